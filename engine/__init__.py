@@ -1,0 +1,7 @@
+"""The public plug-in API of ``langsmith-rules-engine``, nothing else."""
+
+from engine.action import Action, ActionContext, EscapePayload, Params
+from engine.errors import Discard, Retry
+from engine.retry import check_response
+
+__all__ = ["Action", "ActionContext", "Discard", "EscapePayload", "Params", "Retry", "check_response"]

@@ -1,0 +1,112 @@
+"""The contract between the engine and an action, built-in or a plug-in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict
+
+if TYPE_CHECKING:
+    import logging
+    from datetime import datetime
+
+    import aiohttp
+
+    from engine.langsmith import LangSmith
+    from engine.slack import SlackSettings
+
+#: What an action may declare in ``needs``: parts of a run that LangSmith does not always send along.
+Need = Literal["inputs", "outputs", "feedback"]
+
+
+class Params(BaseModel):
+    """Base of an action's parameters: unknown ones are errors, values are not coerced from text."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EscapePayload:
+    """Field marker: text that comes out of event data is escaped for Slack's markup (``& < >``).
+
+    Use it as ``text: Annotated[str, EscapePayload()]``. What the author of the
+    configuration wrote, and ``vars``, are left as they are.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class ActionContext:
+    """What an action may know and use while it runs one attempt.
+
+    ``delivery_id`` is the idempotency key: the same for every attempt, restart and replay.
+    ``attempt`` counts from 1. ``timeout`` is in seconds. ``replayed`` is true when a person
+    asked for this delivery again.
+    """
+
+    delivery_id: str
+    attempt: int
+    timeout: float
+    replayed: bool
+    event_id: str
+    event_kind: str
+    rule_id: str | None
+    received_at: datetime
+    route: str
+    action: str
+    #: The document this delivery was decided on, as filters and templates see it.
+    document: Mapping[str, Any]
+    #: The run it is about, with ``url``, ``latency`` and ``cost``; None where the event has none.
+    run: Mapping[str, Any] | None
+    http: aiohttp.ClientSession
+    langsmith: LangSmith
+    slack: SlackSettings
+    logger: logging.Logger
+
+    @property
+    def payload(self) -> Mapping[str, Any]:
+        """The webhook's body, with ``runs`` narrowed to the one this delivery is about."""
+        payload: Mapping[str, Any] = self.document["payload"]
+        return payload
+
+
+class Action(ABC):
+    """One thing the engine can do with a run that matched. Subclass, fill in, done.
+
+    The class is found by its name: an entry point's name, or the file's name in a
+    ``plugins:`` folder. One instance serves all deliveries, so keep no state of a
+    delivery in it. The docstring's first line is what ``engine actions`` shows.
+    """
+
+    #: The parameters, one field each. Every one of them may be a template in YAML.
+    Params: ClassVar[type[BaseModel]] = Params
+    #: Data the action reads from ``context.run`` beyond what its parameters name.
+    needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def destination(self, params: Any) -> str:
+        """What limits and pauses are kept by: by default scheme, host and port of ``params.url``."""
+        url = getattr(params, "url", None)
+        return origin(url) if isinstance(url, str) else type(self).__name__
+
+    @abstractmethod
+    async def run(self, params: Any, context: ActionContext) -> Mapping[str, Any] | None:
+        """Make one attempt. What it returns is kept with the attempt, for people to read.
+
+        Raises:
+            Retry: try again, not before ``after`` seconds.
+            Discard: no attempt can succeed.
+
+        Any other exception is classified (HTTP statuses by the table in
+        ``docs/delivery.md``, connection faults and timeouts) or retried.
+        """
+
+
+def origin(url: str) -> str:
+    """``scheme://host:port`` of a URL, without credentials, path or query."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    port = f":{parts.port}" if parts.port else ""
+    return f"{parts.scheme}://{host}{port}"

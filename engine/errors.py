@@ -1,0 +1,104 @@
+"""Every error the engine raises on purpose, in one tree."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+
+class EngineError(Exception):
+    """Something the engine refuses, with words for the person who reads it."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake in a file: where it is, what it is, what to do next.
+
+    Lines and columns count from 1; 0 means that the place is not known.
+    """
+
+    file: str
+    line: int
+    column: int
+    message: str
+    hint: str = field(default="", compare=False)
+    source: str = field(default="", compare=False)
+
+    @property
+    def place(self) -> str:
+        """``file:line:column``, as editors and terminals understand it."""
+        return f"{self.file}:{self.line}:{self.column}" if self.line else self.file
+
+    def __str__(self) -> str:
+        lines = [f"{self.place}: {self.message}"]
+        if self.source.strip():
+            lines += [f"    {self.source.rstrip()}", "    " + " " * (self.column - 1) + "^"]
+        if self.hint:
+            lines.append(f"    {self.hint}")
+        return "\n".join(lines)
+
+
+class ConfigError(EngineError):
+    """A configuration cannot be used; carries every problem found, in file order."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class PathError(EngineError):
+    """A JSONPath cannot be compiled. ``column`` counts from 1 within the path."""
+
+    def __init__(self, message: str, *, column: int = 1, hint: str = "") -> None:
+        super().__init__(message)
+        self.column = column
+        self.hint = hint
+
+
+class TemplateError(EngineError):
+    """A template cannot be compiled or rendered.
+
+    ``where`` is the place within the parameter tree, as keys and indexes;
+    ``line`` counts from 1 within that one text.
+    """
+
+    def __init__(
+        self, message: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.where = where
+        self.line = line
+        self.hint = hint
+
+
+class WantOfData(EngineError):  # noqa: N818 - it is a condition, not a fault
+    """Data that a filter or template reads could not be had (yet); says why."""
+
+
+class BadBody(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A request body is not a JSON object. Answered with 400."""
+
+
+class StoreError(EngineError):
+    """The store cannot take or give anything: locked, foreign, newer, full or broken."""
+
+
+class StoreBusy(StoreError):  # noqa: N818 - a state, answered with 503
+    """The store did not answer in time, or its disk is full. Nothing was accepted."""
+
+
+class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
+    """Raised by an action: try this delivery again.
+
+    ``after`` is the least number of seconds to wait; None leaves it to the retry policy.
+    """
+
+    def __init__(
+        self, reason: str = "the action asked for another attempt", *, after: float | None = None
+    ) -> None:
+        super().__init__(reason)
+        self.after = after
+
+
+class Discard(EngineError):  # noqa: N818 - raised by actions as a verb
+    """Raised by an action: no attempt can ever succeed. The delivery is dead at once, with this reason."""

@@ -1,0 +1,77 @@
+"""Where every value of a configuration file stands, and the problems found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from engine.errors import Problem
+
+#: A place in the parsed tree: keys and indexes from the root.
+Where = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Line and column of a value, and of its key where it has one; all count from 1.
+
+    ``style`` is how a scalar was written: None is plain, else one of ``' " | >``.
+    """
+
+    line: int
+    column: int
+    key_line: int = 0
+    key_column: int = 0
+    style: str | None = None
+
+
+@dataclass(slots=True)
+class Source:
+    """One parsed file. Everything that checks it reports here, so that all problems come out at once."""
+
+    file: str
+    text: str = ""
+    marks: Mapping[Where, Mark] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def report(
+        self,
+        where: Where,
+        message: str,
+        hint: str = "",
+        *,
+        at_key: bool = False,
+        line: int = 1,
+        column: int = 1,
+    ) -> None:
+        """Record a problem at a place of the tree, or at the nearest parent whose place is known.
+
+        ``line`` and ``column`` count from 1 within the value there: a block scalar's third
+        line, the fifth character of a path. A column counts only for a value written on one line.
+        """
+        mark = self.mark(where)
+        if mark is None:
+            self.problems.append(Problem(self.file, 0, 0, message, hint))
+            return
+        if at_key and mark.key_line:
+            self.at(mark.key_line, mark.key_column, message, hint)
+        elif mark.style in ("|", ">"):
+            self.at(mark.line + line, 1, message, hint)
+        else:
+            quoted = 1 if mark.style in ("'", '"') and column > 1 else 0
+            self.at(mark.line, mark.column + column - 1 + quoted, message, hint)
+
+    def at(self, line: int, column: int, message: str, hint: str = "") -> None:
+        """Record a problem at a line and column of the file, both from 1."""
+        lines = self.text.splitlines()
+        shown = lines[line - 1] if 0 < line <= len(lines) else ""
+        problem = Problem(self.file, line, column, message, hint, shown)
+        if problem not in self.problems:
+            self.problems.append(problem)
+
+    def mark(self, where: Where) -> Mark | None:
+        """The mark of a place, or of its nearest parent that has one."""
+        for length in range(len(where), -1, -1):
+            if (mark := self.marks.get(where[:length])) is not None:
+                return mark
+        return None

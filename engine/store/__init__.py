@@ -1,0 +1,1 @@
+"""What was accepted and what is still to be done, kept safe."""

@@ -1,0 +1,288 @@
+"""The verbs a store understands, and the rows that people and the worker get from it.
+
+Two engines stand behind one protocol (SQLite here, PostgreSQL later), held to one contract suite.
+All times are Unix seconds, UTC. Every verb may raise ``StoreError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from engine.event import Event
+
+WorkKind = Literal["evaluate", "deliver"]
+Outcome = Literal["succeeded", "again", "dead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One thing still to be done: evaluate an event, or make a delivery. Gone from the store on success.
+
+    ``id`` is the delivery id; an evaluation's is its event's. ``index`` is the run's place in
+    the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
+    ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
+    """
+
+    id: str
+    kind: WorkKind
+    event_id: str
+    first_at: float
+    due_at: float
+    route: str = ""
+    action: str = ""
+    index: int = -1
+    run_id: str | None = None
+    attempts: int = 0
+    replays: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored."""
+
+    work: Work
+    event: Event
+    fetched: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """The answer to an append: the event's id, which is the earlier event's for a duplicate."""
+
+    event_id: str
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One attempt at a piece of work, for the history. ``detail`` is JSON-able and holds no secret.
+
+    ``number`` counts from 1 within ``replay``; ``seconds`` is how long it took; ``status`` is an
+    HTTP status where there was one; ``reason`` is empty on success.
+    """
+
+    number: int
+    replay: int
+    started_at: float
+    seconds: float
+    outcome: Outcome
+    reason: str = ""
+    status: int | None = None
+    destination: str = ""
+    detail: Mapping[str, Any] | None = None
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Work goes back and is due again at ``due_at``."""
+
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """Work is over without success; it stays to be looked at and replayed."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What routing an event came to, settled in one transaction.
+
+    ``decisions`` is JSON-able, one entry a document and route. ``deliveries`` are inserted unless
+    there already; those whose ids stand in ``leased`` are born owned by this process, the others
+    are due. ``pending`` is None when the evaluation is done, else what becomes of it, with
+    ``attempt`` saying why.
+    """
+
+    event_id: str
+    decisions: Sequence[Mapping[str, Any]]
+    deliveries: Sequence[Work]
+    leased: frozenset[str]
+    config_hash: str
+    decided_at: float
+    unmatched_reason: str | None = None
+    pending: Again | Dead | None = None
+    attempt: Attempt | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EventRow:
+    """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries."""
+
+    id: str
+    kind: str
+    rule_id: str | None
+    received_at: float
+    size: int
+    repaired: bool
+    state: Literal["pending", "routed", "dead"]
+    unmatched_reason: str | None
+    matched: int
+    open: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventDetail:
+    """An event with its body, what hydration stored, and every evaluation's decisions (newest last)."""
+
+    row: EventRow
+    body: bytes | None
+    fetched: Mapping[str, Any] | None
+    evaluations: Sequence[Mapping[str, Any]]
+    deliveries: Sequence[DeliveryRow]
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryRow:
+    """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits."""
+
+    id: str
+    event_id: str
+    route: str
+    action: str
+    index: int
+    run_id: str | None
+    state: Literal["due", "running", "succeeded", "dead"]
+    attempts: int
+    replays: int
+    created_at: float
+    updated_at: float
+    due_at: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryDetail:
+    """A delivery with every attempt, oldest first."""
+
+    row: DeliveryRow
+    attempts: Sequence[Attempt]
+
+
+@dataclass(frozen=True, slots=True)
+class EventQuery:
+    """Which events to list, newest first. ``before`` is an event id to page on from."""
+
+    kind: str | None = None
+    rule_id: str | None = None
+    state: str | None = None
+    unmatched: bool | None = None
+    since: float | None = None
+    until: float | None = None
+    before: str | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryQuery:
+    """Which deliveries to list, newest first, or to replay. ``error`` is a part of the reason."""
+
+    state: str | None = None
+    route: str | None = None
+    action: str | None = None
+    event_id: str | None = None
+    ids: Sequence[str] = ()
+    error: str | None = None
+    since: float | None = None
+    until: float | None = None
+    limit: int = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is)."""
+
+    evaluations: int = 0
+    deliveries: int = 0
+    dead: int = 0
+    oldest_due_at: float | None = None
+    by_route: Mapping[str, int] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Where events, work and history are kept. One instance is one replica, with an owner's name."""
+
+    @property
+    def owner(self) -> str:
+        """This replica's name; work it holds bears it."""
+
+    async def open(self) -> None:
+        """Take hold of the store, make or check its schema, and free the work of replicas that are gone.
+
+        Raises:
+            StoreError: locked by another engine, not ours, or written by a newer version.
+        """
+
+    async def close(self) -> None:
+        """Commit what was handed in, leave the table of replicas, let go."""
+
+    async def append(self, event: Event, *, leased: bool) -> Appended:
+        """Keep an event and the evaluation it is due, durably, before returning.
+
+        ``leased``: the evaluation is born owned by this process; else it is due at once for
+        whoever claims. A second event of one dedup key changes nothing and answers the first's id.
+
+        Raises:
+            StoreBusy: the disk is full or read-only; nothing was kept.
+        """
+
+    async def settle_routed(self, routed: Routed) -> frozenset[str]:
+        """Record what routing came to, in one transaction. Returns the ids of the deliveries that were inserted.
+
+        A delivery that exists (waiting, dead, or succeeded before) is not inserted again,
+        unless its ``replays`` is greater than what is there.
+        """
+
+    async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
+        """Record an attempt and what follows; None is success, which removes the work.
+
+        Returns False, having changed nothing, when the work is no longer this process's (fenced).
+        """
+
+    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
+        """Take up to ``limit`` pieces of due work, oldest first; they are this process's from now on."""
+
+    async def release(self, ids: Sequence[str], *, due_at: float) -> None:
+        """Give work back without spending an attempt."""
+
+    async def next_due(self) -> float | None:
+        """When the next unowned work falls due, or None."""
+
+    async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
+        """Store with the event what hydration fetched, so that a retry or replay has it."""
+
+    async def beat(self, *, now: float) -> None:
+        """Tell that this replica lives, and free the work of those that don't."""
+
+    async def replay_deliveries(
+        self, query: DeliveryQuery, *, now: float, dry_run: bool = False
+    ) -> Sequence[str]:
+        """Make the deliveries of a query due again, attempts counted afresh. Returns their ids."""
+
+    async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
+        """Make events due for evaluation again, against today's rules. Returns the ids found with a body."""
+
+    async def events(self, query: EventQuery) -> Sequence[EventRow]:
+        """Events, newest first."""
+
+    async def event(self, event_id: str) -> EventDetail | None:
+        """One event whole; a unique start of its id will do."""
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
+        """Deliveries, newest first."""
+
+    async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
+        """One delivery whole; a unique start of its id will do."""
+
+    async def backlog(self) -> Backlog:
+        """How much waits."""
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete up to ``limit`` events received before a time that have no open or dead work. Returns how many."""

@@ -1,0 +1,43 @@
+"""Truth in four values: Kleene's three, where *undecided* also knows when only data is wanting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import IntEnum
+
+
+class Truth(IntEnum):
+    """What a condition, a route or a whole filter came to. Only ``TRUE`` matches.
+
+    ``WANTING`` is undecided because data was not at hand: it may be decided once that is fetched.
+    """
+
+    WANTING = -2
+    UNDECIDED = -1
+    FALSE = 0
+    TRUE = 1
+
+
+def invert(value: Truth) -> Truth:
+    """Kleene's *not*: what is undecided stays so."""
+    return value if value < 0 else Truth(1 - value)
+
+
+def conjoin(values: Iterable[Truth]) -> Truth:
+    """Kleene's *and*: false if any is false, else wanting, else undecided, else true. Stops at the first false."""
+    worst = Truth.TRUE
+    for value in values:
+        if value is Truth.FALSE:
+            return Truth.FALSE
+        worst = min(worst, value)
+    return worst
+
+
+def disjoin(values: Iterable[Truth]) -> Truth:
+    """Kleene's *or*: true if any is true, else wanting, else undecided, else false. Stops at the first true."""
+    best = Truth.FALSE
+    for value in values:
+        if value is Truth.TRUE:
+            return Truth.TRUE
+        best = min(best, value)
+    return best

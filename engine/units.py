@@ -1,0 +1,53 @@
+"""Durations and shares as people write them in YAML."""
+
+from __future__ import annotations
+
+import re
+
+_UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
+_DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
+
+
+def parse_duration(text: object) -> float:
+    """Seconds of ``10s``, ``1h30m``, ``2d``; a bare number is seconds.
+
+    Raises:
+        ValueError: with words for the author of the text.
+    """
+    if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
+        return float(text)
+    if isinstance(text, str) and _DURATION.fullmatch(text.strip()):
+        return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))
+    raise ValueError(f"{text!r} is not a duration; write it like 30s, 5m, 1h30m or 7d")
+
+
+def parse_share(text: object) -> float:
+    """A share between 0 and 1, from ``5%`` or ``0.05``.
+
+    Raises:
+        ValueError: with words for the author of the text.
+    """
+    share = -1.0
+    if isinstance(text, str) and (match := _SHARE.fullmatch(text.strip())):
+        share = float(match[1]) / 100
+    elif isinstance(text, (int, float)) and not isinstance(text, bool):
+        share = float(text)
+    if 0 <= share <= 1:
+        return share
+    raise ValueError(f"{text!r} is not a share; write it like 5% or 0.05")
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest usual way to write a duration: ``350ms``, ``2.5s``, ``1h30m``."""
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    if seconds < 60:
+        return f"{seconds:.3g}s"
+    parts, rest = [], round(seconds)
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, int(_UNIT_SECONDS[unit]))
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts[:2])
