@@ -62,9 +62,7 @@ class TemplateError(EngineError):
     ``line`` counts from 1 within that one text.
     """
 
-    def __init__(
-        self, message: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = "") -> None:
         super().__init__(message)
         self.where = where
         self.line = line
@@ -93,9 +91,7 @@ class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
     ``after`` is the least number of seconds to wait; None leaves it to the retry policy.
     """
 
-    def __init__(
-        self, reason: str = "the action asked for another attempt", *, after: float | None = None
-    ) -> None:
+    def __init__(self, reason: str = "the action asked for another attempt", *, after: float | None = None) -> None:
         super().__init__(reason)
         self.after = after
 

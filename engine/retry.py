@@ -62,9 +62,7 @@ class RetryPolicy:
     longest: float = 3600.0
     kind: Literal["engine", "langsmith"] = "engine"
 
-    def next_delay(
-        self, failure: Failure, *, attempt: int, waited: float, rng: random.Random
-    ) -> float | None:
+    def next_delay(self, failure: Failure, *, attempt: int, waited: float, rng: random.Random) -> float | None:
         """Seconds until the next attempt after attempt number ``attempt``, or None to give up.
 
         ``waited`` is how long ago the delivery was first due. Full jitter, doubling from

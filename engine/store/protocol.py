@@ -261,9 +261,7 @@ class Store(Protocol):
     async def beat(self, *, now: float) -> None:
         """Tell that this replica lives, and free the work of those that don't."""
 
-    async def replay_deliveries(
-        self, query: DeliveryQuery, *, now: float, dry_run: bool = False
-    ) -> Sequence[str]:
+    async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make the deliveries of a query due again, attempts counted afresh. Returns their ids."""
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
