@@ -1,0 +1,105 @@
+"""Faults on demand: the one way in which every stand-in misbehaves when it is told to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+
+
+@dataclass(slots=True)
+class Fault:
+    """One misbehaviour, for the next ``times`` requests that fit (None: until cleared).
+
+    A request fits by method and by path: a path is a prefix of whole segments
+    (``/examples`` fits ``/examples/bulk``), or a pattern when it holds a ``*``.
+    """
+
+    status: int | None = None
+    times: int | None = 1
+    path: str = ""
+    method: str = ""
+    #: Sent as ``Retry-After``, in seconds.
+    retry_after: float | None = None
+    #: Seconds to wait before anything is answered.
+    hang: float = 0.0
+    #: Close the connection with a TCP reset instead of answering.
+    reset: bool = False
+    #: The answer's body, byte for byte: for malformed JSON, an HTML error page, nothing at all.
+    body: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    #: The request takes effect first, and only its answer is lost or replaced.
+    applied: bool = False
+    #: How often it has happened so far.
+    seen: int = 0
+
+    @property
+    def replaces(self) -> bool:
+        """Whether the usual answer is not given (a mere delay leaves it alone)."""
+        return self.reset or self.status is not None or self.body is not None
+
+    def fits(self, method: str, *paths: str) -> bool:
+        """Whether a request to any of these spellings of its path is meant."""
+        if self.method and self.method != method:
+            return False
+        return not self.path or any(_fits(self.path, path) for path in paths)
+
+
+def _fits(pattern: str, path: str) -> bool:
+    if "*" in pattern:
+        return fnmatchcase(path, pattern)
+    return path == pattern or path.startswith(pattern.rstrip("/") + "/")
+
+
+class Faults:
+    """The faults that wait for a request. The first that fits acts, and counts down."""
+
+    def __init__(self) -> None:
+        self._waiting: list[Fault] = []
+
+    def add(
+        self,
+        *,
+        status: int | None = None,
+        times: int | None = 1,
+        path: str = "",
+        method: str = "",
+        retry_after: float | None = None,
+        hang: float = 0.0,
+        reset: bool = False,
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+        applied: bool = False,
+    ) -> Fault:
+        """Queue a fault and hand it back; its ``seen`` tells how often it happened.
+
+        Raises:
+            ValueError: the fault would change nothing, or would never happen.
+        """
+        raw = body.encode() if isinstance(body, str) else body
+        fault = Fault(
+            status, times, path, method.upper(), retry_after, hang, reset, raw, dict(headers or {}), applied=applied
+        )
+        if not (fault.replaces or hang > 0):
+            raise ValueError("a fault needs a status, a body, a reset or a hang")
+        if times is not None and times < 1:
+            raise ValueError("a fault happens at least once; leave `times` out or pass None for ever")
+        self._waiting.append(fault)
+        return fault
+
+    def take(self, method: str, *paths: str) -> Fault | None:
+        """The fault that strikes this request, counted; None when it is spared."""
+        for fault in self._waiting:
+            if fault.fits(method, *paths):
+                fault.seen += 1
+                if fault.seen == fault.times:
+                    self._waiting.remove(fault)
+                return fault
+        return None
+
+    def clear(self) -> None:
+        """Behave again."""
+        self._waiting.clear()
+
+    def __len__(self) -> int:
+        return len(self._waiting)

@@ -1,0 +1,132 @@
+"""LangSmith's endpoints for annotation queues, and for what is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.sandbox.rows import Row, checked_text, checked_uuid, optional_uuid, queue_item_row, queue_row
+from engine.sandbox.server import Answer, Refused
+from engine.sandbox.state import State, found
+from engine.sandbox.table import Call, Endpoint, unprocessable
+
+#: The most items one call may add.
+MOST_ITEMS = 100
+
+
+class Queues:
+    """Annotation queues: made, listed, filled by all three endpoints that the SDK has had."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def endpoints(self) -> list[Endpoint]:
+        """The table's rows."""
+        return [
+            ("GET", "/annotation-queues", self._list),
+            ("POST", "/annotation-queues", self._create),
+            ("GET", "/annotation-queues/{id}", self._read),
+            ("DELETE", "/annotation-queues/{id}", self._delete),
+            ("POST", "/annotation-queues/{id}/runs", self._add_runs),
+            ("POST", "/annotation-queues/{id}/runs/by-key", self._add_runs_by_key),
+            ("POST", "/platform/annotation-queues/{id}/items", self._add_items),
+            ("GET", "/platform/annotation-queues/{id}/items", self._list_items),
+        ]
+
+    def _list(self, call: Call) -> Answer:
+        name, part, ids = call.one("name"), call.one("name_contains"), call.many("ids")
+        rows = [
+            _plain(row) | {"total_runs": len(self._items(row["id"]))}
+            for row in self._state.queues.values()
+            if (not name or row["name"] == name)
+            and part.lower() in row["name"].lower()
+            and (not ids or row["id"] in ids)
+        ]
+        return Answer(call.page(rows))
+
+    def _create(self, call: Call) -> Answer:
+        body = call.body
+        known = ("description", "rubric_instructions", "rubric_items", "default_dataset", "metadata")
+        fields = {key: body[key] for key in known if body.get(key) is not None}
+        row = queue_row(checked_text(body, "name"), row_id=optional_uuid(body, "id"), **fields)
+        if row["id"] in self._state.queues:
+            raise Refused(409, {"detail": "Annotation queue already exists"})
+        self._state.queues[row["id"]] = row
+        call.note(f"queue {row['name']!r} created")
+        return Answer(_plain(row))
+
+    def _read(self, call: Call) -> Answer:
+        return Answer(self._queue(call))
+
+    def _delete(self, call: Call) -> Answer:
+        row = self._queue(call)
+        del self._state.queues[row["id"]]
+        self._state.queue_items[:] = [item for item in self._state.queue_items if item["queue_id"] != row["id"]]
+        return Answer({"message": "Queue deleted"})
+
+    def _add_runs(self, call: Call) -> Answer:
+        items = [item if isinstance(item, dict) else {"run_id": item} for item in call.rows]
+        return Answer([_as_run(row) for row in self._add(call, items)])
+
+    def _add_runs_by_key(self, call: Call) -> Answer:
+        for item in call.rows:
+            if not isinstance(item, dict) or not {"run_id", "session_id", "start_time"} <= item.keys():
+                raise unprocessable("runs", "run_id, session_id and start_time are required")
+        return Answer([_as_run(row) for row in self._add(call, call.rows)])
+
+    def _add_items(self, call: Call) -> Answer:
+        items = call.body.get("items")
+        if not isinstance(items, list) or not items:
+            raise Refused(400, {"error": "items is required"})
+        return Answer({"items": self._add(call, items)}, 201)
+
+    def _list_items(self, call: Call) -> Answer:
+        return Answer({"items": self._items(self._queue(call)["id"]), "next_cursor": None})
+
+    def _add(self, call: Call, items: list[Any]) -> list[Row]:
+        queue = self._queue(call)
+        if len(items) > MOST_ITEMS:
+            raise Refused(400, {"error": f"at most {MOST_ITEMS} items can be added at once"})
+        rows = [self._one(queue["id"], item) for item in items]
+        self._state.queue_items += [row for row in rows if row not in self._state.queue_items]
+        call.note(f"{len(rows)} added to queue {queue['name']!r}")
+        return rows
+
+    def _one(self, queue_id: str, item: Mapping[str, Any]) -> Row:
+        """The queue's row for an item: a new one, or the one that is there already."""
+        row = queue_item_row(queue_id, _checked_item(item))
+        self._state.need_run(row["run_id"])
+        same = ("item_type", "run_id", "thread_id")
+        there = [old for old in self._items(queue_id) if all(old[key] == row[key] for key in same)]
+        if there and self._state.queue_conflict:
+            raise Refused(409, {"detail": "Run already in annotation queue"})
+        return there[0] if there else row
+
+    def _queue(self, call: Call) -> Row:
+        return found(self._state.queues, checked_uuid(call.args["id"], "queue_id"), "Annotation queue")
+
+    def _items(self, queue_id: str) -> list[Row]:
+        return [item for item in self._state.queue_items if item["queue_id"] == queue_id]
+
+
+def _checked_item(item: Any) -> Mapping[str, Any]:
+    if not isinstance(item, dict):
+        raise unprocessable("items", "Input should be a valid dictionary")
+    kind = item.get("item_type", "RUN")
+    project = item.get("project_id") or item.get("session_id")
+    if kind == "RUN" and not item.get("run_id"):
+        raise unprocessable("run_id", "Field required")
+    if kind == "THREAD" and not (item.get("thread_id") and project):
+        raise unprocessable("thread_id", "THREAD items require thread_id and project_id")
+    if kind not in ("RUN", "THREAD"):
+        raise unprocessable("item_type", "Input should be 'RUN' or 'THREAD'")
+    return item
+
+
+def _plain(row: Row) -> Row:
+    return {key: value for key, value in row.items() if not key.startswith("rubric_")}
+
+
+def _as_run(row: Row) -> Row:
+    keys = ("id", "queue_id", "run_id", "last_reviewed_time", "added_at", "source_proposed_example_id")
+    return {key: row[key] for key in keys}

@@ -1,0 +1,225 @@
+"""What every stand-in is made of: a loopback HTTP server that records, misbehaves on demand and answers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+import orjson
+from aiohttp import MultipartReader, web
+from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
+
+from engine.sandbox.faults import Fault, Faults
+
+#: The largest body a stand-in reads, in bytes.
+LARGEST_BODY = 256 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class Recorded:
+    """One request and what came back. ``status`` stays 0 when it was never answered (hung, reset).
+
+    ``path`` is as the caller wrote it, ``route`` without the prefix that only says which
+    API version is meant. ``body`` is the parsed JSON (forms and multipart: a dict by part
+    name), None where there is none; ``raw`` the bytes. ``at`` is in Unix seconds.
+    ``note`` says in a few words what happened, for people.
+    """
+
+    method: str
+    path: str
+    query: MultiDictProxy[str]
+    headers: CIMultiDictProxy[str]
+    raw: bytes
+    body: Any = None
+    status: int = 0
+    answer: Any = None
+    at: float = field(default_factory=time.time)
+    route: str = ""
+    fault: Fault | None = None
+    note: str = ""
+
+    @property
+    def line(self) -> str:
+        """One short line for a log."""
+        outcome = str(self.status) if self.status else "no answer"
+        return f"{self.method} {self.path} → {outcome}" + (f"  {self.note}" if self.note else "")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to send back. ``body`` is sent as it is when it is bytes or text, else as JSON; None sends nothing."""
+
+    body: Any = None
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Refused(Exception):  # noqa: N818 - an answer, not a fault of the stand-in
+    """A request that the service would not take, and its words."""
+
+    def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{status}: {body}")
+        self.answer = Answer(body, status, headers or {})
+
+
+class StandIn(ABC):
+    """A service's stand-in on loopback: ``async with``, or ``start`` and ``stop`` (which keeps the port).
+
+    ``on_request`` is called with every request once it is answered, or given up.
+    """
+
+    def __init__(
+        self, *, host: str = "127.0.0.1", port: int = 0, on_request: Callable[[Recorded], None] | None = None
+    ) -> None:
+        self.requests: list[Recorded] = []
+        self.faults = Faults()
+        self._host = host
+        self._port = port
+        self._on_request = on_request
+        self._runner: web.AppRunner | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Listen. A stand-in that was stopped listens on the port it had.
+
+        Raises:
+            OSError: the port is taken.
+        """
+        app = web.Application(client_max_size=LARGEST_BODY)
+        app.router.add_route("*", "/{path:.*}", self._handle)
+        runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=0.1)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, self._host, self._port, reuse_address=True).start()
+        except OSError:
+            await runner.cleanup()
+            raise
+        self._runner = runner
+        self._port = runner.addresses[0][1]
+
+    async def stop(self) -> None:
+        """Refuse connections from now on. What hangs is cut off."""
+        if self._runner is not None:
+            await self._runner.cleanup()
+            self._runner = None
+
+    @property
+    def origin(self) -> str:
+        """``http://host:port``. The port is known once it has started."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """Where callers are to be pointed at."""
+        return self.origin
+
+    def route_of(self, path: str) -> str:
+        """The path without prefixes that do not tell endpoints apart."""
+        return path
+
+    @abstractmethod
+    async def answer(self, recorded: Recorded) -> Answer:
+        """Do what the service would do.
+
+        Raises:
+            Refused: the service says no.
+        """
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        recorded = await _record(request)
+        recorded.route = self.route_of(recorded.path)
+        recorded.fault = self.faults.take(recorded.method, recorded.path, recorded.route)
+        self.requests.append(recorded)
+        try:
+            return await self._respond(request, recorded)
+        finally:
+            if self._on_request is not None:
+                self._on_request(recorded)
+
+    async def _respond(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
+        fault = recorded.fault
+        answer = None
+        if fault is None or fault.applied or not fault.replaces:
+            answer = await self._answer(recorded) if fault is None or fault.applied else None
+        if fault is not None and fault.hang:
+            await asyncio.sleep(fault.hang)
+        if fault is not None and fault.reset:
+            return _reset(request, recorded)
+        if fault is not None and fault.replaces:
+            answer = _faulty(fault, answer)
+        final = answer if answer is not None else await self._answer(recorded)
+        recorded.status, recorded.answer = final.status, final.body
+        return _to_response(final)
+
+    async def _answer(self, recorded: Recorded) -> Answer:
+        try:
+            return await self.answer(recorded)
+        except Refused as refused:
+            return refused.answer
+
+
+async def _record(request: web.Request) -> Recorded:
+    raw = b"" if request.content_type.startswith("multipart/") else await request.read()
+    recorded = Recorded(request.method, request.path, MultiDictProxy(MultiDict(request.query)), request.headers, raw)
+    if request.content_type.startswith("multipart/"):
+        recorded.body = await _read_parts(await request.multipart())
+    elif request.content_type == "application/x-www-form-urlencoded":
+        recorded.body = dict(await request.post())
+    elif raw:
+        with contextlib.suppress(orjson.JSONDecodeError):
+            recorded.body = orjson.loads(raw)
+    return recorded
+
+
+async def _read_parts(reader: MultipartReader) -> dict[str, Any]:
+    parts: dict[str, Any] = {}
+    async for part in reader:
+        if part is None or isinstance(part, MultipartReader):
+            continue
+        content = bytes(await part.read(decode=True))
+        is_json = part.headers.get("Content-Type", "").startswith("application/json")
+        parts[part.name or ""] = orjson.loads(content) if is_json else content
+    return parts
+
+
+def _reset(request: web.Request, recorded: Recorded) -> web.StreamResponse:
+    """A TCP reset: with linger 0 the kernel sends RST instead of FIN."""
+    recorded.note = recorded.note or "connection reset"
+    if (transport := request.transport) is not None:
+        if (sock := transport.get_extra_info("socket")) is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
+    return web.Response()
+
+
+def _faulty(fault: Fault, answer: Answer | None) -> Answer:
+    status = fault.status or (answer.status if answer else 200)
+    body: Any = {"detail": f"a fault on demand: {status}"} if fault.body is None else fault.body
+    headers = dict(fault.headers)
+    if fault.retry_after is not None:
+        headers["Retry-After"] = f"{fault.retry_after:g}"
+    return Answer(body, status, headers)
+
+
+def _to_response(answer: Answer) -> web.Response:
+    headers = dict(answer.headers)
+    if isinstance(answer.body, str):
+        return web.Response(text=answer.body, status=answer.status, headers=headers)
+    if isinstance(answer.body, bytes) or answer.body is None:
+        return web.Response(body=answer.body, status=answer.status, headers=headers)
+    headers.setdefault("Content-Type", "application/json")
+    return web.Response(body=orjson.dumps(answer.body), status=answer.status, headers=headers)

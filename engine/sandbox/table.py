@@ -1,0 +1,100 @@
+"""Endpoints by method and path template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.sandbox.server import Answer, Recorded, Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request that reached an endpoint; ``args`` are the values of the template's ``{names}``."""
+
+    recorded: Recorded
+    args: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON object that was sent.
+
+        Raises:
+            Refused: 422, it is something else.
+        """
+        if not isinstance(self.recorded.body, dict):
+            raise unprocessable("body", "Input should be a valid dictionary")
+        return self.recorded.body
+
+    @property
+    def rows(self) -> list[Any]:
+        """The JSON array that was sent.
+
+        Raises:
+            Refused: 422, it is something else.
+        """
+        if not isinstance(self.recorded.body, list):
+            raise unprocessable("body", "Input should be a valid list")
+        return self.recorded.body
+
+    def one(self, name: str, default: str = "") -> str:
+        """A query parameter, the first of its name."""
+        return self.recorded.query.get(name, default)
+
+    def many(self, name: str) -> list[str]:
+        """All query parameters of a name."""
+        return self.recorded.query.getall(name, [])
+
+    def note(self, words: str) -> None:
+        """Say in a few words what happened, for people."""
+        self.recorded.note = words
+
+    def page(self, rows: list[Any]) -> list[Any]:
+        """The rows between ``offset`` and ``offset + limit``.
+
+        Raises:
+            Refused: 422, a limit that LangSmith does not take (1 to 100).
+        """
+        offset, limit = int(self.one("offset", "0")), int(self.one("limit", "100"))
+        if offset < 0 or not 1 <= limit <= 100:
+            raise unprocessable("limit", "Input should be between 1 and 100")
+        return rows[offset : offset + limit]
+
+
+Handler = Callable[[Call], Answer]
+#: Method, path template, what answers it.
+Endpoint = tuple[str, str, Handler]
+
+
+def unprocessable(where: str, message: str) -> Refused:
+    """FastAPI's way to say that a request has the wrong shape."""
+    return Refused(422, {"detail": [{"loc": ["body", where], "msg": message, "type": "value_error"}]})
+
+
+class Table:
+    """Finds the endpoint of a request."""
+
+    def __init__(self, endpoints: Iterable[Endpoint]) -> None:
+        self._endpoints = [(method, _compile(template), handler) for method, template, handler in endpoints]
+
+    def answer(self, recorded: Recorded) -> Answer:
+        """Call the endpoint.
+
+        Raises:
+            Refused: 404 or 405, there is none; or whatever it refuses.
+        """
+        allowed = set()
+        for method, pattern, handler in self._endpoints:
+            if match := pattern.fullmatch(recorded.route):
+                if method == recorded.method:
+                    return handler(Call(recorded, match.groupdict()))
+                allowed.add(method)
+        if allowed:
+            raise Refused(405, {"detail": "Method Not Allowed"}, {"Allow": ", ".join(sorted(allowed))})
+        raise Refused(404, {"detail": "Not Found"})
+
+
+def _compile(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(template)))
