@@ -11,8 +11,11 @@ from typing import Any, Literal
 
 from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
 
-#: Statuses that say "not now" (design 6.4). 404 is final for all but feedback, whose action asks for a retry.
-RETRIED_STATUSES = frozenset({408, 425, 429, *range(500, 600)})
+#: Statuses that say "not now". 401 is among them: a key that is mended in the configuration heals what waits.
+#: 404 is final for all but feedback, whose action asks for a retry.
+RETRIED_STATUSES = frozenset({401, 408, 425, 429, *range(500, 600)})
+#: How long LangSmith waits for an answer, in seconds (docs: Webhooks, "Webhook Delivery").
+LANGSMITH_TIMEOUT = 5.0
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
 
@@ -39,13 +42,17 @@ def check_response(status: int, headers: Mapping[str, str], body: str = "") -> N
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an exception means for its delivery. ``after`` is the least delay in seconds, if one was asked for."""
+    """What an exception means for its delivery. ``after`` is the least delay in seconds, if one was asked for.
+
+    ``expected`` is false for exceptions nobody foresaw: they are logged with their traceback.
+    """
 
     retry: bool
     reason: str
     after: float | None = None
     status: int | None = None
     expected: bool = True
+    cause: Literal["answer", "connection", "timeout", "action"] = "action"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,17 +69,28 @@ class RetryPolicy:
     longest: float = 3600.0
     kind: Literal["engine", "langsmith"] = "engine"
 
+    @classmethod
+    def of_langsmith(cls) -> RetryPolicy:
+        """LangSmith's own policy. Of its backoff only "exponential" is published; ours starts at a second."""
+        return cls(attempts=3, within=3600.0, shortest=1.0, longest=4.0, kind="langsmith")
+
     def next_delay(self, failure: Failure, *, attempt: int, waited: float, rng: random.Random) -> float | None:
         """Seconds until the next attempt after attempt number ``attempt``, or None to give up.
 
         ``waited`` is how long ago the delivery was first due. Full jitter, doubling from
         ``shortest`` to ``longest``; never below what the destination asked for.
         """
-        if not failure.retry or attempt >= self.attempts:
+        if not self._wants_another(failure) or attempt >= self.attempts:
             return None
         ceiling = min(self.longest, self.shortest * 2.0 ** min(attempt, 60))
         delay = max(rng.uniform(self.shortest / 2, ceiling), failure.after or 0.0)
         return delay if waited + delay <= self.within else None
+
+    def _wants_another(self, failure: Failure) -> bool:
+        if self.kind == "langsmith":
+            server_error = failure.status is not None and failure.status >= 500
+            return failure.cause == "connection" or (failure.cause == "answer" and server_error)
+        return failure.retry
 
 
 def classify(error: BaseException) -> Failure:
@@ -87,7 +105,7 @@ def classify(error: BaseException) -> Failure:
         case WantOfData():
             return Failure(retry=True, reason=f"data wanting: {error}")
         case TimeoutError():
-            return Failure(retry=True, reason=f"timed out: {error}" if str(error) else "timed out")
+            return Failure(retry=True, reason=f"timed out: {error}" if str(error) else "timed out", cause="timeout")
         case _:
             return _classify_foreign(error)
 
@@ -97,14 +115,14 @@ def _classify_foreign(error: BaseException) -> Failure:
         if (status := _status_of(link)) is not None:
             return _classify_status(status, _headers_of(link), str(error))
     if any(_is_connection_fault(link) for link in _chain(error)):
-        return Failure(retry=True, reason=f"no connection: {error}")
+        return Failure(retry=True, reason=f"no connection: {error}", cause="connection")
     return Failure(retry=True, reason=f"{type(error).__name__}: {error}", expected=False)
 
 
 def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Failure:
     after = parse_retry_after(headers)
     retry = status in RETRIED_STATUSES or (status == 403 and after is not None)
-    return Failure(retry=retry, reason=reason, after=after if retry else None, status=status)
+    return Failure(retry=retry, reason=reason, after=after if retry else None, status=status, cause="answer")
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:

@@ -1,0 +1,50 @@
+# Two commands do everything: `make demo` and `make test`. Both install into .venv first.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ONCE   ?=
+JOBS   ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench fmt clean
+
+help: ## Show what can be made
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack (ONCE=1: exit when done)
+	@$(BIN)/engine demo $(if $(ONCE),--once)
+
+test: lint ## Lint, check types and imports, run every test
+	$(BIN)/pytest -n $(JOBS) --dist worksteal
+
+lint: $(VENV)/.develops ## Lint, check types and imports
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.develops ## Measure against a bare handler, jsonpath-ng and a hand-written script, side by side
+	$(BIN)/python -m bench
+
+fmt: $(VENV)/.develops ## Format the code
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 …"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.runs: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into $(VENV) …"
+	$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.develops: pyproject.toml constraints.txt | $(BIN)/pip
+	@echo "Installing into $(VENV), with what tests need …"
+	$(PIP) --editable '.[dev]'
+	@touch $@ $(VENV)/.runs

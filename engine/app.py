@@ -1,0 +1,109 @@
+"""The one place that wires: settings → a running engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from engine.admin import Admin, admin_app
+from engine.clients import Clients
+from engine.execute import Executor
+from engine.foreign import ForeignLoop
+from engine.observe import LogObserver, Observer, Observers
+from engine.receiver import Receiver, receiver_app
+from engine.reload import Loader, Reloader
+from engine.settings import Address, ServeSettings, SettingsError
+from engine.store import open_store
+from engine.store.protocol import Store
+from engine.worker import Rules, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A running engine: where it listens, and its parts for whoever embeds it."""
+
+    public: Address
+    admin: Address
+    store: Store
+    worker: Worker
+    reloader: Reloader
+
+
+@asynccontextmanager
+async def running(
+    settings: ServeSettings,
+    logger: logging.Logger,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    observers: Sequence[Observer] = (),
+) -> AsyncIterator[Running]:
+    """Start everything, in order; stop it in the opposite order on leaving.
+
+    One straight function on purpose: each part is handed what it needs and nothing else, and
+    what is opened first is closed last.
+
+    Raises:
+        ConfigError: the configuration cannot be used.
+        SettingsError: the settings do not go together.
+        StoreError: the store cannot be opened.
+    """
+    settings.check()
+    async with AsyncExitStack() as stack:
+        loader = Loader(settings.config, environ)
+        loaded = await asyncio.to_thread(loader.load)
+        _check_secrets(settings, loaded.config.secrets is None)
+        reloader = Reloader(loader, loaded, logger)
+
+        settings.data.mkdir(parents=True, exist_ok=True)
+        store = open_store(settings.store_url)
+        await store.open()
+        stack.push_async_callback(store.close)
+
+        clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
+        stack.push_async_callback(clients.close)
+        foreign = ForeignLoop()
+        foreign.start()
+        foreign_clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
+        stack.push_async_callback(foreign.close, foreign_clients.close)
+
+        worker = Worker(
+            store,
+            lambda: Rules(reloader.current.router, reloader.masker),
+            Executor(clients, foreign, foreign_clients),
+            clients,
+            Observers([LogObserver(logger), *observers]),
+            logger,
+            limit=settings.concurrency,
+        )
+        reloader.listen(lambda _: worker.wake())
+        worker.start()
+        stack.push_async_callback(worker.stop, settings.grace)
+
+        receiver = Receiver(
+            append=worker.accept, secrets=lambda: reloader.current.config.secrets, limit=settings.body_limit
+        )
+        public = await _listen(stack, receiver_app(receiver), settings.listen)
+        admin = await _listen(stack, admin_app(Admin(store, worker, reloader), settings.admin_token), settings.admin)
+        watching = asyncio.create_task(reloader.watch())
+        stack.callback(watching.cancel)
+        yield Running(public, admin, store, worker, reloader)
+
+
+def _check_secrets(settings: ServeSettings, open_to_all: bool) -> None:  # noqa: FBT001
+    if open_to_all and not settings.listen.is_loopback:
+        raise SettingsError(f"'secrets: none' is allowed on loopback only, not on {settings.listen}")
+
+
+async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> Address:
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    await runner.setup()
+    stack.push_async_callback(runner.cleanup)
+    site = web.TCPSite(runner, address.host, address.port)
+    await site.start()
+    return Address(address.host, runner.addresses[0][1])

@@ -1,0 +1,53 @@
+"""The outgoing clients of one event loop, made when first used and remade when the settings change."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aiohttp
+
+from engine.egress import open_session
+from engine.langsmith import LangSmith, LangSmithSettings
+from engine.slack import SlackSettings
+
+
+class Clients:
+    """HTTP session, LangSmith and Slack settings. Each event loop has its own: connections belong to a loop.
+
+    ``settings`` is asked every time, so that a reload's new key or address counts at once.
+    Clients of earlier settings stay open for what is still under way, until ``close``.
+    """
+
+    def __init__(self, settings: Callable[[], tuple[LangSmithSettings, SlackSettings]]) -> None:
+        self._settings = settings
+        self._http: aiohttp.ClientSession | None = None
+        self._langsmith: dict[LangSmithSettings, LangSmith] = {}
+
+    async def http(self) -> aiohttp.ClientSession:
+        """The session; a coroutine because it has to be made on its loop."""
+        if self._http is None:
+            self._http = open_session()
+        return self._http
+
+    @property
+    def langsmith(self) -> LangSmith:
+        """The door to LangSmith under the settings of now."""
+        settings = self._settings()[0]
+        client = self._langsmith.get(settings)
+        if client is None:
+            client = self._langsmith[settings] = LangSmith(settings)
+        return client
+
+    @property
+    def slack(self) -> SlackSettings:
+        """How to reach Slack under the settings of now."""
+        return self._settings()[1]
+
+    async def close(self) -> None:
+        """Close everything that was opened."""
+        if self._http is not None:
+            await self._http.close()
+        for client in self._langsmith.values():
+            await client.aclose()
+        self._http = None
+        self._langsmith.clear()

@@ -1,0 +1,102 @@
+"""What happens, told to whoever listens: the log, the demo, later metrics and traces."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.decision import Routing
+from engine.event import Event
+from engine.execute import Job, Ran
+from engine.store.protocol import Again, Appended, Attempt, Dead
+
+
+class Observer(Protocol):
+    """Listens at the three points where something is decided. Must be quick and must not raise."""
+
+    def accepted(self, event: Event, appended: Appended) -> None:
+        """An event is durable (or was before: a duplicate)."""
+
+    def routed(self, event: Event, routing: Routing) -> None:
+        """An evaluation is settled."""
+
+    def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
+        """An attempt is settled."""
+
+
+class LogObserver:
+    """One wide line for each: every id, and what follows."""
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+
+    def accepted(self, event: Event, appended: Appended) -> None:
+        """At info, duplicates too: people look for them."""
+        if self._logger.isEnabledFor(logging.INFO):
+            facts = {
+                "event": appended.event_id,
+                "kind": str(event.kind),
+                "rule": event.rule_id,
+                "bytes": len(event.body),
+            }
+            self._logger.info("duplicate" if appended.duplicate else "accepted", extra=facts)
+
+    def routed(self, event: Event, routing: Routing) -> None:
+        """What matched; and, where nothing did, why."""
+        if self._logger.isEnabledFor(logging.INFO):
+            matched = [decision.route for decision in routing.decisions if decision.fires]
+            facts = {"event": event.id, "matched": ",".join(matched) or "-", "deliveries": len(routing.plans)}
+            if routing.unmatched_reason:
+                facts["unmatched"] = routing.unmatched_reason
+            self._logger.info("routed", extra=facts)
+
+    def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
+        """The attempt and its consequence; with a traceback where nobody expected the exception."""
+        level = {"succeeded": logging.INFO, "again": logging.WARNING, "dead": logging.ERROR}[attempt.outcome]
+        if self._logger.isEnabledFor(level):
+            unexpected = ran.failure is not None and not ran.failure.expected
+            self._logger.log(
+                level, "delivery %s", attempt.outcome, extra=_facts(job, attempt, then),
+                exc_info=ran.error if unexpected else None,
+            )  # fmt: skip
+
+
+def _facts(job: Job, attempt: Attempt, then: Again | Dead | None) -> dict[str, object]:
+    facts: dict[str, object] = {
+        "delivery": job.work.id,
+        "event": job.event.id,
+        "route": job.route.id,
+        "action": job.action.name,
+        "run": job.work.run_id or "-",
+        "attempt": attempt.number,
+        "destination": attempt.destination,
+        "seconds": round(attempt.seconds, 3),
+    }
+    if attempt.reason:
+        facts["reason"] = attempt.reason
+    if isinstance(then, Again):
+        facts["again_in"] = round(then.due_at - attempt.started_at, 1)
+    return facts
+
+
+class Observers:
+    """Tells several."""
+
+    def __init__(self, observers: Sequence[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def accepted(self, event: Event, appended: Appended) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.accepted(event, appended)
+
+    def routed(self, event: Event, routing: Routing) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.routed(event, routing)
+
+    def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.attempted(job, ran, attempt, then)

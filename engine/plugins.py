@@ -1,0 +1,145 @@
+"""The actions in ``plugins:`` folders: one file an action, its name in YAML is the file's, hot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import itertools
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from engine.action import Action
+from engine.errors import Problem
+from engine.registry import Registered, Registry, clash, register
+
+#: A file's identity: what it was called and what was in it.
+Fingerprint = tuple[tuple[str, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    fingerprint: Fingerprint
+    found: tuple[tuple[str, Registered | Problem], ...]
+
+
+class PluginLoader:
+    """Loads plug-in folders, each time under fresh module names, and again only when a file changed.
+
+    Files whose names start with ``_`` are helpers: a plug-in imports them with
+    ``from . import _helper``. Importing runs foreign code, so call it off the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, _Loaded] = {}
+        self._serial = itertools.count(1)
+
+    def load(self, folders: Sequence[Path], installed: Registry) -> Registry:
+        """The installed actions and those of the folders. A broken file is reported and hurts no other."""
+        actions, broken, clashes = dict(installed.actions), dict(installed.broken), list(installed.clashes)
+        for name, found in self._found(folders):
+            if isinstance(found, Problem):
+                broken.setdefault(name, found)
+            elif (other := actions.get(name)) is not None:
+                clashes.append(clash(found.origin, name, other.origin, line=1))
+            else:
+                actions[name] = found
+        return replace(installed, actions=actions, broken=broken, clashes=tuple(clashes))
+
+    def _found(self, folders: Sequence[Path]) -> Iterator[tuple[str, Registered | Problem]]:
+        for folder in folders:
+            yield from self._folder(folder)
+
+    def _folder(self, folder: Path) -> tuple[tuple[str, Registered | Problem], ...]:
+        fingerprint = fingerprint_of(plugin_files(folder))
+        loaded = self._loaded.get(folder)
+        if loaded is None or loaded.fingerprint != fingerprint:
+            loaded = _Loaded(fingerprint, tuple(self._import_all(folder)))
+            self._loaded[folder] = loaded
+        return loaded.found
+
+    def _import_all(self, folder: Path) -> Iterator[tuple[str, Registered | Problem]]:
+        package = self._package(folder)
+        for file in plugin_files(folder):
+            if not file.name.startswith("_"):
+                yield file.stem, _import_action(package, file)
+
+    def _package(self, folder: Path) -> str:
+        """A new package over the folder, so that relative imports work and no old module is met again."""
+        name = f"_langsmith_rules_engine_plugins_{next(self._serial)}"
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+        importlib.invalidate_caches()
+        return name
+
+
+def plugin_files(folder: Path) -> list[Path]:
+    """The Python files of a plug-in folder, in order of their names."""
+    return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
+
+
+def fingerprint_of(files: Iterable[Path]) -> Fingerprint:
+    """What tells one state of some files from another. A file that vanishes meanwhile counts as empty."""
+    return tuple((str(file), _content(file)) for file in files)
+
+
+def _content(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return b""
+
+
+def _import_action(package: str, file: Path) -> Registered | Problem:
+    try:
+        module = _import(f"{package}.{file.stem}", file)
+    except SyntaxError as error:
+        hint = "mend the file; it is loaded again as soon as it is saved"
+        return Problem(str(file), error.lineno or 1, error.offset or 1, f"syntax error: {error.msg}", hint)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+        return Problem(str(file), _line_in(error, file), 1, f"import raised {type(error).__name__}: {error}")
+    return _action_of(module, file)
+
+
+def _import(name: str, file: Path) -> ModuleType:
+    """Compile what the file holds now: a byte-code cache may be older than an edit within its clock's second."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None:
+        raise ImportError(f"{file.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    exec(compile(file.read_bytes(), str(file), "exec"), vars(module))  # noqa: S102 - plug-ins are the user's own code
+    return module
+
+
+def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
+    own = [value for value in vars(module).values() if _is_action_of(value, module)]
+    if len(own) != 1:
+        names = ", ".join(cls.__name__ for cls in own) or "none"
+        return Problem(
+            str(file),
+            1,
+            1,
+            f"a plug-in file holds one action, this one {names}",
+            "write: class MyAction(engine.Action): …",
+        )
+    return register(file.stem, own[0], str(file), line=_line_of(own[0], file))
+
+
+def _line_of(cls: type, file: Path) -> int:
+    heads = enumerate(_content(file).decode(errors="replace").splitlines(), start=1)
+    return next((number for number, line in heads if line.startswith(f"class {cls.__name__}")), 1)
+
+
+def _is_action_of(value: object, module: ModuleType) -> bool:
+    return inspect.isclass(value) and issubclass(value, Action) and value.__module__ == module.__name__
+
+
+def _line_in(error: BaseException, file: Path) -> int:
+    frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
+    return next((line for line in reversed(frames) if line), 1)

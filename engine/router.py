@@ -1,0 +1,239 @@
+"""Which routes an event meets, what they decide on each of its documents, and which deliveries follow."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.decision import Decision, Known, Plan, Routing, delivery_id
+from engine.document import Fetched, Site, build_document, run_indexes
+from engine.event import Event
+from engine.langsmith import LangSmithSettings
+from engine.retry import RetryPolicy
+from engine.route import Route, RoutedAction
+from engine.slack import SlackSettings
+from engine.truth import Truth
+
+Document = dict[str, Any]
+
+#: The route key whose routes see every document.
+ANY = "*"
+#: The route key whose routes see a document that no other route matched.
+UNMATCHED = "unmatched"
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """The rules at work. Immutable: a reload makes a new one.
+
+    ``by_key`` holds, for a rule id or kind, its routes in the order of the file; ``routes`` has the
+    enabled ones by id; ``retry`` serves evaluations that want data.
+    """
+
+    hash: str
+    langsmith: LangSmithSettings
+    slack: SlackSettings
+    site: Site
+    vars: Mapping[str, Any]
+    by_key: Mapping[str, tuple[Route, ...]]
+    routes: Mapping[str, Route]
+    retry: RetryPolicy
+
+    def routes_of(self, event: Event) -> tuple[Route, ...]:
+        """The routes of an event's own rule or kind, without ``*`` and ``unmatched``."""
+        own = self.by_key.get(event.rule_id, ()) if event.rule_id else ()
+        return own + self.by_key.get(str(event.kind), ())
+
+    def find(self, route_id: str, action: str) -> tuple[Route, RoutedAction] | None:
+        """The route and action a waiting delivery was made for, as they are today; None where they are gone."""
+        route = self.routes.get(route_id)
+        for candidate in route.actions if route else ():
+            if candidate.name == action:
+                return (route, candidate) if route else None
+        return None
+
+    def document(self, event: Event, index: int, fetched: Fetched, route: Route) -> Document:
+        """What a route sees of one run of an event (-1: of the whole event)."""
+        document = build_document(event, index, fetched, site=self.site, vars=self.vars)
+        document["route"] = route.word
+        return document
+
+    def decide(
+        self,
+        event: Event,
+        fetched: Fetched,
+        *,
+        known: Mapping[tuple[int, str], Known] | None = None,
+        final: bool = False,
+    ) -> Routing:
+        """Evaluate an event's routes over its documents.
+
+        ``known`` is what an earlier evaluation settled: it is not decided twice. ``final``
+        takes what is still undecided for want of data as undecided for good.
+        """
+        return _Evaluation(self, event, fetched, known or {}, final).run()
+
+
+class _Evaluation:
+    """One pass over one event. Lives as long as the pass."""
+
+    def __init__(
+        self,
+        router: Router,
+        event: Event,
+        fetched: Fetched,
+        known: Mapping[tuple[int, str], Known],
+        final: bool,  # noqa: FBT001
+    ) -> None:
+        self.router, self.event, self.fetched, self.known, self.final = router, event, fetched, known, final
+        self.decisions: list[Decision] = []
+        self.plans: list[Plan] = []
+        self.wanting: set[str] = set()
+        self.open: set[int] = set()  # documents of which a route stayed undecided for want of data
+
+    def run(self) -> Routing:
+        """The whole event first, then each run: a run is unmatched only where neither matched."""
+        own = self.router.routes_of(self.event)
+        reason = "no_match" if own else "unknown_rule"
+        indexes = run_indexes(self.event)
+        whole = Truth.FALSE
+        if indexes != [-1]:
+            whole = self._document(-1, own, reason, per_run=False)
+        matched = [
+            self._document(index, own, reason, per_run=None if index < 0 else True, whole=whole) for index in indexes
+        ]
+        hit = whole is Truth.TRUE or Truth.TRUE in matched
+        undecided = whole is Truth.WANTING or Truth.WANTING in matched
+        return Routing(
+            tuple(self.decisions), tuple(self.plans), frozenset(self.wanting), None if hit or undecided else reason
+        )
+
+    def _document(
+        self, index: int, own: Sequence[Route], reason: str, *, per_run: bool | None, whole: Truth = Truth.FALSE
+    ) -> Truth:
+        """Every route that sees one document. Whether one of the rule's own matched, or ``WANTING`` if that is open."""
+        suits = [route for route in own if per_run is None or route.per_run is per_run]
+        everywhere = [route for route in self._routes(ANY) if per_run is None or route.per_run is per_run]
+        fallback = [route for route in self._routes(UNMATCHED) if per_run is None or route.per_run is per_run]
+        if not (suits or everywhere or fallback):
+            return Truth.FALSE
+        document = build_document(self.event, index, self.fetched, site=self.router.site, vars=self.router.vars)
+        matched = self._own(index, document, suits)
+        for route in everywhere:
+            self._route(index, document, route)
+        if fallback and matched is Truth.FALSE and whole is Truth.FALSE and index not in self.open:
+            document["event"] = {**document["event"], "unmatched_reason": reason}
+            for route in fallback:
+                self._route(index, document, route)
+        return matched
+
+    def _routes(self, key: str) -> tuple[Route, ...]:
+        return self.router.by_key.get(key, ())
+
+    def _own(self, index: int, document: Document, routes: Sequence[Route]) -> Truth:
+        """The rule's routes in order; one with ``stop`` that matched ends them, one that waits holds them."""
+        outcome = Truth.FALSE
+        for position, route in enumerate(routes):
+            truth = self._route(index, document, route)
+            if truth is Truth.TRUE:
+                outcome = Truth.TRUE
+            elif truth is Truth.WANTING and outcome is Truth.FALSE:
+                outcome = Truth.WANTING
+            if route.stop and truth is Truth.TRUE:
+                break
+            if route.stop and truth is Truth.WANTING:
+                self._hold(index, document, routes[position + 1 :], route)
+                break
+        return outcome
+
+    def _hold(self, index: int, document: Document, routes: Sequence[Route], by: Route) -> None:
+        for route in routes:
+            if (index, route.id) not in self.known:
+                self._note(index, document, route, Truth.WANTING, f"waits for route {by.id!r}, which may stop here")
+
+    def _route(self, index: int, document: Document, route: Route) -> Truth:
+        earlier = self.known.get((index, route.id))
+        if earlier is not None and not earlier.pending:
+            return Truth.TRUE if earlier.matched else Truth.FALSE
+        document["route"] = route.word
+        if earlier is not None:
+            return self._fire(index, document, route, [a for a in route.actions if a.name in earlier.pending])
+        truth, at = route.filter.first_unmet(document)
+        if truth is Truth.TRUE:
+            return self._matched(index, document, route)
+        return self._unmet(index, document, route, truth, at)
+
+    def _unmet(self, index: int, document: Document, route: Route, truth: Truth, at: int) -> Truth:
+        reason = route.filter.conditions[at].text if at >= 0 else ""
+        if truth is not Truth.FALSE:
+            reason = f"{reason}: {route.filter.explain(document).children[at].reason}"
+        if truth is Truth.WANTING:
+            self.wanting |= route.needs
+            if self.final:
+                self.open.add(index)
+                truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
+        self._note(index, document, route, truth, reason)
+        return truth
+
+    def _matched(self, index: int, document: Document, route: Route) -> Truth:
+        if route.sample is not None and not _sampled(route, self.event, document, route.sample):
+            self._note(index, document, route, Truth.TRUE, f"not in the sample of {route.sample:.3%}")
+            return Truth.TRUE
+        return self._fire(index, document, route, route.actions)
+
+    def _fire(self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction]) -> Truth:
+        fires: list[str] = []
+        skipped: dict[str, str] = {}
+        pending: list[str] = []
+        seen: Document | None = None
+        for action in actions:
+            truth, reason = self._when(action, document)
+            if truth is Truth.TRUE:
+                seen = dict(document) if seen is None else seen
+                fires.append(action.name)
+                self.plans.append(self._plan(index, seen, route, action))
+            elif truth is Truth.WANTING and not self.final:
+                pending.append(action.name)
+            else:
+                skipped[action.name] = reason
+        self.decisions.append(
+            Decision(route.id, index, _run_id(document), Truth.TRUE, "", tuple(fires), skipped, tuple(pending))
+        )
+        return Truth.TRUE
+
+    def _when(self, action: RoutedAction, document: Document) -> tuple[Truth, str]:
+        if action.when is None:
+            return Truth.TRUE, ""
+        truth, at = action.when.first_unmet(document)
+        if truth is Truth.TRUE:
+            return truth, ""
+        reason = action.when.conditions[at].text
+        if truth is not Truth.FALSE:
+            reason = f"undecided: {reason}: {action.when.explain(document).children[at].reason}"
+        if truth is Truth.WANTING:
+            self.wanting |= action.when.needs
+        return truth, reason
+
+    def _plan(self, index: int, document: Document, route: Route, action: RoutedAction) -> Plan:
+        return Plan(
+            delivery_id(self.event.id, index, route.id, action.name), route, action, index, _run_id(document), document
+        )
+
+    def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str) -> None:
+        self.decisions.append(Decision(route.id, index, _run_id(document), truth, reason))
+
+
+def _run_id(document: Document) -> str | None:
+    run = document.get("run")
+    run_id = run.get("id") if isinstance(run, Mapping) else None
+    return run_id if isinstance(run_id, str) else None
+
+
+def _sampled(route: Route, event: Event, document: Document, share: float) -> bool:
+    """By a hash of route and trace, so that all of a trace is in, or all of it is out."""
+    run = document.get("run")
+    trace = (run.get("trace_id") or run.get("id")) if isinstance(run, Mapping) else None
+    name = f"{route.id}\0{trace or event.id}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) < share * 2**64

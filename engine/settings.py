@@ -1,0 +1,82 @@
+"""What needs a restart to change: addresses, store, data directory, log. Flags, each with an ``ENGINE_*`` variable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+
+from engine.errors import EngineError
+
+
+class SettingsError(EngineError):
+    """The command's own settings do not go together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where to listen; port 0 takes a free one."""
+
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """From ``host:port``, ``[::1]:port`` or ``:port`` (every interface).
+
+        Raises:
+            ValueError: with words for the author of the text.
+        """
+        host, colon, port = text.rpartition(":")
+        if not colon or not port.isdigit() or int(port) > 65535:
+            raise ValueError(f"{text!r} is not an address; write it like 127.0.0.1:8080")
+        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - asked for by leaving the host out
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServeSettings:
+    """Everything ``engine serve`` is told outside the configuration file.
+
+    ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
+    bytes, decompressed.
+    """
+
+    config: Path
+    data: Path
+    store: str | None = None
+    listen: Address = Address("0.0.0.0", 8080)  # noqa: S104 - the public listener
+    admin: Address = Address("127.0.0.1", 8081)
+    admin_token: str | None = None
+    grace: float = 10.0
+    body_limit: int = 64 * 1024 * 1024
+    concurrency: int = 512
+
+    @property
+    def store_url(self) -> str:
+        """The store's URL: as given, or SQLite in the data directory."""
+        return self.store or f"sqlite:///{(self.data / 'engine.db').absolute()}"
+
+    def check(self) -> None:
+        """See that the admin listener is not open to strangers.
+
+        Raises:
+            SettingsError: it is bound beyond loopback without a token.
+        """
+        if not self.admin.is_loopback and not self.admin_token:
+            raise SettingsError(
+                f"the admin listener on {self.admin} can be reached from other machines: "
+                "set ENGINE_ADMIN_TOKEN, or use --admin 127.0.0.1:8081"
+            )
