@@ -1,0 +1,112 @@
+"""Actions from files: found, verified, reloaded, and harmless when broken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from engine.plugins import PluginLoader
+from engine.registry import Registry
+
+GOOD = """
+from typing import Literal
+import engine
+
+
+class OpenTicket(engine.Action):
+    \"\"\"Open a ticket for a bad run.\"\"\"
+
+    class Params(engine.Params):
+        title: str
+        priority: Literal["low", "high"] = "low"
+
+    async def run(self, params, context):
+        return {"title": params.title}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path
+
+
+def load(folder: Path, loader: PluginLoader | None = None, installed: Registry | None = None) -> Registry:
+    return (loader or PluginLoader()).load([folder], installed or Registry({}))
+
+
+def test_a_file_is_an_action_under_its_own_name(folder: Path) -> None:
+    (folder / "open_ticket.py").write_text(GOOD)
+    registered = load(folder).get("open_ticket")
+    assert registered is not None
+    assert registered.summary == "Open a ticket for a bad run."
+    assert not registered.builtin
+    assert set(registered.params.model_fields) == {"title", "priority"}
+
+
+def test_an_edited_file_is_loaded_anew_and_an_unchanged_one_is_not(folder: Path) -> None:
+    loader = PluginLoader()
+    file = folder / "open_ticket.py"
+    file.write_text(GOOD)
+    first = load(folder, loader).get("open_ticket")
+    assert load(folder, loader).get("open_ticket") is first
+    file.write_text(GOOD.replace("a bad run", "an awful run"))
+    second = load(folder, loader).get("open_ticket")
+    assert second is not None
+    assert second.summary == "Open a ticket for an awful run."
+
+
+def test_a_helper_file_is_imported_relatively_and_is_no_action(folder: Path) -> None:
+    (folder / "_words.py").write_text("TITLE = 'from the helper'\n")
+    (folder / "open_ticket.py").write_text("from . import _words\n" + GOOD.replace("a bad run", "x"))
+    registry = load(folder)
+    assert set(registry.actions) == {"open_ticket"}
+    assert not registry.broken
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("import engine\n\ndef broken(:\n", 3, "syntax error"),
+        ("import engine\n\n\nraise RuntimeError('no database')\n", 4, "import raised RuntimeError: no database"),
+        ("import sys\nsys.exit(3)\n", 2, "import raised SystemExit: 3"),
+        ("import engine\n", 1, "a plug-in file holds one action, this one none"),
+        (GOOD + GOOD.replace("OpenTicket", "Other"), 1, "this one OpenTicket, Other"),
+        (GOOD.replace("async def", "def"), 6, "OpenTicket.run is not async"),
+        (GOOD.replace("self, params, context", "self, params"), 6, "OpenTicket.run takes other arguments"),
+        (GOOD.replace("async def run", "async def go"), 6, "run"),
+        (GOOD.replace("(engine.Params)", ""), 6, "OpenTicket.Params is not a class of parameters"),
+        (GOOD + '    needs = frozenset({"everything"})\n', 6, "OpenTicket.needs names ['everything']"),
+        (GOOD + "    def __init__(self, key): ...\n", 6, "OpenTicket() raised TypeError"),
+    ],
+)
+def test_a_broken_file_is_reported_with_its_line_and_hurts_no_other(
+    folder: Path, text: str, line: int, words: str
+) -> None:
+    (folder / "broken.py").write_text(text)
+    (folder / "open_ticket.py").write_text(GOOD)
+    registry = load(folder)
+    assert set(registry.actions) == {"open_ticket"}
+    problem = registry.broken["broken"]
+    assert words in problem.message
+    assert (Path(problem.file).name, problem.line) == ("broken.py", line)
+    message, hint = registry.explain_missing("broken")
+    assert "cannot be used" in message
+    assert f"broken.py:{line}" in hint
+
+
+def test_a_name_that_is_taken_is_a_clash_and_the_first_owner_keeps_it(folder: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for place in (folder, other):
+        (place / "open_ticket.py").write_text(GOOD)
+    registry = PluginLoader().load([folder, other], Registry({}))
+    assert registry.actions["open_ticket"].origin == str(folder / "open_ticket.py")
+    (clash,) = registry.clashes
+    assert "the name 'open_ticket' is taken by" in clash.message
+    assert clash.file == str(other / "open_ticket.py")
+
+
+def test_an_unknown_action_is_answered_with_the_nearest_name(folder: Path) -> None:
+    (folder / "open_ticket.py").write_text(GOOD)
+    assert load(folder).explain_missing("open_tiket") == ("unknown action 'open_tiket'", "did you mean 'open_ticket'?")
