@@ -1,0 +1,118 @@
+"""Content codings (gzip, deflate, zstd), undone within a bound: a bomb is stopped, not unpacked."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import zlib
+from typing import Protocol
+
+from engine.errors import EngineError
+
+#: What ``decode`` understands, as an Accept-Encoding header says it (RFC 9110, 12.5.3).
+ACCEPTED = "gzip, deflate, zstd"
+#: The most codings that one body may be wrapped in. Nobody means more than one.
+_MOST_CODINGS = 2
+#: The most memory that a zstd frame may ask for, in bytes (RFC 8878 advises to allow 8 MiB at least).
+_ZSTD_WINDOW = 1 << 25
+_PIECE = 1 << 18
+
+
+class TooLarge(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A body is larger than allowed, or would be if it were decompressed."""
+
+
+class UnknownCoding(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A body is encoded in a way that is not understood here."""
+
+
+class BrokenCoding(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A body is not what its Content-Encoding says."""
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+def decode(raw: bytes, content_encoding: str, limit: int) -> bytes:
+    """Undo a Content-Encoding header's codings, never making more than ``limit`` bytes.
+
+    Raises:
+        TooLarge: there is more than ``limit`` bytes in it.
+        UnknownCoding: a coding is not one of ``ACCEPTED``, or there are too many.
+        BrokenCoding: the body is truncated, or something else.
+    """
+    codings = [name for part in content_encoding.split(",") if (name := part.strip().lower()) not in ("", "identity")]
+    if len(codings) > _MOST_CODINGS:
+        raise UnknownCoding(f"{len(codings)} codings on top of each other")
+    for coding in reversed(codings):
+        raw = _decode_one(raw, coding, limit)
+    return raw
+
+
+def _decode_one(raw: bytes, coding: str, limit: int) -> bytes:
+    try:
+        return _read_all(_open(raw, coding), limit)
+    except (OSError, EOFError, zlib.error) as error:
+        raise BrokenCoding(f"the body is not {coding}, or is cut off: {error}") from error
+
+
+def _open(raw: bytes, coding: str) -> _Readable:
+    match coding:
+        case "gzip" | "x-gzip":
+            return gzip.GzipFile(fileobj=io.BytesIO(raw))
+        case "deflate":
+            return _Deflated(raw)
+        case "zstd":
+            return _open_zstd(raw)
+    raise UnknownCoding(f"the coding {coding[:40]!r}")
+
+
+def _read_all(stream: _Readable, limit: int) -> bytes:
+    pieces, size = [], 0
+    while piece := stream.read(_PIECE):
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the body is more than {limit} bytes decompressed")
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+class _Deflated:
+    """A deflate stream with zlib's header, as RFC 9110 has it, or without, as some send it."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._rest = raw
+        has_header = bool(raw) and raw[0] & 0xF == 8
+        self._stream = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+
+    def read(self, size: int) -> bytes:
+        if self._stream.eof:
+            return b""
+        piece = self._stream.decompress(self._rest, size)
+        self._rest = self._stream.unconsumed_tail
+        if not piece and not self._stream.eof:
+            raise EOFError("the stream has no end")
+        return piece
+
+
+def _open_zstd(raw: bytes) -> _Readable:
+    import zstandard
+
+    reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(raw, read_across_frames=True)
+    return _Zstd(reader)
+
+
+class _Zstd:
+    """A zstd reader whose errors are ``OSError``, so that this module imports the library only where it is used."""
+
+    def __init__(self, reader: _Readable) -> None:
+        self._reader = reader
+
+    def read(self, size: int) -> bytes:
+        import zstandard
+
+        try:
+            return self._reader.read(size)
+        except zstandard.ZstdError as error:
+            raise OSError(str(error)) from error

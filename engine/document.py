@@ -1,0 +1,228 @@
+"""What a route sees: the payload as LangSmith documents it, narrowed to one run, with the engine's words beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import isfinite
+from typing import Any
+
+from engine.event import Event
+from engine.missing import Missing
+
+#: Parts of a run that LangSmith may leave in object storage.
+STORED_PARTS = ("inputs", "outputs")
+#: Where a run's own link may stand. LangSmith's changelog (June 2026) announces one without naming the field.
+_LINK_KEYS = ("url", "run_url", "trace_url", "app_url", "trace_link", "deep_link", "app_path")
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What hydration got for one event; see ``run_key`` for the keys.
+
+    ``feedback`` is None when it was never asked for. ``errors`` says per need ("inputs",
+    "outputs", "feedback") why data could not be had; it is not stored.
+    """
+
+    inputs: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Any] = field(default_factory=dict)
+    feedback: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def nothing(cls) -> Fetched:
+        """What is there before anything was fetched."""
+        return cls()
+
+    def merge(self, other: Fetched) -> Fetched:
+        """Both together. What ``other`` got counts; an error stands until its need brings something."""
+        feedback = self.feedback
+        if other.feedback is not None:
+            feedback = {**(self.feedback or {}), **other.feedback}
+        came = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
+        errors = {need: reason for need, reason in self.errors.items() if not came.get(need)}
+        return Fetched(
+            {**self.inputs, **other.inputs}, {**self.outputs, **other.outputs}, feedback, {**errors, **other.errors}
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As the store keeps it."""
+        return {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "feedback": self.feedback}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any] | None) -> Fetched:
+        """Back from the store; None is nothing."""
+        if not data:
+            return cls()
+        return cls(data.get("inputs") or {}, data.get("outputs") or {}, data.get("feedback"))
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Where people see runs. ``web_url`` is LangSmith's web address, such as ``https://smith.langchain.com``."""
+
+    web_url: str | None
+
+
+def run_indexes(event: Event) -> list[int]:
+    """The places of the event's runs, or ``[-1]``, the whole event, where it has none."""
+    runs = event.payload.get("runs")
+    return list(range(len(runs))) if isinstance(runs, list) and runs else [-1]
+
+
+def runs_at(event: Event, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The runs that a document is about, with their keys: one, or all at index -1. What is no object is left out."""
+    runs = event.payload.get("runs")
+    if not isinstance(runs, list):
+        return
+    for place in range(len(runs)) if index < 0 else (index,):
+        if isinstance(run := runs[place], dict):
+            yield run_key(run, place), run
+
+
+def run_id(run: Any) -> str | None:
+    """A run's id, or None where it has none that could be asked for."""
+    found = run.get("id") if isinstance(run, dict) else None
+    return found if isinstance(found, str) and found else None
+
+
+def run_key(run: Mapping[str, Any], index: int) -> str:
+    """What ``Fetched`` files a run under: its id, or its place where it has none."""
+    return run_id(run) or f"#{index}"
+
+
+def presigned_url(run: Mapping[str, Any], part: str) -> str | None:
+    """Where LangSmith left a run's ``inputs`` or ``outputs``, if it didn't send them along."""
+    if run.get(part) is not None:
+        return None
+    root: Any = run.get(f"{part}_s3_urls")
+    for key in ("ROOT", "presigned_url"):
+        root = root.get(key) if isinstance(root, dict) else None
+    return root if isinstance(root, str) and root else None
+
+
+def build_document(
+    event: Event,
+    index: int,
+    fetched: Fetched,
+    *,
+    site: Site,
+    vars: Mapping[str, Any],  # noqa: A002 - the word in YAML
+) -> dict[str, Any]:
+    """The document for one run, or for the whole event at index -1. The router adds ``route``.
+
+    Data that LangSmith keeps elsewhere and that isn't in ``fetched`` is ``Missing``. The event's
+    own objects are not changed, and shared where they are the same.
+    """
+    payload = event.payload
+    own = _narrow(payload, index, fetched)
+    run = own["runs"][0] if index >= 0 else None
+    run = run if isinstance(run, dict) else None
+    stats = run.get("feedback_stats") if run is not None else None
+    feedbacks = _feedbacks(event, index, fetched)
+    return {
+        **own,
+        "payload": own,
+        "run": None if run is None else _with_words(run, site),
+        "feedback": feedbacks if isinstance(feedbacks, Missing) else newest_by_key(feedbacks),
+        "feedbacks": feedbacks,
+        "feedback_stats": payload.get("feedback_stats") if stats is None else stats,
+        "event": {
+            "id": event.id,
+            "kind": event.kind.value,
+            "received_at": datetime.fromtimestamp(event.received_at, UTC).isoformat(),
+        },
+        "vars": vars,
+    }
+
+
+def _narrow(payload: Mapping[str, Any], index: int, fetched: Fetched) -> dict[str, Any]:
+    runs = payload.get("runs")
+    if not isinstance(runs, list):
+        return dict(payload)
+    places = range(len(runs)) if index < 0 else (index,)
+    return {**payload, "runs": [_filled(runs[place], place, fetched) for place in places]}
+
+
+def _filled(run: Any, index: int, fetched: Fetched) -> Any:
+    """A copy of a run with what was fetched in its place."""
+    if not isinstance(run, dict):
+        return run
+    copy = dict(run)
+    for part, got in (("inputs", fetched.inputs), ("outputs", fetched.outputs)):
+        if presigned_url(run, part) is not None:
+            key = run_key(run, index)
+            copy[part] = got[key] if key in got else _missing(part, fetched)
+    return copy
+
+
+def _missing(need: str, fetched: Fetched) -> Missing:
+    return Missing(need, fetched.errors.get(need, "LangSmith did not send it along, and it was not fetched"))
+
+
+def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, Any]] | Missing:
+    """The feedback rows of the runs with an id; what has no such run has no feedback."""
+    rows: list[Mapping[str, Any]] = []
+    for _key, run in runs_at(event, index):
+        if (id_ := run_id(run)) is None:
+            continue
+        found = fetched.feedback.get(id_) if fetched.feedback is not None else None
+        if found is None:
+            return _missing("feedback", fetched)
+        rows.extend(found)
+    return rows
+
+
+def newest_by_key(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
+    """By feedback key the row that was changed last (``modified_at``, else ``created_at``); of equals the later one."""
+    newest: dict[str, tuple[datetime, Mapping[str, Any]]] = {}
+    for row in rows:
+        if not isinstance(key := row.get("key"), str):
+            continue
+        at = parse_time(row.get("modified_at")) or parse_time(row.get("created_at")) or datetime.min.replace(tzinfo=UTC)
+        if key not in newest or at >= newest[key][0]:
+            newest[key] = (at, row)
+    return {key: row for key, (_at, row) in newest.items()}
+
+
+def _with_words(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
+    return {**run, "url": _url(run, site), "latency": _latency(run), "cost": _cost(run.get("total_cost"))}
+
+
+def _url(run: Mapping[str, Any], site: Site) -> str | None:
+    """Where a person sees the run: a whole address if LangSmith sent one, else ``app_path``, which has no host."""
+    for key in _LINK_KEYS:
+        if isinstance(link := run.get(key), str) and link.startswith(("https://", "http://")):
+            return link
+    path = run.get("app_path")
+    if site.web_url and isinstance(path, str) and path.startswith("/"):
+        return site.web_url.rstrip("/") + path
+    return None
+
+
+def _latency(run: Mapping[str, Any]) -> float | None:
+    start, end = parse_time(run.get("start_time")), parse_time(run.get("end_time"))
+    return (end - start).total_seconds() if start is not None and end is not None else None
+
+
+def _cost(value: Any) -> float | None:
+    """A number, also of the text that LangSmith writes costs as; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        cost = float(value)
+    except ValueError:
+        return None
+    return cost if isfinite(cost) else None
+
+
+def parse_time(value: Any) -> datetime | None:
+    """A time as LangSmith writes it (ISO 8601, often without a zone, which then is UTC), or None."""
+    if not isinstance(value, str):
+        return None
+    try:
+        time = datetime.fromisoformat(value)
+    except ValueError:
+        return None
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

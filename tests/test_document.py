@@ -1,0 +1,294 @@
+"""What a route sees: the payload narrowed to one run, the engine's words, and data that is missing."""
+
+from __future__ import annotations
+
+import copy
+
+import orjson
+import pytest
+
+from engine.document import Fetched, Site, build_document, newest_by_key, run_indexes
+from engine.errors import WantOfData
+from engine.event import parse_event
+from engine.missing import Missing
+
+SITE = Site("https://smith.example.com/")
+RUN = {
+    "id": "r1",
+    "name": "Search",
+    "status": "success",
+    "start_time": "2024-04-05T01:28:54.000000",
+    "end_time": "2024-04-05T01:28:56.500000",
+    "total_cost": "0.0125",
+    "app_path": "/o/1/r/r1?trace_id=t",
+    "inputs": {"q": 1},
+    "outputs": None,
+    "inputs_s3_urls": None,
+    "feedback_stats": None,
+}
+STORED = {"ROOT": {"presigned_url": "https://bucket.example.com/object?X-Amz-Signature=s"}}
+
+
+def event_of(**payload):
+    return parse_event(
+        orjson.dumps({"rule_id": "rule", "start_time": "a", "end_time": "b", **payload}), 1_700_000_000.5
+    )
+
+
+def document_of(payload=None, index=0, fetched=None, site=SITE, **run):
+    event = event_of(**(payload if payload is not None else {"runs": [{**RUN, **run}]}))
+    return build_document(
+        event, index, Fetched(feedback={"r1": []}) if fetched is None else fetched, site=site, vars={"channel": "#x"}
+    )
+
+
+def run_of(**changes):
+    return document_of(**changes)["run"]
+
+
+# Shape
+
+
+@pytest.mark.parametrize(
+    ("payload", "indexes"),
+    [
+        ({"runs": [RUN, RUN]}, [0, 1]),
+        ({"runs": [None, 3]}, [0, 1]),
+        ({"runs": []}, [-1]),
+        ({"runs": None}, [-1]),
+        ({"runs": {"id": "a"}}, [-1]),
+        ({"threads": [{}]}, [-1]),
+        ({}, [-1]),
+    ],
+)
+def test_an_event_is_evaluated_once_a_run_or_once(payload, indexes):
+    assert run_indexes(event_of(**payload)) == indexes
+
+
+def test_the_payload_is_narrowed_to_one_run_and_the_words_stand_beside_it():
+    runs = [{**RUN, "id": "r0"}, RUN]
+    document = document_of({"runs": runs, "feedback_stats": {"k": {"n": 1}}, "extra_key": [1]}, index=1)
+    assert document["runs"] == [RUN]
+    assert document["payload"]["runs"] == [RUN]
+    assert document["rule_id"] == "rule"
+    assert document["extra_key"] == [1]
+    assert document["run"] == {
+        **RUN,
+        "url": "https://smith.example.com/o/1/r/r1?trace_id=t",
+        "latency": 2.5,
+        "cost": 0.0125,
+    }
+    assert document["event"].keys() == {"id", "kind", "received_at"}
+    assert document["event"]["kind"] == "rule"
+    assert document["event"]["received_at"] == "2023-11-14T22:13:20.500000+00:00"
+    assert document["vars"] == {"channel": "#x"}
+
+
+def test_the_engines_words_win_and_the_payloads_own_stay_under_payload():
+    document = document_of({"prompt_id": "p", "event": "commit", "run": "theirs", "vars": 1}, index=-1)
+    assert document["event"]["kind"] == "rule"
+    assert document["payload"]["event"] == "commit"
+    assert (document["run"], document["payload"]["run"]) == (None, "theirs")
+    assert (document["vars"], document["payload"]["vars"]) == ({"channel": "#x"}, 1)
+
+
+def test_the_whole_event_has_all_runs_and_no_run():
+    document = document_of({"runs": [RUN, {**RUN, "id": "r2"}]}, index=-1, fetched=Fetched())
+    assert [run["id"] for run in document["runs"]] == ["r1", "r2"]
+    assert document["run"] is None
+
+
+@pytest.mark.parametrize("element", [None, 3, "run", [1]])
+def test_an_element_that_is_no_object_is_seen_as_it_is(element):
+    document = document_of({"runs": [element]})
+    assert (document["run"], document["runs"]) == (None, [element])
+    assert (document["feedback"], document["feedbacks"]) == ({}, [])
+
+
+def test_building_documents_leaves_the_event_as_it_was():
+    event = event_of(runs=[{**RUN, "inputs": None, "inputs_s3_urls": STORED}])
+    before = copy.deepcopy(event.payload)
+    build_document(event, 0, Fetched({"r1": 1}), site=SITE, vars={})
+    build_document(event, -1, Fetched(), site=SITE, vars={})
+    assert event.payload == before
+
+
+# url, latency, cost
+
+
+@pytest.mark.parametrize(
+    ("changes", "url"),
+    [
+        ({}, "https://smith.example.com/o/1/r/r1?trace_id=t"),
+        ({"site": Site(None)}, None),
+        ({"app_path": None}, None),
+        ({"app_path": 7}, None),
+        ({"app_path": "not/a/path"}, None),
+        ({"app_path": "https://self.hosted/r/1", "site": Site(None)}, "https://self.hosted/r/1"),
+        ({"url": "https://deep.link/r1"}, "https://deep.link/r1"),
+        ({"trace_url": "https://deep.link/t1"}, "https://deep.link/t1"),
+        ({"url": "javascript:alert(1)"}, "https://smith.example.com/o/1/r/r1?trace_id=t"),
+    ],
+)
+def test_run_url(changes, url):
+    assert run_of(**changes)["url"] == url
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "latency"),
+    [
+        ("2024-04-05T01:28:54.085646", "2024-04-05T01:28:54.085649", 0.000003),
+        ("2024-04-05T01:28:54", "2024-04-05T01:28:55Z", 1.0),
+        ("2024-04-05T03:28:54+02:00", "2024-04-05T01:28:55", 1.0),
+        ("2024-04-05 01:28:54", "2024-04-05T01:28:54.123456789Z", 0.123456),
+        ("2024-04-05T01:28:54", None, None),
+        (None, "2024-04-05T01:28:54", None),
+        ("yesterday", "2024-04-05T01:28:54", None),
+        (17, 18, None),
+    ],
+)
+def test_run_latency_in_seconds_where_both_times_are_known(start, end, latency):
+    assert run_of(start_time=start, end_time=end)["latency"] == latency
+
+
+@pytest.mark.parametrize(
+    ("total_cost", "cost"),
+    [
+        ("0.0125", 0.0125),
+        ("1E-7", 1e-7),
+        (0.5, 0.5),
+        (0, 0.0),
+        *((value, None) for value in (None, "", "free", "NaN", "inf", True, [1])),
+    ],
+)
+def test_run_cost_is_a_number_or_null(total_cost, cost):
+    assert run_of(total_cost=total_cost)["cost"] == cost
+
+
+# feedback_stats
+
+
+@pytest.mark.parametrize(
+    ("own", "batch", "seen"),
+    [
+        ({"k": 1}, {"k": 2, "l": 3}, {"k": 1}),
+        ({}, {"k": 2}, {}),
+        (None, {"k": 2}, {"k": 2}),
+        (None, None, None),
+    ],
+)
+def test_feedback_stats_are_the_runs_own_or_the_payloads_whole_and_never_invented(own, batch, seen):
+    document = document_of({"runs": [{**RUN, "feedback_stats": own}], "feedback_stats": batch})
+    assert document["feedback_stats"] == seen
+    assert document["payload"]["feedback_stats"] == batch
+    assert document["runs"][0]["feedback_stats"] == own
+
+
+def test_the_whole_event_has_the_payloads_feedback_stats():
+    document = document_of({"runs": [{**RUN, "feedback_stats": {"k": 1}}], "feedback_stats": {"k": 2}}, index=-1)
+    assert document["feedback_stats"] == {"k": 2}
+
+
+# What was not sent along
+
+
+@pytest.mark.parametrize("part", ["inputs", "outputs"])
+def test_a_stored_part_is_missing_until_it_is_fetched(part):
+    stored = {part: None, f"{part}_s3_urls": STORED}
+    document = document_of(**stored)
+    for holder in (document["run"], document["runs"][0], document["payload"]["runs"][0]):
+        assert isinstance(holder[part], Missing)
+        assert holder[part].need == part
+    with pytest.raises(WantOfData, match=f"{part}: LangSmith did not send it along"):
+        document["run"][part]["x"]
+    fetched = document_of(**stored, fetched=Fetched(**{part: {"r1": {"x": 1}}}))
+    assert fetched["run"][part] == fetched["runs"][0][part] == {"x": 1}
+
+
+def test_a_stored_part_of_a_run_without_id_goes_by_its_place():
+    run = {**RUN, "id": None, "inputs": None, "inputs_s3_urls": STORED}
+    assert document_of({"runs": [3, run]}, index=1, fetched=Fetched({"#1": "got"}))["run"]["inputs"] == "got"
+
+
+@pytest.mark.parametrize(
+    "urls", [None, {}, {"ROOT": None}, {"ROOT": {}}, {"ROOT": {"presigned_url": None}}, {"ROOT": "x"}, "x", [1]]
+)
+def test_null_without_a_link_is_just_null(urls):
+    assert run_of(inputs=None, inputs_s3_urls=urls)["inputs"] is None
+
+
+def test_what_was_sent_along_counts_even_where_there_is_a_link():
+    assert run_of(inputs={"sent": 1}, inputs_s3_urls=STORED, fetched=Fetched({"r1": 2}))["inputs"] == {"sent": 1}
+
+
+def test_a_missing_part_says_why_it_could_not_be_had():
+    fetched = Fetched(errors={"outputs": "HTTP 403"})
+    with pytest.raises(WantOfData, match="outputs: HTTP 403"):
+        str(run_of(outputs_s3_urls=STORED, fetched=fetched)["outputs"])
+
+
+# feedback
+
+
+def row(key, score, modified_at, **more):
+    return {"key": key, "score": score, "modified_at": modified_at, "run_id": "r1", **more}
+
+
+def test_feedback_is_missing_until_it_is_fetched():
+    document = document_of(fetched=Fetched(errors={"feedback": "no key"}))
+    for word in ("feedback", "feedbacks"):
+        with pytest.raises(WantOfData, match="feedback: no key"):
+            len(document[word])
+
+
+def test_feedback_of_another_run_only_does_not_count_as_fetched():
+    assert isinstance(document_of(fetched=Fetched(feedback={"r9": []}))["feedback"], Missing)
+
+
+@pytest.mark.parametrize("payload", [{}, {"runs": [{"name": "no id"}]}, {"threads": [{"id": "t"}]}])
+def test_an_event_without_run_ids_has_no_feedback(payload):
+    document = document_of(payload, index=run_indexes(event_of(**payload))[0], fetched=Fetched())
+    assert (document["feedback"], document["feedbacks"]) == ({}, [])
+
+
+def test_feedback_by_key_is_the_newest_and_feedbacks_are_all():
+    rows = [
+        row("score", 3, "2024-01-03T00:00:00Z"),
+        row("score", 1, "2024-01-01T00:00:00Z"),
+        row("score", 2, "2024-01-03T01:00:00+02:00"),
+        row("note", 9, None, created_at="2024-01-02T00:00:00Z"),
+        row("note", 8, None),
+        row(None, 7, "2024-01-02T00:00:00Z"),
+    ]
+    document = document_of(fetched=Fetched(feedback={"r1": rows, "r2": [row("other", 0, None)]}))
+    assert {key: found["score"] for key, found in document["feedback"].items()} == {"score": 3, "note": 9}
+    assert document["feedbacks"] == rows
+
+
+def test_of_equally_new_feedback_the_later_row_counts():
+    assert newest_by_key([row("k", 1, "2024-01-01"), row("k", 2, "2024-01-01T00:00:00Z")])["k"]["score"] == 2
+
+
+def test_the_whole_event_has_the_feedback_of_all_runs():
+    runs = [RUN, {**RUN, "id": "r2"}, 3, {"name": "no id"}]
+    both = Fetched(feedback={"r1": [row("a", 1, None)], "r2": [row("b", 2, None)]})
+    assert document_of({"runs": runs}, index=-1, fetched=both)["feedback"].keys() == {"a", "b"}
+    assert isinstance(document_of({"runs": runs}, index=-1)["feedback"], Missing)
+
+
+# Fetched
+
+
+def test_what_was_fetched_survives_the_store():
+    fetched = Fetched({"r1": {"a": 1}}, {"r1": None}, {"r1": [row("k", 1, None)]}, {"inputs": "not stored"})
+    stored = orjson.loads(orjson.dumps(fetched.to_json()))
+    assert Fetched.from_json(stored) == Fetched(fetched.inputs, fetched.outputs, fetched.feedback)
+    assert Fetched.from_json(None) == Fetched.from_json({}) == Fetched.nothing()
+    assert Fetched.from_json(orjson.loads(orjson.dumps(Fetched().to_json()))).feedback is None
+
+
+def test_merging_keeps_both_and_drops_an_error_once_its_need_came():
+    first = Fetched({"r1": 1}, {}, None, {"outputs": "503", "feedback": "503"})
+    merged = first.merge(Fetched({"r2": 2}, {"r1": 3}, None, {"inputs": "404"}))
+    assert merged == Fetched({"r1": 1, "r2": 2}, {"r1": 3}, None, {"feedback": "503", "inputs": "404"})
+    assert merged.merge(Fetched(feedback={"r1": []})).errors == {"inputs": "404"}
