@@ -13,6 +13,7 @@ from aiohttp import web
 
 from engine.admin import Admin, admin_app
 from engine.clients import Clients
+from engine.desk import Desk, Rules
 from engine.execute import Executor
 from engine.foreign import ForeignLoop
 from engine.observe import LogObserver, Observer, Observers
@@ -21,7 +22,7 @@ from engine.reload import Loader, Reloader
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
-from engine.worker import Rules, Worker
+from engine.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,15 +73,14 @@ async def running(
         foreign_clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
         stack.push_async_callback(foreign.close, foreign_clients.close)
 
-        worker = Worker(
-            store,
-            lambda: Rules(reloader.current.router, reloader.masker),
-            Executor(clients, foreign, foreign_clients),
-            clients,
-            Observers([LogObserver(logger), *observers]),
-            logger,
-            limit=settings.concurrency,
+        desk = Desk(
+            store=store,
+            rules=lambda: Rules(reloader.current.router, reloader.masker),
+            clients=clients,
+            observer=Observers([LogObserver(logger), *observers]),
+            logger=logger,
         )
+        worker = Worker(desk, Executor(clients, foreign, foreign_clients), limit=settings.concurrency)
         reloader.listen(lambda _: worker.wake())
         worker.start()
         stack.push_async_callback(worker.stop, settings.grace)

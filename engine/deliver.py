@@ -1,0 +1,70 @@
+"""One delivery: bound to today's rules, given its data, attempted, settled."""
+
+from __future__ import annotations
+
+from engine.decision import Plan
+from engine.desk import Desk, Held, Rules
+from engine.execute import Executor, Job, Ran
+from engine.router import Router
+from engine.store.protocol import Again, Attempt, Dead, Work
+
+#: How long a delivery whose route or action is gone waits between looks, in seconds.
+_GONE_LOOK = 30.0
+
+
+class Deliverer:
+    """Makes deliveries."""
+
+    def __init__(self, desk: Desk, executor: Executor) -> None:
+        self._desk, self._executor = desk, executor
+
+    async def deliver(self, work: Work, held: Held, plan: Plan | None = None) -> None:
+        """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now."""
+        rules = self._desk.rules()
+        job = await self._bind(work, held, rules.router, plan)
+        if job is None:
+            await self._gone(work, rules)
+            return
+        ran = await self._executor.execute(job)
+        attempt, then = self._outcome(job, rules, ran)
+        if await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then)):
+            self._desk.observer.attempted(job, ran, attempt, then)
+
+    async def _bind(self, work: Work, held: Held, router: Router, plan: Plan | None) -> Job | None:
+        """The delivery under today's rules, with the data its parameters read; None where they know it no more."""
+        found = router.find(work.route, work.action)
+        if found is None:
+            return None
+        route, action = found
+        came = bool(action.needs) and await self._desk.hydrate(held, action.needs, work.index)
+        if plan is not None and plan.route is route and not came:
+            return Job(work, held.event, route, action, plan.document)
+        return Job(work, held.event, route, action, router.document(held.event, work.index, held.fetched, route))
+
+    async def _gone(self, work: Work, rules: Rules) -> None:
+        """Its route or action is not in the configuration any more: wait for it to come back, within limits."""
+        desk, now = self._desk, self._desk.clock()
+        if now - work.first_at < rules.router.retry.within:
+            await desk.persist(lambda: desk.store.release([work.id], due_at=now + _GONE_LOOK))
+            return
+        reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
+        attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
+        await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason)))
+        desk.logger.error("delivery dead", extra={"delivery": work.id, "event": work.event_id, "reason": reason})
+
+    def _outcome(self, job: Job, rules: Rules, ran: Ran) -> tuple[Attempt, Again | Dead | None]:
+        if ran.failure is not None:
+            return self._desk.consequence(
+                job.work, rules, job.action.retry, ran.failure, ran.started_at, destination=ran.destination
+            )
+        attempt = Attempt(
+            number=job.work.attempts + 1,
+            replay=job.work.replays,
+            started_at=ran.started_at,
+            seconds=ran.seconds,
+            outcome="succeeded",
+            destination=rules.masker.text(ran.destination),
+            detail=rules.masker.tree(ran.result) if ran.result else None,
+            worker=self._desk.store.owner,
+        )
+        return attempt, None
