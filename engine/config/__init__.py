@@ -1,0 +1,20 @@
+"""The configuration file: YAML → ``Config``, all problems at once, with their positions."""
+
+from engine.config.actions import ENGINE_KEYS
+from engine.config.dump import dump_masked
+from engine.config.load import load_config, parse_config, read_config
+from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, ActionConfig, Config, RetrySpec, RouteConfig
+
+__all__ = [
+    "DEFAULT_RETRY",
+    "DEFAULT_TIMEOUT",
+    "ENGINE_KEYS",
+    "ActionConfig",
+    "Config",
+    "RetrySpec",
+    "RouteConfig",
+    "dump_masked",
+    "load_config",
+    "parse_config",
+    "read_config",
+]

@@ -1,0 +1,209 @@
+"""From a file, or pasted text, to a ``Config``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from engine.config.model import Config
+from engine.config.routes import read_routes, read_rules
+from engine.config.section import Section, Sheet
+from engine.config.settings import read_defaults, read_langsmith, read_plugins, read_secrets, read_slack, read_vars
+from engine.errors import ConfigError
+from engine.interpolate import MASK, Interpolated, interpolate
+from engine.mistakes import quoted, should_read
+from engine.source import Source
+from engine.yaml12 import Parsed, read_yaml
+
+_KEYS: Final = frozenset({"secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes"})
+_FOREIGN: Final = {
+    "secret": "secrets",
+    "webhook_secret": "secrets",
+    "variables": "vars",
+    "env": "vars",
+    "plugin": "plugins",
+    "default": "defaults",
+    "settings": "defaults",
+    "route": "routes",
+    "rule": "rules",
+    "automations": "rules",
+    "actions": "routes",
+}
+#: Settings that are secrets even where they are written into the file.
+_SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))
+_BEGINNING: Final = 'begin with: secrets: ["${LANGSMITH_WEBHOOK_SECRET}"] and routes: (see config.example.yaml)'
+
+
+def load_config(path: Path, *, environ: Mapping[str, str] | None = None, text: str | bytes | None = None) -> Config:
+    """Read a configuration file. ``environ`` is the process's own unless given; ``text`` stands in for the content.
+
+    Raises:
+        ConfigError: with every problem of YAML, variables and structure.
+    """
+    return _sound(read_config(path, environ=environ, text=text))
+
+
+def parse_config(
+    text: str | bytes, *, file: str = "pasted", environ: Mapping[str, str] | None = None, base_dir: Path | None = None
+) -> Config:
+    """Read a configuration that is not a file.
+
+    Without ``environ`` variables become placeholders (``<NAME>``), without ``base_dir``
+    ``${file:…}`` does too and ``plugins`` are left out: so a stranger's text sees neither.
+
+    Raises:
+        ConfigError: with every problem of YAML, variables and structure.
+    """
+    return _sound(_read(text, file, environ, base_dir))
+
+
+def read_config(path: Path, *, environ: Mapping[str, str] | None = None, text: str | bytes | None = None) -> Config:
+    """As ``load_config``, but problems of variables and structure stay in ``config.source.problems``.
+
+    So the caller can go on to compile what is sound, and report everything at once.
+
+    Raises:
+        ConfigError: the file cannot be read, or is not YAML.
+    """
+    if text is None:
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            source = Source(str(path))
+            source.report((), f"cannot read the configuration: {error.strerror or error}")
+            raise ConfigError(source.problems) from None
+    return _read(text, str(path), os.environ if environ is None else environ, path.absolute().parent)
+
+
+def _sound(config: Config) -> Config:
+    if config.source.problems:
+        raise ConfigError(config.source.problems)
+    return config
+
+
+def _read(text: str | bytes, file: str, environ: Mapping[str, str] | None, base: Path | None) -> Config:
+    parsed = read_yaml(text, file)
+    _require_mapping(parsed)
+    _report_empty(parsed)
+    found = interpolate(parsed.tree, parsed.source, environ, base)
+    sheet = Sheet(parsed.source, parsed.empty | found.failed, found.places)
+    section = Section(sheet, found.tree, ())
+    section.report_unknown("the file", _KEYS, _FOREIGN)
+    return _assemble(section, found, file, base)
+
+
+def _assemble(section: Section, found: Interpolated, file: str, base: Path | None) -> Config:
+    sheet, tree = section.sheet, found.tree
+    timeout, retry = read_defaults(section)
+    rules = read_rules(sheet, tree.get("rules", {}), ("rules",))
+    secrets = read_secrets(section)
+    return Config(
+        file=file,
+        source=sheet.source,
+        hash=_hash(tree),
+        secrets=secrets,
+        langsmith=read_langsmith(section),
+        slack=read_slack(section),
+        timeout=timeout,
+        retry=retry,
+        plugins=read_plugins(section, base),
+        vars=read_vars(section),
+        rules=rules,
+        routes=_routes(section, rules),
+        masked=found.masked | _written_secrets(found, secrets or ()),
+        shown=_shown(found.shown),
+    )
+
+
+def _routes(section: Section, rules: Mapping[str, tuple[str, ...]]) -> Any:
+    if "routes" not in section.values:
+        hint = "write routes: and below it, for each rule, its filters and actions"
+        section.sheet.source.report((), "'routes' is missing", hint)
+        return ()
+    return read_routes(section.sheet, section.values["routes"], ("routes",), rules)
+
+
+def _require_mapping(parsed: Parsed) -> None:
+    if isinstance(parsed.tree, dict):
+        return
+    source = parsed.source
+    if not source.problems:
+        what = "the file is empty" if parsed.tree is None else "the file must be a mapping (key: value)"
+        source.at(1, 1, what, _BEGINNING)
+    raise ConfigError(source.problems)
+
+
+def _hash(tree: Any) -> str:
+    """Twelve digits that change with whatever takes effect, and give nothing away. Order counts: it is a meaning."""
+    canonical = json.dumps(tree, ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+
+
+# --- empty values ----------------------------------------------------------------------------------------------------
+
+
+def _report_empty(parsed: Parsed) -> None:
+    """``key:`` with nothing behind it is a mistake everywhere but at an action without parameters."""
+    for where in parsed.empty:
+        if not _names_action(where):
+            key = where[-1] if where and isinstance(where[-1], str) else ""
+            what = f"{key!r} has no value" if key else "this item of the list is empty"
+            parsed.source.report(where, what, _empty_hint(parsed.source, where, key), at_key=True)
+
+
+def _names_action(where: tuple[str | int, ...]) -> bool:
+    return len(where) in (5, 6) and where[0] == "routes" and where[-3] == "actions" and isinstance(where[-2], int)
+
+
+def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:
+    mark = source.marks[where]
+    lines = source.text.splitlines()
+    line = lines[mark.key_line - 1] if 0 < mark.key_line <= len(lines) else ""
+    before, hash_sign, comment = line[mark.key_column - 1 :].partition(" #")
+    if key and hash_sign and before.rstrip().endswith(":") and comment[:1].strip():
+        fixed = f"{line[: mark.key_column - 1]}{before.rstrip()} {quoted('#' + comment.rstrip())}"
+        return f"# begins a comment; {should_read(fixed)}"
+    if not key:
+        return "write the item, or remove its dash"
+    free = where[0] == "vars" or len(where) > 5
+    return 'write its value; null means nothing, "" an empty text' if free else "write its value, or remove the key"
+
+
+# --- secrets ---------------------------------------------------------------------------------------------------------
+
+
+def _written_secrets(found: Interpolated, secrets: tuple[str, ...]) -> frozenset[str]:
+    """Secrets that stand in the file itself. A default that was used is an example, not a secret."""
+    tree = found.tree
+    written = set()
+    listed = tree.get("secrets")
+    for index, secret in enumerate(listed if isinstance(listed, list) else []):
+        if ("secrets", index) not in found.places and secret in secrets:
+            written.add(secret)
+    if isinstance(listed, str) and ("secrets",) not in found.places:
+        written.update(secrets)
+    for place in _SECRET_PLACES:
+        block = tree.get(place[0])
+        value = block.get(place[1]) if isinstance(block, dict) else None
+        if isinstance(value, str) and value and place not in found.places:
+            written.add(value)
+    return frozenset(written)
+
+
+def _shown(tree: dict[str, Any]) -> dict[str, Any]:
+    """The masked tree, with those settings masked that are always secrets."""
+    shown = dict(tree)
+    secrets = shown.get("secrets")
+    if isinstance(secrets, list):
+        shown["secrets"] = [MASK for _ in secrets]
+    elif isinstance(secrets, str) and secrets != "none":
+        shown["secrets"] = MASK
+    for name, key in _SECRET_PLACES:
+        block = shown.get(name)
+        if isinstance(block, dict) and block.get(key):
+            shown[name] = {**block, key: MASK}
+    return shown

@@ -1,0 +1,106 @@
+"""What a configuration file says, as data: checked, but not yet compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.langsmith import LangSmithSettings
+from engine.slack import SlackSettings
+from engine.source import Source, Where
+
+
+@dataclass(frozen=True, slots=True)
+class RetrySpec:
+    """How to retry, as written; None is what the level above says. Times are in seconds.
+
+    ``attempts`` counts the first one too; ``shortest`` and ``longest`` bound the delay
+    between two (``min`` and ``max`` in YAML). ``langsmith`` is LangSmith's own delivery policy.
+    """
+
+    attempts: int | None = None
+    within: float | None = None
+    shortest: float | None = None
+    longest: float | None = None
+    policy: Literal["engine", "langsmith"] = "engine"
+
+    def over(self, base: RetrySpec) -> RetrySpec:
+        """This spec, with what it leaves open taken from ``base``."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        filled = {name: getattr(base, name) if value is None else value for name, value in values.items()}
+        return RetrySpec(**filled)
+
+
+#: What `defaults: {retry: …}` starts from: 8 attempts within a day, 1 s to 1 h apart.
+DEFAULT_RETRY = RetrySpec(attempts=8, within=86400.0, shortest=1.0, longest=3600.0)
+#: Seconds an attempt may take.
+DEFAULT_TIMEOUT = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ActionConfig:
+    """One item of a route's ``actions``. ``params`` is as written, templates and all.
+
+    ``where`` is the item, ``params_where`` what its parameters' places begin with.
+    """
+
+    type: str
+    name: str
+    params: Any
+    params_where: Where
+    where: Where
+    when: Any | None = None
+    retry: RetrySpec | None = None
+    timeout: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RouteConfig:
+    """One route. ``key`` is as written, ``keys`` what it stands for: ids, a kind, ``*`` or ``unmatched``.
+
+    ``id`` is ``key/name``, or ``key`` where it has no name. ``sample`` is a share from 0 to 1.
+    """
+
+    key: str
+    keys: tuple[str, ...]
+    name: str
+    where: Where
+    for_each: Literal["run", "event"] = "run"
+    filters: Any = ()
+    stop: bool = False
+    sample: float | None = None
+    enabled: bool = True
+    actions: tuple[ActionConfig, ...] = ()
+
+    @property
+    def id(self) -> str:
+        """What names the route in events, deliveries and commands."""
+        return f"{self.key}/{self.name}" if self.name else self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """A whole configuration file.
+
+    ``secrets`` None means ``secrets: none``. ``timeout`` is in seconds. ``rules`` are names
+    with their ids. ``masked`` are the values that no log, page or dump may show; ``shown`` is
+    the file's tree with them masked. ``source`` takes further problems; while it has any,
+    the configuration is not to be used.
+    """
+
+    file: str
+    source: Source
+    hash: str
+    secrets: tuple[str, ...] | None = field(repr=False)
+    langsmith: LangSmithSettings
+    slack: SlackSettings
+    timeout: float
+    retry: RetrySpec
+    plugins: tuple[Path, ...]
+    vars: Mapping[str, Any]
+    rules: Mapping[str, tuple[str, ...]]
+    routes: tuple[RouteConfig, ...]
+    masked: frozenset[str] = field(repr=False)
+    shown: Mapping[str, Any] = field(repr=False)

@@ -1,0 +1,167 @@
+"""``rules`` and ``routes``: which events a route listens to, and what it does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal, cast
+
+from engine.config.actions import NAME, read_actions, read_conditions, read_name
+from engine.config.model import RouteConfig
+from engine.config.section import Section, Sheet, kind_of
+from engine.source import Where
+from engine.suggest import did_you_mean
+
+#: Route keys that are words of the engine: every document, those nobody matched, and the kinds of events.
+KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue"})
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+_ROUTE_KEYS: Final = frozenset({"name", "filters", "actions", "for_each", "stop", "sample", "enabled"})
+_ROUTE_WORDS: Final = {
+    "when": "filters",
+    "if": "filters",
+    "match": "filters",
+    "matches": "filters",
+    "conditions": "filters",
+    "then": "actions",
+    "do": "actions",
+    "steps": "actions",
+    "disabled": "enabled",
+    "sampling_rate": "sample",
+    "foreach": "for_each",
+    "final": "stop",
+    "last": "stop",
+}
+_EACH_WORDS: Final = {"runs": "run", "payload": "event", "batch": "event", "webhook": "event", "events": "event"}
+_KEY_WORDS_FOREIGN: Final = {"alerts": "alert", "prompts": "prompt", "issues": "issue", "default": "unmatched"}
+
+
+def read_rules(sheet: Sheet, value: Any, where: Where) -> dict[str, tuple[str, ...]]:
+    """Names for LangSmith's ids, with their ids."""
+    if not isinstance(value, dict):
+        sheet.wrong(where, f"'rules' must be a mapping of names to ids, not {kind_of(value)}")
+        return {}
+    return {name: _read_ids(sheet, name, ids, (*where, name)) for name, ids in value.items()}
+
+
+def read_routes(
+    sheet: Sheet, value: Any, where: Where, rules: Mapping[str, tuple[str, ...]]
+) -> tuple[RouteConfig, ...]:
+    """Every route, in the order of the file."""
+    if not isinstance(value, dict):
+        sheet.wrong(where, f"'routes' must be a mapping of rules to routes, not {kind_of(value)}")
+        return ()
+    routes: list[RouteConfig] = []
+    for key, written in value.items():
+        routes += _read_key(sheet, key, written, (*where, key), _resolve_key(sheet, key, (*where, key), rules))
+    return tuple(routes)
+
+
+# --- rules -----------------------------------------------------------------------------------------------------------
+
+
+def _read_ids(sheet: Sheet, name: str, value: Any, where: Where) -> tuple[str, ...]:
+    if name in KEY_WORDS or _UUID.fullmatch(name) or not NAME.fullmatch(name):
+        hint = "letters, digits, and . - _ inside; not an id, and none of " + ", ".join(sorted(KEY_WORDS))
+        sheet.source.report(where, f"{name!r} cannot be the name of a rule", hint, at_key=True)
+    if isinstance(value, list):
+        places = [((*where, index), item) for index, item in enumerate(value)]
+    else:
+        places = [(where, value)]
+    if not places:
+        sheet.wrong(where, f"the rule {name!r} has no id", f'write {name}: "<the rule\'s id in LangSmith>"')
+    ids = [_read_id(sheet, name, item, place) for place, item in places]
+    return tuple(dict.fromkeys(filter(None, ids)))
+
+
+def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
+    if not isinstance(value, str):
+        hint = f'quote it: "{value}"' if isinstance(value, int) else ""
+        sheet.wrong(where, f"the rule {name!r} must be one id or a list of ids, not {kind_of(value)}", hint)
+        return ""
+    text = value.strip()
+    if not text:
+        sheet.wrong(where, f"an id of the rule {name!r} is empty")
+    elif re.search(r"[\s,;]", text):
+        sheet.wrong(where, f"{text[:80]!r} is not one id", "several ids are a list: [one, two]")
+    return normal_id(text)
+
+
+def normal_id(text: str) -> str:
+    """An id as LangSmith sends it: UUIDs in lower case."""
+    return text.lower() if _UUID.fullmatch(text) else text
+
+
+# --- routes ----------------------------------------------------------------------------------------------------------
+
+
+def _resolve_key(sheet: Sheet, key: str, where: Where, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
+    """What a route key stands for. A word that is neither known nor a UUID is taken for a slip of the pen."""
+    if key in rules:
+        return rules[key]
+    if key in KEY_WORDS or _UUID.fullmatch(key):
+        return (normal_id(key),)
+    if "${" not in key:  # that was reported
+        near = did_you_mean(key, [*rules, *KEY_WORDS], foreign=_KEY_WORDS_FOREIGN)
+        hint = f"{near} (an id that is no UUID is given a name under 'rules')"
+        message = f"{key!r} is no name under 'rules', no id and no kind of event"
+        sheet.source.report(where, message, hint, at_key=True)
+    return ()
+
+
+def _read_key(sheet: Sheet, key: str, written: Any, where: Where, keys: tuple[str, ...]) -> list[RouteConfig]:
+    if isinstance(written, list):
+        places = [((*where, index), item) for index, item in enumerate(written)]
+        if not places:
+            sheet.wrong(where, f"{key!r} has no routes", "remove it, or write a route: filters and actions")
+    else:
+        places = [(where, written)]
+    found = [_read_route(sheet, key, keys, item, place) for place, item in places]
+    return _with_unique_names(sheet, [route for route in found if route is not None])
+
+
+def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where: Where) -> RouteConfig | None:
+    section = sheet.section(value, where, "a route", _ROUTE_KEYS, _ROUTE_WORDS)
+    if section is None:
+        return None
+    route = RouteConfig(
+        key=key,
+        keys=keys,
+        name=read_name(section),
+        where=where,
+        for_each=cast("Literal['run', 'event']", section.word("for_each", ("run", "event"), "run", _EACH_WORDS)),
+        filters=read_conditions(section, "filters", []),
+        stop=section.flag("stop", default=False),
+        sample=section.share("sample"),
+        enabled=section.flag("enabled", default=True),
+        actions=read_actions(sheet, value["actions"], (*where, "actions")) if "actions" in value else (),
+    )
+    _require_actions(section, route)
+    return route
+
+
+def _require_actions(section: Section, route: RouteConfig) -> None:
+    """A route without actions may still stop those below it; else it is a mistake."""
+    written = section.values.get("actions", [])
+    if written == [] and not route.stop:
+        where = (*section.where, "actions") if "actions" in section.values else section.where
+        section.sheet.wrong(where, "this route has no actions", "add one below 'actions:', such as - log: {}")
+
+
+def _with_unique_names(sheet: Sheet, routes: list[RouteConfig]) -> list[RouteConfig]:
+    seen: set[str] = set()
+    for route in routes:
+        if route.name not in seen:
+            seen.add(route.name)
+        elif route.name:
+            message = f"two routes of {route.key!r} are called {route.name!r}"
+            sheet.source.report((*route.where, "name"), message, "give one of them another name")
+        elif "name" not in _raw_keys(sheet, route.where):
+            message = f"{route.key!r} has more than one route without a name"
+            sheet.source.report(route.where, message, "give all but one of them a name: it tells them apart in reports")
+    return routes
+
+
+def _raw_keys(sheet: Sheet, where: Where) -> set[str]:
+    """The keys written in a mapping: a name that was refused must not be called missing."""
+    return {str(place[-1]) for place in sheet.source.marks if place[:-1] == where and place}

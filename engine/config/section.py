@@ -1,0 +1,182 @@
+"""Reading a mapping of the file key by key: by type, with defaults, in words for its author."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from engine.source import Source, Where
+from engine.suggest import did_you_mean
+from engine.units import parse_duration, parse_share
+from engine.yaml12 import resolve_plain
+
+_Value = TypeVar("_Value")
+
+#: Words that mean something in a later version; taken now they would collide then.
+RESERVED: Final = frozenset({"throttle", "digest", "mute", "active", "on_dead", "limits", "wait_for", "network"})
+
+
+@dataclass(frozen=True, slots=True)
+class Sheet:
+    """The file being read: where problems go, and what is known of its values.
+
+    At ``quiet`` places a problem has been reported already. ``interpolated`` are the texts
+    that came out of variables.
+    """
+
+    source: Source
+    quiet: frozenset[Where]
+    interpolated: frozenset[Where]
+
+    def section(
+        self, value: Any, where: Where, what: str, known: Iterable[str], foreign: Mapping[str, str] | None = None
+    ) -> Section | None:
+        """A mapping with its unknown keys reported; None, reported, where it is no mapping."""
+        if not isinstance(value, dict):
+            self.wrong(where, f"{what} must be a mapping (key: value), not {kind_of(value)}")
+            return None
+        section = Section(self, value, where)
+        section.report_unknown(what, known, foreign or {})
+        return section
+
+    def wrong(self, where: Where, message: str, hint: str = "") -> None:
+        """Report a problem with a value, unless one with it was reported before."""
+        if where not in self.quiet:
+            self.source.report(where, message, hint)
+
+    def resolved(self, value: Any, where: Where) -> Any:
+        """A value for one of the engine's own typed settings: there a variable may hold a number or true or false."""
+        if not isinstance(value, str) or where not in self.interpolated:
+            return value
+        try:
+            return resolve_plain(value)
+        except ValueError:
+            return value
+
+    def line_of(self, where: Where) -> tuple[str, int]:
+        """The line a place's key stands on, and the key's column from 1 (0: it has no key)."""
+        mark = self.source.marks.get(where)
+        lines = self.source.text.splitlines()
+        number = (mark.key_line or mark.line) if mark else 0
+        return (lines[number - 1], mark.key_column) if mark and 0 < number <= len(lines) else ("", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One mapping. Each getter gives its default where the key is missing, or is wrong, which it reports."""
+
+    sheet: Sheet
+    values: Mapping[str, Any]
+    where: Where
+
+    def report_unknown(self, what: str, known: Iterable[str], foreign: Mapping[str, str]) -> None:
+        """Report every key that is not known here, with the nearest that is."""
+        known = sorted(known)
+        for key in self.values:
+            if key in known:
+                continue
+            if key in RESERVED:
+                self.report_reserved(key)
+                continue
+            hint = did_you_mean(key, known, foreign=dict(foreign))
+            self.sheet.source.report((*self.where, key), f"unknown key {key!r} in {what}", hint, at_key=True)
+
+    def report_reserved(self, key: str) -> None:
+        """Report a word that is kept for later."""
+        message = f"{key!r} is a reserved word: it comes in a later version and does nothing yet"
+        self.sheet.source.report((*self.where, key), message, "remove it", at_key=True)
+
+    def text(self, key: str, default: str | None = None, *, needed: bool = False) -> str | None:
+        """A text without white space around it; an empty one counts as missing."""
+        if key not in self.values:
+            return default
+        value, where = self.values[key], (*self.where, key)
+        if value is None and not needed and where not in self.sheet.quiet:
+            return default
+        if isinstance(value, str):
+            if not value.strip() and needed:
+                self.sheet.wrong(where, f"{key!r} is empty")
+            return value.strip() or default
+        hint = f'quote it: {key}: "{value}"' if isinstance(value, (int, float)) else ""
+        self.sheet.wrong(where, f"{key!r} must be a text, not {kind_of(value)}", hint)
+        return default
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """True or false."""
+        if key not in self.values:
+            return default
+        where = (*self.where, key)
+        value = self.sheet.resolved(self.values[key], where)
+        if isinstance(value, bool):
+            return value
+        words = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+        meant = words.get(value.lower(), "") if isinstance(value, str) else ""
+        hint = f"write {key}: {meant}" if meant else ""
+        self.sheet.wrong(where, f"{key!r} must be true or false, not {kind_of(value)}", hint)
+        return default
+
+    def duration(self, key: str, default: float | None = None) -> float | None:
+        """Seconds, more than none, of a duration like 30s."""
+        return self._parsed(key, default, _positive_duration)
+
+    def share(self, key: str, default: float | None = None) -> float | None:
+        """A share from 0 to 1, written 5% or 0.05."""
+        return self._parsed(key, default, parse_share)
+
+    def count(self, key: str, default: int | None = None) -> int | None:
+        """A whole number, at least 1."""
+        return self._parsed(key, default, _count)
+
+    def word(self, key: str, words: Iterable[str], default: str, foreign: Mapping[str, str] | None = None) -> str:
+        """One of a few words."""
+        if key not in self.values:
+            return default
+        value, where = self.values[key], (*self.where, key)
+        if isinstance(value, str) and value in words:
+            return value
+        hint = did_you_mean(value, words, foreign=dict(foreign or {})) if isinstance(value, str) else ""
+        self.sheet.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
+        return default
+
+    def _parsed(self, key: str, default: _Value | None, parse: Callable[[Any], _Value]) -> _Value | None:
+        if key not in self.values:
+            return default
+        where = (*self.where, key)
+        try:
+            return parse(self.sheet.resolved(self.values[key], where))
+        except OverflowError:
+            self.sheet.wrong(where, f"{key}: the number is too large")
+        except ValueError as error:
+            self.sheet.wrong(where, f"{key}: {error}")
+        return default
+
+
+def kind_of(value: Any) -> str:
+    """What a value is, in words of YAML, with its article."""
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return str(value).lower()
+        case int() | float():
+            return f"the number {str(value)[:30]}"
+        case str():
+            return f"the text {value!r}" if len(value) <= 40 else "a text"
+        case list():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _positive_duration(value: Any) -> float:
+    seconds = parse_duration(value)
+    if not 0 < seconds <= 366 * 86400:
+        raise ValueError(f"{value!r} is not a time to wait; write one of more than 0s and at most 366d")
+    return seconds
+
+
+def _count(value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1_000_000:
+        return value
+    raise ValueError(f"{value!r} is not a count; write a whole number from 1")

@@ -1,0 +1,150 @@
+"""The simple blocks of the file: ``secrets langsmith slack defaults plugins vars``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from engine.config.actions import read_retry
+from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
+from engine.config.section import Section, kind_of
+from engine.langsmith import LangSmithSettings
+from engine.slack import SlackSettings
+
+_SECRETS_LINE: Final = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or secrets: none to listen on loopback only'
+_LANGSMITH_WORDS: Final = {
+    "key": "api_key",
+    "token": "api_key",
+    "url": "endpoint",
+    "api_url": "endpoint",
+    "tenant_id": "workspace_id",
+    "workspace": "workspace_id",
+}
+_SLACK_WORDS: Final = {"bot_token": "token", "api_key": "token", "base_url": "endpoint", "url": "endpoint"}
+
+
+def read_secrets(top: Section) -> tuple[str, ...] | None:
+    """The secrets a webhook may bear; None is the word ``none``. One text is a list of one."""
+    where = ("secrets",)
+    if "secrets" not in top.values:
+        message = "'secrets' is missing: without one, anybody could post events"
+        top.sheet.source.report((), message, _SECRETS_LINE)
+        return ()
+    value = top.values["secrets"]
+    if value == "none" and where not in top.sheet.interpolated:
+        return None
+    if isinstance(value, str):
+        return _one_secret(top, value, where)
+    if not isinstance(value, list):
+        top.sheet.wrong(where, f"'secrets' must be a list of texts, not {kind_of(value)}", _SECRETS_LINE)
+        return ()
+    if not value:
+        top.sheet.wrong(where, "'secrets' is empty: without one, anybody could post events", _SECRETS_LINE)
+    return tuple(one for index, item in enumerate(value) for one in _one_secret(top, item, (*where, index)))
+
+
+def _one_secret(top: Section, value: Any, where: tuple[str | int, ...]) -> tuple[str, ...]:
+    if not isinstance(value, str):
+        hint = f'quote it: "{value}"' if isinstance(value, int) and not isinstance(value, bool) else _SECRETS_LINE
+        top.sheet.wrong(where, f"a secret must be a text, not {kind_of(value)}", hint)
+        return ()
+    if not value.strip():
+        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", _SECRETS_LINE)
+        return ()
+    if value != value.strip():
+        top.sheet.wrong(where, "a secret begins or ends with white space, which no header can hold")
+    return (value,)
+
+
+def read_langsmith(top: Section) -> LangSmithSettings:
+    """How to reach LangSmith."""
+    default = LangSmithSettings()
+    section = _block(top, "langsmith", {"api_key", "endpoint", "workspace_id"}, _LANGSMITH_WORDS)
+    if section is None:
+        return default
+    return LangSmithSettings(
+        api_key=section.text("api_key"),
+        endpoint=_endpoint(section, default.endpoint),
+        workspace_id=section.text("workspace_id"),
+    )
+
+
+def read_slack(top: Section) -> SlackSettings:
+    """How to reach Slack."""
+    default = SlackSettings()
+    section = _block(top, "slack", {"token", "endpoint"}, _SLACK_WORDS)
+    if section is None:
+        return default
+    return SlackSettings(token=section.text("token"), endpoint=_endpoint(section, default.endpoint).rstrip("/") + "/")
+
+
+def read_defaults(top: Section) -> tuple[float, RetrySpec]:
+    """The timeout in seconds and the retry policy of actions that say nothing else."""
+    section = _block(top, "defaults", {"timeout", "retry"}, {"retries": "retry"})
+    if section is None:
+        return DEFAULT_TIMEOUT, DEFAULT_RETRY
+    retry = None
+    if "retry" in section.values:
+        retry = read_retry(top.sheet, section.values["retry"], ("defaults", "retry"))
+    return section.duration("timeout", DEFAULT_TIMEOUT) or DEFAULT_TIMEOUT, (retry or RetrySpec()).over(DEFAULT_RETRY)
+
+
+def read_vars(top: Section) -> Mapping[str, Any]:
+    """The author's own values: any tree."""
+    value = top.values.get("vars", {})
+    if isinstance(value, dict):
+        return value
+    top.sheet.wrong(("vars",), f"'vars' must be a mapping (key: value), not {kind_of(value)}")
+    return {}
+
+
+def read_plugins(top: Section, base: Path | None) -> tuple[Path, ...]:
+    """The folders of plug-ins, relative to the file; none where there is no file to be relative to."""
+    value = top.values.get("plugins", [])
+    if not isinstance(value, list):
+        top.sheet.wrong(
+            ("plugins",), f"'plugins' must be a list of folders, not {kind_of(value)}", "plugins: [./plugins]"
+        )
+        return ()
+    folders = [_folder(top, item, ("plugins", index), base) for index, item in enumerate(value)]
+    return tuple(dict.fromkeys(folder for folder in folders if folder is not None))
+
+
+def _folder(top: Section, value: Any, where: tuple[str | int, ...], base: Path | None) -> Path | None:
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        top.sheet.wrong(where, f"a folder of plug-ins must be a path, not {kind_of(value)}")
+        return None
+    if base is None or where in top.sheet.quiet:
+        return None
+    folder = base / value.strip()
+    try:
+        problem = "" if folder.is_dir() else "is not a folder" if folder.exists() else "does not exist"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem:
+        top.sheet.wrong(where, f"the folder {folder} {problem}", "paths count from the configuration file's folder")
+        return None
+    return folder
+
+
+def _block(top: Section, key: str, known: set[str], foreign: Mapping[str, str]) -> Section | None:
+    if key not in top.values:
+        return None
+    return top.sheet.section(top.values[key], (key,), f"'{key}'", known, foreign)
+
+
+def _endpoint(section: Section, default: str) -> str:
+    """A web address, without a slash at its end."""
+    text = section.text("endpoint", default) or default
+    try:
+        parts = urlsplit(text)
+        good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+    except ValueError:
+        good = False
+    if not good and (*section.where, "endpoint") not in section.sheet.quiet:
+        message = f"{text[:80]!r} is not a web address"
+        section.sheet.wrong((*section.where, "endpoint"), message, f"write it like {default}")
+        return default
+    return text.rstrip("/") if good else default

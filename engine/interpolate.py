@@ -1,0 +1,216 @@
+"""``${NAME}``, ``${NAME:-default}`` and ``${file:/path}`` in the values of a configuration.
+
+It works on the parsed tree, in texts only, never in keys, and what it puts in is never
+parsed again: neither as YAML nor as a reference nor as a template. An interpolated value
+stays a text.
+"""
+
+from __future__ import annotations
+
+import re
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from engine.source import Source, Where
+from engine.suggest import did_you_mean
+
+#: What stands in a dump where a secret stands in the configuration.
+MASK: Final = "***"
+#: A secret in a file is short; ``/dev/zero`` is not.
+MAX_FILE_BYTES: Final = 64 << 10
+#: Characters put into one file's values, all taken together.
+MAX_CHARACTERS: Final = 8 << 20
+
+_REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
+_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_JINJA: Final = re.compile(r"\{\{|\{%|\{#|\}\}|%\}|#\}")
+_OPEN_SECTIONS: Final = frozenset({"rules", "vars"})
+
+
+@dataclass(frozen=True, slots=True)
+class Interpolated:
+    """A tree with its references replaced.
+
+    ``shown`` is the same tree with secrets masked. ``masked`` are the secret values.
+    ``places`` are the texts that held a reference, ``failed`` those where one could not be had.
+    """
+
+    tree: Any
+    shown: Any
+    masked: frozenset[str]
+    places: frozenset[Where]
+    failed: frozenset[Where]
+
+
+def interpolate(tree: Any, source: Source, environ: Mapping[str, str] | None, base: Path | None = None) -> Interpolated:
+    """Replace every reference in a parsed tree; what cannot be replaced is reported to ``source``.
+
+    ``environ`` None puts in placeholders (``<NAME>``) instead of values, for text that
+    strangers wrote. Relative paths of ``${file:…}`` count from ``base``; None allows no files.
+    """
+    work = _Interpolation(source, environ, base)
+    value, shown = work.walk(tree, ())
+    return Interpolated(
+        value, shown, frozenset(filter(None, work.masked)), frozenset(work.places), frozenset(work.failed)
+    )
+
+
+class _Failure(Exception):  # noqa: N818 - carries a message to where it is reported
+    """A reference cannot be replaced; the message and a hint."""
+
+
+@dataclass(slots=True)
+class _Interpolation:
+    source: Source
+    environ: Mapping[str, str] | None
+    base: Path | None
+    masked: set[str] = field(default_factory=set)
+    places: set[Where] = field(default_factory=set)
+    failed: set[Where] = field(default_factory=set)
+    room: int = MAX_CHARACTERS
+
+    def walk(self, node: Any, where: Where) -> tuple[Any, Any]:
+        """A node as it is, and as it is shown."""
+        if isinstance(node, str):
+            return self._text(node, where) if "${" in node else (node, node)
+        if isinstance(node, list):
+            both = [self.walk(item, (*where, index)) for index, item in enumerate(node)]
+            return [value for value, _ in both], [shown for _, shown in both]
+        if isinstance(node, dict):
+            pairs = {key: self._item(key, item, (*where, key)) for key, item in node.items()}
+            return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
+        return node, node
+
+    def _item(self, key: str, item: Any, where: Where) -> tuple[Any, Any]:
+        if "${" in key:
+            hint = "name the rule under 'rules' and use its name here" if where[0] == "routes" else ""
+            self.source.report(
+                where, f"the key {key!r}: variables stand in values only, not in keys", hint, at_key=True
+            )
+        return self.walk(item, where)
+
+    def _text(self, text: str, where: Where) -> tuple[str, str]:
+        """Every reference of one text; all its problems are reported, and then the text stays as it is."""
+        self.places.add(where)
+        parts: list[str] = []
+        shown: list[str] = []
+        last, sound = 0, True
+        authored = _REFERENCE.sub("", text)
+        for match in _REFERENCE.finditer(text):
+            try:
+                value, secret = self._replace(match, where)
+                parts += [text[last : match.start()], self._guarded(value, authored, match, where)]
+            except _Failure as failure:
+                self._fail(failure, where, text, match.start())
+                sound = False
+                continue
+            shown += [text[last : match.start()], MASK if secret and value else value]
+            last = match.end()
+        if not sound:
+            return text, text
+        return "".join([*parts, text[last:]]), "".join([*shown, text[last:]])
+
+    def _fail(self, failure: _Failure, where: Where, text: str, position: int) -> None:
+        self.failed.add(where)
+        before = text[:position]
+        line, column = before.count("\n") + 1, position - before.rfind("\n")
+        message, hint = failure.args
+        self.source.report(where, message, hint, line=line, column=column if line == 1 else 1)
+
+    def _replace(self, match: re.Match[str], where: Where) -> tuple[str, bool]:
+        """The value of one reference, and whether it is a secret."""
+        if match[0] == "$${":
+            return "${", False
+        if not match[0].endswith("}"):
+            raise _Failure("'${' is never closed", "write $${ where a literal ${ is meant")
+        if "${" in match[1]:
+            raise _Failure("a variable cannot stand inside another's default", "use two variables, or a plain default")
+        value, secret = self._look_up(match[1])
+        self.room -= len(value)
+        if self.room < 0:
+            raise _Failure(f"the variables put in more than {MAX_CHARACTERS >> 20} MiB", "")
+        secret = secret and where[0] not in _OPEN_SECTIONS
+        if secret and self.environ is not None:
+            self.masked.add(value)
+        return value, secret
+
+    def _look_up(self, reference: str) -> tuple[str, bool]:
+        if reference.startswith("file:"):
+            return self._read(reference.removeprefix("file:")), True
+        name, dash, default = reference.partition(":-")
+        if not _NAME.fullmatch(name):
+            raise _Failure(f"${{{reference}}} is not a variable", _advice(reference))
+        if self.environ is None:
+            return (default, False) if dash else (f"<{name}>", True)
+        found = self.environ.get(name)
+        if dash and not found:  # as in a shell, :- also stands in for a variable that is set to nothing
+            return default, False
+        if found is None:
+            raise _Failure(f"the environment variable {name} is not set", self._near(name))
+        return found, True
+
+    def _near(self, name: str) -> str:
+        hint = did_you_mean(name, [each for each in self.environ or () if each[:1] == name[:1]])
+        near = f"{hint} or " if hint.startswith("did you mean") else ""
+        return f"{near}set it, or give it a default: ${{{name}:-value}}"
+
+    def _read(self, path: str) -> str:
+        if self.environ is None or self.base is None:
+            return f"<file:{path}>"
+        try:
+            text = _read_small(self.base / path)
+        except OSError as error:
+            raise _Failure(f"cannot read {path}: {error.strerror or error}", _file_advice(path)) from None
+        except ValueError as error:
+            raise _Failure(f"cannot read {path}: {error}", _file_advice(path)) from None
+        return text.removesuffix("\n").removesuffix("\r")
+
+    def _guarded(self, value: str, authored: str, match: re.Match[str], where: Where) -> str:
+        """A value as it must stand in an action's parameters so that no template is seen in it."""
+        if match[0] == "$${" or not _in_parameters(where) or not _JINJA.search(value):
+            return value
+        if _JINJA.search(authored) or "endraw" in value:
+            message = f"the value of {match[0]} holds braces that a template would take for its own"
+            raise _Failure(message, "let the variable stand alone in its text, or put it under vars")
+        return f"{{% raw %}}{value}{{% endraw %}}"
+
+
+def _in_parameters(where: Where) -> bool:
+    """Whether a place lies in an action's block: routes, key, [index], actions, index, type, …, and not in ``when``."""
+    if where[:1] != ("routes",) or "actions" not in where[2:4]:
+        return False
+    inside = where[where.index("actions", 2) + 2 :]
+    return len(inside) > 1 and inside[0] != "when"
+
+
+def _advice(reference: str) -> str:
+    name = re.match(r"[A-Za-z_][A-Za-z0-9_]*", reference.strip())
+    if name and re.match(r":?[-=?+]", reference.strip()[name.end() :]):
+        return f"a default is written ${{{name[0]}:-value}}"
+    return "write ${NAME}, ${NAME:-default} or ${file:/path}; $${ is a literal ${"
+
+
+def _file_advice(path: str) -> str:
+    return "a file takes no default" if ":-" in path else ""
+
+
+def _read_small(path: Path) -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a regular, small file of UTF-8 text.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} KiB")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None

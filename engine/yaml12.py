@@ -1,0 +1,439 @@
+"""YAML by the 1.2 core schema: plain data, and where each piece of it stands.
+
+PyYAML scans, parses and composes; what a plain scalar means is decided here, by the core
+schema of YAML 1.2.2 (section 10.3). So ``no``, ``on`` and ``2024-04-05`` are texts,
+``010`` is ten, ``0o17`` is fifteen and ``1:30`` is no number. Beyond the schema, ``<<``
+merges mappings, as in YAML 1.1, because people share blocks with it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from yaml.composer import Composer
+from yaml.error import Mark as YamlMark
+from yaml.error import MarkedYAMLError
+from yaml.events import AliasEvent, ScalarEvent
+from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+from yaml.parser import Parser
+from yaml.reader import Reader
+from yaml.scanner import Scanner
+
+from engine.errors import ConfigError
+from engine.mistakes import Mistake, diagnose, quoted, requote, should_read
+from engine.source import Mark, Source, Where
+
+#: A configuration is written by people; what is larger than this was not.
+MAX_BYTES: Final = 1 << 20
+#: Levels of nesting.
+MAX_DEPTH: Final = 64
+#: Values of a file with every alias written out, so that anchors cannot be made into a bomb.
+MAX_VALUES: Final = 100_000
+#: Characters of all texts of a file with every alias written out.
+MAX_CHARACTERS: Final = 8 << 20
+
+_TAG: Final = "tag:yaml.org,2002:"
+_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
+_TRUE: Final = frozenset({"true", "True", "TRUE"})
+_FALSE: Final = frozenset({"false", "False", "FALSE"})
+_INT: Final = re.compile(r"[-+]?[0-9]+")
+_BASED: Final = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_INFINITE: Final = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
+_NAN: Final = frozenset({".nan", ".NaN", ".NAN"})
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A file as data. ``empty`` are the places where nothing at all is written (``key:``); their value is None."""
+
+    tree: Any
+    source: Source
+    empty: frozenset[Where]
+
+
+def read_yaml(data: bytes | str, file: str) -> Parsed:
+    """Read one YAML document.
+
+    What can be passed over (a duplicate key, an unknown tag, an unquoted template) is
+    reported to the result's ``source``, and reading goes on.
+
+    Raises:
+        ConfigError: the text is not YAML, or not to be read in full: encoding, size, depth, aliases.
+    """
+    source = Source(file, _decode(data, file))
+    _refuse_unprintable(source)
+    node, loader = _compose(source)
+    builder = _Builder(source)
+    with _stopping(source):
+        tree = None if node is None else builder.build(node, ())
+    source.marks = builder.marks
+    _report_lost_anchors(loader, source)
+    return Parsed(tree, source, frozenset(builder.empty))
+
+
+def resolve_plain(text: str) -> str | bool | int | float | None:
+    """What an unquoted scalar means by the core schema.
+
+    Raises:
+        ValueError: a number that cannot be held.
+    """
+    if text in _NULL:
+        return None
+    if text in _TRUE or text in _FALSE:
+        return text in _TRUE
+    if _INT.fullmatch(text):
+        return _integer(text)
+    if _BASED.fullmatch(text):
+        return int(text[2:], 8 if text[1] == "o" else 16)
+    if _FLOAT.fullmatch(text):
+        return _finite(text)
+    if match := _INFINITE.fullmatch(text):
+        return -math.inf if match[1] == "-" else math.inf
+    return math.nan if text in _NAN else text
+
+
+def _integer(text: str) -> int:
+    if len(text) > 400:
+        raise ValueError(f"a number of {len(text)} digits cannot be held; quote it if it is a text")
+    return int(text)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError(f"{text[:40]} is larger than any number that can be held; quote it if it is a text")
+    return number
+
+
+# --- text ------------------------------------------------------------------------------------------------------------
+
+
+def _decode(data: bytes | str, file: str) -> str:
+    if len(data) > MAX_BYTES:
+        raise _stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES >> 20} MiB")
+    if isinstance(data, str):
+        return data.removeprefix("\ufeff")
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise _stop(Source(file), 1, 1, "the file is UTF-16", "save it as UTF-8")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = data[: error.start].decode("utf-8", "replace").removeprefix("\ufeff")
+        line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
+        shown = Source(file, data.decode("utf-8", "replace").removeprefix("\ufeff"))
+        message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
+        raise _stop(shown, line, column, message, "save the file as UTF-8") from None
+
+
+def _refuse_unprintable(source: Source) -> None:
+    match = Reader.NON_PRINTABLE.search(source.text)
+    if match is None:
+        return
+    before = source.text[: match.start()]
+    message = f"the character U+{ord(match[0]):04X} may not stand in YAML"
+    hint = "write it as an escape in double quotes" if ord(match[0]) else "the file is not text"
+    lines = before.splitlines(keepends=True) or [""]
+    fresh = lines[-1].endswith(("\n", "\r"))
+    line, column = (len(lines) + 1, 1) if fresh else (len(lines), len(lines[-1]) + 1)
+    shown = Source(source.file, Reader.NON_PRINTABLE.sub("\ufffd", source.text))  # terminals obey control characters
+    raise _stop(shown, line, column, message, hint)
+
+
+def _stop(source: Source, line: int, column: int, message: str, hint: str = "") -> ConfigError:
+    """The error to raise where reading cannot go on, with what was found before it."""
+    if line:
+        source.at(line, column, message, hint)
+    else:
+        source.report(("",), message, hint)
+    return ConfigError(source.problems)
+
+
+# --- composing -------------------------------------------------------------------------------------------------------
+
+
+class _Halt(MarkedYAMLError):  # noqa: N818 - a stop, not a fault
+    """A limit of ours was met while reading. ``problem`` is for people as it stands."""
+
+
+class _CoreResolver:
+    """What PyYAML's composer asks of a resolver, by the core schema."""
+
+    def descend_resolver(self, _parent: Node | None, _index: Any) -> None:
+        """Nothing: the schema does not depend on the place."""
+
+    def ascend_resolver(self) -> None:
+        """Nothing: the schema does not depend on the place."""
+
+    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
+        """The tag of a node that has none written."""
+        if kind is not ScalarNode:
+            return _TAG + ("seq" if kind is SequenceNode else "map")
+        return _TAG + (_kind_of_plain(value) if implicit[0] else "str")
+
+
+def _kind_of_plain(text: str) -> str:
+    try:
+        value = resolve_plain(text)
+    except ValueError:
+        return "float" if _FLOAT.fullmatch(text) and not _INT.fullmatch(text) else "int"
+    names = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}
+    return names[type(value)]
+
+
+class _Loader(Reader, Scanner, Parser, Composer, _CoreResolver):
+    """PyYAML from characters to nodes, bounded in depth, remembering which anchors were used."""
+
+    def __init__(self, text: str) -> None:
+        Reader.__init__(self, text)
+        Scanner.__init__(self)
+        Parser.__init__(self)
+        Composer.__init__(self)
+        self.depth = 0
+        self.aliased: set[str] = set()
+        self.anchored: dict[str, ScalarEvent] = {}
+
+    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
+        """As in PyYAML, counting levels and noting anchors."""
+        event = self.peek_event()  # type: ignore[no-untyped-call]
+        if isinstance(event, AliasEvent) and event.anchor:
+            self.aliased.add(event.anchor)
+        elif isinstance(event, ScalarEvent) and event.anchor:
+            self.anchored[event.anchor] = event
+        if self.depth >= MAX_DEPTH:
+            raise _Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+def _compose(source: Source) -> tuple[Node | None, _Loader]:
+    loader: _Loader | None = None
+    try:
+        loader = _Loader(source.text)
+        return loader.get_single_node(), loader
+    except _Halt as halt:
+        raise _stop_at(source, halt) from None
+    except MarkedYAMLError as error:
+        mistake = diagnose(source.text, error, _failure)
+    except (ValueError, OverflowError, IndexError):
+        # PyYAML computes with what it read (chr, int) before it checks it: "\U00110000".
+        mistake = _uncomputable(loader)
+    raise _stop(source, mistake.line, mistake.column, mistake.message, mistake.hint)
+
+
+def _uncomputable(loader: _Loader | None) -> Mistake:
+    mark = loader.get_mark() if loader else None
+    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
+    return Mistake(line, column, "what stands here names no character or number that there is")
+
+
+def _failure(text: str) -> int | None:
+    """The line, from 1, at which a text stops being YAML; None if it does not."""
+    try:
+        _Loader(text).get_single_node()
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        return mark.line + 1 if mark else 1
+    except (ValueError, OverflowError, IndexError):
+        return 1
+    return None
+
+
+def _stop_at(source: Source, halt: _Halt) -> ConfigError:
+    mark = halt.problem_mark
+    return _stop(source, mark.line + 1, mark.column + 1, str(halt.problem)) if mark else _stop(source, 1, 1, str(halt))
+
+
+@contextmanager
+def _stopping(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except _Halt as halt:
+        raise _stop_at(source, halt) from None
+
+
+def _report_lost_anchors(loader: _Loader, source: Source) -> None:
+    """``text: &now then`` is the text ``then``: what was meant as text would be lost in silence."""
+    for name, event in loader.anchored.items():
+        if name in loader.aliased:
+            continue
+        if (mark := event.start_mark) is None:
+            continue
+        line = source.text.splitlines()[mark.line]
+        fixed = line[: mark.column] + quoted(line[mark.column :].rstrip())
+        hint = f"text that begins with & needs quotes; {should_read(fixed)}"
+        source.at(mark.line + 1, mark.column + 1, f"the anchor &{name} is used nowhere", hint)
+
+
+# --- building --------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Builder:
+    """Nodes to data, marks kept. Aliases are written out, within limits."""
+
+    source: Source
+    marks: dict[Where, Mark] = field(default_factory=dict)
+    empty: set[Where] = field(default_factory=set)
+    values: int = 0
+    characters: int = 0
+    depth: int = 0
+    open: set[int] = field(default_factory=set)
+
+    def build(self, node: Node, where: Where, key: YamlMark | None = None) -> Any:
+        """The data of a node, whose key (if it has one) stands at ``key``."""
+        self._spend(node)
+        self._note(node, where, key)
+        if isinstance(node, ScalarNode):
+            return self._scalar(node, where)
+        with self._inside(node):
+            if isinstance(node, SequenceNode):
+                self._check_tag(node, where, "seq")
+                return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
+            return self._mapping(node, where)
+
+    def _note(self, node: Node, where: Where, key: YamlMark | None) -> None:
+        mark, style = node.start_mark, node.style if isinstance(node, ScalarNode) else None
+        key_line, key_column = (key.line + 1, key.column + 1) if key else (0, 0)
+        self.marks[where] = Mark(mark.line + 1, mark.column + 1, key_line, key_column, style)
+
+    def _spend(self, node: Node) -> None:
+        self.values += 1
+        self.characters += len(node.value) if isinstance(node, ScalarNode) else 0
+        if self.values > MAX_VALUES or self.characters > MAX_CHARACTERS:
+            message = "too much to hold: with every alias (*name) written out the file has more than "
+            limit = f"{MAX_VALUES} values" if self.values > MAX_VALUES else f"{MAX_CHARACTERS >> 20} MiB of text"
+            raise _Halt(None, None, message + limit, node.start_mark)
+
+    @contextmanager
+    def _inside(self, node: Node) -> Iterator[None]:
+        if id(node) in self.open:
+            raise _Halt(None, None, "this block contains itself through its own anchor", node.start_mark)
+        if self.depth >= MAX_DEPTH:
+            raise _Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", node.start_mark)
+        self.open.add(id(node))
+        self.depth += 1
+        yield
+        self.depth -= 1
+        self.open.discard(id(node))
+
+    def _scalar(self, node: ScalarNode, where: Where) -> Any:
+        kind = self._check_tag(node, where, "str", "null", "bool", "int", "float")
+        if kind == "str":
+            return self._text(node)
+        if kind == "null" and node.value == "" and node.style is None:
+            self.empty.add(where)
+            return None
+        try:
+            value = resolve_plain(node.value)
+        except ValueError as error:
+            self._at(node, str(error))
+            return node.value
+        if _kind_of_plain(node.value) != kind:
+            self._at(node, f"{node.value!r} is not what its tag !!{kind} says")
+        return value
+
+    def _text(self, node: ScalarNode) -> str:
+        text: str = node.value
+        if not _SURROGATE.search(text):
+            return text
+        try:  # JSON writes characters beyond U+FFFF as two escapes, and JSON is YAML
+            return text.encode("utf-16", "surrogatepass").decode("utf-16")
+        except UnicodeDecodeError:
+            self._at(node, "an escape here is half a character (a lone surrogate)")
+            return _SURROGATE.sub("\ufffd", text)
+
+    def _check_tag(self, node: Node, where: Where, *allowed: str) -> str:
+        kind = str(node.tag).removeprefix(_TAG)
+        if kind in allowed and kind != node.tag:
+            return kind
+        written = f"!!{kind}" if kind != node.tag else str(node.tag)
+        written = written if written.isprintable() else repr(written)
+        line = self.source.text.splitlines()[node.start_mark.line]
+        fixed = next(requote(line), line)
+        hint = should_read(fixed) if fixed != line else ""
+        self._at(node, f"the tag {written} means nothing here: text that begins with ! needs quotes", hint)
+        return allowed[0]
+
+    def _mapping(self, node: Node, where: Where) -> Any:
+        if (template := self._unquoted_template(node)) is not None:
+            return template
+        self._check_tag(node, where, "map")
+        result: dict[str, Any] = {}
+        first: dict[str, int] = {}
+        for key_node, value in self._own_pairs(node):
+            key = self._key(key_node)
+            if key is None:
+                continue
+            if key in result:
+                self._at(key_node, f"the key {key!r} is written twice", f"first on line {first[key]}; keep one of them")
+                continue
+            first[key] = key_node.start_mark.line + 1
+            result[key] = self.build(value, (*where, key), key_node.start_mark)
+        self._add_merged(node, result, where)
+        return result
+
+    def _own_pairs(self, node: Node) -> list[tuple[Node, Node]]:
+        return [(key, value) for key, value in node.value if not _is_merge(key)]
+
+    def _add_merged(self, node: Node, result: dict[str, Any], where: Where) -> None:
+        """What the mapping itself says wins over what it merges; an earlier merge wins over a later."""
+        for key_node, value in self._merged_pairs(node):
+            key = self._key(key_node)
+            if key is not None and key not in result:
+                result[key] = self.build(value, (*where, key), key_node.start_mark)
+
+    def _merged_pairs(self, node: Node) -> Iterator[tuple[Node, Node]]:
+        merges = [(key, value) for key, value in node.value if _is_merge(key)]
+        for key, _ in merges[1:]:
+            self._at(key, "the key '<<' is written twice", "merge several with a list: <<: [*one, *two]")
+        for key, value in merges[:1]:
+            for block in value.value if isinstance(value, SequenceNode) else [value]:
+                if not isinstance(block, MappingNode):
+                    self._at(key, "'<<' merges mappings: write <<: *name, or <<: [*one, *two]")
+                    continue
+                self._spend(block)
+                with self._inside(block):
+                    yield from self._own_pairs(block)
+                    yield from self._merged_pairs(block)
+
+    def _key(self, node: Node) -> str | None:
+        if not isinstance(node, ScalarNode):
+            self._at(node, "a key must be text, not a list or mapping", "text that begins with [ or { needs quotes")
+            return None
+        if node.tag == _TAG + "str":
+            return self._text(node)
+        if not node.value:
+            self._at(node, "a value without a key")
+        else:
+            self._at(node, f"a key must be text, and {node.value} is not", f'write "{node.value}":')
+        return None
+
+    def _unquoted_template(self, node: Node) -> str | None:
+        """``{{ x }}`` without quotes is, to YAML, a mapping whose key is a mapping."""
+        key = node.value[0][0] if len(node.value) == 1 else None
+        if not isinstance(key, MappingNode) or not key.flow_style:
+            return None
+        written = self.source.text[node.start_mark.index : node.end_mark.index]
+        if not written.startswith("{{"):
+            return None
+        line = self.source.text.splitlines()[node.start_mark.line]
+        fixed = next((each for each in requote(line) if each != line), "")
+        hint = should_read(fixed) if fixed and node.end_mark.line == node.start_mark.line else ""
+        self._at(node, "a template must be quoted: to YAML, braces are a mapping", hint)
+        return written
+
+    def _at(self, node: Node, message: str, hint: str = "") -> None:
+        self.source.at(node.start_mark.line + 1, node.start_mark.column + 1, message, hint)
+
+
+def _is_merge(key: Node) -> bool:
+    return isinstance(key, ScalarNode) and key.value == "<<" and key.style is None
