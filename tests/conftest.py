@@ -1,27 +1,43 @@
-"""Stand-ins that every test may ask for; each is checked when the test ends."""
+"""Stand-ins that every test may ask for. When the test ends, all they were asked and answered is checked."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import openapi
 import pytest
 
 from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
 
 
+def pytest_report_header() -> str:
+    return f"LangSmith's OpenAPI document: {'found' if openapi.DOCUMENT.exists() else openapi.ABSENT}"
+
+
+@pytest.fixture(scope="session")
+def langsmith_api() -> openapi.OpenApi | None:
+    """LangSmith's OpenAPI document, or None when it is not at hand."""
+    return openapi.load()
+
+
 @pytest.fixture
-async def langsmith() -> AsyncIterator[LangSmithStandIn]:
+async def langsmith(langsmith_api: openapi.OpenApi | None) -> AsyncIterator[LangSmithStandIn]:
     async with LangSmithStandIn() as stand_in:
         yield stand_in
+    assert stand_in.crashes == []
+    if langsmith_api is not None:
+        assert langsmith_api.problems(stand_in.requests) == []
 
 
 @pytest.fixture
 async def slack() -> AsyncIterator[SlackStandIn]:
     async with SlackStandIn() as stand_in:
         yield stand_in
+    assert stand_in.crashes == []
 
 
 @pytest.fixture
 async def sink() -> AsyncIterator[WebhookSink]:
     async with WebhookSink() as stand_in:
         yield stand_in
+    assert stand_in.crashes == []

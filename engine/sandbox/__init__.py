@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from engine.sandbox.langsmith import LangSmithStandIn
 from engine.sandbox.limits import LANGSMITH_LIMITS, SLACK_LIMITS, RateLimit
+from engine.sandbox.objects import ObjectStore
 from engine.sandbox.server import Answer, Recorded
 from engine.sandbox.sink import WebhookSink
 from engine.sandbox.slack import Message, SlackStandIn
@@ -14,6 +15,7 @@ __all__ = [
     "Answer",
     "LangSmithStandIn",
     "Message",
+    "ObjectStore",
     "RateLimit",
     "Recorded",
     "SlackStandIn",

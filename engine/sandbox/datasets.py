@@ -31,6 +31,7 @@ class Datasets:
             ("PATCH", "/examples/{id}", self._update_example),
             ("DELETE", "/examples/{id}", self._delete_example),
             ("POST", "/platform/datasets/{id}/examples", self._upload_examples),
+            ("PATCH", "/platform/datasets/{id}/examples", self._upload_updates),
         ]
 
     def _list(self, call: Call) -> Answer:
@@ -96,13 +97,7 @@ class Datasets:
         return Answer(self._example(call))
 
     def _update_example(self, call: Call) -> Answer:
-        row, body = self._example(call), call.body
-        row.update({key: body[key] for key in ("inputs", "outputs") if body.get(key) is not None})
-        if body.get("metadata") is not None:
-            row["metadata"] = {"dataset_split": row["metadata"]["dataset_split"], **body["metadata"]}
-        if (split := body.get("split")) is not None:
-            row["metadata"]["dataset_split"] = [split] if isinstance(split, str) else split
-        row["modified_at"] = now()
+        _change(self._example(call), call.body)
         call.note("example updated")
         return Answer({"message": "Example updated"})
 
@@ -112,11 +107,20 @@ class Datasets:
 
     def _upload_examples(self, call: Call) -> Answer:
         dataset = self._dataset(call.args["id"])["id"]
-        rows = [self._new_example(body) for body in _parts_to_bodies(call, dataset)]
+        rows = [self._new_example(body) for body in _parts_to_bodies(call, dataset, complete=True)]
         for row in rows:
             self._keep(row, call)
         ids = [row["id"] for row in rows]
         return Answer({"count": len(ids), "example_ids": ids, "as_of": now()}, 201)
+
+    def _upload_updates(self, call: Call) -> Answer:
+        dataset = self._dataset(call.args["id"])["id"]
+        bodies = _parts_to_bodies(call, dataset, complete=False)
+        rows = [found(self._state.examples, checked_uuid(body["id"], "example_id"), "Example") for body in bodies]
+        for row, body in zip(rows, bodies, strict=True):
+            _change(row, body)
+        call.note(f"{len(rows)} examples updated")
+        return Answer({"count": len(rows), "example_ids": [row["id"] for row in rows]}, 201)
 
     def _new_example(self, body: Any) -> Row:
         if not isinstance(body, dict):
@@ -160,15 +164,27 @@ def _parse_metadata(text: str) -> dict[str, Any]:
     return wanted if isinstance(wanted, dict) else {}
 
 
-def _parts_to_bodies(call: Call, dataset: str) -> list[dict[str, Any]]:
+def _change(row: Row, body: dict[str, Any]) -> None:
+    """Apply an update: what is absent or null stays; metadata is replaced but for the split."""
+    row.update({key: body[key] for key in ("inputs", "outputs") if body.get(key) is not None})
+    if body.get("metadata") is not None:
+        row["metadata"] = {"dataset_split": row["metadata"]["dataset_split"], **body["metadata"]}
+    if (split := body.get("split")) is not None:
+        row["metadata"]["dataset_split"] = [split] if isinstance(split, str) else split
+    row["modified_at"] = now()
+
+
+def _parts_to_bodies(call: Call, dataset: str, *, complete: bool) -> list[dict[str, Any]]:
     """Multipart: ``{id}`` is the example's information, ``{id}.inputs`` and ``{id}.outputs`` its data."""
     parts = call.body
     bodies = []
-    for name in parts:
+    for name, information in parts.items():
         if "." in name:
             continue
-        if f"{name}.inputs" not in parts and not parts[name].get("use_source_run_io"):
+        if not isinstance(information, dict):
+            raise Refused(422, {"error": "invalid part", "details": f"{name} is not a JSON object"})
+        if complete and f"{name}.inputs" not in parts and not information.get("use_source_run_io"):
             raise Refused(400, {"error": "missing part", "details": f"{name}.inputs is required"})
         data = {key: parts.get(f"{name}.{key}") for key in ("inputs", "outputs")}
-        bodies.append({"id": name, "dataset_id": dataset, **parts[name], **data})
+        bodies.append({"id": name, "dataset_id": dataset, **information, **data})
     return bodies

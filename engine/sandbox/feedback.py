@@ -25,7 +25,12 @@ class Feedback:
         ]
 
     def _list(self, call: Call) -> Answer:
-        rows = [row for row in self._state.feedback.values() if _is_wanted(row, call)]
+        runs = {checked_uuid(run, "run") for run in call.many("run")}
+        rows = [
+            row
+            for row in self._state.feedback.values()
+            if (not runs or row["run_id"] in runs) and _is_wanted(row, call) and _is_in_time(row, call)
+        ]
         rows.sort(key=lambda row: parse_time(row["created_at"]), reverse=True)
         return Answer(call.page(rows))
 
@@ -60,7 +65,6 @@ class Feedback:
 
 
 def _is_wanted(row: Row, call: Call) -> bool:
-    runs = {checked_uuid(run, "run") for run in call.many("run")}
     for name, value in (
         ("key", row["key"]),
         ("source", row["feedback_source"]["type"]),
@@ -71,7 +75,7 @@ def _is_wanted(row: Row, call: Call) -> bool:
     for name, value in (("has_comment", row["comment"]), ("has_score", row["score"])):
         if call.one(name) and (call.one(name).lower() == "true") != (value is not None):
             return False
-    return (not runs or row["run_id"] in runs) and _is_in_time(row, call)
+    return True
 
 
 def _is_in_time(row: Row, call: Call) -> bool:

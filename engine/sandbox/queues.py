@@ -81,7 +81,13 @@ class Queues:
         return Answer({"items": self._add(call, items)}, 201)
 
     def _list_items(self, call: Call) -> Answer:
-        return Answer({"items": self._items(self._queue(call)["id"]), "next_cursor": None})
+        """Nothing is ever reviewed here, so all items are still the caller's to review."""
+        if not call.one("status"):
+            raise Refused(422, {"error": "status is required"})
+        items = self._items(self._queue(call)["id"]) if call.one("status") == "needs_my_review" else []
+        kind = call.one("item_type")
+        page = call.cursor_page([item for item in items if not kind or item["item_type"] == kind], "page_size")
+        return Answer({"items": page[0], "next_cursor": page[1]})
 
     def _add(self, call: Call, items: list[Any]) -> list[Row]:
         queue = self._queue(call)

@@ -235,6 +235,22 @@ _RUN_DEFAULTS: Row = {
 }
 
 
+def project_row(project_id: str) -> Row:
+    """A tracing project (LangSmith's older word is session)."""
+    return {
+        "id": project_id,
+        "name": "default",
+        "tenant_id": TENANT_ID,
+        "start_time": now(),
+        "end_time": None,
+        "extra": None,
+        "description": None,
+        "default_dataset_id": None,
+        "reference_dataset_id": None,
+        "trace_tier": "shortlived",
+    }
+
+
 def rule_row(name: str, *, row_id: str | None = None, **fields: Any) -> Row:
     """An automation rule. ``webhooks`` is a list of ``{url, headers}``."""
     return {

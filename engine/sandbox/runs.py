@@ -6,10 +6,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from engine.sandbox.rows import Row, checked_uuid, parse_time
+from engine.sandbox.rows import PROJECT_ID, Row, checked_uuid, parse_time, project_row
 from engine.sandbox.server import Answer, Refused
 from engine.sandbox.state import State, found
-from engine.sandbox.table import Call, Endpoint, unprocessable
+from engine.sandbox.table import Call, Endpoint, cut_page
 
 #: Columns of a run that come whether they were selected or not.
 _ALWAYS = frozenset(
@@ -37,6 +37,7 @@ class Runs:
             ("GET", "/v2/runs/{id}", self._read_v2),
             ("PUT", "/runs/{id}/share", self._share),
             ("POST", "/v2/runs/{id}/share", self._share_v2),
+            ("GET", "/sessions", self._list_projects),
         ]
 
     def _list_rules(self, call: Call) -> Answer:
@@ -56,13 +57,19 @@ class Runs:
         rows = [row for row in self._state.rules.values() if not project or row["session_id"] == project]
         return Answer({"items": rows, "next_cursor": None})
 
+    def _list_projects(self, call: Call) -> Answer:
+        """The projects that runs belong to. The sync SDK learns the workspace's id from here."""
+        ids = {row["session_id"] for row in self._rows()} or {PROJECT_ID}
+        return Answer(call.page([project_row(project_id) for project_id in sorted(ids)]))
+
     def _query(self, call: Call) -> Answer:
         body = call.body
         _refuse_filters(body, ("filter", "trace_filter", "tree_filter", "query", "search_filter"))
         if not any(body.get(key) for key in ("session", "id", "parent_run", "trace", "reference_example")):
             words = "At least one of 'session', 'id', 'parent_run', 'trace' or 'reference_example' must be specified"
             raise Refused(400, {"detail": words})
-        rows, after = _paged(_newest_first([row for row in self._rows() if _fits(row, body)]), body, "limit", 100)
+        fitting = _newest_first([row for row in self._rows() if _fits(row, body)])
+        rows, after = cut_page(fitting, body.get("cursor") or 0, body.get("limit") or 100)
         select = body.get("select")
         runs = [_selected(row, select) for row in rows]
         return Answer({"runs": runs, "cursors": {"next": after, "prev": None}, "parsed_query": None})
@@ -72,8 +79,8 @@ class Runs:
         _refuse_filters(body, ("filter", "trace_filter", "tree_filter", "ai_query"))
         if bool(body.get("project_ids")) == bool(body.get("reference_dataset_id")):
             raise problem(400, "set exactly one of project_ids and reference_dataset_id")
-        found_rows = [row for row in self._rows() if _fits_v2(row, body)]
-        rows, after = _paged(_newest_first(found_rows), body, "page_size", 1000)
+        fitting = _newest_first([row for row in self._rows() if _fits_v2(row, body)])
+        rows, after = cut_page(fitting, body.get("cursor") or 0, body.get("page_size") or 100, most=1000)
         items = [_v2_run(row, body.get("selects") or ["ID"]) for row in rows]
         return Answer({"items": items, "has_more": after is not None} | ({"next_cursor": after} if after else {}))
 
@@ -162,16 +169,6 @@ def _is_between(row: Row, earliest: str | None, latest: str | None) -> bool:
 
 def _newest_first(rows: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: parse_time(row["start_time"]), reverse=True)
-
-
-def _paged(rows: list[Row], body: dict[str, Any], name: str, most: int) -> tuple[list[Row], str | None]:
-    """A page and the cursor of the next one. The cursor is how many rows came before."""
-    size = body.get(name) or 100
-    if not isinstance(size, int) or not 1 <= size <= most:
-        raise unprocessable(name, f"Input should be between 1 and {most}")
-    start = int(body.get("cursor") or 0)
-    end = start + size
-    return rows[start:end], str(end) if end < len(rows) else None
 
 
 def _selected(row: Row, select: list[str] | None) -> Row:

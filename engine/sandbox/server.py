@@ -80,6 +80,8 @@ class StandIn(ABC):
     ) -> None:
         self.requests: list[Recorded] = []
         self.faults = Faults()
+        #: What went wrong in the stand-in itself. Always empty, or the stand-in has a bug.
+        self.crashes: list[Exception] = []
         self._host = host
         self._port = port
         self._on_request = on_request
@@ -152,24 +154,25 @@ class StandIn(ABC):
 
     async def _respond(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
         fault = recorded.fault
-        answer = None
-        if fault is None or fault.applied or not fault.replaces:
-            answer = await self._answer(recorded) if fault is None or fault.applied else None
-        if fault is not None and fault.hang:
+        answer = None if fault and fault.replaces and not fault.applied else await self._answer(recorded)
+        if fault is not None:
             await asyncio.sleep(fault.hang)
-        if fault is not None and fault.reset:
-            return _reset(request, recorded)
-        if fault is not None and fault.replaces:
-            answer = _faulty(fault, answer)
-        final = answer if answer is not None else await self._answer(recorded)
-        recorded.status, recorded.answer = final.status, final.body
-        return _to_response(final)
+            if fault.reset:
+                return _reset(request, recorded)
+            if fault.replaces:
+                answer = _faulty(fault, answer)
+        answer = answer or Answer()
+        recorded.status, recorded.answer = answer.status, answer.body
+        return _to_response(answer)
 
     async def _answer(self, recorded: Recorded) -> Answer:
         try:
             return await self.answer(recorded)
         except Refused as refused:
             return refused.answer
+        except Exception as error:
+            self.crashes.append(error)
+            raise
 
 
 async def _record(request: web.Request) -> Recorded:
@@ -180,8 +183,7 @@ async def _record(request: web.Request) -> Recorded:
     elif request.content_type == "application/x-www-form-urlencoded":
         recorded.body = dict(await request.post())
     elif raw:
-        with contextlib.suppress(orjson.JSONDecodeError):
-            recorded.body = orjson.loads(raw)
+        recorded.body = _parse(raw)
     return recorded
 
 
@@ -192,8 +194,15 @@ async def _read_parts(reader: MultipartReader) -> dict[str, Any]:
             continue
         content = bytes(await part.read(decode=True))
         is_json = part.headers.get("Content-Type", "").startswith("application/json")
-        parts[part.name or ""] = orjson.loads(content) if is_json else content
+        parts[part.name or ""] = _parse(content) if is_json else content
     return parts
+
+
+def _parse(content: bytes) -> Any:
+    """JSON, or None where it is none: what reads it refuses None."""
+    with contextlib.suppress(orjson.JSONDecodeError):
+        return orjson.loads(content)
+    return None
 
 
 def _reset(request: web.Request, recorded: Recorded) -> web.StreamResponse:

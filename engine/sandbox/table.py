@@ -57,10 +57,18 @@ class Call:
         Raises:
             Refused: 422, a limit that LangSmith does not take (1 to 100).
         """
-        offset, limit = int(self.one("offset", "0")), int(self.one("limit", "100"))
-        if offset < 0 or not 1 <= limit <= 100:
+        offset, limit = self.one("offset", "0"), self.one("limit", "100")
+        if not (offset.isdecimal() and limit.isdecimal() and 1 <= int(limit) <= 100):
             raise unprocessable("limit", "Input should be between 1 and 100")
-        return rows[offset : offset + limit]
+        return rows[int(offset) : int(offset) + int(limit)]
+
+    def cursor_page(self, rows: list[Any], size_name: str) -> tuple[list[Any], str | None]:
+        """A page of the rows and the next one's cursor, from the query parameters.
+
+        Raises:
+            Refused: 422, a size or cursor that was never given out.
+        """
+        return cut_page(rows, self.one("cursor", "0"), self.one(size_name, "100"))
 
 
 Handler = Callable[[Call], Answer]
@@ -71,6 +79,20 @@ Endpoint = tuple[str, str, Handler]
 def unprocessable(where: str, message: str) -> Refused:
     """FastAPI's way to say that a request has the wrong shape."""
     return Refused(422, {"detail": [{"loc": ["body", where], "msg": message, "type": "value_error"}]})
+
+
+def cut_page(rows: list[Any], cursor: Any, size: Any, *, most: int = 100) -> tuple[list[Any], str | None]:
+    """A page of ``size`` rows, and the next one's cursor: how many rows come before it.
+
+    Raises:
+        Refused: 422, a size that is not between 1 and ``most``, or a cursor that was never given out.
+    """
+    if not (str(size).isdecimal() and 1 <= int(size) <= most):
+        raise unprocessable("limit", f"Input should be between 1 and {most}")
+    if not str(cursor).isdecimal():
+        raise unprocessable("cursor", "Invalid cursor")
+    end = int(cursor) + int(size)
+    return rows[int(cursor) : end], str(end) if end < len(rows) else None
 
 
 class Table:

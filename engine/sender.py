@@ -1,0 +1,171 @@
+"""Acts as LangSmith delivering a webhook, with LangSmith's own delivery policy.
+
+The policy is that of LangSmith's documentation ("Webhook delivery"): a connection that fails
+is tried again up to two times; an endpoint that takes longer than five seconds has failed,
+without retry; a 5xx within five seconds is retried up to two times with exponential backoff;
+a 4xx has failed, without retry; whatever the body says is ignored.
+
+Where the page is silent, this sender decides:
+
+- There are two retries in all, whatever mixture of refused connections and 5xx uses them up.
+- Connecting may take five seconds as well; longer is a failed connection. The five seconds to
+  answer count from the moment the connection stands, to the answer's status line and headers.
+- A connection that breaks before an answer is a failed connection.
+- A redirect is not followed: it is an answer that is neither 2xx nor 5xx, and final like a 4xx.
+- The backoff is one second, then two, for refused connections too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+from multidict import CIMultiDict
+
+#: Seconds that an endpoint has to answer.
+ANSWER_LIMIT = 5.0
+#: Attempts after the first one.
+RETRIES = 2
+#: Seconds before the first retry; doubled for the second.
+FIRST_DELAY = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class SendAttempt:
+    """One attempt. ``delay`` was waited before it, ``duration`` is how long it took, both in seconds.
+
+    ``status`` is None where no answer came; ``reason`` says why it did not deliver, and is
+    empty where it did. ``retry`` tells whether the policy allows another attempt after it.
+    """
+
+    number: int
+    delay: float
+    duration: float
+    status: int | None
+    reason: str
+    retry: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How it ended. ``reason`` is the last attempt's, empty when delivered."""
+
+    result: Literal["delivered", "failed"]
+    attempts: tuple[SendAttempt, ...]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    status: int | None
+    reason: str
+    retry: bool
+
+
+class Sender:
+    """Sends one webhook as LangSmith would.
+
+    ``limit`` and ``first_delay`` are in seconds; ``clock`` too, it only measures durations.
+    ``on_attempt`` is called after each attempt, so that a person can watch.
+    """
+
+    def __init__(
+        self,
+        *,
+        limit: float = ANSWER_LIMIT,
+        retries: int = RETRIES,
+        first_delay: float = FIRST_DELAY,
+        sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+        on_attempt: Callable[[SendAttempt], None] | None = None,
+    ) -> None:
+        self._limit = limit
+        self._retries = retries
+        self._first_delay = first_delay
+        self._sleep = sleep
+        self._clock = clock
+        self._on_attempt = on_attempt
+
+    async def send(self, url: str, body: bytes, headers: Mapping[str, str] | None = None) -> Delivery:
+        """Deliver ``body``, byte for byte the same in every attempt, with custom ``headers`` added.
+
+        Raises:
+            ValueError: ``url`` is no address to send to, or a header cannot be sent.
+        """
+        _check_url(url)
+        attempts: list[SendAttempt] = []
+        async with self._open_session() as session:
+            while True:
+                attempt = await self._attempt(session, url, body, headers or {}, len(attempts) + 1)
+                attempts.append(attempt)
+                if not attempt.reason:
+                    return Delivery("delivered", tuple(attempts), "")
+                if not attempt.retry:
+                    return Delivery("failed", tuple(attempts), attempt.reason)
+
+    async def _attempt(
+        self, session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str], number: int
+    ) -> SendAttempt:
+        delay = self._first_delay * 2.0 ** (number - 2) if number > 1 else 0.0
+        if delay:
+            await self._sleep(delay)
+        started = self._clock()
+        outcome = await self._post(session, url, body, headers)
+        retry = outcome.retry and number <= self._retries
+        attempt = SendAttempt(number, delay, self._clock() - started, outcome.status, outcome.reason, retry)
+        if self._on_attempt is not None:
+            self._on_attempt(attempt)
+        return attempt
+
+    async def _post(
+        self, session: aiohttp.ClientSession, url: str, body: bytes, headers: Mapping[str, str]
+    ) -> _Outcome:
+        all_headers = CIMultiDict({"Content-Type": "application/json", "User-Agent": "langsmith-rules-engine"})
+        all_headers.update(headers)
+        try:
+            async with asyncio.timeout(None) as scope:
+                call = session.post(url, data=body, headers=all_headers, allow_redirects=False, trace_request_ctx=scope)
+                async with call as response:
+                    return self._judge(response.status)
+        except aiohttp.ConnectionTimeoutError:
+            return _Outcome(None, f"no connection within {self._limit:g} s", retry=True)
+        except TimeoutError:
+            return _Outcome(None, f"no answer within {self._limit:g} s", retry=False)
+        except (aiohttp.ClientError, OSError) as error:
+            return _Outcome(None, f"connection failed: {str(error) or type(error).__name__}", retry=True)
+
+    def _judge(self, status: int) -> _Outcome:
+        if 200 <= status < 300:
+            return _Outcome(status, "", retry=False)
+        if status >= 500:
+            return _Outcome(status, f"the endpoint answered {status}", retry=True)
+        what = "a redirect, which is not followed" if 300 <= status < 400 else "which is final"
+        return _Outcome(status, f"the endpoint answered {status}, {what}", retry=False)
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        """A session that connects anew each time, so that a connection kept alive is never mistaken for a dead host."""
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_create_end.append(self._on_connected)
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(force_close=True),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self._limit),
+            trace_configs=[trace],
+            trust_env=False,
+        )
+
+    async def _on_connected(self, _session: aiohttp.ClientSession, context: SimpleNamespace, _params: object) -> None:
+        """From here on the endpoint's time counts."""
+        scope: asyncio.Timeout = context.trace_request_ctx
+        scope.reschedule(asyncio.get_running_loop().time() + self._limit)
+
+
+def _check_url(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("the URL must start with http:// or https:// and name a host")
