@@ -1,0 +1,262 @@
+"""LangSmith's own delivery policy, branch by branch, against real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+import uvloop
+
+from engine.sandbox import WebhookSink
+from engine.sender import Delivery, SendAttempt, Sender
+
+BODY = '{"rule_id": "ü"}'.encode()
+
+
+class Sleeps:
+    """Does not sleep, and remembers for how long it did not."""
+
+    def __init__(self) -> None:
+        self.slept: list[float] = []
+
+    async def __call__(self, seconds: float) -> None:
+        self.slept.append(seconds)
+
+
+@pytest.fixture
+def sleeps() -> Sleeps:
+    return Sleeps()
+
+
+def _sender(sleeps: Sleeps, **options) -> Sender:
+    return Sender(sleep=sleeps, **({"limit": 0.3} | options))
+
+
+def _statuses(delivery: Delivery) -> list[int | None]:
+    return [attempt.status for attempt in delivery.attempts]
+
+
+@contextlib.asynccontextmanager
+async def _raw_server(respond: Callable) -> AsyncIterator[str]:
+    """A server that is not HTTP's friend: ``respond(reader, writer)`` does as it likes."""
+    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+
+
+async def test_a_2xx_is_delivered_at_once(sink, sleeps):
+    sink.answer_with(202)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {"X-Token": "t"})
+    assert (delivery.result, delivery.reason, _statuses(delivery)) == ("delivered", "", [202])
+    (received,) = sink.received
+    assert (received.raw, received.method, received.headers["X-Token"]) == (BODY, "POST", "t")
+    assert received.headers["Content-Type"] == "application/json"
+    assert sleeps.slept == []
+
+
+async def test_custom_headers_replace_the_usual_ones_whatever_their_case(sink, sleeps):
+    await _sender(sleeps).send(sink.url, BODY, {"content-type": "application/x-mine", "user-agent": "mine"})
+    headers = sink.received[0].headers
+    assert (headers.getall("Content-Type"), headers.getall("User-Agent")) == (["application/x-mine"], ["mine"])
+
+
+async def test_a_5xx_is_retried_twice_with_exponential_backoff(sink, sleeps):
+    sink.answer_with(500, 503)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("delivered", [500, 503, 200])
+    assert sleeps.slept == [1.0, 2.0]
+    assert [attempt.delay for attempt in delivery.attempts] == [0.0, 1.0, 2.0]
+    assert {received.raw for received in sink.received} == {BODY}
+
+
+async def test_a_third_5xx_is_the_end(sink, sleeps):
+    sink.answer_with(500, 502, 599, 200)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, delivery.reason) == ("failed", "the endpoint answered 599")
+    assert _statuses(delivery) == [500, 502, 599]
+    assert [attempt.retry for attempt in delivery.attempts] == [True, True, False]
+
+
+@pytest.mark.parametrize("status", [400, 401, 404, 408, 410, 429, 499])
+async def test_a_4xx_is_final(sink, sleeps, status):
+    sink.answer_with(status)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [status])
+    assert delivery.reason == f"the endpoint answered {status}, which is final"
+
+
+async def test_a_4xx_after_a_5xx_is_final(sink, sleeps):
+    sink.answer_with(500, 404)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [500, 404])
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 304])
+async def test_a_redirect_is_not_followed_and_final(sink, sleeps, status):
+    sink.faults.add(status=status, headers={"Location": f"{sink.origin}/elsewhere"}, body="")
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [status])
+    assert "a redirect, which is not followed" in delivery.reason
+    assert [received.path for received in sink.received] == ["/hook"]
+
+
+async def test_a_refused_connection_is_retried_twice(sleeps):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
+        delivery = await _sender(sleeps).send(url, BODY, {})
+    assert (delivery.result, _statuses(delivery), sleeps.slept) == ("failed", [None] * 3, [1.0, 2.0])
+    assert delivery.reason.startswith("connection failed: ")
+
+
+async def test_an_endpoint_that_comes_up_between_two_attempts_is_reached():
+    async with WebhookSink() as one:
+        await one.stop()
+
+        async def start_instead_of_sleeping(_seconds: float) -> None:
+            await one.start()
+
+        delivery = await Sender(sleep=start_instead_of_sleeping).send(one.url, BODY, {})
+        assert (delivery.result, _statuses(delivery)) == ("delivered", [None, 200])
+
+
+async def test_an_unknown_host_is_a_failed_connection(sleeps):
+    delivery = await _sender(sleeps, limit=5).send("http://no-such-host.invalid/", BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [None] * 3)
+
+
+async def test_a_slow_answer_is_a_failure_without_retry(sink, sleeps):
+    sink.faults.add(hang=5)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, delivery.reason) == ("failed", "no answer within 0.3 s")
+    assert (_statuses(delivery), len(sink.received)) == ([None], 1)
+    assert 0.25 < delivery.attempts[0].duration < 3
+
+
+async def test_a_slow_5xx_is_a_failure_without_retry(sink, sleeps):
+    sink.faults.add(hang=5, status=500)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, len(delivery.attempts)) == ("failed", 1)
+
+
+async def test_an_answer_that_drips_header_by_header_is_slow(sleeps):
+    async def drip(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n")
+            for number in range(40):
+                writer.write(b"X-%d: y\r\n" % number)
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        writer.close()
+
+    async with _raw_server(drip) as url:
+        delivery = await _sender(sleeps).send(url, BODY, {})
+    assert delivery.reason == "no answer within 0.3 s"
+
+
+async def test_each_attempt_has_the_whole_limit(sink, sleeps):
+    sink.faults.add(hang=0.2, status=500, times=2)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("delivered", [500, 500, 200])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a full backlog swallows handshakes on Linux only")
+async def test_a_connection_that_never_stands_is_a_failed_connection(sleeps):
+    """A listener whose backlog is full swallows further handshakes."""
+    with socket.socket() as full:
+        full.bind(("127.0.0.1", 0))
+        full.listen(0)
+        fillers = [socket.socket() for _ in range(4)]
+        for filler in fillers:
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        await asyncio.sleep(0.05)
+        delivery = await _sender(sleeps, limit=0.15).send(f"http://127.0.0.1:{full.getsockname()[1]}/", BODY, {})
+        for filler in fillers:
+            filler.close()
+    assert (delivery.result, delivery.reason) == ("failed", "no connection within 0.15 s")
+    assert len(delivery.attempts) == 3
+
+
+async def test_a_connection_that_breaks_before_the_answer_is_retried(sink, sleeps):
+    sink.faults.add(reset=True, times=2)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("delivered", [None, None, 200])
+
+
+async def test_what_is_not_http_is_a_failed_connection(sleeps):
+    async def babble(_reader, writer):
+        writer.write(b"220 smtp.example.com ESMTP\r\n")
+        writer.close()
+
+    async with _raw_server(babble) as url:
+        delivery = await _sender(sleeps).send(url, BODY, {})
+    assert (delivery.result, len(delivery.attempts)) == ("failed", 3)
+
+
+async def test_refused_connections_and_5xx_share_the_two_retries(sink, sleeps):
+    sink.faults.add(reset=True)
+    sink.faults.add(status=500)
+    sink.faults.add(reset=True)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [None, 500, None])
+
+
+async def test_the_body_of_the_answer_is_ignored(sleeps):
+    async def endless(reader, writer):
+        with contextlib.suppress(ConnectionError):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\r\n{broken")
+            while True:
+                writer.write(b"x" * 65536)
+                await writer.drain()
+        writer.close()
+
+    async with _raw_server(endless) as url, asyncio.timeout(5):
+        delivery = await _sender(sleeps).send(url, BODY, {})
+    assert delivery.result == "delivered"
+
+
+async def test_attempts_are_told_while_they_happen(sink, sleeps):
+    sink.answer_with(500)
+    seen: list[SendAttempt] = []
+    ticks = iter(range(100))
+    sender = _sender(sleeps, on_attempt=seen.append, clock=lambda: float(next(ticks)))
+    delivery = await sender.send(sink.url, BODY, {})
+    assert tuple(seen) == delivery.attempts
+    assert seen[0] == SendAttempt(1, 0.0, 1.0, 500, "the endpoint answered 500", retry=True)
+    assert seen[1] == SendAttempt(2, 1.0, 1.0, 200, "", retry=False)
+
+
+@pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "http://", "https:///path"])
+async def test_what_is_no_address_is_refused_in_words(sleeps, url):
+    with pytest.raises(ValueError, match="must start with http"):
+        await _sender(sleeps).send(url, BODY, {})
+
+
+async def test_the_secret_in_the_query_arrives_unchanged_and_is_in_no_reason(sleeps):
+    async with WebhookSink() as one:
+        url = f"{one.url}?secret=a%2Bb%20c"
+        await _sender(sleeps).send(url, BODY, {})
+        assert one.received[0].query["secret"] == "a+b c"
+        await one.stop()
+        delivery = await _sender(sleeps).send(url, BODY, {})
+        assert "secret" not in delivery.reason
+
+
+def test_it_keeps_the_policy_under_uvloop(sleeps):
+    async def scenario() -> list[Delivery]:
+        async with WebhookSink() as one:
+            one.faults.add(hang=5)
+            slow = await _sender(sleeps).send(one.url, BODY, {})
+            one.faults.add(reset=True)
+            return [slow, await _sender(sleeps).send(one.url, BODY, {})]
+
+    slow, broken = uvloop.run(scenario())
+    assert (slow.result, slow.reason) == ("failed", "no answer within 0.3 s")
+    assert (broken.result, _statuses(broken)) == ("delivered", [None, 200])
