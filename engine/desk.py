@@ -1,4 +1,4 @@
-"""What evaluations and deliveries share: the rules of now, the store for sure, hydration, and what follows a failure."""
+"""What evaluations and deliveries share: the rules of now, the store for sure, hydration, the way on from a failure."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The means of one process's work. ``rules`` is asked anew for every piece: a reload counts for what starts after it."""
+    """The means of one process's work. ``rules`` is asked anew for every piece, so that a reload counts."""
 
     store: Store
     rules: Callable[[], Rules]

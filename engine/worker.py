@@ -17,6 +17,8 @@ from engine.store.protocol import Appended, Claimed, Work
 
 #: The longest time between two looks for due work, in seconds: takes over what nobody announced.
 _LONGEST_NAP = 1.0
+#: How long work rests after an error that is ours, in seconds.
+_AFTER_SURPRISE = 60.0
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
 
@@ -136,7 +138,12 @@ class Worker:
         if full:
             self._wake.set()
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._desk.logger.error("work was dropped; it is taken up again at restart", exc_info=error)
+            self._desk.logger.error("work failed in a way nobody foresaw; it waits a while", exc_info=error)
+            self._services.append(asyncio.create_task(self._give_back(key[0])))
+
+    async def _give_back(self, work_id: str) -> None:
+        """Not at once: what failed for a reason nobody knows would fail again."""
+        await self._desk.store.release([work_id], due_at=self._desk.clock() + _AFTER_SURPRISE)
 
 
 def _held(claimed: Claimed) -> Held:
