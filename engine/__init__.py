@@ -2,6 +2,16 @@
 
 from engine.action import Action, ActionContext, EscapePayload, Params
 from engine.errors import Discard, Retry
+from engine.langsmith_failure import LangSmithFailure
 from engine.retry import check_response
 
-__all__ = ["Action", "ActionContext", "Discard", "EscapePayload", "Params", "Retry", "check_response"]
+__all__ = [
+    "Action",
+    "ActionContext",
+    "Discard",
+    "EscapePayload",
+    "LangSmithFailure",
+    "Params",
+    "Retry",
+    "check_response",
+]

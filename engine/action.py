@@ -10,6 +10,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from engine.missing import Missing
+
 if TYPE_CHECKING:
     import logging
     from datetime import datetime
@@ -68,9 +70,19 @@ class ActionContext:
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """The webhook's body, with ``runs`` narrowed to the one this delivery is about."""
+        """The webhook's body, with ``runs`` narrowed to the one this delivery is about.
+
+        What LangSmith did not send along, and no parameter made the engine fetch, is null.
+        """
         payload: Mapping[str, Any] = self.document["payload"]
-        return payload
+        runs = payload.get("runs")
+        return {**payload, "runs": [_without_missing(run) for run in runs]} if isinstance(runs, list) else payload
+
+
+def _without_missing(run: Any) -> Any:
+    if not isinstance(run, Mapping):
+        return run
+    return {name: None if isinstance(value, Missing) else value for name, value in run.items()}
 
 
 class Action(ABC):

@@ -1,0 +1,136 @@
+"""Add a run to a LangSmith dataset, once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Annotated, Any
+from uuid import UUID, uuid5
+
+from pydantic import BeforeValidator, Field
+
+from engine import Action, ActionContext, Discard, LangSmithFailure
+from engine import Params as BaseParams
+
+
+def _mapping(value: Any) -> Any:
+    """LangSmith's examples hold objects. Whatever else there is needs a name from the author."""
+    if value is None or isinstance(value, Mapping):
+        return value
+    raise ValueError(f"must be a mapping, not {type(value).__name__}: LangSmith keeps objects; name it: {{input: …}}")
+
+
+Object = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+
+
+class AddToDataset(Action):
+    """Add an example to a dataset, made from the run; the same run is added once."""
+
+    class Params(BaseParams):
+        """What the example holds, and where it goes."""
+
+        dataset: Annotated[str, Field(min_length=1)]
+        inputs: Object
+        outputs: Object | None = None
+        metadata: Object | None = None
+        split: str | list[str] | None = None
+        create: bool = False
+        description: str | None = None
+
+    def destination(self, params: Params) -> str:
+        """One for all that goes to LangSmith: its limits count by API key."""
+        del params
+        return "langsmith"
+
+    async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
+        """Add the example under an id that is the same for every attempt, event and restart."""
+        dataset_id = await _dataset_id(params, context)
+        try:
+            return await self._add(params, context, dataset_id)
+        except LangSmithFailure as failure:
+            if failure.status != 404:
+                raise
+            # The dataset may have been made anew under its name since its id was looked up.
+            context.langsmith.forget_dataset(params.dataset)
+            new_id = await _dataset_id(params, context)
+            if new_id == dataset_id:
+                raise Discard(f"LangSmith does not find the dataset {params.dataset!r}: {failure}") from failure
+        return await self._add(params, context, new_id)
+
+    async def _add(self, params: Params, context: ActionContext, dataset_id: str) -> dict[str, Any]:
+        example_id = _example_id(dataset_id, context)
+        told = {"dataset_id": dataset_id, "example_id": example_id}
+        try:
+            await context.langsmith.add_example(
+                example_id=example_id,
+                dataset_id=dataset_id,
+                inputs=params.inputs,
+                outputs=params.outputs,
+                metadata=params.metadata,
+                split=params.split,
+                source_run_id=context.run.get("id") if context.run is not None else None,
+            )
+        except LangSmithFailure as failure:
+            if failure.status != 409:
+                raise
+            return {**told, "outcome": await self._reconcile(params, context, example_id)}
+        return {**told, "outcome": "added"}
+
+    async def _reconcile(self, params: Params, context: ActionContext, example_id: str) -> str:
+        """The id is taken: by an attempt whose answer was lost, or by an example that says something else."""
+        there = await context.langsmith.read_example(example_id)
+        different = list(_differences(params, there))
+        if not different:
+            return "was there"
+        if not context.replayed:
+            raise Discard(
+                f"the example {example_id} is there already and differs in {', '.join(different)};"
+                " replay this delivery to overwrite it"
+            )
+        await context.langsmith.update_example(
+            example_id, inputs=params.inputs, outputs=params.outputs, metadata=params.metadata, split=params.split
+        )
+        return "updated"
+
+
+async def _dataset_id(params: AddToDataset.Params, context: ActionContext) -> str:
+    found = await context.langsmith.dataset_id(params.dataset)
+    if found is not None:
+        return found
+    if not params.create:
+        raise Discard(f"there is no dataset {params.dataset!r}: make it in LangSmith, or set create: true, then replay")
+    try:
+        return await context.langsmith.create_dataset(params.dataset, description=params.description)
+    except LangSmithFailure as failure:
+        if failure.status != 409:
+            raise
+    # Somebody else made it between our look and our attempt.
+    found = await context.langsmith.dataset_id(params.dataset)
+    if found is None:
+        raise LangSmithFailure(f"the dataset {params.dataset!r} is said to be there but cannot be found", status=503)
+    return found
+
+
+def _example_id(dataset_id: str, context: ActionContext) -> str:
+    """A name-based id: LangSmith refuses a second example under it, whoever tries."""
+    run_id = context.run.get("id") if context.run is not None else None
+    subject = run_id or context.event_id
+    return str(uuid5(UUID(dataset_id), json.dumps([context.route, context.action, subject])))
+
+
+def _differences(params: AddToDataset.Params, there: Mapping[str, Any]) -> list[str]:
+    """What of the example is not as it would be written now. Metadata that LangSmith or people added is theirs."""
+    metadata = there.get("metadata") or {}
+    wanted_split = [params.split] if isinstance(params.split, str) else params.split
+    same = {
+        "inputs": _json(there.get("inputs") or {}) == _json(params.inputs),
+        "outputs": _json(there.get("outputs") or {}) == _json(params.outputs or {}),
+        "metadata": _json({key: metadata.get(key) for key in params.metadata or {}}) == _json(params.metadata or {}),
+        "split": wanted_split is None or sorted(metadata.get("dataset_split") or []) == sorted(wanted_split),
+    }
+    return [name for name, equal in same.items() if not equal]
+
+
+def _json(value: Any) -> Any:
+    """As it looks once it went over the wire and back: times as text, tuples as lists."""
+    return json.loads(json.dumps(value, default=str))

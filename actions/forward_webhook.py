@@ -1,0 +1,171 @@
+"""Send the event, or anything else, to an HTTP endpoint."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import hmac
+import re
+import time
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+from pydantic import AfterValidator, Field
+
+from engine import Action, ActionContext, check_response
+from engine import Params as BaseParams
+
+#: Bytes of an answer that are read and kept.
+_EXCERPT = 2048
+#: Seconds to wait for them once the status is known.
+_PATIENCE = 1.0
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: Headers that the engine or HTTP itself decides.
+_RESERVED = frozenset(
+    {"webhook-id", "webhook-timestamp", "webhook-signature", "content-length", "transfer-encoding", "connection"}
+)
+
+Scalar = str | int | float | bool
+
+
+def _absolute(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\x00-\x1f]", url):
+        raise ValueError("url must be absolute, like https://example.com/hook")
+    if parts.port == 0:
+        raise ValueError("url has no usable port")
+    return url
+
+
+def _safe_headers(headers: dict[str, Scalar]) -> dict[str, Scalar]:
+    for name, value in headers.items():
+        if not _TOKEN.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a header")
+        if name.lower() in _RESERVED:
+            raise ValueError(f"the header {name!r} is set by the engine; leave it out")
+        if _FORBIDDEN_IN_VALUES.search(str(value)):
+            raise ValueError(f"the header {name!r} holds a line break or another control character")
+    return headers
+
+
+def _keys(secrets: str | list[str]) -> str | list[str]:
+    for secret in [secrets] if isinstance(secrets, str) else secrets:
+        _key(secret)
+    return secrets
+
+
+def _key(secret: str) -> bytes:
+    """The bytes behind ``whsec_…`` (Standard Webhooks 1.0, "Signature scheme": base64, prefix optional)."""
+    try:
+        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except ValueError:
+        key = b""
+    if not key:
+        raise ValueError("sign_with must be a Standard Webhooks secret: whsec_ and base64 behind it")
+    return key
+
+
+class ForwardWebhook(Action):
+    """Send the event to an HTTP endpoint, signed if wanted."""
+
+    class Params(BaseParams):
+        """Where to, and what. ``sign_with`` may be a list while secrets are rotated."""
+
+        url: Annotated[str, AfterValidator(_absolute)]
+        method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
+        headers: Annotated[dict[str, Scalar], AfterValidator(_safe_headers)] = Field(default_factory=dict)
+        query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
+        body: Any = None
+        sign_with: Annotated[str | list[str], AfterValidator(_keys)] | None = None
+
+    async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
+        """Make one request. Its ``webhook-id`` is the delivery's, the same for every attempt.
+
+        Raises:
+            HttpFailure: the answer is not 2xx; redirects are not followed.
+        """
+        body, content_type = _body(params, context)
+        headers = {name: _text(value) for name, value in params.headers.items()}
+        if content_type and not any(name.lower() == "content-type" for name in headers):
+            headers["Content-Type"] = content_type
+        headers |= _identity(params, context, body)
+        async with context.http.request(
+            params.method,
+            params.url,
+            params=_query(params.query),
+            data=body,
+            headers=headers,
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=context.timeout),
+        ) as response:
+            excerpt = await _excerpt(response)
+            check_response(response.status, response.headers, _explained(response, excerpt))
+            return {"status": response.status, "response": excerpt}
+
+
+def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes | None, str | None]:
+    """What to send and its content type. Left out, the body is the payload; with GET and DELETE it is nothing."""
+    if "body" not in params.model_fields_set and params.method in ("POST", "PUT", "PATCH"):
+        return _json(context.payload), "application/json"
+    if params.body is None:
+        return None, None
+    if isinstance(params.body, str):
+        return params.body.encode("utf-8", "replace"), "text/plain; charset=utf-8"
+    return _json(params.body), "application/json"
+
+
+def _json(value: Any) -> bytes:
+    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=_plain)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    return str(value)
+
+
+def _identity(params: ForwardWebhook.Params, context: ActionContext, body: bytes | None) -> dict[str, str]:
+    """The headers of Standard Webhooks: an id always; time and signatures when there is a secret."""
+    headers = {"webhook-id": context.delivery_id}
+    if params.sign_with is not None:
+        timestamp = str(int(time.time()))
+        signed = f"{context.delivery_id}.{timestamp}.".encode() + (body or b"")
+        secrets = [params.sign_with] if isinstance(params.sign_with, str) else params.sign_with
+        signatures = (base64.b64encode(hmac.digest(_key(secret), signed, "sha256")).decode() for secret in secrets)
+        headers["webhook-timestamp"] = timestamp
+        headers["webhook-signature"] = " ".join(f"v1,{signature}" for signature in signatures)
+    return headers
+
+
+def _query(query: Mapping[str, Scalar | list[Scalar]]) -> list[tuple[str, str]]:
+    return [
+        (name, _text(value))
+        for name, values in query.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+def _text(value: Scalar) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+async def _excerpt(response: aiohttp.ClientResponse) -> str:
+    """The answer's first bytes. The status has told all that counts: a body that stalls or breaks changes nothing."""
+    read = b""
+    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(_PATIENCE):
+            while len(read) < _EXCERPT and (chunk := await response.content.read(_EXCERPT - len(read))):
+                read += chunk
+    return read.decode("utf-8", "replace")
+
+
+def _explained(response: aiohttp.ClientResponse, excerpt: str) -> str:
+    if not 300 <= response.status < 400:
+        return excerpt
+    target = response.headers.get("Location", "nowhere")
+    return f"it redirects to {target}, and redirects are not followed: put the final address into url"

@@ -1,0 +1,38 @@
+"""Write a line to the engine's own log."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, Literal
+
+from pydantic import Field
+
+from engine import Action, ActionContext
+from engine import Params as BaseParams
+
+#: Attributes that a log record has of itself; a field of that name gets an underscore behind it.
+_TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: Control characters, which could forge further lines or steer a terminal, as they are written in code.
+_CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+
+class Log(Action):
+    """Write a line to the engine's log."""
+
+    class Params(BaseParams):
+        """The line; ``fields`` are the named facts behind it."""
+
+        message: str
+        level: Literal["debug", "info", "warning", "error"] = "info"
+        fields: dict[str, Any] = Field(default_factory=dict)
+
+    def destination(self, params: Params) -> str:
+        """The log, whatever it says."""
+        del params
+        return "log"
+
+    async def run(self, params: Params, context: ActionContext) -> None:
+        """Log, on one line whatever the text holds."""
+        extra = {f"{name}_" if name in _TAKEN else name: value for name, value in params.fields.items()}
+        level = logging.getLevelNamesMapping()[params.level.upper()]
+        context.logger.log(level, "%s", params.message.translate(_CONTROLS), extra=extra)

@@ -1,0 +1,75 @@
+"""Notify people through any of the services that Apprise knows."""
+
+from __future__ import annotations
+
+import logging
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine import Action, ActionContext, Discard, Retry
+from engine import Params as BaseParams
+
+Url = Annotated[str, Field(min_length=1)]
+
+
+class Notify(Action):
+    """Notify people through any of a hundred services, mail among them."""
+
+    class Params(BaseParams):
+        """``urls`` are Apprise's (``mailto://…``, ``msteams://…``); they are secrets."""
+
+        urls: Url | Annotated[list[Url], Field(min_length=1)]
+        body: Annotated[str, Field(min_length=1)]
+        title: str = ""
+        type: Literal["info", "success", "warning", "failure"] = "info"
+
+    def destination(self, params: Params) -> str:
+        """The kinds of services: the rest of such a URL may be a token."""
+        schemes = sorted({url.partition("://")[0].lower() for url in _listed(params.urls)})
+        return f"notify {', '.join(schemes)}"
+
+    async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
+        """Send to every URL, all at once and off the event loop.
+
+        When one of several fails, a retry sends to all of them again; where that hurts, use an action each.
+
+        Raises:
+            Retry: a service could not be reached or refused.
+            Discard: Apprise is not installed, or does not understand a URL.
+        """
+        apprise = _apprise()
+        sender = apprise.Apprise(asset=apprise.AppriseAsset(secure_logging=True))
+        urls = _listed(params.urls)
+        for number, url in enumerate(urls, 1):
+            if not sender.add(url):
+                raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
+        if not await sender.async_notify(body=params.body, title=params.title, notify_type=params.type):
+            raise Retry(f"a service of {', '.join(map(_scheme, urls))} did not take the notification")
+        context.logger.debug("notified", extra={"services": len(urls)})
+        return {"services": len(urls)}
+
+
+def _listed(urls: str | list[str]) -> list[str]:
+    return [urls] if isinstance(urls, str) else urls
+
+
+def _scheme(url: str) -> str:
+    return url.partition("://")[0].lower() if "://" in url else "?"
+
+
+def _apprise() -> Any:
+    """Apprise, its log kept to itself: it writes addresses, which are secrets.
+
+    Raises:
+        Discard: it is not installed.
+    """
+    try:
+        import apprise
+    except ImportError:
+        raise Discard("notify needs Apprise: pip install 'langsmith-rules-engine[notify]'") from None
+    log = logging.getLogger("apprise")
+    log.propagate = False
+    if not log.handlers:
+        log.addHandler(logging.NullHandler())
+    return apprise

@@ -1,0 +1,367 @@
+"""The one door to LangSmith: its SDK without nested retries, surprises from the environment, or repeated look-ups."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from uuid import UUID
+
+from engine.errors import Discard
+from engine.langsmith_failure import LangSmithFailure, failure_of
+from engine.names import Names
+
+if TYPE_CHECKING:
+    from engine.langsmith_sdk import Sdk
+
+#: LangSmith's US cloud.
+DEFAULT_ENDPOINT = "https://api.smith.langchain.com"
+#: Seconds for which a backend without queue items is not asked for them again.
+_OLD_BACKEND_TTL = 300.0
+#: Ids in one query: the API's page size, and short enough for a URL.
+_BATCH = 100
+#: How far back a runs query looks when the caller does not know: LangSmith's extended retention.
+_RETENTION = timedelta(days=400)
+
+
+@dataclass(frozen=True, slots=True)
+class LangSmithSettings:
+    """The ``langsmith:`` block. ``workspace_id`` is needed for organisation-scoped keys only."""
+
+    api_key: str | None = field(default=None, repr=False)
+    endpoint: str = DEFAULT_ENDPOINT
+    workspace_id: str | None = None
+
+    @property
+    def web_url(self) -> str:
+        """LangSmith's web address, without a slash at the end; host-less ``app_path`` goes behind it.
+
+        In the cloud ``api.`` is left out of the host; self-hosted, the API lies under ``/api``
+        of the web address (docs: self-hosted, "SDK configuration").
+        """
+        parts = urlsplit(self.endpoint)
+        path = _without_suffix(parts.path.rstrip("/"), "/api/v1", "/api")
+        netloc = parts.netloc.rpartition("@")[2]
+        if netloc == "api.smith.langchain.com" or netloc.endswith(".api.smith.langchain.com"):
+            netloc = netloc.replace("api.smith.", "smith.", 1)
+        return f"{parts.scheme}://{netloc}{path}"
+
+    @property
+    def api_root(self) -> str:
+        """What the generated resources' paths (``/api/v1/…``) are appended to."""
+        return _without_suffix(self.endpoint.rstrip("/"), "/api/v1", "/api")
+
+
+def _without_suffix(text: str, *suffixes: str) -> str:
+    return next((text.removesuffix(suffix) for suffix in suffixes if text.endswith(suffix)), text)
+
+
+class LangSmith:
+    """What the engine does in LangSmith. One instance per event loop; the SDK is imported at first use.
+
+    Every method makes each request once and raises, besides what it says itself:
+
+        LangSmithFailure: LangSmith answered with something other than 2xx, or not at all.
+        Discard: no API key is configured, or a run's id is no UUID.
+    """
+
+    def __init__(self, settings: LangSmithSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self.settings = settings
+        self._sdk: Sdk | None = None
+        self._opening = asyncio.Lock()
+        self._datasets = Names(self._find_dataset, clock)
+        self._queues = Names(self._find_queue, clock)
+        self._items_missing_until = 0.0
+        self._clock = clock
+
+    async def aclose(self) -> None:
+        """Close the connections. Look-ups under way are abandoned."""
+        self._datasets.close()
+        self._queues.close()
+        sdk, self._sdk = self._sdk, None
+        if sdk is not None:
+            await sdk.aclose()
+
+    async def dataset_id(self, name: str) -> str | None:
+        """The id of a dataset by its name, or None. An id is taken at its word."""
+        return name if is_uuid(name) else await self._datasets.get(name)
+
+    def forget_dataset(self, name: str) -> None:
+        """Look a dataset up afresh next time: its id turned out to be stale."""
+        self._datasets.forget(name)
+
+    async def create_dataset(self, name: str, *, description: str | None = None) -> str:
+        """Make a key-value dataset; its id. Status 409: there is one of that name."""
+        extra = {"description": description} if description else {}
+        async with self._asked(f"create the dataset {name!r}") as sdk:
+            dataset = await sdk.client.create_dataset(name, data_type="kv", **extra)
+        self._datasets.keep(name, str(dataset.id))
+        return str(dataset.id)
+
+    async def add_example(
+        self,
+        *,
+        example_id: str,
+        dataset_id: str,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        split: str | Sequence[str] | None = None,
+        source_run_id: str | None = None,
+    ) -> None:
+        """Add an example under an id of ours. Status 409: there is one with that id; 404: no such dataset."""
+        # The SDK takes the id as `id`; as `example_id` it would be an unknown field, and the real id random.
+        extra = {
+            "id": example_id,
+            "metadata": metadata,
+            "split": split,
+            "source_run_id": source_run_id if is_uuid(source_run_id) else None,
+        }
+        given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+        reference = None if outputs is None else dict(outputs)
+        async with self._asked("add the example") as sdk:
+            await sdk.client.create_example(dict(inputs), reference, dataset_id=dataset_id, **given)
+
+    async def read_example(self, example_id: str) -> Mapping[str, Any]:
+        """An example as JSON: ``dataset_id inputs outputs metadata source_run_id …``. Status 404: there is none."""
+        async with self._asked("read the example") as sdk:
+            example = await sdk.client.read_example(example_id)
+        row: Mapping[str, Any] = example.model_dump(mode="json")
+        return row
+
+    async def update_example(
+        self,
+        example_id: str,
+        *,
+        inputs: Mapping[str, Any],
+        outputs: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        split: str | Sequence[str] | None = None,
+    ) -> None:
+        """Give an example other contents. What is None stays as it is (API: PATCH ``/examples/{id}``)."""
+        body = {"inputs": inputs, "outputs": outputs, "metadata": metadata, "split": split}
+        given = {name: value for name, value in body.items() if value is not None}
+        async with self._asked("update the example") as sdk:
+            # AsyncClient has no update_example, so the generated client's generic verb does it.
+            await sdk.generated.patch(f"/api/v1/examples/{UUID(example_id)}", cast_to=object, body=given)
+
+    async def create_feedback(
+        self,
+        run: Mapping[str, Any],
+        *,
+        feedback_id: str,
+        key: str,
+        score: float | bool | None = None,
+        value: Any = None,
+        comment: str | None = None,
+        correction: Mapping[str, Any] | str | None = None,
+        extend_trace_retention: bool = False,
+        source: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Give a run feedback under an id of ours. Status 404: LangSmith does not have the run (yet).
+
+        ``run`` is a webhook's: its ``id session_id trace_id start_time`` locate it. Scores are
+        rounded to 4 decimals, as LangSmith demands.
+        """
+        _check_run_id(run)
+        async with self._asked(f"give feedback {key!r}") as sdk:
+            await sdk.client.create_feedback(
+                run["id"],
+                key,
+                score=score,
+                value=value,
+                comment=comment,
+                correction=correction,  # type: ignore[arg-type]  # the API takes text, too, and the SDK sends it
+                feedback_id=feedback_id,
+                session_id=uuid_of(run, "session_id"),
+                trace_id=uuid_of(run, "trace_id"),
+                start_time=parse_time(run.get("start_time")),
+                source_info=dict(source) if source else None,
+                extend_trace_retention=extend_trace_retention,
+                stop_after_attempt=1,
+            )
+
+    async def queue_id(self, name: str) -> str | None:
+        """The id of an annotation queue by its name, or None. An id is taken at its word."""
+        return name if is_uuid(name) else await self._queues.get(name)
+
+    def forget_queue(self, name: str) -> None:
+        """Look a queue up afresh next time: its id turned out to be stale."""
+        self._queues.forget(name)
+
+    async def add_to_queue(
+        self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool = False
+    ) -> None:
+        """Put a run into an annotation queue. Status 404: no such queue, or the run is not there (yet).
+
+        Backends before 0.16.14 have no queue items; they get the call that came before.
+        """
+        _check_run_id(run)
+        if self._clock() >= self._items_missing_until:
+            try:
+                return await self._add_item(queue_id, run, extend_trace_retention=extend_trace_retention)
+            except LangSmithFailure as failure:
+                if failure.status not in (404, 405):
+                    raise
+        await self._add_run(queue_id, run, extend_trace_retention=extend_trace_retention)
+        self._items_missing_until = self._clock() + _OLD_BACKEND_TTL
+        return None
+
+    async def _add_item(self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool) -> None:
+        start = parse_time(run.get("start_time"))
+        located = {
+            "session_id": uuid_of(run, "session_id"),
+            "start_time": start.isoformat() if start else None,
+        }
+        item: Any = {"item_type": "RUN", "run_id": run["id"], **{k: v for k, v in located.items() if v is not None}}
+        async with self._asked("add the run to the queue") as sdk:
+            await sdk.generated.annotation_queues.items.create(
+                queue_id, items=[item], extend_trace_retention=extend_trace_retention
+            )
+
+    async def _add_run(self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool) -> None:
+        async with self._asked("add the run to the queue") as sdk:
+            await sdk.generated.annotation_queues.runs.create(
+                queue_id, body=[run["id"]], extend_trace_retention=extend_trace_retention
+            )
+
+    async def list_feedback(self, run_ids: Iterable[str]) -> list[dict[str, Any]]:
+        """All feedback of some runs, as JSON rows in no particular order; each tells its ``run_id``."""
+        ids = [run_id for run_id in dict.fromkeys(run_ids) if is_uuid(run_id)]
+        rows: list[dict[str, Any]] = []
+        for batch in _batches(ids):
+            async with self._asked("list feedback") as sdk:
+                listed = sdk.client.list_feedback(run_ids=batch)
+                rows += [row.model_dump(mode="json") async for row in listed]
+        return rows
+
+    async def query_runs(
+        self,
+        ids: Iterable[str],
+        project_ids: Iterable[str] = (),
+        selects: Sequence[str] = ("inputs", "outputs"),
+        *,
+        since: datetime | str | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Some runs by id, with ``id`` and the columns selected (their names in lower case).
+
+        ``since`` is the earliest start time to look at; by default LangSmith's whole retention.
+        Runs that LangSmith does not have are left out. Without a project's id, and on backends
+        without version 2 of the runs query, version 1 is asked.
+        """
+        wanted = [run_id for run_id in dict.fromkeys(ids) if is_uuid(run_id)]
+        projects = [project for project in dict.fromkeys(project_ids) if is_uuid(project)]
+        runs: dict[str, dict[str, Any]] = {}
+        for batch in _batches(wanted):
+            runs |= await self._query_batch(batch, projects, selects, since)
+        return runs
+
+    async def _query_batch(
+        self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
+    ) -> dict[str, dict[str, Any]]:
+        if projects:
+            try:
+                return await self._query_v2(ids, projects, selects, since)
+            except LangSmithFailure as failure:
+                if failure.status not in (404, 405):
+                    raise
+        return await self._query_v1(ids, selects)
+
+    async def _query_v2(
+        self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
+    ) -> dict[str, dict[str, Any]]:
+        columns: Any = ["ID", *(name.upper() for name in selects if name.lower() != "id")]
+        earliest = parse_time(since) or datetime.now(UTC) - _RETENTION
+        async with self._asked("query runs") as sdk:
+            pages = sdk.generated.runs.query_v2(
+                ids=list(ids), project_ids=list(projects), selects=columns, min_start_time=earliest.isoformat()
+            )
+            rows = [run.model_dump(mode="json") async for run in pages]
+        return {str(row["id"]): _selected(row, selects) for row in rows}
+
+    async def _query_v1(self, ids: Sequence[str], selects: Sequence[str]) -> dict[str, dict[str, Any]]:
+        columns = list(dict.fromkeys(["id", "name", "run_type", "start_time", "trace_id", *selects]))
+        async with self._asked("query runs") as sdk:
+            listed = sdk.client.list_runs(run_ids=ids, select=columns, limit=len(ids))
+            rows = [run.model_dump(mode="json") async for run in listed]
+        return {str(row["id"]): _selected(row, selects) for row in rows}
+
+    async def _find_dataset(self, name: str) -> str | None:
+        async with self._asked(f"look up the dataset {name!r}") as sdk:
+            dataset = await sdk.find_dataset(name)
+        return str(dataset.id) if dataset is not None and dataset.name == name else None
+
+    async def _find_queue(self, name: str) -> str | None:
+        async with self._asked(f"look up the annotation queue {name!r}") as sdk:
+            async for queue in sdk.client.list_annotation_queues(name=name):
+                if queue.name == name:
+                    return str(queue.id)
+        return None
+
+    @asynccontextmanager
+    async def _asked(self, task: str) -> AsyncIterator[Sdk]:
+        """The SDK, with its two families of exceptions turned into one whose words a person can act on."""
+        sdk = await self._ready()
+        try:
+            yield sdk
+        except sdk.faults as error:
+            raise failure_of(error, task) from error
+
+    async def _ready(self) -> Sdk:
+        if self._sdk is not None:
+            return self._sdk
+        if not (self.settings.api_key or "").strip():
+            raise Discard("there is no LangSmith API key: set langsmith.api_key in the configuration")
+        async with self._opening:
+            if self._sdk is None:
+                # Importing it takes the better part of a second, which the loop has better uses for.
+                self._sdk = await asyncio.to_thread(_load, self.settings)
+            return self._sdk
+
+
+def _load(settings: LangSmithSettings) -> Sdk:
+    from engine.langsmith_sdk import Sdk
+
+    return Sdk(settings)
+
+
+def _check_run_id(run: Mapping[str, Any]) -> None:
+    if uuid_of(run, "id") is None:
+        raise Discard(f"the run's id {run.get('id')!r} is not one of LangSmith's: they are UUIDs")
+
+
+def _selected(row: Mapping[str, Any], selects: Sequence[str]) -> dict[str, Any]:
+    return {"id": str(row["id"]), **{name: row.get(name) for name in selects}}
+
+
+def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+
+
+def is_uuid(text: object) -> bool:
+    """Whether a text is an id of LangSmith's."""
+    try:
+        UUID(text if isinstance(text, str) else "")
+    except ValueError:
+        return False
+    return True
+
+
+def uuid_of(run: Mapping[str, Any], name: str) -> str | None:
+    """A run's id of some kind, if it has a usable one."""
+    value = run.get(name)
+    return value if is_uuid(value) else None
+
+
+def parse_time(value: object) -> datetime | None:
+    """A time as LangSmith writes it (ISO 8601; naive ones are UTC), or None."""
+    try:
+        at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
+    except ValueError:
+        return None
+    return at if at.tzinfo else at.replace(tzinfo=UTC)

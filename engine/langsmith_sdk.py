@@ -1,0 +1,94 @@
+"""The LangSmith SDK's two clients, set up as the engine needs them. Imported at first use: it is a heavy package."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from typing import TYPE_CHECKING
+
+import httpx2
+from langsmith import APIError, AsyncLangsmith
+from langsmith.async_client import AsyncClient
+from langsmith.schemas import Dataset
+from langsmith.utils import LangSmithError, LangSmithNotFoundError
+
+if TYPE_CHECKING:
+    from engine.langsmith import LangSmithSettings
+
+#: Attempts have their own timeout; these only end what nobody waits for any more. Seconds.
+_TIMEOUT = httpx2.Timeout(300.0, connect=30.0)
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+
+
+class Sdk:
+    """Both clients over one setting-up: one attempt a request, no redirects, no proxy or profile from outside.
+
+    ``client`` is the hand-written one; ``generated`` has what it lacks. ``faults`` are the
+    exceptions that either raises for an answer other than 2xx, or for none.
+    """
+
+    def __init__(self, settings: LangSmithSettings) -> None:
+        tls = ssl.create_default_context()
+        self.client = _Client(settings, _transport(settings.endpoint.rstrip("/"), tls))
+        self.generated = _Generated(settings, _transport(settings.api_root, tls))
+        # Resources are imported when first touched, which takes its time: here nobody waits for it.
+        _ = self.generated.annotation_queues.items, self.generated.annotation_queues.runs, self.generated.runs
+        self.faults: tuple[type[Exception], ...] = (LangSmithError, APIError, httpx2.HTTPError)
+
+    async def find_dataset(self, name: str) -> Dataset | None:
+        """The dataset that the server answers a name with, if any."""
+        try:
+            return await self.client.read_dataset(dataset_name=name)
+        except LangSmithNotFoundError as error:
+            if error.__cause__ is not None:  # a 404 of the server, not the SDK's own word for an empty list
+                raise
+            return None
+
+    async def aclose(self) -> None:
+        """Close the connections of both."""
+        await self.client.aclose()
+        await self.generated.close()
+
+
+def _transport(base_url: str, tls: ssl.SSLContext) -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(
+        base_url=base_url, timeout=_TIMEOUT, limits=_LIMITS, verify=tls, trust_env=False, follow_redirects=False
+    )
+
+
+class _Client(AsyncClient):
+    """The SDK's AsyncClient over our transport: it offers no way to turn off proxies from the environment."""
+
+    def __init__(self, settings: LangSmithSettings, transport: httpx2.AsyncClient) -> None:
+        super().__init__(
+            api_url=settings.endpoint.rstrip("/"),
+            api_key=settings.api_key,
+            # An empty text, unlike None, is not replaced by LANGSMITH_WORKSPACE_ID.
+            workspace_id=settings.workspace_id or "",
+            retry_config={"max_retries": 1},
+            disable_prompt_cache=True,
+            profile_config_path=os.devnull,
+        )
+        # The SDK says httpx; what it runs on, when there is one, is this fork of it.
+        transport.headers.update(self._client.headers)
+        self._client = transport
+
+    async def aclose(self) -> None:
+        """Close our transport, and the generated client that the SDK makes beside it and leaves open."""
+        await super().aclose()  # type: ignore[no-untyped-call]
+        await self._langsmith_api.close()
+
+
+class _Generated(AsyncLangsmith):
+    """The SDK's generated client without headers and tenant from the environment."""
+
+    def __init__(self, settings: LangSmithSettings, transport: httpx2.AsyncClient) -> None:
+        super().__init__(
+            api_key=settings.api_key,
+            base_url=settings.api_root,
+            max_retries=0,
+            timeout=_TIMEOUT,
+            http_client=transport,
+        )
+        self.tenant_id = settings.workspace_id
+        self._custom_headers = {}

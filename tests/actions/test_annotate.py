@@ -1,0 +1,170 @@
+"""annotate against LangSmith's stand-in, through the real SDK."""
+
+from __future__ import annotations
+
+import pytest
+from action_samples import PROJECT_ID, RUN, RUN_ID
+from pydantic import ValidationError
+
+from actions.annotate import Annotate
+from engine import Discard, LangSmithFailure, Retry
+from engine.langsmith import LangSmith, LangSmithSettings
+from engine.sandbox import LangSmithStandIn
+
+FEEDBACK = {"key": "triage", "score": 0.123456, "value": "low", "comment": "hm", "correction": {"output": "x"}}
+
+
+async def test_gives_feedback_that_locates_its_run_and_extends_nothing(attempt, langsmith):
+    result = await attempt(Annotate(), {"feedback": FEEDBACK})
+    (request,) = langsmith.requests
+    body = request.body
+    assert (body["id"], body["run_id"], body["session_id"]) == (result["feedback_id"], RUN_ID, PROJECT_ID)
+    assert (body["trace_id"], body["start_time"]) == (RUN_ID, "2023-05-05T05:13:24.571809+00:00")
+    assert (body["key"], body["score"], body["value"], body["comment"]) == ("triage", 0.1235, "low", "hm")
+    assert body["correction"] == {"output": "x"}
+    assert body["extend_trace_retention"] is False
+
+
+async def test_a_text_may_be_a_correction(attempt, langsmith):
+    await attempt(Annotate(), {"feedback": {"key": "k", "correction": "better"}})
+    assert langsmith.requests[0].body["correction"] == "better"
+
+
+@pytest.mark.parametrize("score", [True, 1, 0.5, 0])
+async def test_a_score_keeps_its_type(attempt, langsmith, score):
+    await attempt(Annotate(), {"feedback": {"key": "k", "score": score}})
+    sent = langsmith.requests[0].body["score"]
+    assert (sent, type(sent)) == (score, type(score))
+
+
+async def test_feedback_is_given_once_however_often_it_is_attempted(attempt, langsmith):
+    langsmith.faults.add(status=503, path="/feedback", applied=True)
+    with pytest.raises(LangSmithFailure):
+        await attempt(Annotate(), {"feedback": FEEDBACK})
+    await attempt(Annotate(), {"feedback": FEEDBACK}, attempt=2)
+    assert len(langsmith.feedback) == 1
+
+
+async def test_a_conflict_means_that_the_feedback_is_there(attempt, langsmith):
+    langsmith.state.feedback_conflict = True
+    await attempt(Annotate(), {"feedback": FEEDBACK})
+    assert (await attempt(Annotate(), {"feedback": FEEDBACK}))["feedback_id"]
+    assert [request.status for request in langsmith.requests] == [200, 409]
+
+
+async def test_another_key_or_delivery_is_other_feedback(attempt, langsmith):
+    await attempt(Annotate(), {"feedback": FEEDBACK})
+    await attempt(Annotate(), {"feedback": FEEDBACK | {"key": "other"}})
+    await attempt(Annotate(), {"feedback": FEEDBACK}, delivery_id="other")
+    assert len(langsmith.feedback) == 3
+
+
+async def test_feedback_on_a_run_that_is_not_ingested_yet_asks_for_a_retry_after_one_request(attempt, langsmith):
+    langsmith.faults.add(status=404, path="/feedback")
+    with pytest.raises(Retry, match="does not have the run yet"):
+        await attempt(Annotate(), {"feedback": FEEDBACK})
+    assert len(langsmith.requests) == 1
+
+
+async def test_puts_the_run_into_a_queue_by_name(attempt, langsmith):
+    queue = langsmith.add_queue("needs-review")
+    assert await attempt(Annotate(), {"queue": "needs-review"}) == {"run_id": RUN_ID, "queue_id": queue}
+    request = langsmith.requests[-1]
+    assert request.query["extend_trace_retention"] == "false"
+    (item,) = request.body["items"]
+    assert item == {
+        "item_type": "RUN",
+        "run_id": RUN_ID,
+        "session_id": PROJECT_ID,
+        "start_time": "2023-05-05T05:13:24.571809+00:00",
+    }
+
+
+async def test_retention_is_extended_when_asked_for(attempt, langsmith):
+    queue = langsmith.add_queue("q")
+    await attempt(Annotate(), {"queue": queue, "feedback": {"key": "k"}, "extend_trace_retention": True})
+    feedback, item = langsmith.requests
+    assert feedback.body["extend_trace_retention"] is True
+    assert item.query["extend_trace_retention"] == "true"
+
+
+@pytest.mark.parametrize("conflict", [True, False])
+async def test_a_run_may_be_queued_again(attempt, langsmith, conflict):
+    langsmith.state.queue_conflict = conflict
+    langsmith.add_queue("q")
+    await attempt(Annotate(), {"queue": "q"})
+    assert (await attempt(Annotate(), {"queue": "q"}))["run_id"] == RUN_ID
+
+
+async def test_an_older_backend_gets_the_older_call_and_is_not_asked_twice(attempt, langsmith):
+    langsmith.add_queue("q")
+    fault = langsmith.faults.add(status=404, path="/platform/annotation-queues", times=None)
+    await attempt(Annotate(), {"queue": "q"})
+    await attempt(Annotate(), {"queue": "q"})
+    assert fault.seen == 1
+    assert langsmith.requests[-1].path.endswith("/runs")
+    assert [item["run_id"] for item in langsmith.queue_items][:1] == [RUN_ID]
+
+
+async def test_a_missing_queue_is_dead_with_advice_but_the_feedback_is_given(attempt, langsmith):
+    with pytest.raises(Discard, match="no annotation queue 'nope': make it in LangSmith"):
+        await attempt(Annotate(), {"queue": "nope", "feedback": FEEDBACK})
+    assert len(langsmith.feedback) == 1
+
+
+async def test_feedback_that_has_to_wait_does_not_keep_the_run_out_of_the_queue(attempt, langsmith):
+    langsmith.add_queue("q")
+    langsmith.faults.add(status=404, path="/feedback")
+    with pytest.raises(Retry):
+        await attempt(Annotate(), {"queue": "q", "feedback": FEEDBACK})
+    assert len(langsmith.queue_items) == 1
+
+
+async def test_feedback_that_has_to_wait_counts_before_a_queue_that_is_missing(attempt, langsmith):
+    langsmith.faults.add(status=404, path="/feedback")
+    with pytest.raises(Retry):
+        await attempt(Annotate(), {"queue": "nope", "feedback": FEEDBACK})
+
+
+async def test_a_queue_made_anew_under_its_name_is_found_by_the_next_attempt(attempt, langsmith):
+    old = langsmith.add_queue("q")
+    await attempt(Annotate(), {"queue": "q"})
+    del langsmith.queues[old]
+    new = langsmith.add_queue("q")
+    with pytest.raises(Retry):
+        await attempt(Annotate(), {"queue": "q"})
+    assert (await attempt(Annotate(), {"queue": "q"}, attempt=2))["queue_id"] == new
+
+
+async def test_an_event_without_a_run_is_dead(attempt):
+    with pytest.raises(Discard, match="needs a run"):
+        await attempt(Annotate(), {"feedback": FEEDBACK}, run=None)
+
+
+async def test_a_run_whose_id_is_no_uuid_is_dead(attempt, langsmith):
+    with pytest.raises(Discard, match="'7' is not one of LangSmith's"):
+        await attempt(Annotate(), {"feedback": FEEDBACK}, run=RUN | {"id": "7"})
+    assert not langsmith.requests
+
+
+async def test_a_key_that_lacks_its_workspace_says_so(make_context):
+    async with LangSmithStandIn(org_scoped=True) as langsmith:
+        door = LangSmith(LangSmithSettings(api_key="k", endpoint=langsmith.url))
+        with pytest.raises(LangSmithFailure, match=r"set langsmith\.workspace_id"):
+            await Annotate().run(Annotate.Params.model_validate({"feedback": FEEDBACK}), make_context(langsmith=door))
+        await door.aclose()
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({}, "needs queue or feedback"),
+        ({"feedback": {"key": "k" * 181}}, "at most 180 characters"),
+        ({"feedback": {"key": "k", "score": float("nan")}}, "finite number"),
+        ({"feedback": {"key": "k", "note": "x"}}, "Extra inputs are not permitted"),
+        ({"queue": ""}, "at least 1 character"),
+    ],
+)
+def test_what_langsmith_would_refuse_is_refused_at_load(params, words):
+    with pytest.raises(ValidationError, match=words):
+        Annotate.Params.model_validate(params, strict=True)

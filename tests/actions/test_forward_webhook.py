@@ -1,0 +1,159 @@
+"""forward_webhook against a receiver that records."""
+
+from __future__ import annotations
+
+import base64
+
+import pytest
+from action_samples import RUN
+from pydantic import ValidationError
+
+from actions.forward_webhook import ForwardWebhook
+from engine.missing import Missing
+from engine.retry import HttpFailure, classify
+from engine.sandbox import WebhookSink
+
+SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
+
+
+async def test_sends_the_payload_as_json_under_the_deliverys_id(attempt, sink):
+    result = await attempt(ForwardWebhook(), {"url": sink.url}, delivery_id="d-1")
+    (request,) = sink.received
+    assert (request.method, request.body["runs"]) == ("POST", [RUN])
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["webhook-id"] == "d-1"
+    assert request.headers["User-Agent"].startswith("langsmith-rules-engine")
+    assert "webhook-signature" not in request.headers
+    assert result == {"status": 200, "response": "ok"}
+
+
+async def test_what_was_not_fetched_is_null_in_the_payload(attempt, sink):
+    run = RUN | {"inputs": Missing("inputs", "not fetched")}
+    await attempt(ForwardWebhook(), {"url": sink.url}, run=run)
+    assert sink.received[0].body["runs"][0]["inputs"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "sent", "content_type"),
+    [
+        ({"a": [1, None]}, b'{"a":[1,null]}', "application/json"),
+        ([1], b"[1]", "application/json"),
+        (False, b"false", "application/json"),
+        ("häh", "häh".encode(), "text/plain; charset=utf-8"),
+        (None, b"", None),
+    ],
+)
+async def test_a_body_of_ones_own_is_sent_as_what_it_is(attempt, sink, body, sent, content_type):
+    await attempt(ForwardWebhook(), {"url": sink.url, "body": body})
+    (request,) = sink.received
+    assert request.raw == sent
+    assert request.headers.get("Content-Type") in (content_type, "application/octet-stream")
+
+
+async def test_a_content_type_that_was_given_counts(attempt, sink):
+    params = {"url": sink.url, "body": "<a/>", "headers": {"content-type": "application/xml"}}
+    await attempt(ForwardWebhook(), params)
+    assert sink.received[0].headers.getall("Content-Type") == ["application/xml"]
+
+
+async def test_method_headers_and_query_are_sent(attempt, sink):
+    params = {
+        "url": f"{sink.url}?a=1",
+        "method": "PUT",
+        "headers": {"X-Token": "t", "X-Number": 3, "X-Flag": True},
+        "query": {"b": [1, "zwei"], "c": True},
+    }
+    await attempt(ForwardWebhook(), params)
+    (request,) = sink.received
+    assert request.method == "PUT"
+    assert [request.headers[name] for name in ("X-Token", "X-Number", "X-Flag")] == ["t", "3", "true"]
+    assert list(request.query.items()) == [("a", "1"), ("b", "1"), ("b", "zwei"), ("c", "true")]
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+async def test_get_and_delete_have_no_body_unless_one_is_given(attempt, sink, method):
+    await attempt(ForwardWebhook(), {"url": sink.url, "method": method})
+    assert sink.received[0].raw == b""
+
+
+async def test_signatures_are_what_standard_webhooks_want(attempt):
+    async with WebhookSink(verify_with=SECRET) as sink:
+        assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": SECRET})
+        other = "whsec_" + base64.b64encode(b"another").decode()
+        assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": [other, SECRET]})
+        assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": SECRET.removeprefix("whsec_")})
+        with pytest.raises(HttpFailure, match="does not match"):
+            await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": other})
+
+
+async def test_the_signature_of_the_specifications_example(make_context, monkeypatch):
+    """Standard Webhooks' own libraries test against this triple of id, time and body."""
+    from actions import forward_webhook
+
+    monkeypatch.setattr(forward_webhook.time, "time", lambda: 1614265330.5)
+    params = ForwardWebhook.Params(url="http://x.y", sign_with="whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    context = make_context(delivery_id="msg_p5jXN8AQM9LWM0D4loKWxJek")
+    headers = forward_webhook._identity(params, context, b'{"test": 2432232314}')
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    assert headers["webhook-timestamp"] == "1614265330"
+
+
+async def test_redirects_are_not_followed_and_the_reason_names_the_target(attempt, sink):
+    sink.faults.add(status=302, headers={"Location": "https://example.org/new"})
+    with pytest.raises(HttpFailure, match=r"HTTP 302: it redirects to https://example\.org/new") as caught:
+        await attempt(ForwardWebhook(), {"url": sink.url})
+    assert not classify(caught.value).retry
+    assert len(sink.received) == 1
+
+
+async def test_a_long_answer_is_read_in_part(attempt, sink):
+    sink.faults.add(status=200, body=b"x" * 1_000_000)
+    result = await attempt(ForwardWebhook(), {"url": sink.url})
+    assert result["response"] == "x" * 2048
+
+
+async def test_an_answer_whose_body_breaks_still_counts_as_received(attempt, sink):
+    sink.faults.add(status=200, body=b"not gzip", headers={"Content-Encoding": "gzip"})
+    assert (await attempt(ForwardWebhook(), {"url": sink.url}))["status"] == 200
+
+
+async def test_cookies_are_not_kept(attempt, sink):
+    sink.faults.add(status=200, headers={"Set-Cookie": "a=b"})
+    await attempt(ForwardWebhook(), {"url": sink.url})
+    await attempt(ForwardWebhook(), {"url": sink.url})
+    assert "Cookie" not in sink.received[1].headers
+
+
+async def test_proxy_variables_are_not_read(attempt, sink, monkeypatch):
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    assert await attempt(ForwardWebhook(), {"url": sink.url})
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"url": "ftp://x.y"}, "must be absolute"),
+        ({"url": "/hook"}, "must be absolute"),
+        ({"url": "https://"}, "must be absolute"),
+        ({"url": "https://x.y/a b"}, "must be absolute"),
+        ({"url": "https://x.y:0/"}, "no usable port"),
+        ({"url": "https://x.y:99999/"}, "Port out of range"),
+        ({"headers": {"X": "a\r\nEvil: 1"}}, "line break"),
+        ({"headers": {"X": "a\x00"}}, "control character"),
+        ({"headers": {"X Y": "a"}}, "not the name of a header"),
+        ({"headers": {"X\r\nY": "a"}}, "not the name of a header"),
+        ({"headers": {"Webhook-Id": "a"}}, "set by the engine"),
+        ({"headers": {"Content-Length": "1"}}, "set by the engine"),
+        ({"sign_with": "whsec_not base64"}, "whsec_ and base64"),
+        ({"sign_with": ""}, "whsec_ and base64"),
+        ({"method": "post"}, "POST"),
+    ],
+)
+def test_what_could_never_be_sent_is_refused(params, words):
+    with pytest.raises(ValidationError, match=words):
+        ForwardWebhook.Params.model_validate({"url": "https://x.y"} | params, strict=True)
+
+
+def test_the_destination_is_the_origin_without_credentials():
+    params = ForwardWebhook.Params(url="https://user:secret@x.y:8443/hook?token=1")
+    assert ForwardWebhook().destination(params) == "https://x.y:8443"

@@ -1,0 +1,51 @@
+"""log writes one line, whatever it is given."""
+
+from __future__ import annotations
+
+import io
+import logging
+
+import pytest
+
+from actions.log import Log
+from engine.log import TextFormatter, fields_of
+from engine.secrets import Masker
+
+
+@pytest.fixture
+def lines():
+    """The engine's own formatter over a logger of the test's."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(TextFormatter(Masker))
+    logger = logging.Logger("test")
+    logger.addHandler(handler)
+    return logger, stream
+
+
+async def test_writes_message_level_and_fields(attempt, lines):
+    logger, stream = lines
+    await attempt(Log(), {"message": "100% wrong", "level": "warning", "fields": {"score": 0.1}}, logger=logger)
+    assert stream.getvalue().endswith("WARNING 100% wrong  score=0.1\n")
+
+
+async def test_the_level_is_info_unless_said(attempt, lines):
+    logger, stream = lines
+    await attempt(Log(), {"message": "hello"}, logger=logger)
+    assert " INFO " in stream.getvalue()
+
+
+async def test_text_from_a_run_cannot_forge_a_line_or_steer_a_terminal(attempt, lines):
+    logger, stream = lines
+    await attempt(Log(), {"message": "a\n12:00:00 INFO  forged\x1b[2J", "fields": {"x": "b\nc"}}, logger=logger)
+    assert stream.getvalue().count("\n") == 1
+    assert r"a\n12:00:00 INFO  forged\x1b[2J" in stream.getvalue()
+
+
+async def test_fields_may_have_any_name(attempt, make_context):
+    seen: list[logging.LogRecord] = []
+    logger = logging.Logger("test")
+    logger.addHandler(handler := logging.Handler())
+    handler.emit = seen.append  # type: ignore[method-assign]
+    await attempt(Log(), {"message": "m", "fields": {"name": "n", "message": "x", "ok": 1}}, logger=logger)
+    assert fields_of(seen[0]) == {"name_": "n", "message_": "x", "ok": 1}
