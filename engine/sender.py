@@ -18,6 +18,7 @@ Where the page is silent, this sender decides:
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -130,7 +131,9 @@ class Sender:
         all_headers.update(headers)
         try:
             async with asyncio.timeout(None) as scope:
-                call = session.post(url, data=body, headers=all_headers, allow_redirects=False, trace_request_ctx=scope)
+                # A stream, because aiohttp warns of large bodies that are given as bytes.
+                data = io.BytesIO(body)
+                call = session.post(url, data=data, headers=all_headers, allow_redirects=False, trace_request_ctx=scope)
                 async with call as response:
                     return self._judge(response.status)
         except aiohttp.ConnectionTimeoutError:

@@ -179,3 +179,10 @@ def test_a_window_of_the_rate_limit_ends():
 def test_a_request_that_no_limit_names_is_free():
     limiter = RateLimiter([RateLimit(1, 10, "POST /a$")])
     assert [limiter.refuse("GET /a", "k") for _ in range(3)] == [None, None, None]
+
+
+async def test_only_so_many_requests_are_remembered(sink, session, monkeypatch):
+    monkeypatch.setattr("engine.sandbox.server.MOST_KEPT", 4)
+    for number in range(6):
+        await _status(session, f"{sink.origin}/{number}")
+    assert [one.path for one in sink.received] == ["/2", "/3", "/4", "/5"]

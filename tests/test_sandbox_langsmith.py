@@ -22,6 +22,9 @@ from langsmith.utils import (
 from engine.sandbox import LANGSMITH_LIMITS, LangSmithStandIn, payloads
 from engine.sandbox.rows import PROJECT_ID
 
+#: An id that nothing has. Fixed, because test names must be the same in every worker.
+NOBODY = "00000000-0000-4000-8000-000000000000"
+
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
@@ -297,19 +300,19 @@ async def test_a_rate_limit_reaches_the_sdk_as_its_own_error(langsmith, client):
         ("POST", "/datasets", {}, 422),
         ("POST", "/datasets", [], 422),
         ("POST", "/examples", {"dataset_id": "no uuid", "inputs": {}}, 422),
-        ("POST", "/feedback", {"run_id": str(uuid4())}, 422),
+        ("POST", "/feedback", {"run_id": NOBODY}, 422),
         ("POST", "/feedback", {"key": "k" * 181}, 422),
         ("POST", "/feedback", {"key": "k", "run_id": "run"}, 422),
         ("GET", "/feedback?run=run", None, 422),
         ("GET", "/datasets?limit=101", None, 422),
-        ("GET", f"/runs/{uuid4()}", None, 404),
+        ("GET", f"/runs/{NOBODY}", None, 404),
         ("GET", "/runs/run", None, 422),
         ("POST", "/runs/query", {"filter": 'eq(status, "error")'}, 400),
         ("POST", "/runs/query", {}, 400),
-        ("POST", "/runs/query", {"id": [str(uuid4())], "limit": 101}, 422),
-        ("POST", "/api/v2/runs/query", {"ids": [str(uuid4())]}, 400),
-        ("DELETE", f"/feedback/{uuid4()}", None, 404),
-        ("POST", f"/annotation-queues/{uuid4()}/runs", [str(uuid4())], 404),
+        ("POST", "/runs/query", {"id": [NOBODY], "limit": 101}, 422),
+        ("POST", "/api/v2/runs/query", {"ids": [NOBODY]}, 400),
+        ("DELETE", f"/feedback/{NOBODY}", None, 404),
+        ("POST", f"/annotation-queues/{NOBODY}/runs", [NOBODY], 404),
     ],
 )
 async def test_what_langsmith_would_refuse_is_refused(langsmith, method, path, body, status):
@@ -323,7 +326,7 @@ async def test_what_langsmith_would_refuse_is_refused(langsmith, method, path, b
     [
         ({"item_type": "RUN"}, "Field required"),
         ({"item_type": "THREAD", "thread_id": "t"}, "project_id"),
-        ({"item_type": "TRACE", "run_id": str(uuid4())}, "item_type"),
+        ({"item_type": "TRACE", "run_id": NOBODY}, "item_type"),
         ("run", "dictionary"),
     ],
 )
@@ -354,8 +357,33 @@ async def test_what_is_deleted_takes_its_contents_along(langsmith):
     dataset_id, queue_id = langsmith.add_dataset("issues"), langsmith.add_queue("review")
     async with aiohttp.ClientSession() as session:
         await session.post(f"{langsmith.url}/examples", json={"dataset_id": dataset_id, "inputs": {}})
-        await session.post(f"{langsmith.url}/annotation-queues/{queue_id}/runs", json=[str(uuid4())])
+        await session.post(f"{langsmith.url}/annotation-queues/{queue_id}/runs", json=[NOBODY])
         assert (len(langsmith.examples), len(langsmith.queue_items)) == (1, 1)
         await session.delete(f"{langsmith.url}/datasets/{dataset_id}")
         await session.delete(f"{langsmith.url}/annotation-queues/{queue_id}")
     assert (langsmith.examples, langsmith.queue_items) == ({}, [])
+
+
+async def test_a_backend_on_smithdb_alone_wants_the_project_of_every_feedback():
+    async with LangSmithStandIn(flags={"ch_query_enabled": False}) as stand_in, aiohttp.ClientSession() as session:
+        url, feedback = f"{stand_in.url}/feedback", {"run_id": NOBODY, "key": "k"}
+        async with session.post(url, json=feedback) as response:
+            assert response.status == 422
+        async with session.post(url, json=feedback | {"session_id": PROJECT_ID}) as response:
+            assert response.status == 200
+
+
+async def test_multipart_that_is_none_is_refused(langsmith):
+    url = f"{langsmith.url}/v1/platform/datasets/{langsmith.add_dataset('issues')}/examples"
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    form = aiohttp.FormData()
+    form.add_field(NOBODY, "{broken", content_type="application/json")
+    no_inputs = aiohttp.FormData()
+    no_inputs.add_field(NOBODY, "{}", content_type="application/json")
+    statuses = []
+    async with aiohttp.ClientSession() as session:
+        for options in ({"data": b"--no", "headers": headers}, {"data": form()}, {"data": no_inputs()}):
+            async with session.post(url, **options) as response:
+                statuses.append(response.status)
+    assert statuses == [400, 422, 400]
+    assert langsmith.examples == {}

@@ -130,10 +130,13 @@ async def test_one_message_a_second_per_channel():
 
 
 async def test_faults_reach_the_sdk(slack):
-    slack.faults.add(status=503, path="/api/chat.postMessage", times=1)
-    with pytest.raises(SlackApiError) as caught:
-        await _client(slack).chat_postMessage(channel="c", text="t")
-    assert caught.value.response.status_code == 503
+    slack.faults.add(status=503, path="/api/chat.postMessage")
+    slack.faults.add(status=429, retry_after=7)
+    for status, error in ((503, "fault_on_demand"), (429, "ratelimited")):
+        with pytest.raises(SlackApiError) as caught:
+            await _client(slack).chat_postMessage(channel="c", text="t")
+        assert (caught.value.response.status_code, caught.value.response["error"]) == (status, error)
+    assert caught.value.response.headers["Retry-After"] == "7"
 
 
 async def test_an_incoming_webhook_answers_in_plain_text(slack):

@@ -176,6 +176,8 @@ def _change(row: Row, body: dict[str, Any]) -> None:
 
 def _parts_to_bodies(call: Call, dataset: str, *, complete: bool) -> list[dict[str, Any]]:
     """Multipart: ``{id}`` is the example's information, ``{id}.inputs`` and ``{id}.outputs`` its data."""
+    if not isinstance(call.recorded.body, dict):
+        raise Refused(400, {"error": "invalid multipart body"})
     parts = call.body
     bodies = []
     for name, information in parts.items():

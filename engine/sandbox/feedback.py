@@ -5,7 +5,7 @@ from __future__ import annotations
 from engine.sandbox.rows import Row, checked_uuid, feedback_row, now, parse_time
 from engine.sandbox.server import Answer, Refused
 from engine.sandbox.state import State, found
-from engine.sandbox.table import Call, Endpoint
+from engine.sandbox.table import Call, Endpoint, unprocessable
 
 
 class Feedback:
@@ -36,6 +36,8 @@ class Feedback:
 
     def _create(self, call: Call) -> Answer:
         row = feedback_row(call.body)
+        if self._state.wants_projects and row["session_id"] is None:
+            raise unprocessable("session_id", "Field required")
         self._state.need_run(row["run_id"])
         used = row["id"] in self._state.feedback
         if used and self._state.feedback_conflict:

@@ -74,7 +74,7 @@ class LangSmithStandIn(StandIn):
     @property
     def queue_items(self) -> list[Row]:
         """What is in the queues, in the order it came."""
-        return self.state.queue_items
+        return list(self.state.queue_items.values())
 
     @property
     def runs(self) -> dict[str, Row]:
@@ -114,6 +114,10 @@ class LangSmithStandIn(StandIn):
     def route_of(self, path: str) -> str:
         """The path without ``/api`` and ``/v1``."""
         return _PREFIX.sub("", path).rstrip("/") or "/"
+
+    def fault_body(self, recorded: Recorded, status: int) -> Any:
+        """LangSmith's words for a status, where they are known."""
+        return {"detail": "Rate limit exceeded"} if status == 429 else super().fault_body(recorded, status)
 
     async def answer(self, recorded: Recorded) -> Answer:
         """Check the key and its limits, then do what LangSmith would."""

@@ -61,7 +61,8 @@ class Queues:
     def _delete(self, call: Call) -> Answer:
         row = self._queue(call)
         del self._state.queues[row["id"]]
-        self._state.queue_items[:] = [item for item in self._state.queue_items if item["queue_id"] != row["id"]]
+        for key in [key for key in self._state.queue_items if key[0] == row["id"]]:
+            del self._state.queue_items[key]
         return Answer({"message": "Queue deleted"})
 
     def _add_runs(self, call: Call) -> Answer:
@@ -94,7 +95,7 @@ class Queues:
         if len(items) > MOST_ITEMS:
             raise Refused(400, {"error": f"at most {MOST_ITEMS} items can be added at once"})
         rows = [self._one(queue["id"], item) for item in items]
-        self._state.queue_items += [row for row in rows if row not in self._state.queue_items]
+        self._state.queue_items |= {_key(row): row for row in rows}
         call.note(f"{len(rows)} added to queue {queue['name']!r}")
         return rows
 
@@ -102,17 +103,21 @@ class Queues:
         """The queue's row for an item: a new one, or the one that is there already."""
         row = queue_item_row(queue_id, _checked_item(item))
         self._state.need_run(row["run_id"])
-        same = ("item_type", "run_id", "thread_id")
-        there = [old for old in self._items(queue_id) if all(old[key] == row[key] for key in same)]
-        if there and self._state.queue_conflict:
+        there = self._state.queue_items.get(_key(row))
+        if there is not None and self._state.queue_conflict:
             raise Refused(409, {"detail": "Run already in annotation queue"})
-        return there[0] if there else row
+        return there or row
 
     def _queue(self, call: Call) -> Row:
         return found(self._state.queues, checked_uuid(call.args["id"], "queue_id"), "Annotation queue")
 
     def _items(self, queue_id: str) -> list[Row]:
-        return [item for item in self._state.queue_items if item["queue_id"] == queue_id]
+        return [item for item in self._state.queue_items.values() if item["queue_id"] == queue_id]
+
+
+def _key(row: Row) -> tuple[str, ...]:
+    """What makes an item one: a run or thread is in a queue once."""
+    return tuple(str(row[name]) for name in ("queue_id", "item_type", "run_id", "thread_id"))
 
 
 def _checked_item(item: Any) -> Mapping[str, Any]:

@@ -20,6 +20,8 @@ from engine.sandbox.faults import Fault, Faults
 
 #: The largest body a stand-in reads, in bytes.
 LARGEST_BODY = 256 * 1024 * 1024
+#: The most requests a stand-in remembers.
+MOST_KEPT = 200_000
 
 
 @dataclass(slots=True)
@@ -35,8 +37,8 @@ class Recorded:
     method: str
     path: str
     query: MultiDictProxy[str]
-    headers: CIMultiDictProxy[str]
-    raw: bytes
+    headers: CIMultiDictProxy[str] = field(repr=False)
+    raw: bytes = field(repr=False)
     body: Any = None
     status: int = 0
     answer: Any = None
@@ -133,6 +135,10 @@ class StandIn(ABC):
         """The path without prefixes that do not tell endpoints apart."""
         return path
 
+    def fault_body(self, recorded: Recorded, status: int) -> Any:
+        """What a fault says that was given no body."""
+        return {"detail": f"fault on demand: {status}"}
+
     @abstractmethod
     async def answer(self, recorded: Recorded) -> Answer:
         """Do what the service would do.
@@ -145,12 +151,18 @@ class StandIn(ABC):
         recorded = await _record(request)
         recorded.route = self.route_of(recorded.path)
         recorded.fault = self.faults.take(recorded.method, recorded.path, recorded.route)
-        self.requests.append(recorded)
+        self._remember(recorded)
         try:
             return await self._respond(request, recorded)
         finally:
             if self._on_request is not None:
                 self._on_request(recorded)
+
+    def _remember(self, recorded: Recorded) -> None:
+        """Forget the oldest half at a time: a demo may run for weeks."""
+        self.requests.append(recorded)
+        if len(self.requests) > MOST_KEPT:
+            del self.requests[: MOST_KEPT // 2]
 
     async def _respond(self, request: web.Request, recorded: Recorded) -> web.StreamResponse:
         fault = recorded.fault
@@ -160,10 +172,18 @@ class StandIn(ABC):
             if fault.reset:
                 return _reset(request, recorded)
             if fault.replaces:
-                answer = _faulty(fault, answer)
+                answer = self._faulty(fault, recorded, answer)
         answer = answer or Answer()
         recorded.status, recorded.answer = answer.status, answer.body
         return _to_response(answer)
+
+    def _faulty(self, fault: Fault, recorded: Recorded, answer: Answer | None) -> Answer:
+        status = fault.status or (answer.status if answer else 200)
+        body = self.fault_body(recorded, status) if fault.body is None else fault.body
+        headers = dict(fault.headers)
+        if fault.retry_after is not None:
+            headers["Retry-After"] = f"{fault.retry_after:g}"
+        return Answer(body, status, headers)
 
     async def _answer(self, recorded: Recorded) -> Answer:
         try:
@@ -179,7 +199,7 @@ async def _record(request: web.Request) -> Recorded:
     raw = b"" if request.content_type.startswith("multipart/") else await request.read()
     recorded = Recorded(request.method, request.path, MultiDictProxy(MultiDict(request.query)), request.headers, raw)
     if request.content_type.startswith("multipart/"):
-        recorded.body = await _read_parts(await request.multipart())
+        recorded.body = await _read_parts(request)
     elif request.content_type == "application/x-www-form-urlencoded":
         recorded.body = dict(await request.post())
     elif raw:
@@ -187,7 +207,14 @@ async def _record(request: web.Request) -> Recorded:
     return recorded
 
 
-async def _read_parts(reader: MultipartReader) -> dict[str, Any]:
+async def _read_parts(request: web.Request) -> dict[str, Any] | None:
+    """The parts by name; None where the body is no multipart, as with a body that is no JSON."""
+    with contextlib.suppress(ValueError, EOFError):
+        return await _parse_parts(await request.multipart())
+    return None
+
+
+async def _parse_parts(reader: MultipartReader) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     async for part in reader:
         if part is None or isinstance(part, MultipartReader):
@@ -213,15 +240,6 @@ def _reset(request: web.Request, recorded: Recorded) -> web.StreamResponse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()
-
-
-def _faulty(fault: Fault, answer: Answer | None) -> Answer:
-    status = fault.status or (answer.status if answer else 200)
-    body: Any = {"detail": f"a fault on demand: {status}"} if fault.body is None else fault.body
-    headers = dict(fault.headers)
-    if fault.retry_after is not None:
-        headers["Retry-After"] = f"{fault.retry_after:g}"
-    return Answer(body, status, headers)
 
 
 def _to_response(answer: Answer) -> web.Response:

@@ -66,6 +66,12 @@ class SlackStandIn(StandIn):
         """An incoming webhook that works."""
         return f"{self.origin}{_HOOK}"
 
+    def fault_body(self, recorded: Recorded, status: int) -> Any:
+        """Plain text from a webhook, ``ok: false`` from the Web API."""
+        if recorded.path.startswith("/services/"):
+            return "rate_limited" if status == 429 else "fault_on_demand"
+        return {"ok": False, "error": "ratelimited" if status == 429 else "fault_on_demand"}
+
     async def answer(self, recorded: Recorded) -> Answer:
         """Post a message, or answer one of the few other methods."""
         if recorded.path.startswith("/services/"):

@@ -11,7 +11,7 @@ from engine.sandbox.server import Refused
 
 @dataclass(slots=True)
 class State:
-    """Tables by id (a queue's items are a list), and the answers that are not documented.
+    """Tables by id (a queue's items by what makes them one), and the answers that are not documented.
 
     ``feedback_conflict`` and ``queue_conflict``: a second POST of the same id, or of a run that
     is in the queue already, is a 409 instead of a 200. ``unknown_runs``: feedback and queue
@@ -27,10 +27,15 @@ class State:
     examples: dict[str, Row] = field(default_factory=dict)
     feedback: dict[str, Row] = field(default_factory=dict)
     queues: dict[str, Row] = field(default_factory=dict)
-    queue_items: list[Row] = field(default_factory=list)
+    queue_items: dict[tuple[str, ...], Row] = field(default_factory=dict)
     runs: dict[str, Row] = field(default_factory=dict)
     rules: dict[str, Row] = field(default_factory=dict)
     shares: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def wants_projects(self) -> bool:
+        """Whether the backend is on SmithDB alone, which takes feedback only with its project."""
+        return not self.flags.get("ch_query_enabled", True) and bool(self.flags.get("sdb_query_enabled"))
 
     def need_run(self, run_id: str | None) -> None:
         """Do nothing when feedback or a queue may name this run.
