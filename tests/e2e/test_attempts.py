@@ -1,0 +1,149 @@
+"""What happens when a destination, or LangSmith, does not answer as it should."""
+
+from __future__ import annotations
+
+from harness import CLIENTS, until
+
+from engine.sandbox import payloads
+from engine.store.protocol import DeliveryQuery, EventQuery
+
+FORWARD = """
+defaults: {timeout: 2s, retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    actions: [{forward_webhook: {url: "${SINK}"}}]
+"""
+
+
+async def test_a_server_error_is_tried_again_under_the_same_id_until_it_works(engine, sink) -> None:
+    await engine.start(FORWARD)
+    sink.answer_with(503, 500)
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts) == ("succeeded", 3)
+    assert len({one.headers["webhook-id"] for one in sink.received}) == 1
+    detail = await engine.running.store.delivery(row.id)
+    assert [(one.outcome, one.status) for one in detail.attempts[:2]] == [("again", 503), ("again", 500)]
+
+
+async def test_a_refusal_is_dead_at_once_and_a_replay_makes_it_work(engine, sink) -> None:
+    await engine.start(FORWARD)
+    sink.answer_with(422, body="no such customer")
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts) == ("dead", 1)
+    assert "422" in row.reason
+    assert "no such customer" in row.reason
+    ids = await engine.running.store.replay_deliveries(DeliveryQuery(ids=[row.id]), now=0.0)
+    assert list(ids) == [row.id]
+    engine.running.worker.wake()
+
+    async def succeeded():
+        (now,) = await engine.deliveries()
+        return now.state == "succeeded" and now
+
+    replayed = await until(succeeded)
+    assert replayed.replays == 1
+    assert len({one.headers["webhook-id"] for one in sink.received}) == 1
+
+
+async def test_attempts_are_bounded_and_the_last_reason_is_kept(engine, sink) -> None:
+    await engine.start(FORWARD)
+    sink.faults.add(status=502, times=None)
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts) == ("dead", 4)
+    assert "502" in row.reason
+
+
+async def test_retry_langsmith_tries_three_times_on_a_5xx_and_never_after_a_4xx(engine, sink) -> None:
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            actions: [{forward_webhook: {url: "${SINK}"}, retry: langsmith}]
+    """)
+    sink.answer_with(500, 500, 500, 429)
+    await engine.post(payloads.rule([payloads.run(0)]))
+    (first,) = await engine.settled(1, seconds=20)
+    assert (first.state, first.attempts) == ("dead", 3)
+    second = await engine.post(payloads.rule([payloads.run(1)]))
+    (row,) = await engine.settled(1, event_id=second["event"])
+    assert (row.state, row.attempts) == ("dead", 1)
+
+
+async def test_feedback_that_cannot_be_fetched_delays_only_the_route_that_reads_it(engine, langsmith, sink) -> None:
+    run = payloads.run(0)
+    langsmith.add_run(run)
+    langsmith.add_feedback(run["id"], key="correctness", correction="bug")
+    langsmith.faults.add(status=503, times=2, path="/feedback", method="GET")
+    await engine.start(
+        CLIENTS
+        + """
+defaults: {retry: {attempts: 5, within: 1h, min: 300ms, max: 500ms}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    - name: corrected
+      filters: [{path: "$.feedback.correctness.correction", eq: bug}]
+      actions: [{forward_webhook: {url: "${SINK}?corrected"}}]
+    - name: any
+      actions: [{forward_webhook: {url: "${SINK}?any"}}]
+"""
+    )
+    await engine.post(payloads.rule([run]))
+    await until(lambda: sink.received)
+    assert ["any" in one.query for one in sink.received] == [True]
+    await engine.settled(2)
+    assert ["corrected" in one.query for one in sink.received] == [False, True]
+
+
+async def test_an_evaluation_that_never_gets_its_data_is_dead_and_can_be_replayed(engine, langsmith, sink) -> None:
+    run = payloads.run(0)
+    langsmith.add_run(run)
+    langsmith.add_feedback(run["id"], key="correctness", correction="bug")
+    langsmith.faults.add(status=503, times=None, path="/feedback", method="GET")
+    await engine.start(
+        CLIENTS
+        + """
+defaults: {retry: {attempts: 2, within: 1h, min: 50ms, max: 100ms}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    filters: [{path: "$.feedback.correctness.correction", eq: bug}]
+    actions: [{forward_webhook: {url: "${SINK}"}}]
+  unmatched: {actions: [{forward_webhook: {url: "${SINK}?unmatched"}}]}
+"""
+    )
+    event = (await engine.post(payloads.rule([run])))["event"]
+
+    async def dead():
+        (row,) = await engine.running.store.events(EventQuery())
+        return row.state == "dead"
+
+    await until(dead)
+    assert sink.received == []
+    langsmith.faults.clear()
+    assert list(await engine.running.store.replay_events([event], now=0.0)) == [event]
+    engine.running.worker.wake()
+    await engine.settled(1)
+    assert ["unmatched" in one.query for one in sink.received] == [False]
+
+
+async def test_a_delivery_whose_route_is_gone_waits_for_it(engine, sink) -> None:
+    await engine.start(FORWARD)
+    sink.faults.add(status=503, times=1, retry_after=1)
+    await engine.post(payloads.rule())
+    await until(lambda: sink.received)
+    engine.write('routes: {"*": {filters: [{path: "$.nothing", exists: true}], actions: [{log: {message: x}}]}}')
+    await engine.running.reloader.reload()
+
+    async def waiting():
+        (row,) = await engine.deliveries()
+        return row.due_at is not None and row.due_at > row.created_at + 20
+
+    await until(waiting)
+    engine.write(FORWARD)
+    await engine.running.reloader.reload()
+    (row,) = await engine.deliveries()
+    await engine.running.store.replay_deliveries(DeliveryQuery(ids=[row.id]), now=0.0)
+    engine.running.worker.wake()
+    (row,) = await engine.settled(1)
+    assert row.state == "succeeded"
