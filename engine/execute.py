@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -97,7 +98,7 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         event_id=event.id,
         event_kind=str(event.kind),
         rule_id=event.rule_id,
-        received_at=event.received_at_utc,
+        received_at=datetime.fromtimestamp(event.received_at, UTC),
         route=job.route.id,
         action=job.action.name,
         document=job.document,
