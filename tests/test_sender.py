@@ -43,7 +43,14 @@ def _statuses(delivery: Delivery) -> list[int | None]:
 @contextlib.asynccontextmanager
 async def _raw_server(respond: Callable) -> AsyncIterator[str]:
     """A server that is not HTTP's friend: ``respond(reader, writer)`` does as it likes."""
-    server = await asyncio.start_server(respond, "127.0.0.1", 0)
+
+    async def serve(reader, writer):
+        try:
+            await respond(reader, writer)
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
 
@@ -152,7 +159,6 @@ async def test_an_answer_that_drips_header_by_header_is_slow(sleeps):
                 writer.write(b"X-%d: y\r\n" % number)
                 await writer.drain()
                 await asyncio.sleep(0.05)
-        writer.close()
 
     async with _raw_server(drip) as url:
         delivery = await _sender(sleeps).send(url, BODY, {})
@@ -192,7 +198,6 @@ async def test_a_connection_that_breaks_before_the_answer_is_retried(sink, sleep
 async def test_what_is_not_http_is_a_failed_connection(sleeps):
     async def babble(_reader, writer):
         writer.write(b"220 smtp.example.com ESMTP\r\n")
-        writer.close()
 
     async with _raw_server(babble) as url:
         delivery = await _sender(sleeps).send(url, BODY, {})
@@ -215,7 +220,6 @@ async def test_the_body_of_the_answer_is_ignored(sleeps):
             while True:
                 writer.write(b"x" * 65536)
                 await writer.drain()
-        writer.close()
 
     async with _raw_server(endless) as url, asyncio.timeout(5):
         delivery = await _sender(sleeps).send(url, BODY, {})
@@ -262,7 +266,7 @@ def test_it_keeps_the_policy_under_uvloop(sleeps):
     assert (broken.result, _statuses(broken)) == ("delivered", [None, 200])
 
 
-@pytest.mark.filterwarnings("error::ResourceWarning")
+@pytest.mark.filterwarnings("error:Sending a large body:ResourceWarning")
 async def test_a_large_body_arrives_whole_in_every_attempt(sink, sleeps):
     body = b"x" * 3_000_000
     sink.answer_with(500)
