@@ -96,8 +96,8 @@ class Routed:
 
     ``decisions`` is JSON-able, one entry a document and route. ``deliveries`` are inserted unless
     there already; those whose ids stand in ``leased`` are born owned by this process, the others
-    are due. ``pending`` is None when the evaluation is done, else what becomes of it, with
-    ``attempt`` saying why.
+    are due. ``matched`` counts the decisions that matched. ``pending`` is None when the evaluation
+    is done, else what becomes of it, with ``attempt`` saying why.
     """
 
     event_id: str
@@ -109,11 +109,16 @@ class Routed:
     unmatched_reason: str | None = None
     pending: Again | Dead | None = None
     attempt: Attempt | None = None
+    matched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries."""
+    """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries.
+
+    ``matched`` and ``unmatched_reason`` are those of the last evaluation; ``reason`` says why it
+    is still pending, or dead.
+    """
 
     id: str
     kind: str
@@ -126,22 +131,32 @@ class EventRow:
     matched: int
     open: int
     dead: int
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """An event with its body, what hydration stored, and every evaluation's decisions (newest last)."""
+    """An event with its body, what hydration stored, and every evaluation's decisions (newest last).
+
+    An evaluation has ``replays``, ``decided_at``, ``config_hash``, ``matched``,
+    ``unmatched_reason`` and ``decisions`` (as they stood in ``Routed``). ``attempts`` are those
+    evaluations that could not be finished.
+    """
 
     row: EventRow
     body: bytes | None
     fetched: Mapping[str, Any] | None
     evaluations: Sequence[Mapping[str, Any]]
     deliveries: Sequence[DeliveryRow]
+    attempts: Sequence[Attempt] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits."""
+    """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits.
+
+    ``created_at`` is when it was first decided on, ``updated_at`` when something last became of it.
+    """
 
     id: str
     event_id: str
@@ -182,7 +197,12 @@ class EventQuery:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryQuery:
-    """Which deliveries to list, newest first, or to replay. ``error`` is a part of the reason."""
+    """Which deliveries to list, newest first, or to replay.
+
+    ``error`` is a part of the reason, in any case of letters. ``since`` and ``until`` are about
+    when the event was received, by which (through its id) deliveries are ordered, too.
+    ``before`` is a delivery id to page on from.
+    """
 
     state: str | None = None
     route: str | None = None
@@ -192,6 +212,7 @@ class DeliveryQuery:
     error: str | None = None
     since: float | None = None
     until: float | None = None
+    before: str | None = None
     limit: int = 50
 
 

@@ -1,0 +1,235 @@
+"""The store in one SQLite file: the verbs, each of which the writer or a reader carries out."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from engine.errors import StoreError
+from engine.event import Event
+from engine.store import sqlite_settle as settle
+from engine.store import sqlite_upkeep as upkeep
+from engine.store.lock import FileLock
+from engine.store.protocol import (
+    Again,
+    Appended,
+    Attempt,
+    Backlog,
+    Claimed,
+    Dead,
+    DeliveryDetail,
+    DeliveryQuery,
+    DeliveryRow,
+    EventDetail,
+    EventQuery,
+    EventRow,
+    Routed,
+    Work,
+)
+from engine.store.reader import Reader
+from engine.store.sqlite_deliveries import list_deliveries, one_delivery
+from engine.store.sqlite_events import backlog, list_events, load_claimed, next_due, one_event
+from engine.store.sqlite_open import make_directory, prepare
+from engine.store.writer import Kind, Writer
+
+_EVENT_STATES = ("pending", "routed", "dead")
+_DELIVERY_STATES = ("due", "running", "succeeded", "dead")
+
+
+class SqliteStore:
+    """A ``Store`` (see ``protocol``) in one file, for one process at a time.
+
+    One thread writes, in group commits; one reads for the worker, one for people, so that none
+    waits for another. Verbs may be called from any event loop.
+    """
+
+    def __init__(self, path: Path, *, owner: str | None, clock: Callable[[], float]) -> None:
+        self._path = path
+        self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._clock = clock
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        self._writer = Writer(path)
+        self._work = Reader(path, "work")
+        self._people = Reader(path, "people")
+        self._claims: set[asyncio.Task[Sequence[Claimed]]] = set()
+        self._append = Kind(settle.append, mergeable=True, forsaken=self._forsaken_append)
+        self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner), mergeable=True)
+        self._settle_routed = Kind(
+            partial(settle.settle_routed, self._owner), mergeable=True, forsaken=self._forsaken_routed
+        )
+
+    @property
+    def owner(self) -> str:
+        """This replica's name."""
+        return self._owner
+
+    async def open(self) -> None:
+        """Lock the file, make or check the schema, make due what was in flight when the last process ended."""
+        await asyncio.to_thread(self._open)
+        try:
+            await self._do(partial(upkeep.arrive, self._owner), now=self._clock())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Commit what was handed in, give back what is held, let go of the file."""
+        try:
+            await self._do(partial(upkeep.leave, self._owner), now=self._clock())
+        finally:
+            await asyncio.to_thread(self._close)
+
+    # Events come in and go through
+
+    async def append(self, event: Event, *, leased: bool) -> Appended:
+        """Keep an event and the evaluation it is due."""
+        request = settle.Append(event, self._owner if leased else None)
+        appended: Appended = await self._writer.submit(self._append, request, len(event.body))
+        return appended
+
+    async def settle_routed(self, routed: Routed) -> frozenset[str]:
+        """Record what routing came to."""
+        inserted: frozenset[str] = await self._writer.submit(self._settle_routed, routed)
+        return inserted
+
+    async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
+        """Record an attempt and what follows."""
+        mine: bool = await self._writer.submit(self._settle_attempts, settle.Settle(work, attempt, then))
+        return mine
+
+    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
+        """Take due work, oldest first. A caller that goes away meanwhile has taken nothing."""
+        task = asyncio.ensure_future(self._claim(now, limit))
+        self._claims.add(task)
+        task.add_done_callback(self._claims.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(self._unclaim)
+            raise
+
+    async def release(self, ids: Sequence[str], *, due_at: float) -> None:
+        """Give work back without spending an attempt."""
+        await self._do(partial(upkeep.release, self._owner), ids=ids, due_at=due_at)
+
+    async def next_due(self) -> float | None:
+        """When the next unowned work falls due."""
+        return await self._work.ask(next_due)
+
+    async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
+        """Store with the event what hydration fetched."""
+        await self._do(upkeep.save_fetched, event_id=event_id, fetched=fetched)
+
+    async def beat(self, *, now: float) -> None:
+        """Tell that this replica lives."""
+        await self._do(partial(upkeep.beat, self._owner), now=now)
+
+    # People
+
+    async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
+        """Make deliveries due again."""
+        _check_state(query.state, _DELIVERY_STATES)
+        ids: list[str] = await self._do(upkeep.replay_deliveries, query=query, now=now, dry_run=dry_run)
+        return ids
+
+    async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
+        """Make events due for evaluation again."""
+        found: list[str] = await self._do(upkeep.replay_events, ids=ids, now=now, dry_run=dry_run)
+        return found
+
+    async def events(self, query: EventQuery) -> Sequence[EventRow]:
+        """Events, newest first."""
+        _check_state(query.state, _EVENT_STATES)
+        return await self._people.ask(list_events, query)
+
+    async def event(self, event_id: str) -> EventDetail | None:
+        """One event whole."""
+        return await self._people.ask(one_event, event_id)
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
+        """Deliveries, newest first."""
+        _check_state(query.state, _DELIVERY_STATES)
+        return await self._people.ask(list_deliveries, query)
+
+    async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
+        """One delivery whole."""
+        return await self._people.ask(one_delivery, delivery_id)
+
+    async def backlog(self) -> Backlog:
+        """How much waits."""
+        return await self._people.ask(backlog, now=self._clock())
+
+    async def prune(self, *, before: float, limit: int) -> int:
+        """Delete old events that are done with."""
+        count: int = await self._do(upkeep.prune, before=before, limit=limit)
+        return count
+
+    # Below the verbs
+
+    def _open(self) -> None:
+        make_directory(self._path)
+        try:
+            self._lock.acquire()
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be locked: {error.strerror}") from error
+        try:
+            prepare(self._path)
+        except BaseException:
+            self._lock.release()
+            raise
+        for thread in (self._writer, self._work, self._people):
+            thread.start()
+
+    def _close(self) -> None:
+        self._work.stop()
+        self._people.stop()
+        self._writer.stop()
+        self._lock.release()
+
+    async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
+        """One of the quieter verbs, in its turn on the writer's thread."""
+        return await self._writer.submit(_kind(verb, arguments), None)
+
+    async def _claim(self, now: float, limit: int) -> Sequence[Claimed]:
+        ids = await self._do(partial(upkeep.claim, self._owner), now=now, limit=limit)
+        if not ids:
+            return []
+        claimed, hopeless = await self._work.ask(load_claimed, owner=self._owner, ids=ids)
+        if hopeless:
+            await self._do(partial(upkeep.bury, self._owner), reasons=hopeless, now=now)
+        return claimed
+
+    def _unclaim(self, task: asyncio.Task[Sequence[Claimed]]) -> None:
+        """What a cancelled caller claimed goes back."""
+        if not task.cancelled() and task.exception() is None and task.result():
+            kind = self._release_kind([claimed.work.id for claimed in task.result()])
+            self._writer.submit(kind, None)
+
+    def _release_kind(self, ids: Sequence[str]) -> Kind:
+        return _kind(partial(upkeep.release, self._owner), {"ids": ids, "due_at": self._clock()})
+
+    def _forsaken_append(self, request: settle.Append, appended: Appended) -> tuple[Kind, None] | None:
+        """An event that was kept for nobody to route: whoever claims shall have it."""
+        if request.owner is None or appended.duplicate:
+            return None
+        return self._release_kind([appended.event_id]), None
+
+    def _forsaken_routed(self, routed: Routed, inserted: frozenset[str]) -> tuple[Kind, None] | None:
+        """Deliveries born in the hands of somebody who is gone."""
+        ids = sorted(inserted & routed.leased)
+        return (self._release_kind(ids), None) if ids else None
+
+
+def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:
+    return Kind(lambda db, _requests: [verb(db, **arguments)])
+
+
+def _check_state(state: str | None, known: Sequence[str]) -> None:
+    if state is not None and state not in known:
+        raise StoreError(f"{state!r} is not a state; known are: {', '.join(known)}")

@@ -1,0 +1,179 @@
+"""Events as people see them, what waits, and what the worker needs to go on with claimed work."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from engine.errors import BadBody, StoreError
+from engine.event import Event, Kind, parse_payload
+from engine.store.packing import clean, ids_json, load_json, unpack
+from engine.store.protocol import (
+    Backlog,
+    Claimed,
+    DeliveryQuery,
+    EventDetail,
+    EventQuery,
+    EventRow,
+    Work,
+)
+from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
+
+_EVENTS = """
+SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
+  CASE WHEN w.id IS NULL THEN 'routed' WHEN w.dead_at IS NULL THEN 'pending' ELSE 'dead' END,
+  d.unmatched_reason, coalesce(d.matched, 0),
+  (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
+  (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
+  coalesce(w.error, '')
+FROM event AS e
+LEFT JOIN work AS w ON w.id = e.id
+LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
+WHERE 1
+"""
+_NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
+#: The first half of each finds the few candidates by an index, the second says what is meant.
+_STATES = {
+    "pending": "w.id IS NOT NULL AND w.dead_at IS NULL",
+    "dead": "e.id IN (SELECT event_id FROM work WHERE dead_at IS NOT NULL AND kind = 'evaluate')",
+    "routed": "w.id IS NULL",
+}
+_UNMATCHED = (
+    "e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL) AND d.unmatched_reason IS NOT NULL"
+)
+_STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 2"
+_BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
+_EVALUATIONS = """
+SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
+FROM decision WHERE event_id = ? ORDER BY seq
+"""
+_COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
+_NEXT_DUE = "SELECT due_at FROM work WHERE owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1"
+_CLAIMED = """
+SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
+  w.error, e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired,
+  b.encoding, b.body, b.fetched_encoding, b.fetched
+FROM json_each(?) AS j
+JOIN work AS w ON w.id = j.value
+LEFT JOIN event AS e ON e.id = w.event_id
+LEFT JOIN event_body AS b ON b.event_id = w.event_id
+WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
+"""
+
+
+def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
+    """Events of a query, newest first."""
+    clauses, values = [_EVENTS.rstrip()], []
+    for clause, *bound in _conditions(db, query):
+        clauses.append(clause)
+        values += bound
+    statement = " AND ".join(clauses) + "\n" + _NEWEST
+    return [_event_row(row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+
+
+def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
+    """The event whose id is, or alone begins with, a text, with all there is about it.
+
+    Raises:
+        StoreError: several ids begin with it.
+    """
+    event_id = unique_start(db, _STARTING_WITH, start, "events")
+    if event_id is None:
+        return None
+    found = db.execute(" AND ".join([_EVENTS.rstrip(), "e.id = ?"]), (event_id,)).fetchone()
+    encoding, body, fetched_encoding, fetched = db.execute(_BODY, (event_id,)).fetchone() or (0, None, 0, None)
+    return EventDetail(
+        row=_event_row(found),
+        body=None if body is None else unpack(encoding, body),
+        fetched=_fetched(fetched_encoding, fetched),
+        evaluations=[_evaluation(row) for row in db.execute(_EVALUATIONS, (event_id,))],
+        deliveries=list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31)),
+        attempts=attempts_of(db, event_id, event_id),
+    )
+
+
+def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
+    """How much waits, and since when."""
+    evaluations = dead = 0
+    by_route: dict[str, int] = {}
+    for kind, is_dead, route, count in db.execute(_COUNTS):
+        if is_dead:
+            dead += count
+        elif kind == "evaluate":
+            evaluations += count
+        else:
+            by_route[route] = count
+    oldest = next_due(db)
+    due = oldest if oldest is not None and oldest <= now else None
+    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route)
+
+
+def next_due(db: sqlite3.Connection) -> float | None:
+    """When the first of the work that nobody holds falls due."""
+    found = db.execute(_NEXT_DUE).fetchone()
+    return found[0] if found else None
+
+
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> tuple[list[Claimed], dict[str, str]]:
+    """Claimed work with its event, in the order of the ids; and what can't be begun, with the reason."""
+    claimed, hopeless = [], {}
+    events: dict[str, Event] = {}
+    for row in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+        work = Work(*row[:12])
+        try:
+            event = events.get(work.event_id) or _event(work.event_id, row[12:19])
+            events[work.event_id] = event
+            claimed.append(Claimed(work, event, _fetched(row[19], row[20])))
+        except (BadBody, ValueError) as error:
+            hopeless[work.id] = str(error)
+    return claimed, hopeless
+
+
+def _event(event_id: str, columns: Sequence[Any]) -> Event:
+    kind, rule_id, dedup_key, received_at, repaired, encoding, data = columns
+    if kind is None or data is None:
+        raise ValueError("the event's body is no longer kept, so there is nothing to work from")
+    body = unpack(encoding, data)
+    payload, _ = parse_payload(body)
+    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired))
+
+
+def _fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
+    if data is None or encoding is None:
+        return None
+    fetched: Mapping[str, Any] = load_json(unpack(encoding, data))
+    return fetched
+
+
+def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:
+    for clause, wanted in (("e.kind = ?", query.kind), ("e.rule_id = ?", query.rule_id)):
+        if wanted is not None:
+            yield clause, clean(wanted)
+    if query.since is not None:
+        yield "e.received_at >= ?", query.since
+    if query.until is not None:
+        yield "e.received_at <= ?", query.until
+    if query.state is not None:
+        yield (_STATES[query.state],)
+    if query.unmatched is not None:
+        yield (_UNMATCHED if query.unmatched else "d.unmatched_reason IS NULL",)
+    if query.before is not None:
+        yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
+
+
+def _cursor(db: sqlite3.Connection, before: str) -> tuple[float, float, str]:
+    found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
+    if found is None:
+        raise StoreError(f"there is no event {before!r} to page on from")
+    return found[0], found[0], clean(before)
+
+
+def _event_row(row: tuple[Any, ...]) -> EventRow:
+    event_id, kind, rule_id, received_at, size, repaired, *state = row
+    return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
+
+
+def _evaluation(row: tuple[Any, ...]) -> dict[str, Any]:
+    names = ("replays", "decided_at", "config_hash", "matched", "unmatched_reason")
+    return {**dict(zip(names, row[:5], strict=True)), "decisions": load_json(unpack(row[5], row[6]))}

@@ -1,0 +1,203 @@
+"""Opening SQLite's file: whose it is, whether it is whole, which version of the schema it has."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+
+from engine.errors import StoreBusy, StoreError
+
+#: "LSRE", in the file's header: this database is ours.
+APPLICATION_ID = 0x4C535245
+_MAGIC = b"SQLite format 3\0"
+#: The oldest SQLite with UPDATE … FROM.
+_OLDEST_SQLITE = (3, 33, 0)
+#: Smaller files are read through for damage when opened; larger ones would make a start slow.
+_CHECK_UP_TO = 64 * 2**20
+_PAGE_SIZE = 8192
+#: Pages of write-ahead log that make a checkpoint: 32 MiB, so that a burst is not interrupted often.
+_CHECKPOINT_PAGES = 4096
+_TRANSIENT = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk does not work",
+    sqlite3.SQLITE_READONLY: "the file or its disk is read-only",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_BUSY: "another program holds the file's lock",
+    sqlite3.SQLITE_LOCKED: "another program holds the file's lock",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_PERM: "the file may not be accessed",
+}
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def result_code(error: BaseException) -> int:
+    """SQLite's primary result code behind an exception; 0 where there is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the cause is the surroundings (disk, permissions, another program) and may go away."""
+    return result_code(error) in _TRANSIENT
+
+
+def as_store_error(path: Path, error: BaseException) -> StoreError:
+    """What to tell those who wait for the store."""
+    if isinstance(error, StoreError):
+        return error
+    if is_transient(error):
+        return StoreBusy(f"{path}: {_TRANSIENT[result_code(error)]} ({error})")
+    if result_code(error) in _DAMAGED:
+        return damaged(path, str(error))
+    if isinstance(error, OSError):
+        return StoreError(f"{path} cannot be used: {error.strerror}")
+    return StoreError(f"{path}: {type(error).__name__}: {error}")
+
+
+def damaged(path: Path, detail: str) -> StoreError:
+    """The file can't be trusted; says what to do."""
+    return StoreError(
+        f"{path} is damaged ({detail}); restore it from a backup, or move it away together with its -wal and -shm "
+        "files and start with an empty store"
+    )
+
+
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT."""
+    mode = "ro" if read_only else "rwc"
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=2.0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+    )
+    try:
+        db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA cache_size = -65536")
+        if not read_only:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES:d}")
+            db.execute("PRAGMA journal_size_limit = 67108864")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def make_directory(path: Path) -> None:
+    """The file's directory, made if need be.
+
+    Raises:
+        StoreError: it can't be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the data directory {path.parent} cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StoreError(f"the data directory {path.parent} is not writable; change its owner or choose another")
+
+
+def prepare(path: Path) -> None:
+    """Make the file a store of this version, or refuse with words. The caller holds the lock.
+
+    Raises:
+        StoreError: not a database, not ours, newer, damaged, or the disk does not let us.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
+    try:
+        _check_header(path)
+        db = connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise as_store_error(path, error) from error
+    try:
+        _check_ours(db, path)
+        _check_whole(db, path)
+        _migrate(db, path)
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    finally:
+        db.close()
+
+
+def _check_header(path: Path) -> None:
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file")
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start and start != _MAGIC:
+        raise StoreError(f"{path} is not a SQLite database; choose another path")
+
+
+def _check_ours(db: sqlite3.Connection, path: Path) -> None:
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if mark != APPLICATION_ID and (mark or tables):
+        raise StoreError(f"{path} is another program's SQLite database; choose another path")
+
+
+def _check_whole(db: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= _CHECK_UP_TO:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise damaged(path, str(verdict))
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    files = _schema_files()
+    version = _version(db)
+    if version > len(files):
+        raise StoreError(
+            f"{path} was written by a newer version of the engine (its schema is {version}, this version knows "
+            f"{len(files)}); run that version, or choose another path"
+        )
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise StoreError(f"{path} cannot use a write-ahead log; put it on a local disk")
+    for number in range(version + 1, len(files) + 1):
+        _apply(db, number, files[number - 1])
+
+
+def _apply(db: sqlite3.Connection, number: int, script: str) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+        for statement in _statements(script):
+            db.execute(statement)
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('schema_version', ?)", (str(number),))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: sqlite3.Connection) -> int:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    return int(row[0]) if row else 0
+
+
+def _schema_files() -> list[str]:
+    folder = resources.files("engine.store") / "schema"
+    files = [file for file in folder.iterdir() if file.name.startswith("sqlite-") and file.name.endswith(".sql")]
+    return [file.read_text(encoding="utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The script's statements one by one: ``executescript`` would commit before it starts."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""
