@@ -270,7 +270,7 @@ def test_it_keeps_the_policy_under_uvloop(sleeps):
 async def test_a_large_body_arrives_whole_in_every_attempt(sink, sleeps):
     body = b"x" * 3_000_000
     sink.answer_with(500)
-    delivery = await _sender(sleeps, limit=5).send(sink.url, body, {})
+    delivery = await _sender(sleeps, limit=30).send(sink.url, body, {})
     assert delivery.result == "delivered"
     assert [received.raw == body for received in sink.received] == [True, True]
     assert sink.received[0].headers["Content-Length"] == "3000000"
