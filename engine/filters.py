@@ -1,0 +1,296 @@
+"""Conditions as written → a compiled ``Filter``; every mistake in them reported, none ignored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from engine.conditions import (
+    Condition,
+    Document,
+    Evaluable,
+    Group,
+    Leaf,
+    Operation,
+    expression_condition,
+    group,
+    path_condition,
+)
+from engine.dialects import ADVICE, FOREIGN
+from engine.errors import PathError, TemplateError
+from engine.operands import OperandError
+from engine.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
+from engine.pathmistakes import compile_checked
+from engine.quantifiers import ALL, ANY, Quantifier, compile_quantifier
+from engine.source import Source, Where
+from engine.suggest import did_you_mean
+from engine.truth import Truth
+from engine.verdict import Check, Kind, Verdict, describe
+
+GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
+#: How deep groups may stand in groups.
+MAX_DEPTH = 32
+
+_KEYS = ("path", "expr", "quantifier", *GROUPS, *OPERATORS)
+_SHAPE = "a condition is {path: …, an operator}, {expr: …} or one of all, any, none, not"
+
+
+class Expressions(Protocol):
+    """What of ``engine.templates.Templates`` conditions use."""
+
+    def expression(self, text: str) -> Evaluable:
+        """Compile an expression; raises ``TemplateError``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Conditions that must all hold. ``check`` is the quick answer, ``explain`` the full one; they agree."""
+
+    conditions: tuple[Condition, ...]
+    needs: frozenset[str]
+    check: Callable[[Document], Truth]
+
+    def first_unmet(self, document: Document) -> tuple[Truth, int]:
+        """The truth, and the index of the condition that decided it; -1 where all hold."""
+        worst, place = Truth.TRUE, -1
+        for index, condition in enumerate(self.conditions):
+            truth = condition.check(document)
+            if truth is Truth.FALSE:
+                return truth, index
+            if truth < worst:
+                worst, place = truth, index
+        return worst, place
+
+    def explain(self, document: Document) -> Verdict:
+        """Every condition with what was found and why, nothing left out. Never raises."""
+        return _joined(self.conditions).explain(document)
+
+
+def compile_filter(conditions: Any, where: Where, source: Source, templates: Expressions) -> Filter:
+    """Compile what stands under ``filters`` or ``when``: a list of conditions, one condition, or nothing.
+
+    Every problem is reported to the source; a filter compiled from conditions with problems must not be used.
+    """
+    compiler = _Compiler(source, templates)
+    written = [] if conditions is None else conditions
+    if isinstance(written, list):
+        compiled = [compiler.condition(each, (*where, index), 1) for index, each in enumerate(written)]
+    else:
+        compiled = [compiler.condition(written, where, 1)]
+    sound = tuple(condition for condition in compiled if condition is not None)
+    joined = _joined(sound)
+    return Filter(sound, joined.needs, joined.check)
+
+
+def _joined(conditions: tuple[Condition, ...]) -> Group:
+    return group("all", conditions, _title("all", len(conditions)))
+
+
+def _title(kind: str, count: int) -> str:
+    return f"{kind} of {count} condition{'' if count == 1 else 's'}"
+
+
+class _Compiler:
+    """Walks raw conditions; None stands for one that had a problem."""
+
+    def __init__(self, source: Source, templates: Expressions) -> None:
+        self._source = source
+        self._templates = templates
+
+    def condition(self, raw: Any, where: Where, depth: int) -> Condition | None:
+        if depth > MAX_DEPTH:
+            self._source.report(where, f"conditions stand more than {MAX_DEPTH} deep in one another")
+            return None
+        if isinstance(raw, list):
+            return self._group("all", raw, where, depth)
+        if not isinstance(raw, dict) or not raw:
+            self._source.report(where, f"a condition is a mapping, not {_word(raw)}", _scalar_hint(raw))
+            return None
+        if not self._keys_known(raw, where):
+            return None
+        head = [key for key in raw if key in ("path", "expr", *GROUPS)]
+        if len(head) != 1:
+            self._source.report(where, *_head_problem(head, raw))
+            return None
+        if head[0] in GROUPS:
+            return self._whole_group(head[0], raw, where, depth)
+        return self._leaf(head[0], raw, where)
+
+    def _keys_known(self, raw: Mapping[Any, Any], where: Where) -> bool:
+        unknown = [key for key in raw if key not in _KEYS]
+        for key in unknown:
+            hint = ADVICE.get(str(key).lower()) or did_you_mean(str(key), _KEYS, foreign=dict(FOREIGN))
+            self._source.report((*where, key), f"unknown key {str(key)!r} in a condition", hint, at_key=True)
+        return not unknown
+
+    # --- groups ---
+
+    def _whole_group(self, kind: Kind, raw: Mapping[str, Any], where: Where, depth: int) -> Condition | None:
+        for key in raw:
+            if key != kind:
+                message = f"{key!r} cannot stand beside {kind!r}"
+                hint = f"{kind} is a condition of its own: put it in a list beside the others"
+                self._source.report((*where, key), message, hint, at_key=True)
+        inner = raw[kind]
+        if kind == "not" and isinstance(inner, dict):
+            inner = [inner]
+            places: list[Where] = [(*where, kind)]
+        elif isinstance(inner, list) and inner:
+            places = [(*where, kind, index) for index in range(len(inner))]
+        else:
+            wanted = "a condition or a list of them" if kind == "not" else "a list of conditions"
+            self._source.report((*where, kind), f"{kind} takes {wanted}, not {_word(inner)}", "write - before each")
+            return None
+        return self._children(kind, list(zip(inner, places, strict=True)), depth)
+
+    def _group(self, kind: Kind, raw: list[Any], where: Where, depth: int) -> Condition | None:
+        if not raw:
+            self._source.report(where, "an empty list is no condition", _SHAPE)
+            return None
+        return self._children(kind, [(each, (*where, index)) for index, each in enumerate(raw)], depth)
+
+    def _children(self, kind: Kind, parts: list[tuple[Any, Where]], depth: int) -> Condition | None:
+        children = [self.condition(each, place, depth + 1) for each, place in parts]
+        sound = [child for child in children if child is not None]
+        if len(sound) < len(children):
+            return None
+        text = f"not {sound[0].text}" if kind == "not" and len(sound) == 1 else _title(kind, len(sound))
+        return group(kind, sound, text)
+
+    # --- paths and expressions ---
+
+    def _leaf(self, head: str, raw: Mapping[str, Any], where: Where) -> Condition | None:
+        written = raw[head]
+        operations = self._operations(raw, where, head)
+        quantifier = self._quantifier(raw, where, head)
+        if not isinstance(written, str) or not written.strip():
+            what = "a JSONPath" if head == "path" else "an expression"
+            self._source.report((*where, head), f"{head} takes {what} as text, not {_word(written)}")
+            return None
+        if head == "path" and not set(raw) & set(OPERATORS):
+            hint = "add one, such as exists: true or eq: success"
+            self._source.report((*where, head), "a condition with a path has an operator, this one has none", hint)
+            return None
+        if head == "path":
+            return self._path(written, (*where, head), operations, quantifier)
+        return self._expression(written, (*where, head), operations)
+
+    def _path(
+        self, text: str, where: Where, operations: tuple[Operation, ...] | None, quantifier: Quantifier | None
+    ) -> Leaf | None:
+        try:
+            path = compile_checked(text)
+        except PathError as error:
+            self._source.report(where, str(error), error.hint, column=error.column)
+            return None
+        if operations is None or quantifier is None:
+            return None
+        shallow = all(operation.name in SHALLOW for operation in operations)
+        needs = path.shallow_needs if shallow else path.needs
+        return path_condition(path, operations, quantifier, needs, _text(text, operations, quantifier))
+
+    def _expression(self, text: str, where: Where, operations: tuple[Operation, ...] | None) -> Leaf | None:
+        try:
+            expression = self._templates.expression(text)
+        except TemplateError as error:
+            self._source.report(where, str(error), error.hint, line=error.line)
+            return None
+        if operations is None:
+            return None
+        return expression_condition(expression, operations, _text(text, operations, ANY))
+
+    def _operations(self, raw: Mapping[str, Any], where: Where, head: str) -> tuple[Operation, ...] | None:
+        names = [name for name in raw if name in OPERATORS]
+        made = [self._operation(name, raw[name], where) for name in names]
+        sound = tuple(operation for operation in made if operation is not None)
+        if head == "expr" and "count" in raw:
+            hint = "for the size of what the expression gives there is length"
+            self._source.report((*where, "count"), "count counts what a path finds", hint, at_key=True)
+            return None
+        if len(sound) < len(made) or not self._whole_alone(sound, raw, where):
+            return None
+        return sound
+
+    def _operation(self, name: str, operand: Any, where: Where) -> Operation | None:
+        try:
+            test = compile_operator(name, operand)
+        except OperandError as error:
+            self._source.report((*where, name, *error.part), str(error), error.hint)
+            return None
+        if name == "count":
+            return Operation(name, operand, lambda values, document: test(len(values), document), whole=True)
+        if name == "exists" and operand is False:
+            return Operation(name, operand, _all_null(test), whole=True)
+        return Operation(name, operand, test)
+
+    def _whole_alone(self, operations: tuple[Operation, ...], raw: Mapping[str, Any], where: Where) -> bool:
+        """Operators on all values together have nothing to share with those on each value."""
+        whole = next((operation for operation in operations if operation.whole), None)
+        if whole is None or (len(operations) == 1 and "quantifier" not in raw):
+            return True
+        shown = "exists: false" if whole.name == "exists" else "count"
+        hint = "to count the values that satisfy the other operators write quantifier: {at_least: 2}"
+        if whole.name == "exists":
+            hint = "what does not exist satisfies no other operator; write two conditions under `any`"
+        message = f"{shown} is about everything the path finds, and stands alone in a condition"
+        self._source.report((*where, whole.name), message, hint, at_key=True)
+        return False
+
+    def _quantifier(self, raw: Mapping[str, Any], where: Where, head: str) -> Quantifier | None:
+        if "quantifier" not in raw:
+            return ALL if head == "path" and NEGATIVE & set(raw) else ANY
+        if head == "expr":
+            message = "a quantifier is about the values a path finds; an expression has one value"
+            self._source.report((*where, "quantifier"), message, at_key=True)
+            return None
+        try:
+            return compile_quantifier(raw["quantifier"])
+        except OperandError as error:
+            self._source.report((*where, "quantifier", *error.part), str(error), error.hint)
+            return None
+
+
+def _all_null(is_null: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
+    return lambda values, document: all(is_null(value, document) for value in values)
+
+
+def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, str]:
+    if len(head) > 1:
+        return f"{head[0]!r} and {head[1]!r} cannot stand in one condition", "make them two conditions of a list"
+    operators = [key for key in raw if key in OPERATORS]
+    if operators:
+        return (
+            f"the operator {operators[0]!r} has nothing to look at: this condition has neither path nor expr",
+            f"write {{path: $.runs[*].status, {operators[0]}: …}}",
+        )
+    return "this condition has neither path nor expr", _SHAPE
+
+
+def _scalar_hint(raw: Any) -> str:
+    if not isinstance(raw, str):
+        return _SHAPE
+    if raw.lstrip().startswith("$"):
+        return f"write {{path: {json.dumps(raw, ensure_ascii=False)}, exists: true}}"
+    inner = raw.replace("{{", "").replace("}}", "").strip()
+    return f"write {{expr: {json.dumps(inner, ensure_ascii=False)}}}" if inner else _SHAPE
+
+
+def _word(raw: Any) -> str:
+    return "an empty mapping" if raw == {} else "an empty list" if raw == [] else describe(raw)
+
+
+def _text(written: str, operations: tuple[Operation, ...], quantifier: Quantifier) -> str:
+    """A condition in one line, as in YAML."""
+    asked = " and ".join(f"{each.name} {_shown(each.operand)}" for each in operations)
+    usual = quantifier is (ALL if NEGATIVE & {each.name for each in operations} else ANY)
+    return " ".join(filter(None, (" ".join(written.split()), asked, "" if usual else f"({quantifier.text})")))
+
+
+def _shown(operand: Any) -> str:
+    text = json.dumps(operand, ensure_ascii=False, default=str)
+    return text if len(text) <= 120 else f"{text[:120]}…"
+
+
+__all__ = ["MAX_DEPTH", "Check", "Expressions", "Filter", "Verdict", "compile_filter"]

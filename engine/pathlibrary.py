@@ -1,0 +1,97 @@
+"""Paths that jsonpath-ng itself evaluates: budgeted, with RE2, and never blind to wanting data."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from jsonpath_ng import jsonpath as core
+from jsonpath_ng.ext import filter as query
+from jsonpath_ng.ext import string
+
+from engine.missing import Missing
+from engine.pathleaves import Scope
+from engine.pathnodes import compile_match
+from engine.regex import compile_sub
+
+#: Nodes that hand a value on without looking inside it.
+_PASSING = frozenset(
+    {core.Root, core.This, core.Parent, core.Child, core.Where, core.WhereNot, core.Descendants}
+    | {core._Union, query.Expression, query.And, query.Or}  # noqa: SLF001 - the public name warns
+)
+
+
+def library_find(tree: Any) -> Callable[[Any], list[Any]]:
+    """jsonpath-ng's own ``find`` over a tree that is nobody else's: its nodes get guards.
+
+    Raises:
+        RegexError: a pattern in it is not valid RE2.
+    """
+    meter = threading.local()
+    for node in list(_nodes(tree)):
+        _use_re2(node)
+        node.find = _guarded(node.find, meter, looks=type(node) not in _PASSING)
+
+    def find(document: Any) -> list[Any]:
+        meter.scope = Scope(document)
+        return [match.value for match in tree.find(document)]
+
+    return find
+
+
+def _guarded(find: Callable[[Any], Any], meter: threading.local, *, looks: bool) -> Callable[[Any], Any]:
+    def guarded(datum: Any) -> Any:
+        value = datum.value if isinstance(datum, core.DatumInContext) else datum
+        if looks and type(value) is Missing:
+            value[0]
+        matches = find(datum)
+        meter.scope.charge(1 + (len(matches) if isinstance(matches, list) else 1))
+        return matches
+
+    return guarded
+
+
+def _use_re2(node: Any) -> None:
+    """Put RE2 where the library would call ``re`` on what came from outside."""
+    if isinstance(node, string.Sub):
+        node.regex = cast("Any", _Sub(compile_sub(node.expr, node.repl)))
+    elif isinstance(node, query.Expression) and node.op == "=~":
+        node.find = _match_find(node.target, compile_match(node.value))  # type: ignore[method-assign]
+
+
+def _match_find(target: Any, test: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """What ``Expression.find`` does for ``=~``."""
+
+    def find(datum: Any) -> Any:
+        return [match for match in target.find(core.DatumInContext.wrap(datum)) if test(match.value)]
+
+    return find
+
+
+class _Sub:
+    """As much of a compiled pattern as ``Sub`` uses."""
+
+    def __init__(self, replace: Callable[[str], str]) -> None:
+        self._replace = replace
+
+    def sub(self, _replacement: str, text: str) -> str:
+        return self._replace(text)
+
+
+def _nodes(tree: Any) -> Iterator[Any]:
+    """All nodes of a tree."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        for part in vars(node).values():
+            stack += _parts(part)
+
+
+def _parts(part: Any) -> Iterator[Any]:
+    if isinstance(part, core.JSONPath):
+        yield part
+    elif isinstance(part, (list, tuple)):
+        for each in part:
+            yield from _parts(each)

@@ -1,0 +1,126 @@
+"""The mistakes that people make in paths, each with the path as it should read."""
+
+from __future__ import annotations
+
+import re
+
+from engine.errors import PathError
+from engine.jsonpath import Path, compile_path
+from engine.pathcode import Step
+from engine.pathtrace import write_steps
+
+_LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
+_EMPTY_BRACKETS = re.compile(r"\[\]")
+_COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
+_MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/)", re.DOTALL)
+_LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
+_WORDS = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
+
+#: Fields of a run, by LangSmith's schema, that are arrays.
+_RUN_ARRAYS = ("tags", "events", "child_run_ids", "direct_child_run_ids", "parent_run_ids", "child_runs")
+_SIZES = ("length", "size", "count", "len")
+
+
+def compile_checked(text: str) -> Path:
+    """A path of a configuration, held against the known mistakes as well.
+
+    Raises:
+        PathError: it cannot be compiled, or can only be a mistake; the hint has the path as it should read.
+    """
+    if (before := _before_parsing(text)) is not None:
+        raise before
+    try:
+        path = compile_path(text)
+    except PathError as error:
+        raise _after_failing(text, error) from None
+    if path.steps is not None:
+        _check_arrays(path.steps)
+    return path
+
+
+def _before_parsing(text: str) -> PathError | None:
+    """Mistakes that would parse, as something else, or whose message would mislead."""
+    if "{{" in text or "{%" in text:
+        inner = text.replace("{{", "").replace("}}", "").strip()
+        return PathError("a path is JSONPath, not a template", hint=f"write expr: {inner!r}")
+    if call := _LENGTH_CALL.search(text):
+        fixed = _LENGTH_CALL.sub(".`len`", text)
+        message = f"jsonpath-ng has no function {call[0][1:]}"
+        return PathError(message, column=call.start() + 2, hint=f"write {fixed}, or use the operator `length`")
+    if text.strip() and not text.lstrip(" (").startswith("$"):
+        return PathError("a path starts at the document, with $", hint=f"write {_with_root(text.strip())}")
+    for match in _MATCH.finditer(text):
+        if (problem := _pattern_mistake(text, match)) is not None:
+            return problem
+    return None
+
+
+def _with_root(text: str) -> str:
+    """The path that was probably meant: ``runs[0]``, ``.runs[0]`` and ``@.runs`` all start at the root."""
+    rest = _EMPTY_BRACKETS.sub("[*]", text.lstrip("@"))
+    if rest.startswith("/"):
+        rest = rest.strip("/").replace("/", ".")
+    return "$" + (rest if rest.startswith((".", "[")) else f".{rest}")
+
+
+def _pattern_mistake(text: str, match: re.Match[str]) -> PathError | None:
+    """Patterns in slashes, and patterns whose backslashes jsonpath-ng would drop."""
+    pattern = next(group for group in match.groups() if group is not None)
+    doubled = _LONE_BACKSLASH.sub(lambda lone: "\\" + lone[0], pattern)
+    if match[3] is None and doubled == pattern:
+        return None
+    fixed = f"{text[: match.start()]}=~ '{doubled}'{text[match.end() :]}"
+    message = "jsonpath-ng drops a single backslash inside quotes" if match[3] is None else "a pattern stands in quotes"
+    return PathError(message, column=match.start() + 1, hint=f"write {fixed}")
+
+
+def _after_failing(text: str, error: PathError) -> PathError:
+    """A better message for what jsonpath-ng could not read."""
+    fixed = _EMPTY_BRACKETS.sub("[*]", text)
+    if re.match(r"\$[A-Za-z_]", text):
+        fixed = "$." + fixed[1:]
+    if fixed != text and _compiles(fixed):
+        return PathError(str(error), column=error.column, hint=f"write {fixed}")
+    if (comparison := _COMPARISON.match(text)) and _compiles(comparison[1]):
+        operator, value = _WORDS[comparison[2]], comparison[3].strip()
+        hint = f'write {{path: "{comparison[1]}", {operator}: {value}}}'
+        return PathError(
+            "a path says where to look; the comparison is an operator beside it",
+            column=comparison.start(2) + 1,
+            hint=hint,
+        )
+    if re.search(r"\[\?.*\b(in|contains|not)\b", text):
+        hint = "inside [?(…)] jsonpath-ng knows == != < <= > >= =~ && || and !; use an operator beside the path"
+        return PathError(str(error), column=error.column, hint=error.hint or hint)
+    return error
+
+
+def _compiles(text: str) -> bool:
+    try:
+        compile_path(text)
+    except PathError:
+        return False
+    return True
+
+
+def _check_arrays(steps: tuple[Step, ...]) -> None:
+    """Refuse a field of what LangSmith documents as an array: such a path never finds anything."""
+    for place, step in enumerate(steps):
+        if not isinstance(step, str) or step.isdigit() or not _is_array(steps[:place]):
+            continue
+        array, rest = write_steps(steps[:place]), write_steps(steps[place:])[1:]
+        fixed = f"{array}.`len`" if step in _SIZES else f"{array}[*]{rest}"
+        if array.endswith("tags") and step not in _SIZES:
+            fixed = f'{array}[*] with eq: "{step}"'
+        column = len(array) + 1
+        raise PathError(f"{array} is an array, which has no field {step!r}", column=column, hint=f"write {fixed}")
+
+
+def _is_array(steps: tuple[Step, ...]) -> bool:
+    if steps and steps[0] == "payload":
+        steps = steps[1:]
+    if steps in (("runs",), ("threads",), ("feedbacks",)):
+        return True
+    of_run = len(steps) == 3 and steps[0] == "runs" and not isinstance(steps[1], str)
+    of_run = of_run or (len(steps) == 2 and steps[0] == "run")
+    return of_run and steps[-1] in _RUN_ARRAYS

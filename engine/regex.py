@@ -1,0 +1,91 @@
+"""Regular expressions, by RE2 only: time linear in the text, whatever the pattern and whoever wrote the text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import re2
+
+#: What other engines have and RE2 leaves out, as it shows in RE2's own messages.
+_ABSENT = {
+    "(?=": "lookahead",
+    "(?!": "negative lookahead",
+    "(?<": "lookbehind",
+    "(?>": "atomic groups",
+    "*+": "possessive quantifiers",
+    "++": "possessive quantifiers",
+    "?+": "possessive quantifiers",
+}
+
+
+class RegexError(ValueError):
+    """A pattern is not valid RE2. ``hint`` says what to write instead, where that is known."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def compile_search(pattern: str) -> Callable[[str], bool]:
+    """A function that tells whether the pattern is found anywhere in a text.
+
+    Raises:
+        RegexError: the pattern is not valid RE2.
+    """
+    search = _compile(pattern, never_capture=True).search
+
+    def found(text: str) -> bool:
+        # Bytes, because re2 maps every span of a text back to characters, which nobody asks for here.
+        return search(text.encode()) is not None
+
+    return found
+
+
+def compile_sub(pattern: str, replacement: str) -> Callable[[str], str]:
+    r"""A function that replaces every match; ``\1`` and ``\g<name>`` in the replacement are groups.
+
+    Raises:
+        RegexError: the pattern is not valid RE2.
+    """
+    sub = _compile(pattern, never_capture=False, text=True).sub
+
+    def replaced(text: str) -> str:
+        result: str = sub(replacement, text)
+        return result
+
+    return replaced
+
+
+def _compile(pattern: str, *, never_capture: bool, text: bool = False) -> re2._Regexp:
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = never_capture
+    try:
+        return re2.compile(pattern if text else pattern.encode(), options)
+    except UnicodeEncodeError:
+        raise RegexError("the pattern holds half of a surrogate pair, which is no text") from None
+    except re2.error as error:
+        raw = error.args[0] if error.args else b""
+        message = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+        raise RegexError(f"not a valid RE2 pattern: {message}", _hint(message)) from None
+
+
+def _hint(message: str) -> str:
+    """What to do about RE2's message."""
+    kind, _, part = message.partition(": ")
+    if kind in ("invalid perl operator", "bad repetition operator", "invalid named capture group"):
+        name = next((name for start, name in _ABSENT.items() if start in part), "")
+        if name:
+            return (
+                f"RE2 has no {name}: it promises linear time; use a second operator or `not` instead "
+                "(syntax: https://github.com/google/re2/wiki/Syntax)"
+            )
+    if kind == "invalid escape sequence":
+        if part[1:].isdigit():
+            return "RE2 has no backreferences: it promises linear time"
+        return r"RE2 does not know this escape; the end of the text is \z, a literal backslash is \\"
+    if kind == "invalid repetition size":
+        return "RE2 repeats at most 1000 times"
+    if kind in ("missing )", "unexpected )", "missing ]"):
+        return "to match the bracket itself put a backslash before it"
+    return "see https://github.com/google/re2/wiki/Syntax"

@@ -1,0 +1,39 @@
+"""Points in time as LangSmith, people and other systems write them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+
+def parse_time(text: str) -> datetime:
+    """A time of an ISO 8601 text; without an offset it is UTC, without a time of day it is midnight.
+
+    Raises:
+        ValueError: with words for the author of the text.
+    """
+    try:
+        return _aware(datetime.fromisoformat(text))
+    except ValueError:
+        # The usual form comes first because it is fast. Others write spaces, a small z, or the zone's name.
+        tidy = text.strip().upper().removesuffix("UTC").removesuffix("GMT").replace(" +", "+").rstrip()
+    try:
+        return _aware(datetime.fromisoformat(tidy))
+    except ValueError:
+        raise ValueError(f"{text!r} is not a time; write it like 2026-05-04 or 2026-05-04T09:30:00Z") from None
+
+
+def epoch(value: object) -> float:
+    """Unix seconds of a value found in data: an ISO 8601 text, or a number that is Unix seconds already.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    if isinstance(value, str):
+        return parse_time(value).timestamp()
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"{value!r} is not a time")
+
+
+def _aware(time: datetime) -> datetime:
+    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)
