@@ -53,7 +53,10 @@ async def accept(stack: AsyncExitStack, folder: str) -> int:
     async def append(event):
         return await store.append(event, leased=False)
 
-    return await _site(stack, receiver_app(Receiver(append=append, secrets=lambda: None)))
+    async def ready() -> str:
+        return ""
+
+    return await _site(stack, receiver_app(Receiver(append=append, secrets=lambda: None, ready=ready)))
 
 
 async def script(stack: AsyncExitStack, sink: str) -> int:

@@ -25,7 +25,7 @@ class Missing:
 
     __getitem__ = __iter__ = __len__ = __contains__ = __str__ = __bool__ = __call__ = _raise
     __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _raise
-    __hash__ = _raise  # type: ignore[assignment]
+    __hash__ = _raise
 
     def __eq__(self, other: object) -> bool:
         self._raise()
