@@ -1,0 +1,96 @@
+"""How much one rendering may do: caps against mistakes, such as a loop over the wrong thing or ``'x' * 10**9``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.errors import TemplateError
+
+#: Units of work one rendering may spend; about a second of the slowest kind.
+MAX_WORK = 1_000_000
+#: What a step of a loop, or a function's call, costs. 100,000 of them use a rendering up.
+STEP = 10
+#: What a call of a macro costs.
+CALL = 30
+#: What an item costs in a filter that does something with each, such as ``sort`` or ``map``.
+TOUCH = 4
+#: Characters that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
+CHARS_PER_UNIT = 32
+#: Characters in any one text, the result among them.
+MAX_TEXT = 8 * 1024 * 1024
+#: Items in any one list or range that an operator or function makes.
+MAX_ITEMS = 100_000
+#: Columns a text can be padded, centred or indented to.
+MAX_WIDTH = 10_000
+#: Bits of any whole number an operator makes; about 1,200 digits.
+MAX_BITS = 4096
+
+
+class Budget:
+    """What is left of one rendering's allowance. Made anew for every rendering, never shared."""
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+
+    def spend(self, units: int) -> None:
+        """Use up some work.
+
+        Raises:
+            TemplateError: nothing is left.
+        """
+        self.left -= units
+        if self.left < 0:
+            raise TemplateError(
+                "does more work than one rendering may: it was stopped after about "
+                f"{MAX_WORK // STEP:,} loop steps or {MAX_WORK * CHARS_PER_UNIT // 2**20} MiB of text",
+                hint="look for a loop or a macro that never ends, or for a loop over more than it needs",
+            )
+
+    def text(self, length: int) -> None:
+        """Account for a text of so many characters, before or after it is made.
+
+        Raises:
+            TemplateError: it is longer than any text may be, or nothing is left.
+        """
+        self.fits(length)
+        self.spend(length // CHARS_PER_UNIT)
+
+    @staticmethod
+    def fits(length: int) -> None:
+        """Check the length of a text whose making is accounted for elsewhere.
+
+        Raises:
+            TemplateError: it is longer than any text may be.
+        """
+        if length > MAX_TEXT:
+            raise TemplateError(f"makes a text of {length:,} characters; {MAX_TEXT:,} is the most")
+
+    def items(self, count: int) -> None:
+        """Account for a list of so many items.
+
+        Raises:
+            TemplateError: it is longer than any list may be, or nothing is left.
+        """
+        if count > MAX_ITEMS:
+            raise TemplateError(f"makes a list of {count:,} items; {MAX_ITEMS:,} is the most")
+        self.spend(count)
+
+    def width(self, columns: object) -> int:
+        """A width to pad to, checked.
+
+        Raises:
+            TemplateError: it is no whole number, or too wide.
+        """
+        if not isinstance(columns, int) or isinstance(columns, bool):
+            raise TemplateError(f"a width must be a whole number, not {columns!r}")
+        if abs(columns) > MAX_WIDTH:
+            raise TemplateError(f"a width of {columns:,} is too much; {MAX_WIDTH:,} is the most")
+        return columns
+
+
+def budget_of(context: Any) -> Budget:
+    """The budget of the rendering that a filter or function is called from."""
+    budget: Budget = context.budget
+    return budget

@@ -1,0 +1,117 @@
+"""Why a rendering failed, in words for the author of the template."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
+
+from engine.errors import TemplateError
+from engine.missing import Missing
+from engine.sandboxed import DOCUMENT_NAMES
+from engine.suggest import did_you_mean
+from engine.template_needs import DYNAMIC, Chain
+from engine.template_values import Absent, AbsentError, kind_of
+
+_SHOWN = 8
+_PYTHON_KINDS = (("NoneType", "null"), ("dict", "mapping"), ("str", "text"), ("int", "number"), ("float", "number"))
+_DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
+
+
+def translate(error: Exception, chains: Sequence[Chain], document: Mapping[str, Any]) -> TemplateError:
+    """What became of a rendering, whatever was raised in it."""
+    if isinstance(error, TemplateError):
+        return error
+    if isinstance(error, AbsentError):
+        return describe(error.absent, chains, document)
+    if isinstance(error, RecursionError):
+        return TemplateError("a macro calls itself without end, or the data is nested too deeply")
+    if isinstance(error, MemoryError):
+        return TemplateError("needs more memory than there is")
+    if isinstance(error, ZeroDivisionError):
+        return TemplateError("divides by zero", hint="check the divisor first: `A / B if B else 0`")
+    message = str(error) or type(error).__name__
+    for python, ours in _PYTHON_KINDS:
+        message = re.sub(rf"'{python}'", ours, message)
+    return TemplateError(f"cannot be rendered: {message}")
+
+
+def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any]) -> TemplateError:
+    """Which part of a look into the document was missing, and what there is instead."""
+    if absent.words:
+        return TemplateError(absent.words, hint=_DEFAULT)
+    if absent.top_level:
+        return _no_name(str(absent.key))
+    path = next((found for chain in chains if (found := _path(chain, absent, document))), "")
+    return _no_key(path, absent.owner, absent.key)
+
+
+def _no_name(name: str) -> TemplateError:
+    if name in DOCUMENT_NAMES:
+        return TemplateError(f"there is no {name!r} in this event", hint=_DEFAULT)
+    return TemplateError(
+        f"there is no {name!r} here", hint="a name set within a loop or an `if` is not seen outside: use a namespace"
+    )
+
+
+def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
+    """How the author wrote what the missing key was looked for in; empty if it is another chain that is missing."""
+    value: Any = document.get(chain.root)
+    for place, key in enumerate(chain.keys):
+        if isinstance(value, Missing) or key is DYNAMIC:
+            return ""
+        inside = _inside(value, key)
+        if inside is _NOWHERE:
+            same = key == absent.key and type(value) is type(absent.owner)
+            return str(Chain(chain.root, chain.keys[:place])) if same else ""
+        value = inside
+    return ""
+
+
+_NOWHERE = object()
+
+
+def _inside(value: Any, key: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get(key, _NOWHERE)
+    if isinstance(value, list) and isinstance(key, int):
+        return value[key] if -len(value) <= key < len(value) else _NOWHERE
+    return _NOWHERE
+
+
+def _no_key(path: str, owner: Any, key: Any) -> TemplateError:
+    subject = path or kind_of(owner)
+    if isinstance(owner, dict):
+        return TemplateError(f"{subject} has no {key!r} ({_keys(owner)})", hint=_near(key, owner) or _DEFAULT)
+    if owner is None:
+        return TemplateError(f"{path} is null, so it has no {key!r}" if path else f"null has no {key!r}", hint=_DEFAULT)
+    if isinstance(owner, (list, tuple)):
+        if isinstance(key, int):
+            return TemplateError(f"{subject} has no item {key} (it has {len(owner)})", hint=_DEFAULT)
+        hint = f"say which item: {path or '…'}[0].{key}, or `| map(attribute={key!r})` for all"
+        return TemplateError(f"{path or 'this'} is a list of {len(owner)}, which has no {key!r}", hint=hint)
+    kind = kind_of(owner)
+    return TemplateError(f"{path} is {kind}, which has no {key!r}" if path else f"{kind} has no {key!r}", hint=_DEFAULT)
+
+
+def _keys(owner: dict[Any, Any]) -> str:
+    names = [repr(name) for name in list(owner)[:_SHOWN]]
+    more = f" and {len(owner) - _SHOWN} more" if len(owner) > _SHOWN else ""
+    return f"it has {', '.join(names)}{more}" if names else "it is empty"
+
+
+def _near(key: Any, owner: dict[Any, Any]) -> str:
+    names = [name for name in owner if isinstance(name, str)]
+    hint = did_you_mean(key, names) if isinstance(key, str) else ""
+    return hint if hint.startswith("did you mean") else ""
+
+
+def line_of(trace: TracebackType | None, line: Any) -> int:
+    """The template's line that a traceback ends in; ``line`` turns the compiled code's line into it."""
+    found = 1
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == "<template>":
+            found = line(trace.tb_lineno)
+        trace = trace.tb_next
+    return found

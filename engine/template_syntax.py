@@ -1,0 +1,317 @@
+"""From a text to a checked and rewritten syntax tree, with every mistake in it told at once."""
+
+# ruff: noqa: N802 - Jinja dispatches visitors by these names
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2.parser import Parser
+from jinja2.visitor import NodeTransformer
+
+from engine.sandboxed import DATA, DOCUMENT_NAMES, ENGINE_NAMES, EVENT_NAMES, LOOP, PLAIN, TEXT, WITHIN, Sandbox
+from engine.suggest import did_you_mean
+from engine.template_filters import FOREIGN_FILTERS
+from engine.template_needs import chain_of
+
+#: Keys whose values Slack takes as they are, so that escaping would spoil them.
+RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})
+
+_FOREIGN_NAMES = {
+    "null": "none",
+    "nil": "none",
+    "undefined": "none",
+    "len": "… | length",
+    "str": "… | string",
+    "int": "… | int",
+    "float": "… | float",
+    "json": "… | tojson",
+    "now": "event.received_at",
+    "feedback_stat": "feedback_stats",
+    "trace": "run",
+    "self": "run",
+    "inputs": "run.inputs",
+    "outputs": "run.outputs",
+    "env": "vars",
+    "context": "payload",
+}
+_FOREIGN_TESTS = {
+    "null": "none",
+    "str": "string",
+    "dict": "mapping",
+    "list": "sequence",
+    "bool": "boolean",
+    "int": "integer",
+}
+_ALONE = {
+    nodes.Import: "import",
+    nodes.FromImport: "import",
+    nodes.Include: "include",
+    nodes.Extends: "extends",
+    nodes.Block: "block",
+}
+_HINTS = (
+    (r"unexpected char '&'", "write `and` for &&"),
+    (r"unexpected char '!'", "write `not` for !"),
+    (r"unexpected char '\?'", "write `A if CONDITION else B` for CONDITION ? A : B"),
+    (r"unexpected '}'$|unexpected '}', expected", "close the expression with }}"),
+    (r"got '\|'", "write `or` for ||; a filter's name stands after |"),
+    (r"expected token 'name'", 'after | comes a filter\'s name, after . a key: write a.b or a["b"]'),
+    (r"expected token 'end of print statement', got '='", "write == to compare"),
+    (r"unknown tag 'else ?if'", "write `elif`"),
+    (r"unknown tag 'end'", "close with the tag's own name: endif, endfor, endset"),
+    (r"expected token 'end of print statement', got 'string'|got 'integer'", "is an operator or a comma missing?"),
+    (r"expected 'end of print statement'|unexpected end of template", "close the expression with }}"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """One thing wrong in one text; ``line`` and ``column`` count from 1 within it."""
+
+    line: int
+    column: int
+    message: str
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A text's syntax tree as written. ``native``: it is exactly one ``{{ expression }}``."""
+
+    tree: nodes.Template
+    native: bool
+
+
+def parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:
+    """The syntax tree of a template, or why there is none."""
+    bare = text.rstrip("\n")
+    whole = bare.startswith("{{") and bare.endswith("}}")
+    try:
+        tree = sandbox.parse(bare if whole else text)
+        expression = _only_expression(tree) if whole else None
+        if whole and expression is None:
+            tree = sandbox.parse(text)
+    except TemplateSyntaxError as error:
+        return _syntax_mistake(text, error)
+    except RecursionError:
+        return Mistake(1, 1, "the template is nested too deeply")
+    return Parsed(tree, expression is not None)
+
+
+def parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
+    """The syntax tree of a bare expression, or why there is none."""
+    try:
+        parser = Parser(sandbox, text, state="variable")
+        expression = parser.parse_expression()
+        rest = parser.stream.current
+    except TemplateSyntaxError as error:
+        if text.strip().startswith("{{"):
+            return Mistake(1, 1, "expr takes the expression bare", f"write it without the braces: {text.strip(' {}')}")
+        return _syntax_mistake(text, error)
+    except RecursionError:
+        return Mistake(1, 1, "the expression is nested too deeply")
+    if not parser.stream.eos:
+        return _syntax_mistake(text, TemplateSyntaxError(f"unexpected {rest.value!r}", rest.lineno))
+    output = nodes.Output([expression], lineno=1)
+    tree = nodes.Template([output], lineno=1)
+    tree.set_environment(sandbox)
+    return Parsed(tree, native=True)
+
+
+def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
+    if len(tree.body) == 1 and isinstance(output := tree.body[0], nodes.Output) and len(output.nodes) == 1:
+        return None if isinstance(output.nodes[0], nodes.TemplateData) else output.nodes[0]
+    return None
+
+
+def _syntax_mistake(text: str, error: TemplateSyntaxError) -> Mistake:
+    message = error.message or "the template cannot be read"
+    waiting = (
+        None if "unknown tag" in message else re.search(r"innermost block that needs to be closed is '(\w+)'", message)
+    )
+    if waiting:
+        line = _line_of(text, rf"{{%[-+]?\s*{waiting[1]}\b") or error.lineno
+        return Mistake(line, 1, f"{{% {waiting[1]} %}} is never closed", f"end it with {{% end{waiting[1]} %}}")
+    hint = next((words for pattern, words in _HINTS if re.search(pattern, message)), "")
+    place = re.search(r"unexpected char '(.)'", message)
+    column = _column(text, error.lineno, re.escape(place[1])) if place else 1
+    message = re.sub(r" at \d+$", "", message).rstrip(".")
+    return Mistake(error.lineno, column, f"the template cannot be read: {message}", hint)
+
+
+def _line_of(text: str, pattern: str) -> int:
+    found = list(re.finditer(pattern, text))
+    return text.count("\n", 0, found[-1].start()) + 1 if found else 0
+
+
+def _column(text: str, line: int, pattern: str) -> int:
+    lines = text.splitlines()
+    found = re.search(pattern, lines[line - 1]) if 0 < line <= len(lines) else None
+    return found.start() + 1 if found else 1
+
+
+def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template) -> list[Mistake]:
+    """Everything a syntax tree uses that does not exist: names, filters, tests, other templates."""
+    found = [*_standing_alone(tree), *_filters(sandbox, text, tree), *_tests(sandbox, text, tree)]
+    return found or [*_names(sandbox, text, tree)]
+
+
+def _standing_alone(tree: nodes.Template) -> Iterator[Mistake]:
+    for kind, tag in _ALONE.items():
+        for node in tree.find_all(kind):
+            yield Mistake(
+                node.lineno,
+                1,
+                f"{{% {tag} %}} is not available: every template stands alone",
+                "write a macro, or use vars",
+            )
+
+
+def _filters(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
+    known = sandbox.public_filters()
+    for node in tree.find_all(nodes.Filter):
+        for name in (node.name, *_named(node, {"map": 0})):
+            if name not in known:
+                hint = did_you_mean(name, known, foreign=FOREIGN_FILTERS)
+                column = _column(text, node.lineno, rf"(?<=\|)\s*\b{re.escape(name)}\b|\b{re.escape(name)}\b")
+                yield Mistake(node.lineno, column, f"there is no filter {name!r}", hint)
+
+
+def _tests(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
+    used = [(node.lineno, node.name) for node in tree.find_all(nodes.Test)]
+    places = {"select": 0, "reject": 0, "selectattr": 1, "rejectattr": 1}
+    used += [(node.lineno, name) for node in tree.find_all(nodes.Filter) for name in _named(node, places)]
+    for line, name in used:
+        if name not in sandbox.tests:
+            hint = did_you_mean(name, (test for test in sandbox.tests if test.isidentifier()), foreign=_FOREIGN_TESTS)
+            yield Mistake(line, _column(text, line, rf"\b{re.escape(name)}\b"), f"there is no test {name!r}", hint)
+
+
+def _named(node: nodes.Filter, places: dict[str, int]) -> list[str]:
+    """The filter or test that an argument names, as in ``map("upper")``."""
+    place = places.get(node.name, -1)
+    named = node.args[place] if 0 <= place < len(node.args) else None
+    return [named.value] if isinstance(named, nodes.Const) and isinstance(named.value, str) else []
+
+
+def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
+    assigned = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
+    assigned |= {node.name for node in tree.find_all(nodes.Macro)}
+    known = DOCUMENT_NAMES | set(sandbox.globals)
+    tracker = meta.TrackingCodeGenerator(sandbox)
+    tracker.optimizer = None  # it would fold constants in the tree, and by Python's rules
+    tracker.visit(tree)
+    used = tracker.undeclared_identifiers | {node.name for node in tree.find_all(nodes.Name) if node.name == "self"}
+    for name in sorted(used - assigned - known):
+        line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
+        yield Mistake(
+            line, _column(text, line, rf"\b{re.escape(name)}\b"), f"there is no {name!r} here", _name_hint(name, known)
+        )
+
+
+def _name_hint(name: str, known: frozenset[str]) -> str:
+    if name == "loop":
+        return "`loop` exists within {% for %} only"
+    near = did_you_mean(name, known, foreign=_FOREIGN_NAMES)
+    if near.startswith("did you mean"):
+        return f"{near} A key of the webhook's body is payload.{name}"
+    names = ", ".join(sorted(ENGINE_NAMES))
+    return (
+        f"known are {names}; a key of the webhook's body is payload.{name}, a variable of the configuration vars.{name}"
+    )
+
+
+class Rewriter(NodeTransformer):
+    """Makes loops pay, texts JSON-like, and in an escaping environment event data marked.
+
+    ``escaping`` false leaves data as it is.
+    """
+
+    def __init__(self, *, escaping: bool) -> None:
+        self.escaping = escaping
+
+    def rewrite(self, tree: nodes.Template) -> nodes.Template:
+        """The tree, changed in place."""
+        self.visit(tree)
+        return tree
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        """Each step of the loop costs, its body's literal text included."""
+        self.generic_visit(node)
+        literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
+        node.iter = _filter(LOOP, node.iter, nodes.Const(literal, lineno=node.lineno))
+        return node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        """``~`` joins texts as templates write them, not as Python does."""
+        self.generic_visit(node)
+        node.nodes = [_filter(TEXT, part) for part in node.nodes]
+        return node
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        """Marked and unmarked characters are equal; a search through a list costs."""
+        self.generic_visit(node)
+        if self.escaping:
+            node.expr = _filter(PLAIN, node.expr)
+        for operand in node.ops:
+            if self.escaping:
+                operand.expr = _filter(PLAIN, operand.expr)
+            if operand.op in ("in", "notin"):
+                operand.expr = _filter(WITHIN, operand.expr)
+        return node
+
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        """A method is looked up in marked data, and is not data itself."""
+        if isinstance(node.node, nodes.Getattr):
+            node.node.node = self.visit(node.node.node)
+            callee, node.node = node.node, nodes.Const(None, lineno=node.lineno)
+            self.generic_visit(node)
+            node.node = callee
+            return node
+        return self.generic_visit(node)
+
+    def visit_Name(self, node: nodes.Name) -> nodes.Node:
+        """A name of the document stands for event data."""
+        return self._chain(node)
+
+    def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
+        """The longest look into the document is marked where it ends: no more than what is used."""
+        return self._chain(node)
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        """As ``visit_Getattr``."""
+        return self._chain(node)
+
+    def _chain(self, node: nodes.Expr) -> nodes.Node:
+        chain = chain_of(node)
+        if chain is None:
+            return self.generic_visit(node)
+        step: nodes.Node = node
+        while isinstance(step, (nodes.Getattr, nodes.Getitem)):
+            if isinstance(step, nodes.Getitem):
+                step.arg = self.visit(step.arg)
+            step = step.node
+        data = self.escaping and chain.root in EVENT_NAMES
+        return _filter(DATA, node) if data else node
+
+    def structure(self, node: nodes.Expr) -> nodes.Expr:
+        """Rewrite a whole value's expression: under a raw key of a mapping written out there, data stays unmarked."""
+        if isinstance(node, nodes.Dict):
+            for pair in node.items:
+                raw = isinstance(pair.key, nodes.Const) and pair.key.value in RAW_KEYS
+                pair.key = self.visit(pair.key)
+                pair.value = Rewriter(escaping=False).visit(pair.value) if raw else self.structure(pair.value)
+            return node
+        if isinstance(node, nodes.List):
+            node.items = [self.structure(item) for item in node.items]
+            return node
+        changed: nodes.Expr = self.visit(node)
+        return changed
+
+
+def _filter(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:
+    return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)

@@ -1,0 +1,298 @@
+"""What values become in a template's hands: text, JSON, nothing, or an error with words."""
+
+from __future__ import annotations
+
+import json
+import marshal
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from typing import Any, Final, NoReturn, final
+
+import orjson
+from jinja2.runtime import Undefined
+from jinja2.utils import missing
+
+from engine.errors import TemplateError
+from engine.missing import Missing
+from engine.template_budget import MAX_ITEMS, Budget
+
+_KINDS = {
+    "NoneType": "null",
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+    "str": "text",
+    "dict": "a mapping",
+    "list": "a list",
+    "tuple": "a list",
+    "range": "a list",
+    "Macro": "a macro",
+    "LoopContext": "the loop",
+    "Namespace": "a namespace",
+    "Absent": "nothing",
+    "Undefined": "nothing",
+    "Omit": "omit",
+    "builtin_function_or_method": "a method that is not called",
+}
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a user's words: ``text``, ``a list``, ``null``."""
+    name = type(value).__name__
+    return _KINDS.get(name, name)
+
+
+@final
+class Omit:
+    """The value of ``omit``: a parameter, key or item that comes to it is left out."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+OMIT: Final = Omit()
+
+
+class AbsentError(Exception):
+    """A value that is not there was used as if it were."""
+
+    def __init__(self, absent: Absent) -> None:
+        super().__init__("a value is missing")
+        self.absent = absent
+
+
+class Absent(Undefined):
+    """A value that is not there: any look inside finds it again, any use but a test fails.
+
+    It is false, equal to no value, and what ``default``, ``is defined`` and ``or`` are for.
+    """
+
+    __slots__ = ()
+
+    @property
+    def owner(self) -> Any:
+        """What it was looked for in; ``jinja2.utils.missing`` for a top-level name."""
+        return self._undefined_obj
+
+    @property
+    def key(self) -> Any:
+        """The name, key or index that was looked for."""
+        return self._undefined_name
+
+    @property
+    def words(self) -> str | None:
+        """A ready explanation, where there is one."""
+        return self._undefined_hint
+
+    @property
+    def top_level(self) -> bool:
+        """Whether it was looked for among the template's names."""
+        return self._undefined_obj is missing
+
+    def fail(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Say that the value is needed.
+
+        Raises:
+            AbsentError: always.
+        """
+        raise AbsentError(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, _key: Any) -> Any:
+        return self
+
+    _fail_with_undefined_error = fail
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = fail
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = fail
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __pos__ = __neg__ = fail
+    __lt__ = __le__ = __gt__ = __ge__ = fail
+    __int__ = __float__ = __complex__ = __call__ = fail
+    __iter__ = __str__ = __len__ = __contains__ = fail
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Undefined)
+
+    def __ne__(self, other: object) -> bool:
+        return not isinstance(other, Undefined)
+
+    def __hash__(self) -> int:
+        return hash(Absent)
+
+
+def demand(value: Any) -> Any:
+    """The value, unless it is one that LangSmith did not send along.
+
+    Raises:
+        WantOfData: it is.
+    """
+    if isinstance(value, Missing):
+        bool(value)
+    return value
+
+
+def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
+    """The items of a list, the keys of a mapping or the characters of a text, paid for.
+
+    Raises:
+        TemplateError: there is nothing to go through, or too much.
+        AbsentError: the value is missing.
+        WantOfData: the value was not sent along.
+    """
+    demand(value)
+    if isinstance(value, (list, tuple)):
+        budget.spend(len(value))
+        return value
+    if isinstance(value, Undefined):
+        return list(value)
+    if not isinstance(value, (dict, str, range, KeysView, ValuesView, ItemsView)):
+        hint = "where it may be null, write `| default([])`" if value is None else ""
+        raise TemplateError(f"{kind_of(value)} has no items to go through", hint=hint)
+    budget.spend(len(value))
+    return list(value)
+
+
+def to_text(value: Any, budget: Budget) -> str:
+    """A value as it stands in text: as JSON writes it, text itself without quotes.
+
+    Raises:
+        TemplateError: it has no text, or too much.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    kind = type(value)
+    if kind is str:
+        budget.text(len(value))
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is float:
+        return str(value)
+    if value is None or kind is bool:
+        return "null" if value is None else "true" if value else "false"
+    if kind is Undefined:  # `a if b` with no else; Jinja makes it so, and people rely on it
+        return ""
+    if value is OMIT:
+        raise TemplateError(
+            "omit stands within a text", hint='omit can only be the whole of a value: "{{ x | default(omit) }}"'
+        )
+    return dump(value, budget)
+
+
+def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
+    """A value as JSON text. Characters are written as they are, none escaped for HTML.
+
+    Raises:
+        TemplateError: it is not JSON, or too much of it.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    clean = to_json(value, budget, str)
+    try:
+        text = orjson.dumps(clean, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    except TypeError:  # whole numbers beyond 64 bits, lone surrogates
+        text = json.dumps(
+            clean, ensure_ascii=False, indent=2 if indent else None, separators=None if indent else (",", ":")
+        )
+    budget.text(len(text))
+    return text
+
+
+def to_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
+    """A copy of a value that holds nothing but JSON; ``finish`` is applied to every text in it.
+
+    Items and keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
+
+    Raises:
+        TemplateError: it cannot be JSON, or there is too much of it.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    kind = type(value)
+    if kind is str:
+        budget.text(len(value))
+        return finish(value)
+    if value is None or kind is bool or kind is int or kind is float or value is OMIT:
+        return value
+    if kind is dict:
+        return _mapping(value, budget, finish)
+    if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
+        budget.spend(1 + len(value))
+        return [item for part in value if (item := to_json(part, budget, finish)) is not OMIT]
+    return _refuse(value)
+
+
+def _mapping(value: dict[Any, Any], budget: Budget, finish: Callable[[str], str]) -> dict[str, Any]:
+    budget.spend(1 + len(value))
+    made = {}
+    for key, part in value.items():
+        item = to_json(part, budget, finish)
+        if item is not OMIT:
+            made[finish(key if type(key) is str else to_text(key, budget))] = item
+    return made
+
+
+def _refuse(value: Any) -> NoReturn:
+    demand(value)
+    if isinstance(value, Absent):
+        value.fail()
+    if isinstance(value, Undefined):
+        raise TemplateError(
+            "the condition does not hold and there is no `else`", hint="write `A if B else none`, or `else omit`"
+        )
+    raise TemplateError(f"{kind_of(value)} is not a value that can be sent")
+
+
+def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
+    """A copy of event data, however large: the document is shared and must not be changed through it.
+
+    Raises:
+        AbsentError: it is missing.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    if not isinstance(value, (dict, list)):
+        return to_json(value, budget, finish)
+    try:
+        return marshal.loads(marshal.dumps(value))  # noqa: S302 - the fastest deep copy there is, of its own bytes
+    except ValueError:  # something in it is no JSON, most likely a Missing
+        return to_json(value, budget, finish)
+
+
+class Steps:
+    """What a loop goes through, one paid step after the other."""
+
+    __slots__ = ("_budget", "_cost", "_items")
+
+    def __init__(self, value: Any, budget: Budget, cost: int) -> None:
+        self._items = sequence(value, budget)
+        self._budget = budget
+        self._cost = cost
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self._budget.spend(self._cost)
+            yield item
+
+
+def span(*bounds: Any) -> range:
+    """``range`` for templates.
+
+    Raises:
+        TemplateError: it is longer than a list may be, or its bounds are no whole numbers.
+    """
+    try:
+        made = range(*bounds)
+        count = len(made)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TemplateError(f"range(…) does not work: {error}") from error
+    if count > MAX_ITEMS:
+        raise TemplateError(f"a range of {count:,} is too long; {MAX_ITEMS:,} is the most")
+    return made

@@ -1,0 +1,354 @@
+"""Parameter trees with Jinja templates in them: compiled once, rendered for every delivery.
+
+What a template may rely on:
+
+- A text that is exactly one ``{{ expression }}`` keeps the expression's type; a newline after
+  it, as YAML's block scalars have, does not count. Every other text stays text. What was
+  rendered is never read again, neither as YAML nor as a template.
+- Within text, values are written as JSON writes them: ``true``, ``null``, ``{"a":1}``; text itself
+  without quotes.
+- Keys of mappings may hold templates as well; they become text.
+- A value that comes to ``omit`` is left out of its mapping or list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from jinja2 import TemplateError as JinjaError
+from jinja2 import nodes
+from jinja2.environment import Template as JinjaTemplate
+from jinja2.runtime import Undefined
+
+from engine.errors import TemplateError, WantOfData
+from engine.sandboxed import EVENT_NAMES, Rendering, Sandbox
+from engine.source import Source, Where
+from engine.template_budget import Budget
+from engine.template_faults import line_of, translate
+from engine.template_marks import entities
+from engine.template_needs import Chain, Needs, chains, needs_of
+from engine.template_syntax import (
+    RAW_KEYS,
+    Mistake,
+    Rewriter,
+    mistakes,
+    parse,
+    parse_expression,
+)
+from engine.template_values import OMIT, copy_json, demand, kind_of, to_json
+
+_RESULT = "__result"
+_NO_NEEDS: Needs = frozenset()
+
+
+def is_template(text: str) -> bool:
+    """Whether a text holds anything for Jinja to do."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
+class _Node(Protocol):
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """A scalar as it stands."""
+
+    value: Any
+
+    def render(self, _document: Mapping[str, Any], _budget: Budget) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    items: tuple[_Node, ...]
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        return [value for item in self.items if (value := item.render(document, budget)) is not OMIT]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    items: tuple[tuple[Any, _Node], ...]
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        return {key: value for key, item in self.items if (value := item.render(document, budget)) is not OMIT}
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyedMapping:
+    """A mapping with templates among its keys."""
+
+    items: tuple[tuple[Any, _Node], ...]
+    where: Where
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        made: dict[Any, Any] = {}
+        for key, item in self.items:
+            name = key.render(document, budget) if isinstance(key, _Leaf) else key
+            value = item.render(document, budget)
+            if name in made:
+                raise TemplateError(f"two keys come to {name!r}", where=self.where)
+            if value is not OMIT:
+                made[name] = value
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    """One compiled text, with what is needed to run it and to explain why it failed."""
+
+    sandbox: Sandbox
+    template: JinjaTemplate
+    size: int
+    chains: tuple[Chain, ...]
+
+    def evaluate(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        """The value of the expression that the text is."""
+        context = Rendering(self.sandbox, document, budget, self.size)
+        for _ in self.template.root_render_func(context):
+            pass
+        return context.vars[_RESULT]
+
+    def write(self, document: Mapping[str, Any], budget: Budget) -> str:
+        """The text, counted while it streams."""
+        context = Rendering(self.sandbox, document, budget, self.size)
+        parts, length = [], 0
+        for part in self.template.root_render_func(context):
+            parts.append(part)
+            length += len(part)
+            budget.fits(length)
+        return "".join(parts)
+
+    def explain(self, error: Exception, document: Mapping[str, Any], where: Where) -> TemplateError:
+        """What went wrong, with its place in the tree and in the text."""
+        fault = translate(error, self.chains, document)
+        line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
+        return TemplateError(str(fault), where=where, line=line, hint=fault.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document."""
+
+    code: _Code
+    where: Where
+    native: bool
+    data: bool
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        try:
+            return self._value(document, budget) if self.native else self._text(document, budget)
+        except WantOfData:
+            raise
+        except Exception as error:  # one text's evaluation ends here, whatever became of it
+            raise self.code.explain(error, document, self.where) from error
+
+    def _text(self, document: Mapping[str, Any], budget: Budget) -> str:
+        text = self.code.write(document, budget)
+        return entities(text) if self.code.sandbox.escaping else text
+
+    def _value(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        value = self.code.evaluate(document, budget)
+        if self.code.sandbox.escaping:
+            return to_json(value, budget, entities)
+        return copy_json(value, budget, str) if self.data else to_json(value, budget, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled parameter tree.
+
+    ``needs`` is what it may touch of a run's data; ``literal`` tells that no template is in it;
+    ``templated`` are the places within it that hold one; ``tree`` is what the author wrote.
+    """
+
+    tree: Any
+    needs: Needs
+    templated: frozenset[Where]
+    _root: _Node
+
+    @property
+    def literal(self) -> bool:
+        """Whether there is no template anywhere in it."""
+        return not self.templated
+
+    def render(self, document: Mapping[str, Any]) -> Any:
+        """The tree with every template replaced by its value. Nothing in it is shared with tree or document.
+
+        Raises:
+            TemplateError: with ``where``, the place in the tree, and ``line``, that of the text there.
+            WantOfData: it reads data that was not sent along and not fetched.
+        """
+        value = self._root.render(document, Budget())
+        if value is OMIT:
+            raise TemplateError("omit leaves nothing: it can only stand within a mapping or a list")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression, as conditions use it."""
+
+    source: str
+    needs: Needs
+    _code: _Code
+
+    def evaluate(self, document: Mapping[str, Any]) -> Any:
+        """Its value, which belongs to the document: not to be changed. Nothing there is Jinja's ``Undefined``.
+
+        Raises:
+            TemplateError: it cannot be evaluated.
+            WantOfData: it reads data that was not sent along and not fetched.
+        """
+        try:
+            value = demand(self._code.evaluate(document, Budget()))
+        except WantOfData:
+            raise
+        except Exception as error:  # one expression's evaluation ends here
+            raise self._code.explain(error, document, ()) from error
+        if value is OMIT or (callable(value) and not isinstance(value, Undefined)):
+            raise TemplateError(f"an expression cannot come to {kind_of(value)}")
+        return value
+
+
+class Templates:
+    """Compiles trees and expressions. One instance serves a whole configuration and may be shared between threads."""
+
+    def __init__(self) -> None:
+        self._plain = Sandbox()
+        self._escaping = Sandbox(escaping=True)
+
+    def compile_into(
+        self, tree: Any, where: Where, source: Source, *, escape: frozenset[str] = frozenset()
+    ) -> Template:
+        """Compile a parameter tree that stands at ``where`` in a file; every mistake is reported there.
+
+        Below the top-level keys that ``escape`` names, event data is escaped for Slack. If
+        anything was reported, the result is not to be rendered.
+        """
+        work = _Compilation(self._plain, self._escaping, escape)
+        template = work.template(tree)
+        for path, mistake, at_key in work.mistakes:
+            place = where + path
+            source.report(place, mistake.message, mistake.hint, at_key=at_key, line=mistake.line, column=mistake.column)
+        return template
+
+    def compile(self, tree: Any, *, escape: frozenset[str] = frozenset()) -> Template:
+        """Compile a parameter tree that stands in no file.
+
+        Raises:
+            TemplateError: the first mistake in it.
+        """
+        work = _Compilation(self._plain, self._escaping, escape)
+        template = work.template(tree)
+        for path, mistake, _ in work.mistakes:
+            raise TemplateError(mistake.message, where=path, line=mistake.line, hint=mistake.hint)
+        return template
+
+    def expression(self, text: str) -> Expression:
+        """Compile a bare expression, such as ``run.latency > 10``.
+
+        Raises:
+            TemplateError: the first mistake in it.
+        """
+        parsed = parse_expression(self._plain, text)
+        found = [parsed] if isinstance(parsed, Mistake) else mistakes(self._plain, text, parsed.tree)
+        if isinstance(parsed, Mistake) or found:
+            raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
+        needs = needs_of(parsed.tree)
+        code = _code(self._plain, text, parsed.tree, native=True)
+        if isinstance(code, Mistake):
+            raise TemplateError(code.message, line=code.line, hint=code.hint)
+        return Expression(text, needs, code)
+
+
+class _Compilation:
+    """One tree on its way to a ``Template``."""
+
+    def __init__(self, plain: Sandbox, escaping: Sandbox, escape: frozenset[str]) -> None:
+        self._plain = plain
+        self._escaping = escaping
+        self._escape = escape
+        self._needs = _NO_NEEDS
+        self._templated: set[Where] = set()
+        self.mistakes: list[tuple[Where, Mistake, bool]] = []
+
+    def template(self, tree: Any) -> Template:
+        """The compiled tree; ``mistakes`` then holds what is wrong with it."""
+        root = self._node(tree, (), raw=False)
+        return Template(tree, self._needs, frozenset(self._templated), root)
+
+    def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
+        if isinstance(tree, dict):
+            return self._mapping(tree, where)
+        if isinstance(tree, list):
+            return _List(tuple(self._node(item, (*where, index), raw=raw) for index, item in enumerate(tree)))
+        if isinstance(tree, str) and is_template(tree):
+            return self._leaf(tree, where, raw=raw, key=False)
+        return _Literal(tree)
+
+    def _mapping(self, tree: dict[Any, Any], where: Where) -> _Node:
+        items = [
+            (self._key(key, where), self._node(item, (*where, key), raw=key in RAW_KEYS)) for key, item in tree.items()
+        ]
+        if any(isinstance(key, _Leaf) for key, _ in items):
+            return _KeyedMapping(tuple(items), where)
+        return _Mapping(tuple(items))
+
+    def _key(self, key: Any, where: Where) -> Any:
+        if isinstance(key, str) and is_template(key):
+            return self._leaf(key, (*where, key), raw=False, key=True)
+        return key
+
+    def _leaf(self, text: str, where: Where, *, raw: bool, key: bool) -> _Node:
+        self._templated.add(where)
+        escape = bool(where) and where[0] in self._escape and not raw
+        sandbox = self._escaping if escape else self._plain
+        parsed = parse(sandbox, text)
+        if isinstance(parsed, Mistake):
+            return self._wrong(where, [parsed], key=key)
+        if found := mistakes(sandbox, text, parsed.tree):
+            return self._wrong(where, found, key=key)
+        self._needs |= needs_of(parsed.tree)
+        native = parsed.native and not key
+        data = native and _is_data(parsed.tree)
+        code = _code(sandbox, text, parsed.tree, native=native)
+        return self._wrong(where, [code], key=key) if isinstance(code, Mistake) else _Leaf(code, where, native, data)
+
+    def _wrong(self, where: Where, found: list[Mistake], *, key: bool) -> _Node:
+        self.mistakes += [(where, mistake, key) for mistake in found]
+        return _Literal(None)
+
+
+def _expression_of(tree: nodes.Template) -> nodes.Expr:
+    output = tree.body[0]
+    assert isinstance(output, nodes.Output)
+    return output.nodes[0]
+
+
+def _is_data(tree: nodes.Template) -> bool:
+    """Whether a whole value is one look into the document, with nothing done to what is found."""
+    expression = _expression_of(tree)
+    return any(node is expression and chain.root in EVENT_NAMES for node, chain in chains(tree))
+
+
+def _code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) -> _Code | Mistake:
+    looks = tuple(dict.fromkeys(chain for _, chain in chains(tree)))
+    rewriter = Rewriter(escaping=sandbox.escaping)
+    try:
+        if native:
+            value = rewriter.structure(_expression_of(tree))
+            tree.body = [nodes.Assign(nodes.Name(_RESULT, "store", lineno=1), value, lineno=1)]
+        else:
+            rewriter.rewrite(tree)
+        tree.set_environment(sandbox)
+        compiled = sandbox.from_string(tree)
+    except (JinjaError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) if isinstance(error, JinjaError) else 1
+        words = "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", None) or error
+        return Mistake(line or 1, 1, f"the template cannot be compiled: {words}")
+    return _Code(sandbox, compiled, len(text), looks)

@@ -1,0 +1,186 @@
+"""Mistakes in templates are told at load, all at once, where they stand and with what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.errors import TemplateError
+from engine.source import Mark, Source
+from engine.templates import Templates
+
+TEMPLATES = Templates()
+
+
+def load_error(text):
+    with pytest.raises(TemplateError) as caught:
+        TEMPLATES.compile({"p": text})
+    assert caught.value.where == ("p",)
+    return caught.value
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("{{ rn.name }}", "no 'rn' here", "'run'"),
+        ("{{ feedbak.x }}", "no 'feedbak' here", "'feedback'"),
+        ("{{ customer }}", "no 'customer' here", "payload.customer"),
+        ("{{ null }}", "no 'null' here", "'none'"),
+        ("{{ len(run.tags) }}", "no 'len' here", "length"),
+        ("{{ inputs.question }}", "no 'inputs' here", "run.inputs"),
+        ("{{ self }}", "no 'self' here", ""),
+        ("{{ loop.index }}", "no 'loop' here", "for"),
+        ("{{ lipsum() }}", "no 'lipsum' here", ""),
+        ("{{ run.name | uper }}", "no filter 'uper'", "'upper'"),
+        ("{{ run.name | json }}", "no filter 'json'", "'tojson'"),
+        ("{{ run.name | random }}", "no filter 'random'", ""),
+        ("{% if 0 %}{{ run.name | uper }}{% endif %}", "no filter 'uper'", "'upper'"),
+        ("{{ run.tags | map('uper') }}", "no filter 'uper'", "'upper'"),
+        ("{{ run.tags | select('evn') }}", "no test 'evn'", "'even'"),
+        ("{{ run.tags | selectattr('x', 'definde') }}", "no test 'definde'", "'defined'"),
+        ("{{ run.x is null }}", "no test 'null'", "'none'"),
+        ("{{ run.x is definde }}", "no test 'definde'", "'defined'"),
+        ("{{ run.name }", "unexpected '}'", "}}"),
+        ("{{ run.name", "cannot be read", "}}"),
+        ("{% if run.name %}x", "{% if %} is never closed", "endif"),
+        ("{% for x in run.tags %}x", "{% for %} is never closed", "endfor"),
+        ("{% if a %}x{% elseif b %}{% endif %}", "elseif", "elif"),
+        ("{{ run.a && run.b }}", "'&'", "`and`"),
+        ("{{ run.a || run.b }}", "cannot be read", "`or`"),
+        ("{{ !run.a }}", "'!'", "`not`"),
+        ("{{ run.a ? 1 : 2 }}", "'?'", "if CONDITION else"),
+        ("{% include 'x' %}", "include", "stands alone"),
+        ("{% import 'x' as y %}", "import", "stands alone"),
+        ("{% from 'x' import y %}", "import", "stands alone"),
+        ("{% extends 'x' %}", "extends", "stands alone"),
+        ("{% block x %}{% endblock %}", "block", "stands alone"),
+        ("{{ range(1, stop=2, stop=3) }}", "compiled", ""),
+        ("{{ " + "(" * 3000 + "1" + ")" * 3000 + " }}", "nested too deeply", ""),
+        ("{% for a in [1] %}" * 25 + "{% endfor %}" * 25, "compiled", ""),
+    ],
+)
+def test_mistakes_at_load(text, message, hint):
+    error = load_error(text)
+    assert message in str(error)
+    assert hint in str(error) + error.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{% set a = 1 %}{{ a }}",
+        "{% if run %}{% set a = 1 %}{% endif %}{{ a | default(2) }}",
+        "{% for a, b in [[1, 2]] %}{{ a }}{{ b }}{{ loop.index }}{% endfor %}",
+        "{% macro m(a, b=1) %}{{ a }}{{ b }}{{ varargs }}{{ kwargs }}{% endmacro %}{{ m(1) }}",
+        "{% macro m() %}{{ caller(1) }}{% endmacro %}{% call(x) m() %}{{ x }}{% endcall %}",
+        "{% with a = 1 %}{{ a }}{% endwith %}",
+        "{{ prompt_name }}{{ alert_rule_name }}{{ threads }}{{ data }}{{ rule_id }}",
+        "{% for a in [1] %}{% if a %}{% continue %}{% endif %}{% break %}{% endfor %}",
+    ],
+)
+def test_names_that_exist_load(text):
+    assert not TEMPLATES.compile({"p": text}).literal
+
+
+def test_every_problem_is_reported_at_its_line_and_column():
+    text = "\n".join(
+        [
+            "params:",
+            "  text: |",
+            "    first {{ rn.name }}",
+            "    second {{ run.name | uper }}",
+            "    third {{ fedback.x }}",
+            '  title: "a {{ nme }}"',
+            "  bad: x {% if %}",
+            "  '{{ ky }}': 1",
+        ]
+    )
+    marks = {
+        ("params",): Mark(1, 1),
+        ("params", "text"): Mark(2, 9, 2, 3, "|"),
+        ("params", "title"): Mark(6, 10, 6, 3, '"'),
+        ("params", "bad"): Mark(7, 8, 7, 3),
+        ("params", "{{ ky }}"): Mark(8, 15, 8, 3, None),
+    }
+    tree = {
+        "text": "first {{ rn.name }}\nsecond {{ run.name | upper }}\nthird {{ fedback.x }}\n",
+        "title": "a {{ nme }}",
+        "bad": "x {% if %}",
+        "{{ ky }}": 1,
+    }
+    source = Source("c.yaml", text, marks)
+    TEMPLATES.compile_into(tree, ("params",), source)
+    found = {(problem.line, problem.column, problem.message.split(" here")[0]) for problem in source.problems}
+    assert (3, 1, "there is no 'rn'") in found
+    assert (5, 1, "there is no 'fedback'") in found
+    assert (6, 10 + 6, "there is no 'nme'") in found
+    assert (8, 3, "there is no 'ky'") in found
+    assert any(line == 7 and "cannot be read" in message for line, _, message in found)
+
+
+def test_a_sound_tree_reports_nothing():
+    source = Source("c.yaml")
+    template = TEMPLATES.compile_into({"a": "{{ run.name }}"}, ("x",), source, escape=frozenset({"a"}))
+    assert source.problems == []
+    assert template.render({"run": {"name": "&"}}) == {"a": "&amp;"}
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [("{{ run.latency > 1 }}", "run.latency > 1"), ("run.latency >", ""), ("rn.x", "'run'"), ("1 2", ""), ("", "")],
+)
+def test_mistakes_in_an_expression(text, hint):
+    with pytest.raises(TemplateError) as caught:
+        TEMPLATES.expression(text)
+    assert hint in caught.value.hint
+
+
+DOCUMENT = {
+    "run": {"name": "n", "metadata": {"region": "eu", "user": 1}, "error": None, "tags": ["a", "b"], "empty": {}},
+    "runs": [{"status": "ok"}],
+    "vars": {},
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("{{ run.metadata.env }}", "run.metadata has no 'env' (it has 'region', 'user')", "default"),
+        ("{{ run.metadata.env.deep }}", "run.metadata has no 'env'", "default"),
+        ("{{ run['metadata']['regoin'] }}", "run.metadata has no 'regoin'", "'region'"),
+        ("{{ run.error.message }}", "run.error is null, so it has no 'message'", "default"),
+        ("{{ run.tags[5] }}", "run.tags has no item 5 (it has 2)", "default"),
+        ("{{ runs.status }}", "runs is a list of 1, which has no 'status'", "runs[0].status"),
+        ("{{ run.name.first }}", "run.name is text, which has no 'first'", "default"),
+        ("{{ run.empty.x }}", "run.empty has no 'x' (it is empty)", "default"),
+        ("{{ prompt_name }}", "there is no 'prompt_name' in this event", "default"),
+        ("{% for a in run.tags %}{% set z = a %}{% endfor %}{{ z }}", "there is no 'z'", "loop"),
+        ("{{ run.tags | first + 1 }}", "text + a number has no meaning", "~"),
+        ("{{ run.error + 1 }}", "null + a number has no meaning", ""),
+        ("{{ run.error < 1 }}", "null and number", ""),
+        ("{{ 1 / 0 }}", "divides by zero", "divisor"),
+        ("{{ run.error | join }}", "null has no items", "default([])"),
+        ("{{ run.name() }}", "text cannot be called", ""),
+        ("{{ 'a' | abs }}", "abs wants a number, not text", ""),
+        ("{{ '%d' % 'x' }}", "wants a number, not text", "float"),
+        ("{{ '%d %d' % 1 }}", "more values", ""),
+        ("{{ 'x' | fromjson }}", "not JSON", ""),
+        ("{{ 'x' | datetime }}", "ISO time", ""),
+        ("{{ 'x' | regex_search('(') }}", "no regular expression", "RE2"),
+        ("{{ 'x' | regex_search('x', 3) }}", "no group 3", ""),
+        ("{{ 1 if run.error }}", "no `else`", "else omit"),
+        ("{{ {[]: 1} }}", "cannot be rendered", ""),
+        ("{{ run[[]] }}", "no key", ""),
+    ],
+)
+def test_what_failed_at_rendering_is_told_in_words(text, message, hint):
+    with pytest.raises(TemplateError) as caught:
+        TEMPLATES.compile({"a": [{"b": text}]}).render(DOCUMENT)
+    assert message in str(caught.value)
+    assert hint in caught.value.hint
+    assert caught.value.where == ("a", 0, "b")
+
+
+def test_a_failure_at_rendering_knows_its_line():
+    with pytest.raises(TemplateError) as caught:
+        TEMPLATES.compile({"a": "one\n{{ run.name }}\nthree {{ run.nope }}\n"}).render(DOCUMENT)
+    assert caught.value.line == 3
