@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,9 @@ from pydantic import Field
 
 from engine import Action, ActionContext, Discard, Retry
 from engine import Params as BaseParams
+
+#: Warnings of services that go into a reason.
+_MOST_WORDS = 3
 
 Url = Annotated[str, Field(min_length=1)]
 
@@ -38,14 +42,12 @@ class Notify(Action):
             Retry: a service could not be reached or refused.
             Discard: Apprise is not installed, or does not understand a URL.
         """
-        apprise = _apprise()
-        sender = apprise.Apprise(asset=apprise.AppriseAsset(secure_logging=True))
         urls = _listed(params.urls)
-        for number, url in enumerate(urls, 1):
-            if not sender.add(url):
-                raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
-        if not await sender.async_notify(body=params.body, title=params.title, notify_type=params.type):
-            raise Retry(f"a service of {', '.join(map(_scheme, urls))} did not take the notification")
+        # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
+        sender = await asyncio.to_thread(_sender, urls)
+        outcome = await sender.async_notify(body=params.body, title=params.title, notify_type=params.type)
+        if not outcome:
+            raise Retry(f"{', '.join(map(_scheme, urls))}: {_reason(outcome)}")
         context.logger.debug("notified", extra={"services": len(urls)})
         return {"services": len(urls)}
 
@@ -58,8 +60,24 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0].lower() if "://" in url else "?"
 
 
+def _sender(urls: list[str]) -> Any:
+    apprise = _apprise()
+    sender = apprise.Apprise(asset=apprise.AppriseAsset(secure_logging=True))
+    for number, url in enumerate(urls, 1):
+        if not sender.add(url):
+            raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
+    return sender
+
+
+def _reason(outcome: Any) -> str:
+    """What Apprise (from 2.0 on) has to say of the services that failed: its warnings, which hold no addresses."""
+    entries = (entry for result in getattr(outcome, "results", ()) for entry in result.logs())
+    words = list(dict.fromkeys(entry.message for entry in entries))
+    return " ".join(words[:_MOST_WORDS]) or "a service did not take the notification"
+
+
 def _apprise() -> Any:
-    """Apprise, its log kept to itself: it writes addresses, which are secrets.
+    """Apprise, its log kept to itself: below warnings it writes addresses, which are secrets.
 
     Raises:
         Discard: it is not installed.
@@ -70,6 +88,7 @@ def _apprise() -> Any:
         raise Discard("notify needs Apprise: pip install 'langsmith-rules-engine[notify]'") from None
     log = logging.getLogger("apprise")
     log.propagate = False
+    log.setLevel(logging.WARNING)
     if not log.handlers:
         log.addHandler(logging.NullHandler())
     return apprise

@@ -131,7 +131,8 @@ class PostToSlack(Action):
         """
         message = _message(params, context)
         if params.webhook_url is not None:
-            return await _post_to_webhook(params.webhook_url, message, context)
+            thread = {} if params.thread_ts is None else {"thread_ts": params.thread_ts}
+            return await _post_to_webhook(params.webhook_url, message | thread, context)
         channel = params.channel or ""
         if params.thread_by is None:
             return await _post(channel, message, params.thread_ts, context)
@@ -261,8 +262,6 @@ def _message(params: PostToSlack.Params, context: ActionContext) -> dict[str, An
     message["text"] = _cut(params.text or _words_of(params.blocks or [], context), _TEXT, tail)
     if params.blocks:
         message["blocks"] = _fit_blocks(params.blocks, tail)
-    if params.thread_ts is not None:
-        message["thread_ts"] = params.thread_ts
     if params.username is not None:
         message["username"] = params.username
     if params.icon is not None:

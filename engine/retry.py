@@ -137,6 +137,8 @@ def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
+    # An HTTP date is GMT whether it says so or not; with "-0000" the parser leaves the zone open.
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return _bounded((at - (now or datetime.now(UTC))).total_seconds())
 
 

@@ -96,6 +96,7 @@ async def test_a_run_may_be_queued_again(attempt, langsmith, conflict):
     assert (await attempt(Annotate(), {"queue": "q"}))["run_id"] == RUN_ID
 
 
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
 async def test_an_older_backend_gets_the_older_call_and_is_not_asked_twice(attempt, langsmith):
     langsmith.add_queue("q")
     fault = langsmith.faults.add(status=404, path="/platform/annotation-queues", times=None)
@@ -126,6 +127,7 @@ async def test_feedback_that_has_to_wait_counts_before_a_queue_that_is_missing(a
         await attempt(Annotate(), {"queue": "nope", "feedback": FEEDBACK})
 
 
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
 async def test_a_queue_made_anew_under_its_name_is_found_by_the_next_attempt(attempt, langsmith):
     old = langsmith.add_queue("q")
     await attempt(Annotate(), {"queue": "q"})

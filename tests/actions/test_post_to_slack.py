@@ -1,0 +1,290 @@
+"""post_to_slack against Slack's stand-in, through the real slack_sdk."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+from action_samples import RUN
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from actions.post_to_slack import PostToSlack, _cut
+from engine import Discard, EscapePayload, Retry
+from engine.params import escaped_params
+from engine.retry import HttpFailure, classify
+from engine.sandbox import SlackStandIn
+from engine.slack import SlackSettings
+
+LINK = "<https://smith.langchain.com/o/1/projects/p/2/r/3?trace_id=4&amp;start_time=5|full run>"
+
+
+def section(text, kind="mrkdwn"):
+    return {"type": "section", "text": {"type": kind, "text": text}}
+
+
+async def test_posts_to_a_channel_without_unfurling(attempt, slack):
+    result = await attempt(PostToSlack(), {"channel": "#quality", "text": "hello"}, delivery_id="d-1")
+    (message,) = slack.messages
+    assert (message.channel, message.text) == ("#quality", "hello")
+    assert message.sent["unfurl_links"] is False
+    assert message.sent["unfurl_media"] is False
+    assert message.sent["metadata"]["event_payload"] == {"delivery_id": "d-1"}
+    assert result["ts"] == message.ts
+    assert slack.requests[0].headers["Authorization"] == "Bearer xoxb-test"
+
+
+async def test_posts_to_a_webhook_without_a_token(attempt, slack):
+    params = {"webhook_url": slack.webhook_url, "text": "hello", "thread_ts": "1.2"}
+    result = await attempt(PostToSlack(), params, slack=SlackSettings())
+    assert slack.messages[0].sent == {"text": "hello", "unfurl_links": False, "unfurl_media": False, "thread_ts": "1.2"}
+    assert result == {"status": 200, "response": "ok"}
+
+
+async def test_name_icon_thread_and_unfurling_are_sent(attempt, slack):
+    params = {"channel": "#q", "text": "t", "username": "Judge", "unfurl": True, "thread_ts": "1.2"}
+    await attempt(PostToSlack(), params | {"icon": ":robot_face:"})
+    await attempt(PostToSlack(), params | {"icon": "https://x.y/z.png"})
+    first, second = (message.sent for message in slack.messages)
+    assert (first["username"], first["unfurl_links"], first["thread_ts"]) == ("Judge", True, "1.2")
+    assert (first["icon_emoji"], second["icon_url"]) == (":robot_face:", "https://x.y/z.png")
+
+
+async def test_messages_of_one_key_form_a_thread(attempt, slack):
+    action = PostToSlack()
+    for number, key in enumerate(["a", "a", "b", 7, "7"]):
+        await attempt(action, {"channel": "#q", "text": str(number), "thread_by": key})
+    roots = [message.thread_ts for message in slack.messages]
+    assert roots == [None, slack.messages[0].ts, None, None, slack.messages[3].ts]
+
+
+async def test_messages_of_one_key_at_once_form_one_thread(attempt, slack):
+    action = PostToSlack()
+    params = {"channel": "#q", "text": "t", "thread_by": "key"}
+    await asyncio.gather(*(attempt(action, params) for _ in range(8)))
+    assert [message.thread_ts for message in slack.messages] == [None] + [slack.messages[0].ts] * 7
+
+
+async def test_a_first_message_that_failed_leaves_the_thread_to_the_next(attempt, slack):
+    action, params = PostToSlack(), {"channel": "#q", "text": "t", "thread_by": "key"}
+    slack.faults.add(status=500)
+    with pytest.raises(HttpFailure):
+        await attempt(action, params)
+    await attempt(action, params)
+    await attempt(action, params)
+    assert [message.thread_ts for message in slack.messages] == [None, slack.messages[0].ts]
+
+
+async def test_a_thread_whose_first_message_is_gone_is_started_anew(attempt, slack):
+    action, params = PostToSlack(), {"channel": "#q", "text": "t", "thread_by": "key"}
+    await attempt(action, params)
+    refusal = b'{"ok": false, "error": "thread_not_found"}'
+    slack.faults.add(body=refusal, headers={"Content-Type": "application/json"})
+    with pytest.raises(Retry, match="starts a new thread"):
+        await attempt(action, params)
+    await attempt(action, params, attempt=2)
+    assert slack.messages[-1].thread_ts is None
+
+
+async def test_blocks_alone_get_their_own_words_as_fallback(attempt, slack):
+    blocks = [
+        {"type": "header", "text": {"type": "plain_text", "text": "Bad run"}},
+        section("*score* 0.1"),
+        {"type": "section", "fields": [{"type": "mrkdwn", "text": "left"}, {"type": "mrkdwn", "text": "right"}]},
+        {"type": "divider"},
+    ]
+    await attempt(PostToSlack(), {"channel": "#q", "blocks": blocks})
+    assert slack.messages[0].text == "Bad run *score* 0.1 left right"
+    assert slack.messages[0].blocks == blocks
+
+
+async def test_blocks_without_words_still_have_a_fallback(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "blocks": [{"type": "divider"}]})
+    assert slack.messages[0].text == "A message of corrections/good"
+
+
+async def test_long_text_is_cut_with_a_link_to_the_run(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "ü" * 50_000})
+    text = slack.messages[0].text
+    assert len(text) <= 4000
+    assert text.endswith(f"ü… (cut; {LINK})")
+
+
+async def test_long_text_without_a_run_is_cut_and_says_so(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "u" * 50_000}, run=None)
+    assert slack.messages[0].text.endswith("u… (cut)")
+
+
+async def test_blocks_are_cut_to_slacks_limits(attempt, slack):
+    field = {"type": "mrkdwn", "text": "f" * 2001}
+    blocks = [
+        {"type": "header", "text": {"type": "plain_text", "text": "h" * 200}},
+        section("s" * 3001),
+        {"type": "section", "fields": [field] * 11},
+        {"type": "context", "elements": [{"type": "mrkdwn", "text": "e"}] * 11},
+        {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": "b" * 80}}]},
+        section("p" * 3001, "plain_text"),
+    ]
+    with pytest.raises(Discard, match="msg_blocks_too_long: shorten the blocks"):
+        await attempt(PostToSlack(), {"channel": "#q", "blocks": blocks})
+    header, text, fields, context, actions, plain = slack.requests[0].body["blocks"]
+    assert header["text"]["text"] == "h" * 149 + "…"
+    assert len(text["text"]["text"]) <= 3000
+    assert text["text"]["text"].endswith(f"(cut; {LINK})")
+    assert len(fields["fields"]) == len(context["elements"]) == 10
+    assert all(len(one["text"]) <= 2000 for one in fields["fields"])
+    assert len(actions["elements"][0]["text"]["text"]) == 75
+    assert plain["text"]["text"] == "p" * 2999 + "…"
+
+
+async def test_too_many_blocks_end_in_a_note(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "blocks": [section(str(n)) for n in range(60)]})
+    blocks = slack.messages[0].blocks
+    assert len(blocks) == 50
+    assert blocks[-1]["elements"][0]["text"] == f"11 more blocks … (cut; {LINK})"
+
+
+@given(st.text("ab&;<>|`\n ", max_size=400), st.integers(30, 200))
+def test_a_cut_text_keeps_the_limit_and_no_half_entity_or_link(text, limit):
+    cut = _cut(text.replace("&", "&amp;"), limit, "… (cut)")
+    assert len(cut) <= limit
+    head = cut.removesuffix("… (cut)").removesuffix("\n```")
+    assert "&" not in head[-4:] or ";" in head[head.rfind("&") :]
+
+
+def test_a_cut_does_not_split_a_link_or_leave_a_code_block_open():
+    link = "<https://x.y/" + "z" * 40 + "|words>"
+    assert _cut("a" * 80 + link + "b" * 80, 100, "…") == "a" * 80 + "…"
+    assert _cut("a < b " * 50, 100, "…").startswith("a < b a < b")
+    assert _cut("```" + "a" * 200, 100, "…").endswith("a\n```…")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        ("not_in_channel", "/invite @bot"),
+        ("channel_not_found", "check the channel's name"),
+        ("invalid_auth", r"check slack\.token"),
+        ("is_archived", "unarchive the channel"),
+        ("something_new", "something_new"),
+    ],
+)
+async def test_a_refusal_is_dead_and_says_what_to_do(attempt, slack, error, words):
+    slack.faults.add(body=f'{{"ok": false, "error": "{error}"}}', headers={"Content-Type": "application/json"})
+    with pytest.raises(Discard, match=words):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+async def test_a_missing_scope_is_named(attempt, slack):
+    body = '{"ok": false, "error": "missing_scope", "needed": "chat:write.customize", "provided": "chat:write"}'
+    slack.faults.add(body=body, headers={"Content-Type": "application/json"})
+    with pytest.raises(Discard, match=r"add the scope chat:write\.customize"):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+@pytest.mark.parametrize("error", ["ratelimited", "message_limit_exceeded", "fatal_error", "internal_error"])
+async def test_what_passes_by_itself_is_tried_again(attempt, slack, error):
+    headers = {"Content-Type": "application/json", "Retry-After": "7"}
+    slack.faults.add(body=f'{{"ok": false, "error": "{error}"}}', headers=headers)
+    with pytest.raises(Retry) as caught:
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+    assert classify(caught.value).after == 7.0
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"{", b""])
+async def test_an_answer_that_is_no_json_is_tried_again(attempt, slack, body):
+    slack.faults.add(status=200, body=body, headers={"Content-Type": "application/json"})
+    with pytest.raises(Retry):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+async def test_the_real_rate_limit_of_a_channel(attempt):
+    from engine.sandbox import SLACK_LIMITS
+
+    async with SlackStandIn(rate_limits=SLACK_LIMITS) as slack:
+        settings = SlackSettings("xoxb-test", slack.url)
+        posts = [attempt(PostToSlack(), {"channel": "#q", "text": "t"}, slack=settings) for _ in range(20)]
+        with pytest.raises(HttpFailure) as caught:
+            await asyncio.gather(*posts)
+    failure = classify(caught.value)
+    assert failure.retry
+    assert failure.after >= 1
+    assert failure.status == 429
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "words", "retry"),
+    [
+        (404, "no_service", "make a new one and change webhook_url", False),
+        (403, "action_prohibited", "ask its administrator", False),
+        (410, "channel_is_archived", "unarchive the channel", False),
+        (400, "invalid_blocks", "Block Kit Builder", False),
+        (500, "rollup_error", "rollup_error", True),
+        (302, "", "HTTP 302", False),
+    ],
+)
+async def test_a_webhooks_refusals_say_what_to_do(attempt, slack, status, body, words, retry):
+    slack.faults.add(status=status, body=body, headers={"Location": "https://x.y"} if status == 302 else None)
+    with pytest.raises(HttpFailure, match=words) as caught:
+        await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    assert classify(caught.value).retry is retry
+    assert slack.webhook_url not in str(caught.value)
+
+
+async def test_no_token_is_dead_with_advice(attempt):
+    with pytest.raises(Discard, match=r"set slack\.token"):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"}, slack=SlackSettings())
+
+
+async def test_proxy_variables_are_not_read(attempt, slack, monkeypatch):
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+    await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    assert len(slack.messages) == 2
+
+
+async def test_the_sdk_logs_neither_addresses_nor_texts(attempt, slack, caplog):
+    caplog.set_level(logging.DEBUG)
+    await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "confidential"})
+    await attempt(PostToSlack(), {"channel": "#q", "text": "confidential"})
+    assert "confidential" not in caplog.text
+    assert "services/T0001" not in caplog.text
+
+
+def test_payload_text_is_escaped_in_text_and_blocks():
+    assert escaped_params(PostToSlack.Params) == {"text", "blocks"}
+    assert any(isinstance(mark, EscapePayload) for mark in PostToSlack.Params.model_fields["text"].metadata)
+
+
+def test_the_destination_is_the_channel_or_a_hash_of_the_webhook():
+    action = PostToSlack()
+    url = "https://hooks.slack.com/services/T/B/secret"
+    assert action.destination(PostToSlack.Params(channel="#q", text="t")) == "slack #q"
+    assert "secret" not in action.destination(PostToSlack.Params(webhook_url=url, text="t"))
+
+
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        ({"text": "t"}, "needs channel or webhook_url"),
+        ({"text": "t", "channel": "#q", "webhook_url": "https://x.y"}, "one of the two"),
+        ({"channel": "#q"}, "needs text or blocks"),
+        ({"channel": "#q", "text": ""}, "needs text or blocks"),
+        ({"webhook_url": "https://x.y", "text": "t", "thread_by": "k"}, "thread_by needs a channel"),
+        ({"channel": "#q", "text": "t", "thread_by": "k", "thread_ts": "1.2"}, "no thread_ts"),
+        ({"webhook_url": "hooks.slack.com/x", "text": "t"}, "must be absolute"),
+        ({"channel": "#q", "text": "t", "icon": "robot"}, "an emoji like :robot_face:"),
+        ({"channel": "#q", "text": "t", "thread_ts": 1.2}, "valid string"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused(params, words):
+    with pytest.raises(ValidationError, match=words):
+        PostToSlack.Params.model_validate(params, strict=True)
+
+
+async def test_a_run_without_a_link_is_no_trouble(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "u" * 5000}, run=RUN | {"url": None})
+    assert slack.messages[0].text.endswith("… (cut)")
