@@ -94,12 +94,11 @@ def run_key(run: Mapping[str, Any], index: int) -> str:
 
 def presigned_url(run: Mapping[str, Any], part: str) -> str | None:
     """Where LangSmith left a run's ``inputs`` or ``outputs``, if it didn't send them along."""
-    if run.get(part) is not None:
+    if run.get(part) is not None or not (urls := run.get(f"{part}_s3_urls")) or not isinstance(urls, dict):
         return None
-    root: Any = run.get(f"{part}_s3_urls")
-    for key in ("ROOT", "presigned_url"):
-        root = root.get(key) if isinstance(root, dict) else None
-    return root if isinstance(root, str) and root else None
+    root = urls.get("ROOT")
+    url = root.get("presigned_url") if isinstance(root, dict) else None
+    return url if isinstance(url, str) and url else None
 
 
 def build_document(
@@ -193,7 +192,7 @@ def _with_words(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
 def _url(run: Mapping[str, Any], site: Site) -> str | None:
     """Where a person sees the run: a whole address if LangSmith sent one, else ``app_path``, which has no host."""
     for key in _LINK_KEYS:
-        if isinstance(link := run.get(key), str) and link.startswith(("https://", "http://")):
+        if (link := run.get(key)) is not None and isinstance(link, str) and link.startswith(("https://", "http://")):
             return link
     path = run.get("app_path")
     if site.web_url and isinstance(path, str) and path.startswith("/"):
@@ -202,8 +201,15 @@ def _url(run: Mapping[str, Any], site: Site) -> str | None:
 
 
 def _latency(run: Mapping[str, Any]) -> float | None:
-    start, end = parse_time(run.get("start_time")), parse_time(run.get("end_time"))
-    return (end - start).total_seconds() if start is not None and end is not None else None
+    start, end = run.get("start_time"), run.get("end_time")
+    if not (isinstance(start, str) and isinstance(end, str)):
+        return None
+    try:
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except TypeError:  # one has a zone and the other has not
+        return (_utc(datetime.fromisoformat(end)) - _utc(datetime.fromisoformat(start))).total_seconds()
+    except ValueError:
+        return None
 
 
 def _cost(value: Any) -> float | None:
@@ -225,4 +231,8 @@ def parse_time(value: Any) -> datetime | None:
         time = datetime.fromisoformat(value)
     except ValueError:
         return None
+    return _utc(time)
+
+
+def _utc(time: datetime) -> datetime:
     return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

@@ -86,7 +86,7 @@ def test_the_payload_is_narrowed_to_one_run_and_the_words_stand_beside_it():
 
 def test_the_engines_words_win_and_the_payloads_own_stay_under_payload():
     document = document_of({"prompt_id": "p", "event": "commit", "run": "theirs", "vars": 1}, index=-1)
-    assert document["event"]["kind"] == "rule"
+    assert document["event"]["kind"] == "prompt"
     assert document["payload"]["event"] == "commit"
     assert (document["run"], document["payload"]["run"]) == (None, "theirs")
     assert (document["vars"], document["payload"]["vars"]) == ({"channel": "#x"}, 1)
