@@ -59,7 +59,7 @@ def load_json(data: bytes | str) -> Any:
 
 def ids_json(ids: Iterable[str]) -> str:
     """Ids as the one parameter of ``IN (SELECT value FROM json_each(?))``."""
-    return orjson.dumps(list(ids)).decode()
+    return orjson.dumps([clean(one) for one in ids]).decode()
 
 
 def pack(data: bytes) -> tuple[int, bytes]:

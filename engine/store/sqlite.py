@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import socket
 import uuid
@@ -46,7 +47,7 @@ class SqliteStore:
     """A ``Store`` (see ``protocol``) in one file, for one process at a time.
 
     One thread writes, in group commits; one reads for the worker, one for people, so that none
-    waits for another. Verbs may be called from any event loop.
+    waits for another. Verbs may be called from any event loop. It is opened once.
     """
 
     def __init__(self, path: Path, *, owner: str | None, clock: Callable[[], float]) -> None:
@@ -57,6 +58,7 @@ class SqliteStore:
         self._writer = Writer(path)
         self._work = Reader(path, "work")
         self._people = Reader(path, "people")
+        self._logger = logging.getLogger(__name__)
         self._claims: set[asyncio.Task[Sequence[Claimed]]] = set()
         self._append = Kind(settle.append, mergeable=True, forsaken=self._forsaken_append)
         self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner), mergeable=True)
@@ -75,13 +77,16 @@ class SqliteStore:
         try:
             await self._do(partial(upkeep.arrive, self._owner), now=self._clock())
         except BaseException:
-            await self.close()
+            await asyncio.to_thread(self._close)
             raise
 
     async def close(self) -> None:
-        """Commit what was handed in, give back what is held, let go of the file."""
+        """Commit what was handed in, give back what is held, let go of the file. A second time does nothing."""
         try:
-            await self._do(partial(upkeep.leave, self._owner), now=self._clock())
+            if self._writer.is_open:
+                await self._do(partial(upkeep.leave, self._owner), now=self._clock())
+        except StoreError as error:
+            self._logger.warning("the store was left as after a crash, which the next start puts right: %s", error)
         finally:
             await asyncio.to_thread(self._close)
 

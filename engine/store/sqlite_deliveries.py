@@ -161,7 +161,7 @@ def _conditions(
     if query.event_id is not None:
         yield "d.event_id = ?", clean(query.event_id)
     if query.ids:
-        yield table.ids, ids_json(map(clean, query.ids))
+        yield table.ids, ids_json(query.ids)
     if query.error:
         yield "d.error IS NOT NULL AND instr(lower(d.error), lower(?)) > 0", clean(query.error)
     if query.before is not None:

@@ -77,6 +77,11 @@ class Writer:
         self._open = True
         self._thread.start()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes verbs."""
+        return self._open
+
     def submit(self, kind: Kind, request: Any, weight: int = 0) -> asyncio.Future[Any]:
         """Hand in a verb; ``weight`` is its size in bytes where that matters. To be called on an event loop.
 

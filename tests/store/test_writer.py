@@ -1,0 +1,196 @@
+"""Group commit: one transaction and one wake-up for all who wait, and an order that could have been."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from store_cases import make_event
+
+from engine.errors import StoreError
+from engine.store import open_store, packing
+from engine.store.protocol import DeliveryQuery
+from engine.store.sqlite_deliveries import _SUCCESSES, _WORK, list_deliveries
+from engine.store.sqlite_open import connect, prepare
+from engine.store.writer import Kind, Verb, Writer, _groups
+
+
+@pytest.fixture
+async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
+    db = connect(tmp_path / "w.db")
+    db.execute("CREATE TABLE t (n INTEGER NOT NULL)")
+    db.close()
+    writer = Writer(tmp_path / "w.db")
+    writer.start()
+    yield writer
+    writer.stop()
+
+
+def add(db: sqlite3.Connection, numbers: Sequence[Any]) -> list[Any]:
+    for number in numbers:
+        db.execute("INSERT INTO t VALUES (?)", (number,))
+    return list(numbers)
+
+
+def rows(path: Path) -> list[int]:
+    db = sqlite3.connect(path)
+    try:
+        return [row[0] for row in db.execute("SELECT n FROM t ORDER BY rowid")]
+    finally:
+        db.close()
+
+
+async def test_those_who_wait_together_are_committed_and_woken_together(
+    writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    held = threading.Event()
+    transactions: list[int] = []
+    wakes: list[object] = []
+    kind, wait = Kind(add, mergeable=True), Kind(lambda _db, requests: [held.wait(10) for _ in requests])
+    attempt, loop = writer._try, asyncio.get_running_loop()
+    monkeypatch.setattr(writer, "_try", lambda verbs: transactions.append(len(verbs)) or attempt(verbs))
+    wake = loop.call_soon_threadsafe
+    monkeypatch.setattr(loop, "call_soon_threadsafe", lambda *args: wakes.append(args) or wake(*args))
+    first = writer.submit(wait, None)
+    others = [writer.submit(kind, number) for number in range(500)]
+    await asyncio.sleep(0.05)
+    held.set()
+    assert await first is True
+    assert await asyncio.gather(*others) == list(range(500))
+    # The first may have been drained together with some of the rest.
+    assert sum(transactions) == 501
+    assert len(transactions) <= 2
+    assert len(wakes) == len(transactions)
+
+
+@settings(max_examples=10, deadline=None)  # it waits for a real disk
+@given(st.sets(st.integers(0, 40), max_size=6))
+def test_only_the_verbs_that_fail_fail(tmp_path_factory: pytest.TempPathFactory, bad: set[int]):
+    async def check(path: Path) -> None:
+        db = connect(path)
+        db.execute("CREATE TABLE t (n INTEGER NOT NULL)")
+        db.close()
+        writer = Writer(path)
+        kind = Kind(add, mergeable=True)
+        writer._open = True
+        futures = [writer.submit(kind, None if number in bad else number) for number in range(41)]
+        writer.start()
+        answers = await asyncio.gather(*futures, return_exceptions=True)
+        await asyncio.to_thread(writer.stop)
+        for number, answer in enumerate(answers):
+            assert isinstance(answer, StoreError) if number in bad else answer == number
+        assert rows(path) == [number for number in range(41) if number not in bad]
+
+    asyncio.run(check(tmp_path_factory.mktemp("w") / "w.db"))
+
+
+async def test_a_fault_of_ours_is_answered_and_the_writer_goes_on(writer: Writer, tmp_path: Path):
+    def broken(_db: sqlite3.Connection, _requests: Sequence[Any]) -> list[Any]:
+        raise KeyError("oops")
+
+    with pytest.raises(StoreError, match="oops"):
+        await writer.submit(Kind(broken), None)
+    with pytest.raises(StoreError):
+        await writer.submit(Kind(lambda db, _: add(db, [1]) and []), None)
+    assert await writer.submit(Kind(add), 7) == 7
+    assert rows(tmp_path / "w.db") == [7]
+
+
+async def test_verbs_come_from_any_loop(tmp_path: Path):
+    store = open_store(tmp_path / "engine.db")
+    await store.open()
+
+    def elsewhere(number: int) -> str:
+        return asyncio.run(store.append(make_event(number), leased=True)).event_id
+
+    ids = await asyncio.gather(*(asyncio.to_thread(elsewhere, number) for number in range(5)))
+    assert len(set(ids)) == 5
+    await store.close()
+
+
+async def test_a_loop_that_is_gone_stops_nobody(writer: Writer, tmp_path: Path):
+    loop = asyncio.new_event_loop()
+    kind = Kind(add, mergeable=True)
+
+    async def leave() -> None:
+        writer.submit(kind, 1)
+
+    held = threading.Event()
+    blocked = writer.submit(Kind(lambda _db, _r: [held.wait(10)]), None)
+    await asyncio.to_thread(loop.run_until_complete, leave())
+    loop.close()
+    held.set()
+    await blocked
+    assert await writer.submit(kind, 2) == 2
+    assert rows(tmp_path / "w.db") == [1, 2]
+
+
+@settings(deadline=None)
+@given(st.lists(st.sampled_from("abX"), max_size=30))
+def test_mergeable_verbs_merge_and_never_pass_one_that_is_not(letters: list[str]):
+    kinds = {"a": Kind(add, mergeable=True), "b": Kind(add, mergeable=True), "X": Kind(add)}
+    verbs = [Verb(kinds[letter], (letter, place), 0, None) for place, letter in enumerate(letters)]
+    groups = [(kind, [verb.request for verb in group]) for kind, group in _groups(verbs)]
+    flat = [request for _, group in groups for request in group]
+    assert sorted(flat) == sorted((letter, place) for place, letter in enumerate(letters))
+    for kind, group in groups:
+        assert all(kinds[letter] is kind for letter, _ in group)
+        assert [place for _, place in group] == sorted(place for _, place in group)
+        assert kind.mergeable or len(group) == 1
+    for index, (letter, place) in enumerate(flat):
+        if letter == "X":
+            assert all(other < place for _, other in flat[:index])
+            assert all(other > place for _, other in flat[index + 1 :])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 1400))
+def test_many_rows_go_in_as_they_are(count: int):
+    db = sqlite3.connect(":memory:")
+    db.execute("CREATE TABLE t (a, b)")
+    packing.Insert("INSERT INTO t (a, b) VALUES ", 2).run(db, [(number, str(number)) for number in range(count)])
+    assert db.execute("SELECT a, b FROM t").fetchall() == [(number, str(number)) for number in range(count)]
+    db.close()
+
+
+@given(st.binary(max_size=50) | st.binary(max_size=5).map(lambda part: part * 5000))
+def test_data_comes_back_as_it_was(data: bytes):
+    assert packing.unpack(*packing.pack(data)) == data
+
+
+@given(st.text(st.characters(exclude_categories=())))
+def test_clean_text_is_text_for_every_engine(text: str):
+    cleaned = packing.clean(text)
+    assert "\0" not in cleaned
+    assert len(cleaned) == len(text)
+    cleaned.encode()
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner),
+    max_leaves=20,
+)
+
+
+@settings(deadline=None)
+@given(JSON)
+def test_json_comes_back_as_it_was(value: Any):
+    assert packing.load_json(packing.dump_json(value)) == value
+
+
+@pytest.mark.parametrize("table", [_WORK, _SUCCESSES])
+def test_lists_of_deliveries_are_read_in_order_and_not_sorted(tmp_path: Path, table: Any):
+    prepare(tmp_path / "engine.db")
+    db = connect(tmp_path / "engine.db", read_only=True)
+    plan = " / ".join(row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {table.head}{table.tail}", (50,)))
+    assert "TEMP B-TREE FOR ORDER BY" not in plan
+    assert list_deliveries(db, DeliveryQuery()) == []
+    db.close()
