@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING
 
@@ -28,19 +27,12 @@ def open_session(*, resolver: AbstractResolver | None = None) -> aiohttp.ClientS
     ``resolver`` decides which addresses a name may lead to: this is where an address guard goes.
     """
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=_MOST_CONNECTIONS, ttl_dns_cache=_DNS_TTL, resolver=resolver, ssl=tls_context()
-        ),
+        connector=aiohttp.TCPConnector(limit=_MOST_CONNECTIONS, ttl_dns_cache=_DNS_TTL, resolver=resolver),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": user_agent()},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),
         trust_env=False,
     )
-
-
-def tls_context() -> ssl.SSLContext:
-    """Whom outgoing connections trust: the system's authorities, or those that ``SSL_CERT_FILE`` names."""
-    return ssl.create_default_context()
 
 
 def user_agent() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import ssl
 import threading
 import warnings
 from datetime import UTC, datetime
@@ -19,6 +20,15 @@ from engine.names import Names
 from engine.sandbox import LangSmithStandIn
 
 RUN = {"id": str(uuid4()), "session_id": str(uuid4()), "trace_id": str(uuid4()), "start_time": "2026-01-02T03:04:05"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_tls_context():
+    """The SDK reads the system's certificates four times for every client; on loopback, once is enough."""
+    context = ssl.create_default_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", lambda *_args, **_options: context)
+        yield
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -30,6 +31,15 @@ class Wiring:
     slack: SlackSettings
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_tls_context():
+    """The SDK reads the system's certificates four times for every client; on loopback, once is enough."""
+    context = ssl.create_default_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ssl, "create_default_context", lambda *_args, **_options: context)
+        yield
+
+
 @pytest.fixture
 async def wiring(langsmith: LangSmithStandIn, slack: SlackStandIn) -> AsyncIterator[Wiring]:
     door = LangSmith(LangSmithSettings(api_key="lsv2_test", endpoint=langsmith.url))
@@ -48,7 +58,7 @@ async def make_context(wiring: Wiring) -> AsyncIterator[Contexts]:
             values: dict[str, Any] = {
                 "delivery_id": "0198d6a0-0000-7000-8000-00000000000d",
                 "attempt": 1,
-                "timeout": 5.0,
+                "timeout": 30.0,
                 "replayed": False,
                 "event_id": "0198d6a0-0000-7000-8000-00000000000e",
                 "event_kind": "rule",

@@ -122,11 +122,13 @@ async def test_an_unknown_dataset_id_is_dead(attempt):
         await attempt(AddToDataset(), PARAMS | {"dataset": RUN_ID})
 
 
-async def test_an_event_without_runs_makes_an_example_of_its_own(attempt, langsmith):
+@pytest.mark.parametrize("run", [None, {"name": "a run without an id"}])
+async def test_without_a_runs_id_every_delivery_has_an_example_of_its_own(attempt, langsmith, run):
     langsmith.add_dataset("issues")
-    first = await attempt(AddToDataset(), PARAMS, run=None)
-    second = await attempt(AddToDataset(), PARAMS, run=None, event_id="another")
-    assert first["example_id"] != second["example_id"]
+    first = await attempt(AddToDataset(), PARAMS, run=run)
+    again = await attempt(AddToDataset(), PARAMS, run=run, attempt=2)
+    other = await attempt(AddToDataset(), PARAMS, run=run, delivery_id="another")
+    assert first["example_id"] == again["example_id"] != other["example_id"]
     assert {example["source_run_id"] for example in langsmith.examples.values()} == {None}
 
 
