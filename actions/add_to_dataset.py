@@ -112,7 +112,7 @@ async def _dataset_id(params: AddToDataset.Params, context: ActionContext) -> st
 
 
 def _example_id(dataset_id: str, context: ActionContext) -> str:
-    """A name-based id: LangSmith refuses a second example under it. A delivery's id stands in for a run's that is missing."""
+    """A name-based id: LangSmith takes it once. For a run without an id, the delivery's stands in."""
     run_id = context.run.get("id") if context.run is not None else None
     subject = run_id or context.delivery_id
     return str(uuid5(UUID(dataset_id), json.dumps([context.route, context.action, subject])))
