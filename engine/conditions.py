@@ -13,11 +13,13 @@ from typing import Any, Protocol
 from jinja2 import Undefined
 
 from engine.errors import WantOfData
-from engine.jsonpath import NOTHING, Path
+from engine.inline import inline
+from engine.jsonpath import Path
 from engine.missing import Missing
 from engine.operands import Test, Undecidable
+from engine.pathcode import Step, generate_any
 from engine.pathtrace import where_it_ends
-from engine.quantifiers import ANY, Quantifier
+from engine.quantifiers import ALL, ANY, Quantifier
 from engine.truth import Truth, conjoin, disjoin, invert
 from engine.verdict import Check, Kind, Verdict, describe
 
@@ -168,8 +170,8 @@ def path_condition(
     """A condition on what a path finds."""
     if operations[0].whole:
         check = _check_whole(path.find, operations[0].test)
-    elif path.one is not None and quantifier.text in ("any", "all"):
-        check = _check_one(path.one, operations)
+    elif path.steps is not None and (quantifier is ANY or (path.singular and quantifier is ALL)):
+        check = _check_straight(path, path.steps, operations)
     elif quantifier is ANY:
         check = _check_any(path.find, operations)
     else:
@@ -238,24 +240,12 @@ def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], T
     return lambda value, document: conjoin(judge(test, value, document)[0] for test in tests)
 
 
-def _check_one(one: Callable[[Any], Any], operations: tuple[Operation, ...]) -> Callable[[Document], Truth]:
-    """The check of a path that finds one value at most, fast as long as nothing is raised."""
-    careful = _check_many(lambda document: [] if (value := one(document)) is NOTHING else [value], operations, ANY)
-    first, *others = (operation.test for operation in operations)
-
-    def check(document: Document) -> Truth:
-        try:
-            value = one(document)
-            if value is NOTHING or not first(value, document):
-                return FALSE
-            for test in others:
-                if not test(value, document):
-                    return FALSE
-        except Exception:  # noqa: BLE001 - looked at again with care, to know what it comes to
-            return careful(document)
-        return TRUE
-
-    return check
+def _check_straight(
+    path: Path, steps: Sequence[Step], operations: tuple[Operation, ...]
+) -> Callable[[Document], Truth]:
+    """The check of ``quantifier: any`` on a straight path, as one generated function."""
+    tests = [inline(each.name, each.operand, each.test) for each in operations]
+    return generate_any(steps, tests, TRUE, FALSE, _check_many(path.find, operations, ANY))
 
 
 def _check_any(find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...]) -> Callable[[Document], Truth]:

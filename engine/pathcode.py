@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from engine.missing import Missing
@@ -62,22 +63,54 @@ def generate_one(steps: Sequence[Step]) -> Callable[[Any], Any]:
 
 def generate_all(steps: Sequence[Step]) -> Callable[[Any], list[Any]]:
     """A function from a document to all values of a path, in document order."""
-    return _function(["out = []", *_loops(list(steps), 0), "return out"])
+    body = _loops(list(steps), 0, "return out", lambda name: [f"out.append({name})"])
+    return _function(["out = []", *body, "return out"])
 
 
-def _loops(steps: list[Step], depth: int) -> list[str]:
-    """Code that appends what the steps find below ``v<depth>`` to ``out``, and skips what is not there."""
-    start, skip = ("d", "return out") if depth == 0 else (f"v{depth}", "continue")
+@dataclass(frozen=True, slots=True)
+class InlineTest:
+    """A test as code: ``{v}`` is the value, ``{k}`` the constant, ``{t}`` calls the test itself."""
+
+    code: str
+    constant: Any
+    test: Callable[[Any, Any], bool]
+
+
+def generate_any(
+    steps: Sequence[Step], tests: Sequence[InlineTest], when: Any, otherwise: Any, careful: Callable[[Any], Any]
+) -> Callable[[Any], Any]:
+    """A function that answers ``when`` if all tests hold of any one value of a path, else ``otherwise``.
+
+    What is raised on the way is left to ``careful``, which gets the document and answers in its stead.
+    """
+    names: dict[str, Any] = {"when": when, "otherwise": otherwise, "careful": careful}
+    for place, each in enumerate(tests):
+        names |= {f"k{place}": each.constant, f"t{place}": each.test}
+
+    def leaf(name: str) -> list[str]:
+        codes = [_inline(each.code, name, place) for place, each in enumerate(tests)]
+        return [f"if {' and '.join(codes)}: return when"]
+
+    body = ["try:", *_indent(_loops(list(steps), 0, "return otherwise", leaf))]
+    return _function([*body, "except Exception:", "    return careful(d)", "return otherwise"], names)
+
+
+def _inline(code: str, name: str, place: int) -> str:
+    return "(" + code.format(v=name, k=f"k{place}", t=f"t{place}({name}, d)") + ")"
+
+
+def _loops(steps: list[Step], depth: int, stop: str, leaf: Callable[[str], list[str]]) -> list[str]:
+    """Code that does ``leaf`` with every value the steps find below ``v<depth>``, and skips what is not there."""
+    start, skip = ("d", stop) if depth == 0 else (f"v{depth}", "continue")
     straight = steps[: steps.index(None)] if None in steps else steps
     rest, name = steps[len(straight) + 1 :], f"w{depth}"
     lines = ["try:", *_indent(_reach(straight, start, name)), "except (KeyError, TypeError, IndexError):"]
     lines = [*lines, f"    {skip}"] if straight else [f"{name} = {start}"]
     if len(straight) == len(steps):
-        return [*lines, f"out.append({name})"]
+        return [*lines, *leaf(name)]
     within = f"({name} if {name}.__class__ is list else members({name}))"
-    if not rest:
-        return [*lines, f"out.extend({within})"]
-    return [*lines, f"for v{depth + 1} in {within}:", *_indent(_loops(rest, depth + 1))]
+    inner = _loops(rest, depth + 1, stop, leaf) if rest else leaf(f"v{depth + 1}")
+    return [*lines, f"for v{depth + 1} in {within}:", *_indent(inner)]
 
 
 def _reach(steps: Sequence[Step], start: str, name: str) -> list[str]:
@@ -96,9 +129,9 @@ def _indent(lines: Iterable[str]) -> list[str]:
     return [f"    {line}" for line in lines]
 
 
-def _function(body: Iterable[str]) -> Callable[[Any], Any]:
+def _function(body: Iterable[str], constants: Mapping[str, Any] | None = None) -> Callable[[Any], Any]:
     """The function whose body this is; its only foreign text are field names, as literals."""
-    names: dict[str, Any] = {"NOTHING": NOTHING, "as_array": as_array, "members": members}
+    names: dict[str, Any] = {"NOTHING": NOTHING, "as_array": as_array, "members": members, **(constants or {})}
     exec("\n".join(["def find(d):", *_indent(body)]), names)  # noqa: S102 - our own code, from our own parts
     function: Callable[[Any], Any] = names["find"]
     return function

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -69,8 +70,10 @@ def shorten(value: Any, *, depth: int = MAX_DEPTH) -> Any:
     if isinstance(value, str):
         rest = len(value) - MAX_TEXT
         return f"{value[:MAX_TEXT]}… ({rest} more characters)" if rest > 0 else str(value)
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, (int, float)):
+        return value if _plain(value) else _number(value)
     if isinstance(value, Missing):
         return repr(value)
     if depth == 0:
@@ -92,7 +95,7 @@ def describe(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, (int, float)):
-        return f"the number {value}" if len(str(value)) < 40 else "a number of many digits"
+        return f"the number {_number(value)}"
     if isinstance(value, str):
         return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:60]!r}…"
     if isinstance(value, Mapping):
@@ -100,3 +103,13 @@ def describe(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return f"an array of {len(value)}"
     return f"a {type(value).__name__}"
+
+
+def _plain(value: float) -> bool:
+    """Whether every JSON encoder can write a number."""
+    return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
+
+
+def _number(value: float) -> str:
+    """A number as text; Python refuses to write out whole numbers beyond a few thousand digits."""
+    return str(value) if isinstance(value, float) or value.bit_length() < 256 else f"of {value.bit_length()} bits"

@@ -132,7 +132,7 @@ def same(one: Any, other: Any) -> bool:
     return repr(one) == repr(other)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(text=paths.filter(parses), document=documents)
 def test_results_are_the_librarys_for_any_path_and_document(text, document):
     wanted, got = expected(text, document), actual(text, document)
@@ -142,7 +142,7 @@ def test_results_are_the_librarys_for_any_path_and_document(text, document):
         assert same(got, wanted), (text, document)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     tail=st.lists(
         st.one_of(names.map(lambda name: f".{name}"), numbers.map(lambda n: f"[{n}]"), st.just("[*]")), max_size=5
@@ -277,7 +277,7 @@ def deep(levels: int) -> Any:
 
 
 @pytest.mark.timeout(60)
-@pytest.mark.parametrize("text", ["$..*..*..*..*", "$..*..*..*.`parent`..*"])
+@pytest.mark.parametrize("text", ["$..*..*..*..*", "$..*..*..*.`parent`"])
 def test_a_path_that_multiplies_is_stopped(text):
     with pytest.raises(PathError, match="looks at more than"):
         compile_path(text).find(deep(400))
@@ -390,7 +390,7 @@ def test_needs_are_worked_out_at_load(text, needs, shallow):
     assert path.shallow_needs == shallow
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(text=paths.map(lambda text: text.replace("a", "run").replace("c", "inputs")).filter(parses))
 def test_a_path_without_needs_never_meets_wanting_data(text):
     path = compile_path(text)
