@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from aiohttp import web
 from engine.admin import Admin, admin_app
 from engine.clients import Clients
 from engine.desk import Desk, Rules
+from engine.errors import StoreError
 from engine.execute import Executor
 from engine.foreign import ForeignLoop
 from engine.observe import LogObserver, Observer, Observers
@@ -23,6 +25,9 @@ from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.worker import Worker
+
+#: How long the store may take to answer before the engine is not ready, in seconds.
+_STORE_ANSWERS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,10 @@ async def running(
         stack.push_async_callback(worker.stop, settings.grace)
 
         receiver = Receiver(
-            append=worker.accept, secrets=lambda: reloader.current.config.secrets, limit=settings.body_limit
+            append=worker.accept,
+            secrets=lambda: reloader.current.config.secrets,
+            ready=lambda: _obstacle(store),
+            limit=settings.body_limit,
         )
         public = await _listen(stack, receiver_app(receiver), settings.listen)
         admin = await _listen(stack, admin_app(Admin(store, worker, reloader), settings.admin_token), settings.admin)
@@ -100,10 +108,28 @@ def _check_secrets(settings: ServeSettings, open_to_all: bool) -> None:  # noqa:
         raise SettingsError(f"'secrets: none' is allowed on loopback only, not on {settings.listen}")
 
 
+async def _obstacle(store: Store) -> str:
+    """What ``/readyz`` says: nothing where events can be kept."""
+    try:
+        async with asyncio.timeout(_STORE_ANSWERS):
+            await store.next_due()
+    except (StoreError, TimeoutError):
+        return "store"
+    return ""
+
+
 async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> Address:
     runner = web.AppRunner(app, access_log=None, handle_signals=False)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address.host, address.port)
-    await site.start()
+    try:
+        await site.start()
+    except OSError as error:
+        raise _cannot_listen(address, error) from None
     return Address(address.host, runner.addresses[0][1])
+
+
+def _cannot_listen(address: Address, error: OSError) -> SettingsError:
+    why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
+    return SettingsError(f"cannot listen on {address}: {why}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
@@ -37,7 +36,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
         langsmith=config.langsmith,
         slack=config.slack,
         site=Site(config.langsmith.web_url),
-        vars=MappingProxyType(dict(config.vars)),
+        vars=dict(config.vars),
         by_key=_by_key(enabled),
         routes={route.id: route for route in enabled},
         retry=compiler.retry,
@@ -66,7 +65,7 @@ class _Compiler:
         route = Route(
             id=written.id,
             keys=written.keys,
-            word=MappingProxyType({"name": written.name or written.key, "key": written.key}),
+            word={"name": written.name or written.key, "key": written.key},
             per_run=written.for_each == "run",
             filter=filter_,
             actions=actions,

@@ -12,7 +12,7 @@ from pathlib import Path
 from watchfiles import awatch
 
 from engine.compile import compile_router
-from engine.config import Config, load_config
+from engine.config import Config, read_config
 from engine.errors import ConfigError, Problem
 from engine.plugins import Fingerprint, PluginLoader, fingerprint_of, plugin_files
 from engine.registry import Registry, load_installed
@@ -56,7 +56,7 @@ class Loader:
         Raises:
             ConfigError: with every problem, each with its place.
         """
-        config = load_config(self.path, environ=self._environ)
+        config = read_config(self.path, environ=self._environ)
         registry = self._plugins.load(config.plugins, load_installed())
         return Loaded(config, registry, compile_router(config, registry), Masker(config.masked))
 

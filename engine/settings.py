@@ -13,6 +13,16 @@ class SettingsError(EngineError):
     """The command's own settings do not go together."""
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is this machine's own, whatever a name server says."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
     """Where to listen; port 0 takes a free one."""
@@ -35,12 +45,7 @@ class Address:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can reach it."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -1,0 +1,320 @@
+"""The people's listener: JSON about events, deliveries and the configuration, replay and reload."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from html import escape
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+from aiohttp import hdrs, web
+
+from engine.admin_openapi import openapi_document
+from engine.admin_queries import Queries
+from engine.admin_query import BadQuery, NotFound
+from engine.admin_views import backlog_view, iso, problem_views
+from engine.describe import describe_actions, describe_config, describe_routes
+from engine.errors import StoreBusy, StoreError
+from engine.reload import Reloader
+from engine.settings import is_loopback
+from engine.store.protocol import Store
+from engine.worker import Worker
+
+#: The largest body of a question, in bytes.
+_BODY_LIMIT = 1024 * 1024
+_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+_WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
+#: Every answer: nothing may be kept, guessed at or framed.
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+
+_logger = logging.getLogger(__name__)
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Admin:
+    """What the listener can tell and do. Every answer is JSON-able, secrets masked."""
+
+    def __init__(
+        self, store: Store, worker: Worker, reloader: Reloader, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
+        self.queries = Queries(
+            store,
+            lambda: reloader.masker,
+            lambda: reloader.current.config.rules,
+            woken=worker.wake,
+            clock=clock,
+        )
+
+    def mask(self, text: str) -> str:
+        """A text without secrets."""
+        return self._reloader.masker.text(text)
+
+    async def backlog(self) -> dict[str, Any]:
+        """How much waits, and how much is under way."""
+        return backlog_view(await self._store.backlog(), busy=self._worker.busy, now=self._clock())
+
+    def routes(self) -> dict[str, Any]:
+        """The routes at work."""
+        return {"routes": describe_routes(self._reloader.current)}
+
+    def actions(self) -> dict[str, Any]:
+        """The actions there are, and the plug-ins that can't be used."""
+        loaded = self._reloader.current
+        answer: dict[str, Any] = self._reloader.masker.tree(
+            {"actions": describe_actions(loaded.registry), "broken": problem_views(loaded.broken)}
+        )
+        return answer
+
+    def config(self) -> dict[str, Any]:
+        """The configuration at work and its latest reload."""
+        answer: dict[str, Any] = self._reloader.masker.tree(
+            describe_config(self._reloader.current, self._reloader.last)
+        )
+        return answer
+
+    async def reload(self) -> tuple[bool, dict[str, Any]]:
+        """Load the file as it is now. Whether that went well, and the answer for it."""
+        last = await self._reloader.reload()
+        loaded = self._reloader.current
+        facts: dict[str, Any] = {"hash": loaded.config.hash, "routes": len(loaded.router.routes), "at": iso(last.at)}
+        if not last.good:
+            facts |= {
+                "error": "the configuration was not reloaded: the rules of before stay at work",
+                "hint": "mend what `problems` names; the file is loaded again as soon as it is saved",
+            }
+        answer: dict[str, Any] = self._reloader.masker.tree(
+            facts | {"problems": problem_views(last.problems), "broken_plugins": problem_views(loaded.broken)}
+        )
+        return last.good, answer
+
+
+def admin_app(admin: Admin, token: str | None) -> web.Application:
+    """The admin listener's application. Every request is checked before any handler sees it (see ``Guard``)."""
+    api = _Api(admin)
+    guard = Guard(token)
+    app = web.Application(
+        middlewares=[_errors(admin), guard.check],
+        client_max_size=_BODY_LIMIT,
+        handler_args={"access_log": None},
+    )
+    app.router.add_get("/", api.index)
+    for path, handler in api.addresses().items():
+        app.router.add_get(path, handler)
+    app.router.add_post("/api/v1/replay", api.replay)
+    app.router.add_post("/-/reload", api.reload)
+    return app
+
+
+class _Api:
+    """One method an address."""
+
+    def __init__(self, admin: Admin) -> None:
+        self._admin = admin
+
+    def addresses(self) -> Mapping[str, Handler]:
+        """What can be read, by address."""
+        queries = self._admin.queries
+        return {
+            "/api/v1/events": _asked(queries.events),
+            "/api/v1/events/{id}": _named(queries.event),
+            "/api/v1/deliveries": _asked(queries.deliveries),
+            "/api/v1/deliveries/{id}": _named(queries.delivery),
+            "/api/v1/routes": _told(self._admin.routes),
+            "/api/v1/actions": _told(self._admin.actions),
+            "/api/v1/config": _told(self._admin.config),
+            "/api/v1/openapi.json": _told(openapi_document),
+            "/api/v1/backlog": self.backlog,
+        }
+
+    async def backlog(self, _request: web.Request) -> web.Response:
+        """``GET /api/v1/backlog``."""
+        return json_response(await self._admin.backlog())
+
+    async def replay(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/replay``."""
+        return json_response(await self._admin.queries.replay(await _body(request)))
+
+    async def reload(self, _request: web.Request) -> web.Response:
+        """``POST /-/reload``: 200, or 422 with the problems."""
+        good, answer = await self._admin.reload()
+        return json_response(answer, 200 if good else 422)
+
+    async def index(self, _request: web.Request) -> web.Response:
+        """``GET /``: where things are."""
+        links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in self.addresses() if "{" not in path)
+        page = (
+            "<!doctype html><meta charset=utf-8><title>engine</title><h1>engine: admin listener</h1>"
+            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /-/reload; the whole is described in openapi.json."
+        )
+        return web.Response(text=page, content_type="text/html")
+
+
+def _told(tell: Callable[[], dict[str, Any]]) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        _words(request, none=True)
+        return json_response(tell())
+
+    return handler
+
+
+def _asked(ask: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return json_response(await ask(_words(request)))
+
+    return handler
+
+
+def _named(ask: Callable[[str], Awaitable[dict[str, Any]]]) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        return json_response(await ask(request.match_info["id"]))
+
+    return handler
+
+
+def _words(request: web.Request, *, none: bool = False) -> dict[str, str]:
+    """The query string's words, each at most once."""
+    words = dict(request.query)
+    if len(words) != len(request.query):
+        raise BadQuery("a field stands twice in the query", "write each once")
+    if none and words:
+        raise BadQuery(f"{request.path} takes no fields", "leave the query out")
+    return words
+
+
+async def _body(request: web.Request) -> dict[str, Any]:
+    try:
+        body = orjson.loads(await request.read())
+    except orjson.JSONDecodeError as error:
+        raise BadQuery(f"the body is not JSON: {error}") from error
+    if not isinstance(body, dict):
+        raise BadQuery("the body is not a JSON object", 'write {"deliveries": [ids]}')
+    return body
+
+
+class Guard:
+    """Who may ask. A page in somebody's browser may not, whatever name it gave this address.
+
+    ``Host`` must be a loopback name or address with the listener's own port, or the address
+    it was reached at: a page that rebinds its DNS name sends its own name. Unsafe methods
+    need ``application/json``, which makes a browser ask first, and no foreign ``Origin``.
+    Where a token is set it is demanded of everything but ``/``, and who has it may come by any name.
+    """
+
+    def __init__(self, token: str | None) -> None:
+        self._token = token.encode() if token else None
+
+    @property
+    def check(self) -> Any:
+        """The middleware."""
+
+        @web.middleware
+        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
+            refusal = self._refusal(request)
+            return await handler(request) if refusal is None else refusal
+
+        return check
+
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        trusted = self._token is not None and self._has_token(request)
+        if self._token is not None and not trusted and request.path != "/":
+            hint = "send Authorization: Bearer with the value of ENGINE_ADMIN_TOKEN"
+            return error_response(401, "the token is missing or wrong", hint, {hdrs.WWW_AUTHENTICATE: "Bearer"})
+        if not trusted and not _is_ours(request.headers.get(hdrs.HOST, ""), request):
+            hint = "use 127.0.0.1 or localhost, with the port it listens on (the same one at both ends of a tunnel)"
+            return error_response(403, "this Host is not an address of the admin listener", hint)
+        return _unsafe_refusal(request) if request.method in _UNSAFE else None
+
+    def _has_token(self, request: web.Request) -> bool:
+        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        candidate = given.strip().encode("utf-8", "surrogateescape")
+        same = hmac.compare_digest(candidate, self._token or b"")
+        return scheme.lower() == "bearer" and same
+
+
+def _unsafe_refusal(request: web.Request) -> web.Response | None:
+    origin = request.headers.get(hdrs.ORIGIN)
+    if origin is not None and origin != f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}":
+        return error_response(403, "a page of another origin may not do this", "use the engine command or curl")
+    if request.content_type != "application/json":
+        hint = "send Content-Type: application/json (and a body of {} where there is nothing to say)"
+        return error_response(415, "unsafe methods take application/json only", hint)
+    return None
+
+
+def _is_ours(host: str, request: web.Request) -> bool:
+    """Whether a Host header names the address that this connection came to."""
+    name, port = _split_host(host, request.scheme)
+    bound = request.transport.get_extra_info("sockname") if request.transport else None
+    if not name or not bound or port != bound[1]:
+        return False
+    return is_loopback(name) or name == bound[0]
+
+
+def _split_host(host: str, scheme: str) -> tuple[str, int | None]:
+    try:
+        parts = urlsplit(f"//{host}")
+        port = parts.port
+    except ValueError:
+        return "", None
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return "", None
+    return parts.hostname or "", port or (443 if scheme == "https" else 80)
+
+
+def _errors(admin: Admin) -> Any:
+    """Every fault as JSON, ``error`` and ``hint``, secrets masked."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await _guarded(admin, request, handler)
+        response.headers.update(_HEADERS)
+        return response
+
+    return middleware
+
+
+async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except BadQuery as error:
+        return error_response(400, admin.mask(str(error)), admin.mask(error.hint))
+    except NotFound as error:
+        return error_response(404, admin.mask(str(error)), error.hint)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return error_response(405, f"{request.method} is not for this address", f"use {allowed}", {hdrs.ALLOW: allowed})
+    except web.HTTPNotFound:
+        return error_response(404, "nothing is here", "the addresses are at /api/v1/openapi.json")
+    except web.HTTPRequestEntityTooLarge:
+        return error_response(413, f"the body is more than {_BODY_LIMIT} bytes", "ask in several requests")
+    except StoreBusy as error:
+        return error_response(503, admin.mask(f"the store is busy: {error}"), "ask again", {hdrs.RETRY_AFTER: "1"})
+    except StoreError as error:
+        return error_response(500, admin.mask(f"the store cannot answer: {error}"), "the log tells more")
+    except web.HTTPException:
+        raise
+    except Exception:
+        # A request is where its work ends; the traceback goes to the log, which masks.
+        _logger.exception("an admin request failed: %s %s", request.method, request.path)
+        return error_response(500, "this is a fault of the engine", "the log has the traceback")
+
+
+def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """An answer. What JSON has no words for is written as text."""
+    body = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def error_response(status: int, error: str, hint: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
+    """A refusal: what is wrong and what to do."""
+    return json_response({"error": error, "hint": hint}, status, headers)

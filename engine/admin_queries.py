@@ -1,0 +1,184 @@
+"""The questions people ask of the store, and replay: the same for the admin listener and for a stopped engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from engine.admin_query import (
+    DELIVERY_WORDS,
+    BadQuery,
+    NotFound,
+    boolean,
+    check_words,
+    delivery_query,
+    event_query,
+    limit_of,
+    texts,
+)
+from engine.admin_views import delivery_detail_view, delivery_view, event_detail_view, event_view
+from engine.errors import StoreError
+from engine.secrets import Masker
+from engine.store.protocol import (
+    DeliveryDetail,
+    DeliveryQuery,
+    DeliveryRow,
+    EventDetail,
+    EventQuery,
+    EventRow,
+    Store,
+)
+
+T = TypeVar("T")
+
+#: The most deliveries that one replay by query takes up.
+MOST_REPLAYED = 100_000
+_REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
+
+
+class Queries:
+    """Answers as JSON, with secrets masked.
+
+    ``rules`` gives the names that the configuration has for rule ids; ``woken`` is called
+    after a replay made work due.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        masker: Callable[[], Masker],
+        rules: Callable[[], Mapping[str, Sequence[str]]],
+        *,
+        woken: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store, self._masker, self._rules = store, masker, rules
+        self._woken, self._clock = woken, clock
+
+    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """Events, newest first; ``next`` is the id to go on from with ``before``, null at the end.
+
+        Raises:
+            BadQuery: the words make no sense.
+        """
+        query = event_query(words, self._clock())
+        rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
+        page = rows[: query.limit]
+        answer = {
+            "events": [event_view(row) for row in page],
+            "next": page[-1].id if len(rows) > len(page) else None,
+        }
+        return self._masked(answer)
+
+    async def _event_rows(self, query: EventQuery, rule: str | None) -> Sequence[EventRow]:
+        if rule is None:
+            return await _asked(self._store.events(query))
+        rows: list[EventRow] = []
+        for rule_id in self._rules().get(rule, (rule,)):
+            rows.extend(await _asked(self._store.events(replace(query, rule_id=rule_id))))
+        return sorted(rows, key=lambda row: (row.received_at, row.id), reverse=True)[: query.limit]
+
+    async def event(self, event_id: str) -> dict[str, Any]:
+        """One event whole, by its id or a unique start of it.
+
+        Raises:
+            NotFound: there is none, or more than one.
+        """
+        return self._masked(event_detail_view(await self._event(event_id)))
+
+    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.
+
+        Raises:
+            BadQuery: the words make no sense.
+        """
+        query = delivery_query(words, self._clock())
+        rows = await self._delivery_rows(replace(query, limit=query.limit + 1))
+        page = rows[: query.limit]
+        answer = {
+            "deliveries": [delivery_view(row) for row in page],
+            "next": page[-1].id if len(rows) > len(page) else None,
+        }
+        return self._masked(answer)
+
+    async def _delivery_rows(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
+        if query.event_id is not None:
+            query = replace(query, event_id=(await self._event(query.event_id)).row.id)
+        return await _asked(self._store.deliveries(query))
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery with its attempts, by its id or a unique start of it.
+
+        Raises:
+            NotFound: there is none, or more than one.
+        """
+        return self._masked(delivery_detail_view(await self._delivery(delivery_id)))
+
+    async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make deliveries or events due again: those named, or those a query finds (dead ones, unless it says so).
+
+        Raises:
+            BadQuery: it doesn't say what, or says it in words that make no sense.
+            NotFound: an id is of nothing.
+        """
+        check_words(body, _REPLAY_WORDS)
+        dry_run = boolean("dry_run", body.get("dry_run", False))
+        words = {word: value for word, value in body.items() if word != "dry_run" and value is not None}
+        if not words:
+            raise BadQuery("nothing says what to replay", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
+        if len(words) > 1 and ("events" in words or "deliveries" in words):
+            raise BadQuery("ids and a query do not go together", "write one of them")
+        if "events" in words:
+            kind, ids = "events", await self._replay_events(texts("events", words["events"]), dry_run=dry_run)
+        else:
+            kind, ids = "deliveries", await self._replay_deliveries(await self._replay_query(words), dry_run=dry_run)
+        if ids and not dry_run:
+            self._woken()
+        return {"kind": kind, "ids": list(ids), "count": len(ids), "dry_run": dry_run}
+
+    async def _replay_events(self, ids: Sequence[str], *, dry_run: bool) -> Sequence[str]:
+        whole = [(await self._event(event_id)).row.id for event_id in ids]
+        return await self._store.replay_events(whole, now=self._clock(), dry_run=dry_run)
+
+    async def _replay_query(self, words: Mapping[str, Any]) -> DeliveryQuery:
+        if "deliveries" in words:
+            ids = [
+                (await self._delivery(delivery_id)).row.id for delivery_id in texts("deliveries", words["deliveries"])
+            ]
+            return DeliveryQuery(ids=ids, limit=len(ids))
+        limit = limit_of(words.get("limit"), default=MOST_REPLAYED, most=MOST_REPLAYED)
+        query = delivery_query({word: value for word, value in words.items() if word != "limit"}, self._clock())
+        if query.event_id is not None:
+            query = replace(query, event_id=(await self._event(query.event_id)).row.id)
+        return replace(query, state=query.state or "dead", limit=limit)
+
+    async def _replay_deliveries(self, query: DeliveryQuery, *, dry_run: bool) -> Sequence[str]:
+        return await self._store.replay_deliveries(query, now=self._clock(), dry_run=dry_run)
+
+    async def _event(self, start: str) -> EventDetail:
+        detail = await _asked(self._store.event(start))
+        if detail is None:
+            raise NotFound(f"no event starts with {start!r}", "engine events list shows their ids")
+        return detail
+
+    async def _delivery(self, start: str) -> DeliveryDetail:
+        detail = await _asked(self._store.delivery(start))
+        if detail is None:
+            raise NotFound(f"no delivery starts with {start!r}", "engine deliveries list shows their ids")
+        return detail
+
+    def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:
+        masked: dict[str, Any] = self._masker().tree(answer)
+        return masked
+
+
+async def _asked(answer: Awaitable[T]) -> T:
+    """The answer of a store that refuses what can't be answered (an ambiguous id) with words, but without a fault."""
+    try:
+        return await answer
+    except StoreError as error:
+        if error.__cause__ is not None:
+            raise
+        raise BadQuery(str(error)) from None

@@ -1,0 +1,170 @@
+"""What people may ask of the store: words of a query string, or of a command's options, into its queries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from engine.errors import EngineError
+from engine.event import Kind
+from engine.store.protocol import DeliveryQuery, EventQuery
+from engine.suggest import did_you_mean
+from engine.times import parse_time
+from engine.units import parse_duration
+
+#: The most rows one answer holds.
+MOST_ROWS = 1000
+EVENT_STATES = ("pending", "routed", "dead")
+DELIVERY_STATES = ("due", "running", "succeeded", "dead")
+EVENT_WORDS = ("kind", "rule", "state", "unmatched", "since", "until", "before", "limit")
+DELIVERY_WORDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+class BadQuery(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A question that has no meaning. Answered with 400; ``hint`` says what would have."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class NotFound(EngineError):  # noqa: N818 - reads as the answer it causes
+    """Nothing goes by that id. Answered with 404."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
+    """A list of events, from words as they stand in a query string. ``now`` is in Unix seconds.
+
+    ``rule`` is left to the caller: it may be a name for several ids.
+
+    Raises:
+        BadQuery: a word is unknown, or its value is.
+    """
+    check_words(words, EVENT_WORDS)
+    unmatched = words.get("unmatched")
+    return EventQuery(
+        kind=_one_of("kind", words.get("kind"), [str(kind) for kind in Kind]),
+        state=_one_of("state", words.get("state"), EVENT_STATES),
+        unmatched=None if unmatched is None else boolean("unmatched", unmatched),
+        since=moment(words.get("since"), now),
+        until=moment(words.get("until"), now),
+        before=_text("before", words.get("before")),
+        limit=limit_of(words.get("limit")),
+    )
+
+
+def delivery_query(words: Mapping[str, Any], now: float) -> DeliveryQuery:
+    """A list of deliveries, from words as they stand in a query string. ``now`` is in Unix seconds.
+
+    Raises:
+        BadQuery: a word is unknown, or its value is.
+    """
+    check_words(words, DELIVERY_WORDS)
+    return DeliveryQuery(
+        state=_one_of("state", words.get("state"), DELIVERY_STATES),
+        route=_text("route", words.get("route")),
+        action=_text("action", words.get("action")),
+        event_id=_text("event", words.get("event")),
+        error=_text("error", words.get("error")),
+        before=_text("before", words.get("before")),
+        since=moment(words.get("since"), now),
+        until=moment(words.get("until"), now),
+        limit=limit_of(words.get("limit")),
+    )
+
+
+def check_words(words: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """See that every word is known.
+
+    Raises:
+        BadQuery: one is not.
+    """
+    for word in words:
+        if word not in known:
+            raise BadQuery(f"unknown field {word!r}", did_you_mean(word, known))
+
+
+def moment(value: Any, now: float) -> float | None:
+    """Unix seconds of ``1h`` (that long ago), a time in ISO 8601, or Unix seconds; None stays None.
+
+    Raises:
+        BadQuery: it is none of them.
+    """
+    if value is None:
+        return None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return float(value)
+    text = str(value).strip()
+    try:
+        return now - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return parse_time(text).timestamp()
+    except ValueError:
+        return _unix(text)
+
+
+def _unix(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        hint = "write 30m, 2h or 7d for that long ago, or a time such as 2026-05-04T09:30:00Z"
+        raise BadQuery(f"{text!r} is not a time", hint) from None
+
+
+def limit_of(value: Any, *, default: int = 50, most: int = MOST_ROWS) -> int:
+    """How many rows: at least 1, at most ``most``.
+
+    Raises:
+        BadQuery: it is not such a number.
+    """
+    if value is None:
+        return default
+    if not isinstance(value, bool) and str(value).isdecimal() and 1 <= int(value) <= most:
+        return int(value)
+    raise BadQuery(f"limit is {value!r}", f"write a number from 1 to {most}")
+
+
+def boolean(word: str, value: Any) -> bool:
+    """True or false, as JSON or as text.
+
+    Raises:
+        BadQuery: it is neither.
+    """
+    if isinstance(value, bool):
+        return value
+    found = _BOOLEANS.get(str(value).lower())
+    if found is None:
+        raise BadQuery(f"{word} is {value!r}", "write true or false")
+    return found
+
+
+def texts(word: str, value: Any) -> list[str]:
+    """A list of texts.
+
+    Raises:
+        BadQuery: it is something else, or empty.
+    """
+    if isinstance(value, list) and value and all(isinstance(item, str) and item for item in value):
+        return value
+    raise BadQuery(f"{word} must be a list of ids", f'write {{"{word}": ["…"]}}')
+
+
+def _text(word: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise BadQuery(f"{word} must be a text")
+
+
+def _one_of(word: str, value: Any, known: tuple[str, ...] | list[str]) -> str | None:
+    if value is None:
+        return None
+    if isinstance(value, str) and value in known:
+        return value
+    raise BadQuery(f"unknown {word} {value!r}", did_you_mean(str(value), known))

@@ -1,0 +1,138 @@
+"""Rows of the store as JSON for people and programs. Times are ISO 8601, UTC."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from engine.errors import BadBody, Problem
+from engine.event import parse_payload
+from engine.store.protocol import Attempt, Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow
+
+
+def iso(at: float) -> str:
+    """A time in Unix seconds as ISO 8601, to the millisecond."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _iso_or_none(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+def event_view(row: EventRow) -> dict[str, Any]:
+    """An event as lists show it."""
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "rule_id": row.rule_id,
+        "received_at": iso(row.received_at),
+        "bytes": row.size,
+        "repaired": row.repaired,
+        "state": row.state,
+        "unmatched_reason": row.unmatched_reason,
+        "matched": row.matched,
+        "open": row.open,
+        "dead": row.dead,
+        "reason": row.reason,
+    }
+
+
+def event_detail_view(detail: EventDetail) -> dict[str, Any]:
+    """An event whole. ``payload`` is null once its body was deleted; ``history`` are evaluations that failed."""
+    return event_view(detail.row) | {
+        "payload": _payload(detail.body),
+        "fetched": None if detail.fetched is None else dict(detail.fetched),
+        "evaluations": [_evaluation_view(evaluation) for evaluation in detail.evaluations],
+        "deliveries": [delivery_view(row) for row in detail.deliveries],
+        "history": [_attempt_view(attempt) for attempt in detail.attempts],
+    }
+
+
+def _payload(body: bytes | None) -> dict[str, Any] | None:
+    if body is None:
+        return None
+    try:
+        return parse_payload(body)[0]
+    except BadBody:
+        return None
+
+
+def _evaluation_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
+    """One evaluation, with its time in words."""
+    view = dict(evaluation)
+    decided_at = view.get("decided_at")
+    if isinstance(decided_at, (int, float)):
+        view["decided_at"] = iso(decided_at)
+    return view
+
+
+def delivery_view(row: DeliveryRow) -> dict[str, Any]:
+    """A delivery as lists show it."""
+    return {
+        "id": row.id,
+        "event_id": row.event_id,
+        "route": row.route,
+        "action": row.action,
+        "run_index": row.index,
+        "run_id": row.run_id,
+        "state": row.state,
+        "attempts": row.attempts,
+        "replays": row.replays,
+        "created_at": iso(row.created_at),
+        "updated_at": iso(row.updated_at),
+        "due_at": _iso_or_none(row.due_at),
+        "reason": row.reason,
+    }
+
+
+def delivery_detail_view(detail: DeliveryDetail) -> dict[str, Any]:
+    """A delivery with every attempt, oldest first, under ``history``."""
+    return delivery_view(detail.row) | {"history": [_attempt_view(attempt) for attempt in detail.attempts]}
+
+
+def _attempt_view(attempt: Attempt) -> dict[str, Any]:
+    return {
+        "number": attempt.number,
+        "replay": attempt.replay,
+        "started_at": iso(attempt.started_at),
+        "seconds": round(attempt.seconds, 6),
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
+        "status": attempt.status,
+        "destination": attempt.destination,
+        "detail": None if attempt.detail is None else dict(attempt.detail),
+        "worker": attempt.worker,
+    }
+
+
+def backlog_view(backlog: Backlog, *, busy: int | None, now: float) -> dict[str, Any]:
+    """How much waits. ``busy`` is how many pieces of work are under way, null where nothing runs."""
+    oldest = backlog.oldest_due_at
+    return {
+        "evaluations": backlog.evaluations,
+        "deliveries": backlog.deliveries,
+        "dead": backlog.dead,
+        "oldest_due_at": _iso_or_none(oldest),
+        "oldest_due_seconds": None if oldest is None else round(max(now - oldest, 0.0), 3),
+        "by_route": dict(backlog.by_route),
+        "busy": busy,
+    }
+
+
+def problem_view(problem: Problem) -> dict[str, Any]:
+    """One mistake in a file; ``text`` is how the command prints it."""
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+        "hint": problem.hint,
+        "source": problem.source,
+        "text": str(problem),
+    }
+
+
+def problem_views(problems: Sequence[Problem]) -> list[dict[str, Any]]:
+    """Several of them."""
+    return [problem_view(problem) for problem in problems]

@@ -1,0 +1,54 @@
+"""What is legal in a configuration but hardly meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.config import Config, RouteConfig
+from engine.errors import Problem
+from engine.reload import Loaded
+from engine.router import ANY, UNMATCHED
+from engine.source import Source, Where
+
+
+def advise(loaded: Loaded) -> list[Problem]:
+    """Remarks, in file order: unreachable routes, disabled ones, names nobody uses, plug-ins that can't be used."""
+    remarks = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
+    for where, message, hint in _remarks(loaded.config):
+        remarks.report(where, message, hint, at_key=True)
+    return sorted(remarks.problems) + sorted(loaded.broken)
+
+
+def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
+    yield from _unreachable(config)
+    yield from _disabled(config)
+    yield from _unused_names(config)
+
+
+def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:
+    """Routes behind one that takes everything and stops. Only those that look at the same documents stop each other."""
+    enabled = [route for route in config.routes if route.enabled]
+    for index, route in enumerate(enabled):
+        blocker = next((earlier for earlier in enabled[:index] if _takes_all_of(earlier, route)), None)
+        if blocker is not None:
+            message = f"route {route.id!r} is never reached: {blocker.id!r} before it matches everything and stops"
+            yield route.where, message, "move it up, give the earlier route filters, or take its stop: true away"
+
+
+def _takes_all_of(earlier: RouteConfig, later: RouteConfig) -> bool:
+    special = {ANY, UNMATCHED} & {*earlier.keys, *later.keys}
+    same_documents = earlier.for_each == later.for_each and set(later.keys) <= set(earlier.keys)
+    return earlier.stop and not earlier.filters and not special and same_documents
+
+
+def _disabled(config: Config) -> Iterator[tuple[Where, str, str]]:
+    for route in config.routes:
+        if not route.enabled:
+            yield route.where, f"route {route.id!r} is disabled", "enabled: false; it is checked, but never looked at"
+
+
+def _unused_names(config: Config) -> Iterator[tuple[Where, str, str]]:
+    used = {route.key for route in config.routes}
+    for name in config.rules:
+        if name not in used:
+            yield ("rules", name), f"no route uses the rule name {name!r}", f"add a route under {name}:, or remove it"

@@ -1,0 +1,101 @@
+"""``engine actions [NAME]``."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from engine.admin_query import NotFound
+from engine.admin_views import problem_views
+from engine.cli.options import config_option, json_option
+from engine.cli.output import emit, err, out, print_problems, say, table
+from engine.config import read_config
+from engine.describe import describe_action, describe_actions
+from engine.errors import ConfigError
+from engine.plugins import PluginLoader
+from engine.registry import Registry, load_installed
+
+
+@click.command("actions")
+@click.argument("name", required=False)
+@config_option
+@json_option
+def command(name: str | None, config: Path, as_json: bool) -> None:  # noqa: FBT001
+    """List the actions that routes can use; with a NAME, show its parameters and an example."""
+    registry = _registry(config)
+    if name is not None:
+        _show(registry, name, as_json=as_json)
+        return
+    broken = list(registry.broken.values())
+    if as_json:
+        emit({"actions": describe_actions(registry), "broken": problem_views(broken)})
+        return
+    out().print(_actions_table(describe_actions(registry)))
+    print_problems(err(), broken)
+
+
+def _registry(config: Path) -> Registry:
+    """What is installed, and the configuration's plug-in folders where it can be read."""
+    installed = load_installed()
+    folders: Sequence[Path] = ()
+    if config.exists():
+        try:
+            folders = read_config(config, environ=os.environ).plugins
+        except ConfigError:
+            say(f"{config} cannot be read: its plug-in folders are left out (engine check tells more)", "yellow")
+    return PluginLoader().load(folders, installed)
+
+
+def _actions_table(actions: list[dict[str, Any]]) -> Table:
+    made = table("ACTION", "WHAT IT DOES*", "FROM")
+    for action in actions:
+        origin = "built in" if action["builtin"] else action["origin"]
+        made.add_row(Text(action["name"], style="bold"), action["summary"], Text(origin, style="dim"))
+    return made
+
+
+def _show(registry: Registry, name: str, *, as_json: bool) -> None:
+    registered = registry.get(name)
+    if registered is None:
+        raise NotFound(*registry.explain_missing(name))
+    action = describe_action(registered)
+    if as_json:
+        emit(action)
+        return
+    _print(out(), action)
+
+
+def _print(console: Console, action: dict[str, Any]) -> None:
+    origin = "built in" if action["builtin"] else action["origin"]
+    console.print(Text.assemble((action["name"], "bold green"), (f"  {origin}", "dim")))
+    console.print(Text(action["doc"]))
+    console.print()
+    if action["parameters"]:
+        console.print(_parameters_table(action["parameters"]))
+        console.print()
+    if action["needs"]:
+        console.print(Text(f"reads {', '.join(action['needs'])} of the run; fetched where not sent along\n"))
+    console.print(Text("in a route's actions:", style="dim"))
+    console.print(Text(action["example"], style="cyan"))
+
+
+def _parameters_table(parameters: list[dict[str, Any]]) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in ("PARAMETER", "TYPE", "DEFAULT", "WHAT IT IS"):
+        made.add_column(column, overflow="fold", no_wrap=column == "PARAMETER")
+    for parameter in parameters:
+        default = Text("required", style="yellow") if parameter["required"] else Text(_written(parameter["default"]))
+        made.add_row(Text(parameter["name"], style="bold"), parameter["type"], default, parameter["description"])
+    return made
+
+
+def _written(value: Any) -> str:
+    return "" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,140 @@
+"""``engine deliveries``: list them, show one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+from rich.table import Table
+from rich.text import Text
+
+from engine.admin_query import DELIVERY_STATES
+from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.options import json_option
+from engine.cli.output import age, emit, facts, out, say, short_delivery, state, table
+from engine.units import format_duration
+
+
+@click.group("deliveries")
+def command() -> None:
+    """List deliveries (one action of one route for one run), or show one."""
+
+
+@command.command("list")
+@click.option("--state", type=click.Choice(DELIVERY_STATES), help="Only those in this state.")
+@click.option("--dead", is_flag=True, help="Only those that gave up: --state dead.")
+@click.option("--route", metavar="ID", help="Only of this route.")
+@click.option("--action", metavar="NAME", help="Only of this action.")
+@click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough.")
+@click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
+@click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
+@click.option("--until", metavar="WHEN", help="Of events not after: the same.")
+@click.option("--before", metavar="ID", help="The page after the one that ended with this delivery.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="How many at most.")
+@access_options
+@json_option
+def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
+    """List deliveries, those of the newest events first."""
+    place = place_from(options)
+    words = {word: value for word, value in options.items() if value is not None}
+    answer = asyncio.run(_deliveries(place, words | ({"state": "dead"} if dead else {})))
+    if as_json:
+        emit(answer)
+        return
+    if not answer["deliveries"]:
+        say("no deliveries")
+        return
+    out().print(deliveries_table(answer["deliveries"]))
+    if answer["next"]:
+        say(f"there are more: --before {answer['next']}")
+
+
+@command.command("show")
+@click.argument("delivery_id", metavar="ID")
+@access_options
+@json_option
+def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+    """Show one delivery and every attempt at it. The start of an ID is enough."""
+    place = place_from(options)
+    delivery = asyncio.run(_delivery(place, delivery_id))
+    if as_json:
+        emit(delivery)
+        return
+    console = out()
+    console.print(_delivery_facts(delivery))
+    if delivery["history"]:
+        console.print(attempts_table(delivery["history"]))
+
+
+async def _deliveries(place: Place, words: dict[str, Any]) -> dict[str, Any]:
+    async with opened(place) as asked:
+        return await asked.deliveries(words)
+
+
+async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:
+    async with opened(place) as asked:
+        return await asked.delivery(delivery_id)
+
+
+def deliveries_table(deliveries: list[dict[str, Any]], *, of_one_event: bool = False) -> Table:
+    """Deliveries for people; within one event its id and age need not be said again."""
+    columns = ("WHAT*", "STATE", "TRIES>")
+    made = table("DELIVERY", *columns) if of_one_event else table("DELIVERY", "AGE>", *columns)
+    for row in deliveries:
+        cells = [_what(row, whole=of_one_event), state(row["state"]), Text(str(row["attempts"]))]
+        made.add_row(short_delivery(row["id"]), *([] if of_one_event else [age(row["created_at"])]), *cells)
+    return made
+
+
+def _what(row: dict[str, Any], *, whole: bool) -> Text:
+    """Route and action, and below them why it waits or is dead: cut to one line in long lists."""
+    run = f"  run {row['run_index']}" if whole and row["run_index"] >= 0 else ""
+    text = Text.assemble(row["route"], (" → ", "dim"), row["action"], (run, "dim"))
+    if why := _why(row):
+        text.append("\n").append(" ".join(why.split()), style="dim")
+    text.no_wrap, text.overflow = not whole, "ellipsis" if not whole else "fold"
+    return text
+
+
+def _why(row: dict[str, Any]) -> str:
+    wait = f"next {age(row['due_at'])}" if row["due_at"] and row["attempts"] else ""
+    return ": ".join(part for part in (wait, row["reason"]) if part)
+
+
+def _delivery_facts(row: dict[str, Any]) -> Table:
+    replays = f", replayed {row['replays']} times" if row["replays"] else ""
+    return facts(
+        [
+            ("delivery", row["id"]),
+            ("event", row["event_id"]),
+            ("route", row["route"]),
+            ("action", row["action"]),
+            ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
+            ("state", Text.assemble(state(row["state"]), f" after {row['attempts']} attempts{replays}")),
+            ("due", f"{row['due_at']} ({age(row['due_at'])})" if row["due_at"] else None),
+            ("because", row["reason"]),
+        ]
+    )
+
+
+def attempts_table(attempts: list[dict[str, Any]]) -> Table:
+    """Attempts, oldest first: where each went, and below what came of it."""
+    made = table("#>", "AT", "TOOK>", "OUTCOME", "WHAT CAME OF IT*")
+    for attempt in attempts:
+        number = f"{attempt['replay']}.{attempt['number']}" if attempt["replay"] else str(attempt["number"])
+        made.add_row(
+            number,
+            attempt["started_at"][5:19].replace("T", " "),
+            format_duration(attempt["seconds"]),
+            state(attempt["outcome"]),
+            _came(attempt),
+        )
+    return made
+
+
+def _came(attempt: dict[str, Any]) -> Text:
+    status = f"HTTP {attempt['status']}" if attempt["status"] else ""
+    head = " · ".join(part for part in (attempt["destination"], status) if part)
+    detail = ", ".join(f"{key}={value}" for key, value in (attempt["detail"] or {}).items())
+    return Text("\n").join(Text(line) for line in (head, attempt["reason"] or detail) if line)

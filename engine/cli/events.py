@@ -1,0 +1,169 @@
+"""``engine events``: list them, show one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from engine.admin_query import EVENT_STATES
+from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.deliveries import attempts_table, deliveries_table
+from engine.cli.options import json_option
+from engine.cli.output import age, emit, facts, one_line, out, say, short_event, state, table
+from engine.event import Kind
+
+_VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
+
+
+@click.group("events")
+def command() -> None:
+    """List the events that came in, or show one."""
+
+
+@command.command("list")
+@click.option("--kind", type=click.Choice([str(kind) for kind in Kind]), help="Only this kind of webhook.")
+@click.option("--rule", metavar="NAME", help="Only this rule, by its id or its name in the configuration.")
+@click.option("--state", type=click.Choice(EVENT_STATES), help="Only those that came so far.")
+@click.option("--unmatched", is_flag=True, help="Only those that no route matched.")
+@click.option("--since", metavar="WHEN", help="Not before: 30m, 2h, 7d (ago) or a time.")
+@click.option("--until", metavar="WHEN", help="Not after: the same.")
+@click.option("--before", metavar="ID", help="The page after the one that ended with this event.")
+@click.option("--limit", type=click.IntRange(1, 1000), default=30, show_default=True, help="How many at most.")
+@access_options
+@json_option
+def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT001
+    """List events, newest first."""
+    place = place_from(options)
+    words = {word: value for word, value in options.items() if value is not None}
+    answer = asyncio.run(_events(place, words | ({"unmatched": "true"} if unmatched else {})))
+    if as_json:
+        emit(answer)
+        return
+    if not answer["events"]:
+        say("no events")
+        return
+    out().print(_events_table(answer["events"]))
+    if answer["next"]:
+        say(f"there are more: --before {answer['next']}")
+
+
+@command.command("show")
+@click.argument("event_id", metavar="ID")
+@click.option("--payload", is_flag=True, help="Also print what was sent.")
+@access_options
+@json_option
+def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+    """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough."""
+    event = asyncio.run(_event(place_from(options), event_id))
+    if as_json:
+        emit(event)
+        return
+    print_event(out(), event, payload=payload)
+
+
+async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
+    async with opened(place) as asked:
+        return await asked.events(words)
+
+
+async def _event(place: Place, event_id: str) -> dict[str, Any]:
+    async with opened(place) as asked:
+        return await asked.event(event_id)
+
+
+def _events_table(events: list[dict[str, Any]]) -> Table:
+    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "OPEN>", "DEAD>")
+    for event in events:
+        made.add_row(
+            short_event(event["id"]),
+            age(event["received_at"]),
+            event["kind"],
+            one_line(event["rule_id"] or ""),
+            state(event["state"]),
+            _matched(event),
+            _count(event["open"], "yellow"),
+            _count(event["dead"], "red"),
+        )
+    return made
+
+
+def _matched(event: dict[str, Any]) -> Text:
+    reason = event["unmatched_reason"]
+    return Text(reason.replace("_", " "), style="dim") if reason else Text(str(event["matched"]))
+
+
+def _count(number: int, style: str) -> Text:
+    return Text(str(number), style=style if number else "dim")
+
+
+def print_event(console: Console, event: dict[str, Any], *, payload: bool) -> None:
+    """An event for people."""
+    console.print(
+        facts(
+            [
+                ("event", event["id"]),
+                ("kind", event["kind"]),
+                ("rule", event["rule_id"]),
+                ("received", f"{event['received_at']} ({age(event['received_at'])} ago)"),
+                ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
+                ("state", state(event["state"])),
+                ("because", event["reason"]),
+                ("unmatched", (event["unmatched_reason"] or "").replace("_", " ")),
+            ]
+        )
+    )
+    if event["evaluations"]:
+        console.print(_decisions_table(event["evaluations"]))
+    if event["deliveries"]:
+        console.print(deliveries_table(event["deliveries"], of_one_event=True))
+    if event["history"]:
+        console.print(Text("\nevaluations that could not be finished", style="bold"))
+        console.print(attempts_table(event["history"]))
+    if payload and event["payload"] is None:
+        say("the payload is no longer kept")
+    elif payload:
+        console.print_json(json.dumps(event["payload"]))
+
+
+def _decisions_table(evaluations: list[dict[str, Any]]) -> Table:
+    made = table("ROUTE*", "VERDICT")
+    for decision in latest_decisions(evaluations):
+        words, style = _VERDICTS.get(decision["verdict"], (decision["verdict"], "yellow"))
+        made.add_row(_route(decision), Text(words, style=style))
+    return made
+
+
+def latest_decisions(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What is decided now: an evaluation that had to wait for data leaves the rest as earlier ones decided."""
+    latest: dict[tuple[int, str], dict[str, Any]] = {}
+    for evaluation in evaluations:
+        if evaluation.get("replays") == evaluations[-1].get("replays"):
+            latest |= {(decision["index"], decision["route"]): decision for decision in evaluation["decisions"]}
+    return sorted(latest.values(), key=lambda decision: int(decision["index"]))
+
+
+def _route(decision: dict[str, Any]) -> Text:
+    """Route and run, and below them why."""
+    run = "the whole event" if decision["index"] < 0 else f"run {decision['index']}"
+    text = Text.assemble(decision["route"], (f"  {run}", "dim"))
+    for line in _why(decision):
+        text.append("\n").append(line, style="dim")
+    return text
+
+
+def _why(decision: dict[str, Any]) -> Iterator[str]:
+    if reason := decision.get("reason"):
+        yield reason
+    if fires := decision.get("fires"):
+        yield f"fires {', '.join(fires)}"
+    for name, reason in decision.get("skipped", {}).items():
+        yield f"not {name}: {reason}"
+    if pending := decision.get("pending"):
+        yield f"{', '.join(pending)} waits for data"

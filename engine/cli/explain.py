@@ -1,0 +1,135 @@
+"""``engine explain``."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, BinaryIO
+
+import click
+import orjson
+
+from engine.admin_query import BadQuery
+from engine.cli.access import AccessError, access_options, opened, place_from
+from engine.cli.explanation import print_report
+from engine.cli.main import FINDINGS
+from engine.cli.options import json_option
+from engine.cli.output import emit, out, say
+from engine.clients import Clients
+from engine.document import Fetched
+from engine.errors import BadBody
+from engine.event import Event, parse_event, parse_json
+from engine.explain import Focus, explain, feedback_from, needs_of
+from engine.hydrate import Hydrator
+from engine.reload import Loaded, Loader
+
+
+@click.command("explain")
+@click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
+@click.option(
+    "--event", "event_id", metavar="ID", help="A stored event instead of a file; the start of its id will do."
+)
+@click.option("--route", metavar="NAME", help="Only this route, by its id or name, even if the webhook isn't its own.")
+@click.option("--run", type=click.IntRange(0), metavar="N", help="Only this run, counted from 0.")
+@click.option("--render", is_flag=True, help="Also show the parameters of each action, exactly as they would be sent.")
+@click.option("--fetch", is_flag=True, help="Fetch from LangSmith what the routes read and the webhook lacks.")
+@click.option(
+    "--feedback", type=click.File("rb"), metavar="FILE", help="JSON: feedback rows, or lists of them by run id."
+)
+@click.option(
+    "--fetched", type=click.File("rb"), metavar="FILE", help="JSON: {inputs, outputs, feedback}, each by run id."
+)
+@access_options
+@json_option
+def command(
+    file: BinaryIO | None,
+    event_id: str | None,
+    route: str | None,
+    run: int | None,
+    render: bool,  # noqa: FBT001
+    fetch: bool,  # noqa: FBT001
+    feedback: BinaryIO | None,
+    fetched: BinaryIO | None,
+    as_json: bool,  # noqa: FBT001
+    **options: Any,
+) -> None:
+    """Tell, for a webhook's payload in FILE (- is standard input), what every route makes of it and why.
+
+    For each run and route: every condition, what it expected, what it found, and whether it
+    held. Nothing is sent, nothing is stored, and without --fetch no network is touched.
+    Exits with 1 if nothing matched.
+    """
+    loaded = Loader(options["config"], os.environ).load()
+    place = place_from(options)
+    if (file is None) == (event_id is None):
+        raise BadQuery("give a FILE or --event ID", "engine send --kind rule --print writes a sample payload")
+    if file is not None:
+        event, known = _from_file(file), Fetched()
+    else:
+        event, known = asyncio.run(_stored(place, str(event_id)))
+    known = _supplied(event, known, feedback, fetched)
+    if fetch:
+        known = asyncio.run(_fetch(loaded, event, known))
+    report = explain(loaded, event, known, Focus(route, run, render))
+    if as_json:
+        emit(report)
+    else:
+        print_report(out(), report)
+    if not report["matched"]:
+        sys.exit(FINDINGS)
+
+
+def _from_file(file: BinaryIO) -> Event:
+    try:
+        return parse_event(file.read(), time.time())
+    except BadBody as error:
+        raise BadQuery(f"{file.name}: {error}", "it would be answered with 400") from error
+
+
+async def _stored(place: Any, event_id: str) -> tuple[Event, Fetched]:
+    async with opened(place) as asked:
+        detail = await asked.event(event_id)
+    if detail["payload"] is None:
+        raise AccessError(f"the payload of event {detail['id']} is no longer kept")
+    received_at = datetime.fromisoformat(detail["received_at"]).timestamp()
+    event = parse_event(orjson.dumps(detail["payload"]), received_at)
+    return replace(event, id=detail["id"]), Fetched.from_json(detail["fetched"])
+
+
+def _supplied(event: Event, known: Fetched, feedback: BinaryIO | None, fetched: BinaryIO | None) -> Fetched:
+    """What the person says LangSmith would have answered."""
+    if fetched is not None:
+        data = _json_of(fetched)
+        if not isinstance(data, dict) or not set(data) <= {"inputs", "outputs", "feedback"}:
+            raise BadQuery(f"{fetched.name}: not an object of inputs, outputs and feedback, each by run id")
+        known = known.merge(Fetched.from_json(data))
+    if feedback is not None:
+        try:
+            rows = feedback_from(event, _json_of(feedback))
+        except ValueError as error:
+            raise BadQuery(f"{feedback.name}: {error}") from error
+        known = known.merge(Fetched(feedback=rows))
+    return known
+
+
+def _json_of(file: BinaryIO) -> Any:
+    try:
+        return parse_json(file.read())[0]
+    except BadBody as error:
+        raise BadQuery(f"{file.name}: {str(error).replace('the body', 'it')}") from error
+
+
+async def _fetch(loaded: Loaded, event: Event, known: Fetched) -> Fetched:
+    needs = needs_of(loaded, event)
+    if not needs:
+        say("no route reads anything that would have to be fetched")
+        return known
+    clients = Clients(lambda: (loaded.router.langsmith, loaded.router.slack))
+    try:
+        return await Hydrator(clients.langsmith, await clients.http()).fetch(event, needs, None, known)
+    finally:
+        await clients.close()

@@ -1,0 +1,159 @@
+"""A report of ``engine.explain`` as a person reads it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from rich.console import Console
+from rich.syntax import Syntax
+from rich.text import Text
+from rich.tree import Tree
+
+_MARKS = {"true": ("✓", "green"), "false": ("✗", "red"), "wanting": ("?", "yellow"), "undecided": ("?", "yellow")}
+_WORDS = {
+    "true": ("matches", "bold green"),
+    "false": ("does not match", "red"),
+    "undecided": ("undecided: does not match", "yellow"),
+    "wanting": ("open: waits for data", "yellow"),
+    "not_asked": ("not asked", "dim"),
+}
+_GROUPS = {"all": "all of", "any": "any of", "none": "none of", "not": "not"}
+#: How much of a found value is shown on its line.
+_SHOWN = 160
+
+
+def print_report(console: Console, report: dict[str, Any]) -> None:
+    """The event, then each document with its routes, then what follows."""
+    console.print(_headline(report["event"]))
+    for note in report["notes"]:
+        console.print(Text.assemble(("! ", "yellow"), note))
+    for document in report["documents"]:
+        console.print()
+        console.print(_document(document, report["event"]))
+    console.print()
+    console.print(_conclusion(report))
+
+
+def _headline(event: dict[str, Any]) -> Text:
+    rule = f" {event['rule']} ({event['rule_id']})" if event["rule"] else f" {event['rule_id'] or ''}".rstrip()
+    runs = "no runs" if not event["runs"] else "1 run" if event["runs"] == 1 else f"{event['runs']} runs"
+    repaired = " · the JSON had to be repaired" if event["repaired"] else ""
+    return Text.assemble((f"{event['kind']}{rule}", "bold"), (f" · {runs}{repaired}", "dim"))
+
+
+def _document(document: dict[str, Any], event: dict[str, Any]) -> Tree:
+    tree = Tree(_document_name(document, event), guide_style="dim")
+    for route in document["routes"]:
+        _add_route(tree, route)
+    return tree
+
+
+def _document_name(document: dict[str, Any], event: dict[str, Any]) -> Text:
+    run = document["run"]
+    if document["index"] < 0:
+        return Text("the whole event" if event["runs"] else "the event", style="bold")
+    if run is None:
+        return Text(f"run {document['index']} (not an object)", style="bold")
+    facts = [str(run[key]) for key in ("name", "status") if run[key]]
+    return Text.assemble((f"run {document['index']}", "bold"), f" {' · '.join(facts)}", (f"  {run['id'] or ''}", "dim"))
+
+
+def _add_route(tree: Tree, route: dict[str, Any]) -> None:
+    words, style = _WORDS[route["verdict"]]
+    if route["verdict"] == "true" and not any(action["fires"] for action in route["actions"]) and route["reason"]:
+        words, style = f"matches, {route['reason']}", "green"
+    stops = "  stop" if route["stop"] and route["verdict"] == "true" else ""
+    if route["verdict"] == "not_asked":
+        tree.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
+        return
+    branch = tree.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
+    if not route["applies"]:
+        branch.add(Text(route["reason"], style="dim"))
+    _add_conditions(branch, route)
+    for action in route["actions"] if route["verdict"] == "true" and route["applies"] else ():
+        _add_action(branch, action)
+
+
+def _add_conditions(branch: Tree, route: dict[str, Any]) -> None:
+    for child in route["filter"]["children"]:
+        _add_verdict(branch, child)
+    if not route["filter"]["children"]:
+        branch.add(Text("✓ no filters: everything matches", style="dim"))
+
+
+def _add_verdict(branch: Tree, verdict: dict[str, Any]) -> None:
+    if verdict["kind"] in _GROUPS:
+        inner = branch.add(Text.assemble(_mark(verdict["truth"]), " ", _GROUPS[verdict["kind"]]))
+        for child in verdict["children"]:
+            _add_verdict(inner, child)
+        return
+    found = _values(verdict["checks"][0]) if verdict["checks"] else ""
+    line = Text.assemble(_mark(verdict["truth"]), " ", verdict["text"])
+    leaf = branch.add(Text.assemble(line, ("  found ", "dim"), (found, "cyan")) if found else line)
+    for remark in _remarks(verdict):
+        leaf.add(remark)
+
+
+def _mark(truth: str) -> Text:
+    mark, style = _MARKS[truth]
+    return Text(mark, style=style)
+
+
+def _remarks(verdict: dict[str, Any]) -> Iterator[Text]:
+    """Each operator's own answer where they differ, and reasons that say more than what was found."""
+    checks = verdict["checks"]
+    if len(checks) > 1 and len({check["truth"] for check in checks}) > 1:
+        for check in checks:
+            yield Text.assemble(_mark(check["truth"]), f" {check['operator']} {_short(check['expected'])}")
+    reasons = dict.fromkeys([verdict["reason"], *(check["reason"] for check in checks)])
+    for reason in reasons:
+        if reason and not reason.startswith(("found ", "nothing found")):
+            yield Text(reason, style="yellow" if verdict["truth"] in ("undecided", "wanting") else "dim")
+
+
+def _values(check: dict[str, Any]) -> str:
+    if check["count"] == 0:
+        return "nothing"
+    if check["count"] == 1:
+        return _short(check["found"][0])
+    return f"{check['count']} values: {_short(check['found'])}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
+
+
+def _add_action(branch: Tree, action: dict[str, Any]) -> None:
+    named = action["type"] if action["name"] == action["type"] else f"{action['type']} {action['name']}"
+    words, style = ("fires", "green") if action["fires"] else ("waits for data", "yellow")
+    if not action["fires"] and not action["waits"]:
+        words, style = "does not fire", "dim"
+    destination = action.get("destination")
+    to = f" to {destination}" if destination and destination != action["type"] else ""
+    leaf = branch.add(Text.assemble(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim")))
+    for child in action["when"]["children"] if action["when"] else ():
+        _add_verdict(leaf, child)
+    if action.get("error"):
+        leaf.add(Text(action["error"], style="yellow"))
+    if action.get("hint"):
+        leaf.add(Text(action["hint"], style="cyan"))
+    if action.get("params") is not None:
+        text = json.dumps(action["params"], ensure_ascii=False, indent=2)
+        leaf.add(Syntax(text, "json", theme="ansi_dark", background_color="default", word_wrap=True))
+
+
+def _conclusion(report: dict[str, Any]) -> Text:
+    parts = [Text("matched", style="bold green") if report["matched"] else _unmatched(report)]
+    if report["would_fetch"]:
+        parts.append(
+            Text(f"{', '.join(report['would_fetch'])} would be fetched from LangSmith (--fetch does)", style="yellow")
+        )
+    return Text(" · ").join(parts)
+
+
+def _unmatched(report: dict[str, Any]) -> Text:
+    reason = (report["unmatched_reason"] or "").replace("_", " ")
+    return Text(f"nothing matched{f' ({reason})' if reason else ''}", style="bold red")

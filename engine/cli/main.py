@@ -1,0 +1,92 @@
+"""``engine``: finds the command, and turns every foreseen error into words and an exit code."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import click
+
+from engine.cli.output import print_error
+from engine.errors import EngineError
+
+#: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
+GOOD, FINDINGS, COULD_NOT_RUN = 0, 1, 2
+
+
+class Entry(NamedTuple):
+    """A command that is imported when it is used: its module, which has a ``command``, and its line of help."""
+
+    module: str
+    help: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "serve": Entry("engine.cli.serve", "Receive webhooks and run the actions."),
+    "check": Entry("engine.cli.check", "Check configuration files."),
+    "explain": Entry("engine.cli.explain", "Tell why routes match a webhook or don't."),
+    "send": Entry("engine.cli.send", "Send a webhook as LangSmith does."),
+    "demo": Entry("engine.cli.demo", "See it work, without any account."),
+    "events": Entry("engine.cli.events", "List events, show one."),
+    "deliveries": Entry("engine.cli.deliveries", "List deliveries, show one."),
+    "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),
+    "routes": Entry("engine.cli.routes", "Show the routes of the configuration."),
+    "actions": Entry("engine.cli.actions", "Show the actions routes can use."),
+    "config": Entry("engine.cli.config", "Show the effective configuration."),
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, so that ``engine --help`` and small commands start at once."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        """In the order of the table: as a newcomer would use them."""
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command, imported now."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = importlib.import_module(entry.module).command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a suggestion for a name it does not know."""
+        near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
+        if near and args[0] not in COMMANDS:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """From the table, importing nothing."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run, and end with words and 2 where the engine refuses."""
+        try:
+            return super().invoke(ctx)
+        except EngineError as error:
+            print_error(error)
+            ctx.exit(COULD_NOT_RUN)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 good, 1 findings, 2 could not run.",
+)
+@click.version_option(None, "--version", "-V", package_name="langsmith-rules-engine", prog_name="engine")
+def cli() -> None:
+    """Route LangSmith's webhooks to actions by rules in one YAML file."""
+
+
+def main() -> None:
+    """The console script."""
+    sys.exit(cli(prog_name="engine"))

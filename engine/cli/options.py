@@ -1,0 +1,99 @@
+"""Options that several commands share, each with its ``ENGINE_*`` variable."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from engine.settings import Address
+from engine.units import parse_duration
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SIZE = re.compile(r"(\d+)\s*(|k|m|g)(|b|ib)", re.IGNORECASE)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
+
+
+class AddressType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """``host:port``."""
+
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Address:
+        """The address, or click's error."""
+        try:
+            return value if isinstance(value, Address) else Address.parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class DurationType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """``10s``, ``5m``: seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds, or click's error."""
+        try:
+            return float(value) if re.fullmatch(r"\d+(\.\d+)?", str(value)) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """``64MiB``: bytes."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Bytes, or click's error."""
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None:
+            self.fail(f"{value!r} is not a size; write it like 64MiB", param, ctx)
+        number, power, unit = match.groups()
+        return int(number) * int((1000 if unit.lower() == "b" and power else 1024) ** _POWERS[power.lower()])
+
+
+config_option = click.option(
+    "-c",
+    "--config",
+    "config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("config.yaml"),
+    envvar="ENGINE_CONFIG",
+    show_default=True,
+    show_envvar=True,
+    help="The configuration file.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def store_options(function: F) -> F:
+    """Where a store is: ``data`` and ``store``."""
+    for option in (
+        click.option(
+            "--store",
+            envvar="ENGINE_STORE",
+            show_envvar=True,
+            metavar="URL",
+            help="The store, such as sqlite:////var/lib/engine/engine.db.  [default: engine.db in --data]",
+        ),
+        click.option(
+            "--data",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="ENGINE_DATA",
+            show_envvar=True,
+            help="The data directory.  [default: engine-data beside the configuration]",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def data_of(config: Path, data: Path | None) -> Path:
+    """The data directory: as given, or ``engine-data`` beside the configuration."""
+    return data if data is not None else config.parent / "engine-data"

@@ -1,0 +1,152 @@
+"""How the command speaks: tables and colours to people, JSON to programs, words on standard error."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+import orjson
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from engine.errors import ConfigError, EngineError, Problem
+
+#: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
+_WIDTH_WITHOUT_TERMINAL = 160
+#: How much of an id is shown: a UUIDv7 is unique from here on (a quarter of a microsecond), a hash practically.
+_SHOWN_OF_EVENT, _SHOWN_OF_DELIVERY = 18, 12
+_STATE_STYLES = {
+    "succeeded": "green",
+    "routed": "green",
+    "due": "yellow",
+    "again": "yellow",
+    "pending": "yellow",
+    "running": "cyan",
+    "dead": "red",
+}
+
+
+def out() -> Console:
+    """Standard output."""
+    return _console(sys.stdout.isatty(), stderr=False)
+
+
+def err() -> Console:
+    """Standard error."""
+    return _console(sys.stderr.isatty(), stderr=True)
+
+
+def _console(terminal: bool, *, stderr: bool) -> Console:  # noqa: FBT001
+    width = None if terminal or os.environ.get("COLUMNS") else _WIDTH_WITHOUT_TERMINAL
+    return Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=width)
+
+
+def emit(data: Any) -> None:
+    """JSON to standard output, indented."""
+    text = orjson.dumps(data, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    click.echo(text.decode())
+
+
+def print_error(error: EngineError) -> None:
+    """An error as words; a configuration's as its problems, each with its place."""
+    console = err()
+    if isinstance(error, ConfigError):
+        print_problems(console, error.problems)
+        return
+    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    if hint := getattr(error, "hint", ""):
+        console.print(Text(f"       {hint}", style="cyan"), soft_wrap=True)
+
+
+def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
+    """Problems as ``file:line:column: message``, the line, a caret and the hint; then how many."""
+    for problem in problems:
+        console.print(problem_text(problem, style=style), soft_wrap=True)
+    if len(problems) > 1:
+        console.print(Text(f"{len(problems)} {word}s", style=f"bold {style}"))
+
+
+def problem_text(problem: Problem, *, style: str = "red") -> Text:
+    """``str(problem)``, coloured."""
+    first, *rest = str(problem).split("\n")
+    text = Text.assemble((f"{problem.place}: ", "bold"), (first[len(problem.place) + 2 :], style))
+    for line in rest:
+        if line.strip() == "^":
+            text.append(f"\n{line}", style=f"bold {style}")
+        elif problem.hint and line.strip() == problem.hint.strip():
+            text.append(f"\n{line}", style="cyan")
+        else:
+            text.append(f"\n{line}", style="dim")
+    return text
+
+
+def say(words: str, style: str = "dim") -> None:
+    """A remark to the person at the terminal, on standard error."""
+    err().print(Text(words, style=style), soft_wrap=True)
+
+
+def table(*columns: str) -> Table:
+    """A table in the house's style: a head, no frame. ``name>`` is right-aligned, ``name*`` gives way."""
+    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
+    for column in columns:
+        name = column.rstrip(">*")
+        made.add_column(
+            name,
+            justify="right" if column.endswith(">") else "left",
+            no_wrap=not column.endswith("*"),
+            overflow="fold",
+        )
+    return made
+
+
+def one_line(text: str) -> Text:
+    """A cell that is cut rather than wrapped, for long lists."""
+    return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
+
+
+def state(word: str) -> Text:
+    """A state, coloured."""
+    return Text(word, style=_STATE_STYLES.get(word, ""))
+
+
+def short_event(event_id: str) -> str:
+    """As much of an event's id as tells it from every other."""
+    return event_id[:_SHOWN_OF_EVENT]
+
+
+def short_delivery(delivery_id: str) -> str:
+    """As much of a delivery's id as tells it from every other."""
+    return delivery_id[:_SHOWN_OF_DELIVERY]
+
+
+def age(moment: str | None, now: datetime | None = None) -> str:
+    """How long ago a time in ISO 8601 was, in one unit: ``5s``, ``3m``, ``2h``, ``9d``; ``in 5s`` for the future."""
+    if moment is None:
+        return ""
+    seconds = ((now or datetime.now(UTC)) - datetime.fromisoformat(moment)).total_seconds()
+    words = _in_one_unit(abs(seconds))
+    return words if seconds >= 0 or words == "0s" else f"in {words}"
+
+
+def _in_one_unit(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds >= size * (2 if unit == "d" else 1):
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:.0f}s"
+
+
+def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
+    """Names and values, one pair a line; those whose value is None or empty are left out."""
+    made = Table.grid(padding=(0, 2))
+    made.add_column(style="dim", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value is not None and value != "":
+            made.add_row(name, value if isinstance(value, Text) else str(value))
+    return made

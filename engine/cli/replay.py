@@ -1,0 +1,220 @@
+"""``engine replay``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from engine.admin_query import DELIVERY_STATES, BadQuery, NotFound
+from engine.cli.access import AccessError, Asked, Place, access_options, opened, place_from
+from engine.cli.deliveries import deliveries_table
+from engine.cli.main import FINDINGS
+from engine.cli.options import json_option
+from engine.cli.output import emit, err, out, say
+from engine.errors import EngineError
+
+#: How many are asked for at once: each request is one transaction.
+_BATCH = 500
+#: How many are listed by --dry-run.
+_LISTED = 50
+#: How often --wait looks, in seconds.
+_LOOK = 0.25
+
+
+@click.command("replay")
+@click.argument("ids", nargs=-1, metavar="[ID]...")
+@click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what a query means anyway.")
+@click.option("--state", type=click.Choice(DELIVERY_STATES), help="Those in another state.")
+@click.option("--route", metavar="ID", help="Only of this route.")
+@click.option("--action", metavar="NAME", help="Only of this action.")
+@click.option("--event", metavar="ID", help="Only deliveries of this event; the start of its id is enough.")
+@click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
+@click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
+@click.option("--until", metavar="WHEN", help="Of events not after: the same.")
+@click.option("--dry-run", is_flag=True, help="Only count and list.")
+@click.option("--wait", is_flag=True, help="Follow until all of it is settled; exits with 1 if anything is dead.")
+@access_options
+@json_option
+def command(
+    ids: tuple[str, ...],
+    dead: bool,  # noqa: FBT001
+    dry_run: bool,  # noqa: FBT001
+    wait: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    **options: Any,
+) -> None:
+    """Make deliveries or events due again.
+
+    IDs are of deliveries (the same actions again, with the same idempotency keys) or of
+    events (evaluated again, against the rules of today); their starts are enough. Without
+    IDs the options say which deliveries. With no engine running they are only marked due:
+    it takes them up when it starts.
+    """
+    place = place_from(options)
+    query = {word: value for word, value in options.items() if value is not None}
+    if dead:
+        query["state"] = "dead"
+    if bool(ids) == bool(query):
+        raise click.UsageError("give IDs, or options that say which deliveries (such as --dead)")
+    failed = asyncio.run(_replay(place, ids, query, dry_run=dry_run, wait=wait, as_json=as_json))
+    if failed:
+        sys.exit(FINDINGS)
+
+
+async def _replay(
+    place: Place, ids: Sequence[str], query: dict[str, Any], *, dry_run: bool, wait: bool, as_json: bool
+) -> bool:
+    """Whether anything that was waited for is dead."""
+    async with opened(place) as asked:
+        if wait and not (asked.live or dry_run):
+            raise AccessError("--wait needs a running engine", "start it with engine serve; it takes up what is due")
+        chosen = await _choose(asked, ids, query)
+        if dry_run:
+            await _list(asked, chosen, as_json=as_json)
+            return False
+        done = await _mark_due(asked, chosen)
+        settled = await _follow(asked, done) if wait else None
+    _tell(done, settled, live=asked.live, as_json=as_json)
+    return bool(settled and settled["dead"])
+
+
+async def _choose(asked: Asked, ids: Sequence[str], query: dict[str, Any]) -> dict[str, list[str]]:
+    """Whole ids by what they are of."""
+    if not ids:
+        return {"deliveries": (await asked.replay(query | {"dry_run": True}))["ids"], "events": []}
+    chosen: dict[str, list[str]] = {"deliveries": [], "events": []}
+    for start in ids:
+        kind, whole = await _identify(asked, start)
+        chosen[kind].append(whole)
+    return chosen
+
+
+async def _identify(asked: Asked, start: str) -> tuple[str, str]:
+    """Events' ids have dashes, deliveries' have none; a short start may be of either."""
+    kinds = ("events",) if "-" in start else ("deliveries", "events")
+    found: list[tuple[str, str]] = []
+    troubles: list[EngineError] = []
+    for kind in kinds:
+        show = asked.event if kind == "events" else asked.delivery
+        try:
+            found.append((kind, (await show(start))["id"]))
+        except (NotFound, BadQuery, AccessError) as error:
+            troubles.append(error)
+    if len(found) > 1:
+        raise AccessError(f"{start!r} is the start of a delivery's id and of an event's", "write more of it")
+    if not found:
+        raise next((error for error in troubles if "ambiguous" in str(error)), _unknown(start))
+    return found[0]
+
+
+def _unknown(start: str) -> EngineError:
+    hint = "engine deliveries list and engine events list show their ids"
+    return AccessError(f"no delivery or event starts with {start!r}", hint)
+
+
+async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) -> None:
+    if as_json:
+        emit(chosen | {"dry_run": True})
+        return
+    if shown := chosen["deliveries"][:_LISTED]:
+        details = [await asked.delivery(delivery_id) for delivery_id in shown]
+        out().print(deliveries_table(details))
+    for event_id in chosen["events"]:
+        out().print(f"event {event_id}")
+    say(f"{_count(chosen)} would be replayed" + _more(chosen))
+
+
+def _more(chosen: dict[str, list[str]]) -> str:
+    hidden = len(chosen["deliveries"]) - _LISTED
+    return f" ({hidden} are not shown)" if hidden > 0 else ""
+
+
+async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, list[str]]:
+    """In batches, with a bar where it takes long."""
+    done: dict[str, list[str]] = {"deliveries": [], "events": []}
+    total = sum(map(len, chosen.values()))
+    with _bar(hidden=total <= _BATCH) as bar:
+        task = bar.add_task("marking due", total=total)
+        for kind, ids in chosen.items():
+            for batch in _batches(ids):
+                answer = await asked.replay({kind: list(batch)})
+                done[kind] += answer["ids"]
+                bar.advance(task, len(batch))
+    return done
+
+
+def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
+    return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
+
+
+def _bar(*, hidden: bool) -> Progress:
+    console = err()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=hidden or not console.is_terminal,
+    )
+
+
+async def _follow(asked: Asked, done: dict[str, list[str]]) -> dict[str, int]:
+    """Until every delivery (an event's evaluation with all that came of it) succeeded or is dead."""
+    counts = {"succeeded": 0, "dead": 0}
+    with _bar(hidden=False) as bar:
+        task = bar.add_task("settling", total=sum(map(len, done.values())))
+        for delivery_id in done["deliveries"]:
+            counts[await _settled(asked, delivery_id)] += 1
+            bar.advance(task)
+        for event_id in done["events"]:
+            for outcome in await _settled_event(asked, event_id):
+                counts[outcome] += 1
+            bar.advance(task)
+    return counts
+
+
+async def _settled(asked: Asked, delivery_id: str) -> str:
+    while True:
+        state = str((await asked.delivery(delivery_id))["state"])
+        if state in ("succeeded", "dead"):
+            return state
+        await asyncio.sleep(_LOOK)
+
+
+async def _settled_event(asked: Asked, event_id: str) -> list[str]:
+    while True:
+        event = await asked.event(event_id)
+        if event["state"] == "dead":
+            return ["dead"]
+        if event["state"] == "routed" and not event["open"]:
+            return [str(delivery["state"]) for delivery in event["deliveries"]]
+        await asyncio.sleep(_LOOK)
+
+
+def _tell(done: dict[str, list[str]], settled: dict[str, int] | None, *, live: bool, as_json: bool) -> None:
+    if as_json:
+        emit(done | {"dry_run": False, "live": live, "settled": settled})
+        return
+    console = out()
+    if settled is not None:
+        console.print(f"{_count(done)} replayed: {settled['succeeded']} succeeded, {settled['dead']} dead")
+    elif live:
+        console.print(f"{_count(done)} made due; the engine takes them up now")
+    else:
+        console.print(f"{_count(done)} marked due; engine serve takes them up when it starts")
+
+
+def _count(chosen: dict[str, list[str]]) -> str:
+    words = [
+        f"{len(ids)} {word if len(ids) != 1 else {'deliveries': 'delivery', 'events': 'event'}[word]}"
+        for word, ids in chosen.items()
+        if ids
+    ]
+    return " and ".join(words) or "nothing"

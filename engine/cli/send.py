@@ -1,0 +1,212 @@
+"""``engine send``."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO
+from urllib.parse import quote, urlsplit
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from engine.admin_query import BadQuery
+from engine.cli.main import FINDINGS
+from engine.cli.options import json_option
+from engine.cli.output import emit, err, out
+from engine.errors import BadBody
+from engine.event import parse_payload
+from engine.freshen import freshen
+from engine.receiver import WEBHOOK_PATH
+from engine.sandbox import payloads
+from engine.sender import Delivery, SendAttempt, Sender
+from engine.units import format_duration
+
+_SAMPLES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
+    "rule": payloads.complete,
+    "seed": payloads.seed,
+    "thread": payloads.threads,
+    "alert": payloads.alert,
+    "prompt": payloads.prompt_commit,
+    "issue": payloads.issue,
+}
+#: How many sendings may be under way at once.
+_AT_ONCE = 64
+
+
+@click.command("send")
+@click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
+@click.option("--kind", type=click.Choice(list(_SAMPLES)), help="A built-in sample instead of a file.")
+@click.option("--to", "url", metavar="URL", help=f"Where to; without a path it is {WEBHOOK_PATH}.")
+@click.option("--secret", metavar="TEXT", help="Sent as ?secret=… in the URL, as LangSmith does.")
+@click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A custom header; repeatable.")
+@click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
+@click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How often.")
+@click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="So many a second at most.")
+@click.option("--print", "print_only", is_flag=True, help="Only print what would be sent.")
+@json_option
+def command(
+    file: BinaryIO | None,
+    kind: str | None,
+    url: str | None,
+    secret: str | None,
+    headers: tuple[str, ...],
+    fresh: bool,  # noqa: FBT001
+    count: int,
+    rate: float | None,
+    print_only: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Send the webhook in FILE (- is standard input) as LangSmith sends it.
+
+    With LangSmith's own delivery policy: 5 seconds to answer and no retry after that, up to
+    two retries when no connection can be made and on a 5xx, none on a 4xx. Every attempt is
+    shown. Exits with 1 if it was not delivered.
+    """
+    body = _body(file, kind)
+    if print_only:
+        click.echo(_fresh(body) if fresh else body)
+        return
+    if url is None:
+        raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
+    order = _Order(_target(url, secret), body, _headers(headers), fresh=fresh)
+    results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
+    failed = [result for result in results if result.result == "failed"]
+    if as_json:
+        emit(_as_json(results[0]) if count == 1 else {"delivered": count - len(failed), "failed": len(failed)})
+    elif count > 1:
+        _tell_all(out(), results, failed)
+    if failed:
+        sys.exit(FINDINGS)
+
+
+class _Order:
+    """What to send, and where."""
+
+    def __init__(self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool) -> None:
+        self.url, self.headers, self._body, self._freshly = url, headers, body, fresh
+
+    def body(self) -> bytes:
+        """The bytes of the next one."""
+        return _fresh(self._body) if self._freshly else self._body
+
+
+def _body(file: BinaryIO | None, kind: str | None) -> bytes:
+    if (file is None) == (kind is None):
+        raise click.UsageError("give a FILE or --kind")
+    return file.read() if file is not None else payloads.to_body(_SAMPLES[str(kind)]())
+
+
+def _fresh(body: bytes) -> bytes:
+    try:
+        return orjson.dumps(freshen(parse_payload(body)[0]))
+    except BadBody as error:
+        raise BadQuery(f"cannot make it fresh: {error}", "send it without --fresh") from error
+
+
+def _target(url: str, secret: str | None) -> str:
+    """The whole address: LangSmith's secret stands in the query."""
+    parts = urlsplit(url)
+    if parts.path in ("", "/"):
+        parts = parts._replace(path=WEBHOOK_PATH)
+    if secret is not None:
+        pair = f"secret={quote(secret, safe='')}"
+        parts = parts._replace(query=f"{parts.query}&{pair}" if parts.query else pair)
+    return parts.geturl()
+
+
+def _headers(lines: tuple[str, ...]) -> dict[str, str]:
+    pairs = [line.partition(":") for line in lines]
+    for name, colon, _value in pairs:
+        if not colon or not name.strip():
+            raise click.UsageError(f"{name!r} is no header; write -H 'X-Name: value'")
+    return {name.strip(): value.strip() for name, _colon, value in pairs}
+
+
+async def _send_all(order: _Order, count: int, rate: float | None, *, as_json: bool) -> list[Delivery]:
+    if count == 1:
+        watch = None if as_json else _Watcher(out(), order.url)
+        return [await _send(order, watch)]
+    console = err()
+    columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sending", total=count)
+        return await _paced(order, count, rate, lambda: bar.advance(task))
+
+
+async def _paced(order: _Order, count: int, rate: float | None, advance: Callable[[], None]) -> list[Delivery]:
+    """Many, begun at an even rate; several are under way at once, as LangSmith's own are."""
+    slots, loop = asyncio.Semaphore(_AT_ONCE), asyncio.get_running_loop()
+    begun = loop.time()
+
+    async def one(number: int) -> Delivery:
+        if rate is not None:
+            await asyncio.sleep(begun + number / rate - loop.time())
+        async with slots:
+            delivery = await _send(order, None)
+        advance()
+        return delivery
+
+    return list(await asyncio.gather(*(one(number) for number in range(count))))
+
+
+async def _send(order: _Order, watch: Callable[[SendAttempt], None] | None) -> Delivery:
+    try:
+        return await Sender(on_attempt=watch).send(order.url, order.body(), order.headers)
+    except ValueError as error:
+        raise BadQuery(str(error), "write it like http://127.0.0.1:8080/webhooks/langsmith") from error
+
+
+class _Watcher:
+    """Shows each attempt as it ends."""
+
+    def __init__(self, console: Console, url: str) -> None:
+        self._console = console
+        console.print(Text(f"POST {urlsplit(url)._replace(query='').geturl()}", style="dim"), soft_wrap=True)
+
+    def __call__(self, attempt: SendAttempt) -> None:
+        """One line."""
+        self._console.print(_attempt_line(attempt), soft_wrap=True)
+
+
+def _attempt_line(attempt: SendAttempt) -> Text:
+    waited = f" after {format_duration(attempt.delay)}" if attempt.delay else ""
+    style = "green" if not attempt.reason else "yellow" if attempt.retry else "red"
+    what = f"delivered ({attempt.status})" if not attempt.reason else attempt.reason
+    then = "; LangSmith would try again" if attempt.retry else ""
+    return Text.assemble(
+        (f"attempt {attempt.number}{waited}: ", "bold"),
+        (what, style),
+        then,
+        (f"  {format_duration(attempt.duration)}", "dim"),
+    )
+
+
+def _tell_all(console: Console, results: list[Delivery], failed: list[Delivery]) -> None:
+    console.print(
+        Text.assemble((f"{len(results) - len(failed)} delivered", "green"), f", {len(failed)} failed"), soft_wrap=True
+    )
+    reasons: dict[str, int] = {}
+    for delivery in failed:
+        reasons[delivery.reason] = reasons.get(delivery.reason, 0) + 1
+    for reason, times in sorted(reasons.items(), key=lambda pair: -pair[1]):
+        console.print(Text(f"  {times} times: {reason}", style="red"), soft_wrap=True)
+
+
+def _as_json(delivery: Delivery) -> dict[str, Any]:
+    attempts = [
+        {
+            "number": attempt.number,
+            "delay": attempt.delay,
+            "duration": round(attempt.duration, 6),
+            "status": attempt.status,
+            "reason": attempt.reason,
+            "retry": attempt.retry,
+        }
+        for attempt in delivery.attempts
+    ]
+    return {"result": delivery.result, "reason": delivery.reason, "attempts": attempts}

@@ -1,0 +1,229 @@
+"""``engine serve``."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.text import Text
+
+from engine.app import Running, running
+from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
+from engine.cli.output import err, facts, out
+from engine.log import configure_logging
+from engine.receiver import WEBHOOK_PATH
+from engine.secrets import Masker
+from engine.settings import Address, ServeSettings
+
+
+@click.command("serve")
+@config_option
+@click.option(
+    "--listen",
+    type=AddressType(),
+    default="0.0.0.0:8080",
+    envvar="ENGINE_LISTEN",
+    show_default=True,
+    show_envvar=True,
+    help="Where LangSmith's webhooks come in; port 0 takes a free one.",
+)
+@click.option(
+    "--admin",
+    type=AddressType(),
+    default="127.0.0.1:8081",
+    envvar="ENGINE_ADMIN",
+    show_default=True,
+    show_envvar=True,
+    help="The people's listener. Beyond loopback it needs ENGINE_ADMIN_TOKEN.",
+)
+@store_options
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    envvar="ENGINE_LOG_FORMAT",
+    show_default=True,
+    show_envvar=True,
+    help="Log lines for people or for machines.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"], case_sensitive=False),
+    default="info",
+    envvar="ENGINE_LOG_LEVEL",
+    show_default=True,
+    show_envvar=True,
+    help="The least important lines to log.",
+)
+@click.option(
+    "--grace",
+    type=DurationType(),
+    default="10s",
+    envvar="ENGINE_GRACE",
+    show_default=True,
+    show_envvar=True,
+    help="How long a stop waits for what is under way.",
+)
+@click.option(
+    "--body-limit",
+    type=SizeType(),
+    default="64MiB",
+    envvar="ENGINE_BODY_LIMIT",
+    show_default=True,
+    show_envvar=True,
+    help="The largest webhook taken, decompressed.",
+)
+def command(
+    config: Path,
+    listen: Address,
+    admin: Address,
+    data: Path | None,
+    store: str | None,
+    log_format: str,
+    log_level: str,
+    grace: float,
+    body_limit: int,
+) -> None:
+    """Receive LangSmith's webhooks and run the actions of the routes that match.
+
+    The configuration is watched: an edit counts as soon as it is saved, and one with a
+    mistake leaves the rules of before at work. SIGHUP reloads it, too. SIGTERM or Ctrl-C
+    stops gracefully, a second one at once.
+    """
+    settings = ServeSettings(
+        config=config,
+        data=data_of(config, data),
+        store=store,
+        listen=listen,
+        admin=admin,
+        admin_token=os.environ.get("ENGINE_ADMIN_TOKEN") or None,
+        grace=grace,
+        body_limit=body_limit,
+    )
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_serve(settings, log_format, log_level))
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> None:
+    masker = _CurrentMasker()
+    logger = configure_logging(log_format, log_level, masker)
+    async with running(settings, logger) as engine:
+        masker.live = lambda: engine.reloader.masker
+        stop = asyncio.Event()
+        _handle_signals(engine, stop, logger)
+        _announce(engine, settings, log_format, logger)
+        await stop.wait()
+        logger.info("stopping", extra={"grace": settings.grace, "under_way": engine.worker.busy})
+    logger.info("stopped")
+
+
+class _CurrentMasker:
+    """Knows the secrets of now, once there are any."""
+
+    def __init__(self) -> None:
+        nothing = Masker()
+        self.live: Callable[[], Masker] = lambda: nothing
+
+    def __call__(self) -> Masker:
+        return self.live()
+
+
+def _handle_signals(engine: Running, stop: asyncio.Event, logger: logging.Logger) -> None:
+    loop = asyncio.get_running_loop()
+    reloads: set[asyncio.Task[Any]] = set()
+
+    def on_stop(number: int) -> None:
+        if stop.is_set():
+            # Nothing accepted is lost: what was under way is taken up at the next start.
+            logger.warning("stopped at once; what was under way is taken up at the next start")
+            logging.shutdown()
+            os._exit(128 + number)
+        stop.set()
+
+    def on_reload() -> None:
+        task = loop.create_task(engine.reloader.reload())
+        reloads.add(task)
+        task.add_done_callback(reloads.discard)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        _on_signal(loop, number, functools.partial(on_stop, number))
+    if hasattr(signal, "SIGHUP"):
+        _on_signal(loop, signal.SIGHUP, on_reload)
+
+
+def _on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, callback: Callable[[], None]) -> None:
+    try:
+        loop.add_signal_handler(number, callback)
+    except NotImplementedError:  # Windows' loops have no signal handlers of their own
+        signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(callback))
+
+
+def _announce(engine: Running, settings: ServeSettings, log_format: str, logger: logging.Logger) -> None:
+    loaded = engine.reloader.current
+    plugins = [registered for registered in loaded.registry if not registered.builtin]
+    if log_format == "json":
+        given = {"public": str(engine.public), "admin": str(engine.admin), "store": _where(settings)}
+        counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
+        logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
+        return
+    console = out()
+    console.print(Text("engine serves", style="bold green"), Text(f"(pid {os.getpid()})", style="dim"))
+    console.print(
+        facts(
+            [
+                ("  config", f"{settings.config} · {loaded.config.hash}"),
+                ("  routes", _count_routes(engine)),
+                ("  plug-ins", ", ".join(sorted(plugin.name for plugin in plugins))),
+                ("  store", _where(settings)),
+                ("  admin", f"http://{_reachable(engine.admin)}/"),
+                ("  webhook", Text(_webhook(engine), style="bold")),
+            ]
+        )
+    )
+    console.file.flush()  # where it is piped, too, whoever started it waits for this
+    if not engine.public.is_loopback:
+        err().print(Text("  LangSmith must reach it: give the public https address of this machine there", style="dim"))
+
+
+def _count_routes(engine: Running) -> str:
+    loaded = engine.reloader.current
+    live, all_ = len(loaded.router.routes), len(loaded.config.routes)
+    return f"{live}" if live == all_ else f"{live}, and {all_ - live} disabled"
+
+
+def _where(settings: ServeSettings) -> str:
+    """The store, without a password."""
+    if settings.store is None:
+        return str(settings.data / "engine.db")
+    scheme, slashes, rest = settings.store.partition("://")
+    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+
+
+def _webhook(engine: Running) -> str:
+    """What to paste into LangSmith. The secret's place is shown, never the secret."""
+    base = f"http://{_reachable(engine.public)}{WEBHOOK_PATH}"
+    return base if engine.reloader.current.config.secrets is None else f"{base}?secret=…"
+
+
+def _reachable(address: Address) -> str:
+    """An address that works on this machine, also where every interface is listened on."""
+    if address.host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
+        return str(Address("localhost", address.port))
+    return str(address)

@@ -1,0 +1,253 @@
+"""Why an event's routes match or don't, as JSON for people: by the very code that serves, sending nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from engine.admin_query import NotFound
+from engine.admin_views import iso
+from engine.decision import Decision
+from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
+from engine.errors import TemplateError, WantOfData
+from engine.event import Event
+from engine.reload import Loaded
+from engine.route import Route, RoutedAction
+from engine.router import ANY, UNMATCHED
+from engine.suggest import did_you_mean
+from engine.truth import Truth
+from engine.verdict import Verdict
+
+#: What stands as the reason where data is not at hand.
+WOULD_FETCH = "would be fetched from LangSmith"
+_NEEDS = (*STORED_PARTS, "feedback")
+
+
+@dataclass(frozen=True, slots=True)
+class Focus:
+    """What of an event to explain: one ``route`` (its id or name), one ``run`` (its place), all where None.
+
+    ``render`` adds the parameters of the actions that would run.
+    """
+
+    route: str | None = None
+    run: int | None = None
+    render: bool = False
+
+
+_EVERYTHING = Focus()
+
+
+def explain(loaded: Loaded, event: Event, fetched: Fetched, focus: Focus = _EVERYTHING) -> dict[str, Any]:
+    """The whole report, secrets masked. A route that is named is explained even where the event is not its own.
+
+    Raises:
+        NotFound: ``focus`` names a route or run that is not there.
+    """
+    _check_focus(loaded, event, focus)
+    errors = dict.fromkeys(_NEEDS, WOULD_FETCH) | dict(fetched.errors)
+    report: dict[str, Any] = loaded.masker.tree(
+        _Explanation(loaded, event, replace(fetched, errors=errors), focus).report()
+    )
+    return report
+
+
+def needs_of(loaded: Loaded, event: Event) -> frozenset[str]:
+    """The data that this event's routes and their actions read."""
+    router = loaded.router
+    routes = (*router.routes_of(event), *router.by_key.get(ANY, ()), *router.by_key.get(UNMATCHED, ()))
+    return frozenset().union(*(route.needs.union(*(action.needs for action in route.actions)) for route in routes))
+
+
+def feedback_from(event: Event, data: Any) -> dict[str, list[dict[str, Any]]]:
+    """Feedback by run id, as a person may supply it: a list of rows, or lists by run id.
+
+    A row without ``run_id`` belongs to the event's one run. Runs that no row names have none.
+
+    Raises:
+        ValueError: with words for the author of the data.
+    """
+    ids = [found for _key, run in runs_at(event, -1) if (found := run_id(run)) is not None]
+    if isinstance(data, Mapping):
+        return {one: [] for one in ids} | {key: _rows(rows) for key, rows in data.items()}
+    feedback: dict[str, list[dict[str, Any]]] = {one: [] for one in ids}
+    for row in _rows(data):
+        owner = row.get("run_id") or (ids[0] if len(ids) == 1 else None)
+        if owner is None:
+            raise ValueError(f"a row of feedback needs a run_id: the event has {len(ids)} runs")
+        feedback.setdefault(str(owner), []).append(row)
+    return feedback
+
+
+def _rows(data: Any) -> list[dict[str, Any]]:
+    if isinstance(data, list) and all(isinstance(row, dict) for row in data):
+        return data
+    raise ValueError("feedback is a list of rows, or an object with a list of rows by run id")
+
+
+def _check_focus(loaded: Loaded, event: Event, focus: Focus) -> None:
+    indexes = run_indexes(event)
+    if focus.run is not None and focus.run not in indexes:
+        last = f"its runs are 0 to {indexes[-1]}" if indexes[-1] >= 0 else "it has no runs"
+        raise NotFound(f"the event has no run {focus.run}", last)
+    known = {word for route in loaded.config.routes for word in (route.id, route.name) if word}
+    if focus.route is not None and focus.route not in known:
+        raise NotFound(f"no route is called {focus.route!r}", did_you_mean(focus.route, known))
+
+
+class _Explanation:
+    """One report. Lives as long as it is made."""
+
+    def __init__(self, loaded: Loaded, event: Event, fetched: Fetched, focus: Focus) -> None:
+        self._loaded, self._router, self._event = loaded, loaded.router, event
+        self._fetched, self._focus = fetched, focus
+        self._own = self._router.routes_of(event)
+        self._reason = "no_match" if self._own else "unknown_rule"
+        self._routing = self._router.decide(event, fetched)
+        self._decisions = {(one.index, one.route): one for one in self._routing.decisions}
+        self._reads: set[str] = set(self._routing.wanting)
+
+    def report(self) -> dict[str, Any]:
+        documents = [document for document in self._documents() if document["routes"]]
+        matched = any(
+            route["verdict"] == "true" and route["applies"] for document in documents for route in document["routes"]
+        )
+        return {
+            "event": self._about(),
+            "config": {"file": self._loaded.config.file, "hash": self._loaded.config.hash},
+            "matched": matched,
+            "unmatched_reason": self._routing.unmatched_reason,
+            "notes": list(self._notes()),
+            "would_fetch": sorted(self._reads),
+            "documents": documents,
+        }
+
+    def _about(self) -> dict[str, Any]:
+        event = self._event
+        names = [name for name, ids in self._loaded.config.rules.items() if event.rule_id in ids]
+        return {
+            "id": event.id,
+            "kind": str(event.kind),
+            "rule_id": event.rule_id,
+            "rule": names[0] if names else None,
+            "received_at": iso(event.received_at),
+            "runs": len([index for index in run_indexes(event) if index >= 0]),
+            "repaired": event.repaired,
+        }
+
+    def _notes(self) -> Iterator[str]:
+        """What a person should know before wondering about a verdict."""
+        if not self._own:
+            about = f"rule {self._event.rule_id}" if self._event.rule_id else f"kind {self._event.kind}"
+            known = {key for key in self._router.by_key if key not in (ANY, UNMATCHED)}
+            hint = did_you_mean(self._event.rule_id, known) if self._event.rule_id else ""
+            yield f"no route is for {about}" + (f"; {hint}" if hint.startswith("did") else "")
+        if len(run_indexes(self._event)) > 1 and self._batch_statistics():
+            yield f"feedback_stats are those of the whole batch of {len(run_indexes(self._event))} runs, not of one run"
+        for written in self._loaded.config.routes:
+            if not written.enabled and (self._suits(written.keys) or self._named(written.id, written.name)):
+                yield f"route {written.id} is disabled (enabled: false), and is not looked at"
+
+    def _batch_statistics(self) -> bool:
+        runs = [run for _key, run in runs_at(self._event, -1)]
+        return self._event.payload.get("feedback_stats") is not None and any(
+            run.get("feedback_stats") is None for run in runs
+        )
+
+    def _suits(self, keys: Sequence[str]) -> bool:
+        return bool({self._event.rule_id, str(self._event.kind), ANY, UNMATCHED} & set(keys))
+
+    def _named(self, route_id: str, name: str) -> bool:
+        return self._focus.route is not None and self._focus.route in (route_id, name)
+
+    def _documents(self) -> Iterator[dict[str, Any]]:
+        """The whole event first, then each run, as the router goes about it."""
+        indexes = run_indexes(self._event)
+        if indexes != [-1] and self._focus.run is None:
+            yield self._document(-1, per_run=False)
+        for index in indexes:
+            if self._focus.run in (None, index):
+                yield self._document(index, per_run=None if index < 0 else True)
+
+    def _document(self, index: int, *, per_run: bool | None) -> dict[str, Any]:
+        run = self._event.payload["runs"][index] if index >= 0 else None
+        routes = [route for route in self._routes() if per_run is None or route.per_run is per_run]
+        shown: dict[str, Any] | None = None
+        if isinstance(run, Mapping):
+            shown = {key: run.get(key) for key in ("id", "name", "run_type", "status")}
+        return {"index": index, "run": shown, "routes": [self._route(index, route) for route in routes]}
+
+    def _routes(self) -> list[Route]:
+        """The routes to explain: those that look at this event, or the one that was asked for."""
+        chosen = (*self._own, *self._router.by_key.get(ANY, ()), *self._router.by_key.get(UNMATCHED, ()))
+        if self._focus.route is None:
+            return list(chosen)
+        names = {written.id: written.name for written in self._loaded.config.routes}
+        return [route for route in self._router.routes.values() if self._named(route.id, names.get(route.id, ""))]
+
+    def _route(self, index: int, route: Route) -> dict[str, Any]:
+        document = self._router.document(self._event, index, self._fetched, route)
+        if UNMATCHED in route.keys:
+            document["event"] = {**document["event"], "unmatched_reason": self._reason}
+        decision = self._decisions.get((index, route.id))
+        verdict = route.filter.explain(document)
+        applies = self._suits(route.keys)
+        reason = decision.reason if decision else self._passed_over(index, route, applies=applies)
+        return {
+            "route": route.id,
+            "for_each": "run" if route.per_run else "event",
+            "applies": applies,
+            "verdict": _word(decision, verdict, applies=applies),
+            "reason": reason,
+            "stop": route.stop,
+            "filter": verdict.to_json(),
+            "actions": [self._action(document, decision, action) for action in route.actions],
+        }
+
+    def _passed_over(self, index: int, route: Route, *, applies: bool) -> str:
+        """Why the router did not ask a route at all."""
+        if not applies:
+            return f"not asked: it is for {', '.join(route.keys)}; this is what it would say"
+        if UNMATCHED in route.keys:
+            truths = {self._decisions[index, own.id].truth for own in self._own if (index, own.id) in self._decisions}
+            return f"not asked: another route {'matched' if Truth.TRUE in truths else 'matched, or is undecided'}"
+        for earlier in self._own:
+            decision = self._decisions.get((index, earlier.id))
+            if earlier.stop and decision is not None and decision.truth is Truth.TRUE:
+                return f"not asked: route {earlier.id} matched, and has stop: true"
+        return "not asked"
+
+    def _action(self, document: Mapping[str, Any], decision: Decision | None, action: RoutedAction) -> dict[str, Any]:
+        fires = decision is not None and action.name in decision.fires
+        waits = decision is not None and action.name in decision.pending
+        shown: dict[str, Any] = {
+            "name": action.name,
+            "type": action.registered.name,
+            "fires": fires,
+            "waits": waits,
+            "when": None if action.when is None else action.when.explain(document).to_json(),
+        }
+        return shown | (self._rendered(document, action) if fires and self._focus.render else {})
+
+    def _rendered(self, document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
+        """The parameters exactly as they would be sent, or why they can't be told."""
+        try:
+            params = action.params(document)
+        except WantOfData as error:
+            self._reads |= action.needs
+            return {"params": None, "error": f"not rendered: {error}"}
+        except TemplateError as error:
+            place = ".".join(str(step) for step in error.where)
+            return {"params": None, "error": f"{place}: {error}" if place else str(error), "hint": error.hint}
+        return {
+            "params": params.model_dump(mode="json", by_alias=True, exclude_unset=True),
+            "destination": action.registered.action.destination(params),
+        }
+
+
+def _word(decision: Decision | None, verdict: Verdict, *, applies: bool) -> str:
+    """The verdict that counts; for a route that is not this event's, the one it would give."""
+    if decision is not None:
+        return decision.truth.name.lower()
+    return "not_asked" if applies else verdict.truth.name.lower()
