@@ -61,6 +61,7 @@ class SqliteStore:
         self._logger = logging.getLogger(__name__)
         self._claims: set[asyncio.Task[Sequence[Claimed]]] = set()
         self._append = Kind(settle.append, mergeable=True, forsaken=self._forsaken_append)
+        self._save_fetched = Kind(upkeep.save_fetched, mergeable=True)
         self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner), mergeable=True)
         self._settle_routed = Kind(
             partial(settle.settle_routed, self._owner), mergeable=True, forsaken=self._forsaken_routed
@@ -129,7 +130,7 @@ class SqliteStore:
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""
-        await self._do(upkeep.save_fetched, event_id=event_id, fetched=fetched)
+        await self._writer.submit(self._save_fetched, (event_id, fetched))
 
     async def beat(self, *, now: float) -> None:
         """Tell that this replica lives."""

@@ -39,6 +39,7 @@ _REVIVE = """
 UPDATE work SET owner = NULL, dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
 WHERE id IN (SELECT value FROM json_each(?2))
 """
+_SAVE_FETCHED = "UPDATE event_body SET fetched_encoding = ?, fetched = ? WHERE event_id = ?"
 _WITH_BODY = """
 SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
 """
@@ -107,10 +108,11 @@ def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
     db.execute(_FREE_OTHERS, (now,))
 
 
-def save_fetched(db: sqlite3.Connection, *, event_id: str, fetched: Mapping[str, Any]) -> None:
-    """Keep with an event what hydration fetched, in place of what was kept before."""
-    encoding, data = pack(dump_json(fetched))
-    db.execute("UPDATE event_body SET fetched_encoding = ?, fetched = ? WHERE event_id = ?", (encoding, data, event_id))
+def save_fetched(db: sqlite3.Connection, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> list[None]:
+    """Keep with each event what hydration fetched, in place of what was kept before."""
+    for event_id, fetched in requests:
+        db.execute(_SAVE_FETCHED, (*pack(dump_json(fetched)), event_id))
+    return [None] * len(requests)
 
 
 def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float, dry_run: bool) -> list[str]:

@@ -39,5 +39,5 @@ def _lose(db: Any, *, event_id: str) -> None:
 
 class TestSqlite(StoreContract):
     @pytest.fixture
-    def backend(self, tmp_path: Path) -> Backend:
-        return SqliteBackend(tmp_path)
+    def backend(self, folder: Path) -> Backend:
+        return SqliteBackend(folder)
