@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
+import random
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from hashlib import sha256
@@ -16,8 +16,6 @@ import orjson
 
 from engine.errors import BadBody
 
-#: Lists of a rule's payload whose elements LangSmith identifies, and the keys that do.
-_IDENTIFIED = (("runs", ("id",)), ("threads", ("thread_id", "id")))
 #: An escape within JSON text: a surrogate pair, a surrogate on its own, or any other.
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
@@ -175,37 +173,43 @@ def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body
     signed anew for a retry. Everything else is told apart by its bytes: an id of the
     provider's own counts only where its signature covers it, and none is verified here.
     """
-    if kind is Kind.RULE and (ids := _ids(payload)):
+    if kind is Kind.RULE:
+        runs, threads = _ids(payload.get("runs"), _run_id), _ids(payload.get("threads"), _thread_id)
         window = (payload.get("start_time"), payload.get("end_time"))
-        if all(isinstance(time, (str, int, float, type(None))) for time in window):
-            return "rule:" + sha256(orjson.dumps((rule_id, window, ids))).hexdigest()
+        if runs is not None and threads is not None and (runs or threads) and all(map(_is_scalar, window)):
+            return "rule:" + sha256(orjson.dumps((rule_id, window, runs, threads))).hexdigest()
     return "body:" + sha256(body).hexdigest()
 
 
-def _ids(payload: Mapping[str, Any]) -> list[str]:
-    """Sorted ids of the runs and threads, or nothing unless every one of them has an id."""
-    ids: list[str] = []
-    for name, keys in _IDENTIFIED:
-        elements = payload.get(name)
-        for element in elements if isinstance(elements, list) else () if elements is None else (None,):
-            if not (parts := _id_parts(element, keys)):
-                return []
-            ids.append(f"{name}:{parts}")
-    return sorted(ids)
+def _ids(elements: Any, identify: Callable[[Any], Any]) -> list[str] | None:
+    """Sorted ids of the elements; None unless every one of them has an id."""
+    if not isinstance(elements, list):
+        return [] if elements is None else None
+    ids: list[Any] = [identify(element) if isinstance(element, dict) else None for element in elements]
+    return sorted(ids) if all(isinstance(found, str) and found for found in ids) else None
 
 
-def _id_parts(element: Any, keys: tuple[str, ...]) -> str:
-    """All ids of an element. A thread's own name is unique within a project only, so its id counts as well."""
-    if not isinstance(element, dict):
-        return ""
-    return "\x00".join(value for key in keys if isinstance(value := element.get(key), str) and value)
+def _run_id(run: dict[str, Any]) -> Any:
+    return run.get("id")
+
+
+def _thread_id(thread: dict[str, Any]) -> str:
+    """A thread's own name is unique within a project only, so its id counts as well."""
+    return "\x00".join(value for key in ("thread_id", "id") if isinstance(value := thread.get(key), str) and value)
+
+
+def _is_scalar(value: Any) -> bool:
+    return value is None or isinstance(value, (str, int, float))
 
 
 def new_event_id(at: float) -> str:
-    """A UUIDv7 (RFC 9562) for a time in Unix seconds: sorts by time, to a quarter of a microsecond (6.2, method 3)."""
+    """A UUIDv7 (RFC 9562) for a time in Unix seconds: sorts by time, to a quarter of a microsecond (6.2, method 3).
+
+    Its 62 random bits make it unique, not unguessable: an id opens nothing, and the kernel's randomness costs a call.
+    """
     ticks = int(at * 4_096_000)
     milliseconds, fraction = divmod(ticks, 4096)
-    random = int.from_bytes(os.urandom(8)) & (1 << 62) - 1
-    number = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | random
+    noise = random.getrandbits(62)  # noqa: S311
+    number = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | noise
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
