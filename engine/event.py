@@ -209,7 +209,7 @@ def new_event_id(at: float) -> str:
     """
     ticks = int(at * 4_096_000)
     milliseconds, fraction = divmod(ticks, 4096)
-    noise = random.getrandbits(62)  # noqa: S311
+    noise = random.getrandbits(62)
     number = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | noise
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
