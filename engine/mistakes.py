@@ -7,6 +7,7 @@ the file can then be read past that line.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -18,6 +19,7 @@ _SHOULD_READ: Final = "the line should read:"
 #: Reading a file again costs time; beyond this many characters no fix is looked for.
 _MAX_TRIED_TEXT: Final = 200_000
 _MAX_CANDIDATES: Final = 12
+_PATIENCE_SECONDS: Final = 3.0
 
 _VALUE_START: Final = re.compile(r"^\s*(?:-\s+)+(?=\S)|:\s+(?=\S)|(?<=[\[,{])\s*(?=\$|\*|\{\{)")
 _SUSPICIOUS_START: Final = (*"$*&@%!|>#`[?", "{{")
@@ -47,9 +49,9 @@ def diagnose(text: str, error: MarkedYAMLError, failing_line: Callable[[str], in
             error.context_mark
         )  # a text that is never closed fails at the end of the file, and is wrong where it begins
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    lines = text.splitlines()
+    lines, until = text.splitlines(), time.monotonic() + _PATIENCE_SECONDS
     for number in _suspects(error, line, len(lines)):
-        fixed = _fixed_line(lines, number, failing_line)
+        fixed = _fixed_line(lines, number, failing_line, until)
         if fixed is not None:
             message = _cause(lines[number - 1]) or message
             hint = should_read(fixed, aligned="\t" in lines[number - 1][: len(fixed) - len(fixed.lstrip())])
@@ -89,12 +91,12 @@ def _suspects(error: MarkedYAMLError, line: int, count: int) -> list[int]:
     return [number for number in dict.fromkeys((line, context, line - 1)) if 1 <= number <= count]
 
 
-def _fixed_line(lines: list[str], number: int, failing_line: Callable[[str], int | None]) -> str | None:
+def _fixed_line(lines: list[str], number: int, failing_line: Callable[[str], int | None], until: float) -> str | None:
     if sum(map(len, lines)) > _MAX_TRIED_TEXT:
         return None
     tried = 0
     for candidate in dict.fromkeys(_candidates(lines[number - 1])):
-        if candidate == lines[number - 1] or tried == _MAX_CANDIDATES:
+        if candidate == lines[number - 1] or tried == _MAX_CANDIDATES or time.monotonic() > until:
             continue
         tried += 1
         failed = failing_line("\n".join([*lines[: number - 1], candidate, *lines[number:]]) + "\n")
@@ -282,8 +284,13 @@ _WORDS: Final = (
         "a second document begins here",
         "one file is one configuration: remove the --- line",
     ),
+    (
+        "sequence entries are not allowed",
+        "a '-' stands where no list can begin",
+        "begin a list on a line of its own; a text that is a lone - needs quotes",
+    ),
     ("expected the node content", "a value is missing here", "write it, or quote what stands here"),
-    ("expected alphabetic or numeric", "a name must follow * or &", "text that begins with * or & needs quotes"),
+    ("while scanning an a", "a name must follow * or &", "text that begins with * or & needs quotes"),
     (
         "expected chomping or indentation",
         "nothing may follow | or > on its line",

@@ -7,6 +7,12 @@ from dataclasses import dataclass, field
 
 from engine.errors import Problem
 
+#: Nobody reads more problems than this of one file; past it they are not recorded.
+MAX_PROBLEMS = 200
+
+#: Longer lines are not shown with a problem: nobody would find the place in them.
+_LONGEST_SHOWN = 300
+
 #: A place in the parsed tree: keys and indexes from the root.
 Where = tuple[str | int, ...]
 
@@ -33,6 +39,19 @@ class Source:
     text: str = ""
     marks: Mapping[Where, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    _lines: list[str] | None = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """The file's lines, without their ends."""
+        if self._lines is None:
+            self._lines = self.text.splitlines()
+        return self._lines
+
+    @property
+    def full(self) -> bool:
+        """Whether there are as many problems as anybody reads."""
+        return len(self.problems) >= MAX_PROBLEMS
 
     def report(
         self,
@@ -63,10 +82,9 @@ class Source:
 
     def at(self, line: int, column: int, message: str, hint: str = "") -> None:
         """Record a problem at a line and column of the file, both from 1."""
-        lines = self.text.splitlines()
-        shown = lines[line - 1] if 0 < line <= len(lines) else ""
-        problem = Problem(self.file, line, column, message, hint, shown)
-        if problem not in self.problems:
+        shown = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
+        problem = Problem(self.file, line, column, message, hint, shown if len(shown) <= _LONGEST_SHOWN else "")
+        if not self.full and problem not in self.problems:
             self.problems.append(problem)
 
     def mark(self, where: Where) -> Mark | None:

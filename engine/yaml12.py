@@ -8,44 +8,27 @@ merges mappings, as in YAML 1.1, because people share blocks with it.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from yaml.composer import Composer
 from yaml.error import Mark as YamlMark
-from yaml.error import MarkedYAMLError
-from yaml.events import AliasEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
-from yaml.parser import Parser
 from yaml.reader import Reader
-from yaml.scanner import Scanner
 
-from engine.errors import ConfigError
-from engine.mistakes import Mistake, diagnose, quoted, requote, should_read
+from engine.mistakes import quoted, requote, should_read
 from engine.source import Mark, Source, Where
+from engine.yamlnodes import MAX_DEPTH, TAG, Halt, NodeLoader, compose, kind_of_plain, resolve_plain, stop, stopping
 
 #: A configuration is written by people; what is larger than this was not.
-MAX_BYTES: Final = 1 << 20
-#: Levels of nesting.
-MAX_DEPTH: Final = 64
+MAX_BYTES: Final = 512 << 10
 #: Values of a file with every alias written out, so that anchors cannot be made into a bomb.
-MAX_VALUES: Final = 100_000
+MAX_VALUES: Final = 50_000
 #: Characters of all texts of a file with every alias written out.
 MAX_CHARACTERS: Final = 8 << 20
 
-_TAG: Final = "tag:yaml.org,2002:"
-_NULL: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_TRUE: Final = frozenset({"true", "True", "TRUE"})
-_FALSE: Final = frozenset({"false", "False", "FALSE"})
-_INT: Final = re.compile(r"[-+]?[0-9]+")
-_BASED: Final = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
-_FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
-_INFINITE: Final = re.compile(r"([-+]?)\.(?:inf|Inf|INF)")
-_NAN: Final = frozenset({".nan", ".NaN", ".NAN"})
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -69,47 +52,13 @@ def read_yaml(data: bytes | str, file: str) -> Parsed:
     """
     source = Source(file, _decode(data, file))
     _refuse_unprintable(source)
-    node, loader = _compose(source)
+    node, loader = compose(source)
     builder = _Builder(source)
-    with _stopping(source):
+    with stopping(source):
         tree = None if node is None else builder.build(node, ())
     source.marks = builder.marks
-    _report_lost_anchors(loader, source)
+    _report_lost(loader, source)
     return Parsed(tree, source, frozenset(builder.empty))
-
-
-def resolve_plain(text: str) -> str | bool | int | float | None:
-    """What an unquoted scalar means by the core schema.
-
-    Raises:
-        ValueError: a number that cannot be held.
-    """
-    if text in _NULL:
-        return None
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    if _INT.fullmatch(text):
-        return _integer(text)
-    if _BASED.fullmatch(text):
-        return int(text[2:], 8 if text[1] == "o" else 16)
-    if _FLOAT.fullmatch(text):
-        return _finite(text)
-    if match := _INFINITE.fullmatch(text):
-        return -math.inf if match[1] == "-" else math.inf
-    return math.nan if text in _NAN else text
-
-
-def _integer(text: str) -> int:
-    if len(text) > 400:
-        raise ValueError(f"a number of {len(text)} digits cannot be held; quote it if it is a text")
-    return int(text)
-
-
-def _finite(text: str) -> float:
-    number = float(text)
-    if math.isinf(number):
-        raise ValueError(f"{text[:40]} is larger than any number that can be held; quote it if it is a text")
-    return number
 
 
 # --- text ------------------------------------------------------------------------------------------------------------
@@ -117,11 +66,11 @@ def _finite(text: str) -> float:
 
 def _decode(data: bytes | str, file: str) -> str:
     if len(data) > MAX_BYTES:
-        raise _stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES >> 20} MiB")
+        raise stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES >> 10} KiB")
     if isinstance(data, str):
         return data.removeprefix("\ufeff")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise _stop(Source(file), 1, 1, "the file is UTF-16", "save it as UTF-8")
+        raise stop(Source(file), 1, 1, "the file is UTF-16", "save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -129,7 +78,7 @@ def _decode(data: bytes | str, file: str) -> str:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         shown = Source(file, data.decode("utf-8", "replace").removeprefix("\ufeff"))
         message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
-        raise _stop(shown, line, column, message, "save the file as UTF-8") from None
+        raise stop(shown, line, column, message, "save the file as UTF-8") from None
 
 
 def _refuse_unprintable(source: Source) -> None:
@@ -143,134 +92,23 @@ def _refuse_unprintable(source: Source) -> None:
     fresh = lines[-1].endswith(("\n", "\r"))
     line, column = (len(lines) + 1, 1) if fresh else (len(lines), len(lines[-1]) + 1)
     shown = Source(source.file, Reader.NON_PRINTABLE.sub("\ufffd", source.text))  # terminals obey control characters
-    raise _stop(shown, line, column, message, hint)
+    raise stop(shown, line, column, message, hint)
 
 
-def _stop(source: Source, line: int, column: int, message: str, hint: str = "") -> ConfigError:
-    """The error to raise where reading cannot go on, with what was found before it."""
-    if line:
-        source.at(line, column, message, hint)
-    else:
-        source.report(("",), message, hint)
-    return ConfigError(source.problems)
-
-
-# --- composing -------------------------------------------------------------------------------------------------------
-
-
-class _Halt(MarkedYAMLError):  # noqa: N818 - a stop, not a fault
-    """A limit of ours was met while reading. ``problem`` is for people as it stands."""
-
-
-class _CoreResolver:
-    """What PyYAML's composer asks of a resolver, by the core schema."""
-
-    def descend_resolver(self, _parent: Node | None, _index: Any) -> None:
-        """Nothing: the schema does not depend on the place."""
-
-    def ascend_resolver(self) -> None:
-        """Nothing: the schema does not depend on the place."""
-
-    def resolve(self, kind: type[Node], value: Any, implicit: Any) -> str:
-        """The tag of a node that has none written."""
-        if kind is not ScalarNode:
-            return _TAG + ("seq" if kind is SequenceNode else "map")
-        return _TAG + (_kind_of_plain(value) if implicit[0] else "str")
-
-
-def _kind_of_plain(text: str) -> str:
-    try:
-        value = resolve_plain(text)
-    except ValueError:
-        return "float" if _FLOAT.fullmatch(text) and not _INT.fullmatch(text) else "int"
-    names = {type(None): "null", bool: "bool", int: "int", float: "float", str: "str"}
-    return names[type(value)]
-
-
-class _Loader(Reader, Scanner, Parser, Composer, _CoreResolver):
-    """PyYAML from characters to nodes, bounded in depth, remembering which anchors were used."""
-
-    def __init__(self, text: str) -> None:
-        Reader.__init__(self, text)
-        Scanner.__init__(self)
-        Parser.__init__(self)
-        Composer.__init__(self)
-        self.depth = 0
-        self.aliased: set[str] = set()
-        self.anchored: dict[str, ScalarEvent] = {}
-
-    def compose_node(self, parent: Node | None, index: Any) -> Node | None:
-        """As in PyYAML, counting levels and noting anchors."""
-        event = self.peek_event()  # type: ignore[no-untyped-call]
-        if isinstance(event, AliasEvent) and event.anchor:
-            self.aliased.add(event.anchor)
-        elif isinstance(event, ScalarEvent) and event.anchor:
-            self.anchored[event.anchor] = event
-        if self.depth >= MAX_DEPTH:
-            raise _Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", event.start_mark)
-        self.depth += 1
-        node = super().compose_node(parent, index)
-        self.depth -= 1
-        return node
-
-
-def _compose(source: Source) -> tuple[Node | None, _Loader]:
-    loader: _Loader | None = None
-    try:
-        loader = _Loader(source.text)
-        return loader.get_single_node(), loader
-    except _Halt as halt:
-        raise _stop_at(source, halt) from None
-    except MarkedYAMLError as error:
-        mistake = diagnose(source.text, error, _failure)
-    except (ValueError, OverflowError, IndexError):
-        # PyYAML computes with what it read (chr, int) before it checks it: "\U00110000".
-        mistake = _uncomputable(loader)
-    raise _stop(source, mistake.line, mistake.column, mistake.message, mistake.hint)
-
-
-def _uncomputable(loader: _Loader | None) -> Mistake:
-    mark = loader.get_mark() if loader else None
-    line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    return Mistake(line, column, "what stands here names no character or number that there is")
-
-
-def _failure(text: str) -> int | None:
-    """The line, from 1, at which a text stops being YAML; None if it does not."""
-    try:
-        _Loader(text).get_single_node()
-    except MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        return mark.line + 1 if mark else 1
-    except (ValueError, OverflowError, IndexError):
-        return 1
-    return None
-
-
-def _stop_at(source: Source, halt: _Halt) -> ConfigError:
-    mark = halt.problem_mark
-    return _stop(source, mark.line + 1, mark.column + 1, str(halt.problem)) if mark else _stop(source, 1, 1, str(halt))
-
-
-@contextmanager
-def _stopping(source: Source) -> Iterator[None]:
-    try:
-        yield
-    except _Halt as halt:
-        raise _stop_at(source, halt) from None
-
-
-def _report_lost_anchors(loader: _Loader, source: Source) -> None:
-    """``text: &now then`` is the text ``then``: what was meant as text would be lost in silence."""
+def _report_lost(loader: NodeLoader, source: Source) -> None:
+    """``text: &now then`` is the text ``then``; what was meant as text would be lost in silence. So with ``!``."""
     for name, event in loader.anchored.items():
-        if name in loader.aliased:
-            continue
-        if (mark := event.start_mark) is None:
-            continue
-        line = source.text.splitlines()[mark.line]
-        fixed = line[: mark.column] + quoted(line[mark.column :].rstrip())
-        hint = f"text that begins with & needs quotes; {should_read(fixed)}"
-        source.at(mark.line + 1, mark.column + 1, f"the anchor &{name} is used nowhere", hint)
+        if name not in loader.aliased and event.start_mark:
+            _report_unquoted(source, event.start_mark, f"the anchor &{name} is used nowhere", "&")
+    for mark in loader.lone_tags:
+        _report_unquoted(source, mark, "a lone ! means nothing here", "!")
+
+
+def _report_unquoted(source: Source, mark: Any, message: str, sign: str) -> None:
+    line = source.lines[mark.line]
+    fixed = line[: mark.column] + quoted(line[mark.column :].rstrip())
+    hint = f"text that begins with {sign} needs quotes; {should_read(fixed)}"
+    source.at(mark.line + 1, mark.column + 1, message, hint)
 
 
 # --- building --------------------------------------------------------------------------------------------------------
@@ -311,14 +149,14 @@ class _Builder:
         if self.values > MAX_VALUES or self.characters > MAX_CHARACTERS:
             message = "too much to hold: with every alias (*name) written out the file has more than "
             limit = f"{MAX_VALUES} values" if self.values > MAX_VALUES else f"{MAX_CHARACTERS >> 20} MiB of text"
-            raise _Halt(None, None, message + limit, node.start_mark)
+            raise Halt(None, None, message + limit, node.start_mark)
 
     @contextmanager
     def _inside(self, node: Node) -> Iterator[None]:
         if id(node) in self.open:
-            raise _Halt(None, None, "this block contains itself through its own anchor", node.start_mark)
+            raise Halt(None, None, "this block contains itself through its own anchor", node.start_mark)
         if self.depth >= MAX_DEPTH:
-            raise _Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", node.start_mark)
+            raise Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", node.start_mark)
         self.open.add(id(node))
         self.depth += 1
         yield
@@ -337,7 +175,7 @@ class _Builder:
         except ValueError as error:
             self._at(node, str(error))
             return node.value
-        if _kind_of_plain(node.value) != kind:
+        if kind_of_plain(node.value) != kind:
             self._at(node, f"{node.value!r} is not what its tag !!{kind} says")
         return value
 
@@ -352,12 +190,12 @@ class _Builder:
             return _SURROGATE.sub("\ufffd", text)
 
     def _check_tag(self, node: Node, where: Where, *allowed: str) -> str:
-        kind = str(node.tag).removeprefix(_TAG)
+        kind = str(node.tag).removeprefix(TAG)
         if kind in allowed and kind != node.tag:
             return kind
         written = f"!!{kind}" if kind != node.tag else str(node.tag)
         written = written if written.isprintable() else repr(written)
-        line = self.source.text.splitlines()[node.start_mark.line]
+        line = self.source.lines[node.start_mark.line]
         fixed = next(requote(line), line)
         hint = should_read(fixed) if fixed != line else ""
         self._at(node, f"the tag {written} means nothing here: text that begins with ! needs quotes", hint)
@@ -409,7 +247,7 @@ class _Builder:
         if not isinstance(node, ScalarNode):
             self._at(node, "a key must be text, not a list or mapping", "text that begins with [ or { needs quotes")
             return None
-        if node.tag == _TAG + "str":
+        if node.tag == TAG + "str":
             return self._text(node)
         if not node.value:
             self._at(node, "a value without a key")
@@ -425,7 +263,7 @@ class _Builder:
         written = self.source.text[node.start_mark.index : node.end_mark.index]
         if not written.startswith("{{"):
             return None
-        line = self.source.text.splitlines()[node.start_mark.line]
+        line = self.source.lines[node.start_mark.line]
         fixed = next((each for each in requote(line) if each != line), "")
         hint = should_read(fixed) if fixed and node.end_mark.line == node.start_mark.line else ""
         self._at(node, "a template must be quoted: to YAML, braces are a mapping", hint)

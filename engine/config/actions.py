@@ -93,7 +93,7 @@ def as_list_hint(sheet: Sheet, value: Any, where: Where) -> str:
     mark = sheet.source.marks.get(where)
     if mark is None or not isinstance(value, dict) or not value:
         return ""
-    line = sheet.source.text.splitlines()[mark.line - 1]
+    line = sheet.source.lines[mark.line - 1]
     start = mark.column - 1
     if line[start : start + 1] == "{":
         end = _closing_brace(line, start)

@@ -8,7 +8,7 @@ import yaml
 
 from engine.config.model import Config, RetrySpec
 from engine.units import format_duration
-from engine.yaml12 import resolve_plain
+from engine.yamlnodes import resolve_plain
 
 
 class _Dumper(yaml.SafeDumper):

@@ -161,7 +161,7 @@ def _names_action(where: tuple[str | int, ...]) -> bool:
 
 def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:
     mark = source.marks[where]
-    lines = source.text.splitlines()
+    lines = source.lines
     line = lines[mark.key_line - 1] if 0 < mark.key_line <= len(lines) else ""
     before, hash_sign, comment = line[mark.key_column - 1 :].partition(" #")
     if key and hash_sign and before.rstrip().endswith(":") and comment[:1].strip():

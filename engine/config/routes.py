@@ -145,7 +145,9 @@ def _require_actions(section: Section, route: RouteConfig) -> None:
     written = section.values.get("actions", [])
     if written == [] and not route.stop:
         where = (*section.where, "actions") if "actions" in section.values else section.where
-        section.sheet.wrong(where, "this route has no actions", "add one below 'actions:', such as - log: {}")
+        section.sheet.wrong(
+            where, "this route has no actions", "add one below 'actions:', such as - log: {message: hello}"
+        )
 
 
 def _with_unique_names(sheet: Sheet, routes: list[RouteConfig]) -> list[RouteConfig]:
@@ -156,12 +158,7 @@ def _with_unique_names(sheet: Sheet, routes: list[RouteConfig]) -> list[RouteCon
         elif route.name:
             message = f"two routes of {route.key!r} are called {route.name!r}"
             sheet.source.report((*route.where, "name"), message, "give one of them another name")
-        elif "name" not in _raw_keys(sheet, route.where):
+        elif (*route.where, "name") not in sheet.source.marks:  # a name that was refused is not a missing one
             message = f"{route.key!r} has more than one route without a name"
             sheet.source.report(route.where, message, "give all but one of them a name: it tells them apart in reports")
     return routes
-
-
-def _raw_keys(sheet: Sheet, where: Where) -> set[str]:
-    """The keys written in a mapping: a name that was refused must not be called missing."""
-    return {str(place[-1]) for place in sheet.source.marks if place[:-1] == where and place}

@@ -9,7 +9,7 @@ from typing import Any, Final, TypeVar
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
 from engine.units import parse_duration, parse_share
-from engine.yaml12 import resolve_plain
+from engine.yamlnodes import resolve_plain
 
 _Value = TypeVar("_Value")
 
@@ -57,7 +57,7 @@ class Sheet:
     def line_of(self, where: Where) -> tuple[str, int]:
         """The line a place's key stands on, and the key's column from 1 (0: it has no key)."""
         mark = self.source.marks.get(where)
-        lines = self.source.text.splitlines()
+        lines = self.source.lines
         number = (mark.key_line or mark.line) if mark else 0
         return (lines[number - 1], mark.key_column) if mark and 0 < number <= len(lines) else ("", 0)
 
@@ -76,6 +76,8 @@ class Section:
         for key in self.values:
             if key in known:
                 continue
+            if self.sheet.source.full:
+                break
             if key in RESERVED:
                 self.report_reserved(key)
                 continue

@@ -1,0 +1,192 @@
+"""Variables and files in the values of a configuration."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.interpolate import MASK, MAX_FILE_BYTES, interpolate
+from engine.source import Source
+from engine.yaml12 import read_yaml
+
+ENVIRON = {"NAME": "value", "EMPTY": "", "JINJA": "p{%w{{x}}", "NESTED": "${NAME}", "QUOTE": "a: [b"}
+
+
+def run(tree, environ=ENVIRON, base=None):
+    source = Source("c.yaml")
+    found = interpolate(tree, source, environ, base)
+    return found, [problem.message for problem in source.problems]
+
+
+def value_of(text, environ=ENVIRON, base=None):
+    found, problems = run({"x": text}, environ, base)
+    assert problems == []
+    return found.tree["x"]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("${NAME}", "value"),
+        ("a-${NAME}-${NAME}", "a-value-value"),
+        ("${NONE:-default}", "default"),
+        ("${NAME:-default}", "value"),
+        ("${NONE:-}", ""),
+        ("${EMPTY}", ""),
+        ("${EMPTY:-default}", "default"),
+        ("${NONE:-#llm-quality}", "#llm-quality"),
+        ("${NONE:-https://a.b/c?d:-e}", "https://a.b/c?d:-e"),
+        ("$${NAME}", "${NAME}"),
+        ("$$${NAME}", "$${NAME}"),
+        ("$NAME $ {NAME} $.runs[*]", "$NAME $ {NAME} $.runs[*]"),
+        ("${NESTED}", "${NAME}"),
+        ("${QUOTE}", "a: [b"),
+    ],
+)
+def test_references_are_replaced_once(text, value):
+    """As in a shell, ``:-`` also stands in for a variable set to nothing; values are never looked at again."""
+    assert value_of(text) == value
+
+
+def test_only_texts_are_touched_and_only_in_values():
+    tree = {"a": [1, None, True, "${NAME}"], "b": {"c": "${NAME}"}}
+    assert run(tree)[0].tree == {"a": [1, None, True, "value"], "b": {"c": "value"}}
+
+
+def test_a_reference_in_a_key_is_reported():
+    assert "variables stand in values only" in run({"${NAME}": 1})[1][0]
+
+
+def test_what_comes_from_a_variable_is_a_secret_but_under_rules_and_vars():
+    tree = {"secrets": ["${NAME}"], "rules": {"a": "${JINJA}"}, "vars": {"b": "${NESTED}"}}
+    found, _ = run(tree)
+    assert found.masked == {"value"}
+    assert found.shown == {"secrets": [MASK], "rules": {"a": "p{%w{{x}}"}, "vars": {"b": "${NAME}"}}
+
+
+def test_a_default_that_was_used_is_no_secret():
+    found, _ = run({"a": "${NONE:-plain} and ${NAME}"})
+    assert found.masked == {"value"}
+    assert found.shown == {"a": f"plain and {MASK}"}
+
+
+def test_an_empty_value_is_never_masked():
+    found, _ = run({"a": "${EMPTY}"})
+    assert found.masked == frozenset()
+    assert found.shown == {"a": ""}
+
+
+def test_every_missing_variable_is_reported_at_once():
+    found, problems = run({"a": "${ONE} ${TWO}", "b": ["${THREE}"]})
+    assert [problem.split()[3] for problem in problems] == ["ONE", "TWO", "THREE"]
+    assert found.failed == {("a",), ("b", 0)}
+
+
+def test_a_missing_variable_near_a_set_one_is_named():
+    source = Source("c.yaml")
+    interpolate({"a": "${SLACK_TOKN}"}, source, {"SLACK_TOKEN": "x"})
+    assert "did you mean 'SLACK_TOKEN'?" in source.problems[0].hint
+    assert "${SLACK_TOKN:-value}" in source.problems[0].hint
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("${", "never closed"),
+        ("a ${NAME", "never closed"),
+        ("${}", "is not a variable"),
+        ("${1A}", "is not a variable"),
+        ("${NA ME}", "is not a variable"),
+        ("${NAME-x}", "is not a variable"),
+        ("${NAME:?x}", "is not a variable"),
+        ("${A:-${B}}", "inside another's default"),
+    ],
+)
+def test_a_malformed_reference_is_reported(text, words):
+    assert words in run({"a": text})[1][0]
+
+
+def test_a_file_is_read_without_its_last_line_end(tmp_path):
+    (tmp_path / "unix").write_bytes(b"s3cret\n")
+    (tmp_path / "windows").write_bytes(b"s3cret\r\n")
+    (tmp_path / "bare").write_bytes(b" two\nlines ")
+    assert value_of("${file:unix}", base=tmp_path) == "s3cret"
+    assert value_of(f"${{file:{tmp_path}/windows}}", base=tmp_path) == "s3cret"
+    assert value_of("${file:bare}", base=tmp_path) == " two\nlines "
+
+
+def test_what_comes_from_a_file_is_a_secret(tmp_path):
+    (tmp_path / "token").write_text("s3cret\n")
+    found, _ = run({"a": "Bearer ${file:token}"}, base=tmp_path)
+    assert found.masked == {"s3cret"}
+    assert found.shown == {"a": f"Bearer {MASK}"}
+
+
+def test_a_file_that_cannot_be_read_is_reported_and_never_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "large").write_bytes(b"x" * (MAX_FILE_BYTES + 1))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    names = ["missing", "pipe", "large", "binary", ".", "with\0nul", "x" * 5000, "", "missing:-default"]
+    _, problems = run([f"${{file:{name}}}" for name in names], base=tmp_path)
+    assert len(problems) == len(names)
+    assert all(problem.startswith("cannot read") for problem in problems)
+
+
+def test_without_an_environment_placeholders_stand_for_values():
+    found, problems = run({"a": "${TOKEN}", "b": "${NAME:-default}", "c": "${file:/etc/passwd}"}, environ=None)
+    assert problems == []
+    assert found.tree == {"a": "<TOKEN>", "b": "default", "c": "<file:/etc/passwd>"}
+    assert found.masked == frozenset()
+
+
+def test_without_a_folder_no_file_is_read():
+    assert value_of("${file:/etc/hostname}") == "<file:/etc/hostname>"
+
+
+def params(text):
+    return {"routes": {"alert": {"actions": [{"log": {"message": text}, "when": [{"expr": text}]}]}}}
+
+
+def test_a_value_with_braces_stays_a_value_where_templates_are_read():
+    """A password may hold ``{%``; in a parameter it must not become a template."""
+    found, problems = run(params("key ${JINJA}"))
+    action = found.tree["routes"]["alert"]["actions"][0]
+    assert problems == []
+    assert action["log"]["message"] == "key {% raw %}p{%w{{x}}{% endraw %}"
+    assert action["when"][0]["expr"] == "key p{%w{{x}}"
+    assert found.masked == {ENVIRON["JINJA"]}
+
+
+def test_such_a_value_inside_a_template_is_refused():
+    _, problems = run({"routes": {"alert": [{"actions": [{"log": {"message": "{{ run.id }} ${JINJA}"}}]}]}})
+    assert "braces" in problems[0]
+
+
+def test_the_authors_own_template_around_a_plain_value_is_fine():
+    found, problems = run(params("{{ run.id }} ${NAME}"))
+    assert problems == []
+    assert found.tree["routes"]["alert"]["actions"][0]["log"]["message"] == "{{ run.id }} value"
+
+
+def test_the_place_of_a_reference_in_a_block_of_text_is_its_line():
+    parsed = read_yaml("a: |\n  one\n  two ${NONE}\nb: 'x ${NONE}'\n", "c.yaml")
+    interpolate(parsed.tree, parsed.source, {})
+    assert [(problem.line, problem.column) for problem in parsed.source.problems] == [(3, 1), (4, 7)]
+
+
+def test_a_flood_of_values_is_stopped():
+    _, problems = run({"a": ["${BIG}" * 50] * 50}, {"BIG": "x" * 100_000})
+    assert any("MiB" in problem for problem in problems)
+
+
+@given(st.text(alphabet="${}:-ANfile/ .", max_size=40))
+def test_any_text_is_replaced_or_reported(text):
+    found, problems = run({"a": text}, {"A": "x", "N": "${A}"})
+    assert problems or isinstance(found.tree["a"], str)
+
+
+@given(st.text(max_size=40))
+def test_a_text_escaped_comes_back_as_itself(text):
+    """Whatever a dump writes with ``$${`` for ``${`` is read back unchanged."""
+    assert value_of(text.replace("${", "$${")) == text
