@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from engine.clients import Clients
 from engine.document import Fetched
-from engine.errors import StoreError
+from engine.errors import StoreBusy
 from engine.event import Event
 from engine.hydrate import Hydrator
 from engine.observe import Observer
@@ -60,13 +60,17 @@ class Desk:
     async def persist(self, verb: Callable[[], Awaitable[T]]) -> T:
         """Do something in the store for sure: what happened outside must not be forgotten.
 
-        A store that can't answer is asked again until it can. What a cancelled caller handed in is done all the same.
+        A store that can't answer now is asked again until it can. What a cancelled caller handed in is done all
+        the same.
+
+        Raises:
+            StoreError: the store will never do it; asking again would not help.
         """
         pause = _FIRST_PAUSE
         while True:
             try:
                 return await verb()
-            except StoreError as error:
+            except StoreBusy as error:
                 self.logger.error("the store can't write; trying again", extra={"reason": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)

@@ -11,6 +11,7 @@ from engine.document import Fetched
 from engine.retry import Failure, classify
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Routed, Work
+from engine.truth import Truth
 
 
 class Evaluator:
@@ -39,6 +40,7 @@ class Evaluator:
             config_hash=rules.router.hash,
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
+            matched=sum(decision.truth is Truth.TRUE for decision in routing.decisions),
             pending=pending,
             attempt=attempt,
         )

@@ -143,7 +143,10 @@ class Worker:
 
     async def _give_back(self, work_id: str) -> None:
         """Not at once: what failed for a reason nobody knows would fail again."""
-        await self._desk.store.release([work_id], due_at=self._desk.clock() + _AFTER_SURPRISE)
+        try:
+            await self._desk.store.release([work_id], due_at=self._desk.clock() + _AFTER_SURPRISE)
+        except StoreError as error:
+            self._desk.logger.error("work is held until the next start", extra={"reason": str(error)})
 
 
 def _held(claimed: Claimed) -> Held:
