@@ -289,6 +289,15 @@ _WORDS: Final = (
         "a '-' stands where no list can begin",
         "begin a list on a line of its own; a text that is a lone - needs quotes",
     ),
+    ("mapping keys are not allowed", "a '?' stands where no key can begin", "text that begins with ? needs quotes"),
+    ("hexadecimal numbers", "an escape in double quotes is not finished", "use single quotes, or double the backslash"),
+    ("ing a tag", "to YAML, ! begins a tag", "text that begins with ! needs quotes"),
+    ("scanning a directive", "to YAML, % at the beginning of a line is a directive", "indent it, or put it in quotes"),
+    (
+        "expected '<document start>'",
+        "what stands here is outside of every block",
+        "check the indentation and the braces",
+    ),
     ("expected the node content", "a value is missing here", "write it, or quote what stands here"),
     ("while scanning an a", "a name must follow * or &", "text that begins with * or & needs quotes"),
     (

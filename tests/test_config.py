@@ -416,6 +416,21 @@ def test_anything_at_all_is_read_or_refused_with_a_report(data):
     assert bool(config) != bool(problems)
 
 
+DESIGN = (Path(__file__).parent / "config_good" / "design.yaml").read_text()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_a_file_with_something_overwritten_is_read_or_refused_with_places(data):
+    """What a slip of the finger does to a whole file."""
+    start = data.draw(st.integers(0, len(DESIGN)))
+    length = data.draw(st.integers(0, 3))
+    typed = data.draw(st.text(alphabet="{}[]\"' :-#*&!|>\n\tx\\$%@", max_size=3))
+    config, problems = attempt(DESIGN[:start] + typed + DESIGN[start + length :])
+    assert config or problems
+    assert all(problem.line >= 1 and problem.column >= 1 for problem in problems)
+
+
 _WORDS = st.sampled_from(
     ["secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes", "alert", "*", ID, "name", "log",
      "filters", "actions", "for_each", "stop", "sample", "enabled", "when", "retry", "timeout", "attempts", "within",

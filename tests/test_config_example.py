@@ -10,7 +10,7 @@ from engine.compile import compile_router
 from engine.config import ENGINE_KEYS, load_config
 from engine.document import Fetched
 from engine.event import parse_event
-from engine.operators import OPERATORS
+from engine.filters.operators import OPERATORS
 from engine.registry import load_installed
 from engine.sandbox.payloads import seed
 

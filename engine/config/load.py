@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from engine.config.actions import ENGINE_KEYS
 from engine.config.model import Config
 from engine.config.routes import read_routes, read_rules
-from engine.config.section import Section, Sheet
+from engine.config.section import RESERVED, Section, Sheet
 from engine.config.settings import read_defaults, read_langsmith, read_plugins, read_secrets, read_slack, read_vars
 from engine.errors import ConfigError
 from engine.interpolate import MASK, Interpolated, interpolate
@@ -156,7 +157,9 @@ def _report_empty(parsed: Parsed) -> None:
 
 
 def _names_action(where: tuple[str | int, ...]) -> bool:
-    return len(where) in (5, 6) and where[0] == "routes" and where[-3] == "actions" and isinstance(where[-2], int)
+    if len(where) not in (5, 6) or where[0] != "routes" or where[-1] in ENGINE_KEYS | RESERVED:
+        return False
+    return where[-3] == "actions" and isinstance(where[-2], int)
 
 
 def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:
