@@ -2,7 +2,7 @@
 
 from engine.action import Action, ActionContext, EscapePayload, Params
 from engine.errors import Discard, Retry
-from engine.langsmith_failure import LangSmithFailure
+from engine.langsmith.failure import LangSmithFailure
 from engine.retry import check_response
 
 __all__ = [

@@ -12,12 +12,12 @@ from engine.decision import Decision
 from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
 from engine.errors import TemplateError, WantOfData
 from engine.event import Event
+from engine.filters.verdict import Verdict
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
 from engine.router import ANY, UNMATCHED
 from engine.suggest import did_you_mean
 from engine.truth import Truth
-from engine.verdict import Verdict
 
 #: What stands as the reason where data is not at hand.
 WOULD_FETCH = "would be fetched from LangSmith"

@@ -15,8 +15,8 @@ import pytest
 
 from engine.errors import Discard
 from engine.langsmith import LangSmith, LangSmithSettings
-from engine.langsmith_failure import LangSmithFailure
-from engine.names import Names
+from engine.langsmith.failure import LangSmithFailure
+from engine.langsmith.names import Names
 from engine.sandbox import LangSmithStandIn
 
 RUN = {"id": str(uuid4()), "session_id": str(uuid4()), "trace_id": str(uuid4()), "start_time": "2026-01-02T03:04:05"}

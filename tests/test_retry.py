@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.errors import Discard, Retry, TemplateError, WantOfData
-from engine.langsmith_failure import LangSmithFailure
+from engine.langsmith.failure import LangSmithFailure
 from engine.retry import (
     LONGEST_RETRY_AFTER,
     Failure,

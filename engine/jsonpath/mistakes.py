@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 
 from engine.errors import PathError
-from engine.jsonpath import Path, compile_path
-from engine.pathcode import Step
-from engine.pathtrace import write_steps
+from engine.jsonpath.code import Step
+from engine.jsonpath.path import Path, compile_path
+from engine.jsonpath.trace import write_steps
 
 _LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
 _EMPTY_BRACKETS = re.compile(r"\[\]")

@@ -19,11 +19,11 @@ from jsonpath_ng.ext.parser import parse
 from jsonpath_ng.ext.string import DefintionInvalid
 
 from engine.errors import PathError
-from engine.pathcode import NOTHING, Step, generate_all, generate_one
-from engine.pathleaves import Scope
-from engine.pathlibrary import library_find
-from engine.pathneeds import Needs, path_needs
-from engine.pathnodes import Unsupported, compile_node, flatten, straight
+from engine.jsonpath.code import NOTHING, Step, generate_all, generate_one
+from engine.jsonpath.leaves import Scope
+from engine.jsonpath.library import library_find
+from engine.jsonpath.needs import Needs, path_needs
+from engine.jsonpath.nodes import Unsupported, compile_node, flatten, straight
 from engine.regex import RegexError
 
 #: Characters; paths that people write are far below.

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.operands import OperandError
+from engine.filters.operands import OperandError
+from engine.filters.verdict import describe
 from engine.suggest import did_you_mean
 from engine.truth import Truth, conjoin, disjoin, invert
 from engine.units import parse_share
-from engine.verdict import describe
 
 _WORDS = ("any", "all", "none")
 _SHARES = ("at_least", "more_than")

@@ -6,12 +6,12 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.operands import OperandError, Test, known, undecidable
-from engine.pathcompare import is_number
+from engine.filters.operands import OperandError, Test, known, undecidable
+from engine.filters.verdict import describe
+from engine.jsonpath.compare import is_number
 from engine.suggest import did_you_mean
 from engine.times import epoch, parse_time
 from engine.units import parse_duration
-from engine.verdict import describe
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),

@@ -1,6 +1,6 @@
 """Comparisons inside a path's ``[?(…)]``, as RFC 9535 2.3.5.2.2 and jsonpath-ng have them.
 
-They are not the conditions' comparisons (``engine.operators``): here a string never equals a number.
+They are not the conditions' comparisons (``engine.filters.operators``): here a string never equals a number.
 """
 
 from __future__ import annotations

@@ -10,9 +10,9 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import filter as query
 from jsonpath_ng.ext import string
 
+from engine.jsonpath.leaves import Scope
+from engine.jsonpath.nodes import compile_match
 from engine.missing import Missing
-from engine.pathleaves import Scope
-from engine.pathnodes import compile_match
 from engine.regex import compile_sub
 
 #: Nodes that hand a value on without looking inside it.

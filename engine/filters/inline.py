@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.operands import Test, number_of
-from engine.pathcode import InlineTest
+from engine.filters.operands import Test, number_of
+from engine.jsonpath.code import InlineTest
 
 _ORDERS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 #: For a number as it is; what else the value may be is left to the test itself.

@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from engine.errors import EngineError
+from engine.filters.verdict import describe
+from engine.jsonpath.compare import is_number
 from engine.missing import Missing
-from engine.pathcompare import is_number
-from engine.verdict import describe
 
 #: Whether a value satisfies an operator; the second argument is the whole document.
 Test = Callable[[Any, Any], bool]

@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from engine.errors import Discard
-from engine.langsmith_failure import LangSmithFailure, failure_of
-from engine.names import Names
+from engine.langsmith.failure import LangSmithFailure, failure_of
+from engine.langsmith.names import Names
 
 if TYPE_CHECKING:
-    from engine.langsmith_sdk import Sdk
+    from engine.langsmith.sdk import Sdk
 
 #: LangSmith's US cloud.
 DEFAULT_ENDPOINT = "https://api.smith.langchain.com"
@@ -325,7 +325,7 @@ class LangSmith:
 
 
 def _load(settings: LangSmithSettings) -> Sdk:
-    from engine.langsmith_sdk import Sdk
+    from engine.langsmith.sdk import Sdk
 
     return Sdk(settings)
 

@@ -9,7 +9,7 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import arithmetic, iterable, string
 from jsonpath_ng.ext import filter as query
 
-from engine.pathnodes import flatten
+from engine.jsonpath.nodes import flatten
 
 Needs = frozenset[str]
 ALL_NEEDS: Needs = frozenset({"inputs", "outputs", "feedback"})

@@ -13,7 +13,7 @@ from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
 if TYPE_CHECKING:
-    from engine.langsmith import LangSmithSettings
+    from engine.langsmith.client import LangSmithSettings
 
 #: Attempts have their own timeout; these only end what nobody waits for any more. Seconds.
 _TIMEOUT = httpx2.Timeout(300.0, connect=30.0)

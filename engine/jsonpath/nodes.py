@@ -16,9 +16,9 @@ from jsonpath_ng.ext import arithmetic, iterable, string
 from jsonpath_ng.ext import filter as query
 
 from engine.errors import PathError
-from engine.pathcode import Step, generate_all
-from engine.pathcompare import compare, compare_with
-from engine.pathleaves import LEAVES, Finder, Scope, not_applicable
+from engine.jsonpath.code import Step, generate_all
+from engine.jsonpath.compare import compare, compare_with
+from engine.jsonpath.leaves import LEAVES, Finder, Scope, not_applicable
 from engine.regex import compile_search
 
 _LONGEST = 1_000_000

@@ -13,15 +13,15 @@ from typing import Any, Protocol
 from jinja2 import Undefined
 
 from engine.errors import WantOfData
-from engine.inline import inline
+from engine.filters.inline import inline
+from engine.filters.operands import Test, Undecidable
+from engine.filters.quantifiers import ALL, ANY, Quantifier
+from engine.filters.verdict import Check, Kind, Verdict, describe
 from engine.jsonpath import Path
+from engine.jsonpath.code import Step, generate_any
+from engine.jsonpath.trace import where_it_ends
 from engine.missing import Missing
-from engine.operands import Test, Undecidable
-from engine.pathcode import Step, generate_any
-from engine.pathtrace import where_it_ends
-from engine.quantifiers import ALL, ANY, Quantifier
 from engine.truth import Truth, conjoin, disjoin, invert
-from engine.verdict import Check, Kind, Verdict, describe
 
 FALSE, TRUE, UNDECIDED, WANTING = Truth.FALSE, Truth.TRUE, Truth.UNDECIDED, Truth.WANTING
 

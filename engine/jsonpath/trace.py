@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import WantOfData
-from engine.jsonpath import Path
-from engine.pathcode import Step, generate_all
+from engine.filters.verdict import describe
+from engine.jsonpath.code import Step, generate_all
+from engine.jsonpath.path import Path
 from engine.suggest import did_you_mean
-from engine.verdict import describe
 
 _PLAIN_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _SHOWN = 12

@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from engine.conditions import (
+from engine.errors import PathError, TemplateError
+from engine.filters.conditions import (
     Condition,
     Document,
     Evaluable,
@@ -18,16 +19,15 @@ from engine.conditions import (
     group,
     path_condition,
 )
-from engine.dialects import ADVICE, FOREIGN
-from engine.errors import PathError, TemplateError
-from engine.operands import OperandError
-from engine.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
-from engine.pathmistakes import compile_checked
-from engine.quantifiers import ALL, ANY, Quantifier, compile_quantifier
+from engine.filters.dialects import ADVICE, FOREIGN
+from engine.filters.operands import OperandError
+from engine.filters.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
+from engine.filters.quantifiers import ALL, ANY, Quantifier, compile_quantifier
+from engine.filters.verdict import Kind, Verdict, describe
+from engine.jsonpath.mistakes import compile_checked
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
 from engine.truth import Truth
-from engine.verdict import Check, Kind, Verdict, describe
 
 GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
 #: How deep groups may stand in groups.
@@ -291,6 +291,3 @@ def _text(written: str, operations: tuple[Operation, ...], quantifier: Quantifie
 def _shown(operand: Any) -> str:
     text = json.dumps(operand, ensure_ascii=False, default=str)
     return text if len(text) <= 120 else f"{text[:120]}…"
-
-
-__all__ = ["MAX_DEPTH", "Check", "Expressions", "Filter", "Verdict", "compile_filter"]

@@ -12,13 +12,13 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.dialects import FOREIGN
-from engine.operands import OperandError, Test, check_json, known, number_of, shown, spelled, undecidable
-from engine.operators_time import compile_age, compile_time, compile_type
-from engine.pathcompare import equal, is_number
+from engine.filters.dialects import FOREIGN
+from engine.filters.operands import OperandError, Test, check_json, known, number_of, shown, spelled, undecidable
+from engine.filters.operators_time import compile_age, compile_time, compile_type
+from engine.filters.verdict import describe
+from engine.jsonpath.compare import equal, is_number
 from engine.regex import RegexError, compile_search
 from engine.suggest import did_you_mean
-from engine.verdict import describe
 
 
 def compile_operator(name: str, operand: Any) -> Test:
