@@ -17,7 +17,7 @@ from engine.template_budget import CALL, CHARS_PER_UNIT, MAX_BITS, STEP, Budget,
 from engine.template_filters import filters
 from engine.template_marks import mark, plain, throughout
 from engine.template_strings import braces, percent, text_methods
-from engine.template_values import OMIT, Absent, Steps, demand, kind_of, span, to_json, to_text
+from engine.template_values import OMIT, Absent, Steps, demand, kind_of, span, to_json, to_text, weigh
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(
@@ -39,7 +39,7 @@ DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES
 EVENT_NAMES = DOCUMENT_NAMES - {"vars", "route", "event"}
 
 #: Names of the filters that the rewriter puts into a syntax tree. No author can write them.
-LOOP, TEXT, DATA, PLAIN, WITHIN = "__loop", "__text", "__data", "__plain", "__within"
+LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"
 
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
 _LIST_METHODS = frozenset({"index", "count"})
@@ -104,7 +104,15 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "joiner": Joiner,
             "omit": OMIT,
         }
-        self.filters = {**filters(), LOOP: _loop, TEXT: _output, DATA: _data, PLAIN: _plain, WITHIN: _within}
+        self.filters = {
+            **filters(),
+            LOOP: _loop,
+            TEXT: _output,
+            DATA: _data,
+            PLAIN: _plain,
+            WITHIN: _within,
+            SIDE: _side,
+        }
         tests: dict[str, Any] = dict(TESTS)
         self.tests = {
             name: _test(test, escaping=escaping) for name, test in tests.items() if name not in _TESTS_LEFT_OUT
@@ -176,19 +184,34 @@ class Sandbox(ImmutableSandboxedEnvironment):
         owner: Any = method.__self__
         name = method.__name__
         if isinstance(owner, str):
-            if name == "format":
-                made = braces(budget, owner, self.getitem, args, kwargs)
-            else:
-                made = self.methods[name](budget, owner, *(demand(argument) for argument in args), **kwargs)
-            if isinstance(made, str):
-                budget.text(len(made))
-            return made
+            return self._text_method(budget, owner, name, args, kwargs)
         if isinstance(owner, dict):
             budget.spend(0 if name == "get" else len(owner))
             return self._get(owner, *args) if name == "get" else method()
         budget.spend(len(owner))
         bare = throughout(plain, owner) if self.escaping else owner
         return getattr(bare, name)(*(throughout(plain, argument) if self.escaping else argument for argument in args))
+
+    def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        budget.text(len(text))
+        if name == "format":
+            made: Any = braces(budget, text, self.getitem, args, kwargs)
+        else:
+            values = [demand(argument) for argument in args]
+            try:
+                made = self.methods[name](budget, text, *values, **kwargs)
+            except (TypeError, AttributeError) as error:
+                kinds = ", ".join(map(kind_of, values))
+                raise TemplateError(f"text.{name}() does not take ({kinds})") from error
+        if isinstance(made, str):
+            budget.text(len(made))
+        return made
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Apply a filter by name, as ``map`` does; those of the rewriter are out of reach."""
+        if name.startswith("__"):
+            raise TemplateError(f"there is no filter {name!r}")
+        return super().call_filter(name, *args, **kwargs)
 
     @staticmethod
     def _get(owner: dict[Any, Any], key: Any, default: Any = None) -> Any:
@@ -252,9 +275,10 @@ def _check_sequences(budget: Budget, operator: str, left: Any, right: Any) -> No
 def _test(test: Callable[..., Any], *, escaping: bool) -> Callable[..., Any]:
     """A test that data not sent along cannot slip through, and that sees what marked text means."""
 
-    def call(*args: Any, **kwargs: Any) -> Any:
+    @pass_context
+    def call(context: Context, *args: Any, **kwargs: Any) -> Any:
         for argument in args:
-            demand(argument)
+            weigh(argument, budget_of(context))
         return (
             test(*(throughout(plain, argument) for argument in args), **kwargs) if escaping else test(*args, **kwargs)
         )
@@ -275,12 +299,21 @@ def _loop(context: Context, value: Any, literal: int) -> Steps:
 
 @pass_context
 def _data(context: Context, value: Any) -> Any:
-    """Event data as it enters an escaping template: marked, to any depth."""
+    """Event data as it enters an escaping template."""
+    return _marked(value, budget_of(context))
+
+
+def _marked(value: Any, budget: Budget) -> Any:
+    """A copy of event data, marked to any depth and paid for."""
     if isinstance(value, str):
+        budget.spend(len(value) // CHARS_PER_UNIT)
         return mark(value)
-    if isinstance(value, (dict, list)):
-        budget_of(context).spend(len(value))
-        return throughout(mark, value)
+    if isinstance(value, dict):
+        budget.spend(1 + len(value))
+        return {_marked(key, budget): _marked(item, budget) for key, item in value.items()}
+    if isinstance(value, list):
+        budget.spend(1 + len(value))
+        return [_marked(item, budget) for item in value]
     return value
 
 
@@ -290,6 +323,13 @@ def _plain(_context: Context, value: Any) -> Any:
     if isinstance(value, (dict, list, tuple)):
         return to_json(value, budget_of(_context), plain)
     return throughout(plain, value)
+
+
+@pass_context
+def _side(context: Context, value: Any) -> Any:
+    """A side of a comparison that the template made itself: it may be far larger than it looks."""
+    weigh(value, budget_of(context))
+    return value
 
 
 @pass_context

@@ -16,6 +16,7 @@ from engine.template_values import Absent, AbsentError, kind_of
 
 _SHOWN = 8
 _PYTHON_KINDS = (("NoneType", "null"), ("dict", "mapping"), ("str", "text"), ("int", "number"), ("float", "number"))
+_WRONG_CALL = re.compile(r"(?:\w+\.)*(?:_|do_|sync_do_)?(\w+?)\(\) (?:missing|takes|got)")
 _DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
 
 
@@ -32,6 +33,8 @@ def translate(error: Exception, chains: Sequence[Chain], document: Mapping[str, 
     if isinstance(error, ZeroDivisionError):
         return TemplateError("divides by zero", hint="check the divisor first: `A / B if B else 0`")
     message = str(error) or type(error).__name__
+    if isinstance(error, TypeError) and (call := _WRONG_CALL.match(message)):
+        return TemplateError(f"{call[1]} is called with the wrong arguments")
     for python, ours in _PYTHON_KINDS:
         message = re.sub(rf"'{python}'", ours, message)
     return TemplateError(f"cannot be rendered: {message}")

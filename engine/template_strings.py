@@ -19,6 +19,7 @@ _CONVERSION = re.compile(
 )
 _WIDTH = re.compile(r"\d+")
 _NUMERIC = "dioxXeEfFgG"
+_SHOWN = 60
 
 Method = Callable[..., Any]
 
@@ -162,10 +163,10 @@ def percent(budget: Budget, text: str, values: Any) -> str:
         elif taken < len(positional):
             value, taken = positional[taken], taken + 1
         else:
-            raise TemplateError(f"the format {text!r} wants more values than it is given")
+            raise TemplateError(f"the format {text[:_SHOWN]!r} wants more values than it is given")
         out.append(_convert(budget, found, value))
     if taken < len(positional) and not isinstance(values, Mapping):
-        raise TemplateError(f"the format {text!r} takes {taken} values, not {len(positional)}")
+        raise TemplateError(f"the format {text[:_SHOWN]!r} takes {taken} values, not {len(positional)}")
     return "".join([*out, text[at:]])
 
 
@@ -236,7 +237,7 @@ def braces(budget: Budget, text: str, look: Callable[[Any, Any], Any], args: Any
     try:
         return _Format(budget, look).vformat(text, args, kwargs)
     except (ValueError, LookupError) as error:
-        raise TemplateError(f"the format {text!r} does not fit its values: {error}") from error
+        raise TemplateError(f"the format {text[:_SHOWN]!r} does not fit its values: {error}") from error
 
 
 def text_methods() -> dict[str, Method]:

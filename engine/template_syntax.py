@@ -12,7 +12,7 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
 
-from engine.sandboxed import DATA, DOCUMENT_NAMES, ENGINE_NAMES, EVENT_NAMES, LOOP, PLAIN, TEXT, WITHIN, Sandbox
+from engine.sandboxed import DATA, DOCUMENT_NAMES, ENGINE_NAMES, EVENT_NAMES, LOOP, PLAIN, SIDE, TEXT, WITHIN, Sandbox
 from engine.suggest import did_you_mean
 from engine.template_filters import FOREIGN_FILTERS
 from engine.template_needs import chain_of
@@ -169,6 +169,13 @@ def _standing_alone(tree: nodes.Template) -> Iterator[Mistake]:
                 f"{{% {tag} %}} is not available: every template stands alone",
                 "write a macro, or use vars",
             )
+    for node in tree.find_all(nodes.EvalContextModifier):
+        yield Mistake(
+            node.lineno,
+            1,
+            "{% autoescape %} is not available: the parameter decides what is escaped",
+            "see `| e` and `| safe`",
+        )
 
 
 def _filters(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
@@ -254,15 +261,20 @@ class Rewriter(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         """Marked and unmarked characters are equal; a search through a list costs."""
-        self.generic_visit(node)
-        if self.escaping:
-            node.expr = _filter(PLAIN, node.expr)
+        node.expr = self._side(node.expr)
         for operand in node.ops:
-            if self.escaping:
-                operand.expr = _filter(PLAIN, operand.expr)
+            operand.expr = self._side(operand.expr)
             if operand.op in ("in", "notin"):
                 operand.expr = _filter(WITHIN, operand.expr)
         return node
+
+    def _side(self, node: nodes.Expr) -> nodes.Expr:
+        chain = chain_of(node)
+        own = not isinstance(node, nodes.Const) and (chain is None or chain.root not in EVENT_NAMES)
+        seen: nodes.Expr = self.visit(node)
+        if self.escaping:
+            return _filter(PLAIN, seen)
+        return _filter(SIDE, seen) if own else seen
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         """A method is looked up in marked data, and is not data itself."""

@@ -217,14 +217,22 @@ def to_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
     if kind is str:
         budget.text(len(value))
         return finish(value)
-    if value is None or kind is bool or kind is int or kind is float or value is OMIT:
+    if value is None or kind is bool or kind is int or value is OMIT:
         return value
+    if kind is float:
+        return _finite(value)
     if kind is dict:
         return _mapping(value, budget, finish)
     if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
         budget.spend(1 + len(value))
         return [item for part in value if (item := to_json(part, budget, finish)) is not OMIT]
     return _refuse(value)
+
+
+def _finite(value: float) -> float:
+    if value - value != 0:
+        raise TemplateError("the number is infinite, which JSON cannot write")
+    return value
 
 
 def _mapping(value: dict[Any, Any], budget: Budget, finish: Callable[[str], str]) -> dict[str, Any]:
@@ -246,6 +254,26 @@ def _refuse(value: Any) -> NoReturn:
             "the condition does not hold and there is no `else`", hint="write `A if B else none`, or `else omit`"
         )
     raise TemplateError(f"{kind_of(value)} is not a value that can be sent")
+
+
+def weigh(value: Any, budget: Budget) -> None:
+    """Pay for a look through a whole value, as a comparison takes one.
+
+    Lists that hold one another many times over would keep a comparison busy for ever.
+
+    Raises:
+        TemplateError: there is too much of it.
+        WantOfData: it was not sent along.
+    """
+    if isinstance(demand(value), dict):
+        budget.spend(1 + len(value))
+        for item in value.values():
+            weigh(item, budget)
+    elif isinstance(value, (list, tuple)):
+        budget.spend(1 + len(value) // 8)
+        for item in value:
+            if isinstance(item, (dict, list, tuple)):
+                weigh(item, budget)
 
 
 def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:

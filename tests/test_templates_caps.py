@@ -77,6 +77,17 @@ RUNAWAYS = [
     "{{ [run.big] * 90000 }}",
     "{{ ([run.tags] * 90000) | tojson }}",
     "{{ lipsum(100000) }}",
+    "{% for a in range(99999) %}{% set b = run.big.count('xx') %}{% endfor %}",
+    "{% for a in range(99999) %}{% set b = run.big.isalpha() %}{% endfor %}",
+    "{% for a in range(99999) %}{% set b = run.tags == run.tags[:] %}{% endfor %}",
+    (
+        "{% set n = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set n.a = [n.a, n.a] %}"
+        "{% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a == n.b }}"
+    ),
+    (
+        "{% set n = namespace(a=[1], b=[1]) %}{% for i in range(40) %}{% set n.a = [n.a, n.a] %}"
+        "{% set n.b = [n.b, n.b] %}{% endfor %}{{ n.a is eq(n.b) }}"
+    ),
     "{{ (run.big * 40) | wordwrap(10) }}",
 ]
 
@@ -184,6 +195,7 @@ def test_what_people_really_write_is_well_within_the_caps(text):
         "{{ [''] | map(attribute='__class__') }}",
         "{{ x | __data }}",
         "{{ [1] | map('__data') }}",
+        "{{ [1] | map('__da' ~ 'ta') }}",
         "{{ __result }}",
     ],
 )

@@ -14,7 +14,7 @@ from engine.templates import Templates
 TEMPLATES = Templates()
 TEXT = st.text(max_size=20)
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=15,
 )
@@ -67,12 +67,10 @@ def _fits_orjson(value):
         return all(_fits_orjson(item) and _fits_orjson(key) for key, item in value.items())
     if isinstance(value, list):
         return all(map(_fits_orjson, value))
-    if isinstance(value, float):
-        return abs(value) != float("inf")
     return not isinstance(value, int) or -(2**63) <= value < 2**63
 
 
-@settings(max_examples=400, deadline=5000)
+@settings(max_examples=200, deadline=5000)
 @given(SOUP | st.text(max_size=60), st.booleans())
 def test_any_text_renders_or_is_a_template_error(text, escaping):
     with contextlib.suppress(TemplateError, WantOfData):
@@ -80,7 +78,7 @@ def test_any_text_renders_or_is_a_template_error(text, escaping):
         TEMPLATES.compile({"p": text}, escape=escape).render(DOCUMENT)
 
 
-@settings(max_examples=200, deadline=5000)
+@settings(max_examples=100, deadline=5000)
 @given(st.lists(FRAGMENTS, max_size=10).map(" ".join))
 def test_any_expression_evaluates_or_is_a_template_error(text):
     with contextlib.suppress(TemplateError, WantOfData):
