@@ -57,7 +57,7 @@ def _registry(config: Path) -> Registry:
 def _actions_table(actions: list[dict[str, Any]]) -> Table:
     made = table("ACTION", "WHAT IT DOES*", "FROM")
     for action in actions:
-        origin = "built in" if action["builtin"] else action["origin"]
+        origin = "built in" if action["builtin"] else Path(action["origin"]).name
         made.add_row(Text(action["name"], style="bold"), action["summary"], Text(origin, style="dim"))
     return made
 

@@ -15,6 +15,7 @@ from engine.cli.access import DEFAULT_ADMIN_URL, Place, connected
 from engine.cli.options import config_option, json_option
 from engine.cli.output import age, emit, facts, out
 from engine.config import dump_masked, load_config
+from engine.secrets import Masker
 
 
 @click.group("config")
@@ -39,9 +40,10 @@ def show(config: Path, live: bool, admin: str | None, as_json: bool) -> None:  #
         _show_live(asyncio.run(_ask(Place(admin, config, None, None))), as_json=as_json)
         return
     loaded = load_config(config)
-    text = dump_masked(loaded)
+    masker = Masker(loaded.masked)
+    text = masker.text(dump_masked(loaded))
     if as_json:
-        emit({"file": loaded.file, "hash": loaded.hash, "config": loaded.shown, "yaml": text})
+        emit({"file": loaded.file, "hash": loaded.hash, "config": masker.tree(loaded.shown), "yaml": text})
     else:
         _print_yaml(text)
 

@@ -19,8 +19,9 @@ from engine.errors import ConfigError, EngineError, Problem
 
 #: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
 _WIDTH_WITHOUT_TERMINAL = 160
-#: How much of an id is shown: a UUIDv7 is unique from here on (a quarter of a microsecond), a hash practically.
-_SHOWN_OF_EVENT, _SHOWN_OF_DELIVERY = 18, 12
+#: How much of an id is shown. An event's is unique from here on (a quarter of a microsecond); a
+#: delivery's begins with its event's millisecond and goes on with a hash.
+_SHOWN = 18
 _STATE_STYLES = {
     "succeeded": "green",
     "routed": "green",
@@ -117,12 +118,12 @@ def state(word: str) -> Text:
 
 def short_event(event_id: str) -> str:
     """As much of an event's id as tells it from every other."""
-    return event_id[:_SHOWN_OF_EVENT]
+    return event_id[:_SHOWN]
 
 
 def short_delivery(delivery_id: str) -> str:
     """As much of a delivery's id as tells it from every other."""
-    return delivery_id[:_SHOWN_OF_DELIVERY]
+    return delivery_id[:_SHOWN]
 
 
 def age(moment: str | None, now: datetime | None = None) -> str:

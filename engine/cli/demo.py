@@ -1,0 +1,333 @@
+"""``engine demo``: the real engine between stand-ins, on the documentation's own webhook."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import shlex
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import click
+
+from engine.app import Running, running
+from engine.cli.demo_tell import Arrival, Ending, Place, Teller, ToPeople, ToPrograms
+from engine.cli.demo_watch import Reporter, Story, Watch
+from engine.cli.main import FINDINGS, GOOD
+from engine.cli.options import data_of
+from engine.cli.output import out
+from engine.freshen import freshen
+from engine.log import LOGGER_NAME, TextFormatter
+from engine.receiver import WEBHOOK_PATH
+from engine.sandbox import payloads
+from engine.sandbox.demo import ACTIONS, PORTS, Stage, encore, opening, rules
+from engine.secrets import Masker
+from engine.sender import Sender
+from engine.settings import Address, ServeSettings
+
+_HOST = "127.0.0.1"
+#: Where webhooks come in and where people look, if the ports are free.
+_PUBLIC, _ADMIN = 8080, 8081
+#: How long the opening may take in all, in seconds.
+_LIMIT = 30.0
+#: How long a later webhook is waited for before it is told as far as it got, in seconds.
+_PATIENCE = 3.0
+#: How long is waited for what a duplicate must not lead to, in seconds.
+_SILENCE = 0.25
+
+
+@click.command("demo")
+@click.option("--once", is_flag=True, help="End after the first webhook: 0 if all four actions arrived, once each.")
+@click.option(
+    "--data",
+    "folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Keep rules and store in this folder.  [default: a temporary one]",
+)
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    help=f"Where webhooks come in; 0 takes a free one.  [default: {_PUBLIC} if it is free, else a free one]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line, for programs.")
+def command(once: bool, folder: Path | None, port: int | None, as_json: bool) -> None:  # noqa: FBT001
+    """See it work: no account, no network.
+
+    Starts the engine with stand-ins for LangSmith, Slack and a webhook's receiver, sends it
+    the webhook of LangSmith's documentation, and shows which route matched and why, what was
+    sent and what came back. Then it goes on, for you to edit its rules and send your own.
+    """
+    teller: Teller = ToPrograms() if as_json else ToPeople(out())
+    with _workplace(folder, teller) as files:
+        code = asyncio.run(Demo(files, teller, _ports(port, once=once)).run(once=once))
+    sys.exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """What lies in the demo's folder. ``reused``: it was the folder of an earlier demo."""
+
+    rules: Path
+    encore: Path
+    data: Path
+    reused: bool
+
+    @property
+    def log(self) -> Path:
+        """The engine's log."""
+        return self.data / "engine.log"
+
+
+@contextlib.contextmanager
+def _workplace(folder: Path | None, teller: Teller) -> Iterator[Files]:
+    """The folder, with the packaged rules. A temporary one is removed, unless something in it was edited."""
+    place = Path(tempfile.mkdtemp(prefix="engine-demo-")) if folder is None else folder.absolute()
+    files = _lay_out(place)
+    try:
+        yield files
+    finally:
+        kept = folder is not None or _edited(files)
+        if not kept:
+            shutil.rmtree(place, ignore_errors=True)
+        teller.ends(place if kept else None)
+
+
+def _lay_out(folder: Path) -> Files:
+    files = Files(folder / "config.yaml", folder / "event.json", data_of(folder / "config.yaml", None), reused=False)
+    reused = files.data.exists()
+    files.data.mkdir(parents=True, exist_ok=True)
+    for path, text in _packaged(files).items():
+        if not path.exists():
+            path.write_text(text, encoding="utf-8")
+    return Files(files.rules, files.encore, files.data, reused)
+
+
+def _packaged(files: Files) -> dict[Path, str]:
+    return {files.rules: rules(), files.encore: json.dumps(encore(), indent=2) + "\n"}
+
+
+def _edited(files: Files) -> bool:
+    """Whether somebody wrote anything that is worth keeping."""
+    packaged = _packaged(files)
+    strange = set(files.rules.parent.iterdir()) - {*packaged, files.data}
+    return bool(strange) or any(
+        not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text
+        for path, text in packaged.items()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Where to listen: webhooks, people, the three stand-ins."""
+
+    public: int
+    admin: int
+    stage: tuple[int, int, int]
+
+
+def _ports(wish: int | None, *, once: bool) -> Ports:
+    """The usual ones where they are free, so that a pasted line works tomorrow, too; with ``once`` any."""
+    public = wish if wish is not None else 0 if once else _if_free(_PUBLIC)
+    if once:
+        return Ports(public, 0, (0, 0, 0))
+    admin = 0 if public == _ADMIN else _if_free(_ADMIN)
+    return Ports(public, admin, (_if_free(PORTS[0]), _if_free(PORTS[1]), _if_free(PORTS[2])))
+
+
+def _if_free(port: int) -> int:
+    """The port, or 0, which stands for any."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((_HOST, port))
+        except OSError:
+            return 0
+    return port
+
+
+class Demo:
+    """One demo, from the first webhook to Ctrl-C."""
+
+    def __init__(self, files: Files, teller: Teller, ports: Ports) -> None:
+        self._files, self._teller, self._ports = files, teller, ports
+        self._watch = Watch()
+        self._ending: Ending | None = None
+
+    async def run(self, *, once: bool) -> int:
+        """Play. The exit code: good, unless the opening was not; ended early it is good where nothing is promised."""
+        task = asyncio.current_task()
+        with contextlib.suppress(NotImplementedError):  # loops on Windows have no signal handlers
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel if task else lambda: None)
+        try:
+            await self._play(once=once)
+        except asyncio.CancelledError:
+            if self._ending is None:
+                return FINDINGS if once else GOOD
+        return GOOD if self._ending is not None and self._ending.good else FINDINGS
+
+    async def _play(self, *, once: bool) -> None:
+        settings = ServeSettings(
+            config=self._files.rules,
+            data=self._files.data,
+            listen=Address(_HOST, self._ports.public),
+            admin=Address(_HOST, self._ports.admin),
+            grace=1.0,
+        )
+        with _logging(self._files.log) as log:
+            async with (
+                Stage(self._ports.stage) as stage,
+                running(settings, log.logger, environ=stage.environ, observers=[self._watch]) as engine,
+            ):
+                log.mask(lambda: engine.reloader.masker)
+                place = self._place(engine)
+                self._teller.begins(place)
+                engine.reloader.listen(self._teller.reloads)
+                act = _Act(engine, stage, self._watch, self._teller)
+                self._ending = await act.open(place.webhook, self._opening())
+                self._teller.sums_up(self._ending)
+                if not once:
+                    self._teller.hands_over(place)
+                    await act.follow()
+
+    def _opening(self) -> bytes:
+        payload = opening()
+        return payloads.to_body(freshen(payload) if self._files.reused else payload)
+
+    def _place(self, engine: Running) -> Place:
+        secrets = engine.reloader.current.config.secrets
+        query = f"?secret={quote(secrets[0], safe='')}" if secrets else ""
+        return Place(
+            rules=self._files.rules,
+            encore=self._files.encore,
+            log=self._files.log,
+            webhook=f"http://{engine.public}{WEBHOOK_PATH}{query}",
+            admin=f"http://{engine.admin}",
+            command=_own_name(),
+        )
+
+
+class _Act:
+    """What happens on the stage while the engine runs."""
+
+    def __init__(self, engine: Running, stage: Stage, watch: Watch, teller: Teller) -> None:
+        self._engine, self._stage, self._watch, self._teller = engine, stage, watch, teller
+        self._reporter = Reporter(engine.store, stage)
+
+    async def open(self, url: str, body: bytes) -> Ending:
+        """Send the webhook, tell what became of it, send it again; judge by what the stand-ins saw."""
+        begun, repeated, troubles = time.monotonic(), 0, []
+        try:
+            async with asyncio.timeout(_LIMIT):
+                await self._first(url, body)
+                repeated = await self._again(url, body)
+        except TimeoutError:
+            troubles.append(f"not done within {_LIMIT:g} s")
+        except _NotDelivered as error:
+            troubles.append(str(error))
+        missing = self._stage.missing(opening()["runs"][0]["id"])
+        seen = [action for action in ACTIONS if action not in missing]
+        return Ending(seen, missing, repeated, time.monotonic() - begun, troubles)
+
+    async def _first(self, url: str, body: bytes) -> None:
+        status, seconds = await _send(url, body)
+        story = await self._story()
+        await story.done.wait()
+        self._teller.opens(await self._arrival(story), status, seconds)
+
+    async def _again(self, url: str, body: bytes) -> int:
+        """The number of requests that the duplicate led to."""
+        before = len(self._stage.requests)
+        status, _seconds = await _send(url, body)
+        story = await self._story()
+        await asyncio.sleep(_SILENCE)
+        requests = len(self._stage.requests) - before
+        self._teller.repeats(await self._arrival(story), status, requests)
+        return requests
+
+    async def _story(self) -> Story:
+        """The next one; attempts at deliveries of an earlier demo are passed over."""
+        while True:
+            news = await self._watch.news.get()
+            if isinstance(news, Story):
+                return news
+
+    async def _arrival(self, story: Story) -> Arrival:
+        arrival = await self._reporter.arrival(story, self._engine.reloader.current)
+        self._watch.told(story)
+        return arrival
+
+    async def follow(self) -> None:
+        """Tell of every further webhook, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                news = await self._watch.news.get()
+                if isinstance(news, Story):
+                    group.create_task(self._tell(news))
+                else:
+                    self._teller.attempts(news.job.event.id, self._reporter.sent(news))
+
+    async def _tell(self, story: Story) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await story.done.wait()
+        self._teller.arrives(await self._arrival(story))
+
+
+class _NotDelivered(Exception):  # noqa: N818 - an outcome of the demo
+    """The engine did not take the webhook."""
+
+
+async def _send(url: str, body: bytes) -> tuple[int | None, float]:
+    """Deliver as LangSmith does. The answer's status, and the seconds it took."""
+    delivery = await Sender().send(url, body)
+    if delivery.result == "failed":
+        raise _NotDelivered(f"the webhook was not delivered: {delivery.reason}")
+    last = delivery.attempts[-1]
+    return last.status, last.duration
+
+
+class _Log:
+    """The engine's log, in a file: what it says is told here in other words."""
+
+    def __init__(self, path: Path) -> None:
+        self.logger = logging.getLogger(LOGGER_NAME)
+        self.handler = logging.FileHandler(path, encoding="utf-8")
+        self.mask(Masker)
+
+    def mask(self, masker: Callable[[], Masker]) -> None:
+        """Keep the secrets of now out of it."""
+        self.handler.setFormatter(TextFormatter(masker))
+
+
+@contextlib.contextmanager
+def _logging(path: Path) -> Iterator[_Log]:
+    log = _Log(path)
+    logger = log.logger
+    before = (logger.handlers[:], logger.level, logger.propagate)
+    logger.handlers[:], logger.propagate = [log.handler], False
+    logger.setLevel(logging.INFO)
+    try:
+        yield log
+    finally:
+        logger.handlers[:], logger.propagate = before[0], before[2]
+        logger.setLevel(before[1])
+        log.handler.close()
+
+
+def _own_name() -> str:
+    """How this command can be called from here."""
+    if shutil.which("engine") is not None:
+        return "engine"
+    path = Path(sys.argv[0]).absolute()
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))

@@ -1,0 +1,362 @@
+"""How the demo tells what happens: to people, with colours and in sections; to programs, one JSON object a line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import orjson
+from rich.console import Console
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.text import Text
+
+from engine.cli.explanation import print_report
+from engine.cli.output import facts, print_problems, short_event
+from engine.errors import Problem
+from engine.reload import LastReload
+from engine.units import format_duration
+
+#: How wide sections are at most: longer lines are hard to follow.
+_WIDEST = 100
+_MARKS = {"succeeded": ("✓", "green"), "again": ("↻", "yellow"), "dead": ("✗", "red")}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where everything is. ``admin`` and ``webhook`` are addresses; ``webhook`` bears the secret."""
+
+    rules: Path
+    encore: Path
+    log: Path
+    webhook: str
+    admin: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt at a delivery: what it wrote (``requests`` as of ``digest``) and what became of it."""
+
+    delivery: str
+    route: str
+    action: str
+    action_type: str
+    index: int
+    run_id: str | None
+    outcome: str
+    number: int
+    seconds: float
+    reason: str
+    result: Mapping[str, Any]
+    requests: Sequence[Mapping[str, Any]]
+    again_in: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A webhook that was accepted, or recognised. ``report`` tells why routes match, ``sent`` what followed."""
+
+    event: str
+    kind: str
+    size: int
+    duplicate: bool
+    report: Mapping[str, Any] = field(default_factory=dict)
+    sent: Sequence[Sent] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How the opening went: what was ``seen`` of the four actions, what is ``missing`` and why."""
+
+    seen: Sequence[str]
+    missing: Mapping[str, str]
+    repeated: int
+    seconds: float
+    troubles: Sequence[str] = ()
+
+    @property
+    def good(self) -> bool:
+        """Whether everything happened once and nothing twice."""
+        return not (self.missing or self.repeated or self.troubles)
+
+
+class Teller(Protocol):
+    """Whoever the demo speaks to."""
+
+    def begins(self, place: Place) -> None:
+        """Everything is up."""
+
+    def opens(self, arrival: Arrival, status: int | None, seconds: float) -> None:
+        """The opening webhook went through."""
+
+    def repeats(self, arrival: Arrival | None, status: int | None, requests: int) -> None:
+        """It was sent a second time, and so many requests followed."""
+
+    def sums_up(self, ending: Ending) -> None:
+        """The opening is over."""
+
+    def hands_over(self, place: Place) -> None:
+        """From here on the person acts."""
+
+    def arrives(self, arrival: Arrival) -> None:
+        """Another webhook went through, or was a duplicate."""
+
+    def attempts(self, event: str, sent: Sent) -> None:
+        """Something was tried again, or took long."""
+
+    def reloads(self, last: LastReload) -> None:
+        """The rules were edited."""
+
+    def ends(self, kept: Path | None) -> None:
+        """The demo is over; the folder is kept where it has something in it that somebody wrote."""
+
+
+class ToPeople:
+    """Sections on a console."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._width = min(console.width, _WIDEST)
+
+    def begins(self, place: Place) -> None:
+        """A title, and where the rules are."""
+        self._console.print(Text("engine demo", style="bold green"))
+        self._console.print(Text("The real engine. LangSmith, Slack and a webhook's receiver are stand-ins here."))
+        self._console.print(Text.assemble("Its rules: ", (str(place.rules), "cyan")), soft_wrap=True)
+
+    def opens(self, arrival: Arrival, status: int | None, seconds: float) -> None:
+        """Three sections: what came, why which route matched, what was sent."""
+        self._section("1  LangSmith sends a webhook")
+        self._came(arrival, status, seconds)
+        self._section("2  Which routes match, and why")
+        print_report(self._console, dict(arrival.report))
+        self._section("3  What was sent, and what came back")
+        self._deliveries(arrival.sent)
+
+    def repeats(self, arrival: Arrival | None, status: int | None, requests: int) -> None:
+        """One more section, of one line."""
+        self._section("4  LangSmith sends the same webhook again")
+        known = arrival is not None and arrival.duplicate
+        words = "duplicate: true" if known else "not recognised as a duplicate"
+        fired = "nothing fired twice" if not requests else f"{requests} more requests were made"
+        style = "green" if known and not requests else "bold red"
+        self._console.print(Text.assemble(_status(status), "  ", (f"{words}, {fired}", style)))
+
+    def sums_up(self, ending: Ending) -> None:
+        """One line; where something is missing, a line for each."""
+        self._console.print()
+        if ending.good:
+            done = "✓ all four actions arrived, once each, and the duplicate fired nothing"
+            self._console.print(Text(done, style="bold green"))
+            return
+        for action, why in ending.missing.items():
+            self._console.print(Text.assemble((f"✗ {action}: ", "bold red"), why))
+        for trouble in ending.troubles:
+            self._console.print(Text.assemble(("✗ ", "bold red"), trouble))
+        if ending.repeated:
+            self._console.print(Text(f"✗ the duplicate led to {ending.repeated} requests", style="bold red"))
+
+    def hands_over(self, place: Place) -> None:
+        """What can be tried now, as lines to paste."""
+        self._section("Your turn")
+        self._line("Edit the rules; what you save acts at once:")
+        self._paste(str(place.rules))
+        self._line("Send a webhook of two other runs (pasted twice it is a duplicate):")
+        self._paste(f"curl -d @{place.encore} \\", f"  '{place.webhook}'")
+        self._line("Look at what happened, from another terminal:")
+        look = f"--admin {place.admin}" if not place.admin.endswith(":8081") else ""
+        self._paste(f"{place.command} deliveries {look}".rstrip())
+        self._console.print(
+            facts([("admin API", f"{place.admin}/api/v1/events"), ("log", str(place.log)), ("end", "Ctrl-C")])
+        )
+
+    def arrives(self, arrival: Arrival) -> None:
+        """A section of its own; a duplicate is one line."""
+        if arrival.duplicate:
+            words = f"{short_event(arrival.event)} came again: duplicate: true, nothing fires"
+            self._console.print(Text(f"\n{words}", style="yellow"))
+            return
+        self._section(f"{arrival.kind}  {short_event(arrival.event)}")
+        print_report(self._console, dict(arrival.report))
+        if arrival.sent:
+            self._console.print()
+        self._deliveries(arrival.sent, runs=arrival.report["event"]["runs"])
+
+    def attempts(self, event: str, sent: Sent) -> None:
+        """As in a section, with the event's id."""
+        self._console.print(Text(f"\n{short_event(event)}", style="dim"))
+        self._deliveries([sent])
+
+    def reloads(self, last: LastReload) -> None:
+        """One line, or every problem with its place."""
+        self._console.print()
+        if last.good:
+            self._console.print(Text("✓ rules reloaded: they act from now on", style="green"))
+            return
+        print_problems(self._console, last.problems)
+        self._console.print(Text("the rules of before stay at work", style="yellow"))
+
+    def ends(self, kept: Path | None) -> None:
+        """One line, where there is something to say."""
+        if kept is not None:
+            self._console.print(Text(f"\nended; your files are kept in {kept}", style="dim"), soft_wrap=True)
+
+    # Parts
+
+    def _section(self, title: str) -> None:
+        self._console.print()
+        self._console.print(Rule(Text(title, style="bold"), align="left", style="dim"), width=self._width)
+
+    def _line(self, words: str) -> None:
+        self._console.print(Text(words))
+
+    def _paste(self, *lines: str) -> None:
+        """As it is, however long: a line that is broken cannot be pasted."""
+        for line in lines:
+            self._console.print(Text(f"  {line}", style="cyan"), soft_wrap=True)
+        self._console.print()
+
+    def _came(self, arrival: Arrival, status: int | None, seconds: float) -> None:
+        self._console.print(Text("→ POST /webhooks/langsmith?secret=…"))
+        about = arrival.report["event"]
+        rows = [("rule", f"{about['rule'] or ''} ({about['rule_id']})"), *_runs(arrival.report)]
+        for name, value in rows:
+            self._cut(Text.assemble((f"    {name:<7}", "dim"), value))
+        answer = f"  event {arrival.event}, duplicate: false"
+        took = (f"  {format_duration(seconds)}", "dim")
+        self._cut(Text.assemble("← ", _status(status), answer, took))
+
+    def _deliveries(self, sent: Sequence[Sent], *, runs: int = 1) -> None:
+        for number, one in enumerate(sent):
+            if number:
+                self._console.print()
+            self._cut(_headline(one, of_many=runs > 1))
+            if one.reason:
+                self._console.print(Padding(Text(one.reason, style=_MARKS[one.outcome][1]), (0, 0, 0, 2)))
+            for request in one.requests:
+                self._request(request)
+            if not one.requests and one.result:
+                self._cut(Text(f"  {_brief(one.result)}", style="dim"))
+
+    def _request(self, request: Mapping[str, Any]) -> None:
+        """Where to and what, a line for each key; then the answer. Nothing is wrapped: what is too long is cut."""
+        head = Text.assemble(("  → ", "dim"), (request["service"], ""), f"  {request['method']} ")
+        head.append(_short_path(request["path"]))
+        self._cut(head)
+        for name, value in _rows(request["sent"]):
+            self._cut(Text.assemble((f"      {name}", "dim"), (value, "cyan")))
+        self._cut(Text.assemble(("  ← ", "dim"), _status(request["status"]), f"  {_brief(request['answer'])}"))
+
+    def _cut(self, line: Text) -> None:
+        line.truncate(self._width, overflow="ellipsis")
+        self._console.print(line, soft_wrap=True)
+
+
+class ToPrograms:
+    """One JSON object a line, each with its ``type``."""
+
+    def begins(self, place: Place) -> None:
+        """``serving``: where everything is."""
+        self._emit("serving", rules=place.rules, log=place.log, webhook=place.webhook, admin=place.admin)
+
+    def opens(self, arrival: Arrival, status: int | None, seconds: float) -> None:
+        """``answered``, then ``event`` and its ``delivery`` lines."""
+        self._emit("answered", event=arrival.event, status=status, seconds=seconds)
+        self.arrives(arrival)
+
+    def repeats(self, arrival: Arrival | None, status: int | None, requests: int) -> None:
+        """``repeated``: the duplicate, and how many requests followed."""
+        known = arrival is not None and arrival.duplicate
+        self._emit("repeated", status=status, duplicate=known, requests=requests)
+
+    def sums_up(self, ending: Ending) -> None:
+        """``summary``."""
+        self._emit(
+            "summary",
+            good=ending.good,
+            seen=list(ending.seen),
+            missing=dict(ending.missing),
+            repeated=ending.repeated,
+            troubles=list(ending.troubles),
+            seconds=ending.seconds,
+        )
+
+    def hands_over(self, place: Place) -> None:
+        """``waiting``: a webhook to send by hand."""
+        self._emit("waiting", file=place.encore, webhook=place.webhook)
+
+    def arrives(self, arrival: Arrival) -> None:
+        """``event`` and its ``delivery`` lines."""
+        self._emit("event", event=arrival.event, kind=arrival.kind, bytes=arrival.size, duplicate=arrival.duplicate,
+                   report=arrival.report)  # fmt: skip
+        for sent in arrival.sent:
+            self.attempts(arrival.event, sent)
+
+    def attempts(self, event: str, sent: Sent) -> None:
+        """``delivery``."""
+        self._emit("delivery", event=event, **{name: getattr(sent, name) for name in Sent.__slots__})
+
+    def reloads(self, last: LastReload) -> None:
+        """``reload``."""
+        self._emit("reload", good=last.good, problems=[_problem(problem) for problem in last.problems])
+
+    def ends(self, kept: Path | None) -> None:
+        """``ended``."""
+        self._emit("ended", kept=kept)
+
+    def _emit(self, type_: str, **facts: Any) -> None:
+        click.echo(orjson.dumps({"type": type_, **facts}, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {"place": problem.place, "text": str(problem)}
+
+
+def _headline(sent: Sent, *, of_many: bool) -> Text:
+    mark, style = _MARKS[sent.outcome]
+    named = sent.action_type if sent.action_type == sent.action else f"{sent.action_type} {sent.action}"
+    tail = f"  {format_duration(sent.seconds)}"
+    if sent.number > 1:
+        tail = f"  attempt {sent.number}{tail}"
+    if sent.again_in is not None:
+        tail += f", again in {format_duration(sent.again_in)}"
+    run = f"  run {sent.index}" if of_many and sent.index >= 0 else ""
+    return Text.assemble((f"{mark} ", style), (named, "bold"), (f"  {sent.route}{run}{tail}", "dim"))
+
+
+def _runs(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The runs in a few words each, as the report's documents know them."""
+    runs = {document["index"]: document["run"] for document in report["documents"] if document["run"]}
+    return [(f"run {index}", f"{run['name']} · {run['status']} · {run['id']}") for index, run in runs.items()]
+
+
+def _status(status: int | None) -> Text:
+    if not status:
+        return Text("no answer", style="bold red")
+    return Text(str(status), style="bold green" if 200 <= status < 300 else "bold red")
+
+
+def _short_path(path: str) -> str:
+    """Without the middle of the ids in it."""
+    return "/".join(f"{part[:8]}…" if len(part) == 36 and part.count("-") == 4 else part for part in path.split("/"))
+
+
+def _rows(body: Any) -> list[tuple[str, str]]:
+    """An object's keys and values, the keys padded to one width; anything else is one value without a key."""
+    if not isinstance(body, Mapping):
+        return [("", _brief(body))] if body is not None else []
+    width = max((len(str(key)) for key in body), default=0) + 2
+    return [(str(key).ljust(width), _brief(value)) for key, value in body.items()]
+
+
+def _brief(value: Any) -> str:
+    """A value on one line: a text as it is, anything else as JSON."""
+    if value is None:
+        return ""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return " ".join(text.split())

@@ -1,0 +1,130 @@
+"""``engine explain``: what every route makes of a webhook, sending nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from engine.sandbox import payloads
+from tests.cli.conftest import Command
+
+
+def routes_of(report: dict[str, Any], index: int) -> dict[str, dict[str, Any]]:
+    document = next(one for one in report["documents"] if one["index"] == index)
+    return {route["route"]: route for route in document["routes"]}
+
+
+def test_every_condition_is_told_with_what_it_expected_and_found(engine: Command) -> None:
+    report = engine.json("explain", engine.payload())
+    routes = routes_of(report, 1)
+    low = routes["corrections/low-score"]
+    assert low["verdict"] == "false"
+    status, score = low["filter"]["children"]
+    assert status["truth"] == "true"
+    assert [(one["operator"], one["expected"], one["found"], one["truth"]) for one in score["checks"]] == [
+        ("gte", 0, [1.0], "true"),
+        ("lt", 0.5, [1.0], "false"),
+    ]
+
+
+def test_what_would_be_fetched_is_said_and_nothing_is(engine: Command) -> None:
+    report = engine.json("explain", engine.payload())
+    assert routes_of(report, 1)["corrections/corrected"]["verdict"] == "wanting"
+    assert report["would_fetch"] == ["feedback"]
+    shown = engine("explain", engine.payload()).output
+    assert "would be fetched from LangSmith" in shown
+
+
+def test_supplied_feedback_decides_it(engine: Command) -> None:
+    file = engine.folder / "feedback.json"
+    ids = [run["id"] for run in payloads.complete()["runs"]]
+    file.write_text(json.dumps([{"run_id": ids[1], "key": "correctness", "correction": {"label": "bug"}}]))
+    report = engine.json("explain", engine.payload(), "--feedback", str(file), "--render")
+    corrected = routes_of(report, 1)["corrections/corrected"]
+    assert corrected["verdict"] == "true"
+    assert "bug" in corrected["actions"][0]["params"]["message"]
+    assert routes_of(report, 2)["corrections/corrected"]["verdict"] == "false"
+    assert report["would_fetch"] == []
+    fetched = engine.folder / "fetched.json"
+    fetched.write_text(json.dumps({"feedback": {key: [] for key in ids}}))
+    again = engine.json("explain", engine.payload(), "--fetched", str(fetched))
+    assert routes_of(again, 1)["corrections/corrected"]["verdict"] == "false"
+
+
+def test_parameters_are_shown_as_they_would_be_sent_with_secrets_masked(engine: Command) -> None:
+    report = engine.json("explain", engine.payload(), "--render", "--run", "2", "--route", "errors")
+    action = routes_of(report, 2)["corrections/errors"]["actions"][0]
+    assert action["fires"]
+    assert action["params"] == {"url": "http://127.0.0.1:9/hook", "headers": {"X-Key": "***"}}
+    assert action["destination"] == "http://127.0.0.1:9"
+    assert "the-api-key-itself" not in engine("explain", engine.payload(), "--render").output
+
+
+def test_when_and_stop_are_told(engine: Command) -> None:
+    routes = routes_of(engine.json("explain", engine.payload()), 0)
+    assert routes["corrections/low-score"]["actions"][0]["when"]["truth"] == "true"
+    assert routes["corrections/corrected"]["verdict"] == "not_asked"
+    assert "stop: true" in routes["corrections/corrected"]["reason"]
+
+
+def test_a_webhook_of_another_rule_matches_nothing_and_says_so(engine: Command) -> None:
+    near = payloads.RULE_ID[:-1] + "b"
+    file = engine.payload(payloads.complete() | {"rule_id": near})
+    report = engine.json("explain", file, expect=1)
+    assert report["unmatched_reason"] == "unknown_rule"
+    assert payloads.RULE_ID in report["notes"][0]
+    hypothetical = engine.json("explain", file, "--route", "errors", expect=1)
+    route = routes_of(hypothetical, 2)["corrections/errors"]
+    assert (route["applies"], route["verdict"]) == (False, "true")
+    assert "nothing matched (unknown rule)" in engine("explain", file, expect=1).output
+
+
+def test_standard_input_and_80_columns(engine: Command) -> None:
+    result = engine("explain", "-", "--render", input=payloads.to_body(payloads.complete()))
+    assert '✓ $.runs[*].status eq "success"' in result.output
+    assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_an_event_without_runs_is_explained_once(engine: Command) -> None:
+    engine.write(engine.config.read_text() + '  alert: {actions: [{log: {message: "{{ alert_rule_name }}"}}]}\n')
+    report = engine.json("explain", engine.payload(payloads.alert()), "--render")
+    assert routes_of(report, -1)["alert"]["actions"][0]["params"] == {"message": "Latency over 5 s"}
+
+
+def test_a_template_that_fails_is_told(engine: Command) -> None:
+    engine.write(engine.config.read_text().replace("low score of {{ run.name }}", "{{ run.nmae.x }}"))
+    report = engine.json("explain", engine.payload(), "--render", "--run", "0")
+    action = routes_of(report, 0)["corrections/low-score"]["actions"][0]
+    assert action["params"] is None
+    assert "nmae" in action["error"]
+
+
+def test_unmatched_routes_are_explained_with_their_reason(engine: Command) -> None:
+    text = engine.config.read_text()
+    engine.write(text + '  unmatched: {actions: [{log: {message: "{{ event.unmatched_reason }}"}}]}\n')
+    report = engine.json("explain", engine.payload(payloads.issue()), "--render")
+    assert routes_of(report, -1)["unmatched"]["actions"][0]["params"] == {"message": "unknown_rule"}
+
+
+def test_bad_questions_are_answered_with_words(engine: Command) -> None:
+    file = engine.payload()
+    assert "did you mean" in engine("explain", file, "--route", "error", expect=2).stderr
+    assert "its runs are 0 to 2" in engine("explain", file, "--run", "7", expect=2).stderr
+    assert "give a FILE" in engine("explain", expect=2).stderr
+    broken = engine.folder / "broken.json"
+    broken.write_text("[1, 2")
+    assert "broken.json" in engine("explain", str(broken), expect=2).stderr
+    rows = engine.folder / "rows.json"
+    rows.write_text("[1]")
+    assert "feedback is a list" in engine("explain", file, "--feedback", str(rows), expect=2).stderr
+    assert "there is no store" in engine("explain", "--event", "x", expect=2).stderr
+
+
+def test_disabled_routes_and_batch_statistics_are_noted(engine: Command) -> None:
+    engine.write(
+        engine.config.read_text().replace("    - name: errors\n", "    - name: errors\n      enabled: false\n")
+    )
+    runs = [payloads.run(0, feedback_stats=None), payloads.run(1, feedback_stats=None)]
+    report = engine.json("explain", engine.payload(payloads.rule(runs, feedback_stats={"x": {"avg": 1}})), expect=1)
+    assert any("corrections/errors is disabled" in note for note in report["notes"])
+    assert any("whole batch of 2 runs" in note for note in report["notes"])

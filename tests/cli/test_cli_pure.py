@@ -1,0 +1,195 @@
+"""Commands that need no server: check, routes, actions, config show, send without a receiver, help."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime
+
+import pytest
+
+from engine.cli.main import COMMANDS
+from engine.cli.output import age
+from engine.freshen import freshen
+from engine.sandbox import payloads
+from tests.cli.conftest import Command
+
+
+def test_help_names_every_command_and_imports_none(engine: Command) -> None:
+    shown = engine("--help").output
+    assert all(name in shown for name in COMMANDS)
+    code = "import sys; from engine.cli.main import cli; cli(['-h'], standalone_mode=False); print(sorted(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "engine.app" not in ran.stdout
+    assert "aiohttp" not in ran.stdout
+
+
+def test_a_mistyped_command_is_suggested(engine: Command) -> None:
+    assert "Did you mean 'events'?" in engine("evnts", expect=2).stderr
+
+
+def test_version(engine: Command) -> None:
+    assert engine("--version").output.startswith("engine, version ")
+
+
+def test_a_good_file_is_told_to_be_good(engine: Command) -> None:
+    assert "good · 3 routes · 3 actions" in engine("check").stdout
+    assert engine.json("check")["files"][0]["checked"]["routes"] == 3
+
+
+def test_every_problem_is_told_with_its_place_line_and_hint(engine: Command) -> None:
+    engine.write(engine.config.read_text().replace("eq: error", "eqq: error").replace("lt: 0.5", "lt: [1]"))
+    result = engine("check", expect=1)
+    assert f"{engine.config}:10:" in result.stderr
+    assert "did you mean 'eq'?" in result.stderr
+    assert "^" in result.stderr
+    assert "2 problems" in result.stderr
+    report = engine.json("check", expect=1)
+    assert not report["good"]
+    assert [problem["line"] for problem in report["files"][0]["problems"]] == [10, 17]
+
+
+def test_problems_of_structure_and_of_conditions_come_out_together(engine: Command) -> None:
+    engine.write(engine.config.read_text().replace("stop: true", "stopp: true").replace("eq: error", "eqq: error"))
+    words = [problem["message"] for problem in engine.json("check", expect=1)["files"][0]["problems"]]
+    assert any("stopp" in word for word in words)
+    assert any("eqq" in word for word in words)
+
+
+def test_what_is_legal_but_hardly_meant_is_remarked(engine: Command) -> None:
+    engine.write(
+        "secrets: none\n"
+        "rules: {a: 11111111-1111-4111-8111-111111111111, nobody: 22222222-2222-4222-8222-222222222222}\n"
+        "routes:\n"
+        "  a:\n"
+        "    - {name: first, stop: true, actions: [{log: {message: x}}]}\n"
+        "    - {name: second, actions: [{log: {message: x}}]}\n"
+        "    - {name: third, enabled: false, actions: [{log: {message: x}}]}\n"
+    )
+    result = engine("check")
+    assert "route 'a/second' is never reached" in result.stderr
+    assert "route 'a/third' is disabled" in result.stderr
+    assert "no route uses the rule name 'nobody'" in result.stderr
+    assert "3 remarks" in result.stderr
+    engine("check", "--strict", expect=1)
+
+
+def test_several_files_are_checked(engine: Command) -> None:
+    other = engine.folder / "other.yaml"
+    other.write_text("routes: [\n")
+    result = engine("check", str(engine.config), str(other), expect=1)
+    assert "good" in result.stdout
+    assert "other.yaml" in result.stderr
+    assert "cannot read" in engine("check", "nowhere.yaml", expect=1).stderr
+
+
+def test_routes_are_shown_by_key_with_a_line_a_condition(engine: Command) -> None:
+    shown = engine("routes").output
+    assert "corrections" in shown
+    assert 'if $.runs[*].status eq "error"' in shown
+    assert "→ forward_webhook" in shown
+    assert 'when $.runs[*].tags[*] eq "classifier"' in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+    assert engine.json("routes")["routes"][0]["id"] == "corrections/errors"
+
+
+def test_actions_are_listed_with_plug_ins_and_broken_ones(engine: Command) -> None:
+    folder = engine.folder / "plugins"
+    folder.mkdir()
+    (folder / "ticket.py").write_text(
+        "import engine\n\n\nclass Ticket(engine.Action):\n"
+        '    """Open a ticket."""\n\n    class Params(engine.Params):\n        title: str\n'
+        "        priority: int = 3\n\n"
+        "    async def run(self, params, context):\n        return None\n"
+    )
+    (folder / "broken.py").write_text("import nothing_of_that_name\n")
+    engine.write("plugins: [./plugins]\n" + engine.config.read_text())
+    result = engine("actions")
+    assert "forward_webhook" in result.stdout
+    assert "Open a ticket." in result.stdout
+    assert "broken.py:1:1" in result.stderr
+    shown = engine("actions", "ticket").stdout
+    assert "required" in shown
+    assert "- ticket:\n    title:" in shown
+    assert "did you mean 'ticket'" in engine("actions", "tikcet", expect=2).stderr
+    assert engine.json("actions", "ticket")["parameters"][1] == {
+        "name": "priority",
+        "type": "integer",
+        "required": False,
+        "default": 3,
+        "description": "",
+    }
+
+
+def test_every_built_in_action_is_shown_with_an_example(engine: Command) -> None:
+    for action in engine.json("actions")["actions"]:
+        shown = engine("actions", action["name"]).output
+        assert f"- {action['name']}:" in shown
+        assert all(len(line) <= 80 for line in shown.splitlines()), shown
+
+
+def test_actions_are_there_without_a_configuration(engine: Command) -> None:
+    engine.config.unlink()
+    assert "post_to_slack" in engine("actions").output
+
+
+def test_the_effective_configuration_hides_secrets(engine: Command) -> None:
+    shown = engine("config", "show").output
+    assert "the-api-key-itself" not in shown
+    assert "a secret" not in shown
+    assert "attempts: 1" in shown
+    assert engine.json("config", "show")["config"]["langsmith"]["api_key"] == "***"
+    assert "no engine answers" in engine("config", "show", "--live", expect=2).stderr
+
+
+def test_a_dead_address_fails_after_langsmiths_own_retries(engine: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.FIRST_DELAY", 0.0)
+    result = engine("send", engine.payload(), "--to", "http://127.0.0.1:9", expect=1)
+    assert "attempt 1" in result.output
+    assert "connection failed" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give a FILE or --kind"),
+        (["--kind", "rule"], "--to URL is missing"),
+        (["--kind", "rule", "--to", "ftp://x"], "http://"),
+        (["--kind", "rule", "--to", "http://127.0.0.1:9", "-H", "nonsense"], "write -H"),
+    ],
+)
+def test_a_send_that_makes_no_sense_is_told(engine: Command, arguments: list[str], words: str) -> None:
+    assert words in engine("send", *arguments, expect=2).stderr
+
+
+def test_samples_of_every_kind_can_be_printed(engine: Command) -> None:
+    for kind in ("rule", "alert", "prompt", "issue", "thread", "seed"):
+        assert isinstance(json.loads(engine("send", "--kind", kind, "--print").stdout), dict)
+
+
+def test_a_fresh_payload_is_another_one_of_the_same_runs() -> None:
+    now = datetime(2026, 1, 2, tzinfo=UTC)
+    payload = payloads.complete()
+    fresh = freshen(payload, now)
+    assert fresh["end_time"] == now.isoformat()
+    assert fresh["runs"] == payload["runs"]
+    for sample in (payloads.alert(), payloads.prompt_commit(), payloads.issue(), {"anything": 1}):
+        assert freshen(sample, now) != sample
+
+
+def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> None:
+    for words in (["events", "list"], ["deliveries", "list"], ["replay", "--dead"]):
+        result = engine(*words, expect=2)
+        assert "there is no store at" in result.stderr
+        assert not (engine.folder / "engine-data").exists()
+    assert "give IDs" in engine("replay", expect=2).stderr
+
+
+def test_ages_are_told_in_one_unit() -> None:
+    now = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
+    assert age("2026-01-02T11:59:58Z", now) == "2s"
+    assert age("2026-01-02T11:00:00Z", now) == "1h"
+    assert age("2025-12-30T12:00:00Z", now) == "3d"
+    assert age("2026-01-02T12:05:00Z", now) == "in 5m"
+    assert age(None, now) == ""

@@ -1,0 +1,160 @@
+"""``engine serve`` as a process, and the commands that talk to it."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from engine.sandbox import payloads
+from tests.cli.conftest import SECRET, Command, Server
+
+Serve = Callable[..., Server]
+
+
+def settled(engine: Command, count: int = 1) -> list[dict[str, Any]]:
+    """The events, once all of them are through (dead for want of data counts)."""
+    for _ in range(400):
+        events: list[dict[str, Any]] = engine.json("events", "list")["events"]
+        if len(events) == count and all(one["state"] != "pending" and not one["open"] for one in events):
+            return events
+        time.sleep(0.05)
+    raise AssertionError(events)
+
+
+def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine: Command, serve: Serve) -> None:
+    server = serve()
+    sent = engine("send", "--kind", "rule", "--to", server.url, "--secret", SECRET)
+    assert "delivered (202)" in sent.output
+    assert SECRET not in sent.output
+    event = settled(engine)[0]
+    dead = engine.json("deliveries", "list", "--dead")["deliveries"]
+    assert [one["route"] for one in dead] == ["corrections/errors"]
+
+    shown = engine("events", "show", event["id"][:20]).output
+    assert event["id"] in shown
+    assert "corrections/low-score" in shown
+    assert "fires log" in shown
+    assert "no connection" in engine("deliveries", "show", dead[0]["id"][:18]).output
+    listed = engine("deliveries", "list").output
+    assert all(len(line) <= 80 for line in listed.splitlines())
+
+    counted = engine("replay", "--dead", "--error", "connection", "--dry-run")
+    assert "1 delivery would be replayed" in counted.output
+    waited = engine("replay", dead[0]["id"][:18], "--wait", expect=1)
+    assert "1 delivery replayed: 0 succeeded, 1 dead" in waited.output
+    again = engine.json("deliveries", "show", dead[0]["id"])
+    assert (again["replays"], again["attempts"]) == (1, 2)
+    assert engine.json("events", "list", "--unmatched")["events"] == []
+    explained = engine.json("explain", "--event", event["id"][:20])
+    assert explained["event"]["id"] == event["id"]
+
+    assert server.stop() == 0
+    assert any("stopped" in line for line in server.log)
+    del engine.environ["ENGINE_ADMIN_URL"]
+    offline = engine("events", "list")
+    assert event["id"][:18] in offline.stdout
+    assert "no engine" in offline.stderr
+    marked = engine("replay", "--dead")
+    assert "1 delivery marked due" in marked.output
+    assert "needs a running engine" in engine("replay", "--dead", "--wait", expect=2).stderr
+
+
+def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command, serve: Serve) -> None:
+    server = serve()
+    before = engine.json("config", "show", "--live")["hash"]
+    text = engine.config.read_text()
+    engine.write(text.replace("eq: error", "equals: error"))
+    server.until(lambda: any("did you mean 'eq'" in line for line in server.log))
+    assert any(f"{engine.config}:10:" in line for line in server.log)
+    live = engine.json("config", "show", "--live")
+    assert live["hash"] == before
+    assert not live["last_reload"]["good"]
+    assert "failed" in engine("config", "show", "--live").output
+    engine.write(text.replace("eq: error", "eq: failed"))
+    server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    server.log.clear()
+    server.signal(signal.SIGHUP)
+    server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    assert "the-api-key-itself" not in engine("config", "show", "--live").output
+
+
+def test_a_port_in_use_is_told_in_words(engine: Command) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        result = engine("serve", "--listen", address, "--admin", "127.0.0.1:0", expect=2)
+    assert f"cannot listen on {address}: another program listens there" in result.stderr
+
+
+def test_a_broken_configuration_does_not_start(engine: Command) -> None:
+    engine.write("secrets: none\nroutes:\n  x:\n    actions:\n      - lgo: {message: hi}\n")
+    result = engine("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", expect=2)
+    assert f"{engine.config}:5:9: unknown action 'lgo'" in result.stderr
+    assert "      - lgo: {message: hi}" in result.stderr
+    assert "did you mean 'log'" in result.stderr
+
+
+def test_an_admin_listener_for_strangers_needs_a_token(engine: Command) -> None:
+    result = engine("serve", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0", expect=2)
+    assert "ENGINE_ADMIN_TOKEN" in result.stderr
+
+
+def test_no_secret_is_for_loopback_only(engine: Command) -> None:
+    engine.write("secrets: none\nroutes: {}\n")
+    result = engine("serve", "--listen", "0.0.0.0:0", "--admin", "127.0.0.1:0", expect=2)
+    assert "loopback" in result.stderr
+
+
+@pytest.mark.parametrize("flag", [["--listen", "nowhere"], ["--grace", "soon"], ["--body-limit", "big"]])
+def test_a_flag_that_makes_no_sense_is_told_with_how_to_write_it(engine: Command, flag: list[str]) -> None:
+    assert "write it like" in engine("serve", *flag, expect=2).stderr
+
+
+def test_a_second_store_user_is_told_who_has_it(engine: Command, serve: Serve) -> None:
+    serve()
+    del engine.environ["ENGINE_ADMIN_URL"]
+    assert "in use by another engine" in engine("events", "list", expect=2).stderr
+
+
+def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
+    server = serve("--log-level", "error")
+    sent = engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET, "--fresh", "--count", "20")
+    assert "20 delivered, 0 failed" in sent.output
+    assert len(engine.json("events", "list", "--kind", "alert", "--limit", "100")["events"]) == 20
+    wrong = engine("send", "--kind", "seed", "--to", server.url, "--count", "3", expect=1)
+    assert "3 times: the endpoint answered 401" in wrong.output
+
+
+def test_a_token_is_taken_from_the_environment(engine: Command, serve: Serve) -> None:
+    engine.environ["ENGINE_ADMIN_TOKEN"] = "open sesame"
+    serve()
+    assert engine.json("events", "list")["events"] == []
+    engine.environ["ENGINE_ADMIN_TOKEN"] = "wrong"
+    assert "ENGINE_ADMIN_TOKEN" in engine("events", "list", expect=2).stderr
+
+
+def test_a_replay_of_an_event_that_ran_again_is_followed(engine: Command, serve: Serve) -> None:
+    server = serve()
+    engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
+    event = settled(engine)[0]
+    assert event["unmatched_reason"] == "unknown_rule"
+    engine.write(engine.config.read_text() + "  alert: {actions: [{log: {message: alerted}}]}\n")
+    server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    waited = engine("replay", event["id"], "--wait")
+    assert "1 event replayed: 1 succeeded, 0 dead" in waited.output
+
+
+def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve: Serve) -> None:
+    server = serve()
+    file = engine.payload(payloads.seed())
+    for _ in range(2):
+        engine("send", file, "--to", server.url, "--secret", SECRET)
+    assert len(engine.json("events", "list")["events"]) == 1
+    engine("send", file, "--to", server.url, "--secret", SECRET, "--fresh")
+    assert len(engine.json("events", "list")["events"]) == 2

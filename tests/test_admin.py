@@ -1,0 +1,327 @@
+"""The people's listener, in a whole engine on loopback."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from jsonschema import Draft202012Validator, FormatChecker
+
+from engine.admin_openapi import openapi_document
+from engine.app import Running, running
+from engine.sandbox import WebhookSink, payloads
+from engine.settings import Address, ServeSettings
+
+SECRET = "a-secret-of-the-webhook"
+KEY = "a-key-that-nobody-sees"
+LOOPBACK = Address("127.0.0.1", 0)
+
+
+def config_text(url: str) -> str:
+    return f"""
+secrets: ["{SECRET}"]
+langsmith: {{api_key: {KEY}, endpoint: "http://127.0.0.1:9"}}
+defaults: {{retry: {{attempts: 1, within: 1m}}}}
+rules: {{corrections: {payloads.RULE_ID}}}
+routes:
+  corrections:
+    - name: errors
+      filters: [{{path: "$.runs[*].status", eq: error}}]
+      actions:
+        - forward_webhook: {{url: "{url}", headers: {{X-Key: {KEY}}}, body: {{run: "{{{{ run.id }}}}"}}}}
+    - name: all
+      actions:
+        - log: {{message: "{{{{ run.name }}}}"}}
+          when: [{{path: "$.runs[*].status", eq: success}}]
+    - name: off
+      enabled: false
+      filters: [{{path: "$.runs[*].name", eq: x}}]
+      actions: [{{log: {{message: never}}}}]
+"""
+
+
+@dataclass
+class Engine:
+    running: Running
+    session: aiohttp.ClientSession
+    config: Path
+    token: str | None = None
+
+    @property
+    def base(self) -> str:
+        return f"http://127.0.0.1:{self.running.admin.port}"
+
+    async def ask(self, method: str, path: str, **how: Any) -> tuple[int, Any]:
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= how.pop("headers", {})
+        async with self.session.request(method, self.base + path, headers=headers, **how) as response:
+            return response.status, json.loads(await response.read())
+
+    async def get(self, path: str, **words: Any) -> Any:
+        status, answer = await self.ask("GET", path, params={k: str(v) for k, v in words.items()})
+        assert status == 200, answer
+        conforms(path, "get", "200", answer)
+        return answer
+
+    async def post(self, path: str, body: Any, expect: int = 200) -> Any:
+        status, answer = await self.ask("POST", path, json=body)
+        assert status == expect, answer
+        conforms(path, "post", str(status), answer)
+        return answer
+
+    async def send(self, payload: dict[str, Any]) -> str:
+        url = f"http://127.0.0.1:{self.running.public.port}/webhooks/langsmith?secret={SECRET}"
+        async with self.session.post(url, data=payloads.to_body(payload)) as response:
+            assert response.status == 202
+            return (await response.json())["event"]
+
+    async def settled(self, event_id: str) -> dict[str, Any]:
+        for _ in range(200):
+            event = await self.get(f"/api/v1/events/{event_id}")
+            if event["state"] != "pending" and not event["open"]:
+                return event
+            await asyncio.sleep(0.02)
+        raise AssertionError(event)
+
+
+def conforms(path: str, method: str, status: str, answer: Any) -> None:
+    """Hold an answer against the OpenAPI document."""
+    document = openapi_document()
+    if path == "/api/v1/openapi.json":
+        return
+    known = path if path in document["paths"] else path.rpartition("/")[0] + "/{id}"
+    responses = document["paths"][known][method]["responses"]
+    reference = responses.get(status, responses["default"])["content"]["application/json"]["schema"]
+    schema = {**reference, "components": document["components"]}
+    Draft202012Validator(schema, format_checker=FormatChecker()).validate(answer)
+
+
+@asynccontextmanager
+async def an_engine(tmp_path: Path, url: str, token: str | None = None) -> AsyncIterator[Engine]:
+    config = tmp_path / "config.yaml"
+    config.write_text(config_text(url))
+    settings = ServeSettings(config, tmp_path / "data", listen=LOOPBACK, admin=LOOPBACK, admin_token=token, grace=1)
+    logger = logging.getLogger("engine.test")
+    async with running(settings, logger, environ={}) as engine, aiohttp.ClientSession() as session:
+        yield Engine(engine, session, config, token)
+
+
+@pytest.fixture
+async def engine(tmp_path: Path, sink: WebhookSink) -> AsyncIterator[Engine]:
+    async with an_engine(tmp_path, sink.url) as made:
+        yield made
+
+
+async def test_an_event_is_shown_with_payload_decisions_and_deliveries(engine: Engine, sink: WebhookSink) -> None:
+    event_id = await engine.send(payloads.complete())
+    event = await engine.settled(event_id)
+    assert event["payload"] == payloads.complete()
+    verdicts = {(one["route"], one["index"]): one["verdict"] for one in event["evaluations"][-1]["decisions"]}
+    assert verdicts["corrections/errors", 2] == "true"
+    assert verdicts["corrections/errors", 0] == "false"
+    assert {(one["action"], one["state"]) for one in event["deliveries"]} == {
+        ("log", "succeeded"),
+        ("forward_webhook", "succeeded"),
+    }
+    assert (await engine.get(f"/api/v1/events/{event_id[:20]}"))["id"] == event_id
+
+
+async def test_a_delivery_is_shown_with_every_attempt(engine: Engine, sink: WebhookSink) -> None:
+    sink.answer_with(400, body="no such thing")
+    event_id = await engine.send(payloads.complete())
+    await engine.settled(event_id)
+    dead = (await engine.get("/api/v1/deliveries", state="dead"))["deliveries"]
+    assert [one["event_id"] for one in dead] == [event_id]
+    shown = await engine.get(f"/api/v1/deliveries/{dead[0]['id'][:18]}")
+    assert [(one["outcome"], one["status"]) for one in shown["history"]] == [("dead", 400)]
+    assert "no such thing" in shown["reason"]
+
+
+async def test_lists_are_filtered_and_paged(engine: Engine) -> None:
+    ids = [await engine.send(payloads.rule(start_time=f"2024-04-05T01:0{number}:00+00:00")) for number in range(3)]
+    stray = await engine.send(payloads.alert())
+    for event_id in (*ids, stray):
+        await engine.settled(event_id)
+    page = await engine.get("/api/v1/events", limit=2, rule="corrections")
+    assert [one["id"] for one in page["events"]] == [ids[2], ids[1]]
+    rest = await engine.get("/api/v1/events", limit=2, rule="corrections", before=page["next"])
+    assert [one["id"] for one in rest["events"]] == [ids[0]]
+    assert rest["next"] is None
+    unmatched = await engine.get("/api/v1/events", unmatched="true", since="1h", kind="alert")
+    assert [one["id"] for one in unmatched["events"]] == [stray]
+    assert (await engine.get("/api/v1/events", until="1h"))["events"] == []
+    first = await engine.get("/api/v1/deliveries", limit=1, route="corrections/all")
+    second = await engine.get("/api/v1/deliveries", limit=9, route="corrections/all", before=first["next"])
+    assert len(second["deliveries"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "words", "expected"),
+    [
+        ("/api/v1/events", {"knid": "rule"}, "did you mean 'kind'"),
+        ("/api/v1/events", {"kind": "rle"}, "did you mean 'rule'"),
+        ("/api/v1/events", {"since": "yesterday"}, "30m"),
+        ("/api/v1/events", {"limit": "0"}, "from 1 to 1000"),
+        ("/api/v1/events", {"before": "nothing"}, ""),
+        ("/api/v1/deliveries", {"state": "daed"}, "did you mean 'dead'"),
+        ("/api/v1/routes", {"x": "1"}, "leave the query out"),
+    ],
+)
+async def test_a_question_without_sense_is_answered_with_what_would_have_some(
+    engine: Engine, path: str, words: dict[str, str], expected: str
+) -> None:
+    status, answer = await engine.ask("GET", path, params=words)
+    assert status == 400
+    assert answer["error"]
+    assert expected in answer["hint"]
+
+
+async def test_what_is_not_there_is_a_404_with_words(engine: Engine) -> None:
+    for path in ("/api/v1/events/nope", "/api/v1/deliveries/nope", "/nope"):
+        status, answer = await engine.ask("GET", path)
+        assert status == 404
+        assert answer["error"]
+        assert answer["hint"]
+    assert (await engine.ask("PUT", "/api/v1/events", json={}))[0] == 405
+
+
+async def test_dead_deliveries_are_counted_and_replayed(engine: Engine, sink: WebhookSink) -> None:
+    sink.answer_with(400)
+    event_id = await engine.send(payloads.complete())
+    await engine.settled(event_id)
+    counted = await engine.post("/api/v1/replay", {"state": "dead", "route": "corrections/errors", "dry_run": True})
+    assert counted["count"] == 1
+    assert (await engine.get("/api/v1/backlog"))["dead"] == 1
+    replayed = await engine.post("/api/v1/replay", {"deliveries": [counted["ids"][0][:18]]})
+    assert replayed == counted | {"dry_run": False}
+    event = await engine.settled(event_id)
+    assert event["dead"] == 0
+    assert len(sink.received) == 2
+    assert sink.received[0].headers["webhook-id"] == sink.received[1].headers["webhook-id"]
+
+
+async def test_an_event_is_replayed_against_todays_rules(engine: Engine) -> None:
+    event_id = await engine.send(payloads.alert())
+    assert (await engine.settled(event_id))["unmatched_reason"] == "unknown_rule"
+    engine.config.write_text(engine.config.read_text() + "  alert: {actions: [{log: {message: alerted}}]}\n")
+    await engine.post("/-/reload", {})
+    assert (await engine.post("/api/v1/replay", {"events": [event_id]}))["count"] == 1
+    for _ in range(100):
+        event = await engine.settled(event_id)
+        if event["deliveries"]:
+            break
+        await asyncio.sleep(0.02)
+    assert [one["route"] for one in event["deliveries"]] == ["alert"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"dry_run": True}, {"deliveries": []}, {"deliveries": "x"}, {"ids": ["x"]}, {"events": ["x"], "route": "y"}],
+)
+async def test_a_replay_of_nothing_in_particular_is_refused(engine: Engine, body: dict[str, Any]) -> None:
+    status, answer = await engine.ask("POST", "/api/v1/replay", json=body)
+    assert status == 400
+    assert answer["error"]
+
+
+async def test_routes_actions_and_configuration_are_told_without_secrets(engine: Engine) -> None:
+    routes = (await engine.get("/api/v1/routes"))["routes"]
+    assert [(one["id"], one["enabled"]) for one in routes] == [
+        ("corrections/errors", True),
+        ("corrections/all", True),
+        ("corrections/off", False),
+    ]
+    assert routes[0]["conditions"] == ['$.runs[*].status eq "error"']
+    actions = {one["name"]: one for one in (await engine.get("/api/v1/actions"))["actions"]}
+    assert {"log", "forward_webhook", "add_to_dataset", "annotate", "post_to_slack", "notify"} <= set(actions)
+    assert "url" in {one["name"] for one in actions["forward_webhook"]["parameters"]}
+    config = await engine.get("/api/v1/config")
+    assert config["last_reload"]["good"]
+    everything = json.dumps([routes, list(actions.values()), config])
+    assert SECRET not in everything
+    assert KEY not in everything
+
+
+async def test_a_broken_file_is_told_with_its_places_and_the_old_rules_stay(engine: Engine) -> None:
+    good = engine.config.read_text()
+    engine.config.write_text(good.replace("eq: error", "eqq: error"))
+    answer = await engine.post("/-/reload", {}, expect=422)
+    assert answer["problems"][0]["line"] == 9
+    assert "eq" in answer["problems"][0]["hint"]
+    config = await engine.get("/api/v1/config")
+    assert config["last_reload"]["problems"] == answer["problems"]
+    assert config["hash"] == answer["hash"]
+    engine.config.write_text(good)
+    assert (await engine.post("/-/reload", {}))["problems"] == []
+
+
+async def test_a_foreign_host_is_refused(engine: Engine) -> None:
+    port = engine.running.admin.port
+    for host in (f"evil.example:{port}", f"127.0.0.1:{port + 1}", "localhost", f"x@127.0.0.1:{port}", "[::1"):
+        status, answer = await engine.ask("GET", "/api/v1/routes", headers={"Host": host})
+        assert status == 403, host
+        assert "Host" in answer["error"]
+    for host in (f"localhost:{port}", f"LOCALHOST:{port}", f"127.0.0.1:{port}", f"[::1]:{port}"):
+        assert (await engine.ask("GET", "/api/v1/routes", headers={"Host": host}))[0] == 200, host
+
+
+async def test_a_page_in_a_browser_can_change_nothing(engine: Engine) -> None:
+    form = {"Content-Type": "text/plain"}
+    assert (await engine.ask("POST", "/-/reload", data=b"{}", headers=form))[0] == 415
+    foreign = {"Origin": "https://evil.example"}
+    assert (await engine.ask("POST", "/-/reload", json={}, headers=foreign))[0] == 403
+    assert (await engine.ask("POST", "/-/reload", json={}, headers={"Origin": "null"}))[0] == 403
+    assert (await engine.ask("POST", "/-/reload", json={}, headers={"Origin": engine.base}))[0] == 200
+
+
+async def test_a_body_that_is_no_object_is_refused(engine: Engine) -> None:
+    headers = {"Content-Type": "application/json"}
+    for body in (b"[1]", b"{", b""):
+        assert (await engine.ask("POST", "/api/v1/replay", data=body, headers=headers))[0] == 400
+    assert (await engine.ask("POST", "/api/v1/replay", data=b" " * 2**21, headers=headers))[0] == 413
+
+
+async def test_with_a_token_everything_but_the_first_page_takes_it(tmp_path: Path, sink: WebhookSink) -> None:
+    async with an_engine(tmp_path, sink.url, token="open-sesame") as engine:
+        assert (await engine.ask("GET", "/api/v1/routes"))[0] == 200
+        through_a_proxy = {"Host": "engine.internal"}
+        assert (await engine.ask("GET", "/api/v1/routes", headers=through_a_proxy))[0] == 200
+        for wrong in ("Bearer nope", "Basic open-sesame", "Bearer ", "Bearer öpen"):
+            status, answer = await engine.ask("GET", "/api/v1/routes", headers={"Authorization": wrong})
+            assert status == 401
+            assert "ENGINE_ADMIN_TOKEN" in answer["hint"]
+        async with engine.session.get(engine.base + "/") as response:
+            assert response.status == 200
+
+
+async def test_the_first_page_names_the_addresses_and_cannot_be_framed(engine: Engine) -> None:
+    async with engine.session.get(engine.base + "/") as response:
+        page = await response.text()
+        assert "/api/v1/events" in page
+        assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
+    document = await engine.get("/api/v1/openapi.json")
+    assert document == openapi_document()
+    assert document["openapi"] == "3.1.0"
+    for schema in document["components"]["schemas"].values():
+        Draft202012Validator.check_schema(schema)
+    served = {resource.canonical for resource in _resources(engine)}
+    assert set(document["paths"]) == served - {"/", "/api/v1/openapi.json"}
+
+
+def _resources(engine: Engine) -> Any:
+    from engine.admin import Admin, admin_app
+
+    parts = engine.running
+    return admin_app(Admin(parts.store, parts.worker, parts.reloader), None).router.resources()
