@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.interpolate import MASK, MAX_FILE_BYTES, interpolate
+from engine.config.interpolate import MASK, MAX_FILE_BYTES, interpolate
+from engine.config.yaml12 import read_yaml
 from engine.source import Source
-from engine.yaml12 import read_yaml
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "JINJA": "p{%w{{x}}", "NESTED": "${NAME}", "QUOTE": "a: [b"}
 

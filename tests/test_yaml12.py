@@ -9,9 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.config.yaml12 import MAX_BYTES, read_yaml
+from engine.config.yamlnodes import MAX_DEPTH, resolve_plain
 from engine.errors import ConfigError
-from engine.yaml12 import MAX_BYTES, read_yaml
-from engine.yamlnodes import MAX_DEPTH, resolve_plain
 
 
 def tree_of(text):

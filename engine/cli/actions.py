@@ -89,11 +89,13 @@ def _print(console: Console, action: dict[str, Any]) -> None:
 
 def _parameters_table(parameters: list[dict[str, Any]]) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in ("PARAMETER", "TYPE", "DEFAULT", "WHAT IT IS"):
+    described = any(parameter["description"] for parameter in parameters)
+    for column in ("PARAMETER", "TYPE", "DEFAULT", *(["WHAT IT IS"] if described else [])):
         made.add_column(column, overflow="fold", no_wrap=column == "PARAMETER")
     for parameter in parameters:
         default = Text("required", style="yellow") if parameter["required"] else Text(_written(parameter["default"]))
-        made.add_row(Text(parameter["name"], style="bold"), parameter["type"], default, parameter["description"])
+        cells = [Text(parameter["name"], style="bold"), Text(parameter["type"]), default]
+        made.add_row(*cells, *([Text(parameter["description"])] if described else []))
     return made
 
 

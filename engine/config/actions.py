@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from engine.config.mistakes import should_read
 from engine.config.model import ActionConfig, RetrySpec
 from engine.config.section import RESERVED, Section, Sheet, kind_of
-from engine.mistakes import should_read
 from engine.source import Where
 from engine.suggest import did_you_mean
 

@@ -7,12 +7,12 @@ from typing import Any
 import yaml
 
 from engine.config.model import Config, RetrySpec
+from engine.config.yamlnodes import resolve_plain
 from engine.units import format_duration
-from engine.yamlnodes import resolve_plain
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what ``engine.yaml12`` reads back as the same data."""
+    """Writes what ``engine.config.yaml12`` reads back as the same data."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         """Everything is written out: what takes effect is easier to see than where it came from."""

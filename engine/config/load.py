@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from engine.config.actions import ENGINE_KEYS
+from engine.config.interpolate import MASK, Interpolated, interpolate
+from engine.config.mistakes import quoted, should_read
 from engine.config.model import Config
 from engine.config.routes import read_routes, read_rules
 from engine.config.section import RESERVED, Section, Sheet
 from engine.config.settings import read_defaults, read_langsmith, read_plugins, read_secrets, read_slack, read_vars
+from engine.config.yaml12 import Parsed, read_yaml
 from engine.errors import ConfigError
-from engine.interpolate import MASK, Interpolated, interpolate
-from engine.mistakes import quoted, should_read
 from engine.source import Source
-from engine.yaml12 import Parsed, read_yaml
 
 _KEYS: Final = frozenset({"secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes"})
 _FOREIGN: Final = {

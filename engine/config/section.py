@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from engine.config.yamlnodes import resolve_plain
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
 from engine.units import parse_duration, parse_share
-from engine.yamlnodes import resolve_plain
 
 _Value = TypeVar("_Value")
 

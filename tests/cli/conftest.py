@@ -102,9 +102,14 @@ class Server:
         self.log: list[str] = []
         for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.log)):
             threading.Thread(target=lambda s=stream, kept=lines: kept.extend(iter(s.readline, "")), daemon=True).start()
+        if "json" in flags:
+            self.until(lambda: any('"serving"' in line for line in self.log))
+            facts = next(json.loads(line) for line in self.log if '"serving"' in line)
+            self.admin, self.url = f"http://{facts['admin']}", f"http://{facts['public']}"
+            return
         banner = "\n".join(self.until(lambda: any("webhook" in line for line in self.out)))
         self.admin = self._find(r"admin +(http://\S+:\d+)/", banner)
-        self.url = self._find(r"webhook +(http://\S+)\?secret=…", banner)
+        self.url = self._find(r"webhook +(http://[^\s?]+)", banner)
 
     def _find(self, pattern: str, text: str) -> str:
         match = re.search(pattern, text)

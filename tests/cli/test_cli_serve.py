@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import time
@@ -158,3 +159,58 @@ def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve
     assert len(engine.json("events", "list")["events"]) == 1
     engine("send", file, "--to", server.url, "--secret", SECRET, "--fresh")
     assert len(engine.json("events", "list")["events"]) == 2
+
+
+def test_log_lines_for_machines_are_json_and_nothing_else_is_printed(engine: Command, serve: Serve) -> None:
+    server = serve("--log-format", "json")
+    engine("send", "--kind", "seed", "--to", server.url, "--secret", SECRET)
+    server.until(lambda: any('"accepted"' in line for line in server.log))
+    assert server.stop() == 0
+    server.until(lambda: any('"stopped"' in line for line in server.log))
+    assert all(isinstance(json.loads(line), dict) for line in server.log)
+    assert server.out == []
+
+
+def test_a_second_signal_stops_at_once_and_the_next_start_takes_up_what_was_under_way(
+    engine: Command, serve: Serve
+) -> None:
+    plugins = engine.folder / "plugins"
+    plugins.mkdir()
+    (plugins / "slow.py").write_text(SLOW)
+    engine.write(
+        "secrets: none\nplugins: [./plugins]\ndefaults: {timeout: 1m}\nroutes: {alert: {actions: [{slow: {}}]}}\n"
+    )
+    first = serve("--grace", "1m")
+    engine("send", "--kind", "alert", "--to", first.url)
+    server_has_begun(engine)
+    first.signal(signal.SIGTERM)
+    first.until(lambda: any("stopping" in line for line in first.log))
+    assert first.process.poll() is None
+    first.signal(signal.SIGTERM)
+    assert first.process.wait(10) == 128 + signal.SIGTERM
+    (engine.folder / "go").write_text("on")
+    serve()
+    assert settled(engine)[0]["state"] == "routed"
+    assert [one["state"] for one in engine.json("deliveries", "list")["deliveries"]] == ["succeeded"]
+
+
+SLOW = """
+import asyncio
+import engine
+from pathlib import Path
+
+class Slow(engine.Action):
+    \"\"\"Wait until there is a file.\"\"\"
+
+    async def run(self, params, context):
+        while not (Path(__file__).parent.parent / "go").exists():
+            await asyncio.sleep(0.05)
+"""
+
+
+def server_has_begun(engine: Command) -> None:
+    for _ in range(200):
+        if [one["state"] for one in engine.json("deliveries", "list")["deliveries"]] == ["running"]:
+            return
+        time.sleep(0.05)
+    raise AssertionError("the action never ran")

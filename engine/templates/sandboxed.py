@@ -13,11 +13,11 @@ from jinja2.tests import TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing, pass_context
 
 from engine.errors import TemplateError
-from engine.template_budget import CALL, CHARS_PER_UNIT, MAX_BITS, STEP, Budget, budget_of
-from engine.template_filters import filters
-from engine.template_marks import mark, plain, throughout
-from engine.template_strings import braces, percent, text_methods
-from engine.template_values import OMIT, Absent, Steps, demand, kind_of, span, to_json, to_text, weigh
+from engine.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, STEP, Budget, budget_of
+from engine.templates.filters import filters
+from engine.templates.marks import mark, plain, throughout
+from engine.templates.strings import braces, percent, text_methods
+from engine.templates.values import OMIT, Absent, Steps, demand, kind_of, span, to_json, to_text, weigh
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(

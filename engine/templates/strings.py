@@ -10,9 +10,9 @@ from string import Formatter
 from typing import Any
 
 from engine.errors import TemplateError
-from engine.template_budget import MAX_TEXT, Budget
-from engine.template_marks import pieces, plain
-from engine.template_values import demand, kind_of, sequence, to_text
+from engine.templates.budget import MAX_TEXT, Budget
+from engine.templates.marks import pieces, plain
+from engine.templates.values import demand, kind_of, sequence, to_text
 
 _CONVERSION = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?(?P<kind>.?)", re.DOTALL

@@ -14,10 +14,10 @@ from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
 from engine.errors import TemplateError
-from engine.template_budget import MAX_TEXT, Budget, budget_of
-from engine.template_marks import pieces, plain
-from engine.template_strings import percent, replace, strip
-from engine.template_values import to_text
+from engine.templates.budget import MAX_TEXT, Budget, budget_of
+from engine.templates.marks import pieces, plain
+from engine.templates.strings import percent, replace, strip
+from engine.templates.values import to_text
 
 _WORDS = re.compile(r"([-\s({\[<]+)")
 _REFERENCE = re.compile(r"\\(?:(\d)|g<(\w+)>|(\\))")

@@ -12,10 +12,21 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
 
-from engine.sandboxed import DATA, DOCUMENT_NAMES, ENGINE_NAMES, EVENT_NAMES, LOOP, PLAIN, SIDE, TEXT, WITHIN, Sandbox
 from engine.suggest import did_you_mean
-from engine.template_filters import FOREIGN_FILTERS
-from engine.template_needs import chain_of
+from engine.templates.filters import FOREIGN_FILTERS
+from engine.templates.needs import chain_of
+from engine.templates.sandboxed import (
+    DATA,
+    DOCUMENT_NAMES,
+    ENGINE_NAMES,
+    EVENT_NAMES,
+    LOOP,
+    PLAIN,
+    SIDE,
+    TEXT,
+    WITHIN,
+    Sandbox,
+)
 
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
 RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})

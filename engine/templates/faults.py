@@ -9,10 +9,10 @@ from typing import Any
 
 from engine.errors import TemplateError
 from engine.missing import Missing
-from engine.sandboxed import DOCUMENT_NAMES
 from engine.suggest import did_you_mean
-from engine.template_needs import DYNAMIC, Chain
-from engine.template_values import Absent, AbsentError, kind_of
+from engine.templates.needs import DYNAMIC, Chain
+from engine.templates.sandboxed import DOCUMENT_NAMES
+from engine.templates.values import Absent, AbsentError, kind_of
 
 _SHOWN = 8
 _PYTHON_KINDS = (("NoneType", "null"), ("dict", "mapping"), ("str", "text"), ("int", "number"), ("float", "number"))

@@ -16,8 +16,8 @@ from yaml.parser import Parser
 from yaml.reader import Reader
 from yaml.scanner import Scanner
 
+from engine.config.mistakes import Mistake, diagnose
 from engine.errors import ConfigError
-from engine.mistakes import Mistake, diagnose
 from engine.source import Source
 
 #: Levels of nesting.

@@ -18,9 +18,19 @@ from yaml.error import Mark as YamlMark
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import Reader
 
-from engine.mistakes import quoted, requote, should_read
+from engine.config.mistakes import quoted, requote, should_read
+from engine.config.yamlnodes import (
+    MAX_DEPTH,
+    TAG,
+    Halt,
+    NodeLoader,
+    compose,
+    kind_of_plain,
+    resolve_plain,
+    stop,
+    stopping,
+)
 from engine.source import Mark, Source, Where
-from engine.yamlnodes import MAX_DEPTH, TAG, Halt, NodeLoader, compose, kind_of_plain, resolve_plain, stop, stopping
 
 #: A configuration is written by people; what is larger than this was not.
 MAX_BYTES: Final = 512 << 10

@@ -21,11 +21,11 @@ from jinja2.runtime import Context, Undefined
 from jinja2.utils import pass_context
 
 from engine.errors import TemplateError
-from engine.template_budget import TOUCH, Budget, budget_of
-from engine.template_marks import escaped, mark, plain, throughout
-from engine.template_strings import join
-from engine.template_text_filters import text_filters
-from engine.template_values import demand, dump, kind_of, sequence, to_text
+from engine.templates.budget import TOUCH, Budget, budget_of
+from engine.templates.marks import escaped, mark, plain, throughout
+from engine.templates.strings import join
+from engine.templates.text_filters import text_filters
+from engine.templates.values import demand, dump, kind_of, sequence, to_text
 from engine.units import format_duration
 
 Filter = Callable[..., Any]

@@ -13,7 +13,7 @@ from jinja2.utils import missing
 
 from engine.errors import TemplateError
 from engine.missing import Missing
-from engine.template_budget import MAX_ITEMS, Budget
+from engine.templates.budget import MAX_ITEMS, Budget
 
 _KINDS = {
     "NoneType": "null",

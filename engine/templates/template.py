@@ -23,13 +23,13 @@ from jinja2.environment import Template as JinjaTemplate
 from jinja2.runtime import Undefined
 
 from engine.errors import TemplateError, WantOfData
-from engine.sandboxed import EVENT_NAMES, Rendering, Sandbox
 from engine.source import Source, Where
-from engine.template_budget import Budget
-from engine.template_faults import line_of, translate
-from engine.template_marks import entities
-from engine.template_needs import Chain, Needs, chains, needs_of
-from engine.template_syntax import (
+from engine.templates.budget import Budget
+from engine.templates.faults import line_of, translate
+from engine.templates.marks import entities
+from engine.templates.needs import Chain, Needs, chains, needs_of
+from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
+from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
     Rewriter,
@@ -37,7 +37,7 @@ from engine.template_syntax import (
     parse,
     parse_expression,
 )
-from engine.template_values import OMIT, copy_json, demand, kind_of, to_json
+from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
 
 _RESULT = "__result"
 _NO_NEEDS: Needs = frozenset()
