@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from engine.cli.explanation import print_report
-from engine.cli.output import facts, print_problems, short_event
+from engine.cli.output import print_problems, short_event
 from engine.errors import Problem
 from engine.reload import LastReload
 from engine.units import format_duration
@@ -167,13 +168,12 @@ class ToPeople:
         self._line("Edit the rules; what you save acts at once:")
         self._paste(str(place.rules))
         self._line("Send a webhook of two other runs (pasted twice it is a duplicate):")
-        self._paste(f"curl -d @{place.encore} \\", f"  '{place.webhook}'")
+        self._paste(f"curl -d {shlex.quote(f'@{place.encore}')} \\", f"  {shlex.quote(place.webhook)}")
         self._line("Look at what happened, from another terminal:")
         look = f"--admin {place.admin}" if not place.admin.endswith(":8081") else ""
-        self._paste(f"{place.command} deliveries {look}".rstrip())
-        self._console.print(
-            facts([("admin API", f"{place.admin}/api/v1/events"), ("log", str(place.log)), ("end", "Ctrl-C")])
-        )
+        self._paste(*(f"{place.command} {word} {look}".rstrip() for word in ("events", "deliveries")))
+        for name, value in (("Admin API", f"{place.admin}/api/v1/events"), ("Log", place.log), ("End", "Ctrl-C")):
+            self._console.print(Text.assemble((f"{name:<11}", "dim"), str(value)), soft_wrap=True)
 
     def arrives(self, arrival: Arrival) -> None:
         """A section of its own; a duplicate is one line."""

@@ -1,0 +1,176 @@
+"""The stage of ``engine demo``: the stand-ins with what the rules expect of them, and what they saw of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import AsyncExitStack
+from importlib.resources import files
+from typing import Any, Self
+
+from engine.sandbox import payloads
+from engine.sandbox.langsmith import LangSmithStandIn
+from engine.sandbox.rows import Row
+from engine.sandbox.server import Recorded
+from engine.sandbox.sink import WebhookSink
+from engine.sandbox.slack import SlackStandIn
+
+#: Where the stand-ins of LangSmith, Slack and the webhook's receiver listen, if they may choose; as in ``demo.yaml``.
+PORTS = (9101, 9102, 9103)
+#: The actions that the opening webhook is to fire, in the order of ``demo.yaml``.
+ACTIONS = ("add_to_dataset", "post_to_slack", "forward_webhook", "annotate")
+_DATASET, _QUEUE = "classifier-github-issues", "needs-review"
+#: What of a request and of its answer says what it did, by the end of its path; of others, all.
+_MATTERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("/examples", ("inputs", "outputs", "metadata", "split", "source_run_id"), ("id", "name")),
+    ("/feedback", ("key", "score", "value", "comment", "correction", "run_id"), ("id",)),
+    ("/items", ("items.run_id",), ("items.id",)),
+    ("/chat.postMessage", ("channel", "text", "blocks", "thread_ts"), ("ok", "error", "channel", "ts")),
+)
+
+
+def rules() -> str:
+    """The demo's configuration file, as packaged."""
+    return files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8")
+
+
+def opening() -> Row:
+    """The webhook that the demo begins with: the documentation's payload with its run made whole."""
+    payload = payloads.complete()
+    return payload | {"runs": payload["runs"][:1]}
+
+
+def encore() -> Row:
+    """A webhook for people to send: a run that pleased, and one that failed slowly and dearly."""
+    payload = payloads.complete()
+    return payload | {"runs": payload["runs"][1:]}
+
+
+class Stage:
+    """The three stand-ins, started together and seeded for ``demo.yaml``; ``ports`` of 0 take free ones."""
+
+    def __init__(self, ports: tuple[int, int, int] = (0, 0, 0)) -> None:
+        self.langsmith = LangSmithStandIn(port=ports[0])
+        self.slack = SlackStandIn(port=ports[1])
+        self.inbox = WebhookSink(port=ports[2])
+        self._stack = AsyncExitStack()
+        self._seed()
+
+    def _seed(self) -> None:
+        self.langsmith.add_dataset(_DATASET)
+        self.langsmith.add_queue(_QUEUE)
+        runs = payloads.complete()["runs"]
+        for run in runs:
+            self.langsmith.add_run(run)
+        self.langsmith.add_feedback(runs[0]["id"], key="user_score", score=0)
+        self.langsmith.add_feedback(runs[0]["id"], key="correctness", score=0, correction="bug")
+        self.langsmith.add_feedback(runs[1]["id"], key="user_score", score=1)
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as stack:
+            for stand_in in (self.langsmith, self.slack, self.inbox):
+                await stack.enter_async_context(stand_in)
+            self._stack = stack.pop_all()
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The variables of ``demo.yaml``. Nothing of the person's own environment: the demo reaches nobody else."""
+        return {
+            "LANGSMITH_ENDPOINT": self.langsmith.url,
+            "SLACK_ENDPOINT": self.slack.url,
+            "INBOX_URL": self.inbox.url,
+        }
+
+    @property
+    def requests(self) -> list[Recorded]:
+        """Everything that reached a stand-in, in the order it came."""
+        every = [*self.langsmith.requests, *self.slack.requests, *self.inbox.requests]
+        return sorted(every, key=lambda recorded: recorded.at)
+
+    def service_of(self, recorded: Recorded) -> str:
+        """Whom a request reached, in a word."""
+        for name, stand_in in (("LangSmith", self.langsmith), ("Slack", self.slack)):
+            if any(recorded is one for one in stand_in.requests):
+                return name
+        return "the receiver"
+
+    def requests_of(
+        self, delivery_id: str, run_id: str | None, result: Mapping[str, Any], since: float
+    ) -> list[Recorded]:
+        """What one attempt at a delivery wrote, by the marks it left; ``since`` is its start in Unix seconds."""
+        marks = {delivery_id, *(str(result[key]) for key in ("example_id", "feedback_id") if key in result)}
+        queue_id = result.get("queue_id")
+        return [
+            recorded
+            for recorded in self.requests
+            if recorded.method != "GET"
+            and recorded.at >= since
+            and (
+                any(_mentions(recorded, mark) for mark in marks)
+                or (queue_id is not None and queue_id in recorded.path and _mentions(recorded, run_id))
+            )
+        ]
+
+    def missing(self, run_id: str) -> dict[str, str]:
+        """Of the four actions those that no stand-in took for this run, with what is not there."""
+        return dict(self._missing(run_id))
+
+    def _missing(self, run_id: str) -> Iterator[tuple[str, str]]:
+        posted = [recorded for recorded in self.langsmith.requests if recorded.method == "POST" and _taken(recorded)]
+        about = [recorded.route for recorded in posted if _mentions(recorded, run_id)]
+        if not any(route.endswith("/examples") for route in about):
+            yield "add_to_dataset", "no example of the run reached LangSmith"
+        if not any(_taken(one) and _mentions(one, run_id) for one in self.slack.requests):
+            yield "post_to_slack", "no message about the run reached Slack"
+        if not any(_taken(one) and _mentions(one, run_id) for one in self.inbox.requests):
+            yield "forward_webhook", "no request about the run reached the webhook's receiver"
+        absent = [word for word, end in (("feedback", "/feedback"), ("queue item", "/items")) if not _ends(about, end)]
+        if absent:
+            yield "annotate", f"no {' and no '.join(absent)} for the run reached LangSmith"
+
+
+def _ends(routes: list[str], end: str) -> bool:
+    return any(route.endswith(end) for route in routes)
+
+
+def _taken(recorded: Recorded) -> bool:
+    """Whether the service said yes; Slack's no is a 200, too."""
+    said_no = isinstance(recorded.answer, dict) and recorded.answer.get("ok") is False
+    return 200 <= recorded.status < 300 and not said_no
+
+
+def _mentions(recorded: Recorded, mark: str | None) -> bool:
+    """Whether a request bears an id: in its body, or as its ``webhook-id``."""
+    if not mark:
+        return False
+    return recorded.headers.get("webhook-id") == mark or mark.encode() in recorded.raw or mark in str(recorded.body)
+
+
+def digest(recorded: Recorded) -> dict[str, Any]:
+    """A request and its answer, reduced to what matters."""
+    sent, back = recorded.body, recorded.answer
+    for end, of_request, of_answer in _MATTERS:
+        if recorded.route.endswith(end):
+            sent, back = _pick(sent, *of_request), _pick(back, *of_answer)
+    return {
+        "method": recorded.method,
+        "path": recorded.path,
+        "status": recorded.status,
+        "sent": sent,
+        "answer": back,
+    }
+
+
+def _pick(body: Any, *keys: str) -> Any:
+    """Of an object these keys; ``items.run_id`` is that key of each of its items. Where none is there, all."""
+    if not isinstance(body, dict):
+        return body
+    picked = {}
+    for key in keys:
+        outer, _, inner = key.partition(".")
+        if (value := body.get(outer)) is not None:
+            picked[outer] = [_pick(item, inner) for item in value] if inner and isinstance(value, list) else value
+    return picked or body
