@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -30,7 +30,7 @@ from engine.freshen import freshen
 from engine.log import LOGGER_NAME, TextFormatter
 from engine.receiver import WEBHOOK_PATH
 from engine.sandbox import payloads
-from engine.sandbox.demo import ACTIONS, PORTS, Stage, encore, opening, rules
+from engine.sandbox.demo import ACTIONS, PACKAGED, PORTS, Stage, encore, opening, rules
 from engine.secrets import Masker
 from engine.sender import Sender
 from engine.settings import Address, ServeSettings
@@ -80,7 +80,8 @@ class Files:
     rules: Path
     encore: Path
     data: Path
-    reused: bool
+    reused: bool = False
+    temporary: bool = False
 
     @property
     def log(self) -> Path:
@@ -92,24 +93,24 @@ class Files:
 def _workplace(folder: Path | None, teller: Teller) -> Iterator[Files]:
     """The folder, with the packaged rules. A temporary one is removed, unless something in it was edited."""
     place = Path(tempfile.mkdtemp(prefix="engine-demo-")) if folder is None else folder.absolute()
-    files = _lay_out(place)
+    files = replace(_lay_out(place), temporary=folder is None)
     try:
         yield files
     finally:
-        kept = folder is not None or _edited(files)
+        kept = not files.temporary or _edited(files)
         if not kept:
             shutil.rmtree(place, ignore_errors=True)
         teller.ends(place if kept else None)
 
 
 def _lay_out(folder: Path) -> Files:
-    files = Files(folder / "config.yaml", folder / "event.json", data_of(folder / "config.yaml", None), reused=False)
-    reused = files.data.exists()
+    data = data_of(folder / "config.yaml", None)
+    files = Files(folder / "config.yaml", folder / "event.json", data, reused=data.exists())
     files.data.mkdir(parents=True, exist_ok=True)
     for path, text in _packaged(files).items():
         if not path.exists():
             path.write_text(text, encoding="utf-8")
-    return Files(files.rules, files.encore, files.data, reused)
+    return files
 
 
 def _packaged(files: Files) -> dict[Path, str]:
@@ -189,7 +190,7 @@ class Demo:
                 running(settings, log.logger, environ=stage.environ, observers=[self._watch]) as engine,
             ):
                 log.mask(lambda: engine.reloader.masker)
-                place = self._place(engine)
+                place = self._place(engine, once=once)
                 self._teller.begins(place)
                 engine.reloader.listen(self._teller.reloads)
                 act = _Act(engine, stage, self._watch, self._teller)
@@ -203,11 +204,12 @@ class Demo:
         payload = opening()
         return payloads.to_body(freshen(payload) if self._files.reused else payload)
 
-    def _place(self, engine: Running) -> Place:
+    def _place(self, engine: Running, *, once: bool) -> Place:
         secrets = engine.reloader.current.config.secrets
         query = f"?secret={quote(secrets[0], safe='')}" if secrets else ""
         return Place(
-            rules=self._files.rules,
+            # A copy that is gone when this is read would be no use.
+            rules=PACKAGED if once and self._files.temporary else self._files.rules,
             encore=self._files.encore,
             log=self._files.log,
             webhook=f"http://{engine.public}{WEBHOOK_PATH}{query}",

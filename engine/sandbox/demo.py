@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import AsyncExitStack
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Self
 
 from engine.sandbox import payloads
@@ -18,6 +18,8 @@ from engine.sandbox.slack import SlackStandIn
 PORTS = (9101, 9102, 9103)
 #: The actions that the opening webhook is to fire, in the order of ``demo.yaml``.
 ACTIONS = ("add_to_dataset", "post_to_slack", "forward_webhook", "annotate")
+#: The demo's configuration, as packaged.
+PACKAGED = Path(__file__).with_name("demo.yaml")
 _DATASET, _QUEUE = "classifier-github-issues", "needs-review"
 #: What of a request and of its answer says what it did, by the end of its path; of others, all.
 _MATTERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
@@ -29,8 +31,8 @@ _MATTERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
 
 
 def rules() -> str:
-    """The demo's configuration file, as packaged."""
-    return files(__package__).joinpath("demo.yaml").read_text(encoding="utf-8")
+    """The text of ``PACKAGED``."""
+    return PACKAGED.read_text(encoding="utf-8")
 
 
 def opening() -> Row:

@@ -1,0 +1,300 @@
+"""``engine demo``: what it shows, what it proves, and how it lives on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from engine.cli.demo import _edited, _lay_out
+from engine.cli.main import cli
+from engine.reload import Loader
+from engine.sandbox.demo import ACTIONS, Stage, encore, opening, rules
+
+RUN = opening()["runs"][0]["id"]
+
+
+def demo(*args: str, environ: dict[str, str] | None = None) -> Result:
+    return CliRunner().invoke(cli, ["demo", *args], env={"COLUMNS": "80", **(environ or {})})
+
+
+def lines(result: Result) -> list[dict]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary folders are made."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+# Once
+
+
+def test_once_shows_what_came_why_it_matched_what_was_sent_and_that_nothing_fired_twice(temporary: Path) -> None:
+    result = demo("--once")
+    assert result.exit_code == 0, result.output
+    flat = " ".join(result.output.split())
+    for words in (
+        "issues (d75d7417-0c57-4655-88fe-1db3cda3a47a)",
+        f"classify-issue · success · {RUN}",
+        "issues/corrected-answers matches",
+        '✓ $.runs[*].status eq "success" found "success"',
+        "✓ $.feedback_stats.user_score.avg gte 0 and lt 0.5 found 0.0",
+        '✓ $.feedback.correctness.correction exists true found "bug"',
+        "issues/failed-or-dear does not match",
+        "✗ run.latency gt 10 found 3.2",
+        "→ LangSmith POST /examples",
+        'outputs {"output": "bug"}',
+        "→ Slack POST /api/chat.postMessage",
+        "channel #llm-quality",
+        "→ the receiver POST /hook",
+        "→ LangSmith POST /feedback",
+        "202 duplicate: true, nothing fired twice",
+        "✓ all four actions arrived, once each, and the duplicate fired nothing",
+    ):
+        assert words in flat, words
+    order = [result.output.index(f"\n{section}") for section in ("1  ", "2  ", "3  ", "4  ", "✓ all four")]
+    assert order == sorted(order)
+    assert [line for line in result.output.splitlines() if len(line) > 80 and "Its rules:" not in line] == []
+    assert Path(re.search(r"Its rules: (.+)", result.output)[1]).exists()
+    assert list(temporary.iterdir()) == [], "nothing is left behind"
+
+
+def test_json_is_one_object_a_line_with_the_requests_that_were_made(temporary: Path) -> None:
+    result = demo("--once", "--json")
+    told = lines(result)
+    assert [one["type"] for one in told] == [
+        *("serving", "answered", "event", *["delivery"] * 4, "repeated", "summary", "ended")
+    ]
+    deliveries = {one["action"]: one for one in told if one["type"] == "delivery"}
+    assert tuple(deliveries) == ACTIONS
+    assert {one["outcome"] for one in deliveries.values()} == {"succeeded"}
+    (example,) = deliveries["add_to_dataset"]["requests"]
+    assert (example["service"], example["status"]) == ("LangSmith", 200)
+    assert example["sent"]["inputs"] == opening()["runs"][0]["inputs"]
+    assert example["sent"]["outputs"] == {"output": "bug"}
+    (forwarded,) = deliveries["forward_webhook"]["requests"]
+    assert forwarded["sent"] == {"run": RUN, "seconds": 3.2, "cost": 0.0042, "correction": "bug"}
+    feedback, item = deliveries["annotate"]["requests"]
+    assert feedback["sent"]["key"] == "triage"
+    assert item["sent"] == {"items": [{"run_id": RUN}]}
+    assert told[2]["report"]["matched"] is True
+    assert told[-3] | {"type": ""} == {"type": "", "status": 202, "duplicate": True, "requests": 0}
+    assert told[-2]["good"] is True
+
+
+def test_nothing_of_the_persons_environment_is_used(temporary: Path) -> None:
+    """The demo is run by people whose environment points at the real LangSmith, behind a proxy."""
+    nowhere = "http://127.0.0.1:9"
+    environ = dict.fromkeys(("LANGSMITH_ENDPOINT", "LANGCHAIN_ENDPOINT", "HTTP_PROXY", "http_proxy"), nowhere)
+    result = demo("--once", "--json", environ=environ | {"LANGSMITH_API_KEY": "a-real-key", "NO_PROXY": ""})
+    assert result.exit_code == 0, result.output
+    assert "a-real-key" not in result.output
+
+
+def test_an_action_that_does_not_arrive_is_named_and_is_exit_code_1(tmp_path: Path) -> None:
+    files = _lay_out(tmp_path)
+    text = rules().replace("queue: needs-review", "queue: no-such-queue")
+    files.rules.write_text(text.replace("classifier-github-issues", "no-such-dataset"))
+    result = demo("--once", "--data", str(tmp_path))
+    assert result.exit_code == 1
+    flat = " ".join(result.output.split())
+    assert "✗ add_to_dataset: no example of the run reached LangSmith" in flat
+    assert "✗ annotate: no queue item for the run reached LangSmith" in flat
+    assert "there is no dataset 'no-such-dataset'" in flat
+    assert "all four" not in flat
+
+
+def test_a_chosen_folder_is_kept_and_serves_a_second_demo(tmp_path: Path) -> None:
+    folder = tmp_path / "a folder"
+    for _ in range(2):
+        result = demo("--once", "--data", str(folder), "--json")
+        assert result.exit_code == 0, result.output
+        assert lines(result)[-1] == {"type": "ended", "kept": str(folder)}
+    assert (folder / "engine-data" / "engine.db").exists()
+    assert "accepted" in (folder / "engine-data" / "engine.log").read_text()
+
+
+def test_rules_that_cannot_be_used_are_exit_code_2_with_their_place(tmp_path: Path) -> None:
+    files = _lay_out(tmp_path)
+    files.rules.write_text(rules().replace("    - name: failed-or-dear", "    - nam: failed-or-dear"))
+    result = demo("--once", "--data", str(tmp_path))
+    assert result.exit_code == 2
+    assert re.search(r"config\.yaml:\d+:7: unknown key 'nam' in a route", result.stderr)
+
+
+def test_a_taken_port_is_exit_code_2(temporary: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = demo("--once", "--port", str(port))
+    assert result.exit_code == 2
+    assert f"cannot listen on 127.0.0.1:{port}: another program listens there" in result.stderr
+
+
+# The parts
+
+
+def test_the_packaged_rules_load_without_any_variable_set(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(rules())
+    loaded = Loader(tmp_path / "config.yaml", {}).load()
+    assert list(loaded.router.routes) == ["issues/corrected-answers", "issues/failed-or-dear"]
+
+
+def test_opening_and_encore_are_of_one_rule_and_of_different_runs() -> None:
+    first, second = ({run["id"] for run in payload["runs"]} for payload in (opening(), encore()))
+    assert opening()["rule_id"] == encore()["rule_id"]
+    assert first
+    assert second
+    assert not first & second
+
+
+async def test_where_nothing_arrived_all_four_are_missing() -> None:
+    async with Stage() as stage:
+        assert list(stage.missing(RUN)) == list(ACTIONS)
+
+
+async def test_a_refused_request_does_not_count_as_arrived() -> None:
+    import aiohttp
+
+    async with Stage() as stage, aiohttp.ClientSession() as http:
+        stage.inbox.answer_with(500)
+        await http.post(stage.inbox.url, json={"run": RUN})
+        # Slack's refusal is a 200 whose body says so.
+        async with http.post(f"{stage.slack.url}chat.postMessage", json={"channel": "#x", "text": RUN}) as answer:
+            assert answer.status == 200
+            assert (await answer.json())["ok"] is False
+        assert {"forward_webhook", "post_to_slack"} <= set(stage.missing(RUN))
+        await http.post(stage.inbox.url, json={"run": RUN})
+        assert "forward_webhook" not in stage.missing(RUN)
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "event.json", "plugins/mine.py"])
+def test_what_a_person_wrote_is_worth_keeping(tmp_path: Path, name: str) -> None:
+    files = _lay_out(tmp_path)
+    assert not _edited(files)
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("# mine")
+    assert _edited(files)
+
+
+# Living on
+
+
+class Serving:
+    """``engine demo`` in a process of its own, as a person without a terminal has it."""
+
+    def __init__(self, folder: Path, *args: str) -> None:
+        call = "import sys; from engine.cli.main import cli; cli(sys.argv[1:], prog_name='engine')"
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("ENGINE_")}
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", call, "demo", *args],
+            env=environ | {"COLUMNS": "80", "TMPDIR": str(folder), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf8"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+        )
+        self.text = ""
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self.text += line
+
+    def until(self, words: str | Callable[[str], object], seconds: float = 30.0) -> str:
+        deadline = time.monotonic() + seconds
+        told = words if callable(words) else lambda text: words in text
+        while not told(self.text):
+            assert self._process.poll() is None, f"it ended:\n{self.text}"
+            assert time.monotonic() < deadline, f"no {words!r} in:\n{self.text}"
+            time.sleep(0.02)
+        return self.text
+
+    def end(self, how: signal.Signals = signal.SIGINT) -> tuple[int, float]:
+        started = time.monotonic()
+        self._process.send_signal(how)
+        code = self._process.wait(timeout=20)
+        self._reader.join(5)
+        return code, time.monotonic() - started
+
+    def close(self) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(5)
+        self._process.stdout.close()
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    running: list[Serving] = []
+
+    def start(*args: str) -> Serving:
+        running.append(Serving(tmp_path, *args))
+        return running[-1]
+
+    yield start
+    for one in running:
+        one.close()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="the line to paste calls curl")
+def test_the_pasted_line_works_edits_act_at_once_and_ctrl_c_ends_it_quickly(serve, tmp_path: Path) -> None:
+    running = serve("--port", "0")
+    told = running.until("Ctrl-C")
+    # Exactly what a person would copy.
+    pasted = re.search(r"^  (curl .*?\\\n.*?)\n", told, re.MULTILINE)[1]
+    answer = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True).stdout
+    assert json.loads(answer)["duplicate"] is False
+    told = running.until("#llm-oncall")
+    assert "issues/failed-or-dear  matches" in told
+    answer = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True).stdout
+    assert json.loads(answer)["duplicate"] is True
+    running.until("came again: duplicate: true, nothing fires")
+
+    config = Path(re.search(r"Its rules: (.+)", told)[1])
+    config.write_text(rules().replace("gt: 10}", "gtt: 10}"))
+    assert re.search(r"config\.yaml:\d+:\d+: unknown key 'gtt'", running.until("the rules of before stay at work", 5))
+    config.write_text(rules().replace("#llm-oncall", "#llm-nights"))
+    running.until("rules reloaded", 5)
+
+    code, seconds = running.end()
+    assert (code, seconds < 5) == (0, True)
+    assert "Traceback" not in running.text
+    assert "your files are kept in" in running.text
+    assert config.exists()
+
+
+def test_where_nothing_was_edited_nothing_is_left(serve, tmp_path: Path) -> None:
+    running = serve("--port", "0", "--json")
+    running.until('"type":"waiting"')
+    assert len(list(tmp_path.iterdir())) == 1
+    code, _seconds = running.end(signal.SIGTERM)
+    assert code == 0
+    assert list(tmp_path.iterdir()) == []
+    assert [json.loads(line)["type"] for line in running.text.splitlines()][-2:] == ["waiting", "ended"]
+
+
+def test_ended_before_it_proved_anything_once_is_exit_code_1(serve) -> None:
+    running = serve("--once", "--json")
+    running.until('"type":"serving"')
+    code, _seconds = running.end()
+    assert code in (0, 1)
+    assert ('"good":true' in running.text) == (code == 0)
+    assert "Traceback" not in running.text
