@@ -154,7 +154,7 @@ def _route(decision: dict[str, Any]) -> Text:
     run = "the whole event" if decision["index"] < 0 else f"run {decision['index']}"
     text = Text.assemble(decision["route"], (f"  {run}", "dim"))
     for line in _why(decision):
-        text.append("\n").append(line, style="dim")
+        text.append("\n  ").append(line, style="dim")
     return text
 
 

@@ -94,7 +94,9 @@ def say(words: str, style: str = "dim") -> None:
 
 def table(*columns: str) -> Table:
     """A table in the house's style: a head, no frame. ``name>`` is right-aligned, ``name*`` gives way."""
-    made = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1))
+    made = Table(
+        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True
+    )
     for column in columns:
         name = column.rstrip(">*")
         made.add_column(
