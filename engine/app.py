@@ -73,6 +73,7 @@ async def running(
 
         clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
         stack.push_async_callback(clients.close)
+        await clients.langsmith.warm_up()
         foreign = ForeignLoop()
         foreign.start()
         foreign_clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))

@@ -68,12 +68,17 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one evaluation of an event came to. ``wanting`` names the data that would decide the rest."""
+    """Everything one evaluation of an event came to.
+
+    ``wanting`` names the data that would decide the rest. ``matched`` counts the documents and routes
+    that match, those that an earlier evaluation settled among them.
+    """
 
     decisions: tuple[Decision, ...]
     plans: tuple[Plan, ...]
     wanting: Needs
     unmatched_reason: str | None
+    matched: int = 0
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

@@ -11,7 +11,6 @@ from engine.document import Fetched
 from engine.retry import Failure, classify
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Routed, Work
-from engine.truth import Truth
 
 
 class Evaluator:
@@ -40,7 +39,7 @@ class Evaluator:
             config_hash=rules.router.hash,
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
-            matched=sum(decision.truth is Truth.TRUE for decision in routing.decisions),
+            matched=routing.matched,
             pending=pending,
             attempt=attempt,
         )

@@ -57,8 +57,14 @@ class Router:
     def document(self, event: Event, index: int, fetched: Fetched, route: Route) -> Document:
         """What a route sees of one run of an event (-1: of the whole event)."""
         document = build_document(event, index, fetched, site=self.site, vars=self.vars)
+        if UNMATCHED in route.keys:
+            _tell_unmatched(document, self.unmatched_reason(event))
         document["route"] = route.word
         return document
+
+    def unmatched_reason(self, event: Event) -> str:
+        """Why no route matched an event, if none did: its rule is unknown, or none of the rule's routes fits."""
+        return "no_match" if self.routes_of(event) else "unknown_rule"
 
     def decide(
         self,
@@ -91,12 +97,13 @@ class _Evaluation:
         self.decisions: list[Decision] = []
         self.plans: list[Plan] = []
         self.wanting: set[str] = set()
+        self.matched = 0
         self.open: set[int] = set()  # documents of which a route stayed undecided for want of data
 
     def run(self) -> Routing:
         """The whole event first, then each run: a run is unmatched only where neither matched."""
         own = self.router.routes_of(self.event)
-        reason = "no_match" if own else "unknown_rule"
+        reason = self.router.unmatched_reason(self.event)
         indexes = run_indexes(self.event)
         whole = Truth.FALSE
         if indexes != [-1]:
@@ -107,7 +114,11 @@ class _Evaluation:
         hit = whole is Truth.TRUE or Truth.TRUE in matched
         undecided = whole is Truth.WANTING or Truth.WANTING in matched
         return Routing(
-            tuple(self.decisions), tuple(self.plans), frozenset(self.wanting), None if hit or undecided else reason
+            tuple(self.decisions),
+            tuple(self.plans),
+            frozenset(self.wanting),
+            None if hit or undecided else reason,
+            self.matched,
         )
 
     def _document(
@@ -124,7 +135,7 @@ class _Evaluation:
         for route in everywhere:
             self._route(index, document, route)
         if fallback and matched is Truth.FALSE and whole is Truth.FALSE and index not in self.open:
-            document["event"] = {**document["event"], "unmatched_reason": reason}
+            _tell_unmatched(document, reason)
             for route in fallback:
                 self._route(index, document, route)
         return matched
@@ -154,6 +165,11 @@ class _Evaluation:
                 self._note(index, document, route, Truth.WANTING, f"waits for route {by.id!r}, which may stop here")
 
     def _route(self, index: int, document: Document, route: Route) -> Truth:
+        truth = self._judge(index, document, route)
+        self.matched += truth is Truth.TRUE
+        return truth
+
+    def _judge(self, index: int, document: Document, route: Route) -> Truth:
         earlier = self.known.get((index, route.id))
         if earlier is not None and not earlier.pending:
             return Truth.TRUE if earlier.matched else Truth.FALSE
@@ -229,6 +245,10 @@ def _run_id(document: Document) -> str | None:
     run = document.get("run")
     run_id = run.get("id") if isinstance(run, Mapping) else None
     return run_id if isinstance(run_id, str) else None
+
+
+def _tell_unmatched(document: Document, reason: str) -> None:
+    document["event"] = {**document["event"], "unmatched_reason": reason}
 
 
 def _sampled(route: Route, event: Event, document: Document, share: float) -> bool:

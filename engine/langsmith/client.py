@@ -79,6 +79,11 @@ class LangSmith:
         self._items_missing_until = 0.0
         self._clock = clock
 
+    async def warm_up(self) -> None:
+        """Load the SDK now, which takes a second or more, rather than under the first event that needs it."""
+        if (self.settings.api_key or "").strip():
+            await self._ready()
+
     async def aclose(self) -> None:
         """Close the connections. Look-ups under way are abandoned."""
         self._datasets.close()

@@ -94,6 +94,8 @@ routes:
     assert ["any" in one.query for one in sink.received] == [True]
     await engine.settled(2)
     assert ["corrected" in one.query for one in sink.received] == [False, True]
+    (event,) = await engine.running.store.events(EventQuery())
+    assert (event.matched, event.state) == (2, "routed")
 
 
 async def test_an_evaluation_that_never_gets_its_data_is_dead_and_can_be_replayed(engine, langsmith, sink) -> None:
@@ -125,6 +127,18 @@ routes:
     engine.running.worker.wake()
     await engine.settled(1)
     assert ["unmatched" in one.query for one in sink.received] == [False]
+
+
+async def test_an_unmatched_route_still_knows_why_when_it_tries_again(engine, sink) -> None:
+    await engine.start("""
+        defaults: {retry: {min: 50ms, max: 50ms}}
+        routes:
+          unmatched: {actions: [{forward_webhook: {url: "${SINK}", body: "{{ event.unmatched_reason }}"}}]}
+    """)
+    sink.answer_with(503)
+    await engine.post(payloads.rule())
+    await engine.settled(1)
+    assert [one.raw for one in sink.received] == [b"unknown_rule", b"unknown_rule"]
 
 
 async def test_a_delivery_whose_route_is_gone_waits_for_it(engine, sink) -> None:
