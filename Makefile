@@ -13,7 +13,7 @@ help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack (ONCE=1: exit when done)
-	@$(BIN)/engine demo $(if $(ONCE),--once)
+	@$(BIN)/engine demo $(if $(filter-out 0,$(ONCE)),--once)
 
 test: lint ## Lint, check types and imports, run every test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
