@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from engine.admin_views import iso, problem_views
+from engine.admin.views import iso, problem_views
 from engine.config import ActionConfig, RouteConfig, dump_masked
 from engine.filters import Filter
 from engine.registry import Registered, Registry

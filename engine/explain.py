@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.admin_query import NotFound
-from engine.admin_views import iso
+from engine.admin.query import NotFound
+from engine.admin.views import iso
 from engine.decision import Decision
 from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
 from engine.errors import TemplateError, WantOfData

@@ -15,7 +15,7 @@ import aiohttp
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from engine.admin_openapi import openapi_document
+from engine.admin.openapi import openapi_document
 from engine.app import Running, running
 from engine.sandbox import WebhookSink, payloads
 from engine.settings import Address, ServeSettings

@@ -13,7 +13,7 @@ from urllib.parse import quote, unquote, urlsplit
 import click
 import orjson
 
-from engine.admin_queries import Queries
+from engine.admin.queries import Queries
 from engine.cli.options import config_option, data_of, store_options
 from engine.cli.output import say
 from engine.errors import ConfigError, EngineError

@@ -13,8 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine.admin_query import NotFound
-from engine.admin_views import problem_views
+from engine.admin.query import NotFound
+from engine.admin.views import problem_views
 from engine.cli.options import config_option, json_option
 from engine.cli.output import emit, err, out, print_problems, say, table
 from engine.config import read_config

@@ -12,7 +12,7 @@ from typing import Any
 import click
 from rich.text import Text
 
-from engine.admin_views import problem_views
+from engine.admin.views import problem_views
 from engine.advice import advise
 from engine.cli.main import FINDINGS
 from engine.cli.options import config_option, json_option

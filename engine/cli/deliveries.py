@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 from rich.text import Text
 
-from engine.admin_query import DELIVERY_STATES
+from engine.admin.query import DELIVERY_STATES
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.options import json_option
 from engine.cli.output import age, emit, facts, out, say, short_delivery, state, table

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from engine.admin_query import EVENT_STATES
+from engine.admin.query import EVENT_STATES
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.deliveries import attempts_table, deliveries_table
 from engine.cli.options import json_option

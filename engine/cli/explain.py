@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import click
 import orjson
 
-from engine.admin_query import BadQuery
+from engine.admin.query import BadQuery
 from engine.cli.access import AccessError, access_options, opened, place_from
 from engine.cli.explanation import print_report
 from engine.cli.main import FINDINGS

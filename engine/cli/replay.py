@@ -10,7 +10,7 @@ from typing import Any
 import click
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from engine.admin_query import DELIVERY_STATES, BadQuery, NotFound
+from engine.admin.query import DELIVERY_STATES, BadQuery, NotFound
 from engine.cli.access import AccessError, Asked, Place, access_options, opened, place_from
 from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from engine.admin_query import BadQuery
+from engine.admin.query import BadQuery
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out

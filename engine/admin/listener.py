@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import orjson
 from aiohttp import hdrs, web
 
-from engine.admin_openapi import openapi_document
-from engine.admin_queries import Queries
-from engine.admin_query import BadQuery, NotFound
-from engine.admin_views import backlog_view, iso, problem_views
+from engine.admin.openapi import openapi_document
+from engine.admin.queries import Queries
+from engine.admin.query import BadQuery, NotFound
+from engine.admin.views import backlog_view, iso, problem_views
 from engine.describe import describe_actions, describe_config, describe_routes
 from engine.errors import StoreBusy, StoreError
 from engine.reload import Reloader

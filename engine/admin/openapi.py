@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from engine.admin_query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
+from engine.admin.query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
 from engine.event import Kind
 from engine.registry import DISTRIBUTION
 

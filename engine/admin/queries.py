@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from engine.admin_query import (
+from engine.admin.query import (
     DELIVERY_WORDS,
     BadQuery,
     NotFound,
@@ -18,7 +18,7 @@ from engine.admin_query import (
     limit_of,
     texts,
 )
-from engine.admin_views import delivery_detail_view, delivery_view, event_detail_view, event_view
+from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view
 from engine.errors import StoreError
 from engine.secrets import Masker
 from engine.store.protocol import (
