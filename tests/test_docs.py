@@ -1,0 +1,96 @@
+"""The documents tell the truth: what they show is run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.cli.main import COMMANDS, cli
+from engine.reload import Loader
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+ENVIRON = {
+    "LANGSMITH_WEBHOOK_SECRET": "s3cret",
+    "SLACK_BOT_TOKEN": "xoxb-1",
+    "LS_WEBHOOK": "s",
+    "LANGSMITH_API_KEY": "k",
+}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readme_configuration_loads_and_is_short(tmp_path: Path) -> None:
+    (text,) = blocks(README, "yaml")
+    (tmp_path / "config.yaml").write_text(text)
+    loaded = Loader(tmp_path / "config.yaml", ENVIRON).load()
+    assert len(loaded.router.routes) == 1
+    assert len(text.splitlines()) <= 10
+
+
+def test_the_readme_plug_in_is_an_action(tmp_path: Path) -> None:
+    (text,) = blocks(README, "python")
+    (tmp_path / "plugins").mkdir()
+    (tmp_path / "plugins" / "open_ticket.py").write_text(text)
+    (tmp_path / "config.yaml").write_text(
+        "secrets: none\nplugins: [./plugins]\nroutes:\n  alert:\n    actions:\n"
+        "      - open_ticket: {url: https://tickets.example, title: '{{ alert_rule_name }}', priority: high}\n"
+    )
+    loaded = Loader(tmp_path / "config.yaml", {}).load()
+    assert loaded.registry.get("open_ticket").summary == "Open a ticket for a bad run."
+
+
+def test_the_readme_error_is_what_the_engine_says(tmp_path: Path) -> None:
+    (shown,) = [block for block in blocks(README, "text") if "unknown key" in block]
+    config = tmp_path / "config.yaml"
+    wrong = '      - {path: "$.runs[*].name", regex: "^chat"}'
+    config.write_text(
+        f"secrets: none\n\n\n\nroutes:\n  alert:\n    filters:\n{wrong}\n    actions: [{{log: {{message: x}}}}]\n"
+    )
+    command = [sys.executable, "-m", "engine.cli.main", "check", "config.yaml"]
+    ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert shown.strip() in ran.stdout + ran.stderr
+
+
+def test_every_command_in_the_readme_exists_and_every_command_is_in_the_readme() -> None:
+    named = set(re.findall(r"`engine ([a-z]+)", README)) | set(re.findall(r"^engine ([a-z]+)", README, re.MULTILINE))
+    assert named <= set(COMMANDS)
+    assert set(COMMANDS) - {"demo"} <= named
+    assert "make demo" in README
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(str(p.relative_to(ROOT)) for p in sorted((ROOT / "docs").rglob("*.md")))]
+)
+def test_links_lead_somewhere(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", (ROOT / page).read_text()):
+        assert ((ROOT / page).parent / target).exists(), target
+
+
+def test_every_flag_of_serve_has_a_variable() -> None:
+    serve = cli.get_command(None, "serve")
+    for parameter in serve.params:
+        if parameter.name not in ("help", "json"):
+            assert parameter.envvar is not None, parameter.name
+
+
+def test_every_decision_has_a_status_and_a_number_of_its_own() -> None:
+    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    assert len({file.name[:4] for file in files}) == len(files)
+    for file in files:
+        assert re.search(r"\*\*Status:?\*\*:?", file.read_text()), file.name
+
+
+def test_every_action_module_and_every_status_of_the_table_is_documented() -> None:
+    delivery = (ROOT / "docs" / "delivery.md").read_text()
+    for status in ("2xx", "3xx", "401", "403", "408", "425", "429", "5xx", "404", "409"):
+        assert status in delivery
+    for file in (ROOT / "actions").glob("[a-z]*.py"):
+        assert f"`{file.stem}`" in (ROOT / "CHANGELOG.md").read_text()
