@@ -53,7 +53,7 @@ def test_the_readme_error_is_what_the_engine_says(tmp_path: Path) -> None:
     config.write_text(
         f"secrets: none\n\n\n\nroutes:\n  alert:\n    filters:\n{wrong}\n    actions: [{{log: {{message: x}}}}]\n"
     )
-    command = [sys.executable, "-m", "engine.cli.main", "check", "config.yaml"]
+    command = [sys.executable, "-m", "engine", "check", "config.yaml"]
     ran = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert ran.returncode == 1
     assert shown.strip() in ran.stdout + ran.stderr
