@@ -29,13 +29,13 @@ class AddToDataset(Action):
     class Params(BaseParams):
         """What the example holds, and where it goes."""
 
-        dataset: Annotated[str, Field(min_length=1)]
-        inputs: Object
-        outputs: Object | None = None
-        metadata: Object | None = None
-        split: str | list[str] | None = None
-        create: bool = False
-        description: str | None = None
+        dataset: Annotated[str, Field(min_length=1, description="the dataset's name or id", examples=["my-dataset"])]
+        inputs: Object = Field(description="the example's inputs", examples=["{{ run.inputs }}"])
+        outputs: Object | None = Field(None, description="what they should lead to", examples=["{{ run.outputs }}"])
+        metadata: Object | None = Field(None, description="facts about the example")
+        split: str | list[str] | None = Field(None, description="the split, or splits, it belongs to")
+        create: bool = Field(default=False, description="make the dataset if there is none of that name")
+        description: str | None = Field(None, description="of the dataset, when it is made")
 
     def destination(self, params: Params) -> str:
         """One for all that goes to LangSmith: its limits count by API key."""

@@ -22,11 +22,11 @@ class Feedback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    key: Annotated[str, Field(min_length=1, max_length=_LONGEST_KEY)]
-    score: bool | int | Number | None = None
-    value: bool | int | Number | str | dict[str, Any] | None = None
-    comment: str | None = None
-    correction: dict[str, Any] | str | None = None
+    key: Annotated[str, Field(min_length=1, max_length=_LONGEST_KEY, description="what is judged")]
+    score: bool | int | Number | None = Field(None, description="a number, or true or false")
+    value: bool | int | Number | str | dict[str, Any] | None = Field(None, description="a category")
+    comment: str | None = Field(None, description="in words")
+    correction: dict[str, Any] | str | None = Field(None, description="what would have been right")
 
 
 class Annotate(Action):
@@ -35,9 +35,13 @@ class Annotate(Action):
     class Params(BaseParams):
         """At least one of ``queue`` and ``feedback``."""
 
-        queue: Annotated[str, Field(min_length=1)] | None = None
-        feedback: Feedback | None = None
-        extend_trace_retention: bool = False
+        queue: Annotated[str, Field(min_length=1)] | None = Field(
+            None, description="an annotation queue's name or id", examples=["needs-review"]
+        )
+        feedback: Feedback | None = Field(None, description="feedback to give the run")
+        extend_trace_retention: bool = Field(
+            default=False, description="keep the trace longer, at LangSmith's higher price"
+        )
 
         @model_validator(mode="after")
         def _does_something(self) -> Self:

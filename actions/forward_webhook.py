@@ -76,12 +76,20 @@ class ForwardWebhook(Action):
     class Params(BaseParams):
         """Where to, and what. ``sign_with`` may be a list while secrets are rotated."""
 
-        url: Annotated[str, AfterValidator(_absolute)]
-        method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = "POST"
-        headers: Annotated[dict[str, Scalar], AfterValidator(_safe_headers)] = Field(default_factory=dict)
-        query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict)
-        body: Any = None
-        sign_with: Annotated[str | list[str], AfterValidator(_keys)] | None = None
+        url: Annotated[str, AfterValidator(_absolute)] = Field(
+            description="where to send it", examples=["https://example.com/hook"]
+        )
+        method: Literal["POST", "PUT", "PATCH", "GET", "DELETE"] = Field("POST", description="the HTTP method")
+        headers: Annotated[dict[str, Scalar], AfterValidator(_safe_headers)] = Field(
+            default_factory=dict, description="further headers"
+        )
+        query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="added to the URL")
+        body: Any = Field(
+            None, description="a text, or anything as JSON; left out: the webhook as it came, with this run"
+        )
+        sign_with: Annotated[str | list[str], AfterValidator(_keys)] | None = Field(
+            None, description="whsec_…: sign as Standard Webhooks do"
+        )
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
         """Make one request. Its ``webhook-id`` is the delivery's, the same for every attempt.

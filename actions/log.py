@@ -22,9 +22,9 @@ class Log(Action):
     class Params(BaseParams):
         """The line; ``fields`` are the named facts behind it."""
 
-        message: str
-        level: Literal["debug", "info", "warning", "error"] = "info"
-        fields: dict[str, Any] = Field(default_factory=dict)
+        message: str = Field(description="the line", examples=["{{ run.name }} failed"])
+        level: Literal["debug", "info", "warning", "error"] = Field("info", description="how important it is")
+        fields: dict[str, Any] = Field(default_factory=dict, description="named facts behind it")
 
     def destination(self, params: Params) -> str:
         """The log, whatever it says."""

@@ -23,10 +23,12 @@ class Notify(Action):
     class Params(BaseParams):
         """``urls`` are Apprise's (``mailto://…``, ``msteams://…``); they are secrets."""
 
-        urls: Url | Annotated[list[Url], Field(min_length=1)]
-        body: Annotated[str, Field(min_length=1)]
-        title: str = ""
-        type: Literal["info", "success", "warning", "failure"] = "info"
+        urls: Url | Annotated[list[Url], Field(min_length=1)] = Field(
+            description="Apprise's addresses of services", examples=["mailto://user:password@example.com"]
+        )
+        body: Annotated[str, Field(min_length=1, description="the message", examples=["{{ run.name }} failed"])]
+        title: str = Field("", description="its title, or subject")
+        type: Literal["info", "success", "warning", "failure"] = Field("info", description="its colour or icon")
 
     def destination(self, params: Params) -> str:
         """The kinds of services: the rest of such a URL may be a token."""

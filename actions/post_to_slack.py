@@ -91,15 +91,23 @@ class PostToSlack(Action):
         threads while it runs; after a restart, the next message of a key starts a new one.
         """
 
-        channel: Annotated[str, Field(min_length=1)] | None = None
-        webhook_url: Annotated[str, AfterValidator(_web_address)] | None = None
-        text: Annotated[str | None, EscapePayload()] = None
-        blocks: Annotated[list[dict[str, Any]] | None, EscapePayload()] = None
-        thread_ts: str | None = None
-        thread_by: str | int | None = None
-        unfurl: bool = False
-        username: str | None = None
-        icon: Annotated[str, AfterValidator(_emoji_or_address)] | None = None
+        channel: Annotated[str, Field(min_length=1)] | None = Field(
+            None, description="its name or id; needs slack.token", examples=["#llm-quality"]
+        )
+        webhook_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+            None, description="an incoming webhook, in place of a channel"
+        )
+        text: Annotated[str | None, EscapePayload()] = Field(
+            None, description="Slack's mrkdwn; data is escaped", examples=["<{{ run.url }}|{{ run.name }}> failed"]
+        )
+        blocks: Annotated[list[dict[str, Any]] | None, EscapePayload()] = Field(None, description="Block Kit")
+        thread_ts: str | None = Field(None, description="the ts of the message to answer")
+        thread_by: str | int | None = Field(None, description="messages of one key form a thread")
+        unfurl: bool = Field(default=False, description="show previews of links")
+        username: str | None = Field(None, description="the name to post under")
+        icon: Annotated[str, AfterValidator(_emoji_or_address)] | None = Field(
+            None, description="an :emoji: or an image's address"
+        )
 
         @model_validator(mode="after")
         def _fits_together(self) -> Self:

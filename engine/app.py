@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from engine.admin import Admin, admin_app
+from engine.admin.listener import Admin, admin_app
 from engine.clients import Clients
 from engine.desk import Desk, Rules
 from engine.errors import StoreError

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from engine.admin.views import iso, problem_views
 from engine.config import ActionConfig, RouteConfig, dump_masked
 from engine.filters import Filter
+from engine.params import models_in
 from engine.registry import Registered, Registry
 from engine.reload import LastReload, Loaded
 from engine.route import Route, RoutedAction
@@ -99,20 +100,13 @@ def _parameters(model: type[BaseModel], prefix: str = "") -> Iterator[dict[str, 
             "default": None if field.is_required() else _default(field),
             "description": field.description or "",
         }
-        for nested in _models_in(field.annotation):
+        for nested in models_in(field.annotation):
             yield from _parameters(nested, f"{shown}.")
 
 
 def _default(field: FieldInfo) -> Any:
     value = field.get_default(call_default_factory=True, validated_data={})
     return value.model_dump(mode="json") if isinstance(value, BaseModel) else json.loads(json.dumps(value, default=str))
-
-
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    if inspect.isclass(annotation) and issubclass(annotation, BaseModel):
-        yield annotation
-    for inner in get_args(annotation):
-        yield from _models_in(inner)
 
 
 def type_in_words(annotation: Any) -> str:
@@ -141,10 +135,10 @@ def _container_in_words(outer: Any, inner: tuple[Any, ...]) -> str:
 
 
 def example_of(registered: Registered) -> str:
-    """The action as an item of a route's ``actions``: with what it requires, or with its first parameter."""
+    """The action as an item of ``actions``: with what it requires or has an example of, or its first parameter."""
     fields = registered.params.model_fields
-    required = {name: field for name, field in fields.items() if field.is_required()}
-    chosen = required or dict(list(fields.items())[:1])
+    shown = {name: field for name, field in fields.items() if field.is_required() or field.examples}
+    chosen = shown or dict(list(fields.items())[:1])
     lines = [f"- {registered.name}:" + ("" if chosen else " {}")]
     lines += [f"    {field.alias or name}: {_sample_value(name, field)}" for name, field in chosen.items()]
     return "\n".join(lines)

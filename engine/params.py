@@ -107,16 +107,17 @@ def _names_near(model: type[BaseModel], where: Path) -> Iterable[str]:
     known: type[BaseModel] = model
     for step in where[:-1]:
         field = known.model_fields.get(str(step))
-        nested = next(_models_in(field.annotation), None) if field else None
+        nested = next(models_in(field.annotation), None) if field else None
         known = nested or known
     return [field.alias or name for name, field in known.model_fields.items()]
 
 
-def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models within a type: parameters that have parameters."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in getattr(annotation, "__args__", ()):
-        yield from _models_in(inner)
+        yield from models_in(inner)
 
 
 def _plain(message: str) -> str:

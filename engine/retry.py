@@ -112,7 +112,8 @@ def classify(error: BaseException) -> Failure:
 
 def _classify_foreign(error: BaseException) -> Failure:
     for link in _chain(error):
-        if (status := _status_of(link)) is not None:
+        # Below 300 the destination said yes: what failed is what the action made of the answer.
+        if (status := _status_of(link)) is not None and status >= 300:
             return _classify_status(status, _headers_of(link), str(error))
     if any(_is_connection_fault(link) for link in _chain(error)):
         return Failure(retry=True, reason=f"no connection: {error}", cause="connection")

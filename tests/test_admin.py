@@ -321,7 +321,7 @@ async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
 
 
 def _resources(engine: Engine) -> Any:
-    from engine.admin import Admin, admin_app
+    from engine.admin.listener import Admin, admin_app
 
     parts = engine.running
     return admin_app(Admin(parts.store, parts.worker, parts.reloader), None).router.resources()

@@ -193,3 +193,12 @@ def test_ages_are_told_in_one_unit() -> None:
     assert age("2025-12-30T12:00:00Z", now) == "3d"
     assert age("2026-01-02T12:05:00Z", now) == "in 5m"
     assert age(None, now) == ""
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_can_be_imported_on_its_own(name: str) -> None:
+    """In a process of its own: within this one, imports of other tests would hide a cycle."""
+    code = f"from engine.cli.main import cli; cli(['{name}', '--help'], standalone_mode=False)"
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("Usage:")
