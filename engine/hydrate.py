@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,10 +21,12 @@ from engine.langsmith import LangSmith
 
 #: The largest object read from a presigned URL, decompressed, in bytes.
 OBJECT_LIMIT = 64 * 1024 * 1024
-#: Objects read at once by one hydrator.
-CONCURRENCY = 8
-#: How long one object may take, in seconds.
-OBJECT_TIMEOUT = 30.0
+#: Objects read at once by one hydrator, over all events.
+CONCURRENCY = 32
+#: How long a fetch may take in all, in seconds.
+TIMEOUT = 30.0
+#: What of that its objects may take; the rest is for LangSmith to make up for those that did not come.
+_OBJECTS_SHARE = 0.5
 #: How the first bytes of compressed data look that was stored without saying so.
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 #: How much earlier than its runs start a runs query looks, for clocks and rounding.
@@ -46,34 +48,45 @@ class _Wanted:
     run: Mapping[str, Any]
 
 
+#: What is fetched: an event's id, a need, a run's key.
+_Key = tuple[str, str, str]
 #: A value, or why it could not be had. Futures of these never fail, so nobody need look at every one.
 _Answer = asyncio.Future[tuple[bool, Any]]
 
 
 class Hydrator:
-    """Fetches for events; fetches of the same data at the same time are made once.
+    """Fetches for all events of one event loop; fetches of the same data at the same time are made once.
 
     Objects are read from the presigned URLs that came with a run. Where that fails (they
     expire), one batched runs query asks LangSmith for all of them; feedback is one batched
-    call an event. Nothing is tried twice here: retrying is up to whoever wants the data.
+    call for all runs of an event. Nothing is tried twice here: retrying is up to whoever wants the data.
     """
 
     def __init__(
         self,
-        langsmith: LangSmith,
-        http: aiohttp.ClientSession,
+        langsmith: Callable[[], LangSmith],
+        http: Callable[[], Awaitable[aiohttp.ClientSession]],
         *,
         object_limit: int = OBJECT_LIMIT,
         concurrency: int = CONCURRENCY,
-        timeout: float = OBJECT_TIMEOUT,
+        timeout: float = TIMEOUT,
     ) -> None:
-        """``object_limit`` is in bytes, ``timeout`` in seconds for each object."""
+        """Both clients are asked for at every fetch, so that a reload's new settings count at once.
+
+        Args:
+            langsmith: the door to LangSmith under the settings of now.
+            http: the session that reads objects.
+            object_limit: the largest object, decompressed, in bytes.
+            concurrency: how many objects are read at once.
+            timeout: how many seconds a fetch may take in all, waiting for its turn included.
+        """
         self._langsmith = langsmith
         self._http = http
         self._object_limit = object_limit
         self._slots = asyncio.Semaphore(concurrency)
         self._timeout = timeout
-        self._under_way: dict[tuple[str, str, str], _Answer] = {}
+        self._objects_timeout = timeout * _OBJECTS_SHARE
+        self._under_way: dict[_Key, _Answer] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(
@@ -81,8 +94,10 @@ class Hydrator:
     ) -> Fetched:
         """``have`` and what of ``wanted`` was not in it, for the runs at some places (None or -1: for all).
 
-        Returns ``have`` itself when there is nothing to fetch. What could not be had stands in
-        ``errors``; nothing is raised but cancellation, which leaves the fetch to others who wait for it.
+        Feedback is fetched for all runs of the event, whichever is asked for: it is one call
+        either way, and its siblings need none. Returns ``have`` itself when there is nothing to
+        fetch. What could not be had in time stands in ``errors``; nothing is raised but
+        cancellation, which leaves the fetch to others who wait for it.
         """
         lacking = _lacking(event, wanted, [-1] if indexes is None else indexes, have)
         if not lacking:
@@ -90,6 +105,12 @@ class Hydrator:
         answers = self._ask(event, lacking)
         await asyncio.wait(set(answers.values()))
         return have.merge(_collect({item: answer.result() for item, answer in answers.items()}))
+
+    async def close(self) -> None:
+        """Give up what is under way; whoever waits for it is told so."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _ask(self, event: Event, lacking: Mapping[tuple[str, str], _Wanted]) -> dict[tuple[str, str], _Answer]:
         """Per piece the answer that somebody waits for already, else a new one, and a task for all the new ones."""
@@ -119,6 +140,8 @@ class Hydrator:
                 answers = await self._load_parts(group)
         except EngineError as error:
             reason = str(error)
+        except TimeoutError:
+            reason = f"LangSmith did not answer within {self._timeout:g} s"
         except Exception as error:
             _logger.exception("hydration failed")
             reason = f"an unexpected {type(error).__name__}; see the log"
@@ -127,7 +150,8 @@ class Hydrator:
                 self._under_way.pop(key).set_result(answers.get(key, (False, reason)))
 
     async def _load_feedback(self, group: Mapping[_Key, _Wanted]) -> dict[_Key, tuple[bool, Any]]:
-        rows = await self._langsmith.list_feedback([wanted.key for wanted in group.values()])
+        async with asyncio.timeout(self._timeout):
+            rows = await self._langsmith().list_feedback([wanted.key for wanted in group.values()])
         by_run: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault(str(row.get("run_id")), []).append(row)
@@ -148,10 +172,10 @@ class Hydrator:
     async def _read_object(self, wanted: _Wanted) -> tuple[bool, Any]:
         url = presigned_url(wanted.run, wanted.need) or ""
         try:
-            async with self._slots, asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self._objects_timeout), self._slots:
                 return True, await self._get(url)
         except TimeoutError:
-            return False, f"{_masked(url)} did not answer within {self._timeout:g} seconds"
+            return False, f"{_masked(url)} did not answer within {self._objects_timeout:g} s"
         except (_NotHad, coding.TooLarge, coding.BrokenCoding, BadBody) as error:
             return False, f"{_masked(url)}: {error}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -160,7 +184,8 @@ class Hydrator:
 
     async def _get(self, url: str) -> Any:
         """An object's JSON. The URL goes out as it was signed; a redirect is not followed."""
-        async with self._http.get(URL(url, encoded=True), allow_redirects=False) as response:
+        http = await self._http()
+        async with http.get(URL(url, encoded=True), allow_redirects=False) as response:
             if response.status in (400, 401, 403, 404, 410):
                 raise _NotHad(f"HTTP {response.status} (the link may have expired)")
             if response.status != 200:
@@ -186,18 +211,18 @@ class Hydrator:
             return _Lookup({}, "without an id, LangSmith can't be asked for it")
         needs = {wanted.need for wanted in lacking}
         try:
-            found = await self._langsmith.query_runs(
-                list(runs),
-                project_ids=sorted({str(run["session_id"]) for run in runs.values() if run.get("session_id")}),
-                selects=[part for part in STORED_PARTS if part in needs],
-                since=_earliest(runs.values()),
-            )
+            async with asyncio.timeout(self._timeout - self._objects_timeout):
+                found = await self._langsmith().query_runs(
+                    list(runs),
+                    project_ids=sorted({str(run["session_id"]) for run in runs.values() if run.get("session_id")}),
+                    selects=[part for part in STORED_PARTS if part in needs],
+                    since=_earliest(runs.values()),
+                )
         except EngineError as error:
             return _Lookup({}, f"and from LangSmith: {error}")
+        except TimeoutError:
+            return _Lookup({}, f"and LangSmith did not answer within {self._timeout - self._objects_timeout:g} s")
         return _Lookup(found, "and LangSmith does not have it any more")
-
-
-_Key = tuple[str, str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,14 @@ async def door(langsmith: LangSmithStandIn) -> AsyncIterator[LangSmith]:
 
 @pytest.fixture
 def hydrator(door: LangSmith, http: aiohttp.ClientSession) -> Hydrator:
-    return Hydrator(door, http)
+    return hydrator_of(door, http)
+
+
+def hydrator_of(door: object, http: aiohttp.ClientSession, **settings: float) -> Hydrator:
+    async def session() -> aiohttp.ClientSession:
+        return http
+
+    return Hydrator(lambda: door, session, **settings)
 
 
 def run(*, id_: str | None = None, **urls: str | None) -> dict:
@@ -213,7 +220,7 @@ async def test_a_link_that_leads_nowhere_is_an_error_and_nothing_raises(hydrator
 
 
 async def test_an_object_that_is_too_large_or_no_json_is_an_error(door, http, bucket):
-    hydrator = Hydrator(door, http, object_limit=1000)
+    hydrator = hydrator_of(door, http, object_limit=1000)
     bomb = gzip.compress(b'"' + b"x" * 100_000 + b'"')
     bodies = [b'"' + b"x" * 1000 + b'"', bomb, b"<Error/>", gzip.compress(b"{}")[:-4]]
     runs = [run(inputs=bucket.put(body)) for body in bodies]
@@ -226,13 +233,43 @@ async def test_an_object_that_is_too_large_or_no_json_is_an_error(door, http, bu
 
 async def test_an_object_that_never_comes_is_given_up(door, http, sink):
     sink.faults.add(hang=30)
-    hydrator = Hydrator(door, http, timeout=0.2)
+    hydrator = hydrator_of(door, http, timeout=0.4)
     fetched = await hydrator.fetch(event_of(run(inputs=sink.url)), {"inputs"}, None, Fetched())
-    assert "did not answer within 0.2 seconds" in fetched.errors["inputs"]
+    assert "did not answer within 0.2 s" in fetched.errors["inputs"]
+
+
+async def test_what_does_not_come_in_time_is_asked_of_langsmith_in_the_time_that_is_left(door, http, sink, langsmith):
+    sink.faults.add(hang=30)
+    one = run(inputs=sink.url)
+    known_to(langsmith, one, inputs={"q": "kept"})
+    await door.warm_up()
+    fetched = await hydrator_of(door, http, timeout=2).fetch(event_of(one), {"inputs"}, None, Fetched())
+    assert fetched == Fetched({one["id"]: {"q": "kept"}})
+
+
+async def test_when_nobody_answers_the_fetch_ends_with_reasons(door, http, sink, langsmith):
+    sink.faults.add(hang=30, times=5)
+    langsmith.faults.add(hang=30, times=5)
+    await door.warm_up()
+    hydrator = hydrator_of(door, http, timeout=0.6)
+    async with asyncio.timeout(3):
+        fetched = await hydrator.fetch(event_of(run(inputs=sink.url)), {"inputs", "feedback"}, None, Fetched())
+    assert fetched.errors["feedback"] == "LangSmith did not answer within 0.6 s"
+    assert "and LangSmith did not answer within 0.3 s" in fetched.errors["inputs"]
+    assert hydrator._under_way == {}
+
+
+async def test_what_never_gets_its_turn_is_given_up_too(door, http, sink):
+    sink.faults.add(hang=30, times=5)
+    hydrator = hydrator_of(door, http, timeout=0.4, concurrency=1)
+    async with asyncio.timeout(3):
+        events = [event_of(run(inputs=sink.url)) for _ in range(3)]
+        fetched = await asyncio.gather(*(hydrator.fetch(event, {"inputs"}, None, Fetched()) for event in events))
+    assert all("did not answer within 0.2 s" in one.errors["inputs"] for one in fetched)
 
 
 async def test_no_more_objects_than_allowed_are_read_at_once(door, http, bucket, monkeypatch):
-    hydrator = Hydrator(door, http, concurrency=2)
+    hydrator = hydrator_of(door, http, concurrency=2)
     now, most = 0, 0
     real = hydrator._get
 
@@ -285,7 +322,7 @@ async def test_feedback_that_cannot_be_had_is_an_error_and_the_rest_is_kept(hydr
 
 async def test_without_a_key_the_error_says_so(http):
     door = LangSmith(LangSmithSettings(None, "http://127.0.0.1:9"))
-    fetched = await Hydrator(door, http).fetch(event_of(run()), {"feedback"}, None, Fetched())
+    fetched = await hydrator_of(door, http).fetch(event_of(run()), {"feedback"}, None, Fetched())
     assert "api_key" in fetched.errors["feedback"]
     await door.aclose()
 
@@ -295,7 +332,7 @@ async def test_an_unexpected_exception_is_an_error_with_its_traceback_logged(htt
         async def list_feedback(self, run_ids):
             raise KeyError("a bug")
 
-    fetched = await Hydrator(Broken(), http).fetch(event_of(run()), {"feedback"}, None, Fetched())
+    fetched = await hydrator_of(Broken(), http).fetch(event_of(run()), {"feedback"}, None, Fetched())
     assert fetched.errors == {"feedback": "an unexpected KeyError; see the log"}
     assert "Traceback" in caplog.text
 
@@ -344,3 +381,39 @@ async def test_one_that_is_cancelled_leaves_the_fetch_to_the_others(hydrator, la
         await first
     assert (await second).feedback == {one["id"]: []}
     assert hydrator._under_way == {}
+
+
+async def test_deliveries_of_one_event_make_one_feedback_call_whichever_run_they_are_for(hydrator, langsmith):
+    runs = [run() for _ in range(20)]
+    for known in runs:
+        known_to(langsmith, known)
+    event = event_of(*runs)
+    fetches = [hydrator.fetch(event, {"feedback"}, [index], Fetched()) for index in range(20)]
+    results = await asyncio.gather(*fetches)
+    assert all(set(fetched.feedback) == {one["id"] for one in runs} for fetched in results)
+    assert len(asked(langsmith, "/feedback")) == 1
+
+
+async def test_the_clients_are_asked_for_anew_so_that_new_settings_count(http, langsmith):
+    doors = [LangSmith(LangSmithSettings(None, langsmith.url)), LangSmith(LangSmithSettings("key", langsmith.url))]
+    current = [doors[0]]
+
+    async def session() -> aiohttp.ClientSession:
+        return http
+
+    hydrator = Hydrator(lambda: current[0], session)
+    one = run()
+    known_to(langsmith, one)
+    assert "api_key" in (await hydrator.fetch(event_of(one), {"feedback"}, None, Fetched())).errors["feedback"]
+    current[0] = doors[1]
+    assert (await hydrator.fetch(event_of(one), {"feedback"}, None, Fetched())).feedback == {one["id"]: []}
+    for door in doors:
+        await door.aclose()
+
+
+async def test_closing_tells_those_who_wait(hydrator, langsmith):
+    langsmith.faults.add(hang=30)
+    waiting = asyncio.create_task(hydrator.fetch(event_of(run()), {"feedback"}, None, Fetched()))
+    await asyncio.sleep(0.1)
+    await hydrator.close()
+    assert (await waiting).errors == {"feedback": "it was given up"}

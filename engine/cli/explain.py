@@ -130,6 +130,6 @@ async def _fetch(loaded: Loaded, event: Event, known: Fetched) -> Fetched:
         return known
     clients = Clients(lambda: (loaded.router.langsmith, loaded.router.slack))
     try:
-        return await Hydrator(clients.langsmith, await clients.http()).fetch(event, needs, None, known)
+        return await Hydrator(lambda: clients.langsmith, clients.http).fetch(event, needs, None, known)
     finally:
         await clients.close()
