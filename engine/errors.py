@@ -81,6 +81,14 @@ class StoreError(EngineError):
     """The store cannot take or give anything: locked, foreign, newer, full or broken."""
 
 
+class BadQuestion(StoreError):  # noqa: N818 - not a fault of the store
+    """The store is well, but the question makes no sense: an unknown state, an id that is not there."""
+
+
+class AmbiguousId(BadQuestion):
+    """Several ids begin with what was given as one."""
+
+
 class StoreBusy(StoreError):  # noqa: N818 - a state, answered with 503
     """The store did not answer in time, or its disk is full. Nothing was accepted."""
 

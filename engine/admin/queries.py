@@ -19,7 +19,7 @@ from engine.admin.query import (
     texts,
 )
 from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view
-from engine.errors import StoreError
+from engine.errors import BadQuestion
 from engine.secrets import Masker
 from engine.store.protocol import (
     DeliveryDetail,
@@ -175,10 +175,8 @@ class Queries:
 
 
 async def _asked(answer: Awaitable[T]) -> T:
-    """The answer of a store that refuses what can't be answered (an ambiguous id) with words, but without a fault."""
+    """The store's answer; where it says that the question makes no sense (an ambiguous id), the asker is told."""
     try:
         return await answer
-    except StoreError as error:
-        if error.__cause__ is not None:
-            raise
+    except BadQuestion as error:
         raise BadQuery(str(error)) from None

@@ -1,12 +1,13 @@
 """The verbs a store understands, and the rows that people and the worker get from it.
 
 Two engines stand behind one protocol (SQLite here, PostgreSQL later), held to one contract suite.
-All times are Unix seconds, UTC. Every verb may raise ``StoreError``.
+All times are Unix seconds, UTC. Every verb may raise ``StoreError``; people's questions that make
+no sense ``BadQuestion``, among them ``AmbiguousId``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -14,6 +15,11 @@ from engine.event import Event
 
 WorkKind = Literal["evaluate", "deliver"]
 Outcome = Literal["succeeded", "again", "dead"]
+
+#: What one claim brings into memory at most, in bytes of bodies and fetched data.
+CLAIM_BYTES = 64 * 2**20
+#: Owned work that nobody has in hand this many seconds after it was taken is lost to them, and made due again.
+ORPHANED_AFTER = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,10 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored."""
+    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored.
+
+    Pieces of one claim that are about one event share its ``event`` and ``fetched``, the very same objects.
+    """
 
     work: Work
     event: Event
@@ -97,7 +106,8 @@ class Routed:
     ``decisions`` is JSON-able, one entry a document and route. ``deliveries`` are inserted unless
     there already; those whose ids stand in ``leased`` are born owned by this process, the others
     are due. ``matched`` counts the decisions that matched. ``pending`` is None when the evaluation
-    is done, else what becomes of it, with ``attempt`` saying why.
+    is done, else what becomes of it, with ``attempt`` saying why. ``work`` is the evaluation as it
+    was begun: given, its ``attempts`` and ``replays`` must be those in the store, else it is fenced off.
     """
 
     event_id: str
@@ -110,6 +120,7 @@ class Routed:
     pending: Again | Dead | None = None
     attempt: Attempt | None = None
     matched: int = 0
+    work: Work | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,17 +269,30 @@ class Store(Protocol):
         """Record what routing came to, in one transaction. Returns the ids of the deliveries that were inserted.
 
         A delivery that exists (waiting, dead, or succeeded before) is not inserted again,
-        unless its ``replays`` is greater than what is there.
+        unless its ``replays`` is greater than what is there. With greater ``replays``, what waits,
+        is dead or succeeded starts afresh; what is being attempted right now is not taken over and
+        not among the ids returned: it becomes due at once, afresh, when that attempt is settled or
+        the work given back.
+
+        An evaluation that is no longer this process's (or not at that attempt and replay, see
+        ``Routed.work``) is fenced off: nothing changes, and no ids are returned.
         """
 
     async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
         """Record an attempt and what follows; None is success, which removes the work.
 
+        Where a replay was asked for meanwhile, the work is due at once instead, attempts counted afresh.
+
         Returns False, having changed nothing, when the work is no longer this process's (fenced).
         """
 
-    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
-        """Take up to ``limit`` pieces of due work, oldest first; they are this process's from now on."""
+    async def claim(self, *, now: float, limit: int, max_bytes: int = CLAIM_BYTES) -> Sequence[Claimed]:
+        """Take up to ``limit`` pieces of due work, oldest first; they are this process's from now on.
+
+        Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
+        together, unless the first alone has more; the rest stays due. Whoever gets an error
+        or is cancelled has taken nothing.
+        """
 
     async def release(self, ids: Sequence[str], *, due_at: float) -> None:
         """Give work back without spending an attempt."""
@@ -277,16 +301,37 @@ class Store(Protocol):
         """When the next unowned work falls due, or None."""
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
-        """Store with the event what hydration fetched, so that a retry or replay has it."""
+        """Store with the event what hydration fetched, so that a retry or replay has it.
 
-    async def beat(self, *, now: float) -> None:
-        """Tell that this replica lives, and free the work of those that don't."""
+        Joined with what is there: each of its maps (``inputs``, ``outputs``, ``feedback``) by run, newer ones count.
+        """
+
+    async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
+        """The evaluations of one round of an event, newest last, as in ``EventDetail.evaluations``.
+
+        For the worker: it does not wait behind people's questions.
+        """
+
+    async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
+        """Tell that this replica lives, and free the work of those that don't.
+
+        ``holding`` are the ids of all work that this process has in hand. What it owns for more
+        than ``ORPHANED_AFTER`` seconds and is not among them goes back to due, no attempt spent.
+        None: nothing is known about that.
+        """
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make the deliveries of a query due again, attempts counted afresh. Returns their ids."""
+        """Make the deliveries of a query due again, attempts counted afresh. Returns their ids.
+
+        Those that are being attempted right now are left alone and not among the ids: what becomes
+        of them is what was asked for.
+        """
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make events due for evaluation again, against today's rules. Returns the ids found with a body."""
+        """Make events due for evaluation again, against today's rules.
+
+        Returns the ids of those that have a body and are not being evaluated right now.
+        """
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""

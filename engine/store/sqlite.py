@@ -7,17 +7,18 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.errors import StoreError
+from engine.errors import BadQuestion, StoreError
 from engine.event import Event
 from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.lock import FileLock
 from engine.store.protocol import (
+    CLAIM_BYTES,
     Again,
     Appended,
     Attempt,
@@ -35,7 +36,7 @@ from engine.store.protocol import (
 )
 from engine.store.reader import Reader
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
-from engine.store.sqlite_events import backlog, list_events, load_claimed, next_due, one_event
+from engine.store.sqlite_events import backlog, decisions, list_events, load_claimed, next_due, one_event
 from engine.store.sqlite_open import make_directory, prepare
 from engine.store.writer import Kind, Writer
 
@@ -109,7 +110,7 @@ class SqliteStore:
         mine: bool = await self._writer.submit(self._settle_attempts, settle.Settle(work, attempt, then))
         return mine
 
-    async def claim(self, *, now: float, limit: int) -> Sequence[Claimed]:
+    async def claim(self, *, now: float, limit: int, max_bytes: int = CLAIM_BYTES) -> Sequence[Claimed]:
         """Take due work, oldest first. A caller that goes away meanwhile has taken nothing."""
         task = asyncio.ensure_future(self._claim(now, limit))
         self._claims.add(task)
@@ -132,8 +133,12 @@ class SqliteStore:
         """Store with the event what hydration fetched."""
         await self._writer.submit(self._save_fetched, (event_id, fetched))
 
-    async def beat(self, *, now: float) -> None:
-        """Tell that this replica lives."""
+    async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
+        """The evaluations of one round of an event."""
+        return await self._work.ask(decisions, event_id, replays)
+
+    async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
+        """Tell that this replica lives, and free what it owns but does not hold."""
         await self._do(partial(upkeep.beat, self._owner), now=now)
 
     # People
@@ -238,4 +243,4 @@ def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:
 
 def _check_state(state: str | None, known: Sequence[str]) -> None:
     if state is not None and state not in known:
-        raise StoreError(f"{state!r} is not a state; known are: {', '.join(known)}")
+        raise BadQuestion(f"{state!r} is not a state; known are: {', '.join(known)}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import StoreError
+from engine.errors import AmbiguousId, BadQuestion
 from engine.store.packing import clean, ids_json, load_json
 from engine.store.protocol import Attempt, DeliveryDetail, DeliveryQuery, DeliveryRow
 
@@ -106,7 +106,7 @@ def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
     """The delivery whose id is, or alone begins with, a text.
 
     Raises:
-        StoreError: several ids begin with it.
+        AmbiguousId: several ids begin with it.
     """
     delivery_id = unique_start(db, _STARTING_WITH, start, "deliveries")
     rows = list_deliveries(db, DeliveryQuery(ids=(delivery_id,), limit=1)) if delivery_id else []
@@ -128,14 +128,14 @@ def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) 
     """The one id that is or begins with a text; None if there is none.
 
     Raises:
-        StoreError: there are several.
+        AmbiguousId: there are several.
     """
     start = clean(start.strip())
     found = [row[0] for row in db.execute(statement, (start, start + AFTER_ALL))]
     if start in found:
         return start
     if len(found) > 1:
-        raise StoreError(f"{start!r} is ambiguous: several {what} have ids that begin with it; write more of the id")
+        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it; write more of the id")
     return found[0] if found else None
 
 
@@ -177,5 +177,5 @@ def _conditions(
 def _cursor(db: sqlite3.Connection, before: str) -> tuple[str, str, str]:
     found = db.execute(_ONES_EVENT, (clean(before),)).fetchone()
     if found is None:
-        raise StoreError(f"there is no delivery {before!r} to page on from")
+        raise BadQuestion(f"there is no delivery {before!r} to page on from")
     return found[0], found[0], clean(before)

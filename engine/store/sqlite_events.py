@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.errors import BadBody, StoreError
+from engine.errors import BadBody, BadQuestion
 from engine.event import Event, Kind, parse_payload
 from engine.store.packing import clean, ids_json, load_json, unpack
 from engine.store.protocol import (
@@ -48,6 +48,10 @@ _EVALUATIONS = """
 SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
 FROM decision WHERE event_id = ? ORDER BY seq
 """
+_DECISIONS = """
+SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
+FROM decision WHERE event_id = ? AND replays = ? ORDER BY seq
+"""
 _COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
 _NEXT_DUE = "SELECT due_at FROM work WHERE owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1"
 _CLAIMED = """
@@ -76,7 +80,7 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     """The event whose id is, or alone begins with, a text, with all there is about it.
 
     Raises:
-        StoreError: several ids begin with it.
+        AmbiguousId: several ids begin with it.
     """
     event_id = unique_start(db, _STARTING_WITH, start, "events")
     if event_id is None:
@@ -91,6 +95,11 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
         deliveries=list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31)),
         attempts=attempts_of(db, event_id, event_id),
     )
+
+
+def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
+    """The evaluations of one round of an event, newest last."""
+    return [_evaluation(row) for row in db.execute(_DECISIONS, (clean(event_id), replays))]
 
 
 def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
@@ -165,7 +174,7 @@ def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any
 def _cursor(db: sqlite3.Connection, before: str) -> tuple[float, float, str]:
     found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
     if found is None:
-        raise StoreError(f"there is no event {before!r} to page on from")
+        raise BadQuestion(f"there is no event {before!r} to page on from")
     return found[0], found[0], clean(before)
 
 
