@@ -18,6 +18,8 @@ from engine.desk import Desk, Rules
 from engine.errors import StoreError
 from engine.execute import Executor
 from engine.foreign import ForeignLoop
+from engine.holdings import Holdings
+from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
 from engine.receiver import Receiver, receiver_app
 from engine.reload import Loader, Reloader
@@ -26,6 +28,8 @@ from engine.store import open_store
 from engine.store.protocol import Store
 from engine.worker import Worker
 
+#: How long requests under way may take to end at a stop, in seconds.
+_REQUESTS_END = 3.0
 #: How long the store may take to answer before the engine is not ready, in seconds.
 _STORE_ANSWERS = 2.0
 
@@ -74,15 +78,17 @@ async def running(
         clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
-        foreign = ForeignLoop()
+        foreign = ForeignLoop(logger)
         foreign.start()
         foreign_clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
         stack.push_async_callback(foreign.close, foreign_clients.close)
 
+        hydrator = Hydrator(lambda: clients.langsmith, clients.http)
+        stack.push_async_callback(hydrator.close)
         desk = Desk(
             store=store,
             rules=lambda: Rules(reloader.current.router, reloader.masker),
-            clients=clients,
+            holdings=Holdings(hydrator, lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json())),
             observer=Observers([LogObserver(logger), *observers]),
             logger=logger,
         )
@@ -101,6 +107,8 @@ async def running(
         admin = await _listen(stack, admin_app(Admin(store, worker, reloader), settings.admin_token), settings.admin)
         watching = asyncio.create_task(reloader.watch())
         stack.callback(watching.cancel)
+        # The first thing of all to happen at the end: nothing new is begun while requests are seen off.
+        stack.push_async_callback(worker.hold)
         yield Running(public, admin, store, worker, reloader)
 
 
@@ -120,7 +128,7 @@ async def _obstacle(store: Store) -> str:
 
 
 async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> Address:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_REQUESTS_END)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address.host, address.port)

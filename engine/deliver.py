@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from engine.decision import Plan
-from engine.desk import Desk, Held, Rules
+from engine.desk import Desk
 from engine.execute import Executor, Job, Ran
+from engine.foreign import NotStarted
+from engine.holdings import Held
+from engine.retry import Failure
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Work
 
 #: How long a delivery whose route or action is gone waits between looks, in seconds.
 _GONE_LOOK = 30.0
+#: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
+_BLOCKED_LOOK = 1.0
 
 
 class Deliverer:
@@ -20,15 +25,28 @@ class Deliverer:
 
     async def deliver(self, work: Work, held: Held, plan: Plan | None = None) -> None:
         """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now."""
-        rules = self._desk.rules()
-        job = await self._bind(work, held, rules.router, plan)
+        job = await self._bind(work, held, self._desk.rules().router, plan)
         if job is None:
-            await self._gone(work, rules)
+            await self._gone(work)
             return
-        ran = await self._executor.execute(job)
-        attempt, then = self._outcome(job, rules, ran)
+        try:
+            ran = await self._executor.execute(job)
+        except NotStarted as error:
+            self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
+            await self._release(work, _BLOCKED_LOOK)
+            return
+        attempt, then = self._outcome(job, ran)
         if await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then)):
             self._desk.observer.attempted(job, ran, attempt, then)
+
+    async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
+        """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
+        attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
+        await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then))
+
+    async def _release(self, work: Work, seconds: float) -> None:
+        due_at = self._desk.clock() + seconds
+        await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at))
 
     async def _bind(self, work: Work, held: Held, router: Router, plan: Plan | None) -> Job | None:
         """The delivery under today's rules, with the data its parameters read; None where they know it no more."""
@@ -36,35 +54,36 @@ class Deliverer:
         if found is None:
             return None
         route, action = found
-        came = bool(action.needs) and await self._desk.hydrate(held, action.needs, work.index)
+        came = bool(action.needs) and await self._desk.holdings.hydrate(held, action.needs, work.index)
         if plan is not None and plan.route is route and not came:
             return Job(work, held.event, route, action, plan.document)
         return Job(work, held.event, route, action, router.document(held.event, work.index, held.fetched, route))
 
-    async def _gone(self, work: Work, rules: Rules) -> None:
+    async def _gone(self, work: Work) -> None:
         """Its route or action is not in the configuration any more: wait for it to come back, within limits."""
         desk, now = self._desk, self._desk.clock()
-        if now - work.first_at < rules.router.retry.within:
-            await desk.persist(lambda: desk.store.release([work.id], due_at=now + _GONE_LOOK))
+        if now - work.first_at < desk.rules().router.retry.within:
+            await self._release(work, _GONE_LOOK)
             return
         reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
         await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason)))
         desk.logger.error("delivery dead", extra={"delivery": work.id, "event": work.event_id, "reason": reason})
 
-    def _outcome(self, job: Job, rules: Rules, ran: Ran) -> tuple[Attempt, Again | Dead | None]:
+    def _outcome(self, job: Job, ran: Ran) -> tuple[Attempt, Again | Dead | None]:
         if ran.failure is not None:
             return self._desk.consequence(
-                job.work, rules, job.action.retry, ran.failure, ran.started_at, destination=ran.destination
+                job.work, job.action.retry, ran.failure, ran.started_at, destination=ran.destination
             )
+        masker = self._desk.rules().masker
         attempt = Attempt(
             number=job.work.attempts + 1,
             replay=job.work.replays,
             started_at=ran.started_at,
             seconds=ran.seconds,
             outcome="succeeded",
-            destination=rules.masker.text(ran.destination),
-            detail=rules.masker.tree(ran.result) if ran.result else None,
+            destination=masker.text(ran.destination),
+            detail=masker.tree(ran.result) if ran.result else None,
             worker=self._desk.store.owner,
         )
         return attempt, None

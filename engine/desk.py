@@ -1,4 +1,4 @@
-"""What evaluations and deliveries share: the rules of now, the store for sure, hydration, the way on from a failure."""
+"""What evaluations and deliveries share: the rules of now, the store for sure, the way on from a failure."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from engine.clients import Clients
-from engine.document import Fetched
 from engine.errors import StoreBusy
-from engine.event import Event
-from engine.hydrate import Hydrator
+from engine.holdings import Holdings
 from engine.observe import Observer
 from engine.retry import Failure, RetryPolicy
-from engine.route import Needs
 from engine.router import Router
 from engine.secrets import Masker
 from engine.store.protocol import Again, Attempt, Dead, Store, Work
@@ -26,15 +22,6 @@ T = TypeVar("T")
 
 #: Between two tries to write what must be written, in seconds: the first pause, doubling to the last.
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
-
-
-@dataclass(slots=True)
-class Held:
-    """An event in this process's hands, with what hydration brought; shared by its deliveries."""
-
-    event: Event
-    fetched: Fetched
-    hydrating: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +38,7 @@ class Desk:
 
     store: Store
     rules: Callable[[], Rules]
-    clients: Clients
+    holdings: Holdings
     observer: Observer
     logger: logging.Logger
     clock: Callable[[], float] = time.time
@@ -75,35 +62,12 @@ class Desk:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, _LONGEST_PAUSE)
 
-    async def hydrate(self, held: Held, wanted: Needs, index: int | None) -> bool:
-        """Fetch what is wanted and not at hand, and keep it with the event. True if anything changed.
-
-        ``index`` is the run it is wanted for; None is all of them.
-        """
-        async with held.hydrating:
-            before = held.fetched
-            hydrator = Hydrator(self.clients.langsmith, await self.clients.http())
-            held.fetched = await hydrator.fetch(held.event, wanted, None if index is None else [index], before)
-            fetched = held.fetched
-        if fetched is before:
-            return False
-        if fetched.to_json() != before.to_json():
-            await self.persist(lambda: self.store.save_fetched(held.event.id, fetched.to_json()))
-        return True
-
     def consequence(
-        self,
-        work: Work,
-        rules: Rules,
-        policy: RetryPolicy,
-        failure: Failure,
-        started_at: float,
-        *,
-        destination: str = "",
+        self, work: Work, policy: RetryPolicy, failure: Failure, started_at: float, *, destination: str = ""
     ) -> tuple[Attempt, Again | Dead]:
         """A failed attempt for the history, and what follows from it by the retry policy."""
-        now = self.clock()
-        reason = rules.masker.text(failure.reason)
+        now, masker = self.clock(), self.rules().masker
+        reason = masker.text(failure.reason)
         delay = policy.next_delay(
             failure, attempt=work.attempts + 1, waited=max(now - work.first_at, 0.0), rng=self.rng
         )
@@ -115,7 +79,7 @@ class Desk:
             outcome="dead" if delay is None else "again",
             reason=reason,
             status=failure.status,
-            destination=rules.masker.text(destination),
+            destination=masker.text(destination),
             worker=self.store.owner,
         )
         return attempt, Dead(reason) if delay is None else Again(now + delay)

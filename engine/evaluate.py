@@ -6,15 +6,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from engine.decision import Known, Plan, Routing, known_from
-from engine.desk import Desk, Held, Rules
+from engine.desk import Desk
 from engine.document import Fetched
-from engine.retry import Failure, classify
+from engine.holdings import Held
+from engine.retry import Failure
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Routed, Work
 
 
 class Evaluator:
-    """Evaluates events. ``room`` tells how many deliveries this process can take up at once."""
+    """Evaluates events. ``room`` tells how many deliveries this process can take up when an evaluation ends."""
 
     def __init__(self, desk: Desk, room: Callable[[], int]) -> None:
         self._desk, self._room = desk, room
@@ -22,15 +23,14 @@ class Evaluator:
     async def evaluate(self, work: Work, held: Held) -> list[tuple[Work, Plan]]:
         """Decide, settle, and return the deliveries that are this process's to make now."""
         rules, started_at = self._desk.rules(), self._desk.clock()
-        routing, failure = await self._routed(work, held, rules)
+        routing = await self._route(work, held, rules.router)
         attempt: Attempt | None = None
         pending: Again | Dead | None = None
-        if failure is not None:
-            attempt, pending = self._desk.consequence(work, rules, rules.router.retry, failure, started_at)
+        if (failure := _wanting(routing, held.fetched)) is not None:
+            attempt, pending = self._desk.consequence(work, rules.router.retry, failure, started_at)
         now = self._desk.clock()
         deliveries = [_delivery(plan, work, now) for plan in routing.plans]
-        # One more than there is room for: this evaluation makes room as it ends.
-        leased = frozenset(delivery.id for delivery in deliveries[: max(self._room() + 1, 0)])
+        leased = frozenset(delivery.id for delivery in deliveries[: self._room()])
         routed = Routed(
             event_id=work.event_id,
             decisions=[rules.masker.tree(decision.to_json()) for decision in routing.decisions],
@@ -48,24 +48,29 @@ class Evaluator:
         mine = leased & inserted
         return [pair for pair in zip(deliveries, routing.plans, strict=True) if pair[0].id in mine]
 
-    async def _routed(self, work: Work, held: Held, rules: Rules) -> tuple[Routing, Failure | None]:
-        known = await self._known(work) if work.attempts else None
-        final = work.attempts + 1 >= rules.router.retry.attempts
-        try:
-            routing = await self._route(rules.router, held, known, final=final)
-        except Exception as error:
-            # An evaluation is where one event's work ends: a fault here is that event's alone.
-            self._desk.logger.error("evaluation failed", extra={"event": work.event_id}, exc_info=error)
-            return Routing((), (), frozenset(), None), classify(error)
-        return routing, _wanting(routing, held.fetched)
+    async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
+        """Settle an evaluation that came to nothing: it is made again, or dead, with the reason."""
+        router = self._desk.rules().router
+        attempt, then = self._desk.consequence(work, router.retry, failure, started_at)
+        routed = Routed(
+            event_id=work.event_id,
+            decisions=(),
+            deliveries=(),
+            leased=frozenset(),
+            config_hash=router.hash,
+            decided_at=self._desk.clock(),
+            pending=then,
+            attempt=attempt,
+        )
+        await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
 
-    async def _route(
-        self, router: Router, held: Held, known: Mapping[tuple[int, str], Known] | None, *, final: bool
-    ) -> Routing:
+    async def _route(self, work: Work, held: Held, router: Router) -> Routing:
         """Decide on what came along; only where that leaves something open, fetch and decide again."""
+        known = await self._known(work) if work.attempts else None
         routing = router.decide(held.event, held.fetched, known=known)
         if routing.wanting:
-            await self._desk.hydrate(held, routing.wanting, None)
+            await self._desk.holdings.hydrate(held, routing.wanting, None)
+            final = work.attempts + 1 >= router.retry.attempts
             routing = router.decide(held.event, held.fetched, known=known, final=final)
         return routing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -10,15 +11,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
 from pydantic import BaseModel
 
 from engine.action import ActionContext
 from engine.clients import Clients
 from engine.event import Event
-from engine.foreign import ForeignLoop
+from engine.foreign import ForeignLoop, NotStarted
 from engine.retry import Failure, classify
 from engine.route import Route, RoutedAction
 from engine.store.protocol import Work
+
+Result = Mapping[str, Any] | None
+
+#: The most that is kept of what an action returns, in bytes of JSON.
+_LONGEST_RESULT = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +41,13 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What one attempt came to: ``failure`` is None on success. ``seconds`` is how long the action took."""
+    """What one attempt came to: ``failure`` is None on success. ``seconds`` is how long the action took.
+
+    ``result`` is what it returned, as JSON and of bounded size.
+    """
 
     failure: Failure | None
-    result: Mapping[str, Any] | None
+    result: Result
     destination: str
     started_at: float
     seconds: float
@@ -56,30 +66,46 @@ class Executor:
         self._clock = clock
 
     async def execute(self, job: Job) -> Ran:
-        """One attempt. Whatever the action raises is classified, never passed on (cancellation is)."""
+        """One attempt. Whatever the action raises is classified, never passed on.
+
+        Raises:
+            NotStarted: the plug-ins' loop was blocked; nothing of the attempt ran.
+            CancelledError: this process gives the attempt up, not the action.
+        """
         started_at, begun = self._clock(), time.perf_counter()
-        destination, result, failure, trouble = "", None, None, None
+        destination, result, failure = "", None, None
+        trouble: BaseException | None = None
         try:
             params = job.action.params(job.document)
-            destination = job.action.registered.action.destination(params)
-            result = await self._run(job, params)
+            destination = str(job.action.registered.action.destination(params) or "")
+            result = _kept(await self._run(job, params))
+        except NotStarted:
+            raise
+        except asyncio.CancelledError as error:
+            if _we_are_cancelled():
+                raise
+            failure, trouble = Failure(retry=True, reason="the action cancelled itself", expected=False), error
         except Exception as error:  # noqa: BLE001 - an attempt is where foreign work ends
             failure, trouble = classify(error), error
         return Ran(failure, result, destination, started_at, time.perf_counter() - begun, trouble)
 
-    async def _run(self, job: Job, params: BaseModel) -> Mapping[str, Any] | None:
-        action, timeout = job.action, job.action.timeout
-        if action.registered.builtin:
-            return await _within(timeout, self._attempt(self._clients, job, params))
-        make: Callable[[], Coroutine[Any, Any, Mapping[str, Any] | None]]
-        make = lambda: _within(timeout, self._attempt(self._foreign_clients, job, params))  # noqa: E731
+    async def _run(self, job: Job, params: BaseModel) -> Result:
+        timeout = job.action.timeout
+        if job.action.registered.builtin:
+            return await _within(timeout, self._attempt(self._clients, job, params, job.document))
+
+        def make() -> Coroutine[Any, Any, Result]:
+            # A copy: what a plug-in does to the document must not reach other deliveries.
+            own = copy.deepcopy(job.document)
+            return _within(timeout, self._attempt(self._foreign_clients, job, params, own))
+
         return await self._foreign.call_within(make, timeout)
 
-    async def _attempt(self, clients: Clients, job: Job, params: BaseModel) -> Mapping[str, Any] | None:
-        return await job.action.registered.action.run(params, await context_of(job, clients))
+    async def _attempt(self, clients: Clients, job: Job, params: BaseModel, document: Mapping[str, Any]) -> Result:
+        return await job.action.registered.action.run(params, await context_of(job, clients, document))
 
 
-async def _within(seconds: float, attempt: Coroutine[Any, Any, Mapping[str, Any] | None]) -> Mapping[str, Any] | None:
+async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Result:
     try:
         async with asyncio.timeout(seconds):
             return await attempt
@@ -87,9 +113,29 @@ async def _within(seconds: float, attempt: Coroutine[Any, Any, Mapping[str, Any]
         raise TimeoutError(str(error) or f"no answer within {seconds:g} s") from error
 
 
-async def context_of(job: Job, clients: Clients) -> ActionContext:
+def _we_are_cancelled() -> bool:
+    """Whether somebody cancelled the task we are in: an action may also raise CancelledError by itself."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+def _kept(result: object) -> Result:
+    """What an action returned, as it is kept: JSON of bounded size. An odd result is no reason to act again."""
+    if result is None:
+        return None
+    try:
+        text = orjson.dumps(result, default=str, option=orjson.OPT_NON_STR_KEYS)
+    except (TypeError, ValueError, RecursionError):
+        return {"result": f"a {type(result).__name__} that is no JSON"}
+    if len(text) > _LONGEST_RESULT:
+        return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + "…"}
+    data = orjson.loads(text)
+    return data if isinstance(data, dict) else {"result": data}
+
+
+async def context_of(job: Job, clients: Clients, document: Mapping[str, Any]) -> ActionContext:
     """What an action gets to know and use for one attempt."""
-    work, event, run = job.work, job.event, job.document.get("run")
+    work, event, run = job.work, job.event, document.get("run")
     return ActionContext(
         delivery_id=work.id,
         attempt=work.attempts + 1,
@@ -101,7 +147,7 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         received_at=datetime.fromtimestamp(event.received_at, UTC),
         route=job.route.id,
         action=job.action.name,
-        document=job.document,
+        document=document,
         run=run if isinstance(run, Mapping) else None,
         http=await clients.http(),
         langsmith=clients.langsmith,

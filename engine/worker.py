@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any
+import time
+from collections.abc import Awaitable, Callable
 
+from engine.decision import Plan
 from engine.deliver import Deliverer
-from engine.desk import Desk, Held
+from engine.desk import Desk
 from engine.document import Fetched
 from engine.errors import StoreError
 from engine.evaluate import Evaluator
 from engine.event import Event
 from engine.execute import Executor
-from engine.store.protocol import Appended, Claimed, Work
+from engine.holdings import Held
+from engine.retry import Failure
+from engine.store.protocol import Appended, Work
+
+_Do = Callable[[], Awaitable[None]]
+_Fail = Callable[[Work, Failure, float], Awaitable[None]]
 
 #: The longest time between two looks for due work, in seconds: takes over what nobody announced.
 _LONGEST_NAP = 1.0
-#: How long work rests after an error that is ours, in seconds.
+#: How long work rests that could not even be settled, in seconds.
 _AFTER_SURPRISE = 60.0
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
@@ -28,9 +34,9 @@ class Worker:
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512) -> None:
         self._desk, self._limit = desk, limit
-        self._evaluator = Evaluator(desk, self._room)
+        self._evaluator = Evaluator(desk, self._room_after_this)
         self._deliverer = Deliverer(desk, executor)
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._running: dict[asyncio.Task[None], Work] = {}
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -55,48 +61,58 @@ class Worker:
         self._desk.observer.accepted(event, appended)
         if leased and not appended.duplicate:
             work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
-            self._take_up(work, Held(event, Fetched()))
+            self._take_up(work, event, Fetched())
         return appended
+
+    # Life
 
     def start(self) -> None:
         """Begin to look for due work and to show signs of life."""
-        self._services = [asyncio.create_task(self._claims()), asyncio.create_task(self._heartbeats())]
+        services = {"looking for due work": self._claim_and_nap, "showing signs of life": self._beat}
+        self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 
-    async def stop(self, grace: float) -> None:
-        """Finish what is under way within ``grace`` seconds; give the rest back without spending an attempt."""
+    async def hold(self) -> None:
+        """Take up nothing new from the store, and start no more deliveries: the end is near."""
         self._stopping = True
         for service in self._services:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
-        if self._running:
-            await asyncio.wait(self._running.values(), timeout=grace)
-        left = dict(self._running)
-        for task in left.values():
-            task.cancel()
-        await asyncio.gather(*left.values(), return_exceptions=True)
-        if left:
-            await self._desk.store.release([work_id for work_id, _ in left], due_at=self._desk.clock())
 
-    def _room(self) -> int:
-        return 0 if self._stopping else self._limit - len(self._running)
+    async def stop(self, grace: float) -> None:
+        """Finish what is under way within ``grace`` seconds; give the rest back without spending an attempt."""
+        await self.hold()
+        deadline = time.monotonic() + grace
+        while self._running and (left := deadline - time.monotonic()) > 0:
+            await asyncio.wait(self._running, timeout=left)
+            await asyncio.sleep(0)  # the tasks' own callbacks take them off the list
+        unfinished = dict(self._running)
+        for task in unfinished:
+            task.cancel()
+        await asyncio.gather(*unfinished, return_exceptions=True)
+        if unfinished:
+            await self._desk.store.release([work.id for work in unfinished.values()], due_at=self._desk.clock())
+
+    async def _for_ever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
+        """A step again and again. Nothing that goes wrong in one may end them: retries would end with it."""
+        while True:
+            try:
+                await step()
+            except StoreError as error:
+                self._desk.logger.error("trouble while %s; trying again", name, extra={"reason": str(error)})
+                await asyncio.sleep(_LONGEST_NAP)
+            except Exception as error:
+                self._desk.logger.error("trouble while %s; trying again", name, exc_info=error)
+                await asyncio.sleep(_LONGEST_NAP)
 
     # Due work in the store
 
-    async def _claims(self) -> None:
-        while True:
-            self._wake.clear()
-            try:
-                await self._claim()
-                await self._nap()
-            except StoreError as error:
-                self._desk.logger.error("cannot look for due work; trying again", extra={"reason": str(error)})
-                await asyncio.sleep(_LONGEST_NAP)
-
-    async def _claim(self) -> None:
+    async def _claim_and_nap(self) -> None:
+        self._wake.clear()
         room = self._room()
         if room > 0:
             for claimed in await self._desk.store.claim(now=self._desk.clock(), limit=room):
-                self._take_up(claimed.work, _held(claimed))
+                self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched))
+        await self._nap()
 
     async def _nap(self) -> None:
         """Until something falls due, a hand is free, somebody wakes us, or a second has passed."""
@@ -108,46 +124,55 @@ class Worker:
         except TimeoutError:
             return
 
-    async def _heartbeats(self) -> None:
-        while True:
-            await asyncio.sleep(HEARTBEAT)
-            try:
-                await self._desk.store.beat(now=self._desk.clock())
-            except StoreError as error:
-                self._desk.logger.error("no sign of life could be written", extra={"reason": str(error)})
+    async def _beat(self) -> None:
+        await asyncio.sleep(HEARTBEAT)
+        await self._desk.store.beat(now=self._desk.clock())
 
     # Work under way
 
-    def _take_up(self, work: Work, held: Held) -> None:
-        doing = self._evaluate(work, held) if work.kind == "evaluate" else self._deliverer.deliver(work, held)
-        self._start(work, doing)
+    def _room(self) -> int:
+        return 0 if self._stopping else max(self._limit - len(self._running), 0)
+
+    def _room_after_this(self) -> int:
+        """Room for deliveries once the evaluation that asks is over."""
+        return 0 if self._stopping else self._room() + 1
+
+    def _take_up(self, work: Work, event: Event, fetched: Fetched) -> None:
+        held = self._desk.holdings.take(event, fetched)
+        if work.kind == "evaluate":
+            self._start(work, lambda: self._evaluate(work, held), self._evaluator.fail)
+        else:
+            self._start_delivery(work, held, None)
+
+    def _start_delivery(self, work: Work, held: Held, plan: Plan | None) -> None:
+        self._start(work, lambda: self._deliverer.deliver(work, held, plan), self._deliverer.fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
         for delivery, plan in await self._evaluator.evaluate(work, held):
-            self._start(delivery, self._deliverer.deliver(delivery, held, plan))
+            self._start_delivery(delivery, held, plan)
 
-    def _start(self, work: Work, doing: Coroutine[Any, Any, None]) -> None:
-        key = (work.id, work.kind)
-        task = asyncio.create_task(doing)
-        self._running[key] = task
-        task.add_done_callback(lambda done: self._done(key, done))
+    def _start(self, work: Work, do: _Do, fail: _Fail) -> None:
+        task = asyncio.create_task(self._see_through(work, do, fail))
+        self._running[task] = work
+        task.add_done_callback(self._done)
 
-    def _done(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _done(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0
-        self._running.pop(key, None)
+        del self._running[task]
         if full:
             self._wake.set()
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._desk.logger.error("work failed in a way nobody foresaw; it waits a while", exc_info=error)
-            self._services.append(asyncio.create_task(self._give_back(key[0])))
 
-    async def _give_back(self, work_id: str) -> None:
-        """Not at once: what failed for a reason nobody knows would fail again."""
+    async def _see_through(self, work: Work, do: _Do, fail: _Fail) -> None:
+        """Do a piece of work. What nobody foresaw is a failed attempt like any other, and bounded like any other."""
+        started_at = self._desk.clock()
         try:
-            await self._desk.store.release([work_id], due_at=self._desk.clock() + _AFTER_SURPRISE)
-        except StoreError as error:
-            self._desk.logger.error("work is held until the next start", extra={"reason": str(error)})
-
-
-def _held(claimed: Claimed) -> Held:
-    return Held(claimed.event, Fetched.from_json(claimed.fetched))
+            try:
+                await do()
+            except Exception as error:
+                self._desk.logger.error("work failed unforeseen", extra={"work": work.id}, exc_info=error)
+                reason = f"{type(error).__name__}: {error}"
+                await fail(work, Failure(retry=True, reason=reason, expected=False), started_at)
+        except Exception as error:
+            self._desk.logger.error("work could not be settled; it rests", extra={"work": work.id}, exc_info=error)
+            due_at = self._desk.clock() + _AFTER_SURPRISE
+            await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at))
