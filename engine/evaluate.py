@@ -42,6 +42,7 @@ class Evaluator:
             matched=routing.matched,
             pending=pending,
             attempt=attempt,
+            work=work,
         )
         inserted = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
         self._desk.observer.routed(held.event, routing)
@@ -61,6 +62,7 @@ class Evaluator:
             decided_at=self._desk.clock(),
             pending=then,
             attempt=attempt,
+            work=work,
         )
         await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
 
@@ -76,9 +78,8 @@ class Evaluator:
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:
         """What earlier evaluations of this round settled: a person who asks again asks for all of it."""
-        detail = await self._desk.persist(lambda: self._desk.store.event(work.event_id))
-        evaluations = detail.evaluations if detail else ()
-        return known_from([one for one in evaluations if one.get("replays", 0) == work.replays])
+        store = self._desk.store
+        return known_from(await self._desk.persist(lambda: store.decisions(work.event_id, work.replays)))
 
 
 def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:

@@ -126,7 +126,8 @@ class Worker:
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
-        await self._desk.store.beat(now=self._desk.clock())
+        holding = {work.id for work in self._running.values()}
+        await self._desk.store.beat(now=self._desk.clock(), holding=holding)
 
     # Work under way
 
