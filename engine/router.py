@@ -101,44 +101,47 @@ class _Evaluation:
         self.open: set[int] = set()  # documents of which a route stayed undecided for want of data
 
     def run(self) -> Routing:
-        """The whole event first, then each run: a run is unmatched only where neither matched."""
-        own = self.router.routes_of(self.event)
-        reason = self.router.unmatched_reason(self.event)
+        """The whole event and each run; then what is left unmatched, which is known only after all of them."""
         indexes = run_indexes(self.event)
-        whole = Truth.FALSE
-        if indexes != [-1]:
-            whole = self._document(-1, own, reason, per_run=False)
-        matched = [
-            self._document(index, own, reason, per_run=None if index < 0 else True, whole=whole) for index in indexes
-        ]
-        hit = whole is Truth.TRUE or Truth.TRUE in matched
-        undecided = whole is Truth.WANTING or Truth.WANTING in matched
+        # Where there are no runs, the whole event is the only document, and every route sees it.
+        whole_alone = indexes == [-1]
+        passes = [(-1, None)] if whole_alone else [(-1, False), *((index, True) for index in indexes)]
+        own = self.router.routes_of(self.event)
+        truths = {index: self._decide(index, _seeing(own, per_run), per_run=per_run) for index, per_run in passes}
+        for index, per_run in passes:
+            beside = truths if index < 0 else (index, -1)
+            if all(truths[other] is Truth.FALSE and other not in self.open for other in beside):
+                self._fall_back(index, per_run=per_run)
+        unmatched = all(truth is Truth.FALSE for truth in truths.values())
         return Routing(
             tuple(self.decisions),
             tuple(self.plans),
             frozenset(self.wanting),
-            None if hit or undecided else reason,
+            self.router.unmatched_reason(self.event) if unmatched else None,
             self.matched,
         )
 
-    def _document(
-        self, index: int, own: Sequence[Route], reason: str, *, per_run: bool | None, whole: Truth = Truth.FALSE
-    ) -> Truth:
-        """Every route that sees one document. Whether one of the rule's own matched, or ``WANTING`` if that is open."""
-        suits = [route for route in own if per_run is None or route.per_run is per_run]
-        everywhere = [route for route in self._routes(ANY) if per_run is None or route.per_run is per_run]
-        fallback = [route for route in self._routes(UNMATCHED) if per_run is None or route.per_run is per_run]
-        if not (suits or everywhere or fallback):
+    def _decide(self, index: int, own: Sequence[Route], *, per_run: bool | None) -> Truth:
+        """Whether one of the rule's own routes matched a document, or ``WANTING`` if that is open; then ``*``."""
+        everywhere = _seeing(self._routes(ANY), per_run)
+        if not (own or everywhere):
             return Truth.FALSE
-        document = build_document(self.event, index, self.fetched, site=self.router.site, vars=self.router.vars)
-        matched = self._own(index, document, suits)
+        document = self._document(index)
+        matched = self._own(index, document, own)
         for route in everywhere:
             self._route(index, document, route)
-        if fallback and matched is Truth.FALSE and whole is Truth.FALSE and index not in self.open:
-            _tell_unmatched(document, reason)
-            for route in fallback:
-                self._route(index, document, route)
         return matched
+
+    def _fall_back(self, index: int, *, per_run: bool | None) -> None:
+        routes = _seeing(self._routes(UNMATCHED), per_run)
+        if routes:
+            document = self._document(index)
+            _tell_unmatched(document, self.router.unmatched_reason(self.event))
+            for route in routes:
+                self._route(index, document, route)
+
+    def _document(self, index: int) -> Document:
+        return build_document(self.event, index, self.fetched, site=self.router.site, vars=self.router.vars)
 
     def _routes(self, key: str) -> tuple[Route, ...]:
         return self.router.by_key.get(key, ())
@@ -245,6 +248,11 @@ def _run_id(document: Document) -> str | None:
     run = document.get("run")
     run_id = run.get("id") if isinstance(run, Mapping) else None
     return run_id if isinstance(run_id, str) else None
+
+
+def _seeing(routes: Sequence[Route], per_run: bool | None) -> Sequence[Route]:  # noqa: FBT001
+    """The routes that see runs, or whole events, one by one; None: all of them."""
+    return routes if per_run is None else [route for route in routes if route.per_run is per_run]
 
 
 def _tell_unmatched(document: Document, reason: str) -> None:

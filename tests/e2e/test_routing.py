@@ -107,6 +107,26 @@ async def test_an_unknown_rule_is_kept_and_unmatched(engine, sink) -> None:
     assert rows == ["unknown_rule"]
 
 
+async def test_a_whole_event_is_unmatched_only_if_none_of_its_runs_matched(engine, sink) -> None:
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            - filters: [{path: "$.run.status", eq: error}]
+              actions: [{log: {message: "{{ run.name }}"}}]
+            - name: batch
+              for_each: event
+              filters: [{path: "$.runs[*].name", eq: nobody}]
+              actions: [{log: {message: "{{ run.name }}"}}]
+          unmatched:
+            - for_each: event
+              actions: [{forward_webhook: {url: "${SINK}", body: "{{ runs | length }}"}}]
+    """)
+    await engine.post(payloads.rule([payloads.run(0), payloads.run(1, status="error"), payloads.run(2)]))
+    await engine.post(payloads.rule([payloads.run(3), payloads.run(4)]))
+    await engine.quiet()
+    assert [one.raw for one in sink.received] == [b"2"]
+
+
 async def test_every_kind_of_webhook_finds_its_route(engine, sink) -> None:
     await engine.start("""
         routes:
