@@ -55,9 +55,12 @@ class Reader:
             try:
                 return query(self._db, *args, **kwargs)
             finally:
+                # Nothing was written. After a damaged page COMMIT would fail, too, and take a good answer away.
                 if self._db.in_transaction:
-                    self._db.execute("COMMIT")
-        except (sqlite3.Error, ValueError) as error:
+                    self._db.execute("ROLLBACK")
+        except StoreError:
+            raise
+        except Exception as error:  # a question's end: whatever went wrong is the asker's answer
             self._drop_connection()
             raise as_store_error(self._path, error) from error
 

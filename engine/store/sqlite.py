@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import BadQuestion, StoreError
 from engine.event import Event
+from engine.store import sqlite_leases as leases
 from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.lock import FileLock
@@ -36,7 +37,7 @@ from engine.store.protocol import (
 )
 from engine.store.reader import Reader
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
-from engine.store.sqlite_events import backlog, decisions, list_events, load_claimed, next_due, one_event
+from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
 from engine.store.sqlite_open import make_directory, prepare
 from engine.store.writer import Kind, Writer
 
@@ -60,12 +61,15 @@ class SqliteStore:
         self._work = Reader(path, "work")
         self._people = Reader(path, "people")
         self._logger = logging.getLogger(__name__)
-        self._claims: set[asyncio.Task[Sequence[Claimed]]] = set()
-        self._append = Kind(settle.append, mergeable=True, forsaken=self._forsaken_append)
+        self._loading: set[str] = set()
+        self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(upkeep.save_fetched, mergeable=True)
-        self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner), mergeable=True)
+        self._claim = Kind(
+            partial(leases.claim, self._owner, clock), forsaken=lambda _claim, ids: self._release_kind(ids)
+        )
+        self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
         self._settle_routed = Kind(
-            partial(settle.settle_routed, self._owner), mergeable=True, forsaken=self._forsaken_routed
+            partial(settle.settle_routed, self._owner, clock), mergeable=True, forsaken=self._forsaken_routed
         )
 
     @property
@@ -77,7 +81,7 @@ class SqliteStore:
         """Lock the file, make or check the schema, make due what was in flight when the last process ended."""
         await asyncio.to_thread(self._open)
         try:
-            await self._do(partial(upkeep.arrive, self._owner), now=self._clock())
+            await self._do(partial(leases.arrive, self._owner), now=self._clock())
         except BaseException:
             await asyncio.to_thread(self._close)
             raise
@@ -86,7 +90,7 @@ class SqliteStore:
         """Commit what was handed in, give back what is held, let go of the file. A second time does nothing."""
         try:
             if self._writer.is_open:
-                await self._do(partial(upkeep.leave, self._owner), now=self._clock())
+                await self._do(partial(leases.leave, self._owner), now=self._clock())
         except StoreError as error:
             self._logger.warning("the store was left as after a crash, which the next start puts right: %s", error)
         finally:
@@ -97,33 +101,34 @@ class SqliteStore:
     async def append(self, event: Event, *, leased: bool) -> Appended:
         """Keep an event and the evaluation it is due."""
         request = settle.Append(event, self._owner if leased else None)
-        appended: Appended = await self._writer.submit(self._append, request, len(event.body))
+        appended: Appended = await self._writer.do(self._append, request, len(event.body))
         return appended
 
     async def settle_routed(self, routed: Routed) -> frozenset[str]:
         """Record what routing came to."""
-        inserted: frozenset[str] = await self._writer.submit(self._settle_routed, routed)
+        inserted: frozenset[str] = await self._writer.do(self._settle_routed, routed)
         return inserted
 
     async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
         """Record an attempt and what follows."""
-        mine: bool = await self._writer.submit(self._settle_attempts, settle.Settle(work, attempt, then))
+        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then))
         return mine
 
     async def claim(self, *, now: float, limit: int, max_bytes: int = CLAIM_BYTES) -> Sequence[Claimed]:
-        """Take due work, oldest first. A caller that goes away meanwhile has taken nothing."""
-        task = asyncio.ensure_future(self._claim(now, limit))
-        self._claims.add(task)
-        task.add_done_callback(self._claims.discard)
+        """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
+        ids: list[str] = await self._writer.do(self._claim, leases.Claim(now, limit, max_bytes))
+        self._loading.update(ids)
         try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(self._unclaim)
+            return await self._load(ids, now) if ids else []
+        except BaseException:
+            self._writer.post(*self._release_kind(ids))
             raise
+        finally:
+            self._loading.difference_update(ids)
 
     async def release(self, ids: Sequence[str], *, due_at: float) -> None:
         """Give work back without spending an attempt."""
-        await self._do(partial(upkeep.release, self._owner), ids=ids, due_at=due_at)
+        await self._writer.do(*self._release_kind(ids, due_at))
 
     async def next_due(self) -> float | None:
         """When the next unowned work falls due."""
@@ -131,7 +136,7 @@ class SqliteStore:
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""
-        await self._writer.submit(self._save_fetched, (event_id, fetched))
+        await self._writer.do(self._save_fetched, (event_id, fetched))
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
         """The evaluations of one round of an event."""
@@ -139,7 +144,10 @@ class SqliteStore:
 
     async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Tell that this replica lives, and free what it owns but does not hold."""
-        await self._do(partial(upkeep.beat, self._owner), now=now)
+        known = None if holding is None else [*holding, *self._loading]
+        orphans: list[str] = await self._do(partial(leases.beat, self._owner), now=now, holding=known)
+        if orphans:
+            self._logger.warning("work that nobody had in hand is due again", extra={"work": orphans})
 
     # People
 
@@ -205,36 +213,30 @@ class SqliteStore:
 
     async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
         """One of the quieter verbs, in its turn on the writer's thread."""
-        return await self._writer.submit(_kind(verb, arguments), None)
+        return await self._writer.do(_kind(verb, arguments), None)
 
-    async def _claim(self, now: float, limit: int) -> Sequence[Claimed]:
-        ids = await self._do(partial(upkeep.claim, self._owner), now=now, limit=limit)
-        if not ids:
-            return []
-        claimed, hopeless = await self._work.ask(load_claimed, owner=self._owner, ids=ids)
+    async def _load(self, ids: Sequence[str], now: float) -> Sequence[Claimed]:
+        claimed, hopeless = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids)
         if hopeless:
-            await self._do(partial(upkeep.bury, self._owner), reasons=hopeless, now=now)
+            await self._do(partial(leases.bury, self._owner), reasons=hopeless, now=now)
         return claimed
 
-    def _unclaim(self, task: asyncio.Task[Sequence[Claimed]]) -> None:
-        """What a cancelled caller claimed goes back."""
-        if not task.cancelled() and task.exception() is None and task.result():
-            kind = self._release_kind([claimed.work.id for claimed in task.result()])
-            self._writer.submit(kind, None)
-
-    def _release_kind(self, ids: Sequence[str]) -> Kind:
-        return _kind(partial(upkeep.release, self._owner), {"ids": ids, "due_at": self._clock()})
+    def _release_kind(self, ids: Sequence[str], due_at: float | None = None) -> tuple[Kind, None]:
+        """What makes work of ours due, at once or later."""
+        now = self._clock()
+        arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now}
+        return _kind(partial(leases.release, self._owner), arguments), None
 
     def _forsaken_append(self, request: settle.Append, appended: Appended) -> tuple[Kind, None] | None:
         """An event that was kept for nobody to route: whoever claims shall have it."""
         if request.owner is None or appended.duplicate:
             return None
-        return self._release_kind([appended.event_id]), None
+        return self._release_kind([appended.event_id])
 
     def _forsaken_routed(self, routed: Routed, inserted: frozenset[str]) -> tuple[Kind, None] | None:
         """Deliveries born in the hands of somebody who is gone."""
         ids = sorted(inserted & routed.leased)
-        return (self._release_kind(ids), None) if ids else None
+        return self._release_kind(ids) if ids else None
 
 
 def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:

@@ -1,24 +1,22 @@
-"""Events as people see them, what waits, and what the worker needs to go on with claimed work."""
+"""Events as people see them, what evaluations came to, and what waits."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from engine.errors import BadBody, BadQuestion
-from engine.event import Event, Kind, parse_payload
-from engine.store.packing import clean, ids_json, load_json, unpack
+from engine.errors import BadQuestion
+from engine.store.packing import clean, load_json, unpack
 from engine.store.protocol import (
     Backlog,
-    Claimed,
     DeliveryQuery,
     EventDetail,
     EventQuery,
     EventRow,
-    Work,
 )
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
+from engine.store.sqlite_leases import load_fetched
 
 _EVENTS = """
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
@@ -54,16 +52,6 @@ FROM decision WHERE event_id = ? AND replays = ? ORDER BY seq
 """
 _COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
 _NEXT_DUE = "SELECT due_at FROM work WHERE owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1"
-_CLAIMED = """
-SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
-  w.error, e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired,
-  b.encoding, b.body, b.fetched_encoding, b.fetched
-FROM json_each(?) AS j
-JOIN work AS w ON w.id = j.value
-LEFT JOIN event AS e ON e.id = w.event_id
-LEFT JOIN event_body AS b ON b.event_id = w.event_id
-WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
-"""
 
 
 def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
@@ -90,7 +78,7 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     return EventDetail(
         row=_event_row(found),
         body=None if body is None else unpack(encoding, body),
-        fetched=_fetched(fetched_encoding, fetched),
+        fetched=load_fetched(fetched_encoding, fetched),
         evaluations=[_evaluation(row) for row in db.execute(_EVALUATIONS, (event_id,))],
         deliveries=list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31)),
         attempts=attempts_of(db, event_id, event_id),
@@ -122,37 +110,6 @@ def next_due(db: sqlite3.Connection) -> float | None:
     """When the first of the work that nobody holds falls due."""
     found = db.execute(_NEXT_DUE).fetchone()
     return found[0] if found else None
-
-
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> tuple[list[Claimed], dict[str, str]]:
-    """Claimed work with its event, in the order of the ids; and what can't be begun, with the reason."""
-    claimed, hopeless = [], {}
-    events: dict[str, Event] = {}
-    for row in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
-        work = Work(*row[:12])
-        try:
-            event = events.get(work.event_id) or _event(work.event_id, row[12:19])
-            events[work.event_id] = event
-            claimed.append(Claimed(work, event, _fetched(row[19], row[20])))
-        except (BadBody, ValueError) as error:
-            hopeless[work.id] = str(error)
-    return claimed, hopeless
-
-
-def _event(event_id: str, columns: Sequence[Any]) -> Event:
-    kind, rule_id, dedup_key, received_at, repaired, encoding, data = columns
-    if kind is None or data is None:
-        raise ValueError("the event's body is no longer kept, so there is nothing to work from")
-    body = unpack(encoding, data)
-    payload, _ = parse_payload(body)
-    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired))
-
-
-def _fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
-    if data is None or encoding is None:
-        return None
-    fetched: Mapping[str, Any] = load_json(unpack(encoding, data))
-    return fetched
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:

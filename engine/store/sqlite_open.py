@@ -43,13 +43,18 @@ def is_transient(error: BaseException) -> bool:
     return result_code(error) in _TRANSIENT
 
 
+def is_damage(error: BaseException) -> bool:
+    """Whether the cause is a file that is not whole any more."""
+    return result_code(error) in _DAMAGED
+
+
 def as_store_error(path: Path, error: BaseException) -> StoreError:
     """What to tell those who wait for the store."""
     if isinstance(error, StoreError):
         return error
     if is_transient(error):
         return StoreBusy(f"{path}: {_TRANSIENT[result_code(error)]} ({error})")
-    if result_code(error) in _DAMAGED:
+    if is_damage(error):
         return damaged(path, str(error))
     if isinstance(error, OSError):
         return StoreError(f"{path} cannot be used: {error.strerror}")

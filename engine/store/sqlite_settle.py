@@ -7,7 +7,7 @@ JSON, decides in Python, and writes many rows at once.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,8 @@ _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, 
 _BODIES = Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3)
 WORK = Insert(
     "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"
-    " error) VALUES ",
-    13,
+    " leased_at, error) VALUES ",
+    14,
 )
 _ATTEMPTS = Insert(
     "INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at,"
@@ -36,26 +36,40 @@ _FIRST_IDS = """
 SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?))
 """
 _HELD = """
-SELECT json_group_array(json_array(id, attempts, replays)) FROM work
+SELECT json_group_array(json_array(id, attempts, replays, first_at, wanted IS NOT NULL)) FROM work
 WHERE id IN (SELECT value FROM json_each(?)) AND owner = ? AND dead_at IS NULL
 """
-_REPLAYS_SO_FAR = """
-SELECT json_group_object(id, replays) FROM (
-  SELECT id, max(replays) AS replays FROM (
-    SELECT id, replays FROM work WHERE id IN (SELECT value FROM json_each(?1))
+_KNOWN = """
+SELECT json_group_array(json_array(id, replays, running)) FROM (
+  SELECT id, max(replays) AS replays, max(running) AS running FROM (
+    SELECT id, coalesce(wanted, replays) AS replays, owner IS NOT NULL AS running
+    FROM work WHERE id IN (SELECT value FROM json_each(?1))
     UNION ALL
-    SELECT work_id, replay FROM attempt WHERE work_id IN (SELECT value FROM json_each(?1))
+    SELECT work_id, replay, 0 FROM attempt WHERE work_id IN (SELECT value FROM json_each(?1))
   ) GROUP BY id
 )
 """
 _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 _MOVE_ON = """
-UPDATE work SET attempts = work.attempts + 1, owner = NULL, due_at = coalesce(new.due_at, work.due_at),
-  dead_at = new.dead_at, error = new.error
+UPDATE work SET attempts = work.attempts + 1, owner = NULL, leased_at = NULL,
+  due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS due_at,
     json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error
   FROM json_each(?)
+) AS new WHERE work.id = new.id
+"""
+_BEGIN_AGAIN = """
+UPDATE work SET attempts = 0, replays = wanted, wanted = NULL, owner = NULL, leased_at = NULL,
+  first_at = ?1, due_at = ?1, error = new.error
+FROM (
+  SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS error FROM json_each(?2)
+) AS new WHERE work.id = new.id
+"""
+_WANT = """
+UPDATE work SET wanted = new.replays
+FROM (
+  SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS replays FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
 
@@ -77,13 +91,39 @@ class Settle:
     then: Again | Dead | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Where a piece of work that is this owner's stands; ``wanted``: somebody asked for a replay meanwhile."""
+
+    attempts: int
+    replays: int
+    first_at: float
+    wanted: bool
+
+    def is_at(self, work: Work) -> bool:
+        """Whether nothing became of the work since it was taken up."""
+        return (self.attempts, self.replays) == (work.attempts, work.replays)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A delivery that was there before: the highest replay it ever had or will have, and whether it is being made."""
+
+    replays: int
+    running: bool = False
+
+
 @dataclass(slots=True)
 class _Batch:
-    """What a batch of settles comes to, gathered before any of it is written."""
+    """What a batch of settles comes to, gathered before any of it is written; ``now`` is when that is."""
 
+    owner: str
+    now: float
     finished: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     moved: list[tuple[str, float | None, float | None, str]] = field(default_factory=list)
+    begun_again: list[tuple[str, str | None]] = field(default_factory=list)
+    wanted: list[tuple[str, int]] = field(default_factory=list)
     work: list[tuple[Any, ...]] = field(default_factory=list)
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
@@ -103,13 +143,18 @@ class _Batch:
             db.execute(_DELETE, (ids_json(gone),))
         if self.moved:
             db.execute(_MOVE_ON, (dump_json(self.moved).decode(),))
+        if self.begun_again:
+            db.execute(_BEGIN_AGAIN, (self.now, dump_json(self.begun_again).decode()))
+        if self.wanted:
+            db.execute(_WANT, (dump_json(self.wanted).decode(),))
         WORK.run(db, self.work)
         _ATTEMPTS.run(db, self.attempts)
         _DECISIONS.run(db, self.decisions)
 
 
-def append(db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
+def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
     """Keep events and the evaluations they are due; the second of a dedup key gets the first's id."""
+    now = clock()
     keys = [clean(request.event.dedup_key) for request in requests]
     first_ids: dict[str, str] = load_json(db.execute(_FIRST_IDS, (ids_json(keys),)).fetchone()[0])
     events, bodies, work, results = [], [], [], []
@@ -123,7 +168,8 @@ def append(db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]
         rule_id = clean_or_none(event.rule_id)
         events.append((event.id, key, str(event.kind), rule_id, at, len(event.body), int(event.repaired)))
         bodies.append((event.id, *pack(event.body)))
-        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, request.owner, None))
+        lease = (request.owner, None if request.owner is None else now)
+        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None))
         results.append(Appended(event.id, duplicate=False))
     _EVENTS.run(db, events)
     _BODIES.run(db, bodies)
@@ -131,70 +177,97 @@ def append(db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]
     return results
 
 
-def settle_attempts(owner: str, db: sqlite3.Connection, requests: Sequence[Settle]) -> list[bool]:
+def settle_attempts(
+    owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Settle]
+) -> list[bool]:
     """Record attempts and what follows, where the work is still this owner's and at that attempt."""
     held = _held(db, owner, [request.work.id for request in requests])
-    batch, results = _Batch(), []
+    batch, results = _Batch(owner, clock()), []
     for request in requests:
-        work, attempt = request.work, request.attempt
-        mine = held.get(work.id) == (work.attempts, work.replays)
+        state = held.get(request.work.id)
+        mine = state is not None and state.is_at(request.work)
         results.append(mine)
         if mine:
-            del held[work.id]
-            batch.conclude(work.id, request.then, attempt.reason, attempt.started_at + attempt.seconds)
-            batch.attempts.append(_attempt_row(work, attempt))
+            _settle(batch, request, held.pop(request.work.id))
     batch.write(db)
     return results
 
 
-def settle_routed(owner: str, db: sqlite3.Connection, requests: Sequence[Routed]) -> list[frozenset[str]]:
+def _settle(batch: _Batch, request: Settle, held: _Held) -> None:
+    work, attempt, then = request.work, request.attempt, request.then
+    if held.wanted:
+        reason = then.reason if isinstance(then, Dead) else attempt.reason
+        batch.begun_again.append((work.id, clean_reason(reason) or None))
+    else:
+        batch.conclude(work.id, then, attempt.reason, attempt.started_at + attempt.seconds)
+    batch.attempts.append(_attempt_row(work, attempt))
+
+
+def settle_routed(
+    owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Routed]
+) -> list[frozenset[str]]:
     """Record what evaluations came to, where they are still this owner's, and insert their deliveries."""
     held = _held(db, owner, [request.event_id for request in requests])
-    # A first evaluation can't have deliveries yet, so there is nothing to look for.
-    again = [one for one in requests if held.get(one.event_id, (0, 0)) != (0, 0)]
-    so_far = _replays_so_far(db, [delivery.id for one in again for delivery in one.deliveries])
-    batch, results = _Batch(), []
+    known = _known(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
+    batch, results = _Batch(owner, clock()), []
     for request in requests:
-        state = held.pop(request.event_id, None)
-        results.append(frozenset() if state is None else _route(batch, owner, request, state[1], so_far))
+        state = held.get(request.event_id)
+        if state is None or (request.work is not None and not state.is_at(request.work)):
+            results.append(frozenset[str]())
+            continue
+        del held[request.event_id]
+        results.append(_route(batch, request, state, known))
     batch.write(db)
     return results
 
 
-def _route(batch: _Batch, owner: str, routed: Routed, replays: int, so_far: dict[str, int]) -> frozenset[str]:
-    inserted = set()
-    for delivery in routed.deliveries:
-        known = so_far.get(delivery.id)
-        if known is not None and delivery.replays <= known:
-            continue
-        if known is not None:
-            batch.replaced.append(delivery.id)
-        so_far[delivery.id] = delivery.replays
-        batch.work.append(_work_row(delivery, owner if delivery.id in routed.leased else None))
-        inserted.add(delivery.id)
+def _is_later(held: Mapping[str, _Held], routed: Routed) -> bool:
+    """Whether it may have deliveries already; a first evaluation can't."""
+    state = held.get(routed.event_id)
+    return state is not None and (state.attempts, state.replays) != (0, 0)
+
+
+def _route(batch: _Batch, routed: Routed, held: _Held, known: dict[str, _Known]) -> frozenset[str]:
+    inserted = frozenset(work.id for work in routed.deliveries if _deliver(batch, routed, work, known))
     reason = routed.attempt.reason if routed.attempt is not None else ""
     batch.conclude(routed.event_id, routed.pending, reason, routed.decided_at)
     if routed.pending is None or routed.decisions:
-        batch.decisions.append(_decision_row(routed, replays))
+        batch.decisions.append(_decision_row(routed, held.replays))
     if routed.attempt is not None:
-        evaluation = Work(routed.event_id, "evaluate", routed.event_id, routed.attempt.started_at, 0.0)
+        evaluation = Work(routed.event_id, "evaluate", routed.event_id, held.first_at, held.first_at)
         batch.attempts.append(_attempt_row(evaluation, routed.attempt))
-    return frozenset(inserted)
+    return inserted
 
 
-def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, tuple[int, int]]:
-    """Attempts and replays of what of this work is alive and the owner's."""
+def _deliver(batch: _Batch, routed: Routed, delivery: Work, known: dict[str, _Known]) -> bool:
+    """Insert a delivery unless it is there, or ask for its replay where it is being made. True if inserted."""
+    before = known.get(delivery.id)
+    if before is not None and delivery.replays <= before.replays:
+        return False
+    known[delivery.id] = _Known(delivery.replays, running=before is not None and before.running)
+    if before is not None and before.running:
+        batch.wanted.append((delivery.id, delivery.replays))
+        return False
+    if before is not None:
+        batch.replaced.append(delivery.id)
+    leased = delivery.id in routed.leased
+    batch.work.append(_work_row(delivery, batch.owner if leased else None, batch.now if leased else None))
+    return True
+
+
+def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Held]:
+    """Where the work stands of this that is alive and the owner's."""
     rows = load_json(db.execute(_HELD, (ids_json(ids), owner)).fetchone()[0])
-    return {row[0]: (row[1], row[2]) for row in rows}
+    return {work_id: _Held(*state) for work_id, *state in rows}
 
 
-def _replays_so_far(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, int]:
-    """The highest replay of each delivery that ever was."""
-    found: dict[str, int] = load_json(db.execute(_REPLAYS_SO_FAR, (ids_json(ids),)).fetchone()[0]) if ids else {}
-    return found
+def _known(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Known]:
+    """Those of the deliveries that ever were."""
+    rows = load_json(db.execute(_KNOWN, (ids_json(ids),)).fetchone()[0]) if ids else ()
+    return {work_id: _Known(replays, bool(running)) for work_id, replays, running in rows}
 
 
-def _work_row(work: Work, owner: str | None) -> tuple[Any, ...]:
+def _work_row(work: Work, owner: str | None, leased_at: float | None) -> tuple[Any, ...]:
     return (
         work.id,
         work.kind,
@@ -208,6 +281,7 @@ def _work_row(work: Work, owner: str | None) -> tuple[Any, ...]:
         work.attempts,
         work.replays,
         owner,
+        leased_at,
         None if work.error is None else clean_reason(work.error),
     )
 

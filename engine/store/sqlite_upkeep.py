@@ -1,45 +1,24 @@
-"""The quieter verbs that write: claim, release, signs of life, replay, prune. Each runs in the writer's transaction."""
+"""The quieter verbs that write: keep what was fetched, replay, prune. Each runs in the writer's transaction."""
 
 from __future__ import annotations
 
-import os
-import socket
 import sqlite3
 from collections.abc import Mapping, Sequence
+from functools import reduce
 from typing import Any
 
-from engine.store.packing import clean, clean_reason, dump_json, ids_json, load_json, pack
+from engine.store.packing import clean, dump_json, ids_json, load_json, pack
 from engine.store.protocol import DeliveryQuery, DeliveryRow
 from engine.store.sqlite_deliveries import list_deliveries
+from engine.store.sqlite_leases import load_fetched
 from engine.store.sqlite_settle import WORK
 
-_DUE_IDS = """
-SELECT json_group_array(id) FROM (
-  SELECT id FROM work WHERE owner IS NULL AND dead_at IS NULL AND due_at <= ? ORDER BY due_at LIMIT ?
-)
-"""
-_TAKE = "UPDATE work SET owner = ? WHERE id IN (SELECT value FROM json_each(?))"
-_RELEASE = """
-UPDATE work SET owner = NULL, due_at = ?
-WHERE id IN (SELECT value FROM json_each(?)) AND owner = ? AND dead_at IS NULL
-"""
-_FREE_OTHERS = """
-UPDATE work SET owner = NULL, due_at = min(due_at, ?)
-WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM replica)
-"""
-_BEAT = """
-INSERT INTO replica (owner, host, pid, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
-ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
-"""
-_BURY = """
-UPDATE work SET owner = NULL, dead_at = ?, error = ?
-WHERE id = ? AND owner = ? AND dead_at IS NULL
-"""
 _REVIVE = """
-UPDATE work SET owner = NULL, dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
+UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
 WHERE id IN (SELECT value FROM json_each(?2))
 """
-_SAVE_FETCHED = "UPDATE event_body SET fetched_encoding = ?, fetched = ? WHERE event_id = ?"
+_FETCHED = "SELECT fetched_encoding, fetched FROM event_body WHERE event_id = ?"
+_SAVE_FETCHED = "UPDATE event_body SET fetched_size = ?, fetched_encoding = ?, fetched = ? WHERE event_id = ?"
 _WITH_BODY = """
 SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
 """
@@ -48,7 +27,7 @@ _EVALUATIONS = """
 SELECT json_group_array(json_array(
   j.value, w.id IS NOT NULL, w.owner IS NOT NULL, 1 + max(
     coalesce((SELECT max(replays) FROM decision WHERE event_id = j.value), 0),
-    coalesce((SELECT max(replays) FROM work WHERE event_id = j.value), 0),
+    coalesce((SELECT max(coalesce(wanted, replays)) FROM work WHERE event_id = j.value), 0),
     coalesce((SELECT max(replay) FROM attempt WHERE event_id = j.value), 0)
   )
 ))
@@ -71,48 +50,36 @@ _PRUNE = (
 )
 
 
-def claim(owner: str, db: sqlite3.Connection, *, now: float, limit: int) -> list[str]:
-    """Take the oldest due work; its ids, oldest first."""
-    ids: list[str] = load_json(db.execute(_DUE_IDS, (now, max(limit, 0))).fetchone()[0])
-    if ids:
-        db.execute(_TAKE, (owner, ids_json(ids)))
-    return ids
-
-
-def release(owner: str, db: sqlite3.Connection, *, ids: Sequence[str], due_at: float) -> None:
-    """Make work of the owner's due, as if it had not been taken."""
-    db.execute(_RELEASE, (due_at, ids_json(ids), owner))
-
-
-def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
-    """Declare claimed work dead that can't even be begun."""
-    for work_id, reason in reasons.items():
-        db.execute(_BURY, (now, clean_reason(reason), work_id, owner))
-
-
-def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:
-    """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
-    db.execute("DELETE FROM replica")
-    db.execute(_FREE_OTHERS, (now,))
-    beat(owner, db, now=now)
-
-
-def beat(owner: str, db: sqlite3.Connection, *, now: float) -> None:
-    """Write down that the owner lives. Nobody else can: the lock sees to that."""
-    db.execute(_BEAT, (owner, socket.gethostname(), os.getpid(), now))
-
-
-def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
-    """Give back what the owner still holds, and be gone."""
-    db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
-    db.execute(_FREE_OTHERS, (now,))
-
-
 def save_fetched(db: sqlite3.Connection, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> list[None]:
-    """Keep with each event what hydration fetched, in place of what was kept before."""
+    """Keep with each event what hydration fetched, joined with what was kept before."""
+    events: dict[str, list[Mapping[str, Any]]] = {}
     for event_id, fetched in requests:
-        db.execute(_SAVE_FETCHED, (*pack(dump_json(fetched)), event_id))
+        events.setdefault(event_id, []).append(fetched)
+    for event_id, fetches in events.items():
+        found = db.execute(_FETCHED, (event_id,)).fetchone()
+        if found is not None:
+            data = dump_json(reduce(_joined, fetches, _kept(*found)))
+            db.execute(_SAVE_FETCHED, (len(data), *pack(data), event_id))
     return [None] * len(requests)
+
+
+def _kept(encoding: int | None, data: bytes | None) -> Mapping[str, Any]:
+    try:
+        return load_fetched(encoding, data) or {}
+    except ValueError:  # damaged: what is fetched now can only do good
+        return {}
+
+
+def _joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
+    """Maps by run are joined, the newer run's counts; nothing (null) takes nothing away."""
+    joined = dict(old)
+    for name, value in new.items():
+        before = joined.get(name)
+        if isinstance(before, Mapping) and isinstance(value, Mapping):
+            joined[name] = {**before, **value}
+        elif value is not None or before is None:
+            joined[name] = value
+    return joined
 
 
 def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float, dry_run: bool) -> list[str]:
@@ -128,7 +95,7 @@ def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: floa
 
 def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
     place = (row.id, "deliver", row.event_id, row.route, row.action, row.index, row.run_id)
-    return (*place, now, now, 0, row.replays + 1, None, None)
+    return (*place, now, now, 0, row.replays + 1, None, None, None)
 
 
 def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
@@ -144,7 +111,7 @@ def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry
 
 
 def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
-    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None)
+    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None)
 
 
 def prune(db: sqlite3.Connection, *, before: float, limit: int) -> int:

@@ -94,6 +94,26 @@ class Writer:
         self._queue.put(Verb(kind, request, weight, future))
         return future
 
+    async def do(self, kind: Kind, request: Any, weight: int = 0) -> Any:
+        """Hand in a verb and wait for its answer. One that is cancelled meanwhile is made good, see ``Kind``.
+
+        Raises:
+            StoreError: the store is not open, or refuses.
+        """
+        future = self.submit(kind, request, weight)
+        try:
+            return await future
+        except asyncio.CancelledError:
+            # The answer may have come a moment before; else the writer sees that nobody waits.
+            if future.done() and not future.cancelled() and future.exception() is None:
+                self._make_good(kind, request, future.result())
+            raise
+
+    def post(self, kind: Kind, request: Any) -> None:
+        """Hand in a verb that nobody waits for; after the end it is left undone."""
+        if self._open:
+            self._queue.put(Verb(kind, request, 0, None))
+
     def stop(self) -> None:
         """Do what was handed in, then end. Blocks until then."""
         if self._open:
@@ -202,7 +222,7 @@ class Writer:
             if verb.future is not None:
                 by_loop.setdefault(verb.future.get_loop(), []).append(verb)
             elif verb.error is not None:
-                self._logger.warning("work of a caller that went away is kept until restart: %s", verb.error)
+                self._logger.warning("what a caller that went away had in hand could not be given back: %s", verb.error)
         for loop, verbs in by_loop.items():
             try:
                 loop.call_soon_threadsafe(self._answer_on_loop, verbs)
@@ -224,10 +244,13 @@ class Writer:
 
     def _forsake(self, verbs: Sequence[Verb]) -> None:
         for verb in verbs:
-            if verb.error is None and verb.kind.forsaken is not None and self._open:
-                amends = verb.kind.forsaken(verb.request, verb.result)
-                if amends is not None:
-                    self._queue.put(Verb(amends[0], amends[1], 0, None))
+            if verb.error is None:
+                self._make_good(verb.kind, verb.request, verb.result)
+
+    def _make_good(self, kind: Kind, request: Any, result: Any) -> None:
+        amends = None if kind.forsaken is None else kind.forsaken(request, result)
+        if amends is not None:
+            self.post(*amends)
 
 
 def _groups(verbs: Sequence[Verb]) -> Iterator[tuple[Kind, list[Verb]]]:

@@ -17,17 +17,20 @@ from store_cases import (
     all_claimed,
     attempt,
     deliver,
+    evaluation,
     eventually,
     fail,
     make_event,
     put_off,
+    replay_whole,
     routed,
     succeed,
 )
 
-from engine.errors import StoreError
+from engine.errors import AmbiguousId, BadQuestion, StoreError
 from engine.event import Event, Kind
 from engine.store.protocol import (
+    ORPHANED_AFTER,
     Again,
     Appended,
     Backlog,
@@ -173,6 +176,31 @@ class Routing:
         assert await store.settle_routed(routed(event, deliver(event))) == frozenset()
         assert [claimed.work.kind for claimed in await all_claimed(store)] == ["evaluate"]
 
+    async def test_an_evaluation_that_was_overtaken_is_fenced_off(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        began = evaluation(event)
+        put_off_once = routed(event, work=began, pending=Again(T0), attempt=attempt("again", reason="not yet"))
+        await store.settle_routed(put_off_once)
+        (claimed,) = await store.claim(now=T0, limit=5)
+        late = routed(event, deliver(event), work=began, attempt=attempt("again"), pending=Again(T0 + 9))
+        assert await store.settle_routed(late) == frozenset()
+        detail = await store.event(event.id)
+        assert detail is not None
+        assert (len(detail.attempts), detail.evaluations, detail.deliveries) == (1, [], [])
+        now = replace(claimed.work, replays=0)
+        assert await store.settle_routed(routed(event, deliver(event), work=now)) == {deliver(event).id}
+
+    async def test_an_evaluation_from_before_a_replay_is_fenced_off(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        await store.release([event.id], due_at=T0)
+        await store.replay_events([event.id], now=T0)
+        (claimed,) = await store.claim(now=T0, limit=5)
+        late, right = (routed(event, deliver(event), work=work) for work in (evaluation(event), claimed.work))
+        answers = await asyncio.gather(store.settle_routed(late), store.settle_routed(right))
+        assert answers == [frozenset(), {deliver(event).id}]
+
     async def test_an_evaluation_settled_twice_counts_once(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
@@ -232,6 +260,66 @@ class Routing:
         assert claimed.work.kind == "evaluate"
         new = deliver(event, "new")
         assert await store.settle_routed(routed(event, dead, done, waiting, new)) == {new.id}
+
+    async def test_a_delivery_that_is_being_made_is_replayed_once_it_is_done(self, backend: Backend, store: Store):
+        event, deliveries = await accepted(store, "succeeds", "is put off", "dies", "comes to nothing")
+        inserted = await replay_whole(store, event, deliveries, leased=True)
+        assert inserted == frozenset()
+        assert await all_claimed(store) == []
+        assert {row.state for row in await store.deliveries(DeliveryQuery())} == {"running"}
+        succeeds, put_away, dies, nothing = deliveries
+        backend.clock.now = T0 + 60
+        await succeed(store, succeeds)
+        await put_off(store, put_away, T0 + 1000)
+        await fail(store, dies)
+        await store.release([nothing.id], due_at=T0 + 1000)
+        claimed = {piece.work.id: piece.work for piece in await all_claimed(store, now=T0 + 60)}
+        assert set(claimed) == {work.id for work in deliveries}
+        for work in claimed.values():
+            assert (work.attempts, work.replays, work.first_at, work.due_at) == (0, 1, T0 + 60, T0 + 60)
+            await succeed(store, work, at=T0 + 61)
+        detail = await store.delivery(succeeds.id)
+        assert detail is not None
+        assert [(one.replay, one.number, one.outcome) for one in detail.attempts] == [
+            (0, 1, "succeeded"),
+            (1, 1, "succeeded"),
+        ]
+        assert (detail.row.state, detail.row.created_at, detail.row.replays) == ("succeeded", T0, 1)
+        assert [row.attempts for row in await store.deliveries(DeliveryQuery(ids=[nothing.id]))] == [1]
+        assert await all_claimed(store) == []
+
+    async def test_what_a_replay_waits_for_says_in_the_list_how_it_went(self, store: Store):
+        event, (bad, good) = await accepted(store, "bad", "good")
+        await replay_whole(store, event, [bad, good])
+        await fail(store, bad, "404 there")
+        await succeed(store, good)
+        rows = {row.id: row for row in await store.deliveries(DeliveryQuery())}
+        assert {row.state for row in rows.values()} == {"due"}
+        assert (rows[bad.id].reason, rows[good.id].reason) == ("404 there", "")
+
+    async def test_several_replays_of_a_delivery_that_is_being_made_are_one(self, store: Store):
+        event, (work,) = await accepted(store, "one")
+        for _ in range(3):
+            assert await replay_whole(store, event, [work]) == frozenset()
+        await succeed(store, work)
+        (claimed,) = await all_claimed(store)
+        assert (claimed.work.replays, claimed.work.attempts) == (3, 0)
+        await succeed(store, claimed.work)
+        assert await all_claimed(store) == []
+
+    async def test_a_replay_that_was_asked_for_outlives_a_crash(self, backend: Backend):
+        gone = backend.store("gone")
+        await gone.open()
+        event, (work,) = await accepted(gone, "one")
+        await replay_whole(gone, event, [work])
+        await backend.vanish(gone)
+        store = backend.store("new")
+        await store.open()
+        (claimed,) = await all_claimed(store)
+        assert (claimed.work.id, claimed.work.replays, claimed.work.attempts) == (work.id, 1, 0)
+        await succeed(store, claimed.work)
+        assert await all_claimed(store) == []
+        await store.close()
 
     async def test_a_replay_fires_them_all_again(self, store: Store):
         event, (dead, done, waiting) = await accepted(store, "dead", "done", "waiting")
@@ -342,6 +430,42 @@ class Claiming:
         assert [claimed.work.due_at for claimed in second] == [T0 + 30]
         assert await store.claim(now=T0 + 50, limit=0) == []
 
+    async def test_a_claim_has_no_more_bytes_than_it_may(self, store: Store):
+        events = [make_event(number, size=1000, at=T0 + number) for number in range(5)]
+        for event in events:
+            await store.append(event, leased=False)
+        size = len(events[0].body)
+        first = await all_claimed(store, max_bytes=2 * size)
+        assert [claimed.event.id for claimed in first] == [event.id for event in events[:2]]
+        assert await store.next_due() == T0 + 2
+        rest = await all_claimed(store, max_bytes=3 * size)
+        assert [claimed.event.id for claimed in rest] == [event.id for event in events[2:]]
+
+    async def test_a_claim_takes_one_piece_however_large(self, store: Store):
+        for number in range(2):
+            await store.append(make_event(number, size=5000, at=T0 + number), leased=False)
+        for number in range(2):
+            (claimed,) = await all_claimed(store, max_bytes=1)
+            assert claimed.event.received_at == T0 + number
+
+    async def test_a_claim_counts_what_was_fetched(self, store: Store):
+        events = [make_event(number, at=T0 + number) for number in range(3)]
+        for event in events:
+            await store.append(event, leased=False)
+            await store.save_fetched(event.id, {"inputs": {"a": "x" * 20_000}})
+        assert len(await all_claimed(store, max_bytes=50_000)) == 2
+
+    async def test_deliveries_of_one_event_share_it_and_count_it_once(self, store: Store):
+        event = make_event(size=50_000)
+        await store.append(event, leased=True)
+        await store.save_fetched(event.id, {"inputs": {"a": 1}})
+        deliveries = [deliver(event, f"d{number}") for number in range(50)]
+        await store.settle_routed(routed(event, *deliveries, leased=False))
+        claimed = await all_claimed(store, max_bytes=60_000)
+        assert len(claimed) == 50
+        assert len({id(piece.event) for piece in claimed}) == len({id(piece.fetched) for piece in claimed}) == 1
+        assert claimed[0].event == event
+
     async def test_comes_with_what_was_fetched(self, store: Store):
         event, (work,) = await accepted(store, "one")
         fetched = {"inputs": {"run-0": {"q": "é" * 9000}}, "feedback": None}
@@ -352,6 +476,25 @@ class Claiming:
         detail = await store.event(event.id)
         assert detail is not None
         assert detail.fetched == fetched
+
+    async def test_what_two_deliveries_fetched_is_kept_of_both(self, store: Store):
+        event, _ = await accepted(store, "one")
+        fetches = [
+            {"inputs": {"a": 1, "b": 1}, "outputs": {}, "feedback": None},
+            {"inputs": {"b": 2}, "outputs": {"a": "x"}, "feedback": {"a": [{"key": "k"}]}},
+            {"inputs": {}, "outputs": {}, "feedback": {"b": []}},
+            {"inputs": {"c": None}, "outputs": {}, "feedback": None},
+        ]
+        await store.save_fetched(event.id, fetches[0])
+        await asyncio.gather(*(store.save_fetched(event.id, fetched) for fetched in fetches[1:3]))
+        await store.save_fetched(event.id, fetches[3])
+        detail = await store.event(event.id)
+        assert detail is not None
+        assert detail.fetched == {
+            "inputs": {"a": 1, "b": 2, "c": None},
+            "outputs": {"a": "x"},
+            "feedback": {"a": [{"key": "k"}], "b": []},
+        }
 
     async def test_what_was_fetched_last_counts(self, store: Store):
         event, _ = await accepted(store, "one")
@@ -394,12 +537,18 @@ class Claiming:
         await fail(store, dead)
         assert await store.next_due() == T0 + 10
 
-    async def test_a_caller_that_goes_away_has_claimed_nothing(self, store: Store):
+    @pytest.mark.parametrize("turns", range(12))
+    async def test_a_caller_that_goes_away_has_claimed_nothing(self, store: Store, turns: int):
+        """Whenever it goes: while the claim is written, while events are read, with the answer on its way."""
         event = make_event()
         await store.append(event, leased=False)
         claiming = asyncio.create_task(store.claim(now=T0, limit=5))
-        await asyncio.sleep(0)
+        for turn in range(turns):
+            await asyncio.sleep(0 if turn % 2 else 0.001)
         claiming.cancel()
+        if claiming.done():
+            assert len(await claiming) == 1
+            return
         with pytest.raises(asyncio.CancelledError):
             await claiming
 
@@ -407,6 +556,16 @@ class Claiming:
             return len(await all_claimed(store)) == 1
 
         await eventually(is_back)
+
+    async def test_the_decisions_of_a_round_are_its_own(self, store: Store):
+        event, (work,) = await accepted(store, "one")
+        await replay_whole(store, event, [work])
+        detail = await store.event(event.id)
+        assert detail is not None
+        assert len(detail.evaluations) == 2
+        for replays, evaluations in enumerate(detail.evaluations):
+            assert await store.decisions(event.id, replays) == [evaluations]
+        assert await store.decisions(event.id, 2) == await store.decisions("no-such-event", 0) == []
 
 
 class Living:
@@ -444,6 +603,48 @@ class Living:
             await store.beat(now=T0 + seconds)
         assert await all_claimed(store) == []
         await succeed(store, work)
+
+    async def test_a_beat_frees_what_nobody_has_in_hand(self, backend: Backend, store: Store):
+        _, (held, lost) = await accepted(store, "held", "lost")
+        unrouted = make_event(2)
+        await store.append(unrouted, leased=True)
+        await store.beat(now=T0 + ORPHANED_AFTER, holding=[])
+        assert await all_claimed(store) == []
+        backend.clock.now = T0 + ORPHANED_AFTER + 1
+        await store.beat(now=backend.clock.now, holding={held.id})
+        claimed = {piece.work.id: piece.work for piece in await all_claimed(store, now=backend.clock.now)}
+        assert set(claimed) == {lost.id, unrouted.id}
+        assert (claimed[lost.id].attempts, claimed[lost.id].first_at) == (0, T0)
+        await succeed(store, held)
+
+    async def test_a_lease_counts_from_when_it_was_last_taken(self, backend: Backend, store: Store):
+        _, (work,) = await accepted(store, "one")
+        backend.clock.now = T0 + 100
+        await put_off(store, work, T0 + 100)
+        (claimed,) = await store.claim(now=T0 + 100, limit=1)
+        backend.clock.now = T0 + 110
+        event = make_event(2, at=T0)
+        await store.append(event, leased=True)
+        born = deliver(event)
+        await store.settle_routed(routed(event, born))
+        await store.beat(now=T0 + 120, holding=())
+        assert await all_claimed(store) == []
+        await succeed(store, claimed.work)
+        await succeed(store, born)
+
+    async def test_a_beat_that_knows_of_nothing_in_hand_frees_the_dead_never(self, backend: Backend, store: Store):
+        _, (dead, waiting) = await accepted(store, "dead", "waiting")
+        await fail(store, dead)
+        await put_off(store, waiting, T0 + 1e9)
+        await store.beat(now=T0 + 1000, holding=[])
+        assert await all_claimed(store) == []
+
+    async def test_what_a_beat_freed_and_somebody_else_took_is_fenced_off_once(self, backend: Backend, store: Store):
+        _, (work,) = await accepted(store, "one")
+        await store.beat(now=T0 + 1000, holding=[])
+        (claimed,) = await all_claimed(store)
+        answers = await asyncio.gather(*(store.settle_attempt(one, attempt(), None) for one in (claimed.work, work)))
+        assert sorted(answers) == [False, True]
 
     async def test_a_store_that_is_closed_or_not_open_says_so(self, backend: Backend):
         store = backend.store()
@@ -527,6 +728,19 @@ class Replaying:
         assert await store.replay_deliveries(DeliveryQuery(), now=T0) == [waiting.id]
         assert [claimed.work.id for claimed in await store.claim(now=T0, limit=5)] == [waiting.id]
         await succeed(store, running)
+
+    async def test_a_running_delivery_that_is_replayed_by_id_is_left_alone(self, store: Store):
+        _, (work,) = await accepted(store, "one")
+        assert await store.replay_deliveries(DeliveryQuery(ids=[work.id]), now=T0) == []
+        await succeed(store, work)
+        assert await all_claimed(store) == []
+
+    async def test_an_event_replay_outdoes_one_that_is_still_waited_for(self, store: Store):
+        event, (work,) = await accepted(store, "one")
+        await replay_whole(store, event, [work])
+        await store.replay_events([event.id], now=T0)
+        (claimed,) = await all_claimed(store)
+        assert claimed.work.replays == 2
 
     async def test_a_dry_run_changes_nothing(self, store: Store):
         event, (work,) = await accepted(store, "one")
@@ -675,10 +889,10 @@ class Listing:
         assert await store.event("none") is None
         assert await store.delivery("none") is None
         for query in (EventQuery(state="lost"), EventQuery(before="none")):
-            with pytest.raises(StoreError, match=r"lost|none"):
+            with pytest.raises(BadQuestion, match=r"lost|none"):
                 await store.events(query)
         for other in (DeliveryQuery(state="lost"), DeliveryQuery(before="none")):
-            with pytest.raises(StoreError, match=r"lost|none"):
+            with pytest.raises(BadQuestion, match=r"lost|none"):
                 await store.deliveries(other)
 
     async def test_the_start_of_an_id_will_do_while_it_is_alone(self, store: Store):
@@ -692,9 +906,9 @@ class Listing:
             assert found is not None
             assert found.row.id == piece.id
         other, _ = await accepted(store, "one-too", number=2)
-        with pytest.raises(StoreError, match="ambiguous"):
+        with pytest.raises(AmbiguousId, match="ambiguous"):
             await store.delivery("one")
-        with pytest.raises(StoreError, match="ambiguous"):
+        with pytest.raises(AmbiguousId, match="ambiguous"):
             await store.event(event.id[:10])
         assert (await store.event(other.id)) is not None
 

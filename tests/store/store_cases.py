@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from engine.event import Event, parse_event
-from engine.store.protocol import Again, Attempt, Claimed, Dead, Outcome, Routed, Store, Work
+from engine.store.protocol import CLAIM_BYTES, Again, Attempt, Claimed, Dead, Outcome, Routed, Store, Work
 
 #: A Friday afternoon. Tests count from here.
 T0 = 1_750_000_000.0
@@ -50,6 +52,11 @@ def deliver(event: Event, name: str = "d1", *, at: float = T0, replays: int = 0,
     return Work(f"{name}-{event.id}", "deliver", event.id, at, at, replays=replays, **values)
 
 
+def evaluation(event: Event) -> Work:
+    """An event's first evaluation."""
+    return Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
+
+
 def attempt(outcome: Outcome = "succeeded", *, number: int = 1, at: float = T0, **extra: Any) -> Attempt:
     values: dict[str, Any] = {"replay": 0, "seconds": 0.25, "worker": "me"} | extra
     return Attempt(number=number, started_at=at, outcome=outcome, **values)
@@ -73,8 +80,20 @@ async def accepted(store: Store, *deliveries: str, number: int = 0, at: float = 
     return event, work
 
 
-async def all_claimed(store: Store, *, now: float = T0 + 1e6, limit: int = 100) -> list[Claimed]:
-    return list(await store.claim(now=now, limit=limit))
+async def all_claimed(
+    store: Store, *, now: float = T0 + 1e6, limit: int = 100, max_bytes: int = CLAIM_BYTES
+) -> list[Claimed]:
+    return list(await store.claim(now=now, limit=limit, max_bytes=max_bytes))
+
+
+async def replay_whole(
+    store: Store, event: Event, deliveries: Sequence[Work], *, leased: bool = False
+) -> frozenset[str]:
+    """A person replays an event, and it comes to the same deliveries. The ids of those that were inserted."""
+    assert await store.replay_events([event.id], now=T0) == [event.id]
+    (claimed,) = await store.claim(now=T0, limit=1)
+    again = [replace(work, replays=claimed.work.replays) for work in deliveries]
+    return await store.settle_routed(routed(event, *again, leased=leased, work=claimed.work))
 
 
 async def fail(store: Store, work: Work, reason: str = "500 from there", *, at: float = T0) -> None:

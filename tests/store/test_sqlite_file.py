@@ -15,6 +15,7 @@ import pytest
 from store_cases import T0, accepted, all_claimed, attempt, make_event, succeed
 
 from engine.errors import StoreBusy, StoreError
+from engine.event import Event
 from engine.store import open_store
 from engine.store.protocol import EventQuery
 from engine.store.sqlite import SqliteStore
@@ -277,11 +278,43 @@ class TestTrouble:
         (row,) = await store.events(EventQuery(state="dead"))
         assert "damaged" in row.reason
 
+    async def test_an_event_whose_pages_are_damaged_makes_its_work_dead_and_no_other(self, tmp_path: Path):
+        path = tmp_path / "engine.db"
+        noise = os.urandom(40_000).hex()
+        store = sqlite_store(path)
+        await store.open()
+        bad, good = make_event(1, noise=noise), make_event(2)
+        await store.append(bad, leased=False)
+        await store.append(good, leased=False)
+        await store.close()
+        await store_again(path, bad, good)
+
     async def test_closing_twice_is_once(self, tmp_path: Path):
         store = sqlite_store(tmp_path / "engine.db")
         await store.open()
         await store.close()
         await store.close()
+
+
+async def store_again(path: Path, bad: Event, good: Event) -> None:
+    """What a claim finds after pages were damaged under an open store."""
+    store = sqlite_store(path)
+    await store.open()
+    break_overflow(path)
+    assert [claimed.event for claimed in await all_claimed(store)] == [good]
+    (row,) = await store.events(EventQuery(state="dead"))
+    assert row.id == bad.id
+    assert "the store's file is damaged there" in row.reason
+    await store.close()
+
+
+def break_overflow(path: Path) -> None:
+    """Make the chains of every page that is one of a long value lead nowhere."""
+    data = bytearray(path.read_bytes())
+    for start in range(8192, len(data), 8192):
+        if data[start] == 0 and 0 < int.from_bytes(data[start : start + 4]) <= len(data) // 8192:
+            data[start : start + 4] = b"\x7f\xff\xff\xff"
+    path.write_bytes(data)
 
 
 def _all(db: sqlite3.Connection, statement: str) -> list[Any]:

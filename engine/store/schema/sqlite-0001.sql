@@ -22,16 +22,19 @@ CREATE TABLE event (
 CREATE INDEX event_received ON event (received_at);
 
 -- What was sent, and what hydration fetched. Apart from event, so that it can go earlier.
+-- The long columns come last: those before them are read without their pages.
 CREATE TABLE event_body (
   event_id TEXT PRIMARY KEY,
   encoding INTEGER NOT NULL,
-  body BLOB NOT NULL,
+  fetched_size INTEGER,
   fetched_encoding INTEGER,
+  body BLOB NOT NULL,
   fetched BLOB
 );
 
 -- What is still to be done. Success deletes the row; a row with dead_at is a dead letter.
--- owner NULL and dead_at NULL: due. owner set: that replica is at it.
+-- owner NULL and dead_at NULL: due. owner set: that replica is at it, since leased_at.
+-- wanted: the replay somebody asked for while it was being attempted; it begins when the owner lets go.
 -- An evaluation's id is its event's.
 CREATE TABLE work (
   id TEXT PRIMARY KEY,
@@ -46,11 +49,14 @@ CREATE TABLE work (
   attempts INTEGER NOT NULL,
   replays INTEGER NOT NULL,
   owner TEXT,
+  leased_at REAL,
+  wanted INTEGER,
   dead_at REAL,
   error TEXT
 ) WITHOUT ROWID;
 CREATE INDEX work_event ON work (event_id);
 CREATE INDEX work_due ON work (due_at) WHERE owner IS NULL AND dead_at IS NULL;
+CREATE INDEX work_leased ON work (leased_at) WHERE owner IS NOT NULL;
 CREATE INDEX work_dead ON work (event_id) WHERE dead_at IS NOT NULL;
 
 -- Every attempt ever made. It says all about its delivery, because the work row is gone on success.

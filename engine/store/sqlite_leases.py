@@ -1,0 +1,194 @@
+"""Whose work is whose: claim, give back, signs of life. All but ``load_claimed`` run in the writer's transaction."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.errors import BadBody
+from engine.event import Event, Kind, parse_payload
+from engine.store.packing import clean_reason, ids_json, load_json, unpack
+from engine.store.protocol import ORPHANED_AFTER, Claimed, Work
+from engine.store.sqlite_open import is_damage
+
+_DUE = """
+SELECT json_group_array(json_array(id, event_id, size)) FROM (
+  SELECT w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0) AS size
+  FROM work AS w
+  LEFT JOIN event AS e ON e.id = w.event_id
+  LEFT JOIN event_body AS b ON b.event_id = w.event_id
+  WHERE w.owner IS NULL AND w.dead_at IS NULL AND w.due_at <= ? ORDER BY w.due_at LIMIT ?
+)
+"""
+_TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+#: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
+_LET_GO = """
+UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
+  attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
+  first_at = CASE WHEN wanted IS NULL THEN first_at ELSE :now END"""
+_RELEASE = """
+  due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END
+WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner AND dead_at IS NULL
+"""
+_FREE_OTHERS = """
+  due_at = min(due_at, :now)
+WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM replica)
+"""
+_BURY = """
+  dead_at = :now, error = :reason
+WHERE id = :id AND owner = :owner AND dead_at IS NULL
+"""
+_ORPHANS = """
+SELECT json_group_array(id) FROM work
+WHERE owner = ? AND leased_at < ? AND dead_at IS NULL AND id NOT IN (SELECT value FROM json_each(?))
+"""
+_BEAT = """
+INSERT INTO replica (owner, host, pid, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
+ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
+"""
+_CLAIMED = """
+SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
+  w.error
+FROM json_each(?) AS j JOIN work AS w ON w.id = j.value
+WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
+"""
+_EVENT = """
+SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, b.encoding, b.body, b.fetched_encoding, b.fetched
+FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How much due work somebody wants: so many pieces, with so many bytes of events."""
+
+    now: float
+    limit: int
+    max_bytes: int
+
+
+def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[list[str]]:
+    """Take the oldest due work; its ids, oldest first."""
+    return [_claim(owner, clock(), db, request) for request in requests]
+
+
+def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> list[str]:
+    found = load_json(db.execute(_DUE, (request.now, max(request.limit, 0))).fetchone()[0])
+    ids = _within(found, request.max_bytes)
+    if ids:
+        db.execute(_TAKE, (owner, at, ids_json(ids)))
+    return ids
+
+
+def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:
+    """The first of the ids whose events have no more bytes together; at least one, or a large event would never go."""
+    ids: list[str] = []
+    events: set[str] = set()
+    total = 0
+    for work_id, event_id, size in found:
+        total += 0 if event_id in events else size
+        if ids and total > max_bytes:
+            break
+        events.add(event_id)
+        ids.append(work_id)
+    return ids
+
+
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> tuple[list[Claimed], dict[str, str]]:
+    """Claimed work with its event, in the order of the ids; and what can't be begun, with the reason.
+
+    Each event is read once, and alone: one that is damaged is no other's harm.
+    """
+    claimed, hopeless = [], {}
+    events: dict[str, tuple[Event, Mapping[str, Any] | None] | str] = {}
+    for row in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+        work = Work(*row)
+        if work.event_id not in events:
+            events[work.event_id] = _load_event(db, work.event_id)
+        found = events[work.event_id]
+        if isinstance(found, str):
+            hopeless[work.id] = found
+        else:
+            claimed.append(Claimed(work, *found))
+    return claimed, hopeless
+
+
+def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
+    """An event and what was fetched for it, or why it can't be had, ever."""
+    try:
+        row = db.execute(_EVENT, (event_id,)).fetchone()
+        if row is None:
+            return "the event's body is no longer kept, so there is nothing to work from"
+        return _event(event_id, row[:7]), load_fetched(*row[7:])
+    except (BadBody, ValueError, RecursionError) as error:
+        return str(error)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return f"the event can't be read, because the store's file is damaged there: {error}"
+
+
+def _event(event_id: str, columns: Sequence[Any]) -> Event:
+    kind, rule_id, dedup_key, received_at, repaired, encoding, data = columns
+    body = unpack(encoding, data)
+    payload, _ = parse_payload(body)
+    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired))
+
+
+def load_fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
+    """What hydration stored, from its columns; None where it stored nothing.
+
+    Raises:
+        ValueError: the data is damaged.
+    """
+    if data is None or encoding is None:
+        return None
+    fetched: Mapping[str, Any] = load_json(unpack(encoding, data))
+    return fetched
+
+
+def release(owner: str, db: sqlite3.Connection, *, ids: Sequence[str], due_at: float, now: float) -> None:
+    """Make work of the owner's due, as if it had not been taken."""
+    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "ids": ids_json(ids), "owner": owner})
+
+
+def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
+    """Declare claimed work dead that can't even be begun."""
+    for work_id, reason in reasons.items():
+        _let_go(db, _BURY, {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner})
+
+
+def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+    """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
+    db.execute("DELETE FROM replica")
+    _let_go(db, _FREE_OTHERS, {"now": now})
+    beat(owner, db, now=now, holding=None)
+
+
+def beat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
+    """Write down that the owner lives, and make due what it owns but lost hold of; the ids of that.
+
+    Other replicas need no look: the lock sees to it that there are none.
+    """
+    db.execute(_BEAT, (owner, socket.gethostname(), os.getpid(), now))
+    if holding is None:
+        return []
+    found = db.execute(_ORPHANS, (owner, now - ORPHANED_AFTER, ids_json(holding))).fetchone()
+    orphans: list[str] = load_json(found[0])
+    if orphans:
+        release(owner, db, ids=orphans, due_at=now, now=now)
+    return orphans
+
+
+def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+    """Give back what the owner still holds, and be gone."""
+    db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
+    _let_go(db, _FREE_OTHERS, {"now": now})
+
+
+def _let_go(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
+    db.execute(",".join([_LET_GO, which]), values)
