@@ -10,9 +10,12 @@ from typing import Any
 
 from engine.event import Event
 from engine.missing import Missing
+from engine.times import seconds_between, time_of
 
 #: Parts of a run that LangSmith may leave in object storage.
 STORED_PARTS = ("inputs", "outputs")
+#: When a feedback row was changed that doesn't tell.
+_NEVER = datetime.min.replace(tzinfo=UTC)
 #: Where a run's own link may stand. LangSmith's changelog (June 2026) announces one without naming the field.
 _LINK_KEYS = ("url", "run_url", "trace_url", "app_url", "trace_link", "deep_link", "app_path")
 
@@ -112,7 +115,7 @@ def build_document(
     """The document for one run, or for the whole event at index -1. The router adds ``route``.
 
     Data that LangSmith keeps elsewhere and that isn't in ``fetched`` is ``Missing``. The event's
-    own objects are not changed, and shared where they are the same.
+    own objects are not changed, and shared where they are the same (``event`` is, by all its documents).
     """
     payload = event.payload
     own = _narrow(payload, index, fetched)
@@ -127,11 +130,7 @@ def build_document(
         "feedback": feedbacks if isinstance(feedbacks, Missing) else newest_by_key(feedbacks),
         "feedbacks": feedbacks,
         "feedback_stats": payload.get("feedback_stats") if stats is None else stats,
-        "event": {
-            "id": event.id,
-            "kind": event.kind.value,
-            "received_at": datetime.fromtimestamp(event.received_at, UTC).isoformat(),
-        },
+        "event": event.word,
         "vars": vars,
     }
 
@@ -140,20 +139,26 @@ def _narrow(payload: Mapping[str, Any], index: int, fetched: Fetched) -> dict[st
     runs = payload.get("runs")
     if not isinstance(runs, list):
         return dict(payload)
-    places = range(len(runs)) if index < 0 else (index,)
-    return {**payload, "runs": [_filled(runs[place], place, fetched) for place in places]}
+    if index >= 0:
+        return {**payload, "runs": [_filled(runs[index], index, fetched)]}
+    return {**payload, "runs": [_filled(run, place, fetched) for place, run in enumerate(runs)]}
 
 
 def _filled(run: Any, index: int, fetched: Fetched) -> Any:
     """A copy of a run with what was fetched in its place."""
     if not isinstance(run, dict):
         return run
-    copy = dict(run)
-    for part, got in (("inputs", fetched.inputs), ("outputs", fetched.outputs)):
-        if presigned_url(run, part) is not None:
-            key = run_key(run, index)
-            copy[part] = got[key] if key in got else _missing(part, fetched)
+    copy = run.copy()
+    if presigned_url(run, "inputs") is not None:
+        copy["inputs"] = _part(run, index, "inputs", fetched.inputs, fetched)
+    if presigned_url(run, "outputs") is not None:
+        copy["outputs"] = _part(run, index, "outputs", fetched.outputs, fetched)
     return copy
+
+
+def _part(run: Mapping[str, Any], index: int, part: str, got: Mapping[str, Any], fetched: Fetched) -> Any:
+    key = run_key(run, index)
+    return got[key] if key in got else _missing(part, fetched)
 
 
 def _missing(need: str, fetched: Fetched) -> Missing:
@@ -162,8 +167,11 @@ def _missing(need: str, fetched: Fetched) -> Missing:
 
 def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, Any]] | Missing:
     """The feedback rows of the runs with an id; what has no such run has no feedback."""
+    runs = event.payload.get("runs")
+    if not isinstance(runs, list):
+        return []
     rows: list[Mapping[str, Any]] = []
-    for _key, run in runs_at(event, index):
+    for run in runs if index < 0 else (runs[index],):
         if (id_ := run_id(run)) is None:
             continue
         found = fetched.feedback.get(id_) if fetched.feedback is not None else None
@@ -175,41 +183,35 @@ def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, 
 
 def newest_by_key(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
     """By feedback key the row that was changed last (``modified_at``, else ``created_at``); of equals the later one."""
-    newest: dict[str, tuple[datetime, Mapping[str, Any]]] = {}
+    newest: dict[str, Mapping[str, Any]] = {}
     for row in rows:
-        if not isinstance(key := row.get("key"), str):
-            continue
-        at = parse_time(row.get("modified_at")) or parse_time(row.get("created_at")) or datetime.min.replace(tzinfo=UTC)
-        if key not in newest or at >= newest[key][0]:
-            newest[key] = (at, row)
-    return {key: row for key, (_at, row) in newest.items()}
+        # Times are read only where two rows compete: most keys have one.
+        if isinstance(key := row.get("key"), str) and (key not in newest or _changed(row) >= _changed(newest[key])):
+            newest[key] = row
+    return newest
 
 
-def _with_words(run: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    return {**run, "url": _url(run, site), "latency": _latency(run), "cost": _cost(run.get("total_cost"))}
+def _changed(row: Mapping[str, Any]) -> datetime:
+    return time_of(row.get("modified_at")) or time_of(row.get("created_at")) or _NEVER
+
+
+def _with_words(run: dict[str, Any], site: Site) -> dict[str, Any]:
+    words = run.copy()
+    words["url"] = _url(run, site)
+    words["latency"] = seconds_between(run.get("start_time"), run.get("end_time"))
+    words["cost"] = _cost(run.get("total_cost"))
+    return words
 
 
 def _url(run: Mapping[str, Any], site: Site) -> str | None:
     """Where a person sees the run: a whole address if LangSmith sent one, else ``app_path``, which has no host."""
     for key in _LINK_KEYS:
-        if (link := run.get(key)) is not None and isinstance(link, str) and link.startswith(("https://", "http://")):
+        if key in run and isinstance(link := run[key], str) and link.startswith(("https://", "http://")):
             return link
     path = run.get("app_path")
     if site.web_url and isinstance(path, str) and path.startswith("/"):
         return site.web_url.rstrip("/") + path
     return None
-
-
-def _latency(run: Mapping[str, Any]) -> float | None:
-    start, end = run.get("start_time"), run.get("end_time")
-    if not (isinstance(start, str) and isinstance(end, str)):
-        return None
-    try:
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except TypeError:  # one has a zone and the other has not
-        return (_utc(datetime.fromisoformat(end)) - _utc(datetime.fromisoformat(start))).total_seconds()
-    except ValueError:
-        return None
 
 
 def _cost(value: Any) -> float | None:
@@ -221,18 +223,3 @@ def _cost(value: Any) -> float | None:
     except ValueError:
         return None
     return cost if isfinite(cost) else None
-
-
-def parse_time(value: Any) -> datetime | None:
-    """A time as LangSmith writes it (ISO 8601, often without a zone, which then is UTC), or None."""
-    if not isinstance(value, str):
-        return None
-    try:
-        time = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return _utc(time)
-
-
-def _utc(time: datetime) -> datetime:
-    return time if time.tzinfo is not None else time.replace(tzinfo=UTC)

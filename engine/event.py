@@ -6,7 +6,8 @@ import json
 import random
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
 from math import isfinite
@@ -20,6 +21,9 @@ from engine.errors import BadBody
 _ESCAPE = re.compile(
     r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
 )
+#: Maybe half of a surrogate pair. Without one there is nothing to put right, which takes longer than all the rest.
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
 
@@ -40,7 +44,8 @@ class Event:
     ``received_at`` is in Unix seconds, UTC. ``body`` is what was sent (decompressed), and
     ``payload`` what it parsed to. ``repaired`` tells that it took the tolerant parser: the
     body was not strict JSON, and what JSON has no words for was replaced (see
-    ``parse_json``). ``dedup_key`` is equal for two deliveries of one webhook.
+    ``parse_json``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
+    by it. ``dedup_key`` is equal for two deliveries of one webhook.
     """
 
     id: str
@@ -51,6 +56,15 @@ class Event:
     body: bytes
     payload: dict[str, Any]
     repaired: bool = False
+    _word: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def word(self) -> dict[str, str]:
+        """What documents say of it under ``event``: ``id kind received_at``. Made once; not to be changed."""
+        if not self._word:
+            received_at = datetime.fromtimestamp(self.received_at, UTC).isoformat()
+            self._word.update(id=self.id, kind=self.kind.value, received_at=received_at)
+        return self._word
 
 
 def parse_event(body: bytes, received_at: float) -> Event:
@@ -102,7 +116,8 @@ def _parse_tolerantly(body: bytes) -> Any:
     if not body.strip():
         raise BadBody("the body is empty")
     text = body.decode(json.detect_encoding(body), "replace")
-    text = _ESCAPE.sub(lambda match: "\\ufffd" if match[1] else match[0], text)
+    if _SURROGATE.search(text):
+        text = _ESCAPE.sub(lambda match: "\\ufffd" if match[1] else match[0], text)
     try:
         value = json.loads(text, strict=False, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
         orjson.dumps(value)
@@ -156,14 +171,17 @@ def kind_of(payload: Mapping[str, Any]) -> Kind:
 
 
 def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
-    """The id that routes are looked up by. One that is not text is taken as it would be written in YAML."""
+    """The id that routes are looked up by, UUIDs in lower case. What is not text is taken as YAML would write it."""
     if kind is Kind.RULE:
         rule_id = payload["rule_id"]
     elif kind is Kind.ALERT:
         rule_id = payload["alert_rule_id"]
     else:
         return None
-    return rule_id if isinstance(rule_id, str) else orjson.dumps(rule_id).decode()
+    if not isinstance(rule_id, str):
+        return orjson.dumps(rule_id).decode()
+    lower = rule_id.lower()
+    return lower if lower != rule_id and _UUID.fullmatch(lower) else rule_id
 
 
 def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes) -> str:

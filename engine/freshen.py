@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from engine.document import parse_time
+from engine.times import time_of
 
 #: How long a rule's window is where the payload doesn't tell.
 _WINDOW = timedelta(minutes=5)
@@ -35,5 +35,5 @@ def freshen(payload: Mapping[str, Any], now: datetime | None = None) -> dict[str
 
 
 def _length(payload: Mapping[str, Any]) -> timedelta:
-    start, end = parse_time(payload.get("start_time")), parse_time(payload.get("end_time"))
+    start, end = time_of(payload.get("start_time")), time_of(payload.get("end_time"))
     return end - start if start is not None and end is not None and end > start else _WINDOW

@@ -14,10 +14,11 @@ import aiohttp
 from yarl import URL
 
 from engine import coding
-from engine.document import STORED_PARTS, Fetched, parse_time, presigned_url, run_id, runs_at
+from engine.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
 from engine.errors import BadBody, EngineError
 from engine.event import Event, parse_json
 from engine.langsmith import LangSmith
+from engine.times import time_of
 
 #: The largest object read from a presigned URL, decompressed, in bytes.
 OBJECT_LIMIT = 64 * 1024 * 1024
@@ -281,7 +282,7 @@ def _summary(reasons: Sequence[str]) -> str:
 
 
 def _earliest(runs: Iterable[Mapping[str, Any]]) -> datetime | None:
-    starts = [parse_time(run.get("start_time")) for run in runs]
+    starts = [time_of(run.get("start_time")) for run in runs]
     known = [start for start in starts if start is not None]
     return min(known) - _SLACK if len(known) == len(starts) else None
 

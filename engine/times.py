@@ -22,6 +22,28 @@ def parse_time(text: str) -> datetime:
         raise ValueError(f"{text!r} is not a time; write it like 2026-05-04 or 2026-05-04T09:30:00Z") from None
 
 
+def time_of(value: object) -> datetime | None:
+    """A time found in data, as ``parse_time`` reads it, or None where the data says no time."""
+    if isinstance(value, str):
+        try:
+            return parse_time(value)
+        except ValueError:
+            return None
+    return _aware(value) if isinstance(value, datetime) else None
+
+
+def seconds_between(start: object, end: object) -> float | None:
+    """How much later one time found in data is than another, or None where one of them is no time."""
+    if not (isinstance(start, str) and isinstance(end, str)):
+        return None
+    try:
+        # As LangSmith writes them: both without a zone. Making them aware first would double the price.
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (TypeError, ValueError):
+        began, ended = time_of(start), time_of(end)
+        return None if began is None or ended is None else (ended - began).total_seconds()
+
+
 def epoch(value: object) -> float:
     """Unix seconds of a value found in data: an ISO 8601 text, or a number that is Unix seconds already.
 

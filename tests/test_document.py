@@ -292,3 +292,16 @@ def test_merging_keeps_both_and_drops_an_error_once_its_need_came():
     merged = first.merge(Fetched({"r2": 2}, {"r1": 3}, None, {"inputs": "404"}))
     assert merged == Fetched({"r1": 1, "r2": 2}, {"r1": 3}, None, {"feedback": "503", "inputs": "404"})
     assert merged.merge(Fetched(feedback={"r1": []})).errors == {"inputs": "404"}
+
+
+def test_all_documents_of_an_event_share_its_word():
+    event = event_of(runs=[RUN, {**RUN, "id": "r2"}])
+    words = [build_document(event, index, Fetched(), site=SITE, vars={})["event"] for index in (0, 1, -1)]
+    assert words[0] == {"id": event.id, "kind": "rule", "received_at": "2023-11-14T22:13:20.500000+00:00"}
+    assert all(word is words[0] for word in words)
+
+
+def test_a_row_without_a_time_gives_way_to_any_and_of_equals_the_later_counts():
+    rows = [{"key": "k", "modified_at": None, "n": 1}, {"key": "k", "n": 2}]
+    assert newest_by_key(rows)["k"]["n"] == 2
+    assert newest_by_key([{"key": "k", "created_at": "2024-01-01", "n": 0}, *rows])["k"]["n"] == 0

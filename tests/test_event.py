@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import uuid
@@ -255,3 +256,36 @@ def test_event_ids_sort_by_time(at, later):
 
 def test_event_ids_of_one_moment_differ():
     assert len({new_event_id(1.7e9) for _ in range(1000)}) == 1000
+
+
+# Rule ids
+
+
+@pytest.mark.parametrize(
+    ("payload", "rule_id"),
+    [
+        ({"rule_id": RULE.upper(), "runs": []}, RULE),
+        ({"rule_id": RULE, "runs": []}, RULE),
+        ({"alert_rule_id": RULE.upper()}, RULE),
+        ({"rule_id": "My-Rule", "runs": []}, "My-Rule"),
+        ({"rule_id": RULE.upper() + "X", "runs": []}, RULE.upper() + "X"),
+    ],
+)
+def test_a_rule_id_that_is_a_uuid_is_in_lower_case_and_the_payload_is_as_it_came(payload, rule_id):
+    parsed = event(payload)
+    assert parsed.rule_id == rule_id
+    assert parsed.payload == payload
+
+
+def test_the_case_of_a_rules_uuid_makes_no_second_event():
+    assert key(rule(rule_id=RULE.upper())) == key(rule())
+    assert key(rule(rule_id="Rule")) != key(rule(rule_id="rule"))
+
+
+def test_an_events_word_is_made_once_and_does_not_count_in_comparisons():
+    one = event(rule(), at=1_700_000_000.5)
+    before = dataclasses.replace(one)
+    assert one.word == {"id": one.id, "kind": "rule", "received_at": "2023-11-14T22:13:20.500000+00:00"}
+    assert one.word is one.word
+    assert one == before
+    assert dataclasses.replace(one, id="other").word["id"] == "other"
