@@ -7,20 +7,13 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 from uuid import UUID, uuid5
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 
-from engine import Action, ActionContext, Discard, LangSmithFailure
+from engine import Action, ActionContext, Discard, LangSmithFailure, Service
 from engine import Params as BaseParams
 
-
-def _mapping(value: Any) -> Any:
-    """LangSmith's examples hold objects. Whatever else there is needs a name from the author."""
-    if value is None or isinstance(value, Mapping):
-        return value
-    raise ValueError(f"must be a mapping, not {type(value).__name__}: LangSmith keeps objects; name it: {{input: …}}")
-
-
-Object = Annotated[dict[str, Any], BeforeValidator(_mapping)]
+#: LangSmith's examples hold objects. Whatever else there is needs a name from the author.
+Object = dict[str, Any]
 
 
 class AddToDataset(Action):
@@ -36,6 +29,11 @@ class AddToDataset(Action):
         split: str | list[str] | None = Field(None, description="the split, or splits, it belongs to")
         create: bool = Field(default=False, description="make the dataset if there is none of that name")
         description: str | None = Field(None, description="of the dataset, when it is made")
+
+    def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
+        """LangSmith's API, whatever it is to do."""
+        del params
+        return frozenset({"langsmith"})
 
     def destination(self, params: Params) -> str:
         """One for all that goes to LangSmith: its limits count by API key."""

@@ -8,7 +8,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from engine import Action, ActionContext, Discard, LangSmithFailure, Retry
+from engine import Action, ActionContext, Discard, LangSmithFailure, Retry, Service
 from engine import Params as BaseParams
 
 #: LangSmith's limit on a feedback key (API: FeedbackCreateSchema).
@@ -50,6 +50,11 @@ class Annotate(Action):
                     "annotate needs queue or feedback: queue: needs-review, or feedback: {key: …, score: …}"
                 )
             return self
+
+    def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
+        """LangSmith's API, whatever it is to do."""
+        del params
+        return frozenset({"langsmith"})
 
     def destination(self, params: Params) -> str:
         """One for all that goes to LangSmith: its limits count by API key."""

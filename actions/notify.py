@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -13,6 +14,8 @@ from engine import Params as BaseParams
 
 #: Warnings of services that go into a reason.
 _MOST_WORDS = 3
+
+_INSTALL = "notify needs Apprise: pip install 'langsmith-rules-engine[notify]'"
 
 Url = Annotated[str, Field(min_length=1)]
 
@@ -30,6 +33,10 @@ class Notify(Action):
         title: str = Field("", description="its title, or subject")
         type: Literal["info", "success", "warning", "failure"] = Field("info", description="its colour or icon")
 
+    def lacks(self) -> str:
+        """Apprise is an extra."""
+        return "" if find_spec("apprise") else _INSTALL
+
     def destination(self, params: Params) -> str:
         """The kinds of services: the rest of such a URL may be a token."""
         schemes = sorted({url.partition("://")[0].lower() for url in _listed(params.urls)})
@@ -41,8 +48,8 @@ class Notify(Action):
         When one of several fails, a retry sends to all of them again; where that hurts, use an action each.
 
         Raises:
-            Retry: a service could not be reached or refused.
-            Discard: Apprise is not installed, or does not understand a URL.
+            Retry: a service could not be reached or refused, or Apprise is not installed (which installing it heals).
+            Discard: Apprise does not understand a URL.
         """
         urls = _listed(params.urls)
         # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
@@ -82,12 +89,12 @@ def _apprise() -> Any:
     """Apprise, its log kept to itself: below warnings it writes addresses, which are secrets.
 
     Raises:
-        Discard: it is not installed.
+        Retry: it is not installed.
     """
     try:
         import apprise
     except ImportError:
-        raise Discard("notify needs Apprise: pip install 'langsmith-rules-engine[notify]'") from None
+        raise Retry(_INSTALL) from None
     log = logging.getLogger("apprise")
     log.propagate = False
     log.setLevel(logging.WARNING)

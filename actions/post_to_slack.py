@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from pydantic import AfterValidator, Field, model_validator
 
-from engine import Action, ActionContext, Discard, EscapePayload, Retry, check_response
+from engine import Action, ActionContext, Discard, EscapePayload, Retry, Service, check_response
 from engine import Params as BaseParams
 
 #: Slack's limits, in characters and pieces (docs.slack.dev: chat.postMessage, Block Kit reference).
@@ -124,6 +124,10 @@ class PostToSlack(Action):
     def __init__(self) -> None:
         self._threads: OrderedDict[tuple[str, str], _Thread] = OrderedDict()
 
+    def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
+        """A channel is posted to with the token; a webhook's address is all it takes."""
+        return frozenset({"slack"}) if "channel" in params else frozenset()
+
     def destination(self, params: Params) -> str:
         """Slack counts by channel; a webhook, whose address is a secret, has one of its own."""
         if params.webhook_url is None:
@@ -202,7 +206,7 @@ async def _post(channel: str, message: dict[str, Any], thread_ts: str | None, co
     from slack_sdk.web.async_client import AsyncWebClient
 
     if not context.slack.token:
-        raise Discard("there is no Slack token: set slack.token in the configuration, or use webhook_url")
+        raise Retry("there is no Slack token: set slack.token in the configuration, or use webhook_url")
     client = AsyncWebClient(
         token=context.slack.token,
         base_url=context.slack.endpoint,

@@ -1,6 +1,6 @@
 """The public plug-in API of ``langsmith-rules-engine``, nothing else."""
 
-from engine.action import Action, ActionContext, EscapePayload, Params
+from engine.action import Action, ActionContext, EscapePayload, Params, Service
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure
 from engine.retry import check_response
@@ -13,5 +13,6 @@ __all__ = [
     "LangSmithFailure",
     "Params",
     "Retry",
+    "Service",
     "check_response",
 ]

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: What an action may declare in ``needs``: parts of a run that LangSmith does not always send along.
 Need = Literal["inputs", "outputs", "feedback"]
+#: What an action may say in ``requires``: services that need a key or token in the configuration.
+Service = Literal["langsmith", "slack"]
 
 
 class Params(BaseModel):
@@ -97,6 +99,18 @@ class Action(ABC):
     Params: ClassVar[type[BaseModel]] = Params
     #: Data the action reads from ``context.run`` beyond what its parameters name.
     needs: ClassVar[frozenset[Need]] = frozenset()
+
+    def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
+        """The services that a delivery cannot do without; without their key or token a configuration is refused.
+
+        ``params`` is as written, templates and all.
+        """
+        del params
+        return frozenset()
+
+    def lacks(self) -> str:
+        """What this installation lacks for the action to work, with the way to get it; empty when nothing does."""
+        return ""
 
     def destination(self, params: Any) -> str:
         """What limits and pauses are kept by: by default scheme, host and port of ``params.url``."""

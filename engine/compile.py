@@ -2,21 +2,58 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import PurePath
+from typing import Any, Final
 
+from engine.action import Action
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError
 from engine.filters import compile_filter
-from engine.params import escaped_params, literal_faults, validate_rendered
+from engine.params import Fault, Leaves, escaped_params, literal_faults, validate_rendered
+from engine.params_words import named_in
 from engine.registry import Registered, Registry
 from engine.retry import LANGSMITH_TIMEOUT, RetryPolicy
-from engine.route import Needs, Route, RoutedAction
+from engine.route import Route, RoutedAction
 from engine.router import Router
+from engine.secrets import Masker
 from engine.source import Where
+from engine.suggest import did_you_mean
 from engine.templates import Template, Templates
 
-_NOTHING: Needs = frozenset()
+#: What people call an action that has another name here.
+_ACTION_WORDS: Final = {
+    "slack": "post_to_slack",
+    "slack_message": "post_to_slack",
+    "post_slack": "post_to_slack",
+    "send_to_slack": "post_to_slack",
+    "dataset": "add_to_dataset",
+    "add_example": "add_to_dataset",
+    "create_example": "add_to_dataset",
+    "webhook": "forward_webhook",
+    "forward": "forward_webhook",
+    "http": "forward_webhook",
+    "http_request": "forward_webhook",
+    "post": "forward_webhook",
+    "call_webhook": "forward_webhook",
+    "email": "notify",
+    "mail": "notify",
+    "send_email": "notify",
+    "teams": "notify",
+    "pagerduty": "notify",
+    "annotation_queue": "annotate",
+    "add_to_queue": "annotate",
+    "feedback": "annotate",
+    "add_feedback": "annotate",
+    "print": "log",
+    "logger": "log",
+}
+#: What stands in the file for each service that an action may require: block, key, variable.
+_SERVICES: Final = {
+    "langsmith": ("a LangSmith API key", "api_key", "LANGSMITH_API_KEY"),
+    "slack": ("a Slack token", "token", "SLACK_BOT_TOKEN"),
+}
 
 
 def compile_router(config: Config, registry: Registry) -> Router:
@@ -56,6 +93,7 @@ class _Compiler:
 
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config, self._registry, self._source = config, registry, config.source
+        self._masker = Masker(config.masked)
         self._templates = Templates()
         self.retry = _policy(config.retry, RetryPolicy())
 
@@ -78,13 +116,13 @@ class _Compiler:
     def _action(self, written: ActionConfig) -> RoutedAction | None:
         registered = self._registry.get(written.type)
         if registered is None:
-            message, hint = self._registry.explain_missing(written.type)
-            self._source.report(written.params_where, message, hint, at_key=True)
+            self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
             return None
         template = self._templates.compile_into(
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
         sound = self._check_literals(written, registered, template)
+        self._check_required(written, registered)
         when = None
         if written.when is not None:
             when = compile_filter(written.when, (*written.where, "when"), self._source, self._templates)
@@ -98,7 +136,26 @@ class _Compiler:
             retry=retry,
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
+            place=self._placer(written.params_where),
         )
+
+    def _explain_missing(self, name: str) -> tuple[str, str]:
+        """Message and hint for an action that there is not; what other products call one is known."""
+        message, hint = self._registry.explain_missing(name)
+        ours = _ACTION_WORDS.get(name.lower().replace("-", "_"), "")
+        if name in self._registry.broken or self._registry.get(ours) is None:
+            return message, hint
+        return message, did_you_mean(name, (), foreign={name: ours})
+
+    def _placer(self, params_where: Where) -> Callable[[Where, int], str]:
+        """Tells where in the file a parameter stands."""
+        source, file = self._source, PurePath(self._config.file).name
+
+        def place(where: Where, line: int) -> str:
+            number = source.line_of((*params_where, *where), line)
+            return f"{file}:{number}" if number else file
+
+        return place
 
     def _timeout(self, written: ActionConfig, retry: RetryPolicy) -> float:
         if written.timeout is not None:
@@ -106,29 +163,75 @@ class _Compiler:
         return LANGSMITH_TIMEOUT if retry.kind == "langsmith" else self._config.timeout
 
     def _check_literals(self, written: ActionConfig, registered: Registered, template: Template) -> bool:
-        """Whether the literal parameters are what the action takes; what they are not is reported."""
+        """Whether the literal parameters are what the action takes; what they are not is reported.
+
+        Where something was reported of them before, what only follows from that is not.
+        """
+        where, source = written.params_where, self._source
+        if not written.params and source.troubled_at(where):
+            return False
+        unsure = any(source.troubled((*where, name)) for name in written.params)
+        if written.params and not registered.params.model_fields:
+            source.report((*where, next(iter(written.params))), *_no_parameters(registered), at_key=True)
+            return False
         sound = True
-        for path, message, hint, at_key in literal_faults(registered.params, written.params, template.templated):
+        for fault in literal_faults(registered.params, written.params, Leaves(template.templated, template.mixed)):
             sound = False
-            where = (*written.params_where, *path)
-            self._source.report(where, f"{written.type}: {message}", hint, at_key=at_key or not path)
+            if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
+                self._report_fault(written, fault)
         return sound
+
+    def _report_fault(self, written: ActionConfig, fault: Fault) -> None:
+        text = fault.sentence if named_in(fault.sentence, written.type) else f"{written.type}: {fault.sentence}"
+        where = (*written.params_where, *fault.where)
+        message, hint = self._masker.text(text), self._masker.text(fault.hint)
+        self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
+
+    def _check_required(self, written: ActionConfig, registered: Registered) -> None:
+        """Without the key to a service, every delivery that needs it would wait for nothing."""
+        there = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
+        for service in sorted(_required(registered.action, written.params)):
+            words, key, variable = _SERVICES[service]
+            if there[service] or self._source.troubled((service,)):
+                continue
+            line = f'{key}: "${{{variable}}}"'
+            inside = (service,) in self._source.marks
+            hint = f"add below {service}: {line}" if inside else f"add at the top level: {service}: {{{line}}}"
+            message = f"{written.type} needs {words}, and there is none: {service}.{key} is not set"
+            self._source.report(written.params_where, message, hint, at_key=True)
 
     def _check_reach(self, where: Where, route: Route) -> None:
         """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
         reads = route.needs.union(*(action.needs for action in route.actions)) if route.actions else route.needs
-        if "feedback" in reads and self._config.langsmith.api_key is None:
+        told = any("langsmith" in _required(one.registered.action, one.template.tree) for one in route.actions)
+        if "feedback" in reads and self._config.langsmith.api_key is None and not told:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
             self._source.report(where, "this route reads feedback, which has to be fetched from LangSmith", hint)
 
 
+def _no_parameters(registered: Registered) -> tuple[str, str]:
+    """What is wrong where parameters are given to an action that has none, and how a plug-in gets some."""
+    name = type(registered.action).__name__
+    message = f"{registered.name} takes no parameters: {name} declares none"
+    return (
+        message,
+        f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
+    )
+
+
+def _required(action: Action, params: Mapping[str, Any]) -> frozenset[str]:
+    return action.requires(params) & frozenset(_SERVICES)
+
+
 def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:
-    """A retry policy: what the spec says, and of the rest what its base says."""
+    """A retry policy: what the spec says, and of the rest what its base says, its kind included."""
     if spec.policy == "langsmith":
-        return RetryPolicy.of_langsmith()
+        return RetryPolicy.of_langsmith(base.for_data())
     return RetryPolicy(
         attempts=base.attempts if spec.attempts is None else spec.attempts,
         within=base.within if spec.within is None else spec.within,
         shortest=base.shortest if spec.shortest is None else spec.shortest,
         longest=base.longest if spec.longest is None else spec.longest,
+        kind=base.kind,
+        data=None if base.kind == "engine" else _policy(spec, base.for_data()),
     )

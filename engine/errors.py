@@ -69,6 +69,17 @@ class TemplateError(EngineError):
         self.hint = hint
 
 
+class ParamsError(TemplateError):
+    """An action's parameters could not be made for a delivery. As text it says everything: place, words, hint.
+
+    ``words`` leaves the hint out, for those who show it in a place of its own.
+    """
+
+    def __init__(self, words: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = "") -> None:
+        super().__init__("; ".join(filter(None, (words, hint))), where=where, line=line, hint=hint)
+        self.words = words
+
+
 class WantOfData(EngineError):  # noqa: N818 - it is a condition, not a fault
     """Data that a filter or template reads could not be had (yet); says why."""
 

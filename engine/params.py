@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -11,13 +12,37 @@ from pydantic_core import ErrorDetails
 
 from engine.action import EscapePayload
 from engine.errors import TemplateError
-from engine.suggest import did_you_mean
+from engine.params_words import (
+    Fault,
+    in_words,
+    near_name,
+    never_text,
+    only_text,
+    unknown,
+)
 
 Path = tuple[str | int, ...]
 
 
-def validate_rendered(model: type[BaseModel], tree: Any) -> BaseModel:
-    """Parameters whose templates are all rendered.
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """Where the templates of a tree stand; ``mixed`` are those with text around them, which always make a text."""
+
+    templated: frozenset[Path] = frozenset()
+    mixed: frozenset[Path] = frozenset()
+
+    def holds(self, where: Path) -> bool:
+        """Whether a template stands at a place. Items that were left out of a list shift those behind them."""
+        return any(_same(where, path) for path in self.templated)
+
+
+_NO_LEAVES = Leaves()
+
+
+def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> BaseModel:
+    """Parameters whose templates are all rendered. A number where a text is wanted becomes one, as JSON writes it.
+
+    Only what came out of a template does: what the author wrote is taken by the letter. The tree may be changed.
 
     Raises:
         TemplateError: they are not what the action takes; names the first that is wrong.
@@ -25,25 +50,32 @@ def validate_rendered(model: type[BaseModel], tree: Any) -> BaseModel:
     try:
         return _validate(model, tree)
     except ValidationError as error:
-        where, message, hint = _in_words(model, tree, error.errors()[0])
-        raise TemplateError(message, where=where, hint=hint) from None
+        faulty = error
+    if _write_numbers(tree, faulty.errors(), leaves):
+        try:
+            return _validate(model, tree)
+        except ValidationError as error:
+            faulty = error
+    fault = _grouped(model, tree, faulty.errors(), shown=False)[0]
+    raise TemplateError(fault.message, where=fault.where, hint=fault.hint) from None
 
 
-def literal_faults(
-    model: type[BaseModel], tree: Any, templated: Iterable[Path]
-) -> Iterator[tuple[Path, str, str, bool]]:
-    """What is wrong already at load: place, message, hint, and whether it is about the key.
+def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> list[Fault]:
+    """What is wrong already at load.
 
-    What a template will produce is not known yet, so faults at or around ``templated`` leaves wait.
+    What a template will produce is not known yet, so faults at or around templates wait; except that a template
+    with text around it can only make a text.
     """
-    paths = tuple(templated)
     try:
         _validate(model, tree)
     except ValidationError as error:
-        for details in error.errors():
-            where = _real_prefix(tree, details["loc"])
-            if not where or details["type"] == "extra_forbidden" or not any(_overlap(where, path) for path in paths):
-                yield *_in_words(model, tree, details), details["type"] == "extra_forbidden"
+        details = error.errors()
+    else:
+        return []
+    mixed = [(where, _value_at(tree, where), _at(tree, details, where)) for where in sorted(leaves.mixed, key=str)]
+    early = [only_text(where, text, group) for where, text, group in mixed if never_text(group)]
+    certain = [one for one in details if _is_certain(one, _real_prefix(tree, one["loc"]), leaves)]
+    return early + _grouped(model, tree, certain, shown=True)
 
 
 def escaped_params(model: type[BaseModel]) -> frozenset[str]:
@@ -67,6 +99,45 @@ def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
         return model.model_validate_json(text, strict=True)
 
 
+# --- numbers where a text is wanted ---------------------------------------------------------------------------------
+
+
+def _write_numbers(tree: Any, details: Iterable[ErrorDetails], leaves: Leaves) -> bool:
+    """Turn numbers and booleans that templates came to into texts where only a text will do; whether there were any."""
+    changed = False
+    for one in details:
+        where = _real_prefix(tree, one["loc"])
+        value = _value_at(tree, where)
+        if one["type"] == "string_type" and isinstance(value, (int, float)) and leaves.holds(where):
+            _value_at(tree, where[:-1])[where[-1]] = str(value).lower() if isinstance(value, bool) else str(value)
+            changed = True
+    return changed
+
+
+def _same(one: Path, other: Path) -> bool:
+    pairs = zip(one, other, strict=False)
+    return len(one) == len(other) and all(a == b or (isinstance(a, int) and isinstance(b, int)) for a, b in pairs)
+
+
+# --- what is certain at load ----------------------------------------------------------------------------------------
+
+
+def _is_certain(details: ErrorDetails, where: Path, leaves: Leaves) -> bool:
+    if not where or details["type"] == "extra_forbidden":
+        return True
+    return not any(_overlap(where, path) for path in leaves.templated)
+
+
+def _at(tree: Any, details: Iterable[ErrorDetails], where: Path) -> list[ErrorDetails]:
+    return [one for one in details if _real_prefix(tree, one["loc"]) == where]
+
+
+def _value_at(tree: Any, where: Path) -> Any:
+    for step in where:
+        tree = tree[step]
+    return tree
+
+
 def _real_prefix(tree: Any, loc: Path) -> Path:
     """The part of an error's location that exists in the tree: pydantic adds the names of a union's branches."""
     where: list[str | int] = []
@@ -83,26 +154,46 @@ def _overlap(one: Path, other: Path) -> bool:
     return one[:length] == other[:length]
 
 
-def _in_words(model: type[BaseModel], tree: Any, details: ErrorDetails) -> tuple[Path, str, str]:
-    where = _real_prefix(tree, details["loc"])
-    name = ".".join(str(step) for step in details["loc"])
-    match details["type"]:
-        case "extra_forbidden":
-            return (
-                where,
-                f"unknown parameter {name!r}",
-                did_you_mean(str(details["loc"][-1]), _names_near(model, where)),
-            )
-        case "missing":
-            return where, f"parameter {name!r} is missing", f"add {details['loc'][-1]}: …"
-        case "value_error" | "assertion_error":
-            return where, _plain(details["msg"]), ""
-        case _:
-            given = type(details["input"]).__name__
-            return where, f"parameter {name!r}: {_plain(details['msg'])} (got {_YAML_NAMES.get(given, given)})", ""
+# --- one fault for what is one mistake ------------------------------------------------------------------------------
 
 
-def _names_near(model: type[BaseModel], where: Path) -> Iterable[str]:
+def _grouped(model: type[BaseModel], tree: Any, details: Sequence[ErrorDetails], *, shown: bool) -> list[Fault]:
+    """Faults in words: what a union's branches say of one value is one fault, and a name got wrong is one, too."""
+    groups: dict[Path, list[ErrorDetails]] = {}
+    for one in details:
+        if one["type"] not in ("extra_forbidden", "missing"):
+            groups.setdefault(_real_prefix(tree, one["loc"]), []).append(one)
+    deepest = {
+        where for where in groups if not any(where == other[: len(where)] and where != other for other in groups)
+    }
+    found = [fault for one in details if (fault := _of_names(model, tree, one, details)) is not None]
+    found += [
+        in_words(where, _value_at(tree, where), group, shown=shown)
+        for where, group in groups.items()
+        if where in deepest or not where
+    ]
+    return found
+
+
+def _of_names(model: type[BaseModel], tree: Any, one: ErrorDetails, details: Sequence[ErrorDetails]) -> Fault | None:
+    """The fault of a parameter that is unknown, or missing under every name."""
+    where, name = _real_prefix(tree, one["loc"]), ".".join(str(step) for step in one["loc"])
+    if one["type"] == "extra_forbidden":
+        return unknown(where, name, _names_near(model, where))
+    if one["type"] != "missing" or one["loc"][-1] in set(_meant(model, tree, where, details)):
+        return None
+    return Fault(where, "", f"parameter {name!r} is missing", f"add {one['loc'][-1]}: …")
+
+
+def _meant(model: type[BaseModel], tree: Any, parent: Path, details: Sequence[ErrorDetails]) -> Iterator[str]:
+    """The parameters that unknown ones of the same block probably are."""
+    for one in details:
+        where = _real_prefix(tree, one["loc"])
+        if one["type"] == "extra_forbidden" and where[:-1] == parent:
+            yield near_name(str(where[-1]), _names_near(model, where))
+
+
+def _names_near(model: type[BaseModel], where: Path) -> list[str]:
     """The parameters known where an unknown one stands: of the model, or of one nested in it."""
     known: type[BaseModel] = model
     for step in where[:-1]:
@@ -120,17 +211,12 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
         yield from models_in(inner)
 
 
-def _plain(message: str) -> str:
-    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
-    return text[:1].lower() + text[1:] if text.startswith("Input ") else text
-
-
-_YAML_NAMES = {
-    "str": "a text",
-    "int": "a number",
-    "float": "a number",
-    "bool": "true or false",
-    "list": "a list",
-    "dict": "a mapping",
-    "NoneType": "null",
-}
+__all__ = [
+    "Fault",
+    "Leaves",
+    "Path",
+    "escaped_params",
+    "literal_faults",
+    "models_in",
+    "validate_rendered",
+]

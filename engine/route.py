@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
+from engine.errors import ParamsError, TemplateError
 from engine.filters import Filter
-from engine.params import validate_rendered
+from engine.params import Leaves, Path, validate_rendered
+from engine.params_words import dotted
 from engine.registry import Registered
 from engine.retry import RetryPolicy
 from engine.templates import Template
@@ -19,7 +21,11 @@ Needs = frozenset[str]
 
 @dataclass(frozen=True, slots=True)
 class RoutedAction:
-    """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds."""
+    """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
+
+    ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
+    parameters, and the line within it.
+    """
 
     name: str
     registered: Registered
@@ -29,17 +35,32 @@ class RoutedAction:
     retry: RetryPolicy
     timeout: float
     fixed: BaseModel | None = None
+    place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
 
     def params(self, document: Mapping[str, Any]) -> BaseModel:
         """The parameters of one delivery, rendered and checked; ``fixed`` ones hold no template.
 
         Raises:
-            TemplateError: a template failed, or came to something the action does not take.
+            ParamsError: a template failed, or came to something the action does not take; says where it stands.
             WantOfData: it reads data that is not at hand.
         """
         if self.fixed is not None:
             return self.fixed
-        return validate_rendered(self.registered.params, self.template.render(document))
+        try:
+            rendered = self.template.render(document)
+            return validate_rendered(
+                self.registered.params, rendered, Leaves(self.template.templated, self.template.mixed)
+            )
+        except TemplateError as error:
+            raise self._located(error) from error
+
+    def _located(self, error: TemplateError) -> ParamsError:
+        """The error with the parameter it is about, and the line to look at."""
+        name = dotted(error.where) or self.name
+        place = self.place(error.where, error.line)
+        subject = f"{name} ({place})" if place else name
+        words = str(error).removeprefix(f"{self.registered.name} ")
+        return ParamsError(f"{subject}: {words}", where=error.where, line=error.line, hint=error.hint)
 
 
 @dataclass(frozen=True, slots=True)

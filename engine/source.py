@@ -40,6 +40,7 @@ class Source:
     marks: Mapping[Where, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _lines: list[str] | None = field(default=None, init=False, repr=False, compare=False)
+    _places: set[Where] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
     def lines(self) -> list[str]:
@@ -68,6 +69,7 @@ class Source:
         ``line`` and ``column`` count from 1 within the value there: a block scalar's third
         line, the fifth character of a path. A column counts only for a value written on one line.
         """
+        self._places.add(where)
         mark = self.mark(where)
         if mark is None:
             self.problems.append(Problem(self.file, 0, 0, message, hint))
@@ -86,6 +88,23 @@ class Source:
         problem = Problem(self.file, line, column, message, hint, shown if len(shown) <= _LONGEST_SHOWN else "")
         if not self.full and problem not in self.problems:
             self.problems.append(problem)
+
+    def troubled(self, where: Where) -> bool:
+        """Whether a problem was reported at a place or within it: what follows from it is not worth a message."""
+        return any(place[: len(where)] == where for place in self._places)
+
+    def troubled_at(self, where: Where) -> bool:
+        """Whether a problem was reported at exactly this place."""
+        return where in self._places
+
+    def line_of(self, where: Where, line: int = 1) -> int:
+        """The file's line on which a place stands, or of a block of text its ``line``-th; 0 if that is not known."""
+        mark = self.mark(where)
+        if mark is None:
+            return 0
+        if mark.style is None and mark.key_line and mark.key_line < mark.line:
+            return mark.key_line  # of a mapping or list below its key, the key
+        return mark.line + line if mark.style in ("|", ">") else mark.line
 
     def mark(self, where: Where) -> Mark | None:
         """The mark of a place, or of its nearest parent that has one."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 import pytest
 
-from engine.errors import Discard
+from engine.errors import Retry
 from engine.langsmith import LangSmith, LangSmithSettings
 from engine.langsmith.failure import LangSmithFailure
 from engine.langsmith.names import Names
@@ -76,7 +76,7 @@ async def test_every_way_to_write_the_endpoint_works(langsmith, prefix):
 @pytest.mark.parametrize("key", [None, "", "  "])
 async def test_without_a_key_nothing_is_sent(langsmith, key):
     door = LangSmith(LangSmithSettings(key, langsmith.url))
-    with pytest.raises(Discard, match=r"set langsmith\.api_key"):
+    with pytest.raises(Retry, match=r"set langsmith\.api_key"):
         await door.dataset_id("d")
     assert not langsmith.requests
 

@@ -6,11 +6,11 @@ from enum import StrEnum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from engine import EscapePayload, Params
 from engine.errors import TemplateError
-from engine.params import escaped_params, literal_faults, validate_rendered
+from engine.params import Leaves, escaped_params, literal_faults, validate_rendered
 
 
 class Colour(StrEnum):
@@ -29,6 +29,10 @@ class Sample(Params):
     inner: Inner | None = None
     blocks: list[dict[str, Any]] | None = None
     colour: Colour = Colour.RED
+    names: str | list[str] | None = None
+    on: bool = False
+    limit: Annotated[int, Field(gt=0)] = 1
+    short: Annotated[str, Field(min_length=1)] = "s"
 
     @model_validator(mode="after")
     def _not_both(self) -> Sample:
@@ -37,10 +41,10 @@ class Sample(Params):
         return self
 
 
-def faults(tree: dict[str, Any], *templated: tuple[str | int, ...]) -> list[str]:
+def faults(tree: dict[str, Any], *templated: tuple[str | int, ...], mixed: frozenset[Any] = frozenset()) -> list[str]:
     return [
-        f"{'.'.join(map(str, where))}|{message}|{hint}"
-        for where, message, hint, _ in literal_faults(Sample, tree, templated)
+        f"{'.'.join(map(str, fault.where))}|{fault.sentence}|{fault.hint}"
+        for fault in literal_faults(Sample, tree, Leaves(frozenset(templated) | mixed, mixed))
     ]
 
 
@@ -57,12 +61,32 @@ def test_good_parameters_have_no_faults() -> None:
             {"title": "x", "inner": {"kee": 1, "key": "a"}},
             "inner.kee|unknown parameter 'inner.kee'|did you mean 'key'?",
         ),
-        ({"title": 5}, "title|parameter 'title': input should be a valid string (got a number)|"),
-        ({"title": "x", "count": "5"}, "count|parameter 'count': input should be a valid integer (got a text)|"),
+        ({"title": 5}, "title|'title' must be a text, not the number 5|write title: \"5\""),
+        ({"title": True}, "title|'title' must be a text, not true|write title: \"true\""),
+        ({"title": ["x"]}, "title|'title' must be a text, not a list|"),
+        (
+            {"title": "x", "count": "5"},
+            "count|'count' must be a whole number, not '5'|write it without quotes: count: 5",
+        ),
         (
             {"title": "x", "priority": "hihg"},
-            "priority|parameter 'priority': input should be 'low' or 'high' (got a text)|",
+            "priority|'priority' must be low or high, not 'hihg'|did you mean 'high'?",
         ),
+        ({"title": "x", "priority": "LOW"}, "priority|'priority' must be low or high, not 'LOW'|did you mean 'low'?"),
+        ({"title": "x", "priority": "p1"}, "priority|'priority' must be low or high, not 'p1'|"),
+        ({"title": "x", "names": 7}, "names|'names' must be a text or a list, not the number 7|write names: \"7\""),
+        ({"title": "x", "names": ["a", 7]}, "names.1|'names[1]' must be a text, not the number 7|write \"7\""),
+        ({"title": "x", "on": "yes"}, "on|'on' must be true or false, not 'yes'|write on: true"),
+        (
+            {"title": "x", "blocks": {"a": 1}},
+            "blocks|'blocks' must be a list, not a mapping|begin each item of a list with '- '",
+        ),
+        (
+            {"title": "x", "inner": "k"},
+            "inner|'inner' must be a mapping, not 'k'|a mapping has names: inner: {NAME: \"k\"}",
+        ),
+        ({"title": "x", "limit": 0}, "limit|'limit' must be greater than 0|"),
+        ({"title": "x", "short": ""}, "short|'short' is empty|"),
         ({"title": "x", "inner": {"key": "a"}, "blocks": [{}]}, "|give inner or blocks, not both|"),
     ],
 )
@@ -81,10 +105,55 @@ def test_an_unknown_key_is_a_fault_even_if_its_value_is_a_template() -> None:
     ]
 
 
+def test_a_name_got_wrong_is_not_missing_as_well() -> None:
+    assert faults({"titel": "x"}) == ["titel|unknown parameter 'titel'|did you mean 'title'?"]
+
+
+def test_what_a_union_says_of_one_value_is_one_fault() -> None:
+    assert len(faults({"title": "x", "names": 7})) == 1
+    assert len(faults({"title": "x", "names": ["a", 7, None]})) == 2
+
+
+def test_a_template_with_text_around_it_can_only_be_a_text() -> None:
+    tree = {"title": "a {{ x }}", "count": "n {{ x }}", "names": "b {{ x }}"}
+    message = "'count' must be a whole number, and a template with text around it can only make a text"
+    hint = 'write the template alone, so that it keeps its type: count: "{{ x }}"'
+    assert faults(tree, mixed=frozenset({("title",), ("count",), ("names",)})) == [f"count|{message}|{hint}"]
+
+
+def test_what_a_text_may_say_is_left_for_later_whatever_is_around_its_template() -> None:
+    tree = {"title": "x", "priority": "{{ x }}w", "colour": "{{ x }}d"}
+    assert faults(tree, mixed=frozenset({("priority",), ("colour",)})) == []
+
+
 def test_rendered_parameters_are_checked_strictly() -> None:
     assert validate_rendered(Sample, {"title": "x", "count": 3}).count == 3
-    with pytest.raises(TemplateError, match="'count': input should be a valid integer"):
+    with pytest.raises(TemplateError, match="must be a whole number, not a text") as caught:
         validate_rendered(Sample, {"title": "x", "count": "3"})
+    assert caught.value.where == ("count",)
+
+
+@pytest.mark.parametrize(("value", "text"), [(7, "7"), (0.25, "0.25"), (True, "true"), (10**30, "1" + "0" * 30)])
+def test_a_number_out_of_a_template_becomes_the_text_that_is_wanted(value: Any, text: str) -> None:
+    leaves = Leaves(frozenset({("title",), ("names", 0)}))
+    assert validate_rendered(Sample, {"title": value}, leaves).title == text
+    assert validate_rendered(Sample, {"title": "x", "names": [value]}, leaves).names == [text]
+
+
+def test_a_number_that_is_wanted_as_one_stays_one() -> None:
+    leaves = Leaves(frozenset({("inner", "score")}))
+    assert validate_rendered(Sample, {"title": "x", "inner": {"key": "k", "score": 1}}, leaves).inner.score == 1
+
+
+def test_a_number_that_no_template_made_stays_wrong() -> None:
+    with pytest.raises(TemplateError, match="must be a text, not a number"):
+        validate_rendered(Sample, {"title": 7}, Leaves(frozenset({("names",)})))
+
+
+def test_neither_null_nor_a_list_becomes_a_text() -> None:
+    for value in (None, [1], {"a": 1}):
+        with pytest.raises(TemplateError, match="must be a text, not"):
+            validate_rendered(Sample, {"title": value}, Leaves(frozenset({("title",)})))
 
 
 def test_the_escaped_parameters_are_those_marked() -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from engine.errors import Discard
+from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure, failure_of
 from engine.langsmith.names import Names
+from engine.times import time_of
 
 if TYPE_CHECKING:
     from engine.langsmith.sdk import Sdk
@@ -67,7 +68,8 @@ class LangSmith:
     Every method makes each request once and raises, besides what it says itself:
 
         LangSmithFailure: LangSmith answered with something other than 2xx, or not at all.
-        Discard: no API key is configured, or a run's id is no UUID.
+        Retry: no API key is configured; one that is written heals what waits.
+        Discard: a run's id is no UUID.
     """
 
     def __init__(self, settings: LangSmithSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -185,7 +187,7 @@ class LangSmith:
                 feedback_id=feedback_id,
                 session_id=uuid_of(run, "session_id"),
                 trace_id=uuid_of(run, "trace_id"),
-                start_time=parse_time(run.get("start_time")),
+                start_time=time_of(run.get("start_time")),
                 source_info=dict(source) if source else None,
                 extend_trace_retention=extend_trace_retention,
                 stop_after_attempt=1,
@@ -218,7 +220,7 @@ class LangSmith:
         return None
 
     async def _add_item(self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool) -> None:
-        start = parse_time(run.get("start_time"))
+        start = time_of(run.get("start_time"))
         located = {
             "session_id": uuid_of(run, "session_id"),
             "start_time": start.isoformat() if start else None,
@@ -281,7 +283,7 @@ class LangSmith:
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
     ) -> dict[str, dict[str, Any]]:
         columns: Any = ["ID", *(name.upper() for name in selects if name.lower() != "id")]
-        earliest = parse_time(since) or datetime.now(UTC) - _RETENTION
+        earliest = time_of(since) or datetime.now(UTC) - _RETENTION
         async with self._asked("query runs") as sdk:
             pages = sdk.generated.runs.query_v2(
                 ids=list(ids), project_ids=list(projects), selects=columns, min_start_time=earliest.isoformat()
@@ -321,7 +323,7 @@ class LangSmith:
         if self._sdk is not None:
             return self._sdk
         if not (self.settings.api_key or "").strip():
-            raise Discard("there is no LangSmith API key: set langsmith.api_key in the configuration")
+            raise Retry("there is no LangSmith API key: set langsmith.api_key in the configuration")
         async with self._opening:
             if self._sdk is None:
                 # Importing it takes the better part of a second, which the loop has better uses for.
@@ -361,12 +363,3 @@ def uuid_of(run: Mapping[str, Any], name: str) -> str | None:
     """A run's id of some kind, if it has a usable one."""
     value = run.get(name)
     return value if is_uuid(value) else None
-
-
-def parse_time(value: object) -> datetime | None:
-    """A time as LangSmith writes it (ISO 8601; naive ones are UTC), or None."""
-    try:
-        at = value if isinstance(value, datetime) else datetime.fromisoformat(str(value))
-    except ValueError:
-        return None
-    return at if at.tzinfo else at.replace(tzinfo=UTC)

@@ -163,12 +163,14 @@ class Template:
     """A compiled parameter tree.
 
     ``needs`` is what it may touch of a run's data; ``literal`` tells that no template is in it;
-    ``templated`` are the places within it that hold one; ``tree`` is what the author wrote.
+    ``templated`` are the places within it that hold one; of those, ``mixed`` have text around them
+    and so always make a text; ``tree`` is what the author wrote.
     """
 
     tree: Any
     needs: Needs
     templated: frozenset[Where]
+    mixed: frozenset[Where]
     _root: _Node
 
     @property
@@ -275,12 +277,13 @@ class _Compilation:
         self._escape = escape
         self._needs = _NO_NEEDS
         self._templated: set[Where] = set()
+        self._mixed: set[Where] = set()
         self.mistakes: list[tuple[Where, Mistake, bool]] = []
 
     def template(self, tree: Any) -> Template:
         """The compiled tree; ``mistakes`` then holds what is wrong with it."""
         root = self._node(tree, (), raw=False)
-        return Template(tree, self._needs, frozenset(self._templated), root)
+        return Template(tree, self._needs, frozenset(self._templated), frozenset(self._mixed), root)
 
     def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
         if isinstance(tree, dict):
@@ -315,6 +318,8 @@ class _Compilation:
             return self._wrong(where, found, key=key)
         self._needs |= needs_of(parsed.tree)
         native = parsed.native and not key
+        if not parsed.native and not key:
+            self._mixed.add(where)
         data = native and _is_data(parsed.tree)
         code = _code(sandbox, text, parsed.tree, native=native)
         return self._wrong(where, [code], key=key) if isinstance(code, Mistake) else _Leaf(code, where, native, data)

@@ -6,10 +6,11 @@ import asyncio
 
 import pytest
 from action_samples import RUN, RUN_ID
-from pydantic import ValidationError
 
 from actions.add_to_dataset import AddToDataset
-from engine import Discard, LangSmithFailure
+from engine import Discard, LangSmithFailure, Retry
+from engine.errors import TemplateError
+from engine.params import validate_rendered
 from engine.retry import classify
 
 PARAMS = {"dataset": "issues", "inputs": {"question": "why?"}, "outputs": {"output": "therefore"}}
@@ -134,13 +135,20 @@ async def test_without_a_runs_id_every_delivery_has_an_example_of_its_own(attemp
 
 @pytest.mark.parametrize("name", ["inputs", "outputs", "metadata"])
 def test_what_is_not_a_mapping_is_refused_with_the_line_as_it_should_read(name):
-    with pytest.raises(ValidationError, match=r"must be a mapping, not str: .* name it: \{input: …\}"):
-        AddToDataset.Params.model_validate(PARAMS | {name: "text"}, strict=True)
+    """LangSmith's examples hold objects."""
+    with pytest.raises(TemplateError, match="must be a mapping, not a text") as caught:
+        validate_rendered(AddToDataset.Params, PARAMS | {name: "text"})
+    assert (caught.value.where, caught.value.hint) == ((name,), f"give it a name: {name}: {{NAME: …}}")
 
 
-async def test_no_api_key_is_dead_with_advice(make_context):
+def test_it_requires_langsmith():
+    assert AddToDataset().requires({}) == {"langsmith"}
+
+
+async def test_no_api_key_is_tried_again_with_advice(make_context):
+    """A key that is written into the configuration heals what waits."""
     from engine.langsmith import LangSmith, LangSmithSettings
 
     context = make_context(langsmith=LangSmith(LangSmithSettings(api_key=None)))
-    with pytest.raises(Discard, match=r"set langsmith\.api_key"):
+    with pytest.raises(Retry, match=r"set langsmith\.api_key"):
         await AddToDataset().run(AddToDataset.Params.model_validate(PARAMS), context)

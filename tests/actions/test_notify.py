@@ -88,8 +88,14 @@ async def test_apprise_logs_no_address(attempt, sink, caplog, capfd):
 
 async def test_without_apprise_it_says_what_to_install(attempt, monkeypatch):
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(Discard, match=r"pip install 'langsmith-rules-engine\[notify\]'"):
+    with pytest.raises(Retry, match=r"pip install 'langsmith-rules-engine\[notify\]'"):
         await attempt(Notify(), {"urls": "json://x", "body": "b"})
+
+
+def test_it_lacks_nothing_but_apprise(monkeypatch):
+    assert Notify().lacks() == ""
+    monkeypatch.setattr("actions.notify.find_spec", lambda name: None)
+    assert Notify().lacks() == "notify needs Apprise: pip install 'langsmith-rules-engine[notify]'"
 
 
 def test_the_destination_names_services_only():

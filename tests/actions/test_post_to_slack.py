@@ -233,8 +233,13 @@ async def test_a_webhooks_refusals_say_what_to_do(attempt, slack, status, body, 
     assert slack.webhook_url not in str(caught.value)
 
 
-async def test_no_token_is_dead_with_advice(attempt):
-    with pytest.raises(Discard, match=r"set slack\.token"):
+def test_only_a_channel_requires_the_token():
+    assert PostToSlack().requires({"channel": "#q", "text": "t"}) == {"slack"}
+    assert PostToSlack().requires({"webhook_url": "https://x", "text": "t"}) == frozenset()
+
+
+async def test_no_token_is_tried_again_with_advice(attempt):
+    with pytest.raises(Retry, match=r"set slack\.token"):
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"}, slack=SlackSettings())
 
 
