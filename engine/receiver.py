@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
-from urllib.parse import unquote_to_bytes
 
 import orjson
 from aiohttp import hdrs, web
 
 from engine import coding
+from engine.admission import Admission, NoRoom, Share
+from engine.credentials import check_secret
 from engine.errors import BadBody, StoreBusy, StoreError
 from engine.event import Event, parse_event
 from engine.store.protocol import Appended
@@ -22,12 +23,23 @@ from engine.store.protocol import Appended
 WEBHOOK_PATH = "/webhooks/langsmith"
 #: The largest body accepted, decompressed, in bytes.
 BODY_LIMIT = 64 * 1024 * 1024
-#: How many bytes of bodies may be held at once before another large one is refused, in bodies of the largest size.
+#: When a request is refused at the latest, in seconds from the end of its headers. The promise is 3 from its first
+#: byte; half a second is for what can't be seen from here: headers on their way, a busy loop, the answer's own way.
+DEADLINE = 2.5
+#: How long a server's shutdown has to wait for requests: they all have an answer by then. For ``web.AppRunner``.
+SHUTDOWN_TIMEOUT = 3.0
+#: How long bodies may still come in once the receiver is stopping, in seconds.
+_LAST_CALL = 0.5
+#: How long a stopping receiver waits for appends whose requests were refused long ago, in seconds.
+_DRAIN = 3.0
+#: How many bytes of bodies may be held at once, in bodies of the largest size.
 _BODIES_HELD = 4
-#: How long a sender may take over a body, in seconds. LangSmith itself gives up after 5.
-_BODY_TIMEOUT = 20.0
-#: What an append is given at least, however long its body took, in seconds.
-_LEAST_APPEND_TIME = 1.0
+#: Bodies up to so many bytes are parsed on the loop, which takes 2 ms or less; handing them to a thread takes 0.1.
+_PARSED_INLINE = 256 * 1024
+#: Threads that decompress and parse. orjson holds the interpreter's lock, so that more would not be faster.
+_THREADS = 2
+#: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
+_LINGERING = 2.0
 #: After how many seconds a refused sender should come back.
 _RETRY_AFTER = "1"
 _HOW_TO_AUTHENTICATE = (
@@ -40,10 +52,20 @@ _logger = logging.getLogger(__name__)
 
 
 class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
-    """An answer other than 202. ``reason`` is a word for metrics; ``error`` and ``hint`` are for people."""
+    """An answer other than 202. ``reason`` is a word for metrics; ``error`` and ``hint`` are for people.
+
+    ``close`` ends the connection after it.
+    """
 
     def __init__(
-        self, status: int, reason: str, error: str, hint: str = "", headers: tuple[tuple[str, str], ...] = ()
+        self,
+        status: int,
+        reason: str,
+        error: str,
+        hint: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+        *,
+        close: bool = False,
     ) -> None:
         super().__init__(error)
         self.status = status
@@ -51,12 +73,15 @@ class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
         self.error = error
         self.hint = hint
         self.headers = headers
+        self.close = close
 
     def response(self) -> web.Response:
         """The JSON answer."""
         body = {"error": self.error, "hint": self.hint} if self.hint else {"error": self.error}
         response = web.Response(status=self.status, body=orjson.dumps(body), content_type="application/json")
         response.headers.extend(self.headers)
+        if self.close:
+            response.force_close()
         return response
 
 
@@ -69,11 +94,11 @@ class Receiver:
         append: Callable[[Event], Coroutine[Any, Any, Appended]],
         secrets: Callable[[], tuple[str, ...] | None],
         ready: Callable[[], Awaitable[str]],
-        admission: Callable[[], str] = str,
+        obstacle: Callable[[], str] = str,
+        admission: Admission | None = None,
         limit: int = BODY_LIMIT,
         clock: Callable[[], float] = time.time,
-        deadline: float = 3.0,
-        body_timeout: float = _BODY_TIMEOUT,
+        deadline: float = DEADLINE,
         on_result: Callable[[str, float], None] = lambda _reason, _seconds: None,
     ) -> None:
         """Everything that changes while it runs comes through a callable.
@@ -83,30 +108,34 @@ class Receiver:
                 after its request was refused hands its event on all the same.
             secrets: those that are good at the moment; None accepts everybody.
             ready: empty when ready for events, else a word that says why not.
-            admission: empty when there is room for another event, else why there is none.
+            obstacle: why no event can be taken at the moment, or empty. What is held in memory
+                is bounded whatever it says.
+            admission: that bound; by default in proportion to ``limit``.
             limit: the largest body, decompressed, in bytes.
             clock: the time in Unix seconds.
-            deadline: how many seconds after its start a request that waits for the store is refused with 503.
-            body_timeout: how many seconds a body may take to come in.
+            deadline: after how many seconds a request is refused with 503, whether its body is
+                still coming in or the store has not answered.
             on_result: told each request's outcome (a word) and how many seconds it took.
         """
         self._append = append
         self._secrets = secrets
         self._ready = ready
-        self._admission = admission
+        self._obstacle = obstacle
+        self.admission = admission or Admission(limit * _BODIES_HELD)
         self._limit = limit
         self._clock = clock
         self._deadline = deadline
-        self._body_timeout = body_timeout
         self._on_result = on_result
-        self._held = 0
+        self._threads = ThreadPoolExecutor(_THREADS, "receiver")
+        self._reading: set[asyncio.Timeout] = set()
         self._appending: set[asyncio.Task[Appended]] = set()
+        self._stopping = False
 
     async def webhook(self, request: web.Request) -> web.Response:
         """``POST /webhooks/langsmith``: 202 once the event is kept, or a refusal that says what to do."""
         started = time.monotonic()
         try:
-            appended = await self._accept(request, started)
+            appended = await self._accept(request, started + self._deadline)
         except Refusal as refusal:
             _logger.info("refused a request from %s: %d %s", request.remote, refusal.status, refusal.error)
             self._on_result(refusal.reason, time.monotonic() - started)
@@ -134,24 +163,52 @@ class Receiver:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """``GET /readyz``: events would be accepted, or one word that says why not."""
-        obstacle = await self._ready()
+        if self._stopping:
+            obstacle = "stopping"
+        elif self.admission.obstacle():
+            obstacle = "overloaded"
+        else:
+            obstacle = await self._ready()
         return web.Response(text=f"{obstacle or 'ready'}\n", status=503 if obstacle else 200)
 
-    async def drain(self) -> None:
-        """Wait for appends that are still under way. Call it after the listener closed."""
-        while self._appending:
-            await asyncio.wait(self._appending)
+    def stopping(self) -> None:
+        """Take no more webhooks: new ones are refused, bodies on their way have half a second.
 
-    async def _accept(self, request: web.Request, started: float) -> Appended:
+        What came in whole is still kept and answered. Call it on the receiver's loop, as soon as
+        the stop is known; ``receiver_app`` calls it when the server shuts down.
+        """
+        self._stopping = True
+        soon = asyncio.get_running_loop().time() + _LAST_CALL
+        for timeout in self._reading:
+            if not timeout.expired() and (timeout.when() or soon) >= soon:
+                timeout.reschedule(soon)
+
+    async def drain(self) -> None:
+        """Wait for appends that are still under way, three seconds at most: their requests are answered by then.
+
+        Call it after the listener closed. What a stuck store still has then was refused; its senders send it again.
+        """
+        until = time.monotonic() + _DRAIN
+        while self._appending and (left := until - time.monotonic()) > 0:
+            await asyncio.wait(self._appending, timeout=left)
+        if self._appending:
+            _logger.error("the store has not answered for %d events that were refused", len(self._appending))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _accept(self, request: web.Request, until: float) -> Appended:
         self._admit(request)
-        body = await self._read(request)
-        self._held += len(body)
+        share = Share(self.admission)
         try:
-            return await self._keep(parse_event(body, self._clock()), started)
+            body = await self._read(request, share, until)
+            task = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share)
+        except NoRoom as error:
+            raise _overload("overloaded", str(error)) from error
         except BadBody as error:
             raise Refusal(400, "bad_body", str(error), _HOW_TO_SEND) from error
         finally:
-            self._held -= len(body)
+            if not share.kept:
+                share.give_back()
+        return await self._answer(task, share, until)
 
     def _admit(self, request: web.Request) -> None:
         """Everything that can be said before the body is read."""
@@ -159,81 +216,113 @@ class Receiver:
             raise Refusal(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
         if (secrets := self._secrets()) is not None and (error := check_secret(request, secrets)):
             raise Refusal(401, "unauthorized", error, _HOW_TO_AUTHENTICATE, ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
-        length = request.content_length
-        if length is not None and length > self._limit:
+        if self._stopping:
+            raise _overload("stopping", "the engine is stopping", close=True)
+        length = request.content_length or 0
+        if length > self._limit:
             raise self._too_large(f"the body is {length} bytes")
-        if obstacle := self._admission():
+        if obstacle := self.admission.obstacle(length) or self._obstacle():
             raise _overload("overloaded", obstacle)
 
     def _too_large(self, error: str) -> Refusal:
         hint = f"the limit is {self._limit} bytes, decompressed; have LangSmith send fewer or smaller runs at once"
         return Refusal(413, "too_large", error, hint)
 
-    async def _read(self, request: web.Request) -> bytes:
-        """The whole body, decompressed. A small one has come with its headers, and nothing is waited for."""
+    async def _read(self, request: web.Request, share: Share, until: float) -> bytes:
+        """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for."""
         stream = request.content
-        if stream.is_eof() and stream.total_bytes <= self._limit:
-            body = stream.read_nowait()
-        else:
-            body = await self._read_slowly(request)
-        content_encoding = request.headers.get(hdrs.CONTENT_ENCODING)
-        return await self._decode(body, content_encoding) if content_encoding else body
+        if not stream.is_eof() or stream.total_bytes > self._limit:
+            return await self._read_slowly(request, share, until)
+        body = stream.read_nowait()
+        share.grow(len(body))
+        return body
 
-    async def _read_slowly(self, request: web.Request) -> bytes:
+    async def _read_slowly(self, request: web.Request, share: Share, until: float) -> bytes:
         pieces: list[bytes] = []
+        timeout = asyncio.timeout(until - time.monotonic())
         try:
-            async with asyncio.timeout(self._body_timeout):
+            async with timeout:
+                self._reading.add(timeout)
                 async for piece in request.content.iter_any():
-                    self._hold(len(piece))
+                    share.grow(len(piece))
                     pieces.append(piece)
-                    if request.content.total_bytes > self._limit:
+                    if share.size > self._limit:
                         raise self._too_large(f"the body is more than {self._limit} bytes")
             return b"".join(pieces)
         except TimeoutError as error:
-            text = f"the body did not arrive within {self._body_timeout:g} seconds"
-            raise Refusal(408, "slow_body", text, headers=((hdrs.CONNECTION, "close"),)) from error
+            if self._stopping:
+                raise _overload("stopping", "the engine is stopping", close=True) from error
+            text = f"the body did not arrive within {self._deadline:g} seconds"
+            raise _overload("slow_body", text, close=True) from error
         except (web.RequestPayloadError, ConnectionError) as error:
             raise Refusal(400, "broken_body", f"the request's body is broken: {error}", _HOW_TO_SEND) from error
         finally:
-            self._held -= sum(map(len, pieces))
+            self._reading.discard(timeout)
 
-    def _hold(self, size: int) -> None:
-        """Large bodies are few: many at once would take all memory, and whoever comes last can come again."""
-        if self._held + size > self._limit * _BODIES_HELD:
-            raise _overload("overloaded", "too many large bodies are coming in at once")
-        self._held += size
+    def _keep(self, body: bytes, content_encoding: str, share: Share) -> asyncio.Task[Appended]:
+        """Parse and append. A task of its own does it: a request may give up on it, but nothing cancels it.
 
-    async def _decode(self, body: bytes, content_encoding: str) -> bytes:
-        try:
-            return await asyncio.to_thread(coding.decode, body, content_encoding, self._limit)
-        except coding.TooLarge as error:
-            raise self._too_large(str(error)) from error
-        except coding.BrokenCoding as error:
-            raise Refusal(400, "bad_body", str(error), _HOW_TO_SEND) from error
-        except coding.UnknownCoding as error:
-            hint = f"send it plain, or in one of {coding.ACCEPTED}"
-            accepted = ((hdrs.ACCEPT_ENCODING, coding.ACCEPTED),)
-            raise Refusal(415, "unknown_coding", f"{error} is not understood", hint, accepted) from error
-
-    async def _keep(self, event: Event, started: float) -> Appended:
-        """Append in a task of its own: a request may give up on it, but nothing cancels it."""
-        loop = asyncio.get_running_loop()
-        task = loop.create_task(self._append(event))
+        Raises:
+            BadBody: the body is no JSON object.
+        """
+        if content_encoding or len(body) > _PARSED_INLINE:
+            keeping = self._digest(body, content_encoding, share)
+        else:
+            keeping = self._append(parse_event(body, self._clock()))
+        task = asyncio.get_running_loop().create_task(keeping)
+        share.keep()
         self._appending.add(task)
+        task.add_done_callback(self._appending.discard)
+        task.add_done_callback(lambda _: share.give_back())
+        return task
+
+    async def _digest(self, body: bytes, content_encoding: str, share: Share) -> Appended:
+        """What takes longer than the loop can wait, in a thread; then the append."""
+        loop = asyncio.get_running_loop()
+        event = await loop.run_in_executor(self._threads, self._parse, body, content_encoding, self._clock())
+        share.grow(len(event.body) - len(body))
+        return await self._append(event)
+
+    def _parse(self, body: bytes, content_encoding: str, received_at: float) -> Event:
+        return parse_event(coding.decode(body, content_encoding, self._limit), received_at)
+
+    async def _answer(self, task: asyncio.Task[Appended], share: Share, until: float) -> Appended:
+        """What came of an append, if it is done in time."""
+        loop = asyncio.get_running_loop()
         # asyncio.wait and asyncio.timeout do the same at two or three times the price, for every request.
         answered: asyncio.Future[None] = loop.create_future()
-        left = max(started + self._deadline - time.monotonic(), _LEAST_APPEND_TIME)
-        timer = loop.call_later(left, _wake, answered)
-        task.add_done_callback(self._appending.discard)
+        timer = loop.call_later(until - time.monotonic(), _wake, answered)
         task.add_done_callback(lambda _: _wake(answered))
         try:
             await answered
         finally:
             timer.cancel()
         if not task.done():
+            share.late()
             task.add_done_callback(_tell_landing)
             raise _overload("late", "the store did not answer in time")
-        return _result(task)
+        return self._result(task)
+
+    def _result(self, task: asyncio.Future[Appended]) -> Appended:
+        try:
+            return task.result()
+        except StoreBusy as error:
+            raise _overload("busy", f"the store is busy: {error}") from error
+        except StoreError as error:
+            raise _overload("store_error", f"the store cannot take events: {error}") from error
+        except NoRoom as error:
+            raise _overload("overloaded", str(error)) from error
+        except (BadBody, coding.BrokenCoding) as error:
+            raise Refusal(400, "bad_body", str(error), _HOW_TO_SEND) from error
+        except coding.TooLarge as error:
+            raise self._too_large(str(error)) from error
+        except coding.UnknownCoding as error:
+            hint = f"send it plain, or in one of {coding.ACCEPTED}"
+            accepted = ((hdrs.ACCEPT_ENCODING, coding.ACCEPTED),)
+            raise Refusal(415, "unknown_coding", f"{error} is not understood", hint, accepted) from error
+        except Exception as error:
+            _logger.exception("an event could not be kept")
+            raise _overload("error", "the event could not be kept") from error
 
 
 def _wake(answered: asyncio.Future[None]) -> None:
@@ -241,21 +330,10 @@ def _wake(answered: asyncio.Future[None]) -> None:
         answered.set_result(None)
 
 
-def _result(task: asyncio.Future[Appended]) -> Appended:
-    try:
-        return task.result()
-    except StoreBusy as error:
-        raise _overload("busy", f"the store is busy: {error}") from error
-    except StoreError as error:
-        raise _overload("store_error", f"the store cannot take events: {error}") from error
-    except Exception as error:
-        _logger.exception("an event could not be kept")
-        raise _overload("error", "the event could not be kept") from error
-
-
-def _overload(reason: str, error: str) -> Refusal:
+def _overload(reason: str, error: str, *, close: bool = False) -> Refusal:
     """Every fault of ours is a 503: LangSmith retries those, and nothing else."""
-    return Refusal(503, reason, error, "nothing was accepted; send it again", ((hdrs.RETRY_AFTER, _RETRY_AFTER),))
+    headers = ((hdrs.RETRY_AFTER, _RETRY_AFTER),)
+    return Refusal(503, reason, error, "nothing was accepted; send it again", headers, close=close)
 
 
 def _tell_landing(task: asyncio.Future[Appended]) -> None:
@@ -267,64 +345,6 @@ def _tell_landing(task: asyncio.Future[Appended]) -> None:
         _logger.warning("event %s was kept after its request had been answered with 503", task.result().event_id)
 
 
-def check_secret(request: web.Request, secrets: tuple[str, ...]) -> str:
-    """Empty when a request carries a secret that is good, else what is wrong.
-
-    Each way of sending one counts on its own, so that a gateway may use Authorization for
-    itself; a way used twice doesn't count. Every comparison is made, in constant time, on bytes.
-    """
-    ways = _presented(request)
-    known = [_bytes(secret) for secret in secrets if secret]
-    good = False
-    for candidates in ways:
-        for candidate in candidates:
-            for secret in known:
-                good |= hmac.compare_digest(candidate, secret)
-    if good:
-        return ""
-    return "the secret is wrong, or was sent twice" if ways else "the secret is missing"
-
-
-def _presented(request: web.Request) -> list[tuple[bytes, ...]]:
-    """Per way of sending a secret that was used: its possible readings; none if it was used more than once."""
-    ways: list[tuple[bytes, ...]] = []
-    if query := request.rel_url.raw_query_string:
-        values = [value for pair in query.split("&") if (value := _secret_of(pair)) is not None]
-        if values:
-            ways.append(_readings(values[0]) if len(values) == 1 else ())
-    headers = request.headers
-    if "X-Webhook-Secret" in headers:
-        values = headers.getall("X-Webhook-Secret")
-        ways.append((_bytes(values[0]),) if len(values) == 1 else ())
-    if hdrs.AUTHORIZATION in headers:
-        values = [token for value in headers.getall(hdrs.AUTHORIZATION) if (token := _bearer(value)) is not None]
-        if values:
-            ways.append((_bytes(values[0]),) if len(values) == 1 else ())
-    return ways
-
-
-def _secret_of(pair: str) -> str | None:
-    name, _, value = pair.partition("=")
-    return value if name == "secret" or ("%" in name and unquote_to_bytes(name) == b"secret") else None
-
-
-def _readings(value: str) -> tuple[bytes, ...]:
-    """A plus in a query is a space by HTML's rules and itself by RFC 3986; people paste secrets with both in mind."""
-    raw = _bytes(value)
-    plain = unquote_to_bytes(raw)
-    return (plain, unquote_to_bytes(raw.replace(b"+", b" "))) if b"+" in raw else (plain,)
-
-
-def _bearer(value: str) -> str | None:
-    scheme, _, token = value.partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
-
-
-def _bytes(text: str) -> bytes:
-    """The bytes that were on the wire: aiohttp decodes them as UTF-8 with escapes."""
-    return text.encode("utf-8", "surrogateescape")
-
-
 def receiver_app(receiver: Receiver) -> web.Application:
     """The public listener's application: three addresses, and a 404 that says so for every other.
 
@@ -334,7 +354,7 @@ def receiver_app(receiver: Receiver) -> web.Application:
         "access_log": None,
         "auto_decompress": False,
         "keepalive_timeout": 75.0,
-        "lingering_time": 5.0,
+        "lingering_time": _LINGERING,
         "logger": _DiscreetLogger(logging.getLogger("aiohttp.server"), {}),
     }
     app = web.Application(handler_args=handler_args)
@@ -343,9 +363,13 @@ def receiver_app(receiver: Receiver) -> web.Application:
     app.router.add_get("/readyz", receiver.readyz)
     app.router.add_route("*", "/{path:.*}", _nothing_here)
 
+    async def stop(_app: web.Application) -> None:
+        receiver.stopping()
+
     async def drain(_app: web.Application) -> None:
         await receiver.drain()
 
+    app.on_shutdown.append(stop)
     app.on_cleanup.append(drain)
     return app
 

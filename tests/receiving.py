@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from engine.event import Event
-from engine.receiver import WEBHOOK_PATH, Receiver, receiver_app
+from engine.receiver import SHUTDOWN_TIMEOUT, WEBHOOK_PATH, Receiver, receiver_app
 from engine.store.protocol import Appended
 
 
@@ -23,9 +23,12 @@ class FakeStore:
     events: dict[str, Event] = field(default_factory=dict)
     delay: float = 0.0
     error: Exception | None = None
+    stuck: asyncio.Event | None = None
 
     async def append(self, event: Event) -> Appended:
         await asyncio.sleep(self.delay)
+        if self.stuck is not None:
+            await self.stuck.wait()
         if self.error is not None:
             raise self.error
         known = self.events.setdefault(event.dedup_key, event)
@@ -56,6 +59,7 @@ class Served:
     receiver: Receiver
     results: list[tuple[str, float]]
     http: aiohttp.ClientSession
+    runner: web.AppRunner
 
     @property
     def url(self) -> str:
@@ -111,12 +115,12 @@ async def serving(store: FakeStore | None = None, **settings) -> AsyncIterator[S
             **settings,
         }
     )
-    runner = web.AppRunner(receiver_app(receiver), shutdown_timeout=1.0)
+    runner = web.AppRunner(receiver_app(receiver), shutdown_timeout=SHUTDOWN_TIMEOUT)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         # A raw cookie jar and no decompression: what the server says is looked at as it came.
         async with aiohttp.ClientSession(auto_decompress=False) as http:
-            yield Served(runner.addresses[0][1], store, receiver, results, http)
+            yield Served(runner.addresses[0][1], store, receiver, results, http, runner)
     finally:
         await runner.cleanup()

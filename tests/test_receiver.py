@@ -20,6 +20,14 @@ from engine.receiver import WEBHOOK_PATH
 BODY = json.dumps({"rule_id": "r", "start_time": "a", "end_time": "b", "runs": [{"id": "1"}]}).encode()
 
 
+async def nothing_held(served) -> None:
+    """Soon: what a request held is given back when its append is done, a moment after its answer."""
+    admission = served.receiver.admission
+    async with asyncio.timeout(2):
+        while (admission.held, admission.under_way, admission.late) != (0, 0, 0):
+            await asyncio.sleep(0.01)
+
+
 # 202
 
 
@@ -269,14 +277,14 @@ async def test_too_many_large_bodies_at_once_are_sent_away_and_the_others_go_on(
             yield b'"}'
 
         held = [asyncio.create_task(served.send(slow(n))) for n in range(4)]
-        while served.receiver._held < 3_200_000:
+        while served.receiver.admission.held < 3_200_000:
             await asyncio.sleep(0.01)
         refused = await served.send(b'{"a":"' + b"x" * 990_000 + b'"}')
         small = await served.send(b"{}")
         pauses.set()
         statuses = [(await task).status for task in held]
         assert (refused.status, small.status, statuses) == (503, 202, [202] * 4)
-        assert served.receiver._held == 0
+        await nothing_held(served)
 
 
 # 503: everything that is not the sender's fault
@@ -300,11 +308,11 @@ async def test_a_store_that_cannot_keep_the_event_is_a_503(error, reason, words)
 
 
 async def test_a_stuck_store_is_a_503_at_the_deadline_and_the_append_goes_on(caplog):
-    async with serving(FakeStore(delay=1.4), deadline=0.3) as served:
+    async with serving(FakeStore(delay=1.0), deadline=0.3) as served:
         started = time.monotonic()
         answer = await served.send(BODY)
-        assert answer.status == 503
-        assert time.monotonic() - started < 1.3, "an append has at least a second"
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
+        assert time.monotonic() - started < 0.8
         assert served.store.events == {}
         await served.receiver.drain()
         assert served.store.payloads == [json.loads(BODY)]
@@ -313,7 +321,7 @@ async def test_a_stuck_store_is_a_503_at_the_deadline_and_the_append_goes_on(cap
 
 
 async def test_a_late_append_that_fails_is_logged(caplog):
-    async with serving(FakeStore(delay=1.2, error=StoreBusy("the disk is full")), deadline=0.1) as served:
+    async with serving(FakeStore(delay=0.3, error=StoreBusy("the disk is full")), deadline=0.1) as served:
         assert (await served.send(BODY)).status == 503
         await served.receiver.drain()
     assert "failed in the end: the disk is full" in caplog.text
@@ -331,7 +339,7 @@ async def test_a_sender_that_hangs_up_does_not_cancel_its_append():
 
 
 async def test_no_room_is_a_503_that_says_so_and_only_to_those_who_may_know():
-    async with serving(admission=lambda: "the backlog is full") as served:
+    async with serving(obstacle=lambda: "the backlog is full") as served:
         answer = await served.send(BODY)
         assert (answer.status, answer.json["error"]) == (503, "the backlog is full")
         assert "Retry-After" in answer.headers
@@ -351,19 +359,23 @@ async def test_stopping_waits_for_appends_under_way():
 # Slow and broken connections
 
 
-async def test_a_body_that_trickles_is_given_up():
-    async with serving(body_timeout=0.4) as served:
+async def test_a_body_that_trickles_may_be_slow_for_our_sake_and_can_be_sent_again():
+    async with serving(deadline=0.4) as served:
         answer = await served.send_raw(post(b"{", length=100), *[b" "] * 5, pause=0.1, timeout=2)
-        assert answer.startswith(b"HTTP/1.1 408")
+        assert answer.startswith(b"HTTP/1.1 503")
+        assert b"Retry-After: 1\r\n" in answer
+        assert b"Connection: close\r\n" in answer
         assert b"did not arrive within 0.4 seconds" in answer
+        assert [reason for reason, _ in served.results] == ["slow_body"]
+        await nothing_held(served)
         assert (await served.send(BODY)).status == 202
 
 
 async def test_a_broken_chunk_is_refused():
-    async with serving(body_timeout=0.3) as served:
+    async with serving(deadline=0.3) as served:
         request = post(b"", "Transfer-Encoding: chunked", length=None)
         answer = await served.send_raw(request, b"zz\r\n{}\r\n", pause=0.05, timeout=2)
-        assert answer.split(b" ")[1] in (b"400", b"408"), "aiohttp's parser tells the handler nothing"
+        assert answer.split(b" ")[1] in (b"400", b"503"), "aiohttp's parser tells the handler nothing"
         assert (await served.send(BODY)).status == 202
 
 
@@ -375,7 +387,7 @@ async def test_a_sender_that_hangs_up_within_its_body_hurts_nobody(caplog):
         writer.transport.abort()
         await asyncio.sleep(0.1)
         assert (await served.send(BODY)).status == 202
-        assert served.receiver._held == 0
+        await nothing_held(served)
     assert "Traceback" not in caplog.text
 
 
