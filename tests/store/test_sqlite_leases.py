@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 import tracemalloc
@@ -189,8 +190,9 @@ async def test_orphans_are_looked_for_in_an_index(store: SqliteStore):
 
 
 async def test_a_large_event_with_many_deliveries_is_in_memory_once(store: SqliteStore):
-    event = make_event(size=1_000_000)
+    event = make_event(noise=os.urandom(400_000).hex())
     await store.append(event, leased=True)
+    await store.save_fetched(event.id, {"inputs": {"run-0": os.urandom(400_000).hex()}})
     deliveries = [deliver(event, f"d{number}") for number in range(200)]
     await store.settle_routed(routed(event, *deliveries, leased=False))
     tracemalloc.start()
