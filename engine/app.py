@@ -103,8 +103,9 @@ async def running(
             ready=lambda: _obstacle(store),
             limit=settings.body_limit,
         )
-        public = await _listen(stack, receiver_app(receiver), settings.listen)
-        admin = await _listen(stack, admin_app(Admin(store, worker, reloader), settings.admin_token), settings.admin)
+        public = await _listen(stack, receiver_app(receiver), settings.listen, "--listen")
+        people = admin_app(Admin(store, worker, reloader), settings.admin_token)
+        admin = await _listen(stack, people, settings.admin, "--admin")
         watching = asyncio.create_task(reloader.watch())
         stack.callback(watching.cancel)
         # The first thing of all to happen at the end: nothing new is begun while requests are seen off.
@@ -127,7 +128,7 @@ async def _obstacle(store: Store) -> str:
     return ""
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, address: Address) -> Address:
+async def _listen(stack: AsyncExitStack, app: web.Application, address: Address, flag: str) -> Address:
     runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_REQUESTS_END)
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
@@ -135,10 +136,10 @@ async def _listen(stack: AsyncExitStack, app: web.Application, address: Address)
     try:
         await site.start()
     except OSError as error:
-        raise _cannot_listen(address, error) from None
+        raise _cannot_listen(address, flag, error) from None
     return Address(address.host, runner.addresses[0][1])
 
 
-def _cannot_listen(address: Address, error: OSError) -> SettingsError:
+def _cannot_listen(address: Address, flag: str, error: OSError) -> SettingsError:
     why = "another program listens there" if error.errno == errno.EADDRINUSE else error.strerror or str(error)
-    return SettingsError(f"cannot listen on {address}: {why}")
+    return SettingsError(f"cannot listen on {address}: {why}; name another address with {flag} HOST:PORT")

@@ -3,7 +3,8 @@
 The policy is that of LangSmith's documentation ("Webhook delivery"): a connection that fails
 is tried again up to two times; an endpoint that takes longer than five seconds has failed,
 without retry; a 5xx within five seconds is retried up to two times with exponential backoff;
-a 4xx has failed, without retry; whatever the body says is ignored.
+a 4xx has failed, without retry; whatever the body says is ignored. (Its beginning is kept, for
+people: it decides nothing.)
 
 Where the page is silent, this sender decides:
 
@@ -21,7 +22,7 @@ import asyncio
 import io
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -35,6 +36,8 @@ ANSWER_LIMIT = 5.0
 RETRIES = 2
 #: Seconds before the first retry; doubled for the second.
 FIRST_DELAY = 1.0
+#: How much of an answer is kept for people, in bytes, and how long is waited for it, in seconds.
+_KEPT, _PATIENCE = 2000, 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,7 @@ class SendAttempt:
 
     ``status`` is None where no answer came; ``reason`` says why it did not deliver, and is
     empty where it did. ``retry`` tells whether the policy allows another attempt after it.
+    ``answer`` is the beginning of what the endpoint had to say, for people; it decides nothing.
     """
 
     number: int
@@ -51,6 +55,7 @@ class SendAttempt:
     status: int | None
     reason: str
     retry: bool
+    answer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +72,9 @@ class _Outcome:
     status: int | None
     reason: str
     retry: bool
+    #: When the answer was there, by the sender's clock; None where there was none.
+    at: float | None = None
+    answer: str = ""
 
 
 class Sender:
@@ -118,8 +126,9 @@ class Sender:
             await self._sleep(delay)
         started = self._clock()
         outcome = await self._post(session, url, body, headers)
+        duration = (self._clock() if outcome.at is None else outcome.at) - started
         retry = outcome.retry and number <= self._retries
-        attempt = SendAttempt(number, delay, self._clock() - started, outcome.status, outcome.reason, retry)
+        attempt = SendAttempt(number, delay, duration, outcome.status, outcome.reason, retry, outcome.answer)
         if self._on_attempt is not None:
             self._on_attempt(attempt)
         return attempt
@@ -135,7 +144,9 @@ class Sender:
                 data = io.BytesIO(body)
                 call = session.post(url, data=data, headers=all_headers, allow_redirects=False, trace_request_ctx=scope)
                 async with call as response:
-                    return self._judge(response.status)
+                    outcome = replace(self._judge(response.status), at=self._clock())
+                    scope.reschedule(None)
+                    return replace(outcome, answer=await _beginning(response))
         except aiohttp.ConnectionTimeoutError:
             return _Outcome(None, f"no connection within {self._limit:g} s", retry=True)
         except TimeoutError:
@@ -166,6 +177,18 @@ class Sender:
         """From here on the endpoint's time counts."""
         scope: asyncio.Timeout = context.trace_request_ctx
         scope.reschedule(asyncio.get_running_loop().time() + self._limit)
+
+
+async def _beginning(response: aiohttp.ClientResponse) -> str:
+    """Of the answer's body, what comes soon and is text. The verdict is given: no trouble here changes it."""
+    pieces: list[bytes] = []
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while sum(map(len, pieces)) < _KEPT and (piece := await response.content.read(_KEPT)):
+                pieces.append(piece)
+    except (TimeoutError, aiohttp.ClientError, OSError):
+        pass  # what came until then will do
+    return b"".join(pieces)[:_KEPT].decode("utf-8", "replace")
 
 
 def _check_url(url: str) -> None:

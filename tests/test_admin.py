@@ -199,7 +199,8 @@ async def test_dead_deliveries_are_counted_and_replayed(engine: Engine, sink: We
     await engine.settled(event_id)
     counted = await engine.post("/api/v1/replay", {"state": "dead", "route": "corrections/errors", "dry_run": True})
     assert counted["count"] == 1
-    assert (await engine.get("/api/v1/backlog"))["dead"] == 1
+    backlog = await engine.get("/api/v1/backlog")
+    assert (backlog["dead"], backlog["engine"]) == (1, engine.running.store.owner)
     replayed = await engine.post("/api/v1/replay", {"deliveries": [counted["ids"][0][:18]]})
     assert replayed == counted | {"dry_run": False}
     event = await engine.settled(event_id)
@@ -275,7 +276,9 @@ async def test_a_foreign_host_is_refused(engine: Engine) -> None:
 
 async def test_a_page_in_a_browser_can_change_nothing(engine: Engine) -> None:
     form = {"Content-Type": "text/plain"}
-    assert (await engine.ask("POST", "/-/reload", data=b"{}", headers=form))[0] == 415
+    status, answer = await engine.ask("POST", "/-/reload", data=b"{}", headers=form)
+    assert status == 415
+    assert answer["hint"] == f"curl -X POST -H 'Content-Type: application/json' -d '{{}}' {engine.base}/-/reload"
     foreign = {"Origin": "https://evil.example"}
     assert (await engine.ask("POST", "/-/reload", json={}, headers=foreign))[0] == 403
     assert (await engine.ask("POST", "/-/reload", json={}, headers={"Origin": "null"}))[0] == 403

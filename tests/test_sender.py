@@ -7,6 +7,7 @@ import contextlib
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 import pytest
 import uvloop
@@ -233,8 +234,39 @@ async def test_attempts_are_told_while_they_happen(sink, sleeps):
     sender = _sender(sleeps, on_attempt=seen.append, clock=lambda: float(next(ticks)))
     delivery = await sender.send(sink.url, BODY, {})
     assert tuple(seen) == delivery.attempts
-    assert seen[0] == SendAttempt(1, 0.0, 1.0, 500, "the endpoint answered 500", retry=True)
-    assert seen[1] == SendAttempt(2, 1.0, 1.0, 200, "", retry=False)
+    assert [replace(attempt, answer="") for attempt in seen] == [
+        SendAttempt(1, 0.0, 1.0, 500, "the endpoint answered 500", retry=True),
+        SendAttempt(2, 1.0, 1.0, 200, "", retry=False),
+    ]
+
+
+async def test_the_beginning_of_an_answer_is_kept_for_people(sink, sleeps):
+    sink.answer_with(401, body='{"error": "the secret is wrong"}')
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert delivery.attempts[0].answer == '{"error": "the secret is wrong"}'
+    sink.answer_with(400, body="é" * 5000)
+    delivery = await _sender(sleeps).send(sink.url, BODY, {})
+    assert delivery.attempts[0].answer == "é" * 1000
+
+
+async def test_an_answer_whose_body_stalls_or_breaks_is_an_answer_all_the_same(sleeps, monkeypatch):
+    monkeypatch.setattr("engine.sender._PATIENCE", 0.05)
+    stalls = asyncio.Event()
+
+    async def respond(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 202 Accepted\r\nContent-Length: 100\r\n\r\nso far")
+        await writer.drain()
+        if stalls.is_set():
+            await asyncio.sleep(1)
+
+    async with _raw_server(respond) as url:
+        broken = await _sender(sleeps).send(url, BODY, {})
+        stalls.set()
+        stalled = await _sender(sleeps).send(url, BODY, {})
+    for delivery in (broken, stalled):
+        assert (delivery.result, delivery.attempts[0].answer) == ("delivered", "so far")
+        assert delivery.attempts[0].duration < 0.3
 
 
 @pytest.mark.parametrize("url", ["", "example.com/hook", "ftp://example.com", "http://", "https:///path"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
@@ -60,8 +61,9 @@ class Admin:
         return self._reloader.masker.text(text)
 
     async def backlog(self) -> dict[str, Any]:
-        """How much waits, and how much is under way."""
-        return backlog_view(await self._store.backlog(), busy=self._worker.busy, now=self._clock())
+        """How much waits, how much is under way, and the name of the engine that answers."""
+        view = backlog_view(await self._store.backlog(), busy=self._worker.busy, now=self._clock())
+        return view | {"engine": self._store.owner}
 
     def routes(self) -> dict[str, Any]:
         """The routes at work."""
@@ -246,9 +248,16 @@ def _unsafe_refusal(request: web.Request) -> web.Response | None:
     if origin is not None and origin != f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}":
         return error_response(403, "a page of another origin may not do this", "use the engine command or curl")
     if request.content_type != "application/json":
-        hint = "send Content-Type: application/json (and a body of {} where there is nothing to say)"
-        return error_response(415, "unsafe methods take application/json only", hint)
+        return error_response(415, "unsafe methods take application/json only", _how_to_ask(request))
     return None
+
+
+def _how_to_ask(request: web.Request) -> str:
+    """The line to paste instead."""
+    token = ' -H "Authorization: Bearer $ENGINE_ADMIN_TOKEN"' if hdrs.AUTHORIZATION in request.headers else ""
+    body = '{"deliveries": ["ID"]}' if request.path.endswith("/replay") else "{}"
+    kind = f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
+    return f"curl -X {request.method}{token} {kind} {shlex.quote(str(request.url.with_query(None)))}"
 
 
 def _is_ours(host: str, request: web.Request) -> bool:

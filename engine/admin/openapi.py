@@ -315,6 +315,7 @@ def _config_schemas() -> dict[str, Schema]:
         "oldest_due_seconds": {"type": ["number", "null"], "minimum": 0},
         "by_route": {"type": "object", "additionalProperties": _COUNT},
         "busy": {"type": ["integer", "null"], "minimum": 0},
+        "engine": _TEXT | {"description": "the name of the engine that answers: another one after each start"},
     }
     return {
         "Problem": _object(problem),

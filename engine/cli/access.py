@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
-from urllib.parse import quote, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import click
-import orjson
+from click.core import ParameterSource
 
 from engine.admin.queries import Queries
+from engine.cli.address import AdminAddress, file_of, folder_of, read, url_of
+from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
 from engine.cli.options import config_option, data_of, store_options
 from engine.cli.output import say
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, StoreError
 from engine.secrets import Masker
+from engine.settings import Address
+
+if TYPE_CHECKING:
+    from engine.config import Config
+    from engine.store.protocol import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
-#: How long the admin listener may take, in seconds; a replay of many thousands does.
-_TIMEOUT = 120.0
-
-
-class AccessError(EngineError):
-    """Neither a running engine nor a store answers, or the engine refuses; ``hint`` says what to do."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
 
 
 class Asked(Protocol):
@@ -55,43 +51,90 @@ class Asked(Protocol):
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make work due again."""
 
+    async def routes(self) -> list[dict[str, Any]] | None:
+        """The routes that are configured, each with ``id``, ``name`` and ``actions``; None where nobody knows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where to look: the admin listener's address (None: the usual one, if it answers) and the store."""
+    """Where to look for an engine and its store.
 
-    admin: str | None
+    ``admin`` is the one address to ask, ``usual`` is asked if an engine is there; None: not given.
+    """
+
     config: Path
-    data: Path | None
-    store: str | None
+    admin: str | None = None
+    usual: str | None = None
+    data: Path | None = None
+    store: str | None = None
 
     @property
-    def url(self) -> str:
-        """The admin listener's address."""
-        return (self.admin or DEFAULT_ADMIN_URL).rstrip("/")
+    def folder(self) -> Path:
+        """The data directory."""
+        return data_of(self.config, self.data)
 
     @property
     def store_url(self) -> str:
         """The store's address, or its file's path."""
-        return self.store or str(data_of(self.config, self.data) / "engine.db")
+        return self.store or str(self.folder / "engine.db")
+
+    @property
+    def file(self) -> Path | None:
+        """SQLite's file; None for other stores."""
+        return file_of(self.store_url)
+
+    def addresses(self) -> Iterator[AdminAddress]:
+        """Where the engine may be, the likeliest first; the owner is empty where any will do.
+
+        The default address comes last, and not at all where there is a store: an engine that
+        works on it would have said where it is, so who answers at the default is another one.
+        """
+        if self.admin is not None:
+            yield AdminAddress(self.admin.rstrip("/"), "")
+            return
+        if self.usual is not None:
+            yield AdminAddress(self.usual.rstrip("/"), "")
+        told = read(folder_of(self.store, self.folder))
+        if told is not None:
+            yield told
+        if self.file is None or not self.file.exists():
+            yield AdminAddress(DEFAULT_ADMIN_URL, "")
 
 
 def place_from(options: dict[str, Any]) -> Place:
     """Takes the options of ``access_options`` out of a command's."""
-    return Place(options.pop("admin"), options.pop("config"), options.pop("data"), options.pop("store"))
+    admin, usual = options.pop("admin", None), None
+    context = click.get_current_context(silent=True)
+    if context is not None and context.get_parameter_source("admin") is not ParameterSource.COMMANDLINE:
+        admin, usual = None, admin or _admin_of_serve()
+    return Place(options.pop("config"), admin, usual, options.pop("data", None), options.pop("store", None))
+
+
+def _admin_of_serve() -> str | None:
+    """The address in ENGINE_ADMIN, which is where ``engine serve`` listens, as long as it names a port."""
+    try:
+        address = Address.parse(os.environ.get("ENGINE_ADMIN", ""))
+    except ValueError:
+        return None
+    return url_of(address) if address.port else None
 
 
 def access_options(function: F) -> F:
     """``--admin``, ``--config``, ``--data`` and ``--store``."""
-    admin = click.option(
+    return admin_option(store_options(config_option(function)))
+
+
+def admin_option(function: F) -> F:
+    """``--admin``."""
+    option = click.option(
         "--admin",
         envvar="ENGINE_ADMIN_URL",
         show_envvar=True,
         metavar="URL",
-        help=f"A running engine's admin listener; with none running, the store is opened.  [default: "
-        f"{DEFAULT_ADMIN_URL}]",
+        help="A running engine's admin listener. Else the one is found that works on the store, or at "
+        f"{DEFAULT_ADMIN_URL}; with none running, the store is opened.",
     )
-    return admin(store_options(config_option(function)))
+    return option(function)
 
 
 @asynccontextmanager
@@ -103,11 +146,10 @@ async def opened(place: Place) -> AsyncIterator[Asked]:
         StoreError: the store is locked, or not one.
     """
     async with AsyncExitStack() as stack:
-        client = await stack.enter_async_context(_client(place.url))
-        if await client.answers():
+        if (client := await _found(stack, place)) is not None:
             yield client
         elif place.admin is not None:
-            raise AccessError(f"no engine answers at {place.url}", "start it with engine serve, or mend --admin")
+            raise Unreachable(f"no engine answers at {place.admin}", "start it with engine serve, or mend --admin")
         else:
             yield await stack.enter_async_context(_stopped(place))
 
@@ -119,93 +161,31 @@ async def connected(place: Place) -> AsyncIterator[AdminClient]:
     Raises:
         AccessError: none answers.
     """
-    async with _client(place.url) as client:
-        if not await client.answers():
-            raise AccessError(f"no engine answers at {place.url}", "start it with engine serve, or give --admin URL")
+    async with AsyncExitStack() as stack:
+        client = await _found(stack, place)
+        if client is None:
+            raise Unreachable(_nobody(place), "start it with engine serve, or give --admin URL")
         yield client
 
 
-@asynccontextmanager
-async def _client(url: str) -> AsyncIterator[AdminClient]:
-    import aiohttp
-
-    token = os.environ.get("ENGINE_ADMIN_TOKEN")
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
-    limit = aiohttp.ClientTimeout(total=_TIMEOUT, connect=5.0)
-    async with aiohttp.ClientSession(headers=headers, timeout=limit, trust_env=False) as session:
-        yield AdminClient(url, session)
-
-
-class AdminClient:
-    """Asks a running engine."""
-
-    live = True
-
-    def __init__(self, url: str, session: Any) -> None:
-        self._url, self._session = url, session
-
-    async def answers(self) -> bool:
-        """Whether anything listens there.
-
-        Raises:
-            AccessError: something does that is no engine, or it refuses.
-        """
-        import aiohttp
-
+async def _found(stack: AsyncExitStack, place: Place) -> AdminClient | None:
+    """The first engine that answers. What was left by one that crashed may lead to another, which is passed over."""
+    for address in place.addresses():
+        client = await stack.enter_async_context(client_at(address.url))
         try:
-            await self.get("/api/v1/backlog")
-        except aiohttp.ClientConnectionError:
-            return False
-        return True
+            owner = await client.owner()
+        except NoEngine:
+            if not address.owner:
+                raise
+            continue
+        if owner is not None and address.owner in ("", owner):
+            return client
+    return None
 
-    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of events."""
-        return await self.get("/api/v1/events", words)
 
-    async def event(self, event_id: str) -> dict[str, Any]:
-        """One event."""
-        return await self.get(f"/api/v1/events/{quote(event_id, safe='')}")
-
-    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of deliveries."""
-        return await self.get("/api/v1/deliveries", words)
-
-    async def delivery(self, delivery_id: str) -> dict[str, Any]:
-        """One delivery."""
-        return await self.get(f"/api/v1/deliveries/{quote(delivery_id, safe='')}")
-
-    async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make work due again."""
-        return await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body))
-
-    async def get(self, path: str, words: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Anything that can be read."""
-        given = {word: str(value) for word, value in (words or {}).items() if value is not None}
-        return await self._ask("GET", path, params=given)
-
-    async def _ask(self, method: str, path: str, **how: Any) -> dict[str, Any]:
-        import aiohttp
-
-        try:
-            async with self._session.request(method, self._url + path, allow_redirects=False, **how) as response:
-                return self._read(response.status, await response.read())
-        except (TimeoutError, aiohttp.InvalidURL) as error:
-            raise AccessError(f"{self._url}: {error or 'no answer in time'}") from error
-
-    def _read(self, status: int, body: bytes) -> dict[str, Any]:
-        try:
-            answer = orjson.loads(body)
-        except orjson.JSONDecodeError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise AccessError(f"what answers at {self._url} is not an engine's admin listener", "mend --admin")
-        if status == 401:
-            raise AccessError(
-                str(answer.get("error")), "set ENGINE_ADMIN_TOKEN to the value the engine was started with"
-            )
-        if status >= 400:
-            raise AccessError(str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", "")))
-        return answer
+def _nobody(place: Place) -> str:
+    asked = [address.url for address in place.addresses()]
+    return f"no engine answers at {' or '.join(asked)}" if asked else f"no engine works on {place.folder}"
 
 
 @asynccontextmanager
@@ -213,18 +193,26 @@ async def _stopped(place: Place) -> AsyncIterator[Asked]:
     """The store of an engine that does not run."""
     from engine.store import open_store
 
-    path = _file_of(place.store_url)
+    path = place.file
     if path is not None and not path.exists():
         hint = "start one with engine serve, or tell where: --admin URL, --data DIRECTORY or --store URL"
-        raise AccessError(f"no engine answers at {place.url}, and there is no store at {path}", hint)
+        raise AccessError(f"{_nobody(place)}, and there is no store at {path}", hint)
     store = open_store(place.store_url)
-    masker, rules = _known_of(place.config)
-    await store.open()
+    config = _config_of(place.config)
+    await _open(store)
     try:
-        say(f"no engine at {place.url}: using the store {path or place.store_url}")
-        yield _StoppedEngine(store, lambda: masker, lambda: rules)
+        say(f"{_nobody(place)}: using the store {path or place.store_url}")
+        yield _StoppedEngine(store, config)
     finally:
         await store.close()
+
+
+async def _open(store: Store) -> None:
+    try:
+        await store.open()
+    except StoreError as error:
+        hint = "where it listens for people is told with --admin URL" if "in use" in str(error) else ""
+        raise AccessError(str(error), hint) from error
 
 
 class _StoppedEngine(Queries):
@@ -232,27 +220,33 @@ class _StoppedEngine(Queries):
 
     live = False
 
+    def __init__(self, store: Store, config: Config | None) -> None:
+        masker = Masker(config.masked if config else ())
+        super().__init__(store, lambda: masker, lambda: config.rules if config else {})
+        self._config = config
 
-def _file_of(store_url: str) -> Path | None:
-    """SQLite's file; None for other stores."""
-    if "://" not in store_url:
-        path = Path(store_url)
-    elif store_url.startswith("sqlite:///"):
-        path = Path(unquote(urlsplit(store_url).path[1:]))
-    else:
-        return None
-    return path / "engine.db" if path.is_dir() else path
+    async def routes(self) -> list[dict[str, Any]] | None:
+        """The configuration's routes: their ids and their actions' names."""
+        if self._config is None:
+            return None
+        return [
+            {
+                "id": route.id,
+                "name": route.name or None,
+                "actions": [{"name": action.name, "type": action.type} for action in route.actions],
+            }
+            for route in self._config.routes
+        ]
 
 
-def _known_of(config: Path) -> tuple[Masker, Mapping[str, tuple[str, ...]]]:
-    """The configuration's secrets and names, as far as it can be read: a broken file must not hide the store."""
+def _config_of(path: Path) -> Config | None:
+    """The configuration, for its secrets and names, if it can be read: a broken file must not hide the store."""
     from engine.config import read_config
 
-    if not config.exists():
-        return Masker(), {}
+    if not path.exists():
+        return None
     try:
-        read = read_config(config)
+        return read_config(path)
     except ConfigError:
-        say(f"{config} cannot be read: rules go by their ids", "yellow")
-        return Masker(), {}
-    return Masker(read.masked), read.rules
+        say(f"{path} cannot be read: rules go by their ids", "yellow")
+        return None

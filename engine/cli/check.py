@@ -16,7 +16,7 @@ from engine.admin.views import problem_views
 from engine.advice import advise
 from engine.cli.main import FINDINGS
 from engine.cli.options import config_option, json_option
-from engine.cli.output import emit, err, out, print_problems
+from engine.cli.output import emit, err, out, plural, print_problems
 from engine.errors import ConfigError, Problem
 from engine.reload import Loaded, Loader
 
@@ -92,14 +92,10 @@ def _print(result: _Checked) -> None:
     if result.loaded is None:
         return
     counts = _counts(result.loaded)
-    words = [_plural(counts["routes"], "route"), _plural(counts["actions"], "action")]
+    words = [plural(counts["routes"], "route"), plural(counts["actions"], "action")]
     if counts["enabled"] < counts["routes"]:
         words[0] += f" ({counts['routes'] - counts['enabled']} disabled)"
     if counts["plugins"]:
-        words.append(f"{_plural(len(counts['plugins']), 'plug-in')}: {', '.join(counts['plugins'])}")
+        words.append(f"{plural(len(counts['plugins']), 'plug-in')}: {', '.join(counts['plugins'])}")
     good = Text.assemble((f"{result.path}: ", "bold"), ("good", "green"), f" · {' · '.join(words)}")
     out().print(good, soft_wrap=True)
-
-
-def _plural(count: int, word: str) -> str:
-    return f"{count} {word}" if count == 1 else f"{count} {word}s"

@@ -12,13 +12,14 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from engine.cli.access import DEFAULT_ADMIN_URL, Place, connected
+from engine.cli.group import DefaultGroup
 from engine.cli.options import config_option, json_option
 from engine.cli.output import age, emit, facts, out
 from engine.config import dump_masked, load_config
 from engine.secrets import Masker
 
 
-@click.group("config")
+@click.group("config", cls=DefaultGroup, default="show")
 def command() -> None:
     """Look at the configuration."""
 
@@ -37,7 +38,7 @@ def command() -> None:
 def show(config: Path, live: bool, admin: str | None, as_json: bool) -> None:  # noqa: FBT001
     """Show the effective configuration: variables filled in, defaults too, secrets masked."""
     if live:
-        _show_live(asyncio.run(_ask(Place(admin, config, None, None))), as_json=as_json)
+        _show_live(asyncio.run(_ask(Place(config, admin))), as_json=as_json)
         return
     loaded = load_config(config)
     masker = Masker(loaded.masked)

@@ -11,12 +11,14 @@ from rich.text import Text
 
 from engine.admin.query import DELIVERY_STATES
 from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.group import DefaultGroup
+from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, facts, out, say, short_delivery, state, table
+from engine.cli.output import age, emit, facts, out, plural, say, short_delivery, state, table
 from engine.units import format_duration
 
 
-@click.group("deliveries")
+@click.group("deliveries", cls=DefaultGroup, default="list")
 def command() -> None:
     """List deliveries (one action of one route for one run), or show one."""
 
@@ -24,7 +26,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--state", type=click.Choice(DELIVERY_STATES), help="Only those in this state.")
 @click.option("--dead", is_flag=True, help="Only those that gave up: --state dead.")
-@click.option("--route", metavar="ID", help="Only of this route.")
+@click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
 @click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough.")
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
@@ -69,7 +71,7 @@ def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT0
 
 async def _deliveries(place: Place, words: dict[str, Any]) -> dict[str, Any]:
     async with opened(place) as asked:
-        return await asked.deliveries(words)
+        return await asked.deliveries(await resolved(asked, words))
 
 
 async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:
@@ -103,7 +105,7 @@ def _why(row: dict[str, Any]) -> str:
 
 
 def _delivery_facts(row: dict[str, Any]) -> Table:
-    replays = f", replayed {row['replays']} times" if row["replays"] else ""
+    replays = f", replayed {plural(row['replays'], 'time')}" if row["replays"] else ""
     return facts(
         [
             ("delivery", row["id"]),
@@ -111,7 +113,7 @@ def _delivery_facts(row: dict[str, Any]) -> Table:
             ("route", row["route"]),
             ("action", row["action"]),
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
-            ("state", Text.assemble(state(row["state"]), f" after {row['attempts']} attempts{replays}")),
+            ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
             ("due", f"{row['due_at']} ({age(row['due_at'])})" if row["due_at"] else None),
             ("because", row["reason"]),
         ]

@@ -15,6 +15,7 @@ from rich.text import Text
 from engine.admin.query import EVENT_STATES
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.deliveries import attempts_table, deliveries_table
+from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.output import age, emit, facts, one_line, out, say, short_event, state, table
 from engine.event import Kind
@@ -22,7 +23,7 @@ from engine.event import Kind
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
 
 
-@click.group("events")
+@click.group("events", cls=DefaultGroup, default="list")
 def command() -> None:
     """List the events that came in, or show one."""
 
@@ -54,7 +55,7 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
         say(f"there are more: --before {answer['next']}")
 
 
-@command.command("show")
+@command.command("show", short_help="Show one event: decisions, deliveries, payload.")
 @click.argument("event_id", metavar="ID")
 @click.option("--payload", is_flag=True, help="Also print what was sent.")
 @access_options

@@ -14,7 +14,8 @@ import click
 import orjson
 
 from engine.admin.query import BadQuery
-from engine.cli.access import AccessError, access_options, opened, place_from
+from engine.cli.access import access_options, opened, place_from
+from engine.cli.client import AccessError
 from engine.cli.explanation import print_report
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import click
 
 from engine.cli.output import print_error
+from engine.cli.plain import write_plainly_where_needed
 from engine.errors import EngineError
 
 #: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
@@ -35,6 +36,7 @@ COMMANDS: Mapping[str, Entry] = {
     "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),
     "routes": Entry("engine.cli.routes", "Show the routes of the configuration."),
     "actions": Entry("engine.cli.actions", "Show the actions routes can use."),
+    "reload": Entry("engine.cli.reload", "Have a running engine load its configuration."),
     "config": Entry("engine.cli.config", "Show the effective configuration."),
 }
 
@@ -78,6 +80,7 @@ class LazyGroup(click.Group):
 
 
 @click.group(
+    "engine",
     cls=LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 good, 1 findings, 2 could not run.",
@@ -89,4 +92,5 @@ def cli() -> None:
 
 def main() -> None:
     """The console script."""
+    write_plainly_where_needed()
     sys.exit(cli(prog_name="engine"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.cli.plain import knows_unicode
 from engine.errors import ConfigError, EngineError, Problem
 
 #: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
@@ -49,9 +51,10 @@ def _console(terminal: bool, *, stderr: bool) -> Console:  # noqa: FBT001
 
 
 def emit(data: Any) -> None:
-    """JSON to standard output, indented."""
+    """JSON to standard output, indented; in ASCII where standard output knows nothing else."""
     text = orjson.dumps(data, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
-    click.echo(text.decode())
+    plain = not knows_unicode(getattr(sys.stdout, "encoding", None))
+    click.echo(json.dumps(orjson.loads(text), indent=2) if plain else text.decode())
 
 
 def print_error(error: EngineError) -> None:
@@ -90,6 +93,11 @@ def problem_text(problem: Problem, *, style: str = "red") -> Text:
 def say(words: str, style: str = "dim") -> None:
     """A remark to the person at the terminal, on standard error."""
     err().print(Text(words, style=style), soft_wrap=True)
+
+
+def plural(count: int, word: str, many: str = "") -> str:
+    """``1 route``, ``2 routes``; ``many`` where it takes more than an s."""
+    return f"{count} {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
 def table(*columns: str) -> Table:

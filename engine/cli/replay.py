@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.text import Text
 
 from engine.admin.query import DELIVERY_STATES, BadQuery, NotFound
-from engine.cli.access import AccessError, Asked, Place, access_options, opened, place_from
+from engine.cli.access import Asked, Place, access_options, opened, place_from
+from engine.cli.client import AccessError
 from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS
+from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import emit, err, out, say
+from engine.cli.output import emit, err, one_line, out, plural, say
 from engine.errors import EngineError
 
 #: How many are asked for at once: each request is one transaction.
 _BATCH = 500
-#: How many are listed by --dry-run.
+#: How many are listed by --dry-run, and how many of those that died.
 _LISTED = 50
 #: How often --wait looks, in seconds.
 _LOOK = 0.25
@@ -30,7 +35,7 @@ _LOOK = 0.25
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what a query means anyway.")
 @click.option("--state", type=click.Choice(DELIVERY_STATES), help="Those in another state.")
-@click.option("--route", metavar="ID", help="Only of this route.")
+@click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
 @click.option("--event", metavar="ID", help="Only deliveries of this event; the start of its id is enough.")
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
@@ -80,13 +85,14 @@ async def _replay(
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
     _tell(done, settled, live=asked.live, as_json=as_json)
-    return bool(settled and settled["dead"])
+    return bool(settled and settled.died)
 
 
 async def _choose(asked: Asked, ids: Sequence[str], query: dict[str, Any]) -> dict[str, list[str]]:
     """Whole ids by what they are of."""
     if not ids:
-        return {"deliveries": (await asked.replay(query | {"dry_run": True}))["ids"], "events": []}
+        found = await asked.replay(await resolved(asked, query) | {"dry_run": True})
+        return {"deliveries": found["ids"], "events": []}
     chosen: dict[str, list[str]] = {"deliveries": [], "events": []}
     for start in ids:
         kind, whole = await _identify(asked, start)
@@ -165,56 +171,85 @@ def _bar(*, hidden: bool) -> Progress:
     )
 
 
-async def _follow(asked: Asked, done: dict[str, list[str]]) -> dict[str, int]:
+@dataclass(slots=True)
+class _Settled:
+    """How what was waited for ended: how many succeeded, and those that died, by id, with the reason."""
+
+    succeeded: int = 0
+    died: dict[str, str] = field(default_factory=dict)
+
+    def count(self, row: Mapping[str, Any]) -> None:
+        """A delivery, or an event that could not be evaluated."""
+        if row["state"] == "dead":
+            self.died[row["id"]] = row["reason"]
+        else:
+            self.succeeded += 1
+
+
+async def _follow(asked: Asked, done: dict[str, list[str]]) -> _Settled:
     """Until every delivery (an event's evaluation with all that came of it) succeeded or is dead."""
-    counts = {"succeeded": 0, "dead": 0}
+    settled = _Settled()
     with _bar(hidden=False) as bar:
         task = bar.add_task("settling", total=sum(map(len, done.values())))
         for delivery_id in done["deliveries"]:
-            counts[await _settled(asked, delivery_id)] += 1
+            settled.count(await _settled(asked, delivery_id))
             bar.advance(task)
         for event_id in done["events"]:
-            for outcome in await _settled_event(asked, event_id):
-                counts[outcome] += 1
+            for row in await _settled_event(asked, event_id):
+                settled.count(row)
             bar.advance(task)
-    return counts
+    return settled
 
 
-async def _settled(asked: Asked, delivery_id: str) -> str:
+async def _settled(asked: Asked, delivery_id: str) -> Mapping[str, Any]:
     while True:
-        state = str((await asked.delivery(delivery_id))["state"])
-        if state in ("succeeded", "dead"):
-            return state
+        delivery = await asked.delivery(delivery_id)
+        if delivery["state"] in ("succeeded", "dead"):
+            return delivery
         await asyncio.sleep(_LOOK)
 
 
-async def _settled_event(asked: Asked, event_id: str) -> list[str]:
+async def _settled_event(asked: Asked, event_id: str) -> Sequence[Mapping[str, Any]]:
     while True:
         event = await asked.event(event_id)
         if event["state"] == "dead":
-            return ["dead"]
+            return [event]
         if event["state"] == "routed" and not event["open"]:
-            return [str(delivery["state"]) for delivery in event["deliveries"]]
+            deliveries: list[dict[str, Any]] = event["deliveries"]
+            return deliveries
         await asyncio.sleep(_LOOK)
 
 
-def _tell(done: dict[str, list[str]], settled: dict[str, int] | None, *, live: bool, as_json: bool) -> None:
+def _tell(done: dict[str, list[str]], settled: _Settled | None, *, live: bool, as_json: bool) -> None:
     if as_json:
-        emit(done | {"dry_run": False, "live": live, "settled": settled})
+        emit(done | {"dry_run": False, "live": live, "settled": _as_json(settled)})
         return
     console = out()
     if settled is not None:
-        console.print(f"{_count(done)} replayed: {settled['succeeded']} succeeded, {settled['dead']} dead")
+        console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead")
+        _tell_died(console, settled.died)
     elif live:
         console.print(f"{_count(done)} made due; the engine takes them up now")
     else:
         console.print(f"{_count(done)} marked due; engine serve takes them up when it starts")
 
 
+def _as_json(settled: _Settled | None) -> dict[str, Any] | None:
+    if settled is None:
+        return None
+    died = [{"id": dead, "reason": reason} for dead, reason in settled.died.items()]
+    return {"succeeded": settled.succeeded, "dead": len(died), "died": died}
+
+
+def _tell_died(console: Console, died: Mapping[str, str]) -> None:
+    """Which, and why: not all of very many."""
+    for dead, reason in list(died.items())[:_LISTED]:
+        console.print(Text.assemble((dead, "red"), f"  {one_line(reason)}"), soft_wrap=True)
+    if len(died) > _LISTED:
+        say(f"{len(died) - _LISTED} more are not shown: engine deliveries --dead")
+
+
 def _count(chosen: dict[str, list[str]]) -> str:
-    words = [
-        f"{len(ids)} {word if len(ids) != 1 else {'deliveries': 'delivery', 'events': 'event'}[word]}"
-        for word, ids in chosen.items()
-        if ids
-    ]
-    return " and ".join(words) or "nothing"
+    words = {"deliveries": "delivery", "events": "event"}
+    counted = [plural(len(ids), words[kind], kind) for kind, ids in chosen.items() if ids]
+    return " and ".join(counted) or "nothing"

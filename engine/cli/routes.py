@@ -12,7 +12,7 @@ from rich.text import Text
 from rich.tree import Tree
 
 from engine.cli.options import config_option, json_option
-from engine.cli.output import emit, out, say
+from engine.cli.output import emit, out, plural, say
 from engine.describe import describe_routes
 from engine.reload import Loader
 from engine.units import format_duration
@@ -76,5 +76,7 @@ def _tries(action: dict[str, Any]) -> str:
     retry = action["retry"]
     if retry is None:
         return ""
-    how = "LangSmith's policy" if retry["policy"] == "langsmith" else f"up to {retry['attempts']} tries"
+    how = (
+        "LangSmith's policy" if retry["policy"] == "langsmith" else f"up to {plural(retry['attempts'], 'try', 'tries')}"
+    )
     return f"  {how} within {format_duration(retry['within'])}"

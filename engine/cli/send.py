@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -15,33 +16,26 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from engine.admin.query import BadQuery
+from engine.cli.answer import Answer
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
-from engine.cli.output import emit, err, out
+from engine.cli.output import emit, err, out, plural
+from engine.cli.samples import kind_option, sample_body
 from engine.errors import BadBody
 from engine.event import parse_payload
 from engine.freshen import freshen
 from engine.receiver import WEBHOOK_PATH
-from engine.sandbox import payloads
 from engine.sender import Delivery, SendAttempt, Sender
 from engine.units import format_duration
 
-_SAMPLES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
-    "rule": payloads.complete,
-    "seed": payloads.seed,
-    "thread": payloads.threads,
-    "alert": payloads.alert,
-    "prompt": payloads.prompt_commit,
-    "issue": payloads.issue,
-}
 #: How many sendings may be under way at once.
 _AT_ONCE = 64
 
 
 @click.command("send")
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
-@click.option("--kind", type=click.Choice(list(_SAMPLES)), help="A built-in sample instead of a file.")
-@click.option("--to", "url", metavar="URL", help=f"Where to; without a path it is {WEBHOOK_PATH}.")
+@kind_option
+@click.option("--to", "url", metavar="URL", help=f"Where to; 127.0.0.1:8080 is http://127.0.0.1:8080{WEBHOOK_PATH}.")
 @click.option("--secret", metavar="TEXT", help="Sent as ?secret=… in the URL, as LangSmith does.")
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A custom header; repeatable.")
 @click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
@@ -77,7 +71,7 @@ def command(
     results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
     failed = [result for result in results if result.result == "failed"]
     if as_json:
-        emit(_as_json(results[0]) if count == 1 else {"delivered": count - len(failed), "failed": len(failed)})
+        emit(_as_json(results[0]) if count == 1 else _totals(results, failed))
     elif count > 1:
         _tell_all(out(), results, failed)
     if failed:
@@ -98,7 +92,7 @@ class _Order:
 def _body(file: BinaryIO | None, kind: str | None) -> bytes:
     if (file is None) == (kind is None):
         raise click.UsageError("give a FILE or --kind")
-    return file.read() if file is not None else payloads.to_body(_SAMPLES[str(kind)]())
+    return file.read() if file is not None else sample_body(str(kind))
 
 
 def _fresh(body: bytes) -> bytes:
@@ -110,7 +104,7 @@ def _fresh(body: bytes) -> bytes:
 
 def _target(url: str, secret: str | None) -> str:
     """The whole address: LangSmith's secret stands in the query."""
-    parts = urlsplit(url)
+    parts = urlsplit(url if "://" in url else f"http://{url}")
     if parts.path in ("", "/"):
         parts = parts._replace(path=WEBHOOK_PATH)
     if secret is not None:
@@ -169,8 +163,10 @@ class _Watcher:
         console.print(Text(f"POST {urlsplit(url)._replace(query='').geturl()}", style="dim"), soft_wrap=True)
 
     def __call__(self, attempt: SendAttempt) -> None:
-        """One line."""
+        """One line, and below it what the endpoint said."""
         self._console.print(_attempt_line(attempt), soft_wrap=True)
+        for line in Answer.of(attempt).lines(failed=bool(attempt.reason)):
+            self._console.print(line, soft_wrap=True)
 
 
 def _attempt_line(attempt: SendAttempt) -> Text:
@@ -190,11 +186,29 @@ def _tell_all(console: Console, results: list[Delivery], failed: list[Delivery])
     console.print(
         Text.assemble((f"{len(results) - len(failed)} delivered", "green"), f", {len(failed)} failed"), soft_wrap=True
     )
-    reasons: dict[str, int] = {}
-    for delivery in failed:
-        reasons[delivery.reason] = reasons.get(delivery.reason, 0) + 1
-    for reason, times in sorted(reasons.items(), key=lambda pair: -pair[1]):
-        console.print(Text(f"  {times} times: {reason}", style="red"), soft_wrap=True)
+    if repeated := _duplicates(results):
+        words = f"  {plural(repeated, 'duplicate')} of earlier events: nothing fires; --fresh makes each new"
+        console.print(Text(words, style="yellow"), soft_wrap=True)
+    for reason, times in Counter(map(_why, failed)).most_common():
+        console.print(Text(f"  {plural(times, 'time')}: {reason}", style="red"), soft_wrap=True)
+
+
+def _why(delivery: Delivery) -> str:
+    error = Answer.of(delivery.attempts[-1]).error
+    return f"{delivery.reason}: {error}" if error else delivery.reason
+
+
+def _duplicates(results: list[Delivery]) -> int:
+    return sum(Answer.of(result.attempts[-1]).duplicate for result in results)
+
+
+def _totals(results: list[Delivery], failed: list[Delivery]) -> dict[str, Any]:
+    return {
+        "delivered": len(results) - len(failed),
+        "failed": len(failed),
+        "duplicates": _duplicates(results),
+        "reasons": dict(Counter(map(_why, failed))),
+    }
 
 
 def _as_json(delivery: Delivery) -> dict[str, Any]:
@@ -206,7 +220,10 @@ def _as_json(delivery: Delivery) -> dict[str, Any]:
             "status": attempt.status,
             "reason": attempt.reason,
             "retry": attempt.retry,
+            "answer": Answer.of(attempt).content,
         }
         for attempt in delivery.attempts
     ]
-    return {"result": delivery.result, "reason": delivery.reason, "attempts": attempts}
+    last = Answer.of(delivery.attempts[-1])
+    known = {"event": last.event, "duplicate": last.duplicate if last.event else None}
+    return {"result": delivery.result, "reason": delivery.reason, **known, "attempts": attempts}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +17,16 @@ import click
 from rich.text import Text
 
 from engine.app import Running, running
+from engine.cli.address import AdminAddress, announced, folder_of, reachable, url_of
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
 from engine.log import configure_logging
 from engine.receiver import WEBHOOK_PATH
 from engine.secrets import Masker
 from engine.settings import Address, ServeSettings
+
+#: How many log lines are held back at most until the engine serves.
+_MOST_HELD = 10_000
 
 
 @click.command("serve")
@@ -80,6 +86,15 @@ from engine.settings import Address, ServeSettings
     show_envvar=True,
     help="The largest webhook taken, decompressed.",
 )
+@click.option(
+    "--concurrency",
+    type=click.IntRange(1),
+    default=512,
+    envvar="ENGINE_CONCURRENCY",
+    show_default=True,
+    show_envvar=True,
+    help="How many evaluations and deliveries are under way at once, at most.",
+)
 def command(
     config: Path,
     listen: Address,
@@ -90,6 +105,7 @@ def command(
     log_level: str,
     grace: float,
     body_limit: int,
+    concurrency: int,
 ) -> None:
     """Receive LangSmith's webhooks and run the actions of the routes that match.
 
@@ -106,6 +122,7 @@ def command(
         admin_token=os.environ.get("ENGINE_ADMIN_TOKEN") or None,
         grace=grace,
         body_limit=body_limit,
+        concurrency=concurrency,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, log_format, log_level))
@@ -124,14 +141,32 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> None:
     masker = _CurrentMasker()
     logger = configure_logging(log_format, log_level, masker)
-    async with running(settings, logger) as engine:
-        masker.live = lambda: engine.reloader.masker
-        stop = asyncio.Event()
-        _handle_signals(engine, stop, logger)
-        _announce(engine, settings, log_format, logger)
+    async with contextlib.AsyncExitStack() as stack:
+        with _held_back(logger):
+            engine = await stack.enter_async_context(running(settings, logger))
+            masker.live = lambda: engine.reloader.masker
+            address = AdminAddress(url_of(engine.admin), engine.store.owner)
+            stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))
+            stop = asyncio.Event()
+            _handle_signals(engine, stop, logger)
+            _announce(engine, settings, log_format, logger)
         await stop.wait()
         logger.info("stopping", extra={"grace": settings.grace, "under_way": engine.worker.busy})
     logger.info("stopped")
+
+
+@contextlib.contextmanager
+def _held_back(logger: logging.Logger) -> Iterator[None]:
+    """What is logged meanwhile comes out at the end: below the banner, and with the secrets known."""
+    handlers = logger.handlers[:]
+    held = [MemoryHandler(_MOST_HELD, logging.CRITICAL + 1, handler) for handler in handlers]
+    logger.handlers[:] = held
+    try:
+        yield
+    finally:
+        logger.handlers[:] = handlers
+        for handler in held:
+            handler.close()
 
 
 class _CurrentMasker:
@@ -192,7 +227,7 @@ def _announce(engine: Running, settings: ServeSettings, log_format: str, logger:
                 ("  routes", _count_routes(engine)),
                 ("  plug-ins", ", ".join(sorted(plugin.name for plugin in plugins))),
                 ("  store", _where(settings)),
-                ("  admin", f"http://{_reachable(engine.admin)}/"),
+                ("  admin", f"{url_of(engine.admin)}/"),
                 ("  webhook", Text(_webhook(engine), style="bold")),
             ]
         )
@@ -218,12 +253,5 @@ def _where(settings: ServeSettings) -> str:
 
 def _webhook(engine: Running) -> str:
     """What to paste into LangSmith. The secret's place is shown, never the secret."""
-    base = f"http://{_reachable(engine.public)}{WEBHOOK_PATH}"
+    base = f"http://{reachable(engine.public)}{WEBHOOK_PATH}"
     return base if engine.reloader.current.config.secrets is None else f"{base}?secret=…"
-
-
-def _reachable(address: Address) -> str:
-    """An address that works on this machine, also where every interface is listened on."""
-    if address.host in ("0.0.0.0", "::"):  # noqa: S104 - compared with, not bound to
-        return str(Address("localhost", address.port))
-    return str(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -27,6 +28,32 @@ def test_help_names_every_command_and_imports_none(engine: Command) -> None:
 
 def test_a_mistyped_command_is_suggested(engine: Command) -> None:
     assert "Did you mean 'events'?" in engine("evnts", expect=2).stderr
+
+
+def test_a_group_lists_where_no_command_is_named(engine: Command) -> None:
+    for group in ("events", "deliveries"):
+        assert "there is no store at" in engine(group, "--limit", "3", expect=2).stderr
+        shown = engine(group, "--help").output
+        assert "Without a command: list" in shown
+    assert "To show one: engine events show 0199" in " ".join(engine("events", "0199", expect=2).stderr.split())
+    assert "Did you mean 'show'?" in engine("deliveries", "shwo", expect=2).stderr
+    assert "attempts: 1" in engine("config").output
+
+
+def test_what_an_encoding_has_not_is_written_plainly(engine: Command) -> None:
+    def run(*args: str) -> str:
+        environ = os.environ | engine.environ | {"PYTHONIOENCODING": "ascii"}
+        command = [sys.executable, "-m", "engine", *args]
+        return subprocess.run(command, capture_output=True, env=environ, check=True).stdout.decode("ascii")
+
+    assert '+ $.runs[*].status eq "success"' in run("explain", engine.payload())
+    assert "-> forward_webhook" in run("routes")
+    engine.write(engine.config.read_text().replace("low score", "niedrige Güte"))
+    assert "niedrige Güte" in json.loads(run("routes", "--json"))["routes"][1]["actions"][0]["params"]["message"]
+
+
+def test_one_is_not_many(engine: Command) -> None:
+    assert "up to 1 try within 1m" in engine("routes").output
 
 
 def test_version(engine: Command) -> None:

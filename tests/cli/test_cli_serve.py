@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import socket
 import time
@@ -48,6 +49,11 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert "1 delivery would be replayed" in counted.output
     waited = engine("replay", dead[0]["id"][:18], "--wait", expect=1)
     assert "1 delivery replayed: 0 succeeded, 1 dead" in waited.output
+    assert f"{dead[0]['id']}  no connection" in waited.output
+    assert "after 2 attempts, replayed 1 time\n" in re.sub(
+        " +\n", "\n", engine("deliveries", "show", dead[0]["id"]).output
+    )
+    check_names(engine, event["id"])
     again = engine.json("deliveries", "show", dead[0]["id"])
     assert (again["replays"], again["attempts"]) == (1, 2)
     assert engine.json("events", "list", "--unmatched")["events"] == []
@@ -63,6 +69,24 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     marked = engine("replay", "--dead")
     assert "1 delivery marked due" in marked.output
     assert "needs a running engine" in engine("replay", "--dead", "--wait", expect=2).stderr
+
+
+def check_names(engine: Command, event_id: str) -> None:
+    """Routes and actions go by their names; what is unknown is no empty answer."""
+    assert [one["route"] for one in engine.json("deliveries", "--route", "errors")["deliveries"]] == [
+        "corrections/errors"
+    ]
+    assert len(engine.json("replay", "--dead", "--route", "errors", "--dry-run")["deliveries"]) == 1
+    for words, hint in ((["--route", "erors"], "did you mean 'errors'"), (["--action", "lgo"], "did you mean 'log'")):
+        for command in (["deliveries"], ["replay", "--dry-run"]):
+            assert hint in engine(*command, *words, expect=2).stderr
+    text = engine.config.read_text()
+    engine.write(text.replace("name: errors", "name: broken"))
+    assert "loaded" in engine("reload").output
+    gone = engine("deliveries", "--route", "corrections/errors", "--event", event_id)
+    assert "corrections/errors is not in the configuration any more" in gone.stderr
+    engine.write(text)
+    engine("reload")
 
 
 def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command, serve: Serve) -> None:
@@ -90,7 +114,10 @@ def test_a_port_in_use_is_told_in_words(engine: Command) -> None:
         taken.listen()
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         result = engine("serve", "--listen", address, "--admin", "127.0.0.1:0", expect=2)
-    assert f"cannot listen on {address}: another program listens there" in result.stderr
+        assert f"cannot listen on {address}: another program listens there" in result.stderr
+        assert "--listen HOST:PORT" in result.stderr
+        result = engine("serve", "--listen", "127.0.0.1:0", "--admin", address, expect=2)
+        assert "--admin HOST:PORT" in result.stderr
 
 
 def test_a_broken_configuration_does_not_start(engine: Command) -> None:
@@ -117,10 +144,31 @@ def test_a_flag_that_makes_no_sense_is_told_with_how_to_write_it(engine: Command
     assert "write it like" in engine("serve", *flag, expect=2).stderr
 
 
-def test_a_second_store_user_is_told_who_has_it(engine: Command, serve: Serve) -> None:
-    serve()
+def test_the_engine_that_works_on_the_store_is_found_without_being_told_where(engine: Command, serve: Serve) -> None:
+    server = serve()
+    told = engine.folder / "engine-data" / "admin-address"
+    assert told.read_text().startswith(f"{server.admin} ")
     del engine.environ["ENGINE_ADMIN_URL"]
-    assert "in use by another engine" in engine("events", "list", expect=2).stderr
+    assert engine.json("events")["events"] == []
+    engine.environ["ENGINE_ADMIN_URL"] = "http://127.0.0.1:9"
+    assert engine.json("events")["events"] == []
+    assert (
+        "no engine answers at http://127.0.0.1:9" in engine("events", "--admin", "http://127.0.0.1:9", expect=2).stderr
+    )
+    del engine.environ["ENGINE_ADMIN_URL"]
+    engine.environ |= {"ENGINE_ADMIN": server.admin.removeprefix("http://"), "ENGINE_DATA": str(engine.folder / "none")}
+    assert engine.json("events")["events"] == []
+    del engine.environ["ENGINE_ADMIN"], engine.environ["ENGINE_DATA"]
+    kept = told.read_text()
+    told.write_text(kept.replace(kept.split()[1], "an engine that crashed"))
+    refused = engine("events", expect=2)
+    assert "in use by another engine" in refused.stderr
+    assert "--admin URL" in refused.stderr
+    told.write_text(kept)
+    assert server.stop() == 0
+    assert not told.exists()
+    engine.environ["ENGINE_ADMIN_URL"] = server.admin
+    assert "using the store" in engine("events").stderr
 
 
 def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
@@ -129,7 +177,9 @@ def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
     assert "20 delivered, 0 failed" in sent.output
     assert len(engine.json("events", "list", "--kind", "alert", "--limit", "100")["events"]) == 20
     wrong = engine("send", "--kind", "seed", "--to", server.url, "--count", "3", expect=1)
-    assert "3 times: the endpoint answered 401" in wrong.output
+    assert "3 times: the endpoint answered 401, which is final: the secret is missing" in wrong.output
+    again = engine("send", "--kind", "seed", "--to", server.url, "--secret", SECRET, "--count", "3")
+    assert "2 duplicates of earlier events: nothing fires" in again.output
 
 
 def test_a_token_is_taken_from_the_environment(engine: Command, serve: Serve) -> None:
@@ -154,9 +204,18 @@ def test_a_replay_of_an_event_that_ran_again_is_followed(engine: Command, serve:
 def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve: Serve) -> None:
     server = serve()
     file = engine.payload(payloads.seed())
-    for _ in range(2):
-        engine("send", file, "--to", server.url, "--secret", SECRET)
+    host = server.url.removeprefix("http://").partition("/")[0]
+    first = engine("send", file, "--to", host, "--secret", SECRET)
+    (event,) = engine.json("events")["events"]
+    assert f"event {event['id']}" in first.output
+    second = engine("send", file, "--to", host, "--secret", SECRET)
+    assert f"duplicate of event {event['id']}: nothing fires; --fresh makes it new" in second.output
+    third = engine.json("send", file, "--to", host, "--secret", SECRET)
+    assert (third["event"], third["duplicate"]) == (event["id"], True)
     assert len(engine.json("events", "list")["events"]) == 1
+    wrong = engine("send", file, "--to", host, "--secret", "wrong", expect=1)
+    assert "the secret is wrong" in wrong.output
+    assert "?secret=" in wrong.output
     engine("send", file, "--to", server.url, "--secret", SECRET, "--fresh")
     assert len(engine.json("events", "list")["events"]) == 2
 

@@ -1,0 +1,78 @@
+"""Where an engine's admin listener is, written into its data directory for the commands that look for it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from engine.settings import Address
+
+FILE_NAME = "admin-address"
+
+
+@dataclass(frozen=True, slots=True)
+class AdminAddress:
+    """An address, and the name of the engine that listened there: after a crash another one may."""
+
+    url: str
+    owner: str
+
+    def __str__(self) -> str:
+        return f"{self.url} {self.owner}\n"
+
+
+def file_of(store_url: str) -> Path | None:
+    """SQLite's file, from its URL or path; None for other stores."""
+    if "://" not in store_url:
+        path = Path(store_url)
+    elif store_url.startswith("sqlite:///"):
+        path = Path(unquote(urlsplit(store_url).path[1:]))
+    else:
+        return None
+    return path / "engine.db" if path.is_dir() else path
+
+
+def folder_of(store: str | None, data: Path) -> Path:
+    """Where the address stands: beside the store's file, which is in the data directory unless it was put elsewhere."""
+    file = file_of(store) if store else None
+    return file.parent if file else data
+
+
+def reachable(address: Address) -> Address:
+    """An address that works on this machine, also where every interface is listened on."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, not bound to
+    return Address(everywhere.get(address.host, address.host), address.port)
+
+
+def url_of(address: Address) -> str:
+    """How the admin listener at an address is reached."""
+    return f"http://{reachable(address)}"
+
+
+@contextlib.contextmanager
+def announced(folder: Path, admin: AdminAddress, logger: logging.Logger) -> Iterator[None]:
+    """The file stands in the folder meanwhile."""
+    path = folder / FILE_NAME
+    try:
+        path.write_text(str(admin), encoding="utf-8")
+    except OSError as error:
+        logger.warning("commands will need --admin %s: %s", admin.url, error)
+    try:
+        yield
+    finally:
+        # Another engine may have started meanwhile, and written its own.
+        if read(folder) == admin:
+            path.unlink(missing_ok=True)
+
+
+def read(folder: Path) -> AdminAddress | None:
+    """What the file in a folder says, if there is one."""
+    try:
+        url, owner = (folder / FILE_NAME).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return None
+    return AdminAddress(url, owner)

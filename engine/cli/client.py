@@ -1,0 +1,136 @@
+"""Asks a running engine through its admin listener."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import quote
+
+import orjson
+
+from engine.errors import EngineError
+
+#: How long the admin listener may take, in seconds; a replay of many thousands does.
+_TIMEOUT = 120.0
+
+
+class AccessError(EngineError):
+    """Neither a running engine nor a store answers, or the engine refuses; ``hint`` says what to do."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Unreachable(AccessError):  # noqa: N818 - reads as what is the matter
+    """Nothing listens there."""
+
+
+class NoEngine(AccessError):  # noqa: N818 - what is there instead
+    """Something answers that is no engine."""
+
+
+@asynccontextmanager
+async def client_at(url: str) -> AsyncIterator[AdminClient]:
+    """A client of the engine whose admin listener is at ``url``, with the token of ``ENGINE_ADMIN_TOKEN``."""
+    import aiohttp
+
+    token = os.environ.get("ENGINE_ADMIN_TOKEN")
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    limit = aiohttp.ClientTimeout(total=_TIMEOUT, connect=5.0)
+    async with aiohttp.ClientSession(headers=headers, timeout=limit, trust_env=False) as session:
+        yield AdminClient(url, session)
+
+
+class AdminClient:
+    """One running engine."""
+
+    live = True
+
+    def __init__(self, url: str, session: Any) -> None:
+        self.url, self._session = url, session
+
+    async def owner(self) -> str | None:
+        """The name of the engine that answers; None where nothing listens.
+
+        Raises:
+            NoEngine: something listens that is none.
+            AccessError: the engine refuses.
+        """
+        try:
+            answer = await self.get("/api/v1/backlog")
+        except Unreachable:
+            return None
+        if not isinstance(owner := answer.get("engine"), str):
+            raise self._no_engine()
+        return owner
+
+    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of events."""
+        return await self.get("/api/v1/events", words)
+
+    async def event(self, event_id: str) -> dict[str, Any]:
+        """One event."""
+        return await self.get(f"/api/v1/events/{quote(event_id, safe='')}")
+
+    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of deliveries."""
+        return await self.get("/api/v1/deliveries", words)
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery."""
+        return await self.get(f"/api/v1/deliveries/{quote(delivery_id, safe='')}")
+
+    async def routes(self) -> list[dict[str, Any]]:
+        """The routes at work."""
+        routes: list[dict[str, Any]] = (await self.get("/api/v1/routes"))["routes"]
+        return routes
+
+    async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make work due again."""
+        return self._good(*await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body)))
+
+    async def reload(self) -> dict[str, Any]:
+        """Have the file loaded as it is now; the answer has ``problems`` where it can't be."""
+        status, answer = await self._ask("POST", "/-/reload", data=b"{}")
+        return answer if "problems" in answer else self._good(status, answer)
+
+    async def get(self, path: str, words: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Anything that can be read."""
+        given = {word: str(value) for word, value in (words or {}).items() if value is not None}
+        return self._good(*await self._ask("GET", path, params=given))
+
+    async def _ask(self, method: str, path: str, **how: Any) -> tuple[int, dict[str, Any]]:
+        import aiohttp
+
+        try:
+            async with self._session.request(method, self.url + path, allow_redirects=False, **how) as response:
+                return response.status, self._read(await response.read())
+        except aiohttp.ClientConnectionError as error:
+            raise Unreachable(f"no engine answers at {self.url}", "start it with engine serve") from error
+        except aiohttp.ClientResponseError as error:
+            raise self._no_engine() from error
+        except (TimeoutError, aiohttp.ClientError) as error:
+            raise AccessError(f"{self.url}: {error or 'no answer in time'}") from error
+
+    def _read(self, body: bytes) -> dict[str, Any]:
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._no_engine()
+        return answer
+
+    def _no_engine(self) -> NoEngine:
+        return NoEngine(f"what answers at {self.url} is not an engine's admin listener", "say where it is: --admin URL")
+
+    def _good(self, status: int, answer: dict[str, Any]) -> dict[str, Any]:
+        if status == 401:
+            hint = "set ENGINE_ADMIN_TOKEN to the value the engine was started with"
+            raise AccessError(str(answer.get("error")), hint)
+        if status >= 400:
+            raise AccessError(str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", "")))
+        return answer

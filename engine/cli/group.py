@@ -1,0 +1,39 @@
+"""Groups of commands that do the usual thing where no command is named."""
+
+from __future__ import annotations
+
+import difflib
+from typing import Any
+
+import click
+
+
+class DefaultGroup(click.Group):
+    """A group with a command for whoever names none: ``engine events --kind alert`` is ``engine events list …``."""
+
+    def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._default = default
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, with the default command put before options that stand alone."""
+        asks_for_help = bool(args) and args[0] in ctx.help_option_names
+        if not asks_for_help and (not args or args[0].startswith("-")):
+            args = [self._default, *args]
+        return super().parse_args(ctx, args)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with a word of advice for a name it does not know: it may be an id."""
+        if args and args[0] not in self.commands:
+            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            show = f" To show one: {ctx.command_path} show {args[0]}" if "show" in self.commands else ""
+            ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else show))
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands, and which of them is meant where none is named."""
+        super().format_commands(ctx, formatter)
+        formatter.write_paragraph()
+        formatter.write_text(f"Without a command: {self._default}, with all its options.")
