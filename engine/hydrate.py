@@ -28,6 +28,8 @@ CONCURRENCY = 32
 TIMEOUT = 30.0
 #: What of that its objects may take; the rest is for LangSmith to make up for those that did not come.
 _OBJECTS_SHARE = 0.5
+#: Objects up to so many bytes are parsed on the loop; the rest in a thread.
+_PARSED_INLINE = 256 * 1024
 #: How the first bytes of compressed data look that was stored without saying so.
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 #: How much earlier than its runs start a runs query looks, for clocks and rounding.
@@ -192,9 +194,13 @@ class Hydrator:
             if response.status != 200:
                 raise _NotHad(f"HTTP {response.status}")
             body = await self._read_body(response)
-        if stored_as := next((name for magic, name in _MAGIC if body.startswith(magic)), ""):
-            body = await asyncio.to_thread(coding.decode, body, stored_as, self._object_limit)
-        return parse_json(body)[0]
+        stored_as = next((name for magic, name in _MAGIC if body.startswith(magic)), "")
+        if stored_as or len(body) > _PARSED_INLINE:
+            return await asyncio.to_thread(self._parse, body, stored_as)
+        return self._parse(body, stored_as)
+
+    def _parse(self, body: bytes, stored_as: str) -> Any:
+        return parse_json(coding.decode(body, stored_as, self._object_limit))[0]
 
     async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
         pieces, size = [], 0

@@ -142,6 +142,12 @@ async def test_objects_that_were_stored_compressed_or_as_python_writes_them_are_
     assert fetched.errors == {}
 
 
+async def test_a_large_object_is_read_all_the_same(hydrator, bucket):
+    one = run(inputs=bucket.put({"q": "x" * 400_000}))
+    fetched = await hydrator.fetch(event_of(one), {"inputs"}, None, Fetched())
+    assert len(fetched.inputs[one["id"]]["q"]) == 400_000
+
+
 async def test_only_what_is_wanted_and_not_there_yet_is_fetched(hydrator, http, sink: WebhookSink, bucket):
     one, two = run(inputs=bucket.put(1), outputs=bucket.put(2)), run(inputs=bucket.put(3), outputs=sink.url)
     sent_along = {**run(inputs=sink.url), "inputs": {"sent": True}}
