@@ -108,8 +108,9 @@ async def running(
         admin = await _listen(stack, people, settings.admin, "--admin")
         watching = asyncio.create_task(reloader.watch())
         stack.callback(watching.cancel)
-        # The first thing of all to happen at the end: nothing new is begun while requests are seen off.
+        # What happens first at the end: nothing new is begun while requests are seen off.
         stack.push_async_callback(worker.hold)
+        stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader)
 
 
