@@ -1,4 +1,4 @@
-"""``make bench``: three ratios, each from one run, against the targets of today. Exit 1 if one is missed."""
+"""``make bench``: four ratios, each from one run, against the targets of today. Exit 1 if one is missed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import uvloop
 from aiohttp import web
 
 from bench.filters import measure as measure_filters
+from bench.isolation import TARGET as ISOLATION_TARGET
+from bench.isolation import measure as measure_isolation
 from bench.load import load
 from bench.servers import PATH
 
@@ -114,6 +116,7 @@ def main() -> int:
             0.25,
             "events/s",
         ),
+        report("accepted while a plug-in blocks, or does not", *measure_isolation(), ISOLATION_TARGET, "requests/s"),
     ]
     return 0 if all(results) else 1
 

@@ -9,6 +9,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp import web
 
@@ -75,13 +76,13 @@ async def running(
         await store.open()
         stack.push_async_callback(store.close)
 
-        clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
+        make_clients = partial(Clients, lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
+        clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
-        foreign = ForeignLoop(logger)
+        foreign = ForeignLoop(make_clients, Clients.close, logger)
         foreign.start()
-        foreign_clients = Clients(lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
-        stack.push_async_callback(foreign.close, foreign_clients.close)
+        stack.push_async_callback(foreign.close)
 
         hydrator = Hydrator(lambda: clients.langsmith, clients.http)
         stack.push_async_callback(hydrator.close)
@@ -92,7 +93,7 @@ async def running(
             observer=Observers([LogObserver(logger), *observers]),
             logger=logger,
         )
-        worker = Worker(desk, Executor(clients, foreign, foreign_clients), limit=settings.concurrency)
+        worker = Worker(desk, Executor(clients, foreign), limit=settings.concurrency)
         reloader.listen(lambda _: worker.wake())
         worker.start()
         stack.push_async_callback(worker.stop, settings.grace)

@@ -24,8 +24,8 @@ class Clients:
         self._langsmith: dict[LangSmithSettings, LangSmith] = {}
 
     async def http(self) -> aiohttp.ClientSession:
-        """The session; a coroutine because it has to be made on its loop."""
-        if self._http is None:
+        """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
+        if self._http is None or self._http.closed:
             self._http = open_session()
         return self._http
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import orjson
-from pydantic import BaseModel
 
 from engine.action import ActionContext
 from engine.clients import Clients
@@ -54,15 +53,19 @@ class Ran:
     error: BaseException | None = None
 
 
+@dataclass(slots=True)
+class _Noted:
+    """What is known of an attempt before it ends."""
+
+    destination: str = ""
+
+
 class Executor:
     """Renders a delivery's parameters and runs its action under its timeout, built-ins here, plug-ins over there."""
 
-    def __init__(
-        self, clients: Clients, foreign: ForeignLoop, foreign_clients: Clients, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, clients: Clients, foreign: ForeignLoop[Clients], clock: Callable[[], float] = time.time) -> None:
         self._clients = clients
         self._foreign = foreign
-        self._foreign_clients = foreign_clients
         self._clock = clock
 
     async def execute(self, job: Job) -> Ran:
@@ -72,13 +75,12 @@ class Executor:
             NotStarted: the plug-ins' loop was blocked; nothing of the attempt ran.
             CancelledError: this process gives the attempt up, not the action.
         """
-        started_at, begun = self._clock(), time.perf_counter()
-        destination, result, failure = "", None, None
+        started_at, begun, noted = self._clock(), time.perf_counter(), _Noted()
+        result: Result = None
+        failure: Failure | None = None
         trouble: BaseException | None = None
         try:
-            params = job.action.params(job.document)
-            destination = str(job.action.registered.action.destination(params) or "")
-            result = _kept(await self._run(job, params))
+            result = await self._run(job, noted)
         except NotStarted:
             raise
         except asyncio.CancelledError as error:
@@ -86,23 +88,56 @@ class Executor:
                 raise
             failure, trouble = Failure(retry=True, reason="the action cancelled itself", expected=False), error
         except Exception as error:  # noqa: BLE001 - an attempt is where foreign work ends
-            failure, trouble = classify(error), error
-        return Ran(failure, result, destination, started_at, time.perf_counter() - begun, trouble)
+            failure, trouble = _failure(error), error
+        return Ran(failure, result, noted.destination, started_at, time.perf_counter() - begun, trouble)
 
-    async def _run(self, job: Job, params: BaseModel) -> Result:
-        timeout = job.action.timeout
+    async def _run(self, job: Job, noted: _Noted) -> Result:
         if job.action.registered.builtin:
-            return await _within(timeout, self._attempt(self._clients, job, params, job.document))
+            return await _attempt(job, noted, self._clients)
+        who = type(job.action.registered.action)
+        return await self._foreign.call_within(who, partial(_foreign_attempt, job, noted), job.action.timeout)
 
-        def make() -> Coroutine[Any, Any, Result]:
-            # A copy: what a plug-in does to the document must not reach other deliveries.
-            own = copy.deepcopy(job.document)
-            return _within(timeout, self._attempt(self._foreign_clients, job, params, own))
 
-        return await self._foreign.call_within(make, timeout)
+async def _attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
+    params = job.action.params(job.document)
+    action = job.action.registered.action
+    noted.destination = str(action.destination(params) or "")
+    context = await context_of(job, clients)
+    return _kept(await _within(job.action.timeout, action.run(params, context)))
 
-    async def _attempt(self, clients: Clients, job: Job, params: BaseModel, document: Mapping[str, Any]) -> Result:
-        return await job.action.registered.action.run(params, await context_of(job, clients, document))
+
+async def _foreign_attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
+    """All of it over there, for validators and ``destination`` may block as well as ``run``.
+
+    The document is a copy: what a plug-in does to it must not reach other deliveries.
+    """
+    seen: dict[int, Any] = {}
+    try:
+        own = {key: _copy(value, seen) for key, value in job.document.items()}
+    except RecursionError:  # deeper than Python goes, and so than a plug-in can look
+        return await _attempt(job, noted, clients)
+    return await _attempt(replace(job, document=own), noted, clients)
+
+
+def _copy(value: Any, seen: dict[int, Any]) -> Any:
+    """Mappings and lists anew; one that stands in two places stays one (``run`` and ``runs[0]``)."""
+    if not isinstance(value, (dict, list)):
+        return value
+    twin = seen.get(id(value))
+    if twin is None:
+        if isinstance(value, dict):
+            twin = {key: _copy(item, seen) for key, item in value.items()}
+        else:
+            twin = [_copy(item, seen) for item in value]
+        seen[id(value)] = twin
+    return twin
+
+
+def _failure(error: Exception) -> Failure:
+    try:
+        return classify(error)
+    except Exception:  # noqa: BLE001 - a foreign exception may raise another when it is asked for its words
+        return Failure(retry=True, reason=f"{type(error).__name__}, which has no words", expected=False)
 
 
 async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Result:
@@ -133,9 +168,9 @@ def _kept(result: object) -> Result:
     return data if isinstance(data, dict) else {"result": data}
 
 
-async def context_of(job: Job, clients: Clients, document: Mapping[str, Any]) -> ActionContext:
+async def context_of(job: Job, clients: Clients) -> ActionContext:
     """What an action gets to know and use for one attempt."""
-    work, event, run = job.work, job.event, document.get("run")
+    work, event, run = job.work, job.event, job.document.get("run")
     return ActionContext(
         delivery_id=work.id,
         attempt=work.attempts + 1,
@@ -147,7 +182,7 @@ async def context_of(job: Job, clients: Clients, document: Mapping[str, Any]) ->
         received_at=datetime.fromtimestamp(event.received_at, UTC),
         route=job.route.id,
         action=job.action.name,
-        document=document,
+        document=job.document,
         run=run if isinstance(run, Mapping) else None,
         http=await clients.http(),
         langsmith=clients.langsmith,

@@ -5,148 +5,229 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import sys
 import threading
+import traceback
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
-from engine.errors import EngineError
+from engine.errors import EngineError, Retry
+from engine.foreign_call import Call
 
 T = TypeVar("T")
+M = TypeVar("M")
 
 #: Seconds past an attempt's own timeout after which a plug-in counts as blocking its loop.
 _BLOCKED_AFTER = 1.0
+#: Seconds that such a loop is given to show that it lives, before it is given up for a new one.
+_PATIENCE = 3.0
+#: Loops given up for good: each is a thread that may never end.
+_MOST_GIVEN_UP = 16
+#: Loops that one plug-in may cost, until its file changes.
+_MOST_BLOCKED = 2
+#: Calls under way at once: one that blocks delays the others, and their time is counted.
+_MOST_CALLS = 32
 #: How long a call waits for the loop to get to it, in seconds.
 _LONGEST_QUEUE = 30.0
 
 
 class NotStarted(EngineError):  # noqa: N818 - a state, not a fault of the call
-    """The loop was blocked by others for so long that a call was taken back. Nothing of it ran."""
+    """The loop was busy with others for so long that a call was taken back. Nothing of it ran."""
 
 
-class ForeignLoop:
-    """Runs coroutines on an event loop in a daemon thread. Start it once, close it once."""
+class PluginBlocks(Retry):
+    """A plug-in that has blocked its thread for good before is not run again until it is loaded anew."""
+
+
+@dataclass(slots=True, eq=False)
+class _Place(Generic[M]):
+    """One loop in one thread. ``means`` is what its calls work with; ``waiting`` are the calls not begun yet."""
+
+    loop: asyncio.AbstractEventLoop
+    means: M
+    logger: logging.Logger
+    waiting: set[asyncio.Future[bool]] = field(default_factory=set)
+    over: bool = False
+    suspected: bool = False
+    thread: int = 0
+
+    def run(self) -> None:
+        """The thread's work: to run the loop until it is over, whatever the code on it tries."""
+        self.thread = threading.get_ident()
+        asyncio.set_event_loop(self.loop)
+        self.loop.set_exception_handler(self._complain)
+        while not self.over:
+            try:
+                self.loop.run_forever()
+            except BaseException as error:
+                # A task that a plug-in left behind may call sys.exit.
+                self.logger.error("a plug-in tried to end the program; it goes on", exc_info=error)
+        self.loop.close()
+
+    def end(self) -> None:
+        """Stop the loop for good. To be called on it."""
+        self.over = True
+        self.loop.stop()
+
+    def _complain(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """What failed without anybody waiting for it: a task that a plug-in left behind."""
+        self.logger.warning("a plug-in left behind: %s", context.get("message"), exc_info=context.get("exception"))
+
+
+class ForeignLoop(Generic[M]):
+    """Runs coroutines on an event loop in a daemon thread. Start it once, close it once.
+
+    A loop that is blocked for good is given up for a new one, so that the calls that wait go
+    on. ``open_means`` makes what the calls of one loop share, ``close_means`` closes it there.
+    """
 
     def __init__(
-        self, logger: logging.Logger, name: str = "plug-ins", *, longest_queue: float = _LONGEST_QUEUE
+        self,
+        open_means: Callable[[], M],
+        close_means: Callable[[M], Awaitable[None]],
+        logger: logging.Logger,
+        *,
+        longest_queue: float = _LONGEST_QUEUE,
     ) -> None:
-        self._logger = logger
+        self._open_means, self._close_means, self._logger = open_means, close_means, logger
         self._longest_queue = longest_queue
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._main, name=name, daemon=True)
-        self._closing = False
+        self._slots = asyncio.Semaphore(_MOST_CALLS)
+        self._given_up = 0
+        self._blocked: Counter[object] = Counter()
+        self._probes: set[asyncio.Task[None]] = set()
+        self._place = self._make_place()
 
     def start(self) -> None:
         """Start the thread."""
-        self._thread.start()
+        threading.Thread(target=self._place.run, name="plug-ins", daemon=True).start()
 
-    def _main(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        while not self._closing:
-            try:
-                self._loop.run_forever()
-            except BaseException as error:
-                # A task that a plug-in left behind may call sys.exit.
-                self._logger.error("a plug-in tried to end the plug-ins' loop; it goes on", exc_info=error)
+    def _make_place(self) -> _Place[M]:
+        return _Place(asyncio.new_event_loop(), self._open_means(), self._logger)
 
-    async def call_within(self, make: Callable[[], Coroutine[Any, Any, T]], seconds: float) -> T:
+    async def call_within(self, who: object, make: Callable[[M], Coroutine[Any, Any, T]], seconds: float) -> T:
         """Run what ``make`` returns over there and wait for it here. Cancelling the wait cancels it there.
 
-        The time counts from when it starts there, and is kept here as well: a loop that is blocked
-        can't keep its own.
+        ``seconds`` count from when it starts there, and are kept here as well: a loop that is
+        blocked can't keep its own time. ``who`` is whose code it is.
 
         Raises:
-            TimeoutError: it took longer.
             NotStarted: the loop never got to it.
+            PluginBlocks: whose code it is has blocked its thread for good more than once.
+            PluginExit: it tried to end the program.
+            TimeoutError: it took longer.
         """
-        ticket: _Ticket[T] = _Ticket()
-        there = asyncio.run_coroutine_threadsafe(_run(make, ticket), self._loop)
+        place, call = await self._begin(who, make)
         try:
-            await asyncio.wait({ticket.started}, timeout=self._longest_queue)
-            if ticket.give_up():
-                raise NotStarted(f"the plug-ins' loop was blocked for {self._longest_queue:g} s")
-            async with asyncio.timeout(seconds + _BLOCKED_AFTER):
-                return await ticket.outcome
+            async with asyncio.timeout(seconds + _BLOCKED_AFTER) as limit:
+                return await call.answer
         except TimeoutError as error:
-            message = str(error) or f"no answer after {seconds:g} s: the plug-in blocks its loop"
-            raise TimeoutError(message) from error
+            if not limit.expired():
+                raise
+            self._suspect(place)
+            raise TimeoutError(f"no answer after {seconds:g} s: the plug-in blocks its loop") from error
         finally:
-            ticket.give_up()
-            there.cancel()
+            call.take_back()
+            self._slots.release()
 
-    async def close(self, last: Callable[[], Awaitable[None]], seconds: float = 5.0) -> None:
-        """Run ``last`` over there, to close what lives there, and stop. A blocked loop is left to die with us."""
+    async def _begin(self, who: object, make: Callable[[M], Coroutine[Any, Any, T]]) -> tuple[_Place[M], Call[M, T]]:
+        """Wait for a slot, which is the caller's from then on, and until the call starts."""
+        try:
+            async with asyncio.timeout(self._longest_queue):
+                await self._slots.acquire()
+                try:
+                    return await self._hand_over(who, make)
+                except BaseException:
+                    self._slots.release()
+                    raise
+        except TimeoutError as error:
+            raise NotStarted(f"the plug-ins' loop was blocked for {self._longest_queue:g} s") from error
 
-        async def finish() -> None:
-            await last()
+    async def _hand_over(
+        self, who: object, make: Callable[[M], Coroutine[Any, Any, T]]
+    ) -> tuple[_Place[M], Call[M, T]]:
+        """Where a loop is given up before the call starts there, it goes to the next one."""
+        while True:
+            if self._blocked[who] >= _MOST_BLOCKED:
+                raise PluginBlocks("the plug-in blocks its thread for good; it is not run again until its file changes")
+            place, call = self._place, Call(who, make)
+            call.send(place.loop, place.means)
+            place.waiting.add(call.started)
+            try:
+                if await call.started or not call.take_back():
+                    return place, call
+            except BaseException:
+                call.take_back()
+                raise
+            finally:
+                place.waiting.discard(call.started)
 
-        self._closing = True
-        with contextlib.suppress(TimeoutError, NotStarted):
+    # A loop that is blocked
+
+    def _suspect(self, place: _Place[M]) -> None:
+        """Something on this loop did not even time out: find out whether it lives."""
+        if place is self._place and not place.suspected:
+            place.suspected = True
+            probe = asyncio.create_task(self._probe(place))
+            self._probes.add(probe)
+            probe.add_done_callback(self._probes.discard)
+
+    async def _probe(self, place: _Place[M]) -> None:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), place.loop))
+        except TimeoutError:
+            self._give_up(place)
+        finally:
+            place.suspected = False
+
+    def _give_up(self, place: _Place[M]) -> None:
+        """Leave a loop to the code that blocks it, and go on with a new one."""
+        who, where = _blocker(place.thread)
+        self._blocked[who] += 1
+        if self._given_up >= _MOST_GIVEN_UP:
+            words = "plug-ins block %d threads for good, and no more are made: restart the engine%s"
+            self._logger.error(words, self._given_up, where)
+            return
+        self._given_up += 1
+        self._logger.error("a plug-in blocks its thread for good: the others go on in a new one%s", where)
+        self._place = self._make_place()
+        self.start()
+        for started in place.waiting:
+            if not started.done():
+                started.set_result(False)
+        asyncio.run_coroutine_threadsafe(self._finish(place), place.loop)
+
+    # The end
+
+    async def _finish(self, place: _Place[M]) -> None:
+        """Over there, if it ever gets to it: end what is under way, close what lives there, stop."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            await asyncio.wait(others, timeout=1.0)
+        await self._close_means(place.means)
+        asyncio.get_running_loop().call_soon(place.end)
+
+    async def close(self, seconds: float = 3.0) -> None:
+        """Close what lives over there, and stop. A blocked loop is left to die with us."""
+        for probe in self._probes:
+            probe.cancel()
+        place = self._place
+        finished = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._finish(place), place.loop))
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self.call_within(finish, seconds)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        await asyncio.to_thread(self._thread.join, seconds)
-        if not self._thread.is_alive():
-            self._loop.close()
+                await finished
 
 
-class _Ticket(Generic[T]):
-    """One call between two threads: whether it started or was taken back first, and what it came to.
-
-    The outcome is told the moment it is there. A future of the loop over there would tell it only
-    after others, which may block, have had their turn.
-    """
-
-    def __init__(self) -> None:
-        self._here = asyncio.get_running_loop()
-        self._lock = threading.Lock()
-        self._settled = False
-        self.started: asyncio.Future[None] = self._here.create_future()
-        self.outcome: asyncio.Future[T] = self._here.create_future()
-
-    def start(self) -> bool:
-        """Over there, before anything of the call runs. False: it was taken back."""
-        if not self._settle():
-            return False
-        self._tell(self.started, lambda: self.started.set_result(None))
-        return True
-
-    def give_up(self) -> bool:
-        """Here, when nobody wants to wait any longer. False: it has started."""
-        return self._settle()
-
-    def succeed(self, value: T) -> None:
-        """Over there, at the end."""
-        self._tell(self.outcome, lambda: self.outcome.set_result(value))
-
-    def fail(self, error: BaseException) -> None:
-        """Over there, at the end."""
-        self._tell(self.outcome, lambda: self.outcome.set_exception(error))
-
-    def _settle(self) -> bool:
-        with self._lock:
-            first, self._settled = not self._settled, True
-        return first
-
-    def _tell(self, future: asyncio.Future[Any], settle: Callable[[], None]) -> None:
-        def tell() -> None:
-            if not future.done():
-                settle()
-
-        with contextlib.suppress(RuntimeError):  # the loop here is closed: nobody waits any more
-            self._here.call_soon_threadsafe(tell)
-
-
-async def _run(make: Callable[[], Coroutine[Any, Any, T]], ticket: _Ticket[T]) -> None:
-    """Make the coroutine on the loop it runs on: what it captures may belong there."""
-    if not ticket.start():
-        return
-    try:
-        ticket.succeed(await make())
-    except asyncio.CancelledError as error:
-        ticket.fail(error)
-        raise
-    except (SystemExit, KeyboardInterrupt) as error:
-        # asyncio would let these end the loop, and with it every other plug-in.
-        ticket.fail(RuntimeError(f"the plug-in raised {type(error).__name__}: {error}"))
-    except Exception as error:  # noqa: BLE001 - it is passed on, to the other thread
-        ticket.fail(error)
+def _blocker(thread: int) -> tuple[object, str]:
+    """Whose call blocks a thread, and where it stands; nobody's, if it is a task that a plug-in left behind."""
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - the only way to look at another thread
+    where = "\n" + "".join(traceback.format_stack(frame)[-3:]) if frame is not None else ""
+    while frame is not None:
+        if frame.f_code is Call.run.__code__:
+            return frame.f_locals["self"].who, where
+        frame = frame.f_back
+    return None, where

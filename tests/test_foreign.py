@@ -10,27 +10,49 @@ import time
 
 import pytest
 
-from engine.foreign import ForeignLoop, NotStarted
+from engine.foreign import ForeignLoop, NotStarted, PluginBlocks
+from engine.foreign_call import PluginExit
 
 
 @pytest.fixture
 async def foreign():
-    loop = ForeignLoop(logging.getLogger("engine"))
-    loop.start()
     closed: list[str] = []
 
-    async def last() -> None:
-        closed.append(threading.current_thread().name)
+    async def close(means: str) -> None:
+        closed.append(f"{means} in {threading.current_thread().name}")
 
+    loop = ForeignLoop(lambda: "means", close, logging.getLogger("engine"))
+    loop.start()
     yield loop
-    await loop.close(last, 0.2)
+    await loop.close(1)
+    assert set(closed) == {"means in plug-ins"}, "closed where they were used"
+
+
+def called(do):
+    """A coroutine function without arguments, as one that takes the loop's means."""
+    return lambda _means: do()
 
 
 async def test_what_is_called_runs_in_the_other_thread_and_its_answer_comes_back(foreign: ForeignLoop) -> None:
-    async def who() -> str:
-        return threading.current_thread().name
+    async def who(means: str) -> tuple[str, str]:
+        return threading.current_thread().name, means
 
-    assert await foreign.call_within(who, 5) == "plug-ins"
+    assert await foreign.call_within("me", who, 5) == ("plug-ins", "means")
+
+
+async def test_an_exception_may_be_an_answer_too(foreign: ForeignLoop) -> None:
+    async def answer(_means: str) -> Exception:
+        return KeyError("no fault")
+
+    assert isinstance(await foreign.call_within("me", answer, 5), KeyError)
+
+
+async def test_a_timeout_of_its_own_is_not_mistaken_for_a_loop_that_is_blocked(foreign: ForeignLoop) -> None:
+    async def fail(_means: str) -> None:
+        raise TimeoutError("the database")
+
+    with pytest.raises(TimeoutError, match="the database"):
+        await foreign.call_within("me", fail, 5)
 
 
 async def test_what_it_raises_is_raised_here(foreign: ForeignLoop) -> None:
@@ -38,7 +60,7 @@ async def test_what_it_raises_is_raised_here(foreign: ForeignLoop) -> None:
         raise KeyError("there")
 
     with pytest.raises(KeyError, match="there"):
-        await foreign.call_within(fail, 5)
+        await foreign.call_within("me", called(fail), 5)
 
 
 async def test_cancelling_the_wait_cancels_it_there(foreign: ForeignLoop) -> None:
@@ -51,7 +73,7 @@ async def test_cancelling_the_wait_cancels_it_there(foreign: ForeignLoop) -> Non
             cancelled.set()
             raise
 
-    task = asyncio.create_task(foreign.call_within(wait, 70))
+    task = asyncio.create_task(foreign.call_within("me", called(wait), 70))
     await asyncio.sleep(0.05)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -76,7 +98,7 @@ async def test_blocking_code_leaves_this_loop_running_and_ends_in_a_timeout(fore
     beating = asyncio.create_task(beat())
     started = time.monotonic()
     with pytest.raises(TimeoutError, match="blocks its loop"):
-        await foreign.call_within(block, 0.1)
+        await foreign.call_within("me", called(block), 0.1)
     assert time.monotonic() - started < 5
     assert beats > 20
     beating.cancel()
@@ -91,13 +113,15 @@ async def test_a_call_behind_a_blocking_one_starts_once_and_its_time_counts_from
         time.sleep(0.3)
         return number
 
-    calls = [foreign.call_within(lambda number=number: block(number), 0.1) for number in range(6)]
+    calls = [foreign.call_within("me", lambda _means, number=number: block(number), 0.1) for number in range(6)]
     assert await asyncio.gather(*calls) == list(range(6))
     assert sorted(starts) == list(range(6))
 
 
 async def test_a_call_the_loop_never_gets_to_is_taken_back_before_it_starts() -> None:
-    foreign = ForeignLoop(logging.getLogger("engine"), longest_queue=0.2)
+    async def close(_means: str) -> None: ...
+
+    foreign = ForeignLoop(str, close, logging.getLogger("engine"), longest_queue=0.2)
     foreign.start()
     release, started = threading.Event(), threading.Event()
 
@@ -107,18 +131,15 @@ async def test_a_call_the_loop_never_gets_to_is_taken_back_before_it_starts() ->
     async def start() -> None:
         started.set()
 
-    blocking = asyncio.create_task(foreign.call_within(block, 5))
+    blocking = asyncio.create_task(foreign.call_within("me", called(block), 5))
     await asyncio.sleep(0.05)
     with pytest.raises(NotStarted, match="was blocked for"):
-        await foreign.call_within(start, 5)
+        await foreign.call_within("me", called(start), 5)
     release.set()
     await blocking
     await asyncio.sleep(0.05)
     assert not started.is_set()
-
-    async def last() -> None: ...
-
-    await foreign.close(last, 1)
+    await foreign.close(1)
 
 
 @pytest.mark.parametrize("how", ["in the call", "in a task it left behind"])
@@ -133,8 +154,58 @@ async def test_a_plug_in_that_exits_takes_no_other_down(foreign: ForeignLoop, ho
         return 42
 
     if how == "in the call":
-        with pytest.raises(RuntimeError, match="the plug-in raised SystemExit: 3"):
-            await foreign.call_within(leave, 5)
+        with pytest.raises(PluginExit, match="the plug-in raised SystemExit: 3"):
+            await foreign.call_within("me", called(leave), 5)
     else:
-        await foreign.call_within(leave_behind, 5)
-    assert await foreign.call_within(answer, 5) == 42
+        await foreign.call_within("me", called(leave_behind), 5)
+    assert await foreign.call_within("me", called(answer), 5) == 42
+
+
+async def test_what_was_given_up_before_it_started_never_starts(foreign: ForeignLoop) -> None:
+    release, ran = threading.Event(), []
+
+    async def block() -> None:
+        release.wait(10)
+
+    async def run() -> None:
+        ran.append(1)
+
+    first = asyncio.create_task(foreign.call_within("me", called(block), 5))
+    await asyncio.sleep(0.05)
+    second = asyncio.create_task(foreign.call_within("me", called(run), 5))
+    await asyncio.sleep(0.05)
+    second.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    release.set()
+    await first
+    assert ran == []
+
+
+async def test_a_loop_that_is_blocked_for_good_is_given_up_and_those_who_wait_go_on(
+    foreign: ForeignLoop, caplog, monkeypatch
+) -> None:
+    monkeypatch.setattr("engine.foreign._PATIENCE", 0.3)
+    release = threading.Event()
+
+    async def block() -> None:
+        release.wait(10)
+
+    async def answer() -> int:
+        return 42
+
+    for _ in range(2):
+        blocking = asyncio.create_task(foreign.call_within("blocker", called(block), 0.05))
+        await asyncio.sleep(0.05)
+        waiting = [asyncio.create_task(foreign.call_within("me", called(answer), 5)) for _ in range(40)]
+        with pytest.raises(TimeoutError, match="blocks its loop"):
+            await blocking
+        assert await asyncio.gather(*waiting) == [42] * 40
+    assert caplog.text.count("a plug-in blocks its thread for good") == 2
+    assert "in block\n    release.wait(10)" in caplog.text
+    with pytest.raises(PluginBlocks, match="until its file changes"):
+        await foreign.call_within("blocker", called(answer), 5)
+    assert await foreign.call_within("me", called(answer), 5) == 42
+    release.set()
+    await asyncio.sleep(0.2)
+    assert [thread.name for thread in threading.enumerate()].count("plug-ins") == 1, "what came free has ended"
