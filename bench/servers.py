@@ -16,7 +16,8 @@ import uvloop
 from aiohttp import web
 
 from engine.app import running
-from engine.receiver import Receiver, receiver_app
+from engine.interpreter import tune_interpreter
+from engine.receiver import Receiver, receiver_runner
 from engine.settings import Address, ServeSettings
 from engine.store import open_store
 
@@ -24,8 +25,7 @@ PATH = "/webhooks/langsmith"
 LOOPBACK = Address("127.0.0.1", 0)
 
 
-async def _site(stack: AsyncExitStack, app: web.Application) -> int:
-    runner = web.AppRunner(app, access_log=None)
+async def _site(stack: AsyncExitStack, runner: web.BaseRunner) -> int:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     await web.TCPSite(runner, "127.0.0.1", 0).start()
@@ -41,22 +41,23 @@ async def bare(stack: AsyncExitStack, _: str) -> int:
 
     app = web.Application()
     app.router.add_post(PATH, handle)
-    return await _site(stack, app)
+    return await _site(stack, web.AppRunner(app, access_log=None))
 
 
 async def accept(stack: AsyncExitStack, folder: str) -> int:
     """Our receiver over our store: accepted means durable. Append only."""
+    tune_interpreter()
     store = open_store(f"sqlite:///{folder}/engine.db")
     await store.open()
     stack.push_async_callback(store.close)
 
-    async def append(event):
-        return await store.append(event, leased=False)
+    def append(event):
+        return store.append(event, leased=False)
 
     async def ready() -> str:
         return ""
 
-    return await _site(stack, receiver_app(Receiver(append=append, secrets=lambda: None, ready=ready)))
+    return await _site(stack, receiver_runner(Receiver(append=append, secrets=lambda: None, ready=ready)))
 
 
 async def script(stack: AsyncExitStack, sink: str) -> int:
@@ -78,7 +79,7 @@ async def script(stack: AsyncExitStack, sink: str) -> int:
 
     app = web.Application()
     app.router.add_post(PATH, handle)
-    return await _site(stack, app)
+    return await _site(stack, web.AppRunner(app, access_log=None))
 
 
 CONFIG = """
@@ -99,8 +100,10 @@ async def engine(stack: AsyncExitStack, sink: str) -> int:
     config.write_text(CONFIG.format(sink=sink))
     logger = logging.getLogger("engine")
     logger.setLevel(logging.ERROR)
-    settings = ServeSettings(config=config, data=folder, listen=LOOPBACK, admin=LOOPBACK)
-    return (await stack.enter_async_context(running(settings, logger, environ={}))).public.port
+    settings = ServeSettings(config=config, data=folder / "engine-data", listen=LOOPBACK, admin=LOOPBACK)
+    serving = await stack.enter_async_context(running(settings, logger, environ={}))
+    tune_interpreter()
+    return serving.public.port
 
 
 async def main(name: str, argument: str) -> None:

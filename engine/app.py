@@ -22,7 +22,7 @@ from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
-from engine.receiver import Receiver, receiver_app
+from engine.receiver import Receiver, receiver_runner
 from engine.reload import Loader, Reloader
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
@@ -104,9 +104,10 @@ async def running(
             ready=lambda: _obstacle(store),
             limit=settings.body_limit,
         )
-        public = await _listen(stack, receiver_app(receiver), settings.listen, "--listen")
+        public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen")
         people = admin_app(Admin(store, worker, reloader), settings.admin_token)
-        admin = await _listen(stack, people, settings.admin, "--admin")
+        runner = web.AppRunner(people, access_log=None, shutdown_timeout=_REQUESTS_END)
+        admin = await _listen(stack, runner, settings.admin, "--admin")
         watching = asyncio.create_task(reloader.watch())
         stack.callback(watching.cancel)
         # What happens first at the end: nothing new is begun while requests are seen off.
@@ -130,8 +131,7 @@ async def _obstacle(store: Store) -> str:
     return ""
 
 
-async def _listen(stack: AsyncExitStack, app: web.Application, address: Address, flag: str) -> Address:
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_REQUESTS_END)
+async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: Address, flag: str) -> Address:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
     site = web.TCPSite(runner, address.host, address.port)

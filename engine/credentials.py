@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 from aiohttp import hdrs, web
 
 
-def check_secret(request: web.Request, secrets: tuple[str, ...]) -> str:
+def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:
     """Empty when a request carries a secret that is good, else what is wrong.
 
     Each way of sending one counts on its own, so that a gateway may use Authorization for
@@ -26,7 +26,7 @@ def check_secret(request: web.Request, secrets: tuple[str, ...]) -> str:
     return "the secret is wrong, or was sent twice" if ways else "the secret is missing"
 
 
-def _presented(request: web.Request) -> list[tuple[bytes, ...]]:
+def _presented(request: web.BaseRequest) -> list[tuple[bytes, ...]]:
     """Per way of sending a secret that was used: its possible readings; none if it was used more than once."""
     ways: list[tuple[bytes, ...]] = []
     if query := request.rel_url.raw_query_string:

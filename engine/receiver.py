@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -86,12 +86,12 @@ class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
 
 
 class Receiver:
-    """Takes requests in, one method per address. ``receiver_app`` makes a server's application of it."""
+    """Takes requests in, one method per address. ``receiver_runner`` makes a server of it."""
 
     def __init__(
         self,
         *,
-        append: Callable[[Event], Coroutine[Any, Any, Appended]],
+        append: Callable[[Event], Awaitable[Appended]],
         secrets: Callable[[], tuple[str, ...] | None],
         ready: Callable[[], Awaitable[str]],
         obstacle: Callable[[], str] = str,
@@ -104,8 +104,8 @@ class Receiver:
         """Everything that changes while it runs comes through a callable.
 
         Args:
-            append: keeps an event durably and hands it on. Never cancelled: one that lands
-                after its request was refused hands its event on all the same.
+            append: keeps an event durably and hands it on; a future costs less than a coroutine.
+                Never cancelled: one that lands after its request was refused hands its event on all the same.
             secrets: those that are good at the moment; None accepts everybody.
             ready: empty when ready for events, else a word that says why not.
             obstacle: why no event can be taken at the moment, or empty. What is held in memory
@@ -128,10 +128,23 @@ class Receiver:
         self._on_result = on_result
         self._threads = ThreadPoolExecutor(_THREADS, "receiver")
         self._reading: set[asyncio.Timeout] = set()
-        self._appending: set[asyncio.Task[Appended]] = set()
+        self._appending: set[asyncio.Future[Appended]] = set()
         self._stopping = False
 
-    async def webhook(self, request: web.Request) -> web.Response:
+    async def answer(self, request: web.BaseRequest) -> web.Response:
+        """Any request. For three addresses aiohttp's router would take longer than parsing the body does."""
+        path = request.path
+        if path == WEBHOOK_PATH:
+            refused = await self.expect(request) if hdrs.EXPECT in request.headers else None
+            return refused or await self.webhook(request)
+        look = {"/healthz": self.healthz, "/readyz": self.readyz}.get(path)
+        if look is None:
+            return Refusal(404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}").response()
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            return Refusal(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
+        return await look()
+
+    async def webhook(self, request: web.BaseRequest) -> web.Response:
         """``POST /webhooks/langsmith``: 202 once the event is kept, or a refusal that says what to do."""
         started = time.monotonic()
         try:
@@ -144,10 +157,8 @@ class Receiver:
         body = f'{{"event":"{appended.event_id}","duplicate":{"true" if appended.duplicate else "false"}}}'
         return web.Response(status=202, body=body.encode(), content_type="application/json")
 
-    async def expect(self, request: web.Request) -> web.Response | None:
+    async def expect(self, request: web.BaseRequest) -> web.Response | None:
         """A sender that waits for ``100 Continue`` gets it only where its body will be read."""
-        if request.path != WEBHOOK_PATH:
-            return None
         try:
             self._admit(request)
         except Refusal as refusal:
@@ -157,11 +168,11 @@ class Receiver:
         request.writer.output_size = 0
         return None
 
-    async def healthz(self, _request: web.Request) -> web.Response:
+    async def healthz(self) -> web.Response:
         """``GET /healthz``: the process answers."""
         return web.Response(text="ok\n")
 
-    async def readyz(self, _request: web.Request) -> web.Response:
+    async def readyz(self) -> web.Response:
         """``GET /readyz``: events would be accepted, or one word that says why not."""
         if self._stopping:
             obstacle = "stopping"
@@ -175,7 +186,7 @@ class Receiver:
         """Take no more webhooks: new ones are refused, bodies on their way have half a second.
 
         What came in whole is still kept and answered. Call it on the receiver's loop, as soon as
-        the stop is known; ``receiver_app`` calls it when the server shuts down.
+        the stop is known; ``receiver_runner`` calls it when the server shuts down.
         """
         self._stopping = True
         soon = asyncio.get_running_loop().time() + _LAST_CALL
@@ -195,12 +206,12 @@ class Receiver:
             _logger.error("the store has not answered for %d events that were refused", len(self._appending))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def _accept(self, request: web.Request, until: float) -> Appended:
+    async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
         self._admit(request)
         share = Share(self.admission)
         try:
             body = await self._read(request, share, until)
-            task = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share)
+            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share)
         except NoRoom as error:
             raise _overload("overloaded", str(error)) from error
         except BadBody as error:
@@ -208,9 +219,9 @@ class Receiver:
         finally:
             if not share.kept:
                 share.give_back()
-        return await self._answer(task, share, until)
+        return await self._wait_for(appending, share, until)
 
-    def _admit(self, request: web.Request) -> None:
+    def _admit(self, request: web.BaseRequest) -> None:
         """Everything that can be said before the body is read."""
         if request.method != hdrs.METH_POST:
             raise Refusal(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
@@ -228,7 +239,7 @@ class Receiver:
         hint = f"the limit is {self._limit} bytes, decompressed; have LangSmith send fewer or smaller runs at once"
         return Refusal(413, "too_large", error, hint)
 
-    async def _read(self, request: web.Request, share: Share, until: float) -> bytes:
+    async def _read(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
         """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for."""
         stream = request.content
         if not stream.is_eof() or stream.total_bytes > self._limit:
@@ -237,7 +248,7 @@ class Receiver:
         share.grow(len(body))
         return body
 
-    async def _read_slowly(self, request: web.Request, share: Share, until: float) -> bytes:
+    async def _read_slowly(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
         pieces: list[bytes] = []
         timeout = asyncio.timeout(until - time.monotonic())
         try:
@@ -259,22 +270,24 @@ class Receiver:
         finally:
             self._reading.discard(timeout)
 
-    def _keep(self, body: bytes, content_encoding: str, share: Share) -> asyncio.Task[Appended]:
-        """Parse and append. A task of its own does it: a request may give up on it, but nothing cancels it.
+    def _keep(self, body: bytes, content_encoding: str, share: Share) -> asyncio.Future[Appended]:
+        """Parse and append, for itself: a request may give up on it, but nothing cancels it.
 
         Raises:
             BadBody: the body is no JSON object.
         """
+        keeping: Awaitable[Appended]
         if content_encoding or len(body) > _PARSED_INLINE:
             keeping = self._digest(body, content_encoding, share)
         else:
             keeping = self._append(parse_event(body, self._clock()))
-        task = asyncio.get_running_loop().create_task(keeping)
+        # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
+        appending = asyncio.ensure_future(keeping)
         share.keep()
-        self._appending.add(task)
-        task.add_done_callback(self._appending.discard)
-        task.add_done_callback(lambda _: share.give_back())
-        return task
+        self._appending.add(appending)
+        appending.add_done_callback(self._appending.discard)
+        appending.add_done_callback(lambda _: share.give_back())
+        return appending
 
     async def _digest(self, body: bytes, content_encoding: str, share: Share) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append."""
@@ -286,26 +299,26 @@ class Receiver:
     def _parse(self, body: bytes, content_encoding: str, received_at: float) -> Event:
         return parse_event(coding.decode(body, content_encoding, self._limit), received_at)
 
-    async def _answer(self, task: asyncio.Task[Appended], share: Share, until: float) -> Appended:
+    async def _wait_for(self, appending: asyncio.Future[Appended], share: Share, until: float) -> Appended:
         """What came of an append, if it is done in time."""
         loop = asyncio.get_running_loop()
         # asyncio.wait and asyncio.timeout do the same at two or three times the price, for every request.
         answered: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(until - time.monotonic(), _wake, answered)
-        task.add_done_callback(lambda _: _wake(answered))
+        appending.add_done_callback(lambda _: _wake(answered))
         try:
             await answered
         finally:
             timer.cancel()
-        if not task.done():
+        if not appending.done():
             share.late()
-            task.add_done_callback(_tell_landing)
+            appending.add_done_callback(_tell_landing)
             raise _overload("late", "the store did not answer in time")
-        return self._result(task)
+        return self._result(appending)
 
-    def _result(self, task: asyncio.Future[Appended]) -> Appended:
+    def _result(self, appending: asyncio.Future[Appended]) -> Appended:
         try:
-            return task.result()
+            return appending.result()
         except StoreBusy as error:
             raise _overload("busy", f"the store is busy: {error}") from error
         except StoreError as error:
@@ -336,48 +349,44 @@ def _overload(reason: str, error: str, *, close: bool = False) -> Refusal:
     return Refusal(503, reason, error, "nothing was accepted; send it again", headers, close=close)
 
 
-def _tell_landing(task: asyncio.Future[Appended]) -> None:
-    if task.cancelled():
+def _tell_landing(appending: asyncio.Future[Appended]) -> None:
+    if appending.cancelled():
         return
-    if error := task.exception():
+    if error := appending.exception():
         _logger.warning("an append that had been answered with 503 failed in the end: %s", error)
     else:
-        _logger.warning("event %s was kept after its request had been answered with 503", task.result().event_id)
+        _logger.warning("event %s was kept after its request had been answered with 503", appending.result().event_id)
 
 
-def receiver_app(receiver: Receiver) -> web.Application:
-    """The public listener's application: three addresses, and a 404 that says so for every other.
+class _Runner(web.ServerRunner):
+    """A server that tells its receiver when it begins to shut down, and waits for it in the end."""
+
+    def __init__(self, receiver: Receiver, server: web.Server) -> None:
+        super().__init__(server, shutdown_timeout=SHUTDOWN_TIMEOUT)
+        self._receiver = receiver
+
+    async def shutdown(self) -> None:
+        self._receiver.stopping()
+
+    async def cleanup(self) -> None:
+        await super().cleanup()
+        await self._receiver.drain()
+
+
+def receiver_runner(receiver: Receiver) -> web.BaseRunner:
+    """The public listener, to be set up, given an address, and cleaned up.
 
     No access log, and none of aiohttp's own error texts: both would quote the query string, which holds the secret.
     """
-    handler_args: dict[str, Any] = {
-        "access_log": None,
-        "auto_decompress": False,
-        "keepalive_timeout": 75.0,
-        "lingering_time": _LINGERING,
-        "logger": _DiscreetLogger(logging.getLogger("aiohttp.server"), {}),
-    }
-    app = web.Application(handler_args=handler_args)
-    app.router.add_route("*", WEBHOOK_PATH, receiver.webhook, expect_handler=receiver.expect)
-    app.router.add_get("/healthz", receiver.healthz)
-    app.router.add_get("/readyz", receiver.readyz)
-    app.router.add_route("*", "/{path:.*}", _nothing_here)
-
-    async def stop(_app: web.Application) -> None:
-        receiver.stopping()
-
-    async def drain(_app: web.Application) -> None:
-        await receiver.drain()
-
-    app.on_shutdown.append(stop)
-    app.on_cleanup.append(drain)
-    return app
-
-
-async def _nothing_here(request: web.Request) -> web.Response:
-    if request.path in ("/healthz", "/readyz"):
-        return Refusal(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
-    return Refusal(404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}").response()
+    server = web.Server(
+        receiver.answer,
+        access_log=None,
+        auto_decompress=False,
+        keepalive_timeout=75.0,
+        lingering_time=_LINGERING,
+        logger=_DiscreetLogger(logging.getLogger("aiohttp.server"), {}),
+    )
+    return _Runner(receiver, server)
 
 
 class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):

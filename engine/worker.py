@@ -50,19 +50,25 @@ class Worker:
         """There may be new due work in the store."""
         self._wake.set()
 
-    async def accept(self, event: Event) -> Appended:
+    def accept(self, event: Event) -> asyncio.Future[Appended]:
         """Make an event durable and take it up, from memory; where hands are full it waits in the store.
 
-        Raises:
-            StoreBusy: nothing was kept.
+        The future is the store's own, and fails with a ``StoreError`` where nothing was kept: a task
+        that waited for it would cost each event nearly what parsing it costs.
         """
         leased = self._room() > 0
-        appended = await self._desk.store.append(event, leased=leased)
-        self._desk.observer.accepted(event, appended)
+        appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
+        appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
+        return appending
+
+    def _accepted(self, event: Event, appending: asyncio.Future[Appended], *, leased: bool) -> None:
+        if appending.cancelled() or appending.exception() is not None:
+            return
+        appended = appending.result()
         if leased and not appended.duplicate:
             work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
             self._take_up(work, event, Fetched())
-        return appended
+        self._desk.observer.accepted(event, appended)
 
     # Life
 

@@ -12,7 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from engine.event import Event
-from engine.receiver import SHUTDOWN_TIMEOUT, WEBHOOK_PATH, Receiver, receiver_app
+from engine.receiver import WEBHOOK_PATH, Receiver, receiver_runner
 from engine.store.protocol import Appended
 
 
@@ -115,7 +115,7 @@ async def serving(store: FakeStore | None = None, **settings) -> AsyncIterator[S
             **settings,
         }
     )
-    runner = web.AppRunner(receiver_app(receiver), shutdown_timeout=SHUTDOWN_TIMEOUT)
+    runner = receiver_runner(receiver)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

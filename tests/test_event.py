@@ -36,6 +36,18 @@ def key(payload):
     return event(payload).dedup_key
 
 
+def test_keys_of_one_time_stand_together():
+    """The store's index of keys is written at its end, not all over."""
+    keys = [key(rule(end_time=f"2024-04-05T01:{minute:02}:56")) for minute in range(60)]
+    assert keys == sorted(keys)
+
+
+def test_a_window_that_is_no_text_or_endless_still_makes_a_key():
+    keys = {key(rule(end_time=end)) for end in (None, 5, 5.5, True, "z" * 10_000, "z" * 10_001)}
+    assert len(keys) == 6
+    assert all(len(one) < 80 for one in keys)
+
+
 # What a body may be
 
 

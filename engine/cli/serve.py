@@ -20,6 +20,7 @@ from engine.app import Running, running
 from engine.cli.address import AdminAddress, announced, folder_of, reachable, url_of
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
+from engine.interpreter import tune_interpreter
 from engine.log import configure_logging
 from engine.receiver import WEBHOOK_PATH
 from engine.secrets import Masker
@@ -144,6 +145,7 @@ async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> No
     async with contextlib.AsyncExitStack() as stack:
         with _held_back(logger):
             engine = await stack.enter_async_context(running(settings, logger))
+            tune_interpreter()
             masker.live = lambda: engine.reloader.masker
             address = AdminAddress(url_of(engine.admin), engine.store.owner)
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -90,9 +90,9 @@ def unpack(encoding: int, data: bytes) -> bytes:
 class Insert:
     """An INSERT of any number of rows in few statements.
 
-    Every statement a thread executes gives up the GIL and must win it back from a busy event
-    loop. ``executemany`` does so for each row, this for each power of two up to 512; powers of
-    two, so that the texts are few and stay prepared.
+    Every statement a thread executes gives up the GIL a few times and must win it back from a
+    busy event loop. ``executemany`` does so for each row, this for each digit of their number
+    written in base eight; so the texts are few, too, and stay prepared.
     """
 
     head: str
@@ -101,10 +101,17 @@ class Insert:
     def run(self, db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
         """Insert the rows, each of ``width`` values."""
         row = "(" + ",".join("?" * self.width) + ")"
-        start, size = 0, _MOST_ROWS
-        while start < len(rows):
-            while size > len(rows) - start:
-                size //= 2
+        start = 0
+        for size in _pieces(len(rows)):
             values = list(chain.from_iterable(rows[start : start + size]))
             db.execute(self.head + f"{row}," * (size - 1) + row, values)
             start += size
+
+
+def _pieces(rows: int) -> Iterator[int]:
+    """Sizes that add up to a number of rows: as many of 512 as fit, then its digits in base eight."""
+    while rows:
+        step = next(power for power in (64, 8, 1) if rows >= power)
+        size = min(rows - rows % step, _MOST_ROWS)
+        yield size
+        rows -= size

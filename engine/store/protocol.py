@@ -7,7 +7,7 @@ no sense ``BadQuestion``, among them ``AmbiguousId``.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -255,11 +255,12 @@ class Store(Protocol):
     async def close(self) -> None:
         """Commit what was handed in, leave the table of replicas, let go."""
 
-    async def append(self, event: Event, *, leased: bool) -> Appended:
-        """Keep an event and the evaluation it is due, durably, before returning.
+    def append(self, event: Event, *, leased: bool) -> Awaitable[Appended]:
+        """Keep an event and the evaluation it is due, durably, before answering.
 
         ``leased``: the evaluation is born owned by this process; else it is due at once for
         whoever claims. A second event of one dedup key changes nothing and answers the first's id.
+        A store that has no need of a coroutine answers with a bare future: it is the busiest verb.
 
         Raises:
             StoreBusy: the disk is full or read-only; nothing was kept.

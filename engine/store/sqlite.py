@@ -98,11 +98,10 @@ class SqliteStore:
 
     # Events come in and go through
 
-    async def append(self, event: Event, *, leased: bool) -> Appended:
+    def append(self, event: Event, *, leased: bool) -> asyncio.Future[Appended]:
         """Keep an event and the evaluation it is due."""
         request = settle.Append(event, self._owner if leased else None)
-        appended: Appended = await self._writer.do(self._append, request, len(event.body))
-        return appended
+        return self._writer.submit(self._append, request, len(event.body))
 
     async def settle_routed(self, routed: Routed) -> frozenset[str]:
         """Record what routing came to."""

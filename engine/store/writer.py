@@ -85,13 +85,13 @@ class Writer:
     def submit(self, kind: Kind, request: Any, weight: int = 0) -> asyncio.Future[Any]:
         """Hand in a verb; ``weight`` is its size in bytes where that matters. To be called on an event loop.
 
-        Raises:
-            StoreError: the store is not open.
+        The future fails with a ``StoreError`` where the verb could not be done.
         """
-        if not self._open:
-            raise StoreError("the store is not open")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._queue.put(Verb(kind, request, weight, future))
+        if self._open:
+            self._queue.put(Verb(kind, request, weight, future))
+        else:
+            future.set_exception(StoreError("the store is not open"))
         return future
 
     async def do(self, kind: Kind, request: Any, weight: int = 0) -> Any:

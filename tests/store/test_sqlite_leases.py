@@ -126,18 +126,20 @@ async def test_an_answer_that_came_a_moment_before_the_caller_was_cancelled_is_m
 ):
     """Between the answer and the caller's next step a cancellation can still come."""
     event = make_event()
+    await store.append(event, leased=True)
+    work = deliver(event)
     answer = store._writer._answer_on_loop
 
     def answer_and_cancel(verbs: Any) -> None:
         answer(verbs)
-        appending.cancel()
+        settling.cancel()
 
     with monkeypatch.context() as patched:
         patched.setattr(store._writer, "_answer_on_loop", answer_and_cancel)
-        appending = asyncio.create_task(store.append(event, leased=True))
+        settling = asyncio.create_task(store.settle_routed(routed(event, work)))
         with pytest.raises(asyncio.CancelledError):
-            await appending
-    assert [claimed.event for claimed in await all_claimed(store)] == [event]
+            await settling
+    assert [claimed.work.id for claimed in await all_claimed(store)] == [work.id]
 
 
 async def test_a_beat_leaves_alone_what_is_being_loaded(store: SqliteStore, clock: Clock):

@@ -107,8 +107,11 @@ async def test_verbs_come_from_any_loop(tmp_path: Path):
     store = open_store(tmp_path / "engine.db")
     await store.open()
 
+    async def append(number: int) -> str:
+        return (await store.append(make_event(number), leased=True)).event_id
+
     def elsewhere(number: int) -> str:
-        return asyncio.run(store.append(make_event(number), leased=True)).event_id
+        return asyncio.run(append(number))
 
     ids = await asyncio.gather(*(asyncio.to_thread(elsewhere, number) for number in range(5)))
     assert len(set(ids)) == 5
