@@ -21,6 +21,7 @@ from engine.secrets import Masker
 from engine.source import Where
 from engine.suggest import did_you_mean
 from engine.templates import Template, Templates
+from engine.vocabulary import Vocabulary
 
 #: What people call an action that has another name here.
 _ACTION_WORDS: Final = {
@@ -94,7 +95,7 @@ class _Compiler:
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config, self._registry, self._source = config, registry, config.source
         self._masker = Masker(config.masked)
-        self._templates = Templates()
+        self._templates = Templates(Vocabulary(config.vars))
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:

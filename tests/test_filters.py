@@ -541,3 +541,22 @@ def test_evaluation_leaves_the_document_as_it_was(conditions, v):
     filter_.check(doc)
     filter_.explain(doc)
     assert repr(doc) == before
+
+
+# --- why an expression cannot tell ---------------------------------------------------------
+
+
+def test_what_was_null_is_named_and_nothing_is_said_to_be_found():
+    """A run without a cost: it is not known whether it was dear."""
+    filter_ = compiled([{"expr": "run.latency > 10 or run.cost > 0.5"}])
+    doc = document(run={"latency": 3.0, "cost": None})
+    assert filter_.check(doc) is UNDECIDED
+    [child] = filter_.explain(doc).to_json()["children"]
+    assert (child["truth"], child["checks"]) == ("undecided", [])
+    assert child["reason"] == "run.cost is null: > cannot compare null with a number; write run.cost | default(0)"
+    assert filter_.check(document(run={"latency": 30.0, "cost": None})) is TRUE
+
+
+def test_an_expression_says_which_key_was_missing():
+    [child] = compiled([{"expr": "run.extra.nope > 1"}]).explain(document(run={"extra": {}})).children
+    assert child.reason.startswith("run.extra has no 'nope' (it is empty); where it may be absent")

@@ -10,6 +10,7 @@ import yaml
 from engine.filters import MAX_DEPTH, compile_filter
 from engine.source import Mark, Source
 from engine.templates import Templates
+from engine.vocabulary import Vocabulary
 
 
 def problems(condition: Any) -> list[tuple[str, str]]:
@@ -49,6 +50,7 @@ def test_another_dialects_group_is_translated(key, meant):
         ({"path": "$.v", "operator": "eq"}, "write the operator as the key: {path: …, eq: …}"),
         ({"path": "$.v", "not_contains": "x"}, "write not: {path: …, contains: …}"),
         ({"path": "$.v", "is_null": True}, "write eq: null"),
+        ({"path": "$.v", "is_not_null": True}, "write exists: true"),
         ({"jsonpath": "$.v", "eq": 1}, "did you mean 'path'?"),
     ],
 )
@@ -73,7 +75,7 @@ def test_a_word_without_a_counterpart_gets_advice(condition, advice):
         ("$runs[*].status", "write $.runs[*].status"),
         ("$.runs[].status", "write $.runs[*].status"),
         ("{{ run.status }}", "write expr: 'run.status'"),
-        ("$.runs[*].status == 'error'", "write {path: \"$.runs[*].status\", eq: 'error'}"),
+        ("$.runs[*].status == 'error'", 'write {path: "$.runs[*].status", eq: error}'),
         ("$.runs[?(@.name =~ '\\d+')]", "write $.runs[?(@.name =~ '\\\\d+')]"),
         ("$.runs[?(@.name =~ /bot.*/)]", "write $.runs[?(@.name =~ 'bot.*')]"),
         ("$.runs[?(@.name in ['a'])]", "inside [?(…)] jsonpath-ng knows == != < <= > >= =~ && || and !"),
@@ -175,7 +177,7 @@ def test_what_re2_leaves_out_is_said_in_words(pattern, hint):
         (None, "a condition is a mapping, not null", "a condition is {path"),
         ({}, "a condition is a mapping, not an empty mapping", "a condition is {path"),
         ([], "an empty list is no condition", "a condition is {path"),
-        ({"eq": 1}, "the operator 'eq' has nothing to look at", "write {path: $.runs[*].status, eq: …}"),
+        ({"eq": 1}, "the operator 'eq' has nothing to look at", 'write {path: "$.runs[*].status", eq: 1}'),
         ({"quantifier": "all"}, "this condition has neither path nor expr", "a condition is {path"),
         ({"path": "$.v", "expr": "true", "eq": 1}, "'path' and 'expr' cannot stand", "two conditions"),
         ({"any": [{"path": "$.v", "eq": 1}], "eq": 2}, "'eq' cannot stand beside 'any'", "put it in a list"),
@@ -241,3 +243,105 @@ def test_problems_point_at_the_character():
     source = Source("rules.yaml", text, marks(root))
     compile_filter(yaml.safe_load(text)["filters"], ("filters",), source, Templates())
     assert [problem.place for problem in source.problems] == ["rules.yaml:2:19", "rules.yaml:3:17", "rules.yaml:4:21"]
+
+
+# --- what is known not to be there --------------------------------------------------------
+
+
+def path_problem(path: str) -> tuple[str, str]:
+    source = Source("rules.yaml")
+    templates = Templates(Vocabulary({"channel": "#q", "slack": {"room": "#r"}}))
+    compile_filter([{"path": path, "eq": 1}], ("filters",), source, templates)
+    [problem] = source.problems
+    return problem.message, problem.hint
+
+
+@pytest.mark.parametrize(
+    ("path", "message", "hint"),
+    [
+        ("$.vars.chanel", "vars has no 'chanel'", "did you mean 'channel'?"),
+        ("$.vars.slack.rom", "vars.slack has no 'rom'", "did you mean 'room'?"),
+        ("$.event.recieved_at", "event has no 'recieved_at'", "did you mean 'received_at'?"),
+        ("$.route.nme", "route has no 'nme'", "did you mean 'name'?"),
+        (
+            "$.runs[*].latency",
+            "LangSmith's runs have no 'latency': the engine computes it, for run",
+            'write path: "$.run.latency", or expr: run.latency …',
+        ),
+        (
+            "$.payload.runs[0].cost",
+            "LangSmith's runs have no 'cost': the engine computes it, for run",
+            'write path: "$.run.cost", or expr: run.cost …',
+        ),
+    ],
+)
+def test_a_path_to_what_is_known_not_to_be_there_is_refused(path, message, hint):
+    assert path_problem(path) == (message, hint)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["$.vars.channel", "$.vars.slack.room", "$.run.latency", "$.runs[*].url", "$.payload.event.x", "$..latency"],
+)
+def test_other_paths_are_taken(path):
+    assert problems({"path": path, "eq": 1}) == []
+
+
+def test_a_known_mistake_in_an_expression_gets_the_expression_as_it_should_read():
+    assert only({"expr": "{{ run.status }} == 'error'"}) == (
+        "expr takes the expression bare, without braces",
+        "write expr: run.status == 'error'",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("$.runs[*].status == 'error'", 'write {path: "$.runs[*].status", eq: error}'),
+        ("$.runs[*].status != 'not yet'", 'write {path: "$.runs[*].status", ne: "not yet"}'),
+        ("$.runs[*].total_tokens >= 10", 'write {path: "$.runs[*].total_tokens", gte: 10}'),
+        ("$.runs[*].error == null", 'write {path: "$.runs[*].error", eq: null}'),
+        ("$.runs[*].error == 'null'", 'write {path: "$.runs[*].error", eq: "null"}'),
+        ("$.runs[*].name =~ /^a/", 'write {path: "$.runs[*].name", matches: "^a"}'),
+        ("$.runs[*].status", 'write {path: "$.runs[*].status", exists: true}'),
+        ("{{ run.status }} == 'error'", "write {expr: \"run.status == 'error'\"}"),
+    ],
+)
+def test_a_condition_written_as_text_is_shown_as_one(text, hint):
+    assert only(text)[1] == hint
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("error", 'write {path: "$.runs[*].status", eq: error}'),
+        (["error", "pending"], 'write {path: "$.runs[*].status", in: [error, pending]}'),
+        ({"ne": "error"}, 'write {path: "$.runs[*].status", ne: error}'),
+        (None, 'write {path: "$.runs[*].status", eq: null}'),
+    ],
+)
+def test_a_path_written_as_a_key_is_one_mistake(value, hint):
+    assert only({"$.runs[*].status": value}) == ("a path is no key: it stands behind path:", hint)
+
+
+@pytest.mark.parametrize("head", [{"path": "$.runs[*].status"}, {"expr": "run.name"}])
+def test_a_dash_too_many_is_one_mistake(head):
+    [key] = head
+    written = '"$.runs[*].status"' if key == "path" else '"run.name"'
+    expected = (
+        "this and the item above it are one condition: remove the dash",
+        f"write - {{{key}: {written}, eq: error}}",
+    )
+    assert problems_of([head, {"eq": "error"}]) == [expected]
+    assert problems({"any": [head, {"eq": "error"}]}) == [expected]
+
+
+def problems_of(conditions: list[Any]) -> list[tuple[str, str]]:
+    source = Source("rules.yaml")
+    compile_filter(conditions, ("filters",), source, Templates())
+    return [(problem.message, problem.hint) for problem in source.problems]
+
+
+def test_a_path_without_operator_before_a_whole_condition_is_no_dash_too_many():
+    [problem] = problems_of([{"path": "$.a"}, {"path": "$.b", "eq": 1}])
+    assert problem[0] == "a condition with a path has an operator, this one has none"

@@ -7,6 +7,7 @@ import pytest
 from engine.errors import TemplateError
 from engine.source import Mark, Source
 from engine.templates import Templates
+from engine.vocabulary import Vocabulary
 
 TEMPLATES = Templates()
 
@@ -136,8 +137,16 @@ def test_mistakes_in_an_expression(text, hint):
 
 
 DOCUMENT = {
-    "run": {"name": "n", "metadata": {"region": "eu", "user": 1}, "error": None, "tags": ["a", "b"], "empty": {}},
+    "run": {
+        "name": "n",
+        "metadata": {"region": "eu", "user": 1},
+        "error": None,
+        "tags": ["a", "b"],
+        "empty": {},
+        "empty2": {"n": None},
+    },
     "runs": [{"status": "ok"}],
+    "route": {"name": "r", "key": "k"},
     "vars": {},
 }
 
@@ -150,16 +159,34 @@ DOCUMENT = {
         ("{{ run['metadata']['regoin'] }}", "run.metadata has no 'regoin'", "'region'"),
         ("{{ run.error.message }}", "run.error is null, so it has no 'message'", "default"),
         ("{{ run.tags[5] }}", "run.tags has no item 5 (it has 2)", "default"),
-        ("{{ runs.status }}", "runs is a list of 1, which has no 'status'", "runs[0].status"),
+        ("{{ runs[:1].status }}", "a list of 1, which has no 'status'", "[0].status"),
         ("{{ run.name.first }}", "run.name is text, which has no 'first'", "default"),
         ("{{ run.empty.x }}", "run.empty has no 'x' (it is empty)", "default"),
         ("{{ prompt_name }}", "there is no 'prompt_name' in this event", "default"),
         ("{% for a in run.tags %}{% set z = a %}{% endfor %}{{ z }}", "there is no 'z'", "loop"),
         ("{{ run.tags | first + 1 }}", "text + a number has no meaning", "~"),
-        ("{{ run.error + 1 }}", "null + a number has no meaning", ""),
-        ("{{ run.error < 1 }}", "null and number", ""),
+        ("{{ run.error + 1 }}", "run.error is null: null + a number has no meaning", "write run.error | default(0)"),
+        ("{{ run.error < 1 }}", "run.error is null: < cannot compare null with a number", "run.error | default(0)"),
+        ("{{ 1 < run.error }}", "run.error is null: < cannot compare a number with null", "run.error | default(0)"),
+        ("{{ run.error > run.x.y | default(none) }}", "run.error is null: > cannot compare null with null", "default"),
+        ("{{ run.error - run['error'] }}", "run.error is null: null - null has no meaning", "run.error | default"),
+        ("{{ run.error - run.empty2.n }}", "run.error or run.empty2.n is null: null - null", "write … | default"),
+        ("{{ run.error | round }}", "run.error is null: round wants a number, not null", "run.error | default(0)"),
+        ("{{ 'a' in run.error }}", "run.error is null: `in` looks through a list", "run.error | default([])"),
+        ("{{ run.name > 1 }}", "> cannot compare a text with a number", ""),
+        ("{{ run.error ~ 'x' }}", "run.error is null, and a text cannot hold it", "run.error | default(…)"),
+        ("cost {{ run.error }}", "run.error is null, and a text cannot hold it", "write run.error | default(…)"),
+        ("cost {{ run['error'] }}", "run.error is null, and a text cannot hold it", "write run.error | default(…)"),
+        ("cost {{ run.error | upper }}", "run.error is null, and a text cannot hold it", "run.error | default(…)"),
+        ("cost {{ run.get('error') }}", "a value is null, and a text cannot hold it", "`| default(…)`"),
+        ("cost {{ [none] | join(',') }}", "a value is null, and a text cannot hold it", "`| default(…)`"),
+        ("{{ run.error[0] }}", "run.error is null, so it has no 0", "default"),
         ("{{ 1 / 0 }}", "divides by zero", "divisor"),
-        ("{{ run.error | join }}", "null has no items", "default([])"),
+        (
+            "{{ run.error | join }}",
+            "run.error is null: null has no items to go through",
+            "write run.error | default([])",
+        ),
         ("{{ run.name() }}", "text cannot be called", ""),
         ("{{ 'a' | abs }}", "abs wants a number, not text", ""),
         ("{{ '%d' % 'x' }}", "wants a number, not text", "float"),
@@ -191,3 +218,81 @@ def test_a_failure_at_rendering_knows_its_line():
     with pytest.raises(TemplateError) as caught:
         TEMPLATES.compile({"a": "one\n{{ run.name }}\nthree {{ run.nope }}\n"}).render(DOCUMENT)
     assert caught.value.line == 3
+
+
+@pytest.mark.parametrize("text", ["{{ run.error }}", "{{ {'a': run.error} }}", "{{ [run.error] }}"])
+def test_null_is_kept_where_it_is_no_text(text):
+    found = TEMPLATES.compile(text).render(DOCUMENT)
+    assert found in (None, {"a": None}, [None])
+
+
+@pytest.mark.parametrize(
+    ("text", "made"),
+    [
+        ("cost {{ run.error | default('?') }}", "cost ?"),
+        ("cost {{ run.error | tojson }}", "cost null"),
+        ("cost {{ [run.error] }}", "cost [null]"),
+        ("cost {{ run.error if run.error }}", "cost "),
+        ("{% if run.error is not none %}{{ run.error }}{% endif %}x", "x"),
+    ],
+)
+def test_null_in_a_text_is_no_fault_where_it_is_dealt_with(text, made):
+    assert TEMPLATES.compile(text).render(DOCUMENT) == made
+
+
+VARS = Templates(Vocabulary({"channel": "#q", "slack": {"room": "#r"}}))
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("{{ vars.chanel }}", "vars has no 'chanel'", "did you mean 'channel'?"),
+        ("{{ vars['chanel'] }}", "vars has no 'chanel'", "did you mean 'channel'?"),
+        ("{{ vars.slack.rom }}", "vars.slack has no 'rom'", "did you mean 'room'?"),
+        ("{{ vars.nope | default('x') }}", "vars has no 'nope'", "add it to the configuration's vars"),
+        ("{{ event.recieved_at }}", "event has no 'recieved_at'", "did you mean 'received_at'?"),
+        ("a {{ route.nme }}", "route has no 'nme'", "did you mean 'name'?"),
+        ("{{ runs.status }}", "runs is a list, which has no 'status'", "write run.status, or runs[0].status"),
+        ("{{ runs[0].latency }}", "LangSmith's runs have no 'latency': the engine computes it, for run", "run.latency"),
+        ("{{ payload.runs[0].cost }}", "LangSmith's runs have no 'cost': the engine computes it, for run", "run.cost"),
+        ("{{ env.HOME }}", "there is no 'env' here", "written ${NAME}"),
+    ],
+)
+def test_a_word_that_is_known_not_to_be_there_is_refused_at_load(text, message, hint):
+    with pytest.raises(TemplateError) as caught:
+        VARS.compile({"p": text})
+    assert str(caught.value) == message
+    assert hint in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ vars.channel }}{{ vars.slack.room }}{{ vars.get('x', 1) }}{{ vars.slack.items() }}{{ vars[run.x] }}",
+        "{% for event in [{'a': 1}] %}{{ event.a }}{% endfor %}",
+        "{% set route = {'x': 1} %}{{ route.x }}",
+        "{{ payload.event.anything }}{{ run.event.x }}{{ run.latency }}{{ run.cost }}{{ run.url }}{{ runs.count }}",
+        "{{ event.unmatched_reason }}{{ event.id }}{{ event.kind }}{{ route.key }}{{ run.anything }}",
+    ],
+)
+def test_other_words_are_left_for_rendering(text):
+    assert VARS.compile(text)
+
+
+def test_without_a_configuration_its_variables_are_not_known():
+    assert TEMPLATES.compile("{{ vars.anything }}")
+
+
+@pytest.mark.parametrize(
+    ("text", "bare"),
+    [
+        ("{{ run.status }} == 'error'", "run.status == 'error'"),
+        ("{{ run.latency > 10 }}", "run.latency > 10"),
+        ("run.status == '{{ vars.channel }}'", "run.status == vars.channel"),
+        ("{{ run.a }} and {{ run.b }}", "run.a and run.b"),
+    ],
+)
+def test_an_expression_in_braces_is_shown_without_them(text, bare):
+    with pytest.raises(TemplateError, match="takes the expression bare") as caught:
+        VARS.expression(text)
+    assert caught.value.hint == f"write expr: {bare}"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from jinja2 import Undefined
 
-from engine.errors import WantOfData
+from engine.errors import EngineError, WantOfData
 from engine.filters.inline import inline
 from engine.filters.operands import Test, Undecidable
 from engine.filters.quantifiers import ALL, ANY, Quantifier
@@ -93,9 +93,9 @@ class Leaf:
         try:
             values = tuple(self.find(document))
         except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+            # No operator was asked, so none has an answer: "found nothing" would be untrue.
             truth, reason = _failure(error)
-            checks = tuple(Check(each.name, each.operand, (), truth, reason) for each in self.operations)
-            return Verdict(truth, self.kind, self.text, checks, (), reason)
+            return Verdict(truth, self.kind, self.text, (), (), reason)
         if self.operations and self.operations[0].whole:
             return self._explain_whole(values, document)
         return self._explain_values(values, document)
@@ -231,7 +231,9 @@ def _failure(error: Exception) -> tuple[Truth, str]:
         return UNDECIDED, "the data is nested too deeply"
     if isinstance(error, Undecidable):
         return UNDECIDED, str(error)
-    return UNDECIDED, f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    if isinstance(error, EngineError):
+        return UNDECIDED, "; ".join(filter(None, (str(error), getattr(error, "hint", ""))))
+    return UNDECIDED, f"cannot be evaluated: {error or type(error).__name__}"
 
 
 def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], Truth]:

@@ -24,10 +24,11 @@ from engine.filters.operands import OperandError
 from engine.filters.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
 from engine.filters.quantifiers import ALL, ANY, Quantifier, compile_quantifier
 from engine.filters.verdict import Kind, Verdict, describe
-from engine.jsonpath.mistakes import compile_checked
+from engine.jsonpath.mistakes import as_condition, compile_checked, in_yaml
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
 from engine.truth import Truth
+from engine.vocabulary import Vocabulary
 
 GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
 #: How deep groups may stand in groups.
@@ -39,6 +40,10 @@ _SHAPE = "a condition is {path: …, an operator}, {expr: …} or one of all, an
 
 class Expressions(Protocol):
     """What of ``engine.templates.Templates`` conditions use."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What is known of the document at load."""
 
     def expression(self, text: str) -> Evaluable:
         """Compile an expression; raises ``TemplateError``."""
@@ -76,7 +81,7 @@ def compile_filter(conditions: Any, where: Where, source: Source, templates: Exp
     compiler = _Compiler(source, templates)
     written = [] if conditions is None else conditions
     if isinstance(written, list):
-        compiled = [compiler.condition(each, (*where, index), 1) for index, each in enumerate(written)]
+        compiled = compiler.conditions(written, [(*where, index) for index in range(len(written))], 1)
     else:
         compiled = [compiler.condition(written, where, 1)]
     sound = tuple(condition for condition in compiled if condition is not None)
@@ -98,6 +103,24 @@ class _Compiler:
     def __init__(self, source: Source, templates: Expressions) -> None:
         self._source = source
         self._templates = templates
+
+    def conditions(self, raw: list[Any], places: list[Where], depth: int) -> list[Condition | None]:
+        """Several conditions. Two that a stray dash made of one are told as one mistake."""
+        found: list[Condition | None] = []
+        for index, each in enumerate(raw):
+            if index and _is_rest_of(raw[index - 1], each):
+                self._report_dash(raw[index - 1], each, places[index])
+                found.append(None)
+            elif index + 1 < len(raw) and _is_rest_of(each, raw[index + 1]):
+                found.append(None)
+            else:
+                found.append(self.condition(each, places[index], depth))
+        return found
+
+    def _report_dash(self, head: Mapping[str, Any], rest: Mapping[str, Any], where: Where) -> None:
+        whole = ", ".join(f"{key}: {in_yaml(value)}" for key, value in {**head, **rest}.items())
+        message = "this and the item above it are one condition: remove the dash"
+        self._source.report(where, message, f"write - {{{whole}}}")
 
     def condition(self, raw: Any, where: Where, depth: int) -> Condition | None:
         if depth > MAX_DEPTH:
@@ -121,6 +144,10 @@ class _Compiler:
     def _keys_known(self, raw: Mapping[Any, Any], where: Where) -> bool:
         unknown = [key for key in raw if key not in _KEYS]
         for key in unknown:
+            if isinstance(key, str) and key.startswith(("$.", "$[")):
+                hint = f"write {{path: {json.dumps(key, ensure_ascii=False)}, {_operators_in_yaml(raw[key])}}}"
+                self._source.report((*where, key), "a path is no key: it stands behind path:", hint, at_key=True)
+                continue
             hint = ADVICE.get(str(key).lower()) or did_you_mean(str(key), _KEYS, foreign=dict(FOREIGN))
             self._source.report((*where, key), f"unknown key {str(key)!r} in a condition", hint, at_key=True)
         return not unknown
@@ -152,7 +179,7 @@ class _Compiler:
         return self._children(kind, [(each, (*where, index)) for index, each in enumerate(raw)], depth)
 
     def _children(self, kind: Kind, parts: list[tuple[Any, Where]], depth: int) -> Condition | None:
-        children = [self.condition(each, place, depth + 1) for each, place in parts]
+        children = self.conditions([each for each, _ in parts], [place for _, place in parts], depth + 1)
         sound = [child for child in children if child is not None]
         if len(sound) < len(children):
             return None
@@ -181,7 +208,7 @@ class _Compiler:
         self, text: str, where: Where, operations: tuple[Operation, ...] | None, quantifier: Quantifier | None
     ) -> Leaf | None:
         try:
-            path = compile_checked(text)
+            path = compile_checked(text, self._templates.vocabulary)
         except PathError as error:
             self._source.report(where, str(error), error.hint, column=error.column)
             return None
@@ -263,7 +290,7 @@ def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, str]:
     if operators:
         return (
             f"the operator {operators[0]!r} has nothing to look at: this condition has neither path nor expr",
-            f"write {{path: $.runs[*].status, {operators[0]}: …}}",
+            f'write {{path: "$.runs[*].status", {operators[0]}: {in_yaml(raw[operators[0]])}}}',
         )
     return "this condition has neither path nor expr", _SHAPE
 
@@ -271,10 +298,26 @@ def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, str]:
 def _scalar_hint(raw: Any) -> str:
     if not isinstance(raw, str):
         return _SHAPE
+    if (condition := as_condition(raw.strip())) is not None:
+        return f"write {condition}"
     if raw.lstrip().startswith("$"):
         return f"write {{path: {json.dumps(raw, ensure_ascii=False)}, exists: true}}"
-    inner = raw.replace("{{", "").replace("}}", "").strip()
+    inner = " ".join(raw.replace("{{", " ").replace("}}", " ").split())
     return f"write {{expr: {json.dumps(inner, ensure_ascii=False)}}}" if inner else _SHAPE
+
+
+def _is_rest_of(head: Any, rest: Any) -> bool:
+    """Whether an item has a path or an expression and nothing more, and the next nothing but operators."""
+    if not isinstance(head, dict) or not isinstance(rest, dict) or not rest:
+        return False
+    return len(head) == 1 and head.keys() <= {"path", "expr"} and rest.keys() <= {*OPERATORS, "quantifier"}
+
+
+def _operators_in_yaml(value: Any) -> str:
+    """The operators for what stands behind a path that was written as a key."""
+    if isinstance(value, dict) and value and value.keys() <= set(OPERATORS):
+        return ", ".join(f"{name}: {in_yaml(operand)}" for name, operand in value.items())
+    return f"{'in' if isinstance(value, list) else 'eq'}: {in_yaml(value)}"
 
 
 def _word(raw: Any) -> str:

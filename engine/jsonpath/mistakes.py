@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import re
+from typing import Any
 
 from engine.errors import PathError
 from engine.jsonpath.code import Step
 from engine.jsonpath.path import Path, compile_path
 from engine.jsonpath.trace import write_steps
+from engine.vocabulary import Vocabulary
 
 _LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
 _EMPTY_BRACKETS = re.compile(r"\[\]")
 _COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
 _MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/)", re.DOTALL)
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_PLAIN_TEXT = re.compile(r"[A-Za-z][\w-]*")
 _LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
 _WORDS = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
 
@@ -21,8 +26,8 @@ _RUN_ARRAYS = ("tags", "events", "child_run_ids", "direct_child_run_ids", "paren
 _SIZES = ("length", "size", "count", "len")
 
 
-def compile_checked(text: str) -> Path:
-    """A path of a configuration, held against the known mistakes as well.
+def compile_checked(text: str, vocabulary: Vocabulary | None = None) -> Path:
+    """A path of a configuration, held against the known mistakes and the known words as well.
 
     Raises:
         PathError: it cannot be compiled, or can only be a mistake; the hint has the path as it should read.
@@ -35,7 +40,32 @@ def compile_checked(text: str) -> Path:
         raise _after_failing(text, error) from None
     if path.steps is not None:
         _check_arrays(path.steps)
+        _check_words(path.steps, vocabulary or Vocabulary())
     return path
+
+
+def as_condition(text: str) -> str | None:
+    """The condition, in YAML's braces, that a comparison written as a path was meant to be; None if it is none."""
+    if not (comparison := _COMPARISON.match(text)) or not _compiles(comparison[1].strip()):
+        return None
+    operator, value = _WORDS[comparison[2]], _scalar(comparison[3].strip())
+    return f'{{path: "{comparison[1].strip()}", {operator}: {value}}}'
+
+
+def _scalar(text: str) -> str:
+    """A value of a JSONPath comparison as YAML has it."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"/":
+        return in_yaml(text[1:-1])
+    return text if text in ("true", "false", "null") or _NUMBER.fullmatch(text) else in_yaml(text)
+
+
+def in_yaml(value: Any) -> str:
+    """A value as it stands within YAML's braces; texts without quotes where none are needed."""
+    if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in ("true", "false", "null"):
+        return value
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
 
 
 def _before_parsing(text: str) -> PathError | None:
@@ -81,14 +111,9 @@ def _after_failing(text: str, error: PathError) -> PathError:
         fixed = "$." + fixed[1:]
     if fixed != text and _compiles(fixed):
         return PathError(str(error), column=error.column, hint=f"write {fixed}")
-    if (comparison := _COMPARISON.match(text)) and _compiles(comparison[1]):
-        operator, value = _WORDS[comparison[2]], comparison[3].strip()
-        hint = f'write {{path: "{comparison[1]}", {operator}: {value}}}'
-        return PathError(
-            "a path says where to look; the comparison is an operator beside it",
-            column=comparison.start(2) + 1,
-            hint=hint,
-        )
+    if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
+        message = "a path says where to look; the comparison is an operator beside it"
+        return PathError(message, column=comparison.start(2) + 1, hint=f"write {condition}")
     if re.search(r"\[\?.*\b(in|contains|not)\b", text):
         hint = "inside [?(…)] jsonpath-ng knows == != < <= > >= =~ && || and !; use an operator beside the path"
         return PathError(str(error), column=error.column, hint=error.hint or hint)
@@ -114,6 +139,12 @@ def _check_arrays(steps: tuple[Step, ...]) -> None:
             fixed = f'{array}[*] with eq: "{step}"'
         column = len(array) + 1
         raise PathError(f"{array} is an array, which has no field {step!r}", column=column, hint=f"write {fixed}")
+
+
+def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:
+    """Refuse a word that is known not to be there."""
+    if (slip := vocabulary.slip(steps, path=True)) is not None:
+        raise PathError(slip.message, column=len(write_steps(steps[: slip.step])) + 2, hint=slip.hint)
 
 
 def _is_array(steps: tuple[Step, ...]) -> bool:

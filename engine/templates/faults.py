@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
@@ -12,16 +13,71 @@ from engine.missing import Missing
 from engine.suggest import did_you_mean
 from engine.templates.needs import DYNAMIC, Chain
 from engine.templates.sandboxed import DOCUMENT_NAMES
-from engine.templates.values import Absent, AbsentError, kind_of
+from engine.templates.values import NO_TEXT, Absent, AbsentError, kind_of
 
 _SHOWN = 8
-_PYTHON_KINDS = (("NoneType", "null"), ("dict", "mapping"), ("str", "text"), ("int", "number"), ("float", "number"))
+_PYTHON_KINDS = {
+    "NoneType": "null",
+    "dict": "a mapping",
+    "list": "a list",
+    "str": "a text",
+    "int": "a number",
+    "float": "a number",
+    "bool": "true or false",
+}
+_NOT_COMPARED = re.compile(r"'(\S+)' not supported between instances of '(\w+)' and '(\w+)'")
 _WRONG_CALL = re.compile(r"(?:\w+\.)*(?:_|do_|sync_do_)?(\w+?)\(\) (?:missing|takes|got)")
+#: That it was null which something could not be done with, and that is not named yet.
+_NULL = re.compile(r"(?<! is )\bnull\b")
 _DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
 
 
-def translate(error: Exception, chains: Sequence[Chain], document: Mapping[str, Any]) -> TemplateError:
+@dataclass(frozen=True, slots=True)
+class Looks:
+    """What a text looks for in the document: all of it, and what of it is compared, calculated with or filtered."""
+
+    chains: tuple[Chain, ...]
+    operands: tuple[Chain, ...]
+
+
+def translate(error: Exception, looks: Looks, document: Mapping[str, Any]) -> TemplateError:
     """What became of a rendering, whatever was raised in it."""
+    fault = _translated(error, looks.chains, document)
+    names = _nulls(looks.operands, document) if "null" in str(fault) else []
+    return _named(fault, names) if names else fault
+
+
+def _named(fault: TemplateError, names: list[str]) -> TemplateError:
+    """A fault that null caused, with the name of what was null; with several names where it may be any of them."""
+    message, who = str(fault), " or ".join(names)
+    if message.startswith(NO_TEXT):
+        return TemplateError(message.replace(NO_TEXT, f"{who} is null", 1), hint=f"write {names[0]} | default(…)")
+    if not _NULL.search(message):
+        return fault
+    hint = f"write {names[0] if len(names) == 1 else '…'} | {_stand_in(message)}"
+    return TemplateError(f"{who} is null: {message}", hint=hint)
+
+
+def _nulls(operands: Sequence[Chain], document: Mapping[str, Any]) -> list[str]:
+    """How the author wrote what is null."""
+    return [str(chain) for chain in operands if DYNAMIC not in chain.keys and _end_of(chain, document) is None]
+
+
+def _end_of(chain: Chain, document: Mapping[str, Any]) -> Any:
+    value: Any = document.get(chain.root, _NOWHERE)
+    for key in chain.keys:
+        value = _inside(value, key)
+    return value
+
+
+def _stand_in(message: str) -> str:
+    """What to put in the place of null: where numbers are wanted, one."""
+    if "number" in message:
+        return "default(0)"
+    return "default([])" if re.search("no items|no length|looks through", message) else "default(…)"
+
+
+def _translated(error: Exception, chains: Sequence[Chain], document: Mapping[str, Any]) -> TemplateError:
     if isinstance(error, TemplateError):
         return error
     if isinstance(error, AbsentError):
@@ -35,7 +91,12 @@ def translate(error: Exception, chains: Sequence[Chain], document: Mapping[str, 
     message = str(error) or type(error).__name__
     if isinstance(error, TypeError) and (call := _WRONG_CALL.match(message)):
         return TemplateError(f"{call[1]} is called with the wrong arguments")
-    for python, ours in _PYTHON_KINDS:
+    if found := _NOT_COMPARED.search(message):
+        left, right = (_PYTHON_KINDS.get(kind, kind) for kind in found.group(2, 3))
+        return TemplateError(f"{found[1]} cannot compare {left} with {right}")
+    if "'NoneType' is not iterable" in message or "'NoneType' is not a container" in message:
+        return TemplateError("`in` looks through a list, a mapping or a text, not through null")
+    for python, ours in _PYTHON_KINDS.items():
         message = re.sub(rf"'{python}'", ours, message)
     return TemplateError(f"cannot be rendered: {message}")
 

@@ -68,6 +68,36 @@ def chains(node: nodes.Node) -> Iterator[tuple[nodes.Node, Chain]]:
         node = node.node
 
 
+def operands(tree: nodes.Node) -> Iterator[Chain]:
+    """Every chain that is put in order, calculated with, gone through, or handed to a filter: what null spoils."""
+    for node in tree.find_all((nodes.Compare, nodes.BinExpr, nodes.UnaryExpr, nodes.Filter, nodes.Concat, nodes.For)):
+        for side in _sides(node):
+            if (chain := chain_of(side)) is not None:
+                yield chain
+
+
+def _sides(node: nodes.Node) -> list[nodes.Expr]:
+    match node:
+        case nodes.Compare():
+            by_name = {operand.op: operand.expr for operand in node.ops}
+            if by_name.keys() & {"lt", "lteq", "gt", "gteq"}:
+                return [node.expr, *by_name.values()]
+            return [expr for name, expr in by_name.items() if name in ("in", "notin")]
+        case nodes.And() | nodes.Or() | nodes.Not():
+            return []
+        case nodes.BinExpr():
+            return [node.left, node.right]
+        case nodes.Concat():
+            return node.nodes
+        case nodes.For():
+            return [node.iter] if isinstance(node.iter, nodes.Expr) else []
+        case nodes.UnaryExpr():
+            return [node.node]
+        case nodes.Filter(node=nodes.Expr() as filtered):
+            return [filtered]
+    return []
+
+
 def needs_of(tree: nodes.Node) -> Needs:
     """The parts of a run's data that a template can touch; when in doubt, all that it could."""
     counted = {

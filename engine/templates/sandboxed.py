@@ -17,7 +17,7 @@ from engine.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, STEP, Budget
 from engine.templates.filters import filters
 from engine.templates.marks import mark, plain, throughout
 from engine.templates.strings import braces, percent, text_methods
-from engine.templates.values import OMIT, Absent, Steps, demand, kind_of, span, to_json, to_text, weigh
+from engine.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, to_json, to_text, weigh
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(
@@ -40,6 +40,7 @@ EVENT_NAMES = DOCUMENT_NAMES - {"vars", "route", "event"}
 
 #: Names of the filters that the rewriter puts into a syntax tree. No author can write them.
 LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"
+WRITTEN = "__written"
 
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
 _LIST_METHODS = frozenset({"index", "count"})
@@ -112,6 +113,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             PLAIN: _plain,
             WITHIN: _within,
             SIDE: _side,
+            WRITTEN: _written,
         }
         tests: dict[str, Any] = dict(TESTS)
         self.tests = {
@@ -155,7 +157,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return Absent(obj=obj, name=argument) if found is missing else found
         if isinstance(argument, int) and isinstance(obj, (list, tuple, str, range)):
             return obj[argument] if -len(obj) <= argument < len(obj) else _no_item(obj, argument)
-        return self._attribute(obj, argument if isinstance(argument, str) else repr(argument))
+        if isinstance(argument, str) or isinstance(demand(obj), Undefined):
+            return self._attribute(obj, argument)
+        return Absent(obj=obj, name=argument)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja does
         """Call a function, a macro, a loop or one of the harmless methods; each call costs a step."""
@@ -289,6 +293,13 @@ def _test(test: Callable[..., Any], *, escaping: bool) -> Callable[..., Any]:
 @pass_context
 def _output(context: Context, value: Any) -> str:
     return to_text(value, budget_of(context))
+
+
+def _written(value: Any, name: str) -> Any:
+    """A value on its way into a text, with the name that its author gave it, if it has one."""
+    if value is None:
+        no_text(name)
+    return value
 
 
 @pass_context

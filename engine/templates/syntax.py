@@ -14,7 +14,7 @@ from jinja2.visitor import NodeTransformer
 
 from engine.suggest import did_you_mean
 from engine.templates.filters import FOREIGN_FILTERS
-from engine.templates.needs import chain_of
+from engine.templates.needs import DYNAMIC, Chain, chain_of, chains
 from engine.templates.sandboxed import (
     DATA,
     DOCUMENT_NAMES,
@@ -25,8 +25,10 @@ from engine.templates.sandboxed import (
     SIDE,
     TEXT,
     WITHIN,
+    WRITTEN,
     Sandbox,
 )
+from engine.vocabulary import Step, Vocabulary
 
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
 RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})
@@ -46,7 +48,6 @@ _FOREIGN_NAMES = {
     "self": "run",
     "inputs": "run.inputs",
     "outputs": "run.outputs",
-    "env": "vars",
     "context": "payload",
 }
 _FOREIGN_TESTS = {
@@ -120,17 +121,30 @@ def parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
         expression = parser.parse_expression()
         rest = parser.stream.current
     except TemplateSyntaxError as error:
-        if text.strip().startswith("{{"):
-            return Mistake(1, 1, "expr takes the expression bare", f"write it without the braces: {text.strip(' {}')}")
-        return _syntax_mistake(text, error)
+        return _with_braces(text) if "{{" in text else _syntax_mistake(text, error)
     except RecursionError:
         return Mistake(1, 1, "the expression is nested too deeply")
     if not parser.stream.eos:
+        if "{{" in text:
+            return _with_braces(text)
         return _syntax_mistake(text, TemplateSyntaxError(f"unexpected {rest.value!r}", rest.lineno))
+    if any(isinstance(const.value, str) and "{{" in const.value for const in _constants(expression)):
+        return _with_braces(text)
     output = nodes.Output([expression], lineno=1)
     tree = nodes.Template([output], lineno=1)
     tree.set_environment(sandbox)
     return Parsed(tree, native=True)
+
+
+def _constants(expression: nodes.Expr) -> Iterator[nodes.Const]:
+    yield from [expression] if isinstance(expression, nodes.Const) else expression.find_all(nodes.Const)
+
+
+def _with_braces(text: str) -> Mistake:
+    """An expression written as if it were a template, whole or in part."""
+    bare = re.sub(r"(['\"])\{\{(.*?)\}\}\1", r"\2", text)
+    bare = " ".join(bare.replace("{{", " ").replace("}}", " ").split())
+    return Mistake(1, 1, "expr takes the expression bare, without braces", f"write expr: {bare}")
 
 
 def _only_expression(tree: nodes.Template) -> nodes.Expr | None:
@@ -165,10 +179,31 @@ def _column(text: str, line: int, pattern: str) -> int:
     return found.start() + 1 if found else 1
 
 
-def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template) -> list[Mistake]:
-    """Everything a syntax tree uses that does not exist: names, filters, tests, other templates."""
+def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabulary) -> list[Mistake]:
+    """Everything a syntax tree uses that does not exist: names, words behind them, filters, tests, other templates."""
     found = [*_standing_alone(tree), *_filters(sandbox, text, tree), *_tests(sandbox, text, tree)]
-    return found or [*_names(sandbox, text, tree)]
+    return found or [*_names(sandbox, text, tree), *_words(text, tree, vocabulary)]
+
+
+def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
+    """Every look into the document, with its line, as steps; what a name of the template's own hides is left out."""
+    own = _assigned(tree)
+    for node, chain in chains(tree):
+        if chain.root not in own:
+            yield node.lineno, _steps(chain)
+
+
+def _steps(chain: Chain) -> list[Step]:
+    keys = (key if isinstance(key, (str, int)) and key is not DYNAMIC else None for key in chain.keys)
+    return [chain.root, *keys]
+
+
+def _words(text: str, tree: nodes.Template, vocabulary: Vocabulary) -> Iterator[Mistake]:
+    """Looks for what is known not to be there, such as a variable that the configuration does not have."""
+    for line, steps in looks(tree):
+        if (slip := vocabulary.slip(steps, path=False)) is not None:
+            column = _column(text, line, rf"\b{re.escape(str(steps[slip.step]))}\b")
+            yield Mistake(line, column, slip.message, slip.hint)
 
 
 def _standing_alone(tree: nodes.Template) -> Iterator[Mistake]:
@@ -217,8 +252,7 @@ def _named(node: nodes.Filter, places: dict[str, int]) -> list[str]:
 
 
 def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
-    assigned = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
-    assigned |= {node.name for node in tree.find_all(nodes.Macro)}
+    assigned = _assigned(tree)
     known = DOCUMENT_NAMES | set(sandbox.globals)
     tracker = meta.TrackingCodeGenerator(sandbox)
     tracker.optimizer = None  # it would fold constants in the tree, and by Python's rules
@@ -231,9 +265,17 @@ def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistak
         )
 
 
+def _assigned(tree: nodes.Template) -> set[str]:
+    """The names that a template makes itself."""
+    names = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
+    return names | {node.name for node in tree.find_all(nodes.Macro)}
+
+
 def _name_hint(name: str, known: frozenset[str]) -> str:
     if name == "loop":
         return "`loop` exists within {% for %} only"
+    if name == "env":
+        return "a variable of the environment is written ${NAME}, without braces around it"
     near = did_you_mean(name, known, foreign=_FOREIGN_NAMES)
     if near.startswith("did you mean"):
         return f"{near} A key of the webhook's body is payload.{name}"
@@ -256,6 +298,16 @@ class Rewriter(NodeTransformer):
         """The tree, changed in place."""
         self.visit(tree)
         return tree
+
+    def visit_Output(self, node: nodes.Output) -> nodes.Node:
+        """What is written into a text must not be null, and is told by the name its author knows."""
+        told = [chain_of(child) for child in node.nodes]
+        self.generic_visit(node)
+        node.nodes = [
+            child if isinstance(child, nodes.TemplateData) else _filter(WRITTEN, child, _name_of(chain, child))
+            for child, chain in zip(node.nodes, told, strict=True)
+        ]
+        return node
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         """Each step of the loop costs, its body's literal text included."""
@@ -334,6 +386,12 @@ class Rewriter(NodeTransformer):
             return node
         changed: nodes.Expr = self.visit(node)
         return changed
+
+
+def _name_of(chain: Chain | None, node: nodes.Expr) -> nodes.Expr:
+    """How the author wrote a look, for a message; empty where it is none, or known only at run time."""
+    told = "" if chain is None or DYNAMIC in chain.keys else str(chain)
+    return nodes.Const(told, lineno=node.lineno)
 
 
 def _filter(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:

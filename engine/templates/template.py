@@ -25,19 +25,21 @@ from jinja2.runtime import Undefined
 from engine.errors import TemplateError, WantOfData
 from engine.source import Source, Where
 from engine.templates.budget import Budget
-from engine.templates.faults import line_of, translate
+from engine.templates.faults import Looks, line_of, translate
 from engine.templates.marks import entities
-from engine.templates.needs import Chain, Needs, chains, needs_of
+from engine.templates.needs import Needs, chains, needs_of, operands
 from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
 from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
     Rewriter,
+    looks,
     mistakes,
     parse,
     parse_expression,
 )
 from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
+from engine.vocabulary import Step, Vocabulary
 
 _RESULT = "__result"
 _NO_NEEDS: Needs = frozenset()
@@ -104,7 +106,7 @@ class _Code:
     sandbox: Sandbox
     template: JinjaTemplate
     size: int
-    chains: tuple[Chain, ...]
+    looks: Looks
 
     def evaluate(self, document: Mapping[str, Any], budget: Budget) -> Any:
         """The value of the expression that the text is."""
@@ -125,7 +127,7 @@ class _Code:
 
     def explain(self, error: Exception, document: Mapping[str, Any], where: Where) -> TemplateError:
         """What went wrong, with its place in the tree and in the text."""
-        fault = translate(error, self.chains, document)
+        fault = translate(error, self.looks, document)
         line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
         return TemplateError(str(fault), where=where, line=line, hint=fault.hint)
 
@@ -220,9 +222,10 @@ class Expression:
 class Templates:
     """Compiles trees and expressions. One instance serves a whole configuration and may be shared between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self._plain = Sandbox()
         self._escaping = Sandbox(escaping=True)
+        self.vocabulary = vocabulary or Vocabulary()
 
     def compile_into(
         self, tree: Any, where: Where, source: Source, *, escape: frozenset[str] = frozenset()
@@ -232,7 +235,7 @@ class Templates:
         Below the top-level keys that ``escape`` names, event data is escaped for Slack. If
         anything was reported, the result is not to be rendered.
         """
-        work = _Compilation(self._plain, self._escaping, escape)
+        work = _Compilation(self._plain, self._escaping, escape, self.vocabulary)
         template = work.template(tree)
         for path, mistake, at_key in work.mistakes:
             place = where + path
@@ -245,7 +248,7 @@ class Templates:
         Raises:
             TemplateError: the first mistake in it.
         """
-        work = _Compilation(self._plain, self._escaping, escape)
+        work = _Compilation(self._plain, self._escaping, escape, self.vocabulary)
         template = work.template(tree)
         for path, mistake, _ in work.mistakes:
             raise TemplateError(mistake.message, where=path, line=mistake.line, hint=mistake.hint)
@@ -258,7 +261,7 @@ class Templates:
             TemplateError: the first mistake in it.
         """
         parsed = parse_expression(self._plain, text)
-        found = [parsed] if isinstance(parsed, Mistake) else mistakes(self._plain, text, parsed.tree)
+        found = [parsed] if isinstance(parsed, Mistake) else mistakes(self._plain, text, parsed.tree, self.vocabulary)
         if isinstance(parsed, Mistake) or found:
             raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
         needs = needs_of(parsed.tree)
@@ -267,11 +270,17 @@ class Templates:
             raise TemplateError(code.message, line=code.line, hint=code.hint)
         return Expression(text, needs, code)
 
+    def looks(self, text: str, *, bare: bool) -> list[tuple[int, list[Step]]]:
+        """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
+        parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
+        return [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
+
 
 class _Compilation:
     """One tree on its way to a ``Template``."""
 
-    def __init__(self, plain: Sandbox, escaping: Sandbox, escape: frozenset[str]) -> None:
+    def __init__(self, plain: Sandbox, escaping: Sandbox, escape: frozenset[str], vocabulary: Vocabulary) -> None:
+        self._vocabulary = vocabulary
         self._plain = plain
         self._escaping = escaping
         self._escape = escape
@@ -314,7 +323,7 @@ class _Compilation:
         parsed = parse(sandbox, text)
         if isinstance(parsed, Mistake):
             return self._wrong(where, [parsed], key=key)
-        if found := mistakes(sandbox, text, parsed.tree):
+        if found := mistakes(sandbox, text, parsed.tree, self._vocabulary):
             return self._wrong(where, found, key=key)
         self._needs |= needs_of(parsed.tree)
         native = parsed.native and not key
@@ -342,7 +351,7 @@ def _is_data(tree: nodes.Template) -> bool:
 
 
 def _code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) -> _Code | Mistake:
-    looks = tuple(dict.fromkeys(chain for _, chain in chains(tree)))
+    seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
     rewriter = Rewriter(escaping=sandbox.escaping)
     try:
         if native:
@@ -356,4 +365,4 @@ def _code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) ->
         line = getattr(error, "lineno", None) if isinstance(error, JinjaError) else 1
         words = "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", None) or error
         return Mistake(line or 1, 1, f"the template cannot be compiled: {words}")
-    return _Code(sandbox, compiled, len(text), looks)
+    return _Code(sandbox, compiled, len(text), seen)

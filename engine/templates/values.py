@@ -35,6 +35,10 @@ _KINDS = {
 }
 
 
+#: How a fault begins where null that has no name was to be written.
+NO_TEXT: Final = "a value is null"
+
+
 def kind_of(value: object) -> str:
     """What a value is, in a user's words: ``text``, ``a list``, ``null``."""
     name = type(value).__name__
@@ -159,11 +163,21 @@ def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
     return list(value)
 
 
+def no_text(name: str = "") -> NoReturn:
+    """Refuse to write null into a text: ``cost: null`` is as little meant as a gap would be.
+
+    Raises:
+        TemplateError: always; ``name`` is how the author wrote what is null.
+    """
+    hint = f"write {name} | default(…)" if name else "write `| default(…)` where it may be null"
+    raise TemplateError(f"{f'{name} is null' if name else NO_TEXT}, and a text cannot hold it", hint=hint)
+
+
 def to_text(value: Any, budget: Budget) -> str:
     """A value as it stands in text: as JSON writes it, text itself without quotes.
 
     Raises:
-        TemplateError: it has no text, or too much.
+        TemplateError: it has no text (null has none), or too much.
         AbsentError: it is missing, or something in it is.
         WantOfData: it was not sent along, or something in it was not.
     """
@@ -173,8 +187,10 @@ def to_text(value: Any, budget: Budget) -> str:
         return value  # type: ignore[no-any-return]
     if kind is int or kind is float:
         return str(value)
-    if value is None or kind is bool:
-        return "null" if value is None else "true" if value else "false"
+    if kind is bool:
+        return "true" if value else "false"
+    if value is None:
+        no_text()
     if kind is Undefined:  # `a if b` with no else; Jinja makes it so, and people rely on it
         return ""
     if value is OMIT:

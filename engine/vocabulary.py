@@ -1,0 +1,143 @@
+"""The words that conditions and templates may look for: which lists are complete, and what LangSmith documents.
+
+The engine's own words (``event``, ``route``) and the author's (``vars``) are all known when a
+configuration is read, so a wrong one is an error. LangSmith may add fields to runs at any time:
+an undocumented one is worth a remark, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.suggest import did_you_mean
+
+#: One step of a look into the document: a name, an index, or None where it is known only later (``*`` among them).
+Step = str | int | None
+
+EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
+ROUTE_WORDS: Final = frozenset({"name", "key"})
+#: What the engine works out for ``run`` and puts beside LangSmith's own fields.
+COMPUTED: Final = frozenset({"url", "latency", "cost"})
+#: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
+_ONLY_COMPUTED: Final = frozenset({"latency", "cost"})
+#: A run's fields (OpenAPI document of LangSmith's API, ``RunSchema``; the webhook's documented payload adds none).
+# fmt: off
+RUN_FIELDS: Final = frozenset({
+    "app_path", "child_run_ids", "child_runs", "completion_cost", "completion_cost_details",
+    "completion_token_details", "completion_tokens", "direct_child_run_ids", "dotted_order", "end_time", "error",
+    "events", "execution_order", "extra", "feedback_stats", "first_token_time", "id", "in_dataset", "inputs",
+    "inputs_preview", "inputs_s3_urls", "last_queued_at", "manifest_id", "manifest_s3_id", "messages", "name",
+    "outputs", "outputs_preview", "outputs_s3_urls", "parent_run_id", "parent_run_ids", "price_model_id",
+    "prompt_cost", "prompt_cost_details", "prompt_token_details", "prompt_tokens", "reference_dataset_id",
+    "reference_example_id", "run_type", "s3_urls", "serialized", "session_id", "share_token", "start_time", "status",
+    "tags", "thread_id", "total_cost", "total_tokens", "trace_first_received_at", "trace_id", "trace_max_start_time",
+    "trace_min_start_time", "trace_tier", "trace_upgrade", "ttl_seconds",
+})
+# fmt: on
+#: What is a mapping's method to a template, not a key.
+_METHODS: Final = frozenset({"get", "items", "keys", "values"})
+_FOREIGN_FIELDS: Final = {
+    "metadata": "extra.metadata",
+    "model": "extra.metadata",
+    "type": "run_type",
+    "project_id": "session_id",
+    "project": "session_id",
+    "duration": "latency",
+    "latency_ms": "latency",
+    "tokens": "total_tokens",
+    "output": "outputs",
+    "input": "inputs",
+    "tag": "tags",
+    "state": "status",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A word that is not there: which step of the look it is, what is wrong with it, what to write."""
+
+    step: int
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What is known of the document before there is one. ``vars`` None: the author's words are not known."""
+
+    vars: Mapping[str, Any] | None = None
+
+    def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
+        """What can never be found by a look into the document; ``path`` is how it is written."""
+        if len(steps) < 2:
+            return None
+        match steps[0]:
+            case "event":
+                return _outside("event", steps[1], EVENT_WORDS)
+            case "route":
+                return _outside("route", steps[1], ROUTE_WORDS)
+            case "vars":
+                return self._unknown_var(steps)
+        return _computed(steps, path=path) or (None if path else _field_of_list(steps))
+
+    def _unknown_var(self, steps: Sequence[Step]) -> Slip | None:
+        value: Any = self.vars
+        for place, step in enumerate(steps[1:], start=1):
+            if not isinstance(value, Mapping) or not isinstance(step, str):
+                return None
+            if step not in value:
+                owner = ".".join(map(str, steps[:place]))
+                return None if step in _METHODS else Slip(place, f"{owner} has no {step!r}", _var_hint(step, value))
+            value = value[step]
+        return None
+
+
+def _var_hint(name: str, known: Mapping[str, Any]) -> str:
+    near = did_you_mean(name, known)
+    return near if near.startswith("did you mean") else f"add it to the configuration's vars; {near}".removesuffix("; ")
+
+
+def _outside(owner: str, word: Step, known: frozenset[str]) -> Slip | None:
+    if not isinstance(word, str) or word in known or word in _METHODS:
+        return None
+    return Slip(1, f"{owner} has no {word!r}", did_you_mean(word, known))
+
+
+def _of_run(steps: Sequence[Step]) -> int | None:
+    """At which step a look goes on from a run as LangSmith sent it, or from ``run``; None if from neither."""
+    own = steps[1:] if steps and steps[0] == "payload" else steps
+    ahead = len(steps) - len(own)
+    if len(own) > 2 and own[0] == "runs" and not isinstance(own[1], str):
+        return ahead + 2
+    return 1 if len(steps) > 1 and steps[0] == "run" else None
+
+
+def _computed(steps: Sequence[Step], *, path: bool) -> Slip | None:
+    place = _of_run(steps)
+    if place is None or steps[0] == "run" or steps[place] not in _ONLY_COMPUTED:
+        return None
+    word = steps[place]
+    write = f'write path: "$.run.{word}", or expr: run.{word} …' if path else f"write run.{word}"
+    return Slip(place, f"LangSmith's runs have no {word!r}: the engine computes it, for run", write)
+
+
+def _field_of_list(steps: Sequence[Step]) -> Slip | None:
+    if steps[0] != "runs" or not isinstance(steps[1], str) or steps[1] in ("index", "count"):
+        return None
+    return Slip(1, f"runs is a list, which has no {steps[1]!r}", f"write run.{steps[1]}, or runs[0].{steps[1]}")
+
+
+def undocumented(steps: Sequence[Step]) -> tuple[str, str] | None:
+    """The field of a run that a look wants and LangSmith does not document, with a hint; None if all is known."""
+    place = _of_run(steps)
+    if place is None or not isinstance(field := steps[place], str) or field in RUN_FIELDS or field in _METHODS:
+        return None
+    if steps[0] == "run" and field in COMPUTED:
+        return None
+    known = RUN_FIELDS | COMPUTED if steps[0] == "run" else RUN_FIELDS
+    if field == "url":
+        return field, "the engine's own link is run.url"
+    near = did_you_mean(field, known, foreign=_FOREIGN_FIELDS)
+    return field, near if near.startswith("did you mean") else "LangSmith documents none of that name"
