@@ -10,8 +10,6 @@ from pydantic import Field
 from engine import Action, ActionContext
 from engine import Params as BaseParams
 
-#: Attributes that a log record has of itself; a field of that name gets an underscore behind it.
-_TAKEN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 #: Control characters, which could forge further lines or steer a terminal, as they are written in code.
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
@@ -33,6 +31,6 @@ class Log(Action):
 
     async def run(self, params: Params, context: ActionContext) -> None:
         """Log, on one line whatever the text holds."""
-        extra = {f"{name}_" if name in _TAKEN else name: value for name, value in params.fields.items()}
         level = logging.getLevelNamesMapping()[params.level.upper()]
-        context.logger.log(level, "%s", params.message.translate(_CONTROLS), extra=extra)
+        message = params.message.translate(_CONTROLS)
+        context.logger.log(level, "%s", message, extra={"fields": params.fields})

@@ -10,9 +10,12 @@ from engine.reload import Loaded
 from engine.router import ANY, UNMATCHED
 from engine.source import Source, Where
 
+#: A shorter secret is soon found by trying, and, below the shortest that is masked within text, told by logs.
+_SHORTEST_SECRET = 8
+
 
 def advise(loaded: Loaded) -> list[Problem]:
-    """Remarks, in file order: unreachable routes, disabled ones, names nobody uses, plug-ins that can't be used."""
+    """Remarks, in file order: short secrets, routes never reached or disabled, unused names, broken plug-ins."""
     remarks = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
     for where, message, hint in _remarks(loaded.config):
         remarks.report(where, message, hint, at_key=True)
@@ -20,9 +23,18 @@ def advise(loaded: Loaded) -> list[Problem]:
 
 
 def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
+    yield from _short_secrets(config)
     yield from _unreachable(config)
     yield from _disabled(config)
     yield from _unused_names(config)
+
+
+def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
+    for index, secret in enumerate(config.secrets or ()):
+        if len(secret) < _SHORTEST_SECRET:
+            where: Where = ("secrets", index)
+            message = f"this secret has {len(secret)} characters: it can be found by trying"
+            yield where, message, "use at least 16 random ones, such as: openssl rand -hex 16"
 
 
 def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:

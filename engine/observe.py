@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Sequence
+from types import TracebackType
 from typing import Protocol
 
 from engine.decision import Routing
@@ -52,14 +54,25 @@ class LogObserver:
             self._logger.info("routed", extra=facts)
 
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
-        """The attempt and its consequence; with a traceback where nobody expected the exception."""
+        """The attempt and its consequence. An exception that nobody expected is shown where it is news.
+
+        That is at the first attempt and at the last: those between say the same.
+        """
         level = {"succeeded": logging.INFO, "again": logging.WARNING, "dead": logging.ERROR}[attempt.outcome]
         if self._logger.isEnabledFor(level):
             unexpected = ran.failure is not None and not ran.failure.expected
-            self._logger.log(
-                level, "delivery %s", attempt.outcome, extra=_facts(job, attempt, then),
-                exc_info=ran.error if unexpected else None,
-            )  # fmt: skip
+            news = attempt.number == 1 or attempt.outcome == "dead"
+            shown = _exception(job, ran.error) if unexpected and news and ran.error is not None else None
+            self._logger.log(level, "delivery %s", attempt.outcome, extra=_facts(job, attempt, then), exc_info=shown)
+
+
+def _exception(job: Job, error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
+    """An exception with its traceback from the action's own file on: how the engine got there helps nobody."""
+    code = getattr(inspect.unwrap(type(job.action.registered.action).run), "__code__", None)
+    frame = error.__traceback__
+    while frame is not None and code is not None and frame.tb_frame.f_code.co_filename != code.co_filename:
+        frame = frame.tb_next
+    return type(error), error, frame or error.__traceback__
 
 
 def _facts(job: Job, attempt: Attempt, then: Again | Dead | None) -> dict[str, object]:

@@ -8,22 +8,23 @@ import inspect
 import itertools
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from engine.action import Action
 from engine.errors import Problem
+from engine.fingerprint import Fingerprint, digest_of
 from engine.registry import Registered, Registry, clash, register
-
-#: A file's identity: what it was called and what was in it.
-Fingerprint = tuple[tuple[str, bytes], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
+    """One generation of a folder: what was in it, and the package that its modules live in."""
+
     fingerprint: Fingerprint
+    package: str
     found: tuple[tuple[str, Registered | Problem], ...]
 
 
@@ -36,6 +37,7 @@ class PluginLoader:
 
     def __init__(self) -> None:
         self._loaded: dict[Path, _Loaded] = {}
+        self._at_work: dict[Path, tuple[str, ...]] = {}
         self._serial = itertools.count(1)
 
     def load(self, folders: Sequence[Path], installed: Registry) -> Registry:
@@ -55,18 +57,28 @@ class PluginLoader:
             yield from self._folder(folder)
 
     def _folder(self, folder: Path) -> tuple[tuple[str, Registered | Problem], ...]:
-        fingerprint = fingerprint_of(plugin_files(folder))
+        fingerprint = tuple((str(file), digest_of(file)) for file in plugin_files(folder))
         loaded = self._loaded.get(folder)
         if loaded is None or loaded.fingerprint != fingerprint:
-            loaded = _Loaded(fingerprint, tuple(self._import_all(folder)))
+            if loaded is not None and loaded.package not in self._at_work.get(folder, ()):
+                _forget(loaded.package)
+            package = self._package(folder)
+            loaded = _Loaded(fingerprint, package, tuple(_import_all(package, folder)))
             self._loaded[folder] = loaded
         return loaded.found
 
-    def _import_all(self, folder: Path) -> Iterator[tuple[str, Registered | Problem]]:
-        package = self._package(folder)
-        for file in plugin_files(folder):
-            if not file.name.startswith("_"):
-                yield file.stem, _import_action(package, file)
+    def adopt(self) -> None:
+        """What was loaded last is at work now.
+
+        Of each folder one generation more is kept: code of it may be running still, and import
+        a module as it runs. Those before are forgotten, or every edit would cost memory for good.
+        """
+        for folder, loaded in self._loaded.items():
+            before = self._at_work.get(folder, ())
+            if loaded.package not in before:
+                for package in before[:-1]:
+                    _forget(package)
+                self._at_work[folder] = (*before[-1:], loaded.package)
 
     def _package(self, folder: Path) -> str:
         """A new package over the folder, so that relative imports work and no old module is met again."""
@@ -79,13 +91,11 @@ class PluginLoader:
 
 
 def plugin_files(folder: Path) -> list[Path]:
-    """The Python files of a plug-in folder, in order of their names."""
-    return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
-
-
-def fingerprint_of(files: Iterable[Path]) -> Fingerprint:
-    """What tells one state of some files from another. A file that vanishes meanwhile counts as empty."""
-    return tuple((str(file), _content(file)) for file in files)
+    """The Python files of a plug-in folder, in order of their names; none of a folder that cannot be read."""
+    try:
+        return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
+    except OSError:
+        return []
 
 
 def _content(file: Path) -> bytes:
@@ -93,6 +103,19 @@ def _content(file: Path) -> bytes:
         return file.read_bytes()
     except OSError:
         return b""
+
+
+def _forget(package: str) -> None:
+    """Take a generation's modules out of Python's table. Code that has them goes on with them."""
+    for name in list(sys.modules):
+        if name == package or name.startswith(f"{package}."):
+            del sys.modules[name]
+
+
+def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | Problem]]:
+    for file in plugin_files(folder):
+        if not file.name.startswith("_"):
+            yield file.stem, _import_action(package, file)
 
 
 def _import_action(package: str, file: Path) -> Registered | Problem:

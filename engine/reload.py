@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import operator
 import time
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,26 +16,51 @@ from watchfiles import awatch
 from engine.compile import compile_router
 from engine.config import Config, read_config
 from engine.errors import ConfigError, Problem
-from engine.plugins import Fingerprint, PluginLoader, fingerprint_of, plugin_files
+from engine.fingerprint import Fingerprint, Fingerprinter
+from engine.plugins import PluginLoader, plugin_files
 from engine.registry import Registry, load_installed
 from engine.router import Router
 from engine.secrets import Masker
+from engine.settings import Address
+
+#: What is required of a configuration beyond what it says itself. Reports into its ``source``, or raises ConfigError.
+Check = Callable[[Config], None]
 
 #: How often, at the latest, the files are compared with what was loaded, in milliseconds:
 #: what no watcher reports (network file systems, bind mounts) counts within this time too.
 _LOOK_MS = 1000
 #: Saving a file takes editors several steps; they count as one change, in milliseconds.
 _DEBOUNCE_MS = 100
+#: How long to wait after watching failed, in seconds. The files are compared all the same, each time.
+_PAUSE = 1.0
+#: How often the configuration is read at most to learn which files it consists of.
+_READINGS = 3
+
+
+def needs_secrets(listen: Address) -> Check:
+    """Refuses ``secrets: none`` unless only this machine can reach the public listener."""
+
+    def check(config: Config) -> None:
+        if config.secrets is None and not listen.is_loopback:
+            message = f"'secrets: none' is allowed on loopback only, not on {listen}"
+            hint = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or listen on 127.0.0.1'
+            config.source.report(("secrets",), message, hint)
+
+    return check
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One configuration at work, with everything made from it. ``broken`` are plug-in files that can't be used."""
+    """One configuration at work, with everything made from it.
+
+    ``seen`` are the files it was made from, as they were when they were read or before.
+    """
 
     config: Config
     registry: Registry
     router: Router
     masker: Masker
+    seen: Fingerprint = field(repr=False)
     at: float = field(default_factory=time.time)
 
     @property
@@ -42,13 +69,50 @@ class Loaded:
         return tuple(self.registry.broken.values())
 
 
-class Loader:
-    """Builds everything a configuration file says. Keeps nothing but unchanged plug-ins. Call it off the event loop."""
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What a configuration is made from."""
 
-    def __init__(self, path: Path, environ: Mapping[str, str]) -> None:
+    path: Path
+    plugins: tuple[Path, ...] = ()
+    files: tuple[Path, ...] = ()
+
+    def all(self) -> list[Path]:
+        """Every file."""
+        return [self.path, *self.files, *(file for folder in self.plugins for file in plugin_files(folder))]
+
+    def folders(self) -> frozenset[Path]:
+        """Where changes show: beside each file, beside what it is a link to, and the plug-in folders."""
+        beside = [folder for file in (self.path, *self.files) for folder in (file.parent, _real(file).parent)]
+        return frozenset(folder for folder in (*beside, *self.plugins) if folder.is_dir())
+
+
+def _real(file: Path) -> Path:
+    try:
+        return file.resolve()
+    except (OSError, RuntimeError, ValueError):  # links in a circle; a name that no file system takes
+        return file
+
+
+class Loader:
+    """Builds everything a configuration file says. Call it off the event loop, from one thread at a time.
+
+    It keeps unchanged plug-ins, and the installed actions, which are made once: they may keep
+    something in mind from one delivery to the next.
+    """
+
+    def __init__(self, path: Path, environ: Mapping[str, str], *, check: Check | None = None) -> None:
         self.path = path
+        #: The files of the latest loading, good or bad, as they were before they were read.
+        self.seen: Fingerprint = ()
+        #: The secrets that the latest loading found, good or bad.
+        self.masker = Masker()
         self._environ = environ
+        self._check = check
         self._plugins = PluginLoader()
+        self._installed: Registry | None = None
+        self._sources = _Sources(path)
+        self._fingerprinter = Fingerprinter()
 
     def load(self) -> Loaded:
         """Read, check and compile.
@@ -56,9 +120,38 @@ class Loader:
         Raises:
             ConfigError: with every problem, each with its place.
         """
-        config = read_config(self.path, environ=self._environ)
-        registry = self._plugins.load(config.plugins, load_installed())
-        return Loaded(config, registry, compile_router(config, registry), Masker(config.masked))
+        config = self._read()
+        self.masker = Masker(config.masked)
+        if self._check is not None:
+            self._check(config)
+        if self._installed is None:
+            self._installed = load_installed()
+        registry = self._plugins.load(config.plugins, self._installed)
+        router = compile_router(config, registry)
+        self._plugins.adopt()
+        return Loaded(config, registry, router, self.masker, self.seen)
+
+    def look(self) -> Fingerprint:
+        """The files of the latest loading as they are now."""
+        return self._fingerprinter.of(self._sources.all())
+
+    def folders(self) -> frozenset[Path]:
+        """The folders in which changes of those files show."""
+        return self._sources.folders()
+
+    def _read(self) -> Config:
+        """Read the configuration, having looked at every file it is made from before.
+
+        What is written meanwhile then differs from what was seen, and is loaded in its turn.
+        Which files those are, it has to tell itself, hence the repetition.
+        """
+        for _ in range(_READINGS):
+            sources, self.seen = self._sources, self.look()
+            config = read_config(self.path, environ=self._environ)
+            self._sources = _Sources(self.path, config.plugins, config.files)
+            if self._sources == sources:
+                break
+        return config
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +172,7 @@ class Reloader:
 
     def __init__(self, loader: Loader, loaded: Loaded, logger: logging.Logger) -> None:
         self._loader, self._logger = loader, logger
-        self._seen = _fingerprint(loader.path, loaded.config.plugins)
+        self._seen = loaded.seen
         self._lock = asyncio.Lock()
         self._listeners: list[Callable[[LastReload], None]] = []
         self._masker = loaded.masker
@@ -89,7 +182,7 @@ class Reloader:
 
     @property
     def masker(self) -> Masker:
-        """Masks the secrets of now and of the configuration before: work that is under way may still speak of them."""
+        """Masks the secrets of now and all that were in use before: work that is under way may still speak of them."""
         return self._masker
 
     def listen(self, listener: Callable[[LastReload], None]) -> None:
@@ -99,32 +192,38 @@ class Reloader:
     async def reload(self) -> LastReload:
         """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work."""
         async with self._lock:
-            self._seen = _fingerprint(self._loader.path, self.current.config.plugins)
             try:
                 loaded = await asyncio.to_thread(self._loader.load)
             except ConfigError as error:
+                await self._remember(self._loader.masker)
                 self._failed(error.problems)
             except Exception as error:
                 # A reload is where everything it runs ends, foreign code included: nothing may stop the server.
+                await self._remember(self._loader.masker)
                 self._logger.error("reload failed", exc_info=error)
                 self._failed((Problem(str(self._loader.path), 0, 0, f"{type(error).__name__}: {error}"),))
             else:
+                await self._remember(loaded.masker)
                 self._succeeded(loaded)
             for listener in self._listeners:
                 listener(self.last)
             return self.last
 
+    async def _remember(self, masker: Masker) -> None:
+        """Take up secrets before anything can speak of them. Many take a while to compile."""
+        self._masker = await asyncio.to_thread(operator.or_, self._masker, masker)
+
     def _succeeded(self, loaded: Loaded) -> None:
-        self._masker = self.current.masker | loaded.masker
         self.current = loaded
         self.last = LastReload(time.time())
-        self._seen = _fingerprint(self._loader.path, loaded.config.plugins)
+        self._seen = loaded.seen
         facts = {"config": str(self._loader.path), "hash": loaded.config.hash, "routes": len(loaded.router.routes)}
         self._logger.info("configuration reloaded", extra=facts)
         self._report_broken(loaded)
 
     def _failed(self, problems: tuple[Problem, ...]) -> None:
         self.last = LastReload(time.time(), problems)
+        self._seen = self._loader.seen
         words = "\n".join(str(problem) for problem in problems)
         self._logger.error(
             "configuration not reloaded: the rules of before stay at work (%d problem%s)\n%s",
@@ -138,10 +237,21 @@ class Reloader:
             self._logger.error("a plug-in cannot be used\n%s", problem)
 
     async def watch(self) -> None:
-        """Reload whenever the file or a plug-in changes, until cancelled."""
+        """Reload whenever a file changes that the configuration is made from, until cancelled."""
+        told = ""
         while True:
-            folders = _folders(self._loader.path, self.current.config.plugins)
-            await self._watch_folders(folders)
+            try:
+                await self._reload_if_changed()
+                await self._watch_folders(await asyncio.to_thread(self._loader.folders))
+                told = ""
+            except Exception as error:
+                # Whatever becomes of the watcher (a folder vanishes, the kernel has no watches left), changes count.
+                words = f"{type(error).__name__}: {error}"
+                if words != told:
+                    text = "watching the configuration failed; its files are compared every %g s instead"
+                    self._logger.error(text, _PAUSE, exc_info=error)
+                told = words
+                await asyncio.sleep(_PAUSE)
 
     async def _watch_folders(self, folders: frozenset[Path]) -> None:
         """Until other folders are to be watched. Folders, not files: editors and ConfigMaps replace files."""
@@ -154,21 +264,17 @@ class Reloader:
             yield_on_timeout=True,
             recursive=False,
         )
-        async for _ in changes:
-            if self.changed():
-                await self.reload()
-            if _folders(self._loader.path, self.current.config.plugins) != folders:
-                return
+        async with aclosing(changes):
+            async for _ in changes:
+                await self._reload_if_changed()
+                if await asyncio.to_thread(self._loader.folders) != folders:
+                    return
 
-    def changed(self) -> bool:
+    async def _reload_if_changed(self) -> None:
+        if await self.changed():
+            await self.reload()
+
+    async def changed(self) -> bool:
         """Whether the files say something else than when they were last loaded, well or badly."""
-        return _fingerprint(self._loader.path, self.current.config.plugins) != self._seen
-
-
-def _folders(path: Path, plugins: tuple[Path, ...]) -> frozenset[Path]:
-    """Where changes show: beside the file, beside what it is a link to, and the plug-in folders."""
-    return frozenset(folder for folder in (path.parent, path.resolve().parent, *plugins) if folder.is_dir())
-
-
-def _fingerprint(path: Path, plugins: tuple[Path, ...]) -> Fingerprint:
-    return fingerprint_of([path, *(file for folder in plugins for file in plugin_files(folder))])
+        async with self._lock:
+            return await asyncio.to_thread(self._loader.look) != self._seen

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import random
+import socket
+import ssl
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +21,26 @@ RETRIED_STATUSES = frozenset({401, 408, 425, 429, *range(500, 600)})
 LANGSMITH_TIMEOUT = 5.0
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
+
+Cause = Literal["answer", "connection", "timeout", "data", "action"]
+
+#: Exceptions of HTTP clients, known by name so that none of them has to be imported here (nor installed: httpx and
+#: its fork have the same names). A connection that did not come about in time is a failed connection, not a late
+#: answer: nothing was sent.
+_CONNECT_TIMEOUTS = frozenset({"ConnectionTimeoutError", "ConnectTimeout"})
+_TIMEOUTS = frozenset({"TimeoutException", "APITimeoutError"})
+_CONNECTION_FAULTS = frozenset({"ClientConnectionError", "ClientPayloadError", "TransportError"})
+#: What SDKs put around either; the exception inside knows better, where there is one.
+_WRAPPERS = frozenset({"LangSmithConnectionError", "APIConnectionError"})
+#: Errors of the network that Python has no class of their own for (errno(3)); Windows lacks some.
+_NETWORK_ERRNOS = frozenset(
+    getattr(errno, name)
+    for name in (
+        "EADDRNOTAVAIL", "EHOSTDOWN", "EHOSTUNREACH", "ENETDOWN", "ENETRESET", "ENETUNREACH", "ENOBUFS", "ENOTCONN",
+        "EPROTO", "ETIMEDOUT",
+    )
+    if hasattr(errno, name)
+)  # fmt: skip
 
 
 class HttpFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
@@ -52,7 +75,7 @@ class Failure:
     after: float | None = None
     status: int | None = None
     expected: bool = True
-    cause: Literal["answer", "connection", "timeout", "action"] = "action"
+    cause: Cause = "action"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +84,7 @@ class RetryPolicy:
 
     ``langsmith`` is LangSmith's own delivery policy to the letter: up to 2 retries on a
     connection failure or a 5xx, none on a timeout or a 4xx (docs: Webhooks, "Webhook Delivery").
+    It is about deliveries: want of data follows ``data``, which is of the engine's own kind.
     """
 
     attempts: int = 8
@@ -68,11 +92,18 @@ class RetryPolicy:
     shortest: float = 1.0
     longest: float = 3600.0
     kind: Literal["engine", "langsmith"] = "engine"
+    data: RetryPolicy | None = None
 
     @classmethod
-    def of_langsmith(cls) -> RetryPolicy:
+    def of_langsmith(cls, data: RetryPolicy | None = None) -> RetryPolicy:
         """LangSmith's own policy. Of its backoff only "exponential" is published; ours starts at a second."""
-        return cls(attempts=3, within=3600.0, shortest=1.0, longest=4.0, kind="langsmith")
+        return cls(attempts=3, within=3600.0, shortest=1.0, longest=4.0, kind="langsmith", data=data)
+
+    def for_data(self) -> RetryPolicy:
+        """What want of data is retried by, and evaluations: never LangSmith's policy, which is about deliveries."""
+        if self.kind == "engine":
+            return self
+        return self.data or RetryPolicy()
 
     def next_delay(self, failure: Failure, *, attempt: int, waited: float, rng: random.Random) -> float | None:
         """Seconds until the next attempt after attempt number ``attempt``, or None to give up.
@@ -80,9 +111,13 @@ class RetryPolicy:
         ``waited`` is how long ago the delivery was first due. Full jitter, doubling from
         ``shortest`` to ``longest``; never below what the destination asked for.
         """
+        if failure.cause == "data" and self.kind != "engine":
+            return self.for_data().next_delay(failure, attempt=attempt, waited=waited, rng=rng)
         if not self._wants_another(failure) or attempt >= self.attempts:
             return None
-        ceiling = min(self.longest, self.shortest * 2.0 ** min(attempt, 60))
+        # Who writes `min: 2h` and no `max` means two hours, not the hour that is the default's most.
+        longest = max(self.longest, self.shortest)
+        ceiling = min(longest, self.shortest * 2.0 ** min(attempt, 60))
         delay = max(rng.uniform(self.shortest / 2, ceiling), failure.after or 0.0)
         return delay if waited + delay <= self.within else None
 
@@ -103,27 +138,57 @@ def classify(error: BaseException) -> Failure:
         case TemplateError():
             return Failure(retry=False, reason=str(error))
         case WantOfData():
-            return Failure(retry=True, reason=f"data wanting: {error}")
+            return Failure(retry=True, reason=f"data wanting: {error}", cause="data")
+        case HttpFailure():
+            return _classify_status(error.status, error.headers, str(error))
         case TimeoutError():
-            return Failure(retry=True, reason=f"timed out: {error}" if str(error) else "timed out", cause="timeout")
+            return _classify_timeout(error)
         case _:
             return _classify_foreign(error)
 
 
+def _classify_timeout(error: TimeoutError) -> Failure:
+    """A timeout, also one that was raised from another: what timed out first counts."""
+    link: BaseException | None = error
+    while isinstance(link, TimeoutError):
+        if _network_cause(link) == "connection":
+            return _of_network(error, "connection")
+        link = link.__cause__
+    return _of_network(error, "timeout")
+
+
 def _classify_foreign(error: BaseException) -> Failure:
     for link in _chain(error):
-        # Below 300 the destination said yes: what failed is what the action made of the answer.
-        if (status := _status_of(link)) is not None and status >= 300:
-            return _classify_status(status, _headers_of(link), str(error))
-    if any(_is_connection_fault(link) for link in _chain(error)):
-        return Failure(retry=True, reason=f"no connection: {error}", cause="connection")
-    return Failure(retry=True, reason=f"{type(error).__name__}: {error}", expected=False)
+        # Below 300 the destination said yes: what failed is what the action made of the answer. And not every
+        # attribute called status is HTTP's.
+        if (status := _status_of(link)) is not None and 300 <= status < 600:
+            return _classify_status(status, _headers_of(link), _words(error))
+    if cause := _network_cause_in(error):
+        return _of_network(error, cause)
+    reason = f"{type(error).__name__}: {error}" if str(error).strip() else type(error).__name__
+    return Failure(retry=True, reason=reason, expected=False)
 
 
 def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Failure:
     after = parse_retry_after(headers)
     retry = status in RETRIED_STATUSES or (status == 403 and after is not None)
     return Failure(retry=retry, reason=reason, after=after if retry else None, status=status, cause="answer")
+
+
+def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -> Failure:
+    if cause == "timeout":
+        words = str(error).strip()
+        return Failure(retry=True, reason=f"timed out: {words}" if words else "timed out", cause="timeout")
+    return Failure(retry=True, reason=f"no connection: {_words(error)}", cause="connection")
+
+
+def _words(error: BaseException) -> str:
+    """An exception's message. A single word, such as a KeyError's key, or none says little without its class."""
+    message = str(error).strip()
+    if len(message.split()) > 1 and not isinstance(error, KeyError):
+        return message
+    name = type(error).__name__
+    return f"{name}: {message}" if message else name
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
@@ -148,13 +213,16 @@ def _bounded(after: float | None) -> float | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from. SDKs wrap the one that knows the status (no cycles: ids are kept)."""
+    """An exception and what it came from. SDKs wrap the one that knows the status (no cycles: ids are kept).
+
+    What was swallowed with ``raise … from None`` is not part of it: whoever wrote that said so.
+    """
     seen: set[int] = set()
     link: BaseException | None = error
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        link = link.__cause__ or link.__context__
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
 def _status_of(error: BaseException) -> int | None:
@@ -175,9 +243,38 @@ def _headers_of(error: BaseException) -> Mapping[str, str]:
     return {}
 
 
-def _is_connection_fault(error: BaseException) -> bool:
-    """Network faults of any client: aiohttp's and the standard library's are OSErrors, httpx's are named."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    return isinstance(error, OSError) or bool(
-        names & {"ClientConnectionError", "TransportError", "LangSmithConnectionError", "APIConnectionError"}
-    )
+def _network_cause_in(error: BaseException) -> Literal["connection", "timeout"] | None:
+    """What the first link of an exception's chain that comes from the network says; None where none does."""
+    wrapped = False
+    for link in _chain(error):
+        if cause := _network_cause(link):
+            return cause
+        wrapped = wrapped or bool(_names_of(link) & _WRAPPERS)
+    return "connection" if wrapped else None
+
+
+def _network_cause(error: BaseException) -> Literal["connection", "timeout"] | None:
+    """Network faults of any client: the standard library's by class and errno, others' by name.
+
+    Not every OSError is one: a file that is missing is no connection.
+    """
+    names = _names_of(error)
+    if names & _CONNECT_TIMEOUTS:
+        return "connection"
+    if names & _TIMEOUTS:
+        return "timeout"
+    if isinstance(error, TimeoutError):
+        # With an errno it is the kernel's, which gave up on the connection; else somebody's clock ran out.
+        return "connection" if error.errno is not None else "timeout"
+    if names & _CONNECTION_FAULTS or isinstance(error, (ConnectionError, socket.gaierror, socket.herror, ssl.SSLError)):
+        return "connection"
+    return "connection" if isinstance(error, OSError) and _of_network_errno(error) else None
+
+
+def _of_network_errno(error: OSError) -> bool:
+    # asyncio tries every address of a name, and has no errno for several failures.
+    return error.errno in _NETWORK_ERRNOS or str(error).startswith("Multiple exceptions: ")
+
+
+def _names_of(error: BaseException) -> set[str]:
+    return {kind.__name__ for kind in type(error).__mro__}

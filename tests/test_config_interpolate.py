@@ -190,3 +190,13 @@ def test_any_text_is_replaced_or_reported(text):
 def test_a_text_escaped_comes_back_as_itself(text):
     """Whatever a dump writes with ``$${`` for ``${`` is read back unchanged."""
     assert value_of(text.replace("${", "$${")) == text
+
+
+def test_the_files_it_reads_are_named_also_where_they_cannot_be_read(tmp_path):
+    (tmp_path / "key").write_text("k")
+    source = Source("c.yaml")
+    tree = {"a": "${file:key}", "b": ["${file:sub/none} ${file:key}"], "c": "${N}"}
+    assert interpolate(tree, source, {"N": "n"}, tmp_path).files == (tmp_path / "key", tmp_path / "sub" / "none")
+    assert len(source.problems) == 1
+    assert interpolate(tree, source, None, tmp_path).files == ()
+    assert interpolate(tree, source, {"N": "n"}, None).files == ()

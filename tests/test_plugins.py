@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -110,3 +112,55 @@ def test_a_name_that_is_taken_is_a_clash_and_the_first_owner_keeps_it(folder: Pa
 def test_an_unknown_action_is_answered_with_the_nearest_name(folder: Path) -> None:
     (folder / "open_ticket.py").write_text(GOOD)
     assert load(folder).explain_missing("open_tiket") == ("unknown action 'open_tiket'", "did you mean 'open_ticket'?")
+
+
+def modules_of(folder: Path) -> set[str]:
+    """The generations of a folder that Python knows of."""
+    return {
+        name
+        for name, module in list(sys.modules.items())
+        if name.startswith("_langsmith_rules_engine_plugins_") and "." not in name and module.__path__ == [str(folder)]
+    }
+
+
+def test_of_many_edits_two_generations_are_kept(folder: Path) -> None:
+    loader = PluginLoader()
+    (folder / "_words.py").write_text("TITLE = 1\n")
+    for edition in range(6):
+        (folder / "open_ticket.py").write_text(f"from . import _words\n{GOOD}# {edition}\n")
+        assert load(folder, loader).get("open_ticket") is not None
+        loader.adopt()
+        assert len(modules_of(folder)) == min(edition + 1, 2)
+    kept = modules_of(folder)
+    for name in kept:
+        assert f"{name}.open_ticket" in sys.modules
+        assert f"{name}._words" in sys.modules
+
+
+def test_what_is_at_work_outlives_edits_that_are_never_adopted(folder: Path) -> None:
+    loader = PluginLoader()
+    (folder / "open_ticket.py").write_text(GOOD)
+    (folder / "_late.py").write_text("TITLE = 'late'\n")
+    at_work = load(folder, loader).get("open_ticket")
+    assert at_work is not None
+    loader.adopt()
+    for edition in range(5):
+        (folder / "open_ticket.py").write_text(f"raise RuntimeError({edition})\n")
+        assert load(folder, loader).broken
+    package = type(at_work.action).__module__.rpartition(".")[0]
+    assert modules_of(folder) >= {package}
+    assert len(modules_of(folder)) == 2
+    assert importlib.import_module("._late", package).TITLE == "late"
+
+
+def test_an_adopted_generation_that_did_not_change_stays(folder: Path) -> None:
+    loader = PluginLoader()
+    (folder / "open_ticket.py").write_text(GOOD)
+    for _ in range(3):
+        load(folder, loader)
+        loader.adopt()
+    assert len(modules_of(folder)) == 1
+
+
+def test_a_folder_that_cannot_be_read_has_no_files(folder: Path) -> None:
+    assert load(folder / "missing").actions == {}

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
+import socket
+import ssl
 from datetime import UTC, datetime
 
 import aiohttp
+import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from langsmith.utils import LangSmithConnectionError
 
+from engine.compile import compile_router
+from engine.config import parse_config
 from engine.errors import Discard, Retry, TemplateError, WantOfData
 from engine.langsmith.failure import LangSmithFailure
+from engine.registry import load_installed
 from engine.retry import (
     LONGEST_RETRY_AFTER,
     Failure,
@@ -121,11 +129,217 @@ def test_what_nobody_foresaw_is_tried_again_and_told_apart():
 
 
 @pytest.mark.parametrize(
-    "error", [ConnectionResetError(), OSError("no route"), aiohttp.ServerDisconnectedError(), BrokenPipeError()]
+    "error",
+    [
+        ConnectionResetError(),
+        BrokenPipeError(),
+        OSError(errno.EHOSTUNREACH, "no route to host"),
+        OSError(errno.ENETUNREACH, "network is unreachable"),
+        OSError("Multiple exceptions: [Errno 111] refused, [Errno 101] unreachable"),
+        OSError(errno.ETIMEDOUT, "the kernel gave up connecting"),
+        socket.gaierror(-2, "name or service not known"),
+        ssl.SSLCertVerificationError("self-signed certificate"),
+        aiohttp.ServerDisconnectedError(),
+        aiohttp.ClientPayloadError("the answer broke off"),
+        aiohttp.ConnectionTimeoutError("Connection timeout to host http://h/"),
+        httpx2.ConnectError("refused"),
+        httpx2.ConnectTimeout("too long"),
+        httpx2.RemoteProtocolError("odd"),
+    ],
 )
 def test_network_faults_are_tried_again(error):
     failure = classify(error)
     assert (failure.retry, failure.cause, failure.expected) == (True, "connection", True)
+    assert failure.reason.startswith("no connection: ")
+    assert len(failure.reason) > len("no connection: ")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [TimeoutError(), aiohttp.SocketTimeoutError("no data"), httpx2.ReadTimeout("no data"), httpx2.PoolTimeout("busy")],
+)
+def test_an_answer_that_does_not_come_in_time_is_a_timeout(error):
+    failure = classify(error)
+    assert (failure.retry, failure.cause, failure.expected) == (True, "timeout", True)
+    assert failure.reason.startswith("timed out")
+
+
+def test_a_connection_that_takes_too_long_is_a_failed_connection_also_when_the_engine_says_so():
+    inner = aiohttp.ConnectionTimeoutError("Connection timeout to host http://h/")
+    assert raised(TimeoutError("no answer within 5 s"), inner, "from").cause == "connection"
+
+
+async def test_a_connection_that_failed_before_the_time_ran_out_does_not_change_the_timeout():
+    async def reconnect():
+        async with asyncio.timeout(0.01):
+            try:
+                raise aiohttp.ConnectionTimeoutError
+            except TimeoutError:
+                await asyncio.sleep(5)
+
+    with pytest.raises(TimeoutError) as caught:
+        await reconnect()
+    assert classify(caught.value).cause == "timeout"
+
+
+@pytest.mark.parametrize("inner", [httpx2.ReadTimeout("late"), httpx2.ConnectError("refused"), None])
+def test_what_an_sdk_wrapped_says_what_it_was(inner):
+    error = LangSmithConnectionError("Request error")
+    error.__cause__ = inner
+    outer = LangSmithFailure("LangSmith could not be reached")
+    outer.__cause__ = error
+    assert classify(outer).cause == ("timeout" if isinstance(inner, httpx2.ReadTimeout) else "connection")
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        FileNotFoundError(2, "no such file", "template.txt"),
+        PermissionError(13, "no"),
+        OSError("odd"),
+        IsADirectoryError(),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_no_network_fault(error):
+    failure = classify(error)
+    assert (failure.retry, failure.cause, failure.expected) == (True, "action", False)
+    assert failure.reason.startswith(type(error).__name__)
+
+
+@pytest.mark.parametrize("status", [0, 1, 200, 299, 600, 1000, True, "404", None])
+def test_not_every_status_is_http_s(status):
+    class JobError(Exception):
+        pass
+
+    error = JobError("the job failed")
+    error.status = status
+    failure = classify(error)
+    assert (failure.retry, failure.expected, failure.status) == (True, False, None)
+
+
+@pytest.mark.parametrize("status", [300, 404, 599])
+def test_every_http_failure_is(status):
+    class ApiError(Exception):
+        pass
+
+    error = ApiError("it said no")
+    error.status_code = status
+    assert classify(error).status == status
+
+
+def test_an_answer_with_a_status_nobody_knows_is_an_answer():
+    failure = classify(HttpFailure(999, {}, "request denied"))
+    assert (failure.retry, failure.status, failure.expected) == (False, 999, True)
+
+
+def raised(outer, inner, how):
+    """What an exception means that was raised in one of three ways while another was handled."""
+    with pytest.raises(type(outer)) as caught:
+        _raise(outer, inner, how)
+    return classify(caught.value)
+
+
+def _raise(outer, inner, how):
+    try:
+        raise inner
+    except type(inner) as error:
+        if how == "while handling":
+            raise outer  # noqa: B904
+        raise outer from (error if how == "from" else None)
+
+
+@pytest.mark.parametrize("inner", [HttpFailure(404, {}), ConnectionRefusedError()])
+@pytest.mark.parametrize(("how", "counts"), [("from", True), ("while handling", True), ("from None", False)])
+def test_what_was_swallowed_on_purpose_does_not_count(inner, how, counts):
+    failure = raised(ValueError("no such thing"), inner, how)
+    assert (failure.cause != "action") is counts
+    assert failure.expected is counts
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("id"), "KeyError: 'id'"),
+        (ValueError(), "ValueError"),
+        (ValueError("  "), "ValueError"),
+        (ValueError("two words"), "ValueError: two words"),
+        (ConnectionResetError(), "no connection: ConnectionResetError"),
+        (ConnectionResetError("closed"), "no connection: ConnectionResetError: closed"),
+        (socket.gaierror(-2, "name not known"), "no connection: [Errno -2] name not known"),
+    ],
+)
+def test_a_reason_says_more_than_a_key(error, reason):
+    assert classify(error).reason == reason
+
+
+@pytest.mark.parametrize(
+    ("outer", "reason"),
+    [
+        (KeyError("id of x"), "KeyError: 'id of x'"),
+        (ValueError(), "ValueError"),
+        (ValueError("it said no"), "it said no"),
+    ],
+)
+def test_the_reason_of_an_answer_says_more_than_a_key(outer, reason):
+    assert raised(outer, HttpFailure(500, {}), "from").reason == reason
+
+
+# --- which policy ----------------------------------------------------------------------------------------------------
+
+
+def delays(policy, failure, count=10):
+    return [policy.next_delay(failure, attempt=n, waited=0, rng=random.Random(n)) for n in range(1, count)]
+
+
+def test_want_of_data_is_retried_as_the_engine_does_whatever_the_policy():
+    failure = classify(WantOfData("inputs"))
+    assert failure.cause == "data"
+    assert delays(RetryPolicy.of_langsmith(), failure) == delays(RetryPolicy(), failure)
+    assert delays(RetryPolicy.of_langsmith(), failure)[6] is not None
+    of_its_own = RetryPolicy.of_langsmith(RetryPolicy(attempts=2))
+    assert [delay is not None for delay in delays(of_its_own, failure, 4)] == [True, False, False]
+
+
+def test_the_policy_for_data_is_never_langsmiths():
+    assert RetryPolicy(attempts=3).for_data() == RetryPolicy(attempts=3)
+    assert RetryPolicy.of_langsmith().for_data() == RetryPolicy()
+    assert RetryPolicy.of_langsmith(RetryPolicy(attempts=2)).for_data() == RetryPolicy(attempts=2)
+
+
+def test_the_least_delay_may_be_longer_than_the_default_s_most():
+    policy = RetryPolicy(shortest=7200.0, within=1e9)
+    found = [policy.next_delay(AGAIN, attempt=1, waited=0, rng=random.Random(n)) for n in range(200)]
+    assert max(found) > 7000
+    assert all(3600 <= delay <= 7200 for delay in found)
+
+
+def policies_of(retry: str, defaults: str = "") -> tuple[RetryPolicy, float, RetryPolicy]:
+    """An action's policy and timeout as compiled, and the policy of evaluations."""
+    config = parse_config(
+        f"secrets: none\n{defaults}routes: {{alert: {{actions: [{{log: {{message: x}}{retry}}}]}}}}\n", environ={}
+    )
+    router = compile_router(config, load_installed())
+    (action,) = router.routes["alert"].actions
+    return action.retry, action.timeout, router.retry
+
+
+def test_an_action_says_what_it_wants_otherwise():
+    policy, _, of_evaluations = policies_of(", retry: {attempts: 3}", "defaults: {retry: {attempts: 5, max: 1m}}\n")
+    assert (policy.kind, policy.attempts, policy.longest) == ("engine", 3, 60)
+    assert of_evaluations.attempts == 5
+
+
+def test_an_action_that_says_how_often_keeps_langsmith_s_policy():
+    policy, timeout, _ = policies_of(", retry: {attempts: 2}", "defaults: {retry: langsmith}\n")
+    assert (policy.kind, policy.attempts, policy.longest, timeout) == ("langsmith", 2, 4, 5)
+    assert policy.for_data() == RetryPolicy(attempts=2)
+
+
+def test_under_langsmith_s_policy_data_follows_the_defaults():
+    policy, _, _ = policies_of(", retry: langsmith", "defaults: {retry: {attempts: 5}}\n")
+    assert policy == RetryPolicy.of_langsmith(RetryPolicy(attempts=5))
+    _, _, of_evaluations = policies_of("", "defaults: {retry: langsmith}\n")
+    assert of_evaluations.for_data() == RetryPolicy()
 
 
 def test_a_status_is_found_on_the_exception_an_sdk_wrapped():
@@ -138,7 +352,7 @@ def test_a_status_is_found_on_the_exception_an_sdk_wrapped():
     outer = RuntimeError("outer")
     outer.__cause__ = inner
     failure = classify(outer)
-    assert (failure.retry, failure.status, failure.after, failure.reason) == (True, 429, 9.0, "outer")
+    assert (failure.retry, failure.status, failure.after, failure.reason) == (True, 429, 9.0, "RuntimeError: outer")
 
 
 def test_a_chain_that_bites_its_tail_ends():

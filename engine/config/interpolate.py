@@ -36,6 +36,7 @@ class Interpolated:
 
     ``shown`` is the same tree with secrets masked. ``masked`` are the secret values.
     ``places`` are the texts that held a reference, ``failed`` those where one could not be had.
+    ``files`` are those that were read, or could not be: the tree changes when they do.
     """
 
     tree: Any
@@ -43,6 +44,7 @@ class Interpolated:
     masked: frozenset[str]
     places: frozenset[Where]
     failed: frozenset[Where]
+    files: tuple[Path, ...] = ()
 
 
 def interpolate(tree: Any, source: Source, environ: Mapping[str, str] | None, base: Path | None = None) -> Interpolated:
@@ -54,7 +56,12 @@ def interpolate(tree: Any, source: Source, environ: Mapping[str, str] | None, ba
     work = _Interpolation(source, environ, base)
     value, shown = work.walk(tree, ())
     return Interpolated(
-        value, shown, frozenset(filter(None, work.masked)), frozenset(work.places), frozenset(work.failed)
+        value,
+        shown,
+        frozenset(filter(None, work.masked)),
+        frozenset(work.places),
+        frozenset(work.failed),
+        tuple(work.files),
     )
 
 
@@ -70,6 +77,7 @@ class _Interpolation:
     masked: set[str] = field(default_factory=set)
     places: set[Where] = field(default_factory=set)
     failed: set[Where] = field(default_factory=set)
+    files: dict[Path, None] = field(default_factory=dict)
     room: int = MAX_CHARACTERS
 
     def walk(self, node: Any, where: Where) -> tuple[Any, Any]:
@@ -160,6 +168,7 @@ class _Interpolation:
     def _read(self, path: str) -> str:
         if self.environ is None or self.base is None:
             return f"<file:{path}>"
+        self.files[self.base / path] = None
         try:
             text = _read_small(self.base / path)
         except OSError as error:

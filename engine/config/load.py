@@ -117,6 +117,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         routes=_routes(section, rules),
         masked=found.masked | _written_secrets(found, secrets or ()),
         shown=_shown(found.shown),
+        files=found.files,
     )
 
 

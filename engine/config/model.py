@@ -86,8 +86,8 @@ class Config:
 
     ``secrets`` None means ``secrets: none``. ``timeout`` is in seconds. ``rules`` are names
     with their ids. ``masked`` are the values that no log, page or dump may show; ``shown`` is
-    the file's tree with them masked. ``source`` takes further problems; while it has any,
-    the configuration is not to be used.
+    the file's tree with them masked. ``files`` are those that ``${file:…}`` names. ``source``
+    takes further problems; while it has any, the configuration is not to be used.
     """
 
     file: str
@@ -104,3 +104,4 @@ class Config:
     routes: tuple[RouteConfig, ...]
     masked: frozenset[str] = field(repr=False)
     shown: Mapping[str, Any] = field(repr=False)
+    files: tuple[Path, ...] = ()

@@ -18,7 +18,7 @@ def lines():
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
     handler.setFormatter(TextFormatter(Masker))
-    logger = logging.Logger("test")
+    logger = logging.Logger("engine.action.log")
     logger.addHandler(handler)
     return logger, stream
 
@@ -48,4 +48,19 @@ async def test_fields_may_have_any_name(attempt, make_context):
     logger.addHandler(handler := logging.Handler())
     handler.emit = seen.append  # type: ignore[method-assign]
     await attempt(Log(), {"message": "m", "fields": {"name": "n", "message": "x", "ok": 1}}, logger=logger)
-    assert fields_of(seen[0]) == {"name_": "n", "message_": "x", "ok": 1}
+    assert fields_of(seen[0]) == {"name": "n", "message": "x", "ok": 1}
+
+
+async def test_fields_are_shown_to_the_letter_the_author_chose_them(attempt, lines):
+    logger, stream = lines
+    fields = {"run": "0198d6a0-0000-4000-8000-00000000000e", "empty": "", "none": None}
+    await attempt(Log(), {"message": "m", "fields": fields}, logger=logger)
+    assert stream.getvalue().endswith('m  run=0198d6a0-0000-4000-8000-00000000000e  empty=""  none=""\n')
+
+
+async def test_no_field_can_forge_a_line_or_steer_a_terminal(attempt, lines):
+    logger, stream = lines
+    fields = {"a\n12:00:00 INFO  forged": 1, "b": "x\r\n\x1b[2J", "c": "\x9b2J\u202etxt"}
+    await attempt(Log(), {"message": "m", "fields": fields}, logger=logger)
+    assert stream.getvalue().count("\n") == 1
+    assert not set("\r\x1b\x9b\u202e") & set(stream.getvalue())
