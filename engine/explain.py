@@ -10,7 +10,7 @@ from engine.admin.query import NotFound
 from engine.admin.views import iso
 from engine.decision import Decision
 from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
-from engine.errors import TemplateError, WantOfData
+from engine.errors import ParamsError, WantOfData
 from engine.event import Event
 from engine.filters.verdict import Verdict
 from engine.reload import Loaded
@@ -28,7 +28,7 @@ _NEEDS = (*STORED_PARTS, "feedback")
 class Focus:
     """What of an event to explain: one ``route`` (its id or name), one ``run`` (its place), all where None.
 
-    ``render`` adds the parameters of the actions that would run.
+    ``render`` adds the parameters of the actions that would run, and whether their deliveries would be dead.
     """
 
     route: str | None = None
@@ -231,16 +231,20 @@ class _Explanation:
         return shown | (self._rendered(document, action) if fires and self._focus.render else {})
 
     def _rendered(self, document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
-        """The parameters exactly as they would be sent, or why they can't be told."""
+        """The parameters exactly as they would be sent, or why they can't be told.
+
+        ``would`` says what the delivery would come to: ``fire``, ``wait`` for data, or ``die`` at once,
+        for the ``reason`` that the store would keep (its ``hint`` stands apart).
+        """
         try:
             params = action.params(document)
         except WantOfData as error:
             self._reads |= action.needs
-            return {"params": None, "error": f"not rendered: {error}"}
-        except TemplateError as error:
-            place = ".".join(str(step) for step in error.where)
-            return {"params": None, "error": f"{place}: {error}" if place else str(error), "hint": error.hint}
+            return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
+        except ParamsError as error:
+            return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
         return {
+            "would": "fire",
             "params": params.model_dump(mode="json", by_alias=True, exclude_unset=True),
             "destination": action.registered.action.destination(params),
         }

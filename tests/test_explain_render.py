@@ -1,0 +1,51 @@
+"""What ``explain`` says of deliveries whose parameters cannot be made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from engine.document import Fetched
+from engine.event import parse_event
+from engine.explain import Focus, explain
+from engine.reload import Loader
+from engine.sandbox.payloads import seed
+
+CONFIG = """\
+secrets: [long-enough-secret]
+langsmith: {api_key: k}
+routes:
+  "*":
+    actions:
+      - log: {message: "{{ run.name }}"}
+      - log: {message: "{{ run.nmae }}"}
+        name: slip
+      - log: {message: "{{ feedback.correctness.comment }}"}
+        name: waiting
+"""
+
+
+def actions(tmp_path: Path, *, render: bool) -> dict[str, dict[str, Any]]:
+    path = tmp_path / "config.yaml"
+    path.write_text(CONFIG)
+    event = parse_event(orjson.dumps(seed()), 1_700_000_000.0)
+    report = explain(Loader(path, {}).load(), event, Fetched.nothing(), Focus(render=render))
+    [route] = [route for document in report["documents"] for route in document["routes"]]
+    return {action["name"]: action for action in route["actions"]}
+
+
+def test_it_is_told_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> None:
+    told = actions(tmp_path, render=True)
+    assert {name: action["would"] for name, action in told.items()} == {"log": "fire", "slip": "die", "waiting": "wait"}
+    assert all(action["fires"] for action in told.values())
+    slip = told["slip"]
+    assert slip["reason"].startswith("message (config.yaml:7): run has no 'nmae' (it has ")
+    assert (slip["params"], slip["hint"]) == (None, "did you mean 'name'?")
+    assert "reason" not in told["log"]
+    assert told["waiting"]["error"].startswith("not rendered: feedback: ")
+
+
+def test_without_rendering_nothing_is_foretold(tmp_path: Path) -> None:
+    assert not any("would" in action for action in actions(tmp_path, render=False).values())
