@@ -124,6 +124,7 @@ async def test_an_event_is_shown_with_payload_decisions_and_deliveries(engine: E
     event_id = await engine.send(payloads.complete())
     event = await engine.settled(event_id)
     assert event["payload"] == payloads.complete()
+    assert event["rule"] == "corrections"
     verdicts = {(one["route"], one["index"]): one["verdict"] for one in event["evaluations"][-1]["decisions"]}
     assert verdicts["corrections/errors", 2] == "true"
     assert verdicts["corrections/errors", 0] == "false"

@@ -158,6 +158,7 @@ def _event_schemas() -> dict[str, Schema]:
         "id": _TEXT,
         "kind": {"enum": [str(kind) for kind in Kind]},
         "rule_id": _TEXT_OR_NULL,
+        "rule": _TEXT_OR_NULL | {"description": "what the configuration calls the rule"},
         "received_at": _TIME,
         "bytes": _COUNT,
         "repaired": _BOOL,

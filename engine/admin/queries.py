@@ -66,11 +66,16 @@ class Queries:
         query = event_query(words, self._clock())
         rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
         page = rows[: query.limit]
+        names = self._names()
         answer = {
-            "events": [event_view(row) for row in page],
+            "events": [event_view(row, names) for row in page],
             "next": page[-1].id if len(rows) > len(page) else None,
         }
         return self._masked(answer)
+
+    def _names(self) -> dict[str, str]:
+        """What the configuration calls its rules, by id."""
+        return {rule_id: name for name, ids in self._rules().items() for rule_id in ids}
 
     async def _event_rows(self, query: EventQuery, rule: str | None) -> Sequence[EventRow]:
         if rule is None:
@@ -86,7 +91,7 @@ class Queries:
         Raises:
             NotFound: there is none, or more than one.
         """
-        return self._masked(event_detail_view(await self._event(event_id)))
+        return self._masked(event_detail_view(await self._event(event_id), self._names()))
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.

@@ -20,12 +20,13 @@ def _iso_or_none(at: float | None) -> str | None:
     return None if at is None else iso(at)
 
 
-def event_view(row: EventRow) -> dict[str, Any]:
-    """An event as lists show it."""
+def event_view(row: EventRow, rules: Mapping[str, str]) -> dict[str, Any]:
+    """An event as lists show it; ``rules`` are the names that the configuration has for rules, by id."""
     return {
         "id": row.id,
         "kind": row.kind,
         "rule_id": row.rule_id,
+        "rule": rules.get(row.rule_id or ""),
         "received_at": iso(row.received_at),
         "bytes": row.size,
         "repaired": row.repaired,
@@ -38,9 +39,9 @@ def event_view(row: EventRow) -> dict[str, Any]:
     }
 
 
-def event_detail_view(detail: EventDetail) -> dict[str, Any]:
+def event_detail_view(detail: EventDetail, rules: Mapping[str, str]) -> dict[str, Any]:
     """An event whole. ``payload`` is null once its body was deleted; ``history`` are evaluations that failed."""
-    return event_view(detail.row) | {
+    return event_view(detail.row, rules) | {
         "payload": _payload(detail.body),
         "fetched": None if detail.fetched is None else dict(detail.fetched),
         "evaluations": [_evaluation_view(evaluation) for evaluation in detail.evaluations],

@@ -83,11 +83,11 @@ class Place:
         """SQLite's file; None for other stores."""
         return file_of(self.store_url)
 
-    def addresses(self) -> Iterator[AdminAddress]:
+    def addresses(self, *, guess: bool = True) -> Iterator[AdminAddress]:
         """Where the engine may be, the likeliest first; the owner is empty where any will do.
 
-        The default address comes last, and not at all where there is a store: an engine that
-        works on it would have said where it is, so who answers at the default is another one.
+        The default address is a guess. It comes last, and not at all where there is a store: an
+        engine that works on it would have said where it is, so who answers there is another one.
         """
         if self.admin is not None:
             yield AdminAddress(self.admin.rstrip("/"), "")
@@ -97,7 +97,7 @@ class Place:
         told = read(folder_of(self.store, self.folder))
         if told is not None:
             yield told
-        if self.file is None or not self.file.exists():
+        if guess and (self.file is None or not self.file.exists()):
             yield AdminAddress(DEFAULT_ADMIN_URL, "")
 
 
@@ -168,9 +168,20 @@ async def connected(place: Place) -> AsyncIterator[AdminClient]:
         yield client
 
 
-async def _found(stack: AsyncExitStack, place: Place) -> AdminClient | None:
+@asynccontextmanager
+async def neighbour(place: Place) -> AsyncIterator[AdminClient | None]:
+    """The running engine of this configuration, if there is one; none is guessed at.
+
+    Raises:
+        AccessError: it refuses.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _found(stack, place, guess=False)
+
+
+async def _found(stack: AsyncExitStack, place: Place, *, guess: bool = True) -> AdminClient | None:
     """The first engine that answers. What was left by one that crashed may lead to another, which is passed over."""
-    for address in place.addresses():
+    for address in place.addresses(guess=guess):
         client = await stack.enter_async_context(client_at(address.url))
         try:
             owner = await client.owner()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from rich.text import Text
 
 from engine.admin.views import problem_views
 from engine.advice import advise
-from engine.cli.main import FINDINGS
-from engine.cli.options import config_option, json_option
-from engine.cli.output import emit, err, out, plural, print_problems
+from engine.cli.absent import absent, how_to_have_one
+from engine.cli.access import Place, access_options, place_from
+from engine.cli.atwork import AtWork, at_work
+from engine.cli.main import COULD_NOT_RUN, FINDINGS
+from engine.cli.options import json_option
+from engine.cli.output import emit, err, out, plural, print_problems, say
 from engine.errors import ConfigError, Problem
 from engine.reload import Loaded, Loader
 
@@ -29,25 +32,36 @@ class _Checked:
     loaded: Loaded | None
     problems: Sequence[Problem]
     remarks: Sequence[Problem]
+    working: AtWork | None
+
+    @property
+    def hash(self) -> str | None:
+        """The configuration's, if it can be used."""
+        return self.loaded.config.hash if self.loaded else None
 
 
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, dir_okay=False))
-@config_option
+@access_options
 @click.option("--strict", is_flag=True, help="Remarks count as findings, too.")
 @json_option
-def command(files: tuple[Path, ...], config: Path, strict: bool, as_json: bool) -> None:  # noqa: FBT001
+def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Check configuration files whole: YAML, variables, routes, conditions, templates, actions, plug-ins.
 
     All problems are told at once, each with its place and what to do. Exits with 1 if there
-    are any. Remarks are about what is legal but hardly meant.
+    are any. Remarks are about what is legal but hardly meant. Where an engine is running, what
+    is at work there is told, too.
     """
-    results = [_check(path) for path in files or (config,)]
+    place = place_from(options)
+    results = [_check(path, place) for path in files or (place.config,)]
     if as_json:
         emit({"good": not _failed(results, strict=strict), "files": [_as_json(result) for result in results]})
     else:
         for result in results:
             _print(result)
+    if any(absent(result.problems) for result in results):
+        say(how_to_have_one(), "cyan")
+        sys.exit(COULD_NOT_RUN)
     if _failed(results, strict=strict):
         sys.exit(FINDINGS)
 
@@ -56,12 +70,13 @@ def _failed(results: Sequence[_Checked], *, strict: bool) -> bool:
     return any(result.problems or (strict and result.remarks) for result in results)
 
 
-def _check(path: Path) -> _Checked:
+def _check(path: Path, place: Place) -> _Checked:
+    working = at_work(replace(place, config=path)) if path.exists() else None
     try:
         loaded = Loader(path, os.environ).load()
     except ConfigError as error:
-        return _Checked(path, None, error.problems, ())
-    return _Checked(path, loaded, (), advise(loaded))
+        return _Checked(path, None, error.problems, (), working)
+    return _Checked(path, loaded, (), advise(loaded), working)
 
 
 def _as_json(result: _Checked) -> dict[str, Any]:
@@ -71,6 +86,7 @@ def _as_json(result: _Checked) -> dict[str, Any]:
         "problems": problem_views(result.problems),
         "remarks": problem_views(result.remarks),
         "checked": _counts(result.loaded) if result.loaded else None,
+        "at_work": result.working.to_json(result.hash) if result.working else None,
     }
 
 
@@ -89,13 +105,17 @@ def _print(result: _Checked) -> None:
     console = err()
     print_problems(console, result.problems)
     print_problems(console, result.remarks, style="yellow", word="remark")
-    if result.loaded is None:
-        return
-    counts = _counts(result.loaded)
+    if result.loaded is not None:
+        out().print(_good(result.path, result.loaded), soft_wrap=True)
+    if result.working is not None:
+        result.working.tell(result.hash, len(result.problems))
+
+
+def _good(path: Path, loaded: Loaded) -> Text:
+    counts = _counts(loaded)
     words = [plural(counts["routes"], "route"), plural(counts["actions"], "action")]
     if counts["enabled"] < counts["routes"]:
         words[0] += f" ({counts['routes'] - counts['enabled']} disabled)"
     if counts["plugins"]:
         words.append(f"{plural(len(counts['plugins']), 'plug-in')}: {', '.join(counts['plugins'])}")
-    good = Text.assemble((f"{result.path}: ", "bold"), ("good", "green"), f" · {' · '.join(words)}")
-    out().print(good, soft_wrap=True)
+    return Text.assemble((f"{path}: ", "bold"), ("good", "green"), f" · {' · '.join(words)}")

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 from rich.syntax import Syntax
 from rich.text import Text
 
-from engine.cli.access import DEFAULT_ADMIN_URL, Place, connected
+from engine.cli.access import Place, access_options, connected, place_from
+from engine.cli.atwork import at_work
 from engine.cli.group import DefaultGroup
-from engine.cli.options import config_option, json_option
+from engine.cli.options import json_option
 from engine.cli.output import age, emit, facts, out
 from engine.config import dump_masked, load_config
+from engine.errors import ConfigError
 from engine.secrets import Masker
 
 
@@ -25,28 +26,38 @@ def command() -> None:
 
 
 @command.command("show")
-@config_option
 @click.option("--live", is_flag=True, help="The one at work in a running engine, and how its latest reload went.")
-@click.option(
-    "--admin",
-    envvar="ENGINE_ADMIN_URL",
-    show_envvar=True,
-    metavar="URL",
-    help=f"A running engine's admin listener, for --live.  [default: {DEFAULT_ADMIN_URL}]",
-)
+@access_options
 @json_option
-def show(config: Path, live: bool, admin: str | None, as_json: bool) -> None:  # noqa: FBT001
-    """Show the effective configuration: variables filled in, defaults too, secrets masked."""
+def show(live: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
+    """Show the effective configuration: variables filled in, defaults too, secrets masked.
+
+    Where an engine is running, it is said whether that is what is at work there.
+    """
+    place = place_from(options)
     if live:
-        _show_live(asyncio.run(_ask(Place(config, admin))), as_json=as_json)
-        return
-    loaded = load_config(config)
+        _show_live(asyncio.run(_ask(place)), as_json=as_json)
+    else:
+        _show_file(place, as_json=as_json)
+
+
+def _show_file(place: Place, *, as_json: bool) -> None:
+    working = at_work(place) if place.config.exists() else None
+    try:
+        loaded = load_config(place.config)
+    except ConfigError as error:
+        if working is not None:
+            working.tell(None, len(error.problems))
+        raise
     masker = Masker(loaded.masked)
     text = masker.text(dump_masked(loaded))
     if as_json:
-        emit({"file": loaded.file, "hash": loaded.hash, "config": masker.tree(loaded.shown), "yaml": text})
-    else:
-        _print_yaml(text)
+        known = {"at_work": working.to_json(loaded.hash) if working else None}
+        emit({"file": loaded.file, "hash": loaded.hash, "config": masker.tree(loaded.shown), "yaml": text} | known)
+        return
+    _print_yaml(text)
+    if working is not None:
+        working.tell(loaded.hash)
 
 
 async def _ask(place: Place) -> dict[str, Any]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import Iterator
 from typing import Any
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
 from engine.admin.query import EVENT_STATES
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.deliveries import attempts_table, deliveries_table
+from engine.cli.found import Found, found_by_decision
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
+from engine.cli.outline import in_json
 from engine.cli.output import age, emit, facts, one_line, out, say, short_event, state, table
 from engine.event import Kind
 
@@ -62,11 +64,12 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
 @json_option
 def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough."""
-    event = asyncio.run(_event(place_from(options), event_id))
+    place = place_from(options)
+    event = asyncio.run(_event(place, event_id))
     if as_json:
         emit(event)
         return
-    print_event(out(), event, payload=payload)
+    print_event(out(), event, found_by_decision(place.config, event), payload=payload)
 
 
 async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
             short_event(event["id"]),
             age(event["received_at"]),
             event["kind"],
-            one_line(event["rule_id"] or ""),
+            one_line(event["rule"] or event["rule_id"] or ""),
             state(event["state"]),
             _matched(event),
             _count(event["open"], "yellow"),
@@ -96,48 +99,77 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
 
 
 def _matched(event: dict[str, Any]) -> Text:
-    reason = event["unmatched_reason"]
-    return Text(reason.replace("_", " "), style="dim") if reason else Text(str(event["matched"]))
+    """How many matched; where none but routes for everything, or for the rest, did, that too."""
+    if not event["unmatched_reason"]:
+        return Text(str(event["matched"]))
+    if event["matched"]:
+        return Text(f"{event['matched']} catch-all")
+    return Text(unmatched_in_words(event).partition(" for ")[0], style="dim")  # its kind stands beside it
+
+
+def unmatched_in_words(event: dict[str, Any]) -> str:
+    """Why no route but those for everything matched; empty where one did."""
+    match event["unmatched_reason"]:
+        case None:
+            return ""
+        case "unknown_rule" if event["kind"] == Kind.UNKNOWN:
+            return "no route for this kind"
+        case "unknown_rule" if event["kind"] != Kind.RULE:
+            return f"no route for {event['kind']}"
+        case reason:
+            return str(reason).replace("_", " ")
 
 
 def _count(number: int, style: str) -> Text:
     return Text(str(number), style=style if number else "dim")
 
 
-def print_event(console: Console, event: dict[str, Any], *, payload: bool) -> None:
-    """An event for people."""
-    console.print(
-        facts(
-            [
-                ("event", event["id"]),
-                ("kind", event["kind"]),
-                ("rule", event["rule_id"]),
-                ("received", f"{event['received_at']} ({age(event['received_at'])} ago)"),
-                ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
-                ("state", state(event["state"])),
-                ("because", event["reason"]),
-                ("unmatched", (event["unmatched_reason"] or "").replace("_", " ")),
-            ]
-        )
-    )
-    if event["evaluations"]:
-        console.print(_decisions_table(event["evaluations"]))
+def print_event(console: Console, event: dict[str, Any], found: Found, *, payload: bool) -> None:
+    """An event for people, with what conditions found where that is known."""
+    console.print(_event_facts(event))
+    decisions = latest_decisions(event["evaluations"])
+    if decisions:
+        console.print()
+        console.print(_decisions_table(decisions, found))
     if event["deliveries"]:
-        console.print(deliveries_table(event["deliveries"], of_one_event=True))
+        places = {(decision["index"], decision["route"]): place for place, decision in enumerate(decisions)}
+        rows = sorted(event["deliveries"], key=lambda row: places.get((row["run_index"], row["route"]), len(places)))
+        console.print()
+        console.print(deliveries_table(rows, of_one_event=True))
     if event["history"]:
         console.print(Text("\nevaluations that could not be finished", style="bold"))
         console.print(attempts_table(event["history"]))
+    if decisions and event["payload"] is not None:
+        console.print(Text(f"\nengine explain --event {short_event(event['id'])} shows every clause", style="dim"))
     if payload and event["payload"] is None:
         say("the payload is no longer kept")
     elif payload:
-        console.print_json(json.dumps(event["payload"]))
+        console.print()
+        console.print(in_json(event["payload"]), soft_wrap=True)
 
 
-def _decisions_table(evaluations: list[dict[str, Any]]) -> Table:
+def _event_facts(event: dict[str, Any]) -> Table:
+    catch_all = f'; {event["matched"]} by catch-all routes ("*", unmatched)' if event["matched"] else ""
+    unmatched = unmatched_in_words(event)
+    return facts(
+        [
+            ("event", event["id"]),
+            ("kind", event["kind"]),
+            ("rule", "  ".join(word for word in (event["rule"], event["rule_id"]) if word)),
+            ("received", f"{event['received_at']} ({age(event['received_at'])} ago)"),
+            ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
+            ("state", state(event["state"])),
+            ("because", event["reason"]),
+            ("unmatched", f"{unmatched}{catch_all}" if unmatched else ""),
+        ]
+    )
+
+
+def _decisions_table(decisions: list[dict[str, Any]], found: Found) -> Table:
     made = table("ROUTE*", "VERDICT")
-    for decision in latest_decisions(evaluations):
+    for decision in decisions:
         words, style = _VERDICTS.get(decision["verdict"], (decision["verdict"], "yellow"))
-        made.add_row(_route(decision), Text(words, style=style))
+        made.add_row(_route(decision, found), Text(words, style=style))
     return made
 
 
@@ -150,18 +182,17 @@ def latest_decisions(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(latest.values(), key=lambda decision: int(decision["index"]))
 
 
-def _route(decision: dict[str, Any]) -> Text:
+def _route(decision: dict[str, Any], found: Found) -> Group:
     """Route and run, and below them why."""
     run = "the whole event" if decision["index"] < 0 else f"run {decision['index']}"
-    text = Text.assemble(decision["route"], (f"  {run}", "dim"))
-    for line in _why(decision):
-        text.append("\n  ").append(line, style="dim")
-    return text
+    head = Text.assemble(decision["route"], (f"  {run}", "dim"))
+    return Group(head, *(Padding(Text(line, style="dim"), (0, 0, 0, 2)) for line in _why(decision, found)))
 
 
-def _why(decision: dict[str, Any]) -> Iterator[str]:
+def _why(decision: dict[str, Any], found: Found) -> Iterator[str]:
     if reason := decision.get("reason"):
-        yield reason
+        known = found.get((decision["index"], decision["route"]))
+        yield f"{reason}  found {known}" if known else reason
     if fires := decision.get("fires"):
         yield f"fires {', '.join(fires)}"
     for name, reason in decision.get("skipped", {}).items():

@@ -6,20 +6,18 @@ import asyncio
 import os
 import sys
 import time
-from dataclasses import replace
-from datetime import datetime
 from typing import Any, BinaryIO
 
 import click
-import orjson
 
 from engine.admin.query import BadQuery
-from engine.cli.access import access_options, opened, place_from
-from engine.cli.client import AccessError
-from engine.cli.explanation import print_report
+from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.explanation import actions_of, dies, print_report
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, say
+from engine.cli.samples import kind_option, sample_body
+from engine.cli.stored import stored_event
 from engine.clients import Clients
 from engine.document import Fetched
 from engine.errors import BadBody
@@ -31,6 +29,7 @@ from engine.reload import Loaded, Loader
 
 @click.command("explain")
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
+@kind_option
 @click.option(
     "--event", "event_id", metavar="ID", help="A stored event instead of a file; the start of its id will do."
 )
@@ -48,6 +47,7 @@ from engine.reload import Loaded, Loader
 @json_option
 def command(
     file: BinaryIO | None,
+    kind: str | None,
     event_id: str | None,
     route: str | None,
     run: int | None,
@@ -62,16 +62,16 @@ def command(
 
     For each run and route: every condition, what it expected, what it found, and whether it
     held. Nothing is sent, nothing is stored, and without --fetch no network is touched.
-    Exits with 1 if nothing matched.
+    Exits with 1 if nothing matched, or if --render shows that a delivery would be dead at once.
     """
     loaded = Loader(options["config"], os.environ).load()
     place = place_from(options)
-    if (file is None) == (event_id is None):
-        raise BadQuery("give a FILE or --event ID", "engine send --kind rule --print writes a sample payload")
-    if file is not None:
-        event, known = _from_file(file), Fetched()
+    if [file, kind, event_id].count(None) != 2:
+        raise BadQuery("give a FILE, --kind or --event ID", "engine send --kind rule --print writes a sample payload")
+    if event_id is not None:
+        event, known = asyncio.run(_stored(place, event_id))
     else:
-        event, known = asyncio.run(_stored(place, str(event_id)))
+        event, known = _from_file(file) if file else parse_event(sample_body(str(kind)), time.time()), Fetched()
     known = _supplied(event, known, feedback, fetched)
     if fetch:
         known = asyncio.run(_fetch(loaded, event, known))
@@ -79,8 +79,8 @@ def command(
     if as_json:
         emit(report)
     else:
-        print_report(out(), report)
-    if not report["matched"]:
+        print_report(out(), report, offer=True)
+    if not report["matched"] or any(map(dies, actions_of(report))):
         sys.exit(FINDINGS)
 
 
@@ -91,14 +91,9 @@ def _from_file(file: BinaryIO) -> Event:
         raise BadQuery(f"{file.name}: {error}", "it would be answered with 400") from error
 
 
-async def _stored(place: Any, event_id: str) -> tuple[Event, Fetched]:
+async def _stored(place: Place, event_id: str) -> tuple[Event, Fetched]:
     async with opened(place) as asked:
-        detail = await asked.event(event_id)
-    if detail["payload"] is None:
-        raise AccessError(f"the payload of event {detail['id']} is no longer kept")
-    received_at = datetime.fromisoformat(detail["received_at"]).timestamp()
-    event = parse_event(orjson.dumps(detail["payload"]), received_at)
-    return replace(event, id=detail["id"]), Fetched.from_json(detail["fetched"])
+        return stored_event(await asked.event(event_id))
 
 
 def _supplied(event: Event, known: Fetched, feedback: BinaryIO | None, fetched: BinaryIO | None) -> Fetched:

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.syntax import Syntax
 from rich.text import Text
-from rich.tree import Tree
+
+from engine.cli.outline import Outline, in_json, value
 
 _MARKS = {"true": ("✓", "green"), "false": ("✗", "red"), "wanting": ("?", "yellow"), "undecided": ("?", "yellow")}
 _WORDS = {
@@ -24,16 +24,33 @@ _GROUPS = {"all": "all of", "any": "any of", "none": "none of", "not": "not"}
 _SHOWN = 160
 
 
-def print_report(console: Console, report: dict[str, Any]) -> None:
-    """The event, then each document with its routes, then what follows."""
-    console.print(_headline(report["event"]))
+def print_report(console: Console, report: dict[str, Any], *, offer: bool = False) -> None:
+    """The event, then each document with its routes, then what follows; ``offer``: that parameters can be shown."""
+    console.print(_headline(report["event"]), soft_wrap=True)
     for note in report["notes"]:
         console.print(Text.assemble(("! ", "yellow"), note))
     for document in report["documents"]:
         console.print()
-        console.print(_document(document, report["event"]))
+        _document(document, report["event"]).print(console)
     console.print()
     console.print(_conclusion(report))
+    if offer and any(action["fires"] and "params" not in action for action in actions_of(report)):
+        console.print(Text("parameters not rendered; --render shows them", style="dim"))
+
+
+def actions_of(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Every action that stands in a report."""
+    for document in report["documents"]:
+        for route in document["routes"]:
+            yield from route["actions"]
+
+
+def dies(action: dict[str, Any]) -> bool:
+    """Whether its delivery would be dead at once, because its parameters come to nothing that can be sent."""
+    if "would" in action:
+        return bool(action["would"] == "die")
+    error = action.get("error") or ""
+    return bool(action["fires"] and error and not error.startswith("not rendered"))
 
 
 def _headline(event: dict[str, Any]) -> Text:
@@ -43,11 +60,11 @@ def _headline(event: dict[str, Any]) -> Text:
     return Text.assemble((f"{event['kind']}{rule}", "bold"), (f" · {runs}{repaired}", "dim"))
 
 
-def _document(document: dict[str, Any], event: dict[str, Any]) -> Tree:
-    tree = Tree(_document_name(document, event), guide_style="dim")
+def _document(document: dict[str, Any], event: dict[str, Any]) -> Outline:
+    outline = Outline(_document_name(document, event))
     for route in document["routes"]:
-        _add_route(tree, route)
-    return tree
+        _add_route(outline, route)
+    return outline
 
 
 def _document_name(document: dict[str, Any], event: dict[str, Any]) -> Text:
@@ -60,15 +77,15 @@ def _document_name(document: dict[str, Any], event: dict[str, Any]) -> Text:
     return Text.assemble((f"run {document['index']}", "bold"), f" {' · '.join(facts)}", (f"  {run['id'] or ''}", "dim"))
 
 
-def _add_route(tree: Tree, route: dict[str, Any]) -> None:
+def _add_route(outline: Outline, route: dict[str, Any]) -> None:
     words, style = _WORDS[route["verdict"]]
     if route["verdict"] == "true" and not any(action["fires"] for action in route["actions"]) and route["reason"]:
         words, style = f"matches, {route['reason']}", "green"
     stops = "  stop" if route["stop"] and route["verdict"] == "true" else ""
     if route["verdict"] == "not_asked":
-        tree.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
+        outline.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
         return
-    branch = tree.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
+    branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
     if not route["applies"]:
         branch.add(Text(route["reason"], style="dim"))
     _add_conditions(branch, route)
@@ -76,22 +93,22 @@ def _add_route(tree: Tree, route: dict[str, Any]) -> None:
         _add_action(branch, action)
 
 
-def _add_conditions(branch: Tree, route: dict[str, Any]) -> None:
+def _add_conditions(branch: Outline, route: dict[str, Any]) -> None:
     for child in route["filter"]["children"]:
         _add_verdict(branch, child)
     if not route["filter"]["children"]:
         branch.add(Text("✓ no filters: everything matches", style="dim"))
 
 
-def _add_verdict(branch: Tree, verdict: dict[str, Any]) -> None:
+def _add_verdict(branch: Outline, verdict: dict[str, Any]) -> None:
     if verdict["kind"] in _GROUPS:
         inner = branch.add(Text.assemble(_mark(verdict["truth"]), " ", _GROUPS[verdict["kind"]]))
         for child in verdict["children"]:
             _add_verdict(inner, child)
         return
-    found = _values(verdict["checks"][0]) if verdict["checks"] else ""
-    line = Text.assemble(_mark(verdict["truth"]), " ", verdict["text"])
-    leaf = branch.add(Text.assemble(line, ("  found ", "dim"), (found, "cyan")) if found else line)
+    found = found_of(verdict)
+    tail = Text.assemble(("found ", "dim"), (found, "cyan")) if found else None
+    leaf = branch.add(value(_mark(verdict["truth"]), " ", verdict["text"]), tail)
     for remark in _remarks(verdict):
         leaf.add(remark)
 
@@ -113,6 +130,11 @@ def _remarks(verdict: dict[str, Any]) -> Iterator[Text]:
             yield Text(reason, style="yellow" if verdict["truth"] in ("undecided", "wanting") else "dim")
 
 
+def found_of(verdict: dict[str, Any]) -> str:
+    """What a condition found, shortened; empty where it did not get so far."""
+    return _values(verdict["checks"][0]) if verdict["checks"] else ""
+
+
 def _values(check: dict[str, Any]) -> str:
     if check["count"] == 0:
         return "nothing"
@@ -126,23 +148,29 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _add_action(branch: Tree, action: dict[str, Any]) -> None:
+def _add_action(branch: Outline, action: dict[str, Any]) -> None:
+    leaf = branch.add(_action_line(action))
+    for child in action["when"]["children"] if action["when"] else ():
+        _add_verdict(leaf, child)
+    if action.get("error") and not dies(action):
+        leaf.add(Text(action["error"], style="yellow"))
+    if action.get("hint"):
+        leaf.add(Text(action["hint"], style="cyan"))
+    if action.get("params") is not None:
+        leaf.add(in_json(action["params"]))
+
+
+def _action_line(action: dict[str, Any]) -> Text:
     named = action["type"] if action["name"] == action["type"] else f"{action['type']} {action['name']}"
+    if dies(action):
+        reason = action.get("reason") or action.get("error") or ""
+        return Text.assemble(("✗ ", "red"), (named, "bold"), ("  would be dead: ", "red"), reason)
     words, style = ("fires", "green") if action["fires"] else ("waits for data", "yellow")
     if not action["fires"] and not action["waits"]:
         words, style = "does not fire", "dim"
     destination = action.get("destination")
     to = f" to {destination}" if destination and destination != action["type"] else ""
-    leaf = branch.add(Text.assemble(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim")))
-    for child in action["when"]["children"] if action["when"] else ():
-        _add_verdict(leaf, child)
-    if action.get("error"):
-        leaf.add(Text(action["error"], style="yellow"))
-    if action.get("hint"):
-        leaf.add(Text(action["hint"], style="cyan"))
-    if action.get("params") is not None:
-        text = json.dumps(action["params"], ensure_ascii=False, indent=2)
-        leaf.add(Syntax(text, "json", theme="ansi_dark", background_color="default", word_wrap=True))
+    return value(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim"))
 
 
 def _conclusion(report: dict[str, Any]) -> Text:

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from engine.cli.absent import absent, how_to_have_one
 from engine.cli.plain import knows_unicode
 from engine.errors import ConfigError, EngineError, Problem
 
@@ -62,6 +63,8 @@ def print_error(error: EngineError) -> None:
     console = err()
     if isinstance(error, ConfigError):
         print_problems(console, error.problems)
+        if absent(error.problems):
+            say(how_to_have_one(), "cyan")
         return
     console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
     if hint := getattr(error, "hint", ""):
@@ -101,7 +104,7 @@ def plural(count: int, word: str, many: str = "") -> str:
 
 
 def table(*columns: str) -> Table:
-    """A table in the house's style: a head, no frame. ``name>`` is right-aligned, ``name*`` gives way."""
+    """A table in the house's style: a head, no frame. ``name>`` is right-aligned, ``name*`` gives way, both may be."""
     made = Table(
         box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True
     )
@@ -109,16 +112,16 @@ def table(*columns: str) -> Table:
         name = column.rstrip(">*")
         made.add_column(
             name,
-            justify="right" if column.endswith(">") else "left",
+            justify="right" if ">" in column else "left",
             no_wrap=not column.endswith("*"),
             overflow="fold",
         )
     return made
 
 
-def one_line(text: str) -> Text:
+def one_line(text: str, style: str = "") -> Text:
     """A cell that is cut rather than wrapped, for long lists."""
-    return Text(" ".join(text.split()), no_wrap=True, overflow="ellipsis")
+    return Text(" ".join(text.split()), style=style, no_wrap=True, overflow="ellipsis")
 
 
 def state(word: str) -> Text:

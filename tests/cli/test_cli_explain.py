@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
+from engine.cli.explanation import dies
 from engine.sandbox import payloads
 from tests.cli.conftest import Command
 
@@ -80,9 +83,33 @@ def test_a_webhook_of_another_rule_matches_nothing_and_says_so(engine: Command) 
 
 
 def test_standard_input_and_80_columns(engine: Command) -> None:
-    result = engine("explain", "-", "--render", input=payloads.to_body(payloads.complete()))
+    result = engine("explain", "-", input=payloads.to_body(payloads.complete()))
     assert '✓ $.runs[*].status eq "success"' in result.output
     assert all(len(line) <= 80 for line in result.output.splitlines())
+
+
+def test_values_are_never_broken_so_that_json_stays_json(engine: Command) -> None:
+    long = "no_space_to_break_at_" * 4
+    engine.write(
+        engine.config.read_text().replace("low score of", f"{long} {long}").replace("eq: success", f"ne: {long}")
+    )
+    shown = engine("explain", engine.payload(), "--render", "--run", "0", "--route", "low-score").output
+    assert f'✓ $.runs[*].status ne "{long}"\n' in shown
+    block = shown[shown.index("{\n") : shown.index("}\n") + 1]
+    assert json.loads(block.replace("│", " "))["message"].startswith(f"{long} {long} classify")
+
+
+def test_a_sample_is_explained_without_a_file(engine: Command) -> None:
+    assert engine.json("explain", "--kind", "rule")["matched"]
+    assert engine.json("explain", "--kind", "prompt", expect=1)["event"]["kind"] == "prompt"
+    assert "give a FILE" in engine("explain", "--kind", "rule", engine.payload(), expect=2).stderr
+
+
+def test_that_parameters_can_be_shown_is_said_once_where_there_are_any(engine: Command) -> None:
+    offer = "parameters not rendered; --render shows them"
+    assert engine("explain", engine.payload()).output.count(offer) == 1
+    assert offer not in engine("explain", engine.payload(), "--render").output
+    assert offer not in engine("explain", "--kind", "prompt", expect=1).output
 
 
 def test_an_event_without_runs_is_explained_once(engine: Command) -> None:
@@ -93,10 +120,28 @@ def test_an_event_without_runs_is_explained_once(engine: Command) -> None:
 
 def test_a_template_that_fails_is_told(engine: Command) -> None:
     engine.write(engine.config.read_text().replace("low score of {{ run.name }}", "{{ run.nmae.x }}"))
-    report = engine.json("explain", engine.payload(), "--render", "--run", "0")
+    report = engine.json("explain", engine.payload(), "--render", "--run", "0", expect=1)
     action = routes_of(report, 0)["corrections/low-score"]["actions"][0]
     assert action["params"] is None
     assert "nmae" in action["error"]
+    shown = engine("explain", engine.payload(), "--render", "--run", "0", expect=1).output
+    assert "✗ log  would be dead: " in shown
+    assert "nmae" in shown
+    assert engine.json("explain", engine.payload(), "--run", "0")["matched"]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ({"would": "die", "reason": "no such thing"}, True),
+        ({"would": "send", "params": {}}, False),
+        ({"error": "message: run has no 'x'"}, True),
+        ({"error": "not rendered: feedback would be fetched from LangSmith"}, False),
+        ({}, False),
+    ],
+)
+def test_what_would_be_dead_is_known_by_what_the_report_says(told: dict[str, Any], expected: bool) -> None:
+    assert dies({"fires": True, **told}) is expected
 
 
 def test_unmatched_routes_are_explained_with_their_reason(engine: Command) -> None:

@@ -7,9 +7,12 @@ import os
 import subprocess
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.cli.events import unmatched_in_words
 from engine.cli.main import COMMANDS
 from engine.cli.output import age
 from engine.freshen import freshen
@@ -108,7 +111,19 @@ def test_several_files_are_checked(engine: Command) -> None:
     result = engine("check", str(engine.config), str(other), expect=1)
     assert "good" in result.stdout
     assert "other.yaml" in result.stderr
-    assert "cannot read" in engine("check", "nowhere.yaml", expect=1).stderr
+    absent = engine("check", str(engine.config), "nowhere.yaml", expect=2)
+    assert "good" in absent.stdout
+    assert "cannot read" in absent.stderr
+
+
+def test_without_a_configuration_it_is_said_how_to_have_one(engine: Command) -> None:
+    engine.config.unlink()
+    for command in (["check"], ["routes"], ["serve"], ["config", "show"]):
+        said = engine(*command, expect=2).stderr
+        assert "cannot read the configuration" in said
+        example = said.partition("write one, or name it with -c (an example: ")[2].strip().removesuffix(")")
+        assert "routes:" in Path(example).read_text()
+    assert not engine.json("check", expect=2)["good"]
 
 
 def test_routes_are_shown_by_key_with_a_line_a_condition(engine: Command) -> None:
@@ -211,6 +226,20 @@ def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> N
         assert "there is no store at" in result.stderr
         assert not (engine.folder / "engine-data").exists()
     assert "give IDs" in engine("replay", expect=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("event", "words"),
+    [
+        ({"kind": "rule", "unmatched_reason": "unknown_rule"}, "unknown rule"),
+        ({"kind": "rule", "unmatched_reason": "no_match"}, "no match"),
+        ({"kind": "prompt", "unmatched_reason": "unknown_rule"}, "no route for prompt"),
+        ({"kind": "unknown", "unmatched_reason": "unknown_rule"}, "no route for this kind"),
+        ({"kind": "alert", "unmatched_reason": None}, ""),
+    ],
+)
+def test_why_nothing_matched_is_told_in_words_that_fit_the_kind(event: dict[str, Any], words: str) -> None:
+    assert unmatched_in_words(event) == words
 
 
 def test_ages_are_told_in_one_unit() -> None:

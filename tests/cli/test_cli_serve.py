@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
+import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import ANY
 
 import pytest
 
+from engine.cli.serve import _held_back
 from engine.sandbox import payloads
 from tests.cli.conftest import SECRET, Command, Server
 
@@ -41,6 +47,12 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert event["id"] in shown
     assert "corrections/low-score" in shown
     assert "fires log" in shown
+    assert '\n  $.runs[*].status eq "error"  found "success"' in shown
+    assert f"engine explain --event {event['id'][:18]} shows every clause" in shown
+    assert f"corrections  {payloads.RULE_ID}" in shown
+    for head in ("ROUTE ", "DELIVERY ", "evaluations that", "engine explain"):
+        assert f"\n\n{head}" in shown
+    assert "corrections" in engine("events").output
     assert "no connection" in engine("deliveries", "show", dead[0]["id"][:18]).output
     listed = engine("deliveries", "list").output
     assert all(len(line) <= 80 for line in listed.splitlines())
@@ -100,8 +112,18 @@ def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command,
     assert live["hash"] == before
     assert not live["last_reload"]["good"]
     assert "failed" in engine("config", "show", "--live").output
+    del engine.environ["ENGINE_ADMIN_URL"]
+    differs = f"at work: {before} since "
+    checked = engine("check", expect=1)
+    assert differs in checked.stderr
+    assert "; the file has 1 problem" in checked.stderr
+    assert engine.json("check", expect=1)["files"][0]["at_work"] == {"hash": before, "since": ANY, "same": False}
+    assert "did you mean 'eq'" in engine("reload", expect=1).stderr
+    assert engine.json("reload", expect=1)["hash"] == before
     engine.write(text.replace("eq: error", "eq: failed"))
     server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    assert engine.json("config")["at_work"]["same"]
+    assert "differs" not in engine("check").stderr
     server.log.clear()
     server.signal(signal.SIGHUP)
     server.until(lambda: any("configuration reloaded" in line for line in server.log))
@@ -118,6 +140,43 @@ def test_a_port_in_use_is_told_in_words(engine: Command) -> None:
         assert "--listen HOST:PORT" in result.stderr
         result = engine("serve", "--listen", "127.0.0.1:0", "--admin", address, expect=2)
         assert "--admin HOST:PORT" in result.stderr
+
+
+def test_the_banner_comes_before_the_first_line_of_the_log(engine: Command) -> None:
+    """Also where work of before is taken up at once."""
+    engine.write(engine.config.read_text() + "  alert: {actions: [{log: {message: alerted}}]}\n")
+    both = subprocess.Popen(
+        [sys.executable, "-m", "engine", "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        env=os.environ | engine.environ | {"ENGINE_LOG_LEVEL": "debug", "ENGINE_CONCURRENCY": "2"},
+    )  # fmt: skip
+    try:
+        assert both.stdout is not None
+        assert "engine serves" in both.stdout.readline()
+        both.send_signal(signal.SIGTERM)
+        assert "stopped" in both.communicate(timeout=20)[0]
+    finally:
+        both.kill()
+
+
+def test_what_is_logged_while_starting_comes_out_when_it_fails(engine: Command) -> None:
+    logger = logging.getLogger("engine.test.held")
+    heard: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+
+    def start() -> None:
+        with _held_back(logger):
+            logger.warning("early")
+            assert heard == []
+            raise OSError("no store")
+
+    with pytest.raises(OSError, match="no store"):
+        start()
+    logger.warning("late")
+    assert heard == ["early", "late"]
+    assert logger.handlers == [handler]
 
 
 def test_a_broken_configuration_does_not_start(engine: Command) -> None:
@@ -195,6 +254,8 @@ def test_a_replay_of_an_event_that_ran_again_is_followed(engine: Command, serve:
     engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
     event = settled(engine)[0]
     assert event["unmatched_reason"] == "unknown_rule"
+    assert re.search(r"alert +\S+ +routed +no route ", engine("events").output)
+    assert "no route for alert" in engine("events", "show", event["id"]).output
     engine.write(engine.config.read_text() + "  alert: {actions: [{log: {message: alerted}}]}\n")
     server.until(lambda: any("configuration reloaded" in line for line in server.log))
     waited = engine("replay", event["id"], "--wait")
