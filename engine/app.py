@@ -23,7 +23,7 @@ from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
 from engine.receiver import Receiver, receiver_runner
-from engine.reload import Loader, Reloader
+from engine.reload import Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
@@ -66,9 +66,8 @@ async def running(
     """
     settings.check()
     async with AsyncExitStack() as stack:
-        loader = Loader(settings.config, environ)
+        loader = Loader(settings.config, environ, check=needs_secrets(settings.listen))
         loaded = await asyncio.to_thread(loader.load)
-        _check_secrets(settings, loaded.config.secrets is None)
         reloader = Reloader(loader, loaded, logger)
 
         settings.data.mkdir(parents=True, exist_ok=True)
@@ -114,11 +113,6 @@ async def running(
         stack.push_async_callback(worker.hold)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader)
-
-
-def _check_secrets(settings: ServeSettings, open_to_all: bool) -> None:  # noqa: FBT001
-    if open_to_all and not settings.listen.is_loopback:
-        raise SettingsError(f"'secrets: none' is allowed on loopback only, not on {settings.listen}")
 
 
 async def _obstacle(store: Store) -> str:
