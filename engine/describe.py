@@ -84,9 +84,18 @@ def describe_action(registered: Registered) -> dict[str, Any]:
         "origin": registered.origin,
         "builtin": registered.builtin,
         "needs": sorted(registered.action.needs),
+        "lacks": _lacks(registered),
         "parameters": list(_parameters(registered.params)),
         "example": example_of(registered),
     }
+
+
+def _lacks(registered: Registered) -> str:
+    """What is missing here for the action to work, with the way to get it."""
+    try:
+        return registered.action.lacks()
+    except Exception as error:  # noqa: BLE001 - foreign code, asked only to be shown
+        return f"{type(error).__name__}: {error}"
 
 
 def _parameters(model: type[BaseModel], prefix: str = "") -> Iterator[dict[str, Any]]:

@@ -275,6 +275,7 @@ def _rule_schemas() -> dict[str, Schema]:
         "origin": _TEXT,
         "builtin": _BOOL,
         "needs": _list(_TEXT),
+        "lacks": _TEXT | {"description": "what has to be installed for it to work; empty where nothing has"},
         "parameters": _list(_object(parameter)),
         "example": _TEXT,
     }

@@ -58,7 +58,10 @@ def _actions_table(actions: list[dict[str, Any]]) -> Table:
     made = table("ACTION", "WHAT IT DOES*", "FROM")
     for action in actions:
         origin = "built in" if action["builtin"] else Path(action["origin"]).name
-        made.add_row(Text(action["name"], style="bold"), action["summary"], Text(origin, style="dim"))
+        what = Text(action["summary"])
+        if action["lacks"]:
+            what.append(f"\n{action['lacks']}", style="yellow")
+        made.add_row(Text(action["name"], style="bold"), what, Text(origin, style="dim"))
     return made
 
 
@@ -77,6 +80,8 @@ def _print(console: Console, action: dict[str, Any]) -> None:
     origin = "built in" if action["builtin"] else action["origin"]
     console.print(Text.assemble((action["name"], "bold green"), (f"  {origin}", "dim")))
     console.print(Text(action["doc"]))
+    if action["lacks"]:
+        console.print(Text(action["lacks"], style="yellow"), soft_wrap=True)
     console.print()
     if action["parameters"]:
         console.print(_parameters_table(action["parameters"]))

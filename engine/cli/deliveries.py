@@ -66,6 +66,7 @@ def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT0
     console = out()
     console.print(_delivery_facts(delivery))
     if delivery["history"]:
+        console.print()
         console.print(attempts_table(delivery["history"]))
 
 

@@ -47,10 +47,7 @@ def actions_of(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 def dies(action: dict[str, Any]) -> bool:
     """Whether its delivery would be dead at once, because its parameters come to nothing that can be sent."""
-    if "would" in action:
-        return bool(action["would"] == "die")
-    error = action.get("error") or ""
-    return bool(action["fires"] and error and not error.startswith("not rendered"))
+    return bool(action.get("would") == "die")
 
 
 def _headline(event: dict[str, Any]) -> Text:
@@ -163,8 +160,7 @@ def _add_action(branch: Outline, action: dict[str, Any]) -> None:
 def _action_line(action: dict[str, Any]) -> Text:
     named = action["type"] if action["name"] == action["type"] else f"{action['type']} {action['name']}"
     if dies(action):
-        reason = action.get("reason") or action.get("error") or ""
-        return Text.assemble(("✗ ", "red"), (named, "bold"), ("  would be dead: ", "red"), reason)
+        return Text.assemble(("✗ ", "red"), (named, "bold"), ("  would be dead: ", "red"), action["reason"])
     words, style = ("fires", "green") if action["fires"] else ("waits for data", "yellow")
     if not action["fires"] and not action["waits"]:
         words, style = "does not fire", "dim"

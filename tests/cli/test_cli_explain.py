@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import pytest
-
-from engine.cli.explanation import dies
 from engine.sandbox import payloads
 from tests.cli.conftest import Command
 
@@ -128,20 +125,6 @@ def test_a_template_that_fails_is_told(engine: Command) -> None:
     assert "✗ log  would be dead: " in shown
     assert "nmae" in shown
     assert engine.json("explain", engine.payload(), "--run", "0")["matched"]
-
-
-@pytest.mark.parametrize(
-    ("told", "expected"),
-    [
-        ({"would": "die", "reason": "no such thing"}, True),
-        ({"would": "send", "params": {}}, False),
-        ({"error": "message: run has no 'x'"}, True),
-        ({"error": "not rendered: feedback would be fetched from LangSmith"}, False),
-        ({}, False),
-    ],
-)
-def test_what_would_be_dead_is_known_by_what_the_report_says(told: dict[str, Any], expected: bool) -> None:
-    assert dies({"fires": True, **told}) is expected
 
 
 def test_unmatched_routes_are_explained_with_their_reason(engine: Command) -> None:

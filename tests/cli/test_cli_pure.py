@@ -171,6 +171,20 @@ def test_every_built_in_action_is_shown_with_an_example(engine: Command) -> None
         assert all(len(line) <= 80 for line in shown.splitlines()), shown
 
 
+def test_what_an_action_lacks_is_told_with_the_way_to_get_it(engine: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert engine.json("actions", "log")["lacks"] == ""
+    monkeypatch.setattr("actions.notify.find_spec", lambda _name: None)
+    how = "pip install 'langsmith-rules-engine[notify]'"
+    assert how in " ".join(engine("actions").output.split())
+    assert how in engine("actions", "notify").output
+
+    def broken(_name: str) -> None:
+        raise RuntimeError("no importer")
+
+    monkeypatch.setattr("actions.notify.find_spec", broken)
+    assert engine.json("actions", "notify")["lacks"] == "RuntimeError: no importer"
+
+
 def test_actions_are_there_without_a_configuration(engine: Command) -> None:
     engine.config.unlink()
     assert "post_to_slack" in engine("actions").output
