@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic_core import ErrorDetails
 
-from engine.suggest import did_you_mean
+from engine.suggest import did_you_mean, nearest
 
 Path = tuple[str | int, ...]
 
@@ -105,19 +105,20 @@ def dotted(where: Path) -> str:
 
 def near_name(name: str, names: Sequence[str]) -> str:
     """The parameter that an unknown one probably is; empty if there is none."""
-    found = re.fullmatch(r"did you mean '(.+)'\?", _name_hint(name, names))
-    return found[1] if found else ""
+    return nearest(name, names, foreign=_foreign(name, names))
 
 
 def unknown(where: Path, name: str, names: Sequence[str]) -> Fault:
     """The fault of a parameter that there is not."""
-    hint = _name_hint(str(where[-1]), names) if names else ""
+    last = str(where[-1])
+    hint = did_you_mean(last, names, foreign=_foreign(last, names))
     return Fault(where, "", f"unknown parameter {name!r}", hint, at_key=True)
 
 
-def _name_hint(name: str, names: Sequence[str]) -> str:
-    foreign = next((ours for ours in _FOREIGN.get(name.lower(), ()) if ours in names), None)
-    return did_you_mean(name, names, foreign={name: foreign} if foreign else None)
+def _foreign(name: str, names: Sequence[str]) -> dict[str, str]:
+    """Another product's word for one of these parameters."""
+    ours = next((word for word in _FOREIGN.get(name.lower(), ()) if word in names), None)
+    return {name: ours} if ours else {}
 
 
 def named_in(message: str, name: str) -> bool:

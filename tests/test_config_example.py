@@ -85,8 +85,22 @@ def test_addresses_come_out_of_variables():
     assert config.slack.endpoint == "http://127.0.0.1:2/api/"
     assert config.secrets == ("s3cret",)
     assert config.rules["corrections"] == ("0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c009",)
+    assert config.vars["forward_url"] == "http://127.0.0.1:3/hook"
     urls = [action.params.get("url") for route in config.routes for action in route.actions]
-    assert "http://127.0.0.1:3/hook" in urls
+    assert "{{ vars.forward_url }}" in urls
+
+
+def test_only_secrets_are_masked():
+    """What is no secret stands below ``vars``, so that logs and pages can be read."""
+    names = re.findall(r"\$\{([A-Z_]+)", "\n".join(re.sub("#.*", "", line) for line in PATH.read_text().splitlines()))
+    config = load_config(PATH, environ={name: f"http://value-of-{name.lower()}" for name in names})
+    assert config.masked == {
+        f"http://value-of-{name}"
+        for name in (
+            "langsmith_webhook_secret", "langsmith_api_key", "slack_bot_token", "forward_token",
+            "incident_signing_key", "slack_webhook_url", "notify_url",
+        )
+    }  # fmt: skip
 
 
 def test_it_compiles(router, config):

@@ -65,6 +65,29 @@ def test_what_comes_from_a_variable_is_a_secret_but_under_rules_and_vars():
     assert found.shown == {"secrets": [MASK], "rules": {"a": "p{%w{{x}}"}, "vars": {"b": "${NAME}"}}
 
 
+@pytest.mark.parametrize("section", ["langsmith", "slack"])
+@pytest.mark.parametrize(
+    ("text", "address", "shown"),
+    [
+        ("${A}", "https://langsmith.example/api", "https://langsmith.example/api"),
+        ("https://${A}/api", "langsmith.example", "https://langsmith.example/api"),
+        ("${A}", "https://user:pass@langsmith.example", MASK),
+        ("https://user:${A}@langsmith.example", "pass", f"https://user:{MASK}@langsmith.example"),
+        ("${A}", "https://langsmith.example?token=x", MASK),
+    ],
+)
+def test_the_engines_own_addresses_are_shown_unless_a_secret_may_be_in_them(section, text, address, shown):
+    """Why: docs/decisions/0010."""
+    found, _ = run({section: {"endpoint": text}}, {"A": address})
+    assert found.shown == {section: {"endpoint": shown}}
+    assert found.masked == (frozenset() if MASK not in shown else {address})
+
+
+def test_other_addresses_are_masked():
+    tree = {"routes": {"a": {"actions": [{"forward_webhook": {"url": "${NAME}"}}]}}}
+    assert run(tree)[0].masked == {"value"}
+
+
 def test_a_default_that_was_used_is_no_secret():
     found, _ = run({"a": "${NONE:-plain} and ${NAME}"})
     assert found.masked == {"value"}

@@ -28,6 +28,8 @@ _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _JINJA: Final = re.compile(r"\{\{|\{%|\{#|\}\}|%\}|#\}")
 _OPEN_SECTIONS: Final = frozenset({"rules", "vars"})
+#: Addresses are no secrets: the engine itself prints them (docs/decisions/0010).
+_ADDRESSES: Final = frozenset({("langsmith", "endpoint"), ("slack", "endpoint")})
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,13 +136,15 @@ class _Interpolation:
             return "${", False
         if not match[0].endswith("}"):
             raise _Failure("'${' is never closed", "write $${ where a literal ${ is meant")
+        if match[1].startswith("{"):
+            raise _Failure("'${' begins a variable, and a template stands behind it", _dollar_advice(match))
         if "${" in match[1]:
             raise _Failure("a variable cannot stand inside another's default", "use two variables, or a plain default")
         value, secret = self._look_up(match[1])
         self.room -= len(value)
         if self.room < 0:
             raise _Failure(f"the variables put in more than {MAX_CHARACTERS >> 20} MiB", "")
-        secret = secret and where[0] not in _OPEN_SECTIONS
+        secret = secret and where[0] not in _OPEN_SECTIONS and not _is_address(where, match.string, value)
         if secret and self.environ is not None:
             self.masked.add(value)
         return value, secret
@@ -193,6 +197,20 @@ def _in_parameters(where: Where) -> bool:
         return False
     inside = where[where.index("actions", 2) + 2 :]
     return len(inside) > 1 and inside[0] != "when"
+
+
+def _dollar_advice(match: re.Match[str]) -> str:
+    """How to write a dollar sign before a template, or a variable as other products' templates name one."""
+    if named := re.match(r"\{\s*(?:secrets|env|vars)\.([A-Z_][A-Z0-9_]*)\s*\}", match[1] + "}"):
+        return f"a variable is written ${{{named[1]}}}"
+    text = match.string.replace("${{", "$${{").strip()
+    shown = f'"{text}"' if "\n" not in text and len(text) <= 100 and '"' not in text else "$${{ … }}"
+    return f"for a dollar sign before a template write {shown}"
+
+
+def _is_address(where: Where, text: str, value: str) -> bool:
+    """Whether a value is one of the engine's own addresses, which it shows; with something secret in it, it is not."""
+    return where in _ADDRESSES and not re.search("[@?]", text + value)
 
 
 def _advice(reference: str) -> str:

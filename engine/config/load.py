@@ -123,6 +123,8 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
 
 def _routes(section: Section, rules: Mapping[str, tuple[str, ...]]) -> Any:
     if "routes" not in section.values:
+        if ("routes",) in section.sheet.meant:
+            return ()
         hint = "write routes: and below it, for each rule, its filters and actions"
         section.sheet.source.report((), "'routes' is missing", hint)
         return ()

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Literal, cast
 
 from engine.config.actions import NAME, read_actions, read_conditions, read_name
+from engine.config.mistakes import should_read
 from engine.config.model import RouteConfig
 from engine.config.section import Section, Sheet, kind_of
 from engine.source import Where
@@ -16,6 +17,9 @@ from engine.suggest import did_you_mean
 KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue"})
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+#: Hexadecimal groups, of whatever length, or as many digits at once.
+_LIKE_UUID: Final = re.compile(r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+){3,5}|[0-9a-fA-F]{32}")
+_COPY: Final = "copy it again: it stands in the address of the rule's page in LangSmith"
 _ROUTE_KEYS: Final = frozenset({"name", "filters", "actions", "for_each", "stop", "sample", "enabled"})
 _ROUTE_WORDS: Final = {
     "when": "filters",
@@ -49,12 +53,24 @@ def read_routes(
 ) -> tuple[RouteConfig, ...]:
     """Every route, in the order of the file."""
     if not isinstance(value, dict):
-        sheet.wrong(where, f"'routes' must be a mapping of rules to routes, not {kind_of(value)}")
+        hint = _without_dash(sheet, value, where)
+        sheet.wrong(where, f"'routes' must be a mapping of rules to routes, not {kind_of(value)}", hint)
         return ()
     routes: list[RouteConfig] = []
     for key, written in value.items():
         routes += _read_key(sheet, key, written, (*where, key), _resolve_key(sheet, key, (*where, key), rules))
     return tuple(routes)
+
+
+def _without_dash(sheet: Sheet, value: Any, where: Where) -> str:
+    """How to write as a mapping what stands below ``routes`` as a list of rules."""
+    mark = sheet.source.marks.get((*where, 0))
+    if not isinstance(value, list) or mark is None or not isinstance(value[0], dict):
+        return ""
+    line = sheet.source.lines[mark.line - 1]
+    if line[: mark.column - 1].strip() != "-":
+        return ""
+    return f"remove the '- ' before each rule; {should_read(line[mark.column - 1 :])}"
 
 
 # --- rules -----------------------------------------------------------------------------------------------------------
@@ -84,7 +100,20 @@ def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
         sheet.wrong(where, f"an id of the rule {name!r} is empty")
     elif re.search(r"[\s,;]", text):
         sheet.wrong(where, f"{text[:80]!r} is not one id", "several ids are a list: [one, two]")
+    elif slip := _slip_in_uuid(text):
+        sheet.wrong(where, f"{text[:80]!r} {slip}", _COPY)
     return normal_id(text)
+
+
+def _slip_in_uuid(text: str) -> str:
+    """What is wrong with an id that was meant to be a UUID; empty if it is one, or nothing like one."""
+    if _UUID.fullmatch(text) or not _LIKE_UUID.fullmatch(text) or not 28 <= len(text) <= 44:
+        return ""
+    if len(text) == 36:
+        return "looks like a UUID, but its groups are not of 8, 4, 4, 4 and 12 digits"
+    if len(text) == 32 and "-" not in text:
+        return "looks like a UUID without its dashes"
+    return f"looks like a UUID with {len(text)} characters instead of 36"
 
 
 def normal_id(text: str) -> str:
@@ -101,7 +130,9 @@ def _resolve_key(sheet: Sheet, key: str, where: Where, rules: Mapping[str, tuple
         return rules[key]
     if key in KEY_WORDS or _UUID.fullmatch(key):
         return (normal_id(key),)
-    if "${" not in key:  # that was reported
+    if slip := _slip_in_uuid(key):
+        sheet.source.report(where, f"{key!r} {slip}", _COPY, at_key=True)
+    elif "${" not in key:  # that was reported
         near = did_you_mean(key, [*rules, *KEY_WORDS], foreign=_KEY_WORDS_FOREIGN)
         hint = f"{near} (an id that is no UUID is given a name under 'rules')"
         message = f"{key!r} is no name under 'rules', no id and no kind of event"
@@ -137,13 +168,21 @@ def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where
         actions=read_actions(sheet, value["actions"], (*where, "actions")) if "actions" in value else (),
     )
     _require_actions(section, route)
+    _refuse_stop(section, route)
     return route
+
+
+def _refuse_stop(section: Section, route: RouteConfig) -> None:
+    """``stop`` ends the routes of a rule; those under ``*`` and ``unmatched`` are no rule's."""
+    if route.stop and route.key in ("*", "unmatched"):
+        message = f"stop: true does nothing under {route.key!r}: it ends the routes of a rule"
+        section.sheet.source.report((*section.where, "stop"), message, "remove it", at_key=True)
 
 
 def _require_actions(section: Section, route: RouteConfig) -> None:
     """A route without actions may still stop those below it; else it is a mistake."""
     written = section.values.get("actions", [])
-    if written == [] and not route.stop:
+    if written == [] and not route.stop and (*section.where, "actions") not in section.sheet.meant:
         where = (*section.where, "actions") if "actions" in section.values else section.where
         section.sheet.wrong(
             where, "this route has no actions", "add one below 'actions:', such as - log: {message: hello}"

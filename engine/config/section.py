@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
 from engine.config.yamlnodes import resolve_plain
 from engine.source import Source, Where
-from engine.suggest import did_you_mean
+from engine.suggest import did_you_mean, nearest
 from engine.units import parse_duration, parse_share
 
 _Value = TypeVar("_Value")
@@ -22,12 +22,14 @@ class Sheet:
     """The file being read: where problems go, and what is known of its values.
 
     At ``quiet`` places a problem has been reported already. ``interpolated`` are the texts
-    that came out of variables.
+    that came out of variables. ``meant`` are the keys that unknown ones were probably meant
+    for: that these are missing is the same mistake.
     """
 
     source: Source
     quiet: frozenset[Where]
     interpolated: frozenset[Where]
+    meant: set[Where] = field(default_factory=set)
 
     def section(
         self, value: Any, where: Where, what: str, known: Iterable[str], foreign: Mapping[str, str] | None = None
@@ -81,7 +83,8 @@ class Section:
             if key in RESERVED:
                 self.report_reserved(key)
                 continue
-            hint = did_you_mean(key, known, foreign=dict(foreign))
+            hint = did_you_mean(key, known, foreign=foreign)
+            self.sheet.meant.add((*self.where, nearest(key, known, foreign=foreign)))
             self.sheet.source.report((*self.where, key), f"unknown key {key!r} in {what}", hint, at_key=True)
 
     def report_reserved(self, key: str) -> None:

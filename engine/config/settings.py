@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -9,10 +10,14 @@ from urllib.parse import urlsplit
 
 from engine.config.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
-from engine.config.section import Section, kind_of
+from engine.config.section import Section, Sheet, kind_of
 from engine.langsmith import LangSmithSettings
 from engine.slack import SlackSettings
 
+#: ``$NAME``, ``%NAME%``, ``{{ env.NAME }}`` and any other template.
+_SHELL_HABIT: Final = re.compile(
+    r"""\$([A-Z_][A-Z0-9_]*)|%([A-Z_][A-Z0-9_]*)%|\{\{\s*(?:env(?:iron)?(?:\.|\[['"]))?([A-Z_][A-Z0-9_]*)?.*\}\}"""
+)
 _SECRETS_LINE: Final = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or secrets: none to listen on loopback only'
 _LANGSMITH_WORDS: Final = {
     "key": "api_key",
@@ -29,6 +34,8 @@ def read_secrets(top: Section) -> tuple[str, ...] | None:
     """The secrets a webhook may bear; None is the word ``none``. One text is a list of one."""
     where = ("secrets",)
     if "secrets" not in top.values:
+        if where in top.sheet.meant:
+            return ()
         message = "'secrets' is missing: without one, anybody could post events"
         top.sheet.source.report((), message, _SECRETS_LINE)
         return ()
@@ -53,6 +60,8 @@ def _one_secret(top: Section, value: Any, where: tuple[str | int, ...]) -> tuple
     if not value.strip():
         top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", _SECRETS_LINE)
         return ()
+    if _is_shell_habit(top.sheet, value, where, "LANGSMITH_WEBHOOK_SECRET"):
+        return ()
     if value != value.strip():
         top.sheet.wrong(where, "a secret begins or ends with white space, which no header can hold")
     return (value,)
@@ -65,9 +74,9 @@ def read_langsmith(top: Section) -> LangSmithSettings:
     if section is None:
         return default
     return LangSmithSettings(
-        api_key=section.text("api_key"),
+        api_key=_setting(section, "api_key", "LANGSMITH_API_KEY"),
         endpoint=_endpoint(section, default.endpoint),
-        workspace_id=section.text("workspace_id"),
+        workspace_id=_setting(section, "workspace_id", "LANGSMITH_WORKSPACE_ID"),
     )
 
 
@@ -77,7 +86,8 @@ def read_slack(top: Section) -> SlackSettings:
     section = _block(top, "slack", {"token", "endpoint"}, _SLACK_WORDS)
     if section is None:
         return default
-    return SlackSettings(token=section.text("token"), endpoint=_endpoint(section, default.endpoint).rstrip("/") + "/")
+    token = _setting(section, "token", "SLACK_BOT_TOKEN")
+    return SlackSettings(token=token, endpoint=_endpoint(section, default.endpoint).rstrip("/") + "/")
 
 
 def read_defaults(top: Section) -> tuple[float, RetrySpec]:
@@ -135,9 +145,30 @@ def _block(top: Section, key: str, known: set[str], foreign: Mapping[str, str]) 
     return top.sheet.section(top.values[key], (key,), f"'{key}'", known, foreign)
 
 
+def _setting(section: Section, key: str, variable: str) -> str | None:
+    """A text that is usually a variable's; ``variable`` is the usual one."""
+    text = section.text(key)
+    if text is not None:
+        _is_shell_habit(section.sheet, text, (*section.where, key), variable)
+    return text
+
+
+def _is_shell_habit(sheet: Sheet, text: str, where: tuple[str | int, ...], variable: str) -> bool:
+    """Whether a text that is taken by the letter was meant as a variable, as shells and templates write one."""
+    found = _SHELL_HABIT.fullmatch(text.strip())
+    if found is None or where in sheet.interpolated or where in sheet.quiet:
+        return False
+    name = next(filter(None, found.groups()), variable)
+    sheet.wrong(where, f"{text.strip()!r} is taken by the letter here: it is no variable", f'write "${{{name}}}"')
+    return True
+
+
 def _endpoint(section: Section, default: str) -> str:
     """A web address, without a slash at its end."""
     text = section.text("endpoint", default) or default
+    variable = f"{section.where[0]}_endpoint".upper()
+    if _is_shell_habit(section.sheet, text, (*section.where, "endpoint"), variable):
+        return default
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
