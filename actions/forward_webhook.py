@@ -109,7 +109,8 @@ class ForwardWebhook(Action):
             data=body,
             headers=headers,
             allow_redirects=False,
-            timeout=aiohttp.ClientTimeout(total=context.timeout),
+            # A connection that is not made in time is told from an answer that is late.
+            timeout=aiohttp.ClientTimeout(total=context.timeout, connect=0.9 * context.timeout),
         ) as response:
             excerpt = await _excerpt(response)
             check_response(response.status, response.headers, _explained(response, excerpt))

@@ -77,7 +77,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
         vars=dict(config.vars),
         by_key=_by_key(enabled),
         routes={route.id: route for route in enabled},
-        retry=compiler.retry,
+        retry=compiler.retry.for_data(),
     )
 
 

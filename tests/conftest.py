@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import openapi
 import pytest
 
+from engine.log import logging_restored
 from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
 
 
 def pytest_report_header() -> str:
     return f"LangSmith's OpenAPI document: {'found' if openapi.DOCUMENT.exists() else openapi.ABSENT}"
+
+
+@pytest.fixture(autouse=True)
+def _own_logging() -> Iterator[None]:
+    """What a test sets up for logging ends with it."""
+    with logging_restored():
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -71,6 +71,26 @@ async def test_retry_langsmith_tries_three_times_on_a_5xx_and_never_after_a_4xx(
     assert (row.state, row.attempts) == ("dead", 1)
 
 
+async def test_under_retry_langsmith_data_that_is_wanting_is_still_asked_for_again(engine, langsmith, sink) -> None:
+    run = payloads.run(0)
+    langsmith.add_run(run)
+    langsmith.add_feedback(run["id"], key="correctness", correction="bug")
+    langsmith.faults.add(status=403, times=1, path="/feedback", method="GET")
+    await engine.start(
+        CLIENTS
+        + """
+defaults: {retry: langsmith}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    filters: [{path: "$.feedback.correctness.correction", eq: bug}]
+    actions: [{forward_webhook: {url: "${SINK}"}}]
+"""
+    )
+    await engine.post(payloads.rule([run]))
+    await engine.settled(1)
+    assert len(sink.received) == 1
+
+
 async def test_feedback_that_cannot_be_fetched_delays_only_the_route_that_reads_it(engine, langsmith, sink) -> None:
     run = payloads.run(0)
     langsmith.add_run(run)
