@@ -94,3 +94,13 @@ def test_every_action_module_and_every_status_of_the_table_is_documented() -> No
         assert status in delivery
     for file in (ROOT / "actions").glob("[a-z]*.py"):
         assert f"`{file.stem}`" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_every_module_has_its_room_on_the_plan() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    table = page.partition("## The rooms")[2].partition("Imports run one way")[0]
+    words = set(re.findall(r"`([a-z_0-9]+)/?`", table))
+    rooms = {
+        path.stem for path in (ROOT / "engine").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+    }
+    assert {room for room in rooms if not room.startswith("__")} <= words
