@@ -4,14 +4,14 @@ import subprocess
 import sys
 
 REPORT = """
-import gc, sys
+import gc
 from engine.interpreter import tune_interpreter
 tune_interpreter()
-print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 1000, sys.getswitchinterval())
+print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 1000)
 """
 
 
-def test_a_server_collects_seldom_and_gives_threads_short_turns():
+def test_a_server_collects_seldom():
     """In a process of its own: it is the whole process that is set."""
     printed = subprocess.run([sys.executable, "-c", REPORT], capture_output=True, text=True, check=True, timeout=30)
-    assert printed.stdout.split() == ["True", "10000", "True", "0.001"]
+    assert printed.stdout.split() == ["True", "10000", "True"]
