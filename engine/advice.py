@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from engine.config import Config, RouteConfig
+from engine.doubts import doubts
 from engine.errors import Problem
 from engine.reload import Loaded
 from engine.router import ANY, UNMATCHED
@@ -15,10 +16,16 @@ _SHORTEST_SECRET = 8
 
 
 def advise(loaded: Loaded) -> list[Problem]:
-    """Remarks, in file order: short secrets, routes never reached or disabled, unused names, broken plug-ins."""
+    """Remarks, in file order: short secrets, routes never reached or disabled, unused names, odd words and comparisons.
+
+    Behind them stand the plug-ins that can't be used.
+    """
     remarks = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
     for where, message, hint in _remarks(loaded.config):
         remarks.report(where, message, hint, at_key=True)
+    for doubt in doubts(loaded.config, loaded.registry):
+        place = {"line": doubt.line, "column": doubt.column}
+        remarks.report(doubt.where, doubt.message, doubt.hint, at_key=doubt.at_key, **place)
     return sorted(remarks.problems) + sorted(loaded.broken)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Final
 
-from engine.action import Action
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError
@@ -95,6 +94,7 @@ class _Compiler:
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config, self._registry, self._source = config, registry, config.source
         self._masker = Masker(config.masked)
+        self._keyless: set[tuple[str, Where]] = set()
         self._templates = Templates(Vocabulary(config.vars))
         self.retry = _policy(config.retry, RetryPolicy())
 
@@ -191,21 +191,31 @@ class _Compiler:
     def _check_required(self, written: ActionConfig, registered: Registered) -> None:
         """Without the key to a service, every delivery that needs it would wait for nothing."""
         there = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
-        for service in sorted(_required(registered.action, written.params)):
-            words, key, variable = _SERVICES[service]
+        for service in sorted(self._required(written, registered)):
             if there[service] or self._source.troubled((service,)):
                 continue
+            words, key, variable = _SERVICES[service]
             line = f'{key}: "${{{variable}}}"'
             inside = (service,) in self._source.marks
             hint = f"add below {service}: {line}" if inside else f"add at the top level: {service}: {{{line}}}"
             message = f"{written.type} needs {words}, and there is none: {service}.{key} is not set"
             self._source.report(written.params_where, message, hint, at_key=True)
+            self._keyless.add((service, written.where[:-2]))
+
+    def _required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
+        """What an action says that it requires."""
+        try:
+            return frozenset(registered.action.requires(written.params)) & _SERVICES.keys()
+        except Exception as error:  # noqa: BLE001 - foreign code ends here
+            message = f"{written.type}.requires raised {type(error).__name__}: {error}"
+            self._source.report(written.params_where, message, "mend the plug-in", at_key=True)
+            return frozenset()
 
     def _check_reach(self, where: Where, route: Route) -> None:
         """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
         reads = route.needs.union(*(action.needs for action in route.actions)) if route.actions else route.needs
-        told = any("langsmith" in _required(one.registered.action, one.template.tree) for one in route.actions)
-        if "feedback" in reads and self._config.langsmith.api_key is None and not told:
+        settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
+        if "feedback" in reads and self._config.langsmith.api_key is None and not settled:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
             self._source.report(where, "this route reads feedback, which has to be fetched from LangSmith", hint)
 
@@ -218,10 +228,6 @@ def _no_parameters(registered: Registered) -> tuple[str, str]:
         message,
         f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
     )
-
-
-def _required(action: Action, params: Mapping[str, Any]) -> frozenset[str]:
-    return action.requires(params) & frozenset(_SERVICES)
 
 
 def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:

@@ -20,3 +20,34 @@ def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secret
     remarks = advise(Loader(path, {}).load())
     assert [(remark.line, remark.column) for remark in remarks] == [(1, column) for column in columns]
     assert all("it can be found by trying" in remark.message and "openssl" in remark.hint for remark in remarks)
+
+
+FOLDER = Path(__file__).parent / "remarks"
+FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_what_is_hardly_meant_gets_the_remarks_beside_it(path: Path) -> None:
+    """The whole text is compared, as people read it."""
+    remarks = advise(Loader(path, {}).load())
+    assert (
+        "".join(f"{remark}\n" for remark in remarks).replace(f"{FOLDER}/", "")
+        == path.with_suffix(".expected").read_text()
+    )
+
+
+def test_the_example_has_nothing_to_remark_but_its_disabled_route() -> None:
+    remarks = advise(Loader(Path(__file__).parent.parent / "config.example.yaml", {}).load())
+    assert ["is disabled" in remark.message for remark in remarks] == [True]
+
+
+def test_what_is_not_installed_is_remarked_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The example must load after a plain install; installing the rest heals what waits."""
+    monkeypatch.setattr("actions.notify.find_spec", lambda name: None)
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "secrets: none\nroutes:\n  alert:\n    actions:\n      - notify: {urls: 'json://localhost', body: x}\n"
+    )
+    [remark] = advise(Loader(path, {}).load())
+    assert (remark.line, remark.column) == (5, 9)
+    assert (remark.message, remark.hint) == ("notify needs Apprise", "pip install 'langsmith-rules-engine[notify]'")

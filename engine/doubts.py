@@ -1,0 +1,160 @@
+"""Words and comparisons that may be right, but hardly are: fields nobody documents, texts put in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.config import ActionConfig, Config
+from engine.errors import PathError
+from engine.filters.operands import number_of
+from engine.jsonpath import compile_path
+from engine.registry import Registry
+from engine.source import Where
+from engine.suggest import nearest
+from engine.templates import Templates, is_template
+from engine.templates.sandboxed import DOCUMENT_NAMES
+from engine.times import time_of
+from engine.units import parse_duration, parse_share
+from engine.vocabulary import Step, undocumented
+
+_ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
+_GROUPS: Final = frozenset({"all", "any", "none", "not"})
+_DATE: Final = re.compile(r"\d{4}-\d\d")
+_DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
+_WITH_UNIT: Final = re.compile(r"\D*?(-?\d+(?:\.\d+)?)\D*")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One remark and its place; ``line`` and ``column`` count from 1 within the value there."""
+
+    where: Where
+    message: str
+    hint: str
+    line: int = 1
+    column: int = 1
+    at_key: bool = False
+
+
+def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
+    """Everything in a sound configuration that is worth a second look."""
+    looker = _Looker()
+    for route in config.routes:
+        yield from looker.conditions(route.filters, (*route.where, "filters"))
+        for action in route.actions:
+            yield from looker.conditions(action.when, (*action.where, "when"))
+            yield from looker.templates(action.params, action.params_where)
+            yield from _lacking(action, registry)
+
+
+def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
+    """What has to be installed before an action works. Its deliveries wait for it, so it is no error."""
+    registered = registry.get(action.type)
+    if registered is None:
+        return
+    try:
+        words = registered.action.lacks()
+    except Exception as error:  # noqa: BLE001 - foreign code ends here
+        words = f"{action.type}.lacks raised {type(error).__name__}: {error}"
+    if words:
+        message, _, command = words.partition(": ")
+        yield Doubt(action.params_where, message, command, at_key=True)
+
+
+class _Looker:
+    """Looks at conditions and templates as they are written."""
+
+    def __init__(self) -> None:
+        self._templates = Templates()
+
+    def conditions(self, value: Any, where: Where) -> Iterator[Doubt]:
+        """Those of a list of conditions, or of one, and of the groups in it."""
+        if isinstance(value, (list, tuple)):
+            for index, each in enumerate(value):
+                yield from self.conditions(each, (*where, index))
+        elif isinstance(value, dict):
+            for key in _GROUPS & value.keys():
+                yield from self.conditions(value[key], (*where, key))
+            yield from self._condition(value, where)
+
+    def _condition(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
+        if isinstance(path := value.get("path"), str):
+            yield from _path(path, (*where, "path"))
+        if isinstance(text := value.get("expr"), str):
+            yield from self._looks(text, (*where, "expr"), bare=True)
+        for name, operand in value.items():
+            if name in _ORDERS:
+                yield from _operand(name, operand, (*where, name))
+            elif name == "between" and isinstance(operand, list):
+                for index, each in enumerate(operand):
+                    yield from _operand(name, each, (*where, name, index))
+
+    def templates(self, value: Any, where: Where) -> Iterator[Doubt]:
+        """Those of a tree of parameters."""
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from self.templates(item, (*where, key))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from self.templates(item, (*where, index))
+        elif isinstance(value, str) and is_template(value):
+            yield from self._looks(value, where, bare=False)
+
+    def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+        lines = text.splitlines()
+        for line, steps in self._templates.looks(text, bare=bare):
+            if (odd := undocumented(steps)) is None:
+                continue
+            found = re.search(rf"\b{re.escape(odd[0])}\b", lines[line - 1]) if line <= len(lines) else None
+            column = found.start() + 1 if found else 1
+            yield Doubt(where, _no_field(odd[0]), odd[1], line, column)
+
+
+def _no_field(name: str) -> str:
+    return f"run has no documented field {name!r}"
+
+
+def _path(text: str, where: Where) -> Iterator[Doubt]:
+    try:
+        path = compile_path(text)
+    except PathError:  # a file with such a path is refused; there is nothing to add
+        return
+    steps: tuple[Step, ...] = path.steps or ()
+    if (odd := undocumented(steps)) is not None:
+        yield Doubt(where, _no_field(odd[0]), odd[1], column=_column(text, odd[0]))
+    first = path.first_field
+    if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
+        message = f"webhooks have no documented key {first!r}"
+        yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
+
+
+def _column(text: str, word: str) -> int:
+    return text.find(word) + 1 or 1
+
+
+def _operand(name: str, operand: Any, where: Where) -> Iterator[Doubt]:
+    """Texts can be put in order, by their letters. Who writes ``gt: 5s`` hardly means that."""
+    if not isinstance(operand, str) or number_of(operand) is not None:
+        return
+    if time_of(operand) is not None or _DATE.match(operand):
+        return
+    message = f"{name} compares by letters here, because {operand!r} is neither a number nor a time"
+    yield Doubt(where, message, _number_meant(name, operand))
+
+
+def _number_meant(name: str, operand: str) -> str:
+    """The number that a text was probably meant to be."""
+    prefix = "" if name == "between" else f"{name}: "
+    if comma := _DECIMAL_COMMA.fullmatch(operand):
+        return f"a number has a point: {prefix}{comma[1]}.{comma[2]}"
+    for parse, words in ((parse_duration, "times are seconds: "), (parse_share, "shares are numbers: ")):
+        try:
+            return f"{words}{prefix}{parse(operand):g}"
+        except ValueError:
+            continue
+    if number := _WITH_UNIT.fullmatch(operand):
+        return f"a number stands without its unit: {prefix}{number[1]}"
+    return "to compare numbers write one, without quotes"
