@@ -159,6 +159,8 @@ async def test_lists_are_filtered_and_paged(engine: Engine) -> None:
     unmatched = await engine.get("/api/v1/events", unmatched="true", since="1h", kind="alert")
     assert [one["id"] for one in unmatched["events"]] == [stray]
     assert (await engine.get("/api/v1/events", until="1h"))["events"] == []
+    assert (await engine.get("/api/v1/events", rule="11111111-1111-4111-8111-111111111111"))["events"] == []
+    assert (await engine.get("/api/v1/events", rule="corrections", until="1h"))["events"] == []
     first = await engine.get("/api/v1/deliveries", limit=1, route="corrections/all")
     second = await engine.get("/api/v1/deliveries", limit=9, route="corrections/all", before=first["next"])
     assert len(second["deliveries"]) == 2
@@ -169,6 +171,7 @@ async def test_lists_are_filtered_and_paged(engine: Engine) -> None:
     [
         ("/api/v1/events", {"knid": "rule"}, "did you mean 'kind'"),
         ("/api/v1/events", {"kind": "rle"}, "did you mean 'rule'"),
+        ("/api/v1/events", {"rule": "corections"}, "did you mean 'corrections'"),
         ("/api/v1/events", {"since": "yesterday"}, "30m"),
         ("/api/v1/events", {"limit": "0"}, "from 1 to 1000"),
         ("/api/v1/events", {"before": "nothing"}, ""),

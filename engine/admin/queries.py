@@ -6,6 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
+from uuid import UUID
 
 from engine.admin.query import (
     DELIVERY_WORDS,
@@ -30,6 +31,7 @@ from engine.store.protocol import (
     EventRow,
     Store,
 )
+from engine.suggest import did_you_mean
 
 T = TypeVar("T")
 
@@ -83,7 +85,18 @@ class Queries:
         rows: list[EventRow] = []
         for rule_id in self._rules().get(rule, (rule,)):
             rows.extend(await _asked(self._store.events(replace(query, rule_id=rule_id))))
+        if not rows:
+            await self._check_rule(rule)
         return sorted(rows, key=lambda row: (row.received_at, row.id), reverse=True)[: query.limit]
+
+    async def _check_rule(self, rule: str) -> None:
+        """A name that the configuration has not, and no event either, is a slip; an id may come yet."""
+        names = self._rules()
+        if rule in names or _is_id(rule):
+            return
+        if await self._store.events(EventQuery(rule_id=rule, limit=1)):
+            return
+        raise BadQuery(f"no rule is called {rule!r}", did_you_mean(rule, names))
 
     async def event(self, event_id: str) -> dict[str, Any]:
         """One event whole, by its id or a unique start of it.
@@ -177,6 +190,14 @@ class Queries:
     def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:
         masked: dict[str, Any] = self._masker().tree(answer)
         return masked
+
+
+def _is_id(rule: str) -> bool:
+    try:
+        UUID(rule)
+    except ValueError:
+        return False
+    return True
 
 
 async def _asked(answer: Awaitable[T]) -> T:

@@ -170,8 +170,7 @@ class ToPeople:
         self._line("Send a webhook of two other runs (pasted twice it is a duplicate):")
         self._paste(f"curl -d {shlex.quote(f'@{place.encore}')} \\", f"  {shlex.quote(place.webhook)}")
         self._line("Look at what happened, from another terminal:")
-        look = f"--admin {place.admin}" if not place.admin.endswith(":8081") else ""
-        self._paste(*(f"{place.command} {word} {look}".rstrip() for word in ("events", "deliveries")))
+        self._paste(*(f"{place.command} {word} --admin {place.admin}" for word in ("events", "deliveries")))
         for name, value in (("Admin API", f"{place.admin}/api/v1/events"), ("Log", place.log), ("End", "Ctrl-C")):
             self._console.print(Text.assemble((f"{name:<11}", "dim"), str(value)), soft_wrap=True)
 
