@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from copy import deepcopy
 from pathlib import PurePath
-from typing import Final
+from typing import Any, Final
 
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
-from engine.errors import ConfigError
+from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
 from engine.params import Fault, Leaves, escaped_params, literal_faults, validate_rendered
 from engine.params_words import named_in
@@ -175,12 +176,29 @@ class _Compiler:
         if written.params and not registered.params.model_fields:
             source.report((*where, next(iter(written.params))), *_no_parameters(registered), at_key=True)
             return False
+        tree, leaves = self._settled(where, template)
         sound = True
-        for fault in literal_faults(registered.params, written.params, Leaves(template.templated, template.mixed)):
+        for fault in literal_faults(registered.params, tree, leaves):
             sound = False
             if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
                 self._report_fault(written, fault)
         return sound
+
+    def _settled(self, where: Where, template: Template) -> tuple[Any, Leaves]:
+        """The parameters with what only the author's own ``vars`` decide filled in: it is known now, so checked now."""
+        done: set[Where] = set()
+        if any(self._source.troubled((*where, *place)) for place in template.settled):
+            return template.tree, Leaves(template.templated, template.mixed)
+        tree = deepcopy(template.tree) if template.settled else template.tree
+        for place in template.settled:
+            try:
+                value = template.settle(place, self._config.vars)
+            except TemplateError as error:
+                self._source.report((*where, *place), str(error), error.hint, line=error.line)
+                continue
+            _put(tree, place, value)
+            done.add(place)
+        return tree, Leaves(template.templated - done, template.mixed - done, frozenset(done))
 
     def _report_fault(self, written: ActionConfig, fault: Fault) -> None:
         text = fault.sentence if named_in(fault.sentence, written.type) else f"{written.type}: {fault.sentence}"
@@ -228,6 +246,12 @@ def _no_parameters(registered: Registered) -> tuple[str, str]:
         message,
         f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
     )
+
+
+def _put(tree: Any, where: Where, value: Any) -> None:
+    for step in where[:-1]:
+        tree = tree[step]
+    tree[where[-1]] = value
 
 
 def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:

@@ -26,10 +26,14 @@ Path = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """Where the templates of a tree stand; ``mixed`` are those with text around them, which always make a text."""
+    """Where the templates of a tree stand; ``mixed`` are those with text around them, which always make a text.
+
+    At ``settled`` places, which are none of these, their values stand in the tree already.
+    """
 
     templated: frozenset[Path] = frozenset()
     mixed: frozenset[Path] = frozenset()
+    settled: frozenset[Path] = frozenset()
 
     def holds(self, where: Path) -> bool:
         """Whether a template stands at a place. Items that were left out of a list shift those behind them."""
@@ -61,17 +65,14 @@ def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LE
 
 
 def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> list[Fault]:
-    """What is wrong already at load.
+    """What is wrong already at load. At settled places the tree may be changed.
 
     What a template will produce is not known yet, so faults at or around templates wait; except that a template
     with text around it can only make a text.
     """
-    try:
-        _validate(model, tree)
-    except ValidationError as error:
-        details = error.errors()
-    else:
-        return []
+    details = _errors(model, tree)
+    if leaves.settled and _write_numbers(tree, details, Leaves(leaves.settled)):
+        details = _errors(model, tree)
     mixed = [(where, _value_at(tree, where), _at(tree, details, where)) for where in sorted(leaves.mixed, key=str)]
     early = [only_text(where, text, group) for where, text, group in mixed if never_text(group)]
     certain = [one for one in details if _is_certain(one, _real_prefix(tree, one["loc"]), leaves)]
@@ -85,6 +86,14 @@ def escaped_params(model: type[BaseModel]) -> frozenset[str]:
         for name, field in model.model_fields.items()
         if any(isinstance(mark, EscapePayload) for mark in field.metadata)
     )
+
+
+def _errors(model: type[BaseModel], tree: Any) -> list[ErrorDetails]:
+    try:
+        _validate(model, tree)
+    except ValidationError as error:
+        return error.errors()
+    return []
 
 
 def _validate(model: type[BaseModel], tree: Any) -> BaseModel:

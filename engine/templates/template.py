@@ -166,14 +166,28 @@ class Template:
 
     ``needs`` is what it may touch of a run's data; ``literal`` tells that no template is in it;
     ``templated`` are the places within it that hold one; of those, ``mixed`` have text around them
-    and so always make a text; ``tree`` is what the author wrote.
+    and so always make a text, and ``settled`` read nothing but ``vars``; ``tree`` is what the author wrote.
     """
 
     tree: Any
     needs: Needs
     templated: frozenset[Where]
     mixed: frozenset[Where]
+    _leaves: Mapping[Where, _Leaf]
     _root: _Node
+
+    @property
+    def settled(self) -> frozenset[Where]:
+        """The places whose values can be told before any event comes: they read nothing but ``vars``."""
+        return frozenset(self._leaves)
+
+    def settle(self, where: Where, author: Mapping[str, Any]) -> Any:
+        """The value at one of the settled places; ``author`` are the configuration's ``vars``.
+
+        Raises:
+            TemplateError: with ``where`` and ``line``.
+        """
+        return self._leaves[where].render({"vars": author}, Budget())
 
     @property
     def literal(self) -> bool:
@@ -287,12 +301,13 @@ class _Compilation:
         self._needs = _NO_NEEDS
         self._templated: set[Where] = set()
         self._mixed: set[Where] = set()
+        self._settled: dict[Where, _Leaf] = {}
         self.mistakes: list[tuple[Where, Mistake, bool]] = []
 
     def template(self, tree: Any) -> Template:
         """The compiled tree; ``mistakes`` then holds what is wrong with it."""
         root = self._node(tree, (), raw=False)
-        return Template(tree, self._needs, frozenset(self._templated), frozenset(self._mixed), root)
+        return Template(tree, self._needs, frozenset(self._templated), frozenset(self._mixed), self._settled, root)
 
     def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
         if isinstance(tree, dict):
@@ -331,7 +346,12 @@ class _Compilation:
             self._mixed.add(where)
         data = native and _is_data(parsed.tree)
         code = _code(sandbox, text, parsed.tree, native=native)
-        return self._wrong(where, [code], key=key) if isinstance(code, Mistake) else _Leaf(code, where, native, data)
+        if isinstance(code, Mistake):
+            return self._wrong(where, [code], key=key)
+        leaf = _Leaf(code, where, native, data)
+        if not key and all(chain.root == "vars" for chain in code.looks.chains):
+            self._settled[where] = leaf
+        return leaf
 
     def _wrong(self, where: Where, found: list[Mistake], *, key: bool) -> _Node:
         self.mistakes += [(where, mistake, key) for mistake in found]
