@@ -130,6 +130,7 @@ async def test_a_body_that_is_refused_is_held_no_longer(body):
 @pytest.mark.parametrize(
     ("body", "coding", "elsewhere"),
     [(BODY, "", False), (LARGE, "", True), (gzip.compress(BODY), "gzip", True)],
+    ids=["small", "large", "compressed"],
 )
 async def test_large_and_compressed_bodies_are_parsed_in_a_thread(monkeypatch, body, coding, elsewhere):
     threads = []
