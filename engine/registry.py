@@ -59,7 +59,8 @@ class Registry:
     def explain_missing(self, name: str) -> tuple[str, str]:
         """Message and hint for a name that is not there: a typo, or a plug-in that failed to load."""
         if problem := self.broken.get(name):
-            return f"action {name!r} cannot be used: {problem.message}", f"mend {problem.place}"
+            hint = f"{problem.hint}; " if problem.hint else ""
+            return f"action {name!r} cannot be used: {problem.message}", f"{hint}mend {problem.place}"
         return f"unknown action {name!r}", did_you_mean(name, self.actions)
 
 
