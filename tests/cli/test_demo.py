@@ -199,7 +199,9 @@ class Serving:
     """``engine demo`` in a process of its own, as a person without a terminal has it."""
 
     def __init__(self, folder: Path, *args: str) -> None:
-        call = "import sys; from engine.cli.main import cli; cli(sys.argv[1:], prog_name='engine')"
+        # A shell's background job ignores SIGINT and hands that down; a person's terminal does not.
+        heed = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)"
+        call = f"{heed}; from engine.cli.main import cli; cli(sys.argv[1:], prog_name='engine')"
         environ = {name: value for name, value in os.environ.items() if not name.startswith("ENGINE_")}
         self._process = subprocess.Popen(
             [sys.executable, "-c", call, "demo", *args],
