@@ -285,9 +285,12 @@ class Receiver:
         appending = asyncio.ensure_future(keeping)
         share.keep()
         self._appending.add(appending)
-        appending.add_done_callback(self._appending.discard)
-        appending.add_done_callback(lambda _: share.give_back())
+        appending.add_done_callback(lambda _: self._landed(appending, share))
         return appending
+
+    def _landed(self, appending: asyncio.Future[Appended], share: Share) -> None:
+        self._appending.discard(appending)
+        share.give_back()
 
     async def _digest(self, body: bytes, content_encoding: str, share: Share) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append."""

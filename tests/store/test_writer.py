@@ -70,6 +70,24 @@ async def test_those_who_wait_together_are_committed_and_woken_together(
     assert len(wakes) == len(transactions)
 
 
+async def test_only_a_busy_writer_waits_for_company(writer: Writer, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("engine.store.writer._GATHERING", 0.3)
+    held, begun = threading.Event(), threading.Event()
+    sizes: list[int] = []
+    kind = Kind(lambda _db, numbers: sizes.append(len(numbers)) or list(numbers), mergeable=True)
+    await writer.submit(kind, 0)
+    await writer.submit(kind, 1)
+    holding = writer.submit(Kind(lambda _db, _requests: [begun.set() or held.wait(10)]), None)
+    await asyncio.to_thread(begun.wait, 10)
+    many = [writer.submit(kind, number) for number in range(8)]
+    held.set()
+    await asyncio.gather(holding, *many)
+    one = writer.submit(kind, 2)
+    await asyncio.sleep(0.05)
+    await asyncio.gather(one, writer.submit(kind, 3))
+    assert sizes == [1, 1, 8, 2]
+
+
 @settings(max_examples=10, deadline=None)  # it waits for a real disk
 @given(st.sets(st.integers(0, 40), max_size=6))
 def test_only_the_verbs_that_fail_fail(tmp_path_factory: pytest.TempPathFactory, bad: set[int]):
