@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hmac
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -129,7 +130,10 @@ def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes 
 
 
 def _json(value: Any) -> bytes:
-    return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=_plain)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS, default=_plain)
+    except TypeError:  # a whole number beyond 64 bits, which a template can come to
+        return json.dumps(value, default=_plain).encode()
 
 
 def _plain(value: Any) -> Any:

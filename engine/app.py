@@ -67,7 +67,7 @@ async def running(
     settings.check()
     async with AsyncExitStack() as stack:
         loader = Loader(settings.config, environ, check=needs_secrets(settings.listen))
-        loaded = await asyncio.to_thread(loader.load)
+        loaded = await loader.load_aside()
         reloader = Reloader(loader, loaded, logger)
 
         settings.data.mkdir(parents=True, exist_ok=True)

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 
+from engine.aside import Aside
 from engine.decision import Known, Plan, Routing, known_from
 from engine.desk import Desk
-from engine.document import Fetched
+from engine.document import Fetched, run_indexes
 from engine.holdings import Held
 from engine.retry import Failure
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Routed, Work
+
+#: An event of more runs than these is decided off the loop.
+_FEW_RUNS = 4
 
 
 class Evaluator:
@@ -19,6 +24,7 @@ class Evaluator:
 
     def __init__(self, desk: Desk, room: Callable[[], int]) -> None:
         self._desk, self._room = desk, room
+        self._aside = Aside()
 
     async def evaluate(self, work: Work, held: Held) -> list[tuple[Work, Plan]]:
         """Decide, settle, and return the deliveries that are this process's to make now."""
@@ -69,12 +75,20 @@ class Evaluator:
     async def _route(self, work: Work, held: Held, router: Router) -> Routing:
         """Decide on what came along; only where that leaves something open, fetch and decide again."""
         known = await self._known(work) if work.attempts else None
-        routing = router.decide(held.event, held.fetched, known=known)
+        routing = await self._decide(router, held, known)
         if routing.wanting:
             await self._desk.holdings.hydrate(held, routing.wanting, None)
             final = work.attempts + 1 >= router.retry.attempts
-            routing = router.decide(held.event, held.fetched, known=known, final=final)
+            routing = await self._decide(router, held, known, final=final)
         return routing
+
+    async def _decide(
+        self, router: Router, held: Held, known: Mapping[tuple[int, str], Known] | None, *, final: bool = False
+    ) -> Routing:
+        """Off the loop where it takes long: an expression may use up to a second, and for each run."""
+        event, fetched = held.event, held.fetched
+        decide = partial(router.decide, event, fetched, known=known, final=final)
+        return await self._aside.do((event.kind, event.rule_id), decide, large=len(run_indexes(event)) > _FEW_RUNS)
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:
         """What earlier evaluations of this round settled: a person who asks again asks for all of it."""

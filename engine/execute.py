@@ -12,8 +12,10 @@ from functools import partial
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 
 from engine.action import ActionContext
+from engine.aside import Aside
 from engine.clients import Clients
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
@@ -66,6 +68,7 @@ class Executor:
     def __init__(self, clients: Clients, foreign: ForeignLoop[Clients], clock: Callable[[], float] = time.time) -> None:
         self._clients = clients
         self._foreign = foreign
+        self._aside = Aside()
         self._clock = clock
 
     async def execute(self, job: Job) -> Ran:
@@ -93,13 +96,13 @@ class Executor:
 
     async def _run(self, job: Job, noted: _Noted) -> Result:
         if job.action.registered.builtin:
-            return await _attempt(job, noted, self._clients)
+            params = await self._aside.do((job.route.id, job.action.name), lambda: job.action.params(job.document))
+            return await _attempt(job, params, noted, self._clients)
         who = type(job.action.registered.action)
         return await self._foreign.call_within(who, partial(_foreign_attempt, job, noted), job.action.timeout)
 
 
-async def _attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
-    params = job.action.params(job.document)
+async def _attempt(job: Job, params: BaseModel, noted: _Noted, clients: Clients) -> Result:
     action = job.action.registered.action
     noted.destination = str(action.destination(params) or "")
     context = await context_of(job, clients)
@@ -113,10 +116,11 @@ async def _foreign_attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
     """
     seen: dict[int, Any] = {}
     try:
-        own = {key: _copy(value, seen) for key, value in job.document.items()}
+        own: Mapping[str, Any] = {key: _copy(value, seen) for key, value in job.document.items()}
     except RecursionError:  # deeper than Python goes, and so than a plug-in can look
-        return await _attempt(job, noted, clients)
-    return await _attempt(replace(job, document=own), noted, clients)
+        own = job.document
+    job = replace(job, document=own)
+    return await _attempt(job, job.action.params(own), noted, clients)
 
 
 def _copy(value: Any, seen: dict[int, Any]) -> Any:

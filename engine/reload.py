@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import operator
+import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from pathlib import Path
 
 from watchfiles import awatch
 
+from engine.aside import in_thread
 from engine.compile import compile_router
 from engine.config import Config, read_config
 from engine.errors import ConfigError, Problem
@@ -33,6 +36,8 @@ _LOOK_MS = 1000
 _DEBOUNCE_MS = 100
 #: How long to wait after watching failed, in seconds. The files are compared all the same, each time.
 _PAUSE = 1.0
+#: How long a loading may take, in seconds. Plug-ins are imported in it, which may do anything.
+LONGEST_LOADING = 30.0
 #: How often the configuration is read at most to learn which files it consists of.
 _READINGS = 3
 
@@ -131,6 +136,18 @@ class Loader:
         self._plugins.adopt()
         return Loaded(config, registry, router, self.masker, self.seen)
 
+    async def load_aside(self) -> Loaded:
+        """The same off the event loop, and not for ever.
+
+        Raises:
+            ConfigError: as above, or because a plug-in blocks while it is imported; with its place.
+        """
+        try:
+            async with asyncio.timeout(LONGEST_LOADING):
+                return await in_thread(self.load)
+        except TimeoutError:
+            raise ConfigError([_blocked(self.path, self._sources.plugins)]) from None
+
     def look(self) -> Fingerprint:
         """The files of the latest loading as they are now."""
         return self._fingerprinter.of(self._sources.all())
@@ -152,6 +169,19 @@ class Loader:
             if self._sources == sources:
                 break
         return config
+
+
+def _blocked(path: Path, folders: tuple[Path, ...]) -> Problem:
+    """Where the loading stands that did not end: at a line of a plug-in, as a rule."""
+    message = f"loading has not ended within {LONGEST_LOADING:g} s"
+    for frame in sys._current_frames().values():  # noqa: SLF001 - the only way to look at another thread
+        stack = [(Path(one.f_code.co_filename), line, one.f_code) for one, line in traceback.walk_stack(frame)]
+        if any(code is Loader.load.__code__ for *_, code in stack):
+            for file, line, _ in stack:
+                if file.parent in folders:
+                    hint = "a plug-in must not wait or work while it is imported; mend the file, and it is loaded again"
+                    return Problem(str(file), line, 1, f"the plug-in blocks here: {message}", hint)
+    return Problem(str(path), 0, 0, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,7 +223,7 @@ class Reloader:
         """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work."""
         async with self._lock:
             try:
-                loaded = await asyncio.to_thread(self._loader.load)
+                loaded = await self._loader.load_aside()
             except ConfigError as error:
                 await self._remember(self._loader.masker)
                 self._failed(error.problems)

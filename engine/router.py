@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.decision import Decision, Known, Plan, Routing, delivery_id
 from engine.document import Fetched, Site, build_document, run_indexes
-from engine.event import Event
+from engine.event import Event, Kind
 from engine.langsmith import LangSmithSettings
 from engine.retry import RetryPolicy
 from engine.route import Route, RoutedAction
@@ -22,6 +22,8 @@ Document = dict[str, Any]
 ANY = "*"
 #: The route key whose routes see a document that no other route matched.
 UNMATCHED = "unmatched"
+#: Route keys that are no ids.
+_WORDS = frozenset({ANY, UNMATCHED, *Kind})
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Router:
 
     def routes_of(self, event: Event) -> tuple[Route, ...]:
         """The routes of an event's own rule or kind, without ``*`` and ``unmatched``."""
-        own = self.by_key.get(event.rule_id, ()) if event.rule_id else ()
+        # An id that is one of our own words (a body may say anything) is nobody's.
+        rule_id = event.rule_id
+        own = () if rule_id is None or rule_id in _WORDS else self.by_key.get(rule_id, ())
         return own + self.by_key.get(str(event.kind), ())
 
     def find(self, route_id: str, action: str) -> tuple[Route, RoutedAction] | None:

@@ -49,16 +49,17 @@ class Serve:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
+            limit=2**26,
         )
         self._reading = asyncio.create_task(self._read(self._process))
 
     async def start(self, seconds: float = 20.0) -> None:
         """Start the process and wait until it serves."""
         await self.spawn()
-        try:
-            await asyncio.wait_for(self.serving.wait(), seconds)
-        except TimeoutError:
-            raise AssertionError(f"it does not serve; it said {self.words}") from None
+        serving = asyncio.ensure_future(self.serving.wait())
+        await asyncio.wait({serving, self._reading}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        serving.cancel()
+        assert self.serving.is_set(), f"it does not serve; it said {self.words[-2000:]}"
 
     async def _read(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None

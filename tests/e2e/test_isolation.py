@@ -138,10 +138,10 @@ async def test_whatever_a_plug_in_returns_it_has_succeeded_once(engine, sink, re
 
 async def test_a_plug_in_that_blocks_makes_each_delivery_once_however_long_the_queue(engine, sink) -> None:
     """120 deliveries of 50 ms are 6 s of blocking; each has half a second for itself."""
+    marks = engine.config.parent / "marks"
     await start(
         engine,
-        "time.sleep(0.05); open('%s', 'a').write(context.delivery_id + chr(10))"
-        % (marks := engine.config.parent / "marks"),
+        f"time.sleep(0.05)\nwith open('{marks}', 'a') as file: print(context.delivery_id, file=file)",
         timeout="500ms",
         attempts=3,
     )
