@@ -18,11 +18,11 @@ class Result:
     statuses: dict[int, int]
 
 
-def bodies(count: int) -> Iterator[bytes]:
-    """Payloads of about 2 KB like the one LangSmith documents, each of another time window."""
+def bodies(count: int, first: int = 0) -> Iterator[bytes]:
+    """Payloads of about 1.5 KB like the one LangSmith documents, each of another time window, by its number."""
     text = json.dumps(json.loads(files("engine.sandbox").joinpath("seed.json").read_text()))
     before, _, after = text.partition('"2024-04-05T01:28:56.492563+00:00"')
-    for number in range(count):
+    for number in range(first, first + count):
         yield f'{before}"2024-04-05T01:28:56.{number:09d}+00:00"{after}'.encode()
 
 
@@ -66,10 +66,10 @@ class _Connection(asyncio.Protocol):
             self._done.set_result(None)
 
 
-async def load(port: int, path: str, count: int, connections: int = 64) -> Result:
+async def load(port: int, path: str, count: int, *, first: int = 0, connections: int = 64) -> Result:
     """Send ``count`` requests over ``connections`` connections and wait for every answer."""
     loop = asyncio.get_running_loop()
-    requests = iter([request(path, body) for body in bodies(count)])
+    requests = iter([request(path, body) for body in bodies(count, first)])
     statuses: dict[int, int] = {}
     done = [loop.create_future() for _ in range(connections)]
     started = time.perf_counter()
