@@ -26,7 +26,7 @@ from engine.store.sqlite_open import as_store_error, connect, is_transient, resu
 _MOST_VERBS = 1024
 _MOST_BYTES = 8 * 2**20
 #: After a batch of so many verbs more are on their way, and are waited for, so many seconds, before the next one:
-#: half as many transactions then do the same work, which saves the busy store a tenth of all processor time.
+#: half as many transactions then do the same work, which saves a busy process a tenth of its processor time.
 _BUSY = 8
 _GATHERING = 0.002
 #: So many verbs in a row that fail for reasons of the disk speak for the rest of their batch.
