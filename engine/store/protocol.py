@@ -29,6 +29,8 @@ class Work:
     ``id`` is the delivery id; an evaluation's is its event's. ``index`` is the run's place in
     the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
     ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
+    ``lane`` is the destination in whose queue it waits, empty while that is not known. ``words`` is
+    what its templates see beside the event.
     """
 
     id: str
@@ -43,6 +45,17 @@ class Work:
     attempts: int = 0
     replays: int = 0
     error: str | None = None
+    lane: str = ""
+    words: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One document of a digest: a run of an event (``index`` -1: the whole event), with what hydration stored."""
+
+    event: Event
+    index: int
+    fetched: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +63,13 @@ class Claimed:
     """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored.
 
     Pieces of one claim that are about one event share its ``event`` and ``fetched``, the very same objects.
+    ``items`` are those of a digest, in the order they were collected; others have none.
     """
 
     work: Work
     event: Event
     fetched: Mapping[str, Any] | None
+    items: Sequence[Item] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,9 +102,18 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Work goes back and is due again at ``due_at``."""
+    """Work goes back and is due again at ``due_at``, in the queue of ``lane``."""
 
     due_at: float
+    lane: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """An evaluation is put off until ``due_at`` for a reason that is no failure: no attempt is spent."""
+
+    due_at: float
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +121,32 @@ class Dead:
     """Work is over without success; it stays to be looked at and replayed."""
 
     reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """One delivery of a ``key`` in ``every`` seconds; the others are counted, and not made.
+
+    Windows are those of a delivery's route and action. A delivery that dies gives its slot back.
+    """
+
+    key: str
+    every: float
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """Deliveries of a ``key`` become items of one, made ``every`` seconds after the first, or when it has ``most``.
+
+    The one has the id that its first item would have had alone.
+    """
+
+    key: str
+    every: float
+    most: int
+
+
+Gate = Throttle | Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +158,7 @@ class Routed:
     are due. ``matched`` counts the decisions that matched. ``pending`` is None when the evaluation
     is done, else what becomes of it, with ``attempt`` saying why. ``work`` is the evaluation as it
     was begun: given, its ``attempts`` and ``replays`` must be those in the store, else it is fenced off.
+    ``gates`` are what stands before some of the deliveries, by their ids.
     """
 
     event_id: str
@@ -117,10 +168,43 @@ class Routed:
     config_hash: str
     decided_at: float
     unmatched_reason: str | None = None
-    pending: Again | Dead | None = None
+    pending: Again | Wait | Dead | None = None
     attempt: Attempt | None = None
     matched: int = 0
     work: Work | None = None
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of the deliveries of a ``Routed``, by their ids.
+
+    ``inserted`` are those that are to be made (of a digest the one that its first item opened).
+    ``words`` is what the store adds for the templates of some of them. ``throttled`` were held back,
+    with the reason; ``collected`` became items of a digest, with that delivery's id. The decisions
+    that were kept say so, too.
+    """
+
+    inserted: frozenset[str] = frozenset()
+    words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    throttled: Mapping[str, str] = field(default_factory=dict)
+    collected: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What people or the engine hold back for a while: a muted route, a paused destination.
+
+    ``until_at`` None is for ever. ``set_by`` is who did it. ``state`` is the engine's own, JSON-able.
+    """
+
+    kind: Literal["mute", "pause"]
+    subject: str
+    reason: str
+    set_by: str
+    set_at: float
+    until_at: float | None = None
+    state: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,13 +313,17 @@ class DeliveryQuery:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is)."""
+    """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is).
+
+    ``by_lane`` counts the deliveries that wait in the queue of a known destination.
+    """
 
     evaluations: int = 0
     deliveries: int = 0
     dead: int = 0
     oldest_due_at: float | None = None
     by_route: Mapping[str, int] = field(default_factory=dict)
+    by_lane: Mapping[str, int] = field(default_factory=dict)
 
 
 class Store(Protocol):
@@ -266,8 +354,8 @@ class Store(Protocol):
             StoreBusy: the disk is full or read-only; nothing was kept.
         """
 
-    async def settle_routed(self, routed: Routed) -> frozenset[str]:
-        """Record what routing came to, in one transaction. Returns the ids of the deliveries that were inserted.
+    async def settle_routed(self, routed: Routed) -> Settled:
+        """Record what routing came to, in one transaction, and pass the deliveries through their gates.
 
         A delivery that exists (waiting, dead, or succeeded before) is not inserted again,
         unless its ``replays`` is greater than what is there. With greater ``replays``, what waits,
@@ -279,27 +367,43 @@ class Store(Protocol):
         ``Routed.work``) is fenced off: nothing changes, and no ids are returned.
         """
 
-    async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
+    async def settle_attempt(
+        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, follow: Sequence[Work] = ()
+    ) -> bool:
         """Record an attempt and what follows; None is success, which removes the work.
 
         Where a replay was asked for meanwhile, the work is due at once instead, attempts counted afresh.
+        Otherwise ``follow`` are deliveries that come of it, inserted as due unless they are there already.
 
         Returns False, having changed nothing, when the work is no longer this process's (fenced).
         """
 
-    async def claim(self, *, now: float, limit: int, max_bytes: int = CLAIM_BYTES) -> Sequence[Claimed]:
-        """Take up to ``limit`` pieces of due work, oldest first; they are this process's from now on.
+    async def claim(
+        self,
+        *,
+        now: float,
+        limit: int,
+        max_bytes: int = CLAIM_BYTES,
+        rooms: Mapping[str, int] | None = None,
+        stale_before: float | None = None,
+    ) -> Sequence[Claimed]:
+        """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
+        Lanes take turns, the oldest of each first. ``rooms`` says how much may be taken of some lanes;
+        of one without room only what was first due before ``stale_before``, and one piece of that.
         Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
         together, unless the first alone has more; the rest stays due. Whoever gets an error
         or is cancelled has taken nothing.
         """
 
-    async def release(self, ids: Sequence[str], *, due_at: float) -> None:
-        """Give work back without spending an attempt."""
+    async def release(self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "") -> None:
+        """Give work back without spending an attempt, to the queue of ``lane`` (None: where it was).
 
-    async def next_due(self) -> float | None:
-        """When the next unowned work falls due, or None."""
+        ``reason`` says to people why it waits; empty leaves what was said before.
+        """
+
+    async def next_due(self, *, shut: Collection[str] = ()) -> float | None:
+        """When the next unowned work falls due that waits in none of the ``shut`` lanes, or None."""
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched, so that a retry or replay has it.
@@ -348,6 +452,15 @@ class Store(Protocol):
 
     async def backlog(self) -> Backlog:
         """How much waits."""
+
+    async def controls(self) -> Sequence[Control]:
+        """All that is held back and whose time is not over, by kind and subject. It does not wait behind people."""
+
+    async def set_control(self, control: Control) -> None:
+        """Hold something back, in place of what was said of its subject before."""
+
+    async def remove_control(self, kind: str, subject: str) -> bool:
+        """Let something go again. Whether it was held back."""
 
     async def prune(self, *, before: float, limit: int) -> int:
         """Delete up to ``limit`` events received before a time that have no open or dead work. Returns how many."""
