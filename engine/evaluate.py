@@ -50,10 +50,13 @@ class Evaluator:
             attempt=attempt,
             work=work,
         )
-        inserted = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
+        settled = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
         self._desk.observer.routed(held.event, routing)
-        mine = leased & inserted
-        return [pair for pair in zip(deliveries, routing.plans, strict=True) if pair[0].id in mine]
+        return [
+            (replace(delivery, words=settled.words.get(delivery.id)), plan)
+            for delivery, plan in zip(deliveries, routing.plans, strict=True)
+            if delivery.id in settled.leased
+        ]
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle an evaluation that came to nothing: it is made again, or dead, with the reason."""

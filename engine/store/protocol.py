@@ -179,13 +179,14 @@ class Routed:
 class Settled:
     """What became of the deliveries of a ``Routed``, by their ids.
 
-    ``inserted`` are those that are to be made (of a digest the one that its first item opened).
-    ``words`` is what the store adds for the templates of some of them. ``throttled`` were held back,
-    with the reason; ``collected`` became items of a digest, with that delivery's id. The decisions
-    that were kept say so, too.
+    ``inserted`` are those that are to be made (of a digest the one that its first item opened),
+    ``leased`` those of them that are born this process's. ``words`` is what the store adds for the
+    templates of some of them. ``throttled`` were held back, with the reason; ``collected`` became
+    items of a digest, with that delivery's id. The decisions that were kept say so, too.
     """
 
     inserted: frozenset[str] = frozenset()
+    leased: frozenset[str] = frozenset()
     words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     throttled: Mapping[str, str] = field(default_factory=dict)
     collected: Mapping[str, str] = field(default_factory=dict)

@@ -14,6 +14,7 @@ from typing import Any
 
 from engine.errors import BadQuestion, StoreError
 from engine.event import Event
+from engine.store import sqlite_controls as controls
 from engine.store import sqlite_leases as leases
 from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
@@ -25,6 +26,7 @@ from engine.store.protocol import (
     Attempt,
     Backlog,
     Claimed,
+    Control,
     Dead,
     DeliveryDetail,
     DeliveryQuery,
@@ -33,6 +35,7 @@ from engine.store.protocol import (
     EventQuery,
     EventRow,
     Routed,
+    Settled,
     Work,
 )
 from engine.store.reader import Reader
@@ -103,19 +106,30 @@ class SqliteStore:
         request = settle.Append(event, self._owner if leased else None)
         return self._writer.submit(self._append, request, len(event.body))
 
-    async def settle_routed(self, routed: Routed) -> frozenset[str]:
+    async def settle_routed(self, routed: Routed) -> Settled:
         """Record what routing came to."""
-        inserted: frozenset[str] = await self._writer.do(self._settle_routed, routed)
-        return inserted
+        settled: Settled = await self._writer.do(self._settle_routed, routed)
+        return settled
 
-    async def settle_attempt(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> bool:
+    async def settle_attempt(
+        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, follow: Sequence[Work] = ()
+    ) -> bool:
         """Record an attempt and what follows."""
-        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then))
+        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, follow))
         return mine
 
-    async def claim(self, *, now: float, limit: int, max_bytes: int = CLAIM_BYTES) -> Sequence[Claimed]:
+    async def claim(
+        self,
+        *,
+        now: float,
+        limit: int,
+        max_bytes: int = CLAIM_BYTES,
+        rooms: Mapping[str, int] | None = None,
+        stale_before: float | None = None,
+    ) -> Sequence[Claimed]:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
-        ids: list[str] = await self._writer.do(self._claim, leases.Claim(now, limit, max_bytes))
+        request = leases.Claim(now, limit, max_bytes, rooms or {}, stale_before)
+        ids: list[str] = await self._writer.do(self._claim, request)
         self._loading.update(ids)
         try:
             return await self._load(ids, now) if ids else []
@@ -125,13 +139,13 @@ class SqliteStore:
         finally:
             self._loading.difference_update(ids)
 
-    async def release(self, ids: Sequence[str], *, due_at: float) -> None:
+    async def release(self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "") -> None:
         """Give work back without spending an attempt."""
-        await self._writer.do(*self._release_kind(ids, due_at))
+        await self._writer.do(*self._release_kind(ids, due_at, lane=lane, reason=reason))
 
-    async def next_due(self) -> float | None:
-        """When the next unowned work falls due."""
-        return await self._work.ask(next_due)
+    async def next_due(self, *, shut: Collection[str] = ()) -> float | None:
+        """When the next unowned work falls due that waits in no shut lane."""
+        return await self._work.ask(next_due, shut=shut)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""
@@ -147,6 +161,19 @@ class SqliteStore:
         orphans: list[str] = await self._do(partial(leases.beat, self._owner), now=now, holding=known)
         if orphans:
             self._logger.warning("work that nobody had in hand is due again", extra={"work": orphans})
+
+    async def controls(self) -> Sequence[Control]:
+        """What is held back at the moment."""
+        return await self._work.ask(controls.alive, now=self._clock())
+
+    async def set_control(self, control: Control) -> None:
+        """Hold something back."""
+        await self._do(controls.put, control=control)
+
+    async def remove_control(self, kind: str, subject: str) -> bool:
+        """Let something go again."""
+        removed: bool = await self._do(controls.remove, kind=kind, subject=subject)
+        return removed
 
     # People
 
@@ -220,10 +247,10 @@ class SqliteStore:
             await self._do(partial(leases.bury, self._owner), reasons=hopeless, now=now)
         return claimed
 
-    def _release_kind(self, ids: Sequence[str], due_at: float | None = None) -> tuple[Kind, None]:
+    def _release_kind(self, ids: Sequence[str], due_at: float | None = None, **where: Any) -> tuple[Kind, None]:
         """What makes work of ours due, at once or later."""
         now = self._clock()
-        arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now}
+        arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now, **where}
         return _kind(partial(leases.release, self._owner), arguments), None
 
     def _forsaken_append(self, request: settle.Append, appended: Appended) -> tuple[Kind, None] | None:
@@ -232,10 +259,9 @@ class SqliteStore:
             return None
         return self._release_kind([appended.event_id])
 
-    def _forsaken_routed(self, routed: Routed, inserted: frozenset[str]) -> tuple[Kind, None] | None:
+    def _forsaken_routed(self, _routed: Routed, settled: Settled) -> tuple[Kind, None] | None:
         """Deliveries born in the hands of somebody who is gone."""
-        ids = sorted(inserted & routed.leased)
-        return self._release_kind(ids) if ids else None
+        return self._release_kind(sorted(settled.leased)) if settled.leased else None
 
 
 def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:

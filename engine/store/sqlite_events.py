@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from engine.errors import BadQuestion
@@ -11,12 +11,13 @@ from engine.store.packing import clean, load_json, unpack
 from engine.store.protocol import (
     Backlog,
     DeliveryQuery,
+    DeliveryRow,
     EventDetail,
     EventQuery,
     EventRow,
 )
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
-from engine.store.sqlite_leases import load_fetched
+from engine.store.sqlite_leases import heads, load_fetched
 
 _EVENTS = """
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
@@ -42,6 +43,7 @@ _UNMATCHED = (
 )
 _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 2"
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
+_DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
 _EVALUATIONS = """
 SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
 FROM decision WHERE event_id = ? ORDER BY seq
@@ -51,7 +53,9 @@ SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, de
 FROM decision WHERE event_id = ? AND replays = ? ORDER BY seq
 """
 _COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
-_NEXT_DUE = "SELECT due_at FROM work WHERE owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1"
+_LANES = """
+SELECT lane, count(*) FROM work WHERE owner IS NULL AND dead_at IS NULL AND lane <> '' GROUP BY lane
+"""
 
 
 def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
@@ -80,9 +84,17 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
         body=None if body is None else unpack(encoding, body),
         fetched=load_fetched(fetched_encoding, fetched),
         evaluations=[_evaluation(row) for row in db.execute(_EVALUATIONS, (event_id,))],
-        deliveries=list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31)),
+        deliveries=_deliveries(db, event_id),
         attempts=attempts_of(db, event_id, event_id),
     )
+
+
+def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
+    """An event's own deliveries, and the digests of others' that it is an item of."""
+    own = list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31))
+    digests = [row[0] for row in db.execute(_DIGESTS, (event_id,))]
+    others = list_deliveries(db, DeliveryQuery(ids=digests, limit=2**31)) if digests else []
+    return [*own, *(row for row in others if row.event_id != event_id)]
 
 
 def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
@@ -103,13 +115,12 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
             by_route[route] = count
     oldest = next_due(db)
     due = oldest if oldest is not None and oldest <= now else None
-    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route)
+    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, dict(db.execute(_LANES).fetchall()))
 
 
-def next_due(db: sqlite3.Connection) -> float | None:
-    """When the first of the work that nobody holds falls due."""
-    found = db.execute(_NEXT_DUE).fetchone()
-    return found[0] if found else None
+def next_due(db: sqlite3.Connection, *, shut: Collection[str] = ()) -> float | None:
+    """When the first of the work falls due that nobody holds and that waits in none of the shut lanes."""
+    return min((due_at for lane, due_at in heads(db) if lane not in shut), default=None)
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:

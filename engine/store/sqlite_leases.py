@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from itertools import chain, islice, zip_longest
 from typing import Any
 
 from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
-from engine.store.packing import clean_reason, ids_json, load_json, unpack
-from engine.store.protocol import ORPHANED_AFTER, Claimed, Work
+from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json, unpack
+from engine.store.protocol import ORPHANED_AFTER, Claimed, Item, Work
+from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import is_damage
 
-_DUE = """
-SELECT json_group_array(json_array(id, event_id, size)) FROM (
-  SELECT w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0) AS size
-  FROM work AS w
-  LEFT JOIN event AS e ON e.id = w.event_id
-  LEFT JOIN event_body AS b ON b.event_id = w.event_id
-  WHERE w.owner IS NULL AND w.dead_at IS NULL AND w.due_at <= ? ORDER BY w.due_at LIMIT ?
+#: The lanes in which something waits, from one to the next by the index, and when the first of each is due.
+_HEADS = """
+WITH RECURSIVE head (lane) AS (
+  SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
+  UNION ALL
+  SELECT (SELECT min(w.lane) FROM work AS w WHERE w.lane > head.lane AND w.owner IS NULL AND w.dead_at IS NULL)
+  FROM head WHERE head.lane IS NOT NULL
 )
+SELECT json_group_array(json_array(lane, (
+  SELECT min(w.due_at) FROM work AS w WHERE w.lane = head.lane AND w.owner IS NULL AND w.dead_at IS NULL
+))) FROM head WHERE lane IS NOT NULL
+"""
+_DUE = """
+SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + coalesce((
+  SELECT sum(o.size) FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
+), 0))) FROM (
+  SELECT id, event_id FROM work
+  WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
+) AS w
+LEFT JOIN event AS e ON e.id = w.event_id
+LEFT JOIN event_body AS b ON b.event_id = w.event_id
+"""
+#: Whatever has waited longest is among those due first, or will be soon: so the whole lane need not be looked at.
+_STALE = """
+SELECT json_group_array(json_array(id, event_id, 0)) FROM (
+  SELECT id, event_id, first_at FROM work
+  WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1000
+) WHERE first_at < ?2
 """
 _TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 #: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
@@ -31,7 +54,8 @@ UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesc
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
   first_at = CASE WHEN wanted IS NULL THEN first_at ELSE :now END"""
 _RELEASE = """
-  due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END
+  due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
+  error = CASE WHEN :reason = '' THEN error ELSE :reason END
 WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner AND dead_at IS NULL
 """
 _FREE_OTHERS = """
@@ -52,9 +76,14 @@ ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
 """
 _CLAIMED = """
 SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
-  w.error
+  w.error, w.lane, d.encoding, d.words
 FROM json_each(?) AS j JOIN work AS w ON w.id = j.value
+LEFT JOIN delivery_words AS d ON d.work_id = w.id
 WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
+"""
+_ITEMS = """
+SELECT delivery_id, event_id, idx FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))
+ORDER BY delivery_id, added_at, event_id, idx
 """
 _EVENT = """
 SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, b.encoding, b.body, b.fetched_encoding, b.fetched
@@ -62,13 +91,18 @@ FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
 """
 
 
+_logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """How much due work somebody wants: so many pieces, with so many bytes of events."""
+    """How much due work somebody wants: so many pieces, with so many bytes of events; see ``Store.claim``."""
 
     now: float
     limit: int
     max_bytes: int
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    stale_before: float | None = None
 
 
 def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[list[str]]:
@@ -77,11 +111,30 @@ def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, reques
 
 
 def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> list[str]:
-    found = load_json(db.execute(_DUE, (request.now, max(request.limit, 0))).fetchone()[0])
-    ids = _within(found, request.max_bytes)
+    ids = _within(_due(db, request), request.max_bytes)
     if ids:
         db.execute(_TAKE, (owner, at, ids_json(ids)))
     return ids
+
+
+def _due(db: sqlite3.Connection, request: Claim) -> list[tuple[str, str, int]]:
+    """What may be taken: each lane's oldest, the lanes in turns, so that none waits for another's to be done."""
+    limit = max(request.limit, 0)
+    rooms = {lane: min(request.rooms.get(lane, limit), limit) for lane, due_at in heads(db) if due_at <= request.now}
+    queues = [
+        load_json(db.execute(_DUE, (lane, request.now, room)).fetchone()[0]) for lane, room in rooms.items() if room > 0
+    ]
+    if request.stale_before is not None:
+        closed = [lane for lane, room in request.rooms.items() if room <= 0]
+        queues += [load_json(db.execute(_STALE, (lane, request.stale_before)).fetchone()[0]) for lane in closed]
+    turns = chain.from_iterable(zip_longest(*queues))
+    return [tuple(found) for found in islice((found for found in turns if found is not None), limit)]
+
+
+def heads(db: sqlite3.Connection) -> list[tuple[str, float]]:
+    """The lanes in which something waits, and since when, or until when, the first of each."""
+    found: list[tuple[str, float]] = load_json(db.execute(_HEADS).fetchone()[0])
+    return found
 
 
 def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:
@@ -104,17 +157,62 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> t
     Each event is read once, and alone: one that is damaged is no other's harm.
     """
     claimed, hopeless = [], {}
-    events: dict[str, tuple[Event, Mapping[str, Any] | None] | str] = {}
-    for row in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
-        work = Work(*row)
-        if work.event_id not in events:
-            events[work.event_id] = _load_event(db, work.event_id)
-        found = events[work.event_id]
+    events = _Events(db)
+    items = _items(db, ids)
+    for *known, encoding, words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+        work = replace(Work(*known), words=load_words(encoding, words))
+        found = events.get(work.event_id)
         if isinstance(found, str):
             hopeless[work.id] = found
         else:
-            claimed.append(Claimed(work, *found))
+            claimed.append(Claimed(work, *found, events.items(work.id, items.get(work.id, ()))))
     return claimed, hopeless
+
+
+class _Events:
+    """The events of one claim, each read once."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._db = db
+        self._read: dict[str, tuple[Event, Mapping[str, Any] | None] | str] = {}
+
+    def get(self, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
+        """An event and what was fetched for it, or why it can't be had."""
+        if event_id not in self._read:
+            self._read[event_id] = _load_event(self._db, event_id)
+        return self._read[event_id]
+
+    def items(self, delivery_id: str, places: Iterable[tuple[str, int]]) -> list[Item]:
+        """A digest's items. One that is damaged is left out: it must not keep the others from being told."""
+        items = []
+        for event_id, index in places:
+            found = self.get(event_id)
+            if isinstance(found, str):
+                told = {"delivery": delivery_id, "event": event_id, "reason": found}
+                _logger.error("an item of a digest is left out", extra=told)
+            else:
+                items.append(Item(found[0], index, found[1]))
+        return items
+
+
+def _items(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
+    """Of the digests among some deliveries the events and places of their items, in order."""
+    items: dict[str, list[tuple[str, int]]] = {}
+    for delivery_id, event_id, index in db.execute(_ITEMS, (ids_json(ids),)):
+        items.setdefault(delivery_id, []).append((event_id, index))
+    return items
+
+
+def load_words(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
+    """A delivery's words, from their columns; None where it has none.
+
+    Raises:
+        ValueError: the data is damaged.
+    """
+    if data is None or encoding is None:
+        return None
+    words: Mapping[str, Any] = load_json(unpack(encoding, data))
+    return words
 
 
 def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
@@ -151,15 +249,26 @@ def load_fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] 
     return fetched
 
 
-def release(owner: str, db: sqlite3.Connection, *, ids: Sequence[str], due_at: float, now: float) -> None:
+def release(
+    owner: str,
+    db: sqlite3.Connection,
+    *,
+    ids: Sequence[str],
+    due_at: float,
+    now: float,
+    lane: str | None = None,
+    reason: str = "",
+) -> None:
     """Make work of the owner's due, as if it had not been taken."""
-    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "ids": ids_json(ids), "owner": owner})
+    given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
+    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, **given})
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
     """Declare claimed work dead that can't even be begun."""
     for work_id, reason in reasons.items():
         _let_go(db, _BURY, {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner})
+    give_back(db, list(reasons), now=now)
 
 
 def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:

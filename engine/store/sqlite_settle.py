@@ -8,30 +8,27 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, assert_never
 
 from engine.event import Event
+from engine.store.gates import Amendments, Collected, Gates, Passed, Throttled
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, ids_json, load_json, pack
-from engine.store.protocol import Again, Appended, Attempt, Dead, Routed, Work
+from engine.store.protocol import Again, Appended, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
+from engine.store.sqlite_gates import give_back, load_gates, write_gates
+from engine.store.sqlite_rows import (
+    ATTEMPTS,
+    DECISIONS,
+    WORDS,
+    WORK,
+    attempt_row,
+    decision_row,
+    words_rows,
+    work_row,
+)
 
 _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired) VALUES ", 7)
 _BODIES = Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3)
-WORK = Insert(
-    "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"
-    " leased_at, error) VALUES ",
-    14,
-)
-_ATTEMPTS = Insert(
-    "INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at,"
-    " seconds, outcome, reason, status, destination, worker, detail) VALUES ",
-    18,
-)
-_DECISIONS = Insert(
-    "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions)"
-    " VALUES ",
-    8,
-)
 _FIRST_IDS = """
 SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?))
 """
@@ -46,16 +43,20 @@ SELECT json_group_array(json_array(id, replays, running)) FROM (
     FROM work WHERE id IN (SELECT value FROM json_each(?1))
     UNION ALL
     SELECT work_id, replay, 0 FROM attempt WHERE work_id IN (SELECT value FROM json_each(?1))
+    UNION ALL
+    SELECT item_id, replays, 0 FROM digest_item WHERE item_id IN (SELECT value FROM json_each(?1))
   ) GROUP BY id
 )
 """
 _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 _MOVE_ON = """
-UPDATE work SET attempts = work.attempts + 1, owner = NULL, leased_at = NULL,
-  due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error
+UPDATE work SET attempts = work.attempts + new.spent, owner = NULL, leased_at = NULL,
+  due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error,
+  lane = coalesce(new.lane, work.lane)
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS due_at,
-    json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error
+    json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error, json_extract(value, '$[4]') AS lane,
+    json_extract(value, '$[5]') AS spent
   FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
@@ -89,6 +90,7 @@ class Settle:
     work: Work
     attempt: Attempt
     then: Again | Dead | None
+    follow: Sequence[Work] = ()
 
 
 class _Held(NamedTuple):
@@ -122,21 +124,34 @@ class _Batch:
     now: float
     finished: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    moved: list[tuple[str, float | None, float | None, str]] = field(default_factory=list)
+    moved: list[tuple[str, float | None, float | None, str, str | None, int]] = field(default_factory=list)
+    died: list[str] = field(default_factory=list)
     begun_again: list[tuple[str, str | None]] = field(default_factory=list)
     wanted: list[tuple[str, int]] = field(default_factory=list)
     work: list[tuple[Any, ...]] = field(default_factory=list)
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
+    words: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def conclude(self, work_id: str, then: Again | Dead | None, reason: str, at: float) -> None:
+    def conclude(self, work_id: str, then: Again | Wait | Dead | None, reason: str, at: float) -> None:
         """What becomes of a piece of work; ``at`` is when it died, if it did."""
-        if then is None:
-            self.finished.append(work_id)
-        elif isinstance(then, Again):
-            self.moved.append((work_id, then.due_at, None, clean_reason(reason)))
-        else:
-            self.moved.append((work_id, None, at, clean_reason(then.reason)))
+        match then:
+            case None:
+                self.finished.append(work_id)
+            case Again(due_at, lane):
+                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), 1))
+            case Wait(due_at, waits_for):
+                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0))
+            case Dead(died_of):
+                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1))
+                self.died.append(work_id)
+            case _:
+                assert_never(then)
+
+    def insert(self, work: Work, *, leased: bool = False) -> None:
+        """New work, this owner's or due."""
+        self.work.append(work_row(work, *((self.owner, self.now) if leased else ())))
+        self.words += words_rows([work])
 
     def write(self, db: sqlite3.Connection) -> None:
         """Everything gathered, in as few statements as there are sorts of it."""
@@ -144,13 +159,16 @@ class _Batch:
             db.execute(_DELETE, (ids_json(gone),))
         if self.moved:
             db.execute(_MOVE_ON, (dump_json(self.moved).decode(),))
+        if self.died:
+            give_back(db, self.died, now=self.now)
         if self.begun_again:
             db.execute(_BEGIN_AGAIN, (self.now, dump_json(self.begun_again).decode()))
         if self.wanted:
             db.execute(_WANT, (dump_json(self.wanted).decode(),))
         WORK.run(db, self.work)
-        _ATTEMPTS.run(db, self.attempts)
-        _DECISIONS.run(db, self.decisions)
+        ATTEMPTS.run(db, self.attempts)
+        DECISIONS.run(db, self.decisions)
+        WORDS.run(db, self.words)
 
 
 def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
@@ -170,7 +188,7 @@ def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequenc
         events.append((event.id, key, str(event.kind), rule_id, at, len(event.body), int(event.repaired)))
         bodies.append((event.id, *pack(event.body)))
         lease = (request.owner, None if request.owner is None else now)
-        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None))
+        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, ""))
         results.append(Appended(event.id, duplicate=False))
     _EVENTS.run(db, events)
     _BODIES.run(db, bodies)
@@ -183,42 +201,50 @@ def settle_attempts(
 ) -> list[bool]:
     """Record attempts and what follows, where the work is still this owner's and at that attempt."""
     held = _held(db, owner, [request.work.id for request in requests])
+    known = _known(db, [work.id for request in requests for work in request.follow])
     batch, results = _Batch(owner, clock()), []
     for request in requests:
         state = held.get(request.work.id)
         mine = state is not None and state.is_at(request.work)
         results.append(mine)
         if mine:
-            _settle(batch, request, held.pop(request.work.id))
+            _settle(batch, request, held.pop(request.work.id), known)
     batch.write(db)
     return results
 
 
-def _settle(batch: _Batch, request: Settle, held: _Held) -> None:
+def _settle(batch: _Batch, request: Settle, held: _Held, known: dict[str, _Known]) -> None:
     work, attempt, then = request.work, request.attempt, request.then
     if held.wanted:
         reason = then.reason if isinstance(then, Dead) else attempt.reason
         batch.begun_again.append((work.id, clean_reason(reason) or None))
     else:
         batch.conclude(work.id, then, attempt.reason, attempt.started_at + attempt.seconds)
-    batch.attempts.append(_attempt_row(work, attempt))
+        for follower in request.follow:
+            if follower.id not in known:
+                known[follower.id] = _Known(follower.replays)
+                batch.insert(follower)
+    batch.attempts.append(attempt_row(work, attempt))
 
 
 def settle_routed(
     owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Routed]
-) -> list[frozenset[str]]:
+) -> list[Settled]:
     """Record what evaluations came to, where they are still this owner's, and insert their deliveries."""
     held = _held(db, owner, [request.event_id for request in requests])
     known = _known(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
-    batch, results = _Batch(owner, clock()), []
+    batch = _Batch(owner, clock())
+    gates = load_gates(db, requests, now=batch.now)
+    results = []
     for request in requests:
         state = held.get(request.event_id)
         if state is None or (request.work is not None and not state.is_at(request.work)):
-            results.append(frozenset[str]())
+            results.append(Settled())
             continue
         del held[request.event_id]
-        results.append(_route(batch, request, state, known))
+        results.append(_Routing(batch, request, known, gates).settle(state))
     batch.write(db)
+    write_gates(db, gates, now=batch.now)
     return results
 
 
@@ -228,32 +254,76 @@ def _is_later(held: Mapping[str, _Held], routed: Routed) -> bool:
     return state is not None and (state.attempts, state.replays) != (0, 0)
 
 
-def _route(batch: _Batch, routed: Routed, held: _Held, known: dict[str, _Known]) -> frozenset[str]:
-    inserted = frozenset(work.id for work in routed.deliveries if _deliver(batch, routed, work, known))
-    reason = routed.attempt.reason if routed.attempt is not None else ""
-    batch.conclude(routed.event_id, routed.pending, reason, routed.decided_at)
-    if routed.pending is None or routed.decisions:
-        batch.decisions.append(_decision_row(routed, held.replays))
-    if routed.attempt is not None:
-        evaluation = Work(routed.event_id, "evaluate", routed.event_id, held.first_at, held.first_at)
-        batch.attempts.append(_attempt_row(evaluation, routed.attempt))
-    return inserted
+class _Routing:
+    """One evaluation's deliveries on their way into a batch."""
 
+    def __init__(self, batch: _Batch, routed: Routed, known: dict[str, _Known], gates: Gates) -> None:
+        self._batch, self._routed, self._known, self._gates = batch, routed, known, gates
+        self._amendments = Amendments()
+        self._inserted: set[str] = set()
+        self._leased: set[str] = set()
+        self._words: dict[str, Mapping[str, Any]] = {}
+        self._throttled: dict[str, str] = {}
+        self._collected: dict[str, str] = {}
 
-def _deliver(batch: _Batch, routed: Routed, delivery: Work, known: dict[str, _Known]) -> bool:
-    """Insert a delivery unless it is there, or ask for its replay where it is being made. True if inserted."""
-    before = known.get(delivery.id)
-    if before is not None and delivery.replays <= before.replays:
-        return False
-    known[delivery.id] = _Known(delivery.replays, running=before is not None and before.running)
-    if before is not None and before.running:
-        batch.wanted.append((delivery.id, delivery.replays))
-        return False
-    if before is not None:
-        batch.replaced.append(delivery.id)
-    leased = delivery.id in routed.leased
-    batch.work.append(_work_row(delivery, batch.owner if leased else None, batch.now if leased else None))
-    return True
+    def settle(self, held: _Held) -> Settled:
+        """All of it, the decisions last: they tell what the gates let through."""
+        batch, routed = self._batch, self._routed
+        for delivery in routed.deliveries:
+            self._deliver(delivery)
+        reason = routed.attempt.reason if routed.attempt is not None else ""
+        batch.conclude(routed.event_id, routed.pending, reason, routed.decided_at)
+        if routed.pending is None or routed.decisions:
+            batch.decisions.append(decision_row(routed, held.replays, self._amendments))
+        if routed.attempt is not None:
+            evaluation = Work(routed.event_id, "evaluate", routed.event_id, held.first_at, held.first_at)
+            batch.attempts.append(attempt_row(evaluation, routed.attempt))
+        sets = (frozenset(self._inserted), frozenset(self._leased))
+        return Settled(*sets, self._words, self._throttled, self._collected)
+
+    def _deliver(self, delivery: Work) -> None:
+        """Insert a delivery unless it is there, or ask for its replay where it is being made."""
+        before = self._known.get(delivery.id)
+        if before is not None and delivery.replays <= before.replays:
+            return
+        running = before is not None and before.running
+        self._known[delivery.id] = _Known(delivery.replays, running=running)
+        gate = self._routed.gates.get(delivery.id)
+        if isinstance(gate, Digest):
+            self._through(delivery, gate)
+        elif running:
+            self._batch.wanted.append((delivery.id, delivery.replays))
+        else:
+            if before is not None:
+                self._batch.replaced.append(delivery.id)
+            self._through(delivery, gate)
+
+    def _through(self, delivery: Work, gate: Gate | None) -> None:
+        if gate is None:
+            self._insert(delivery)
+            return
+        match met := self._gates.meet(delivery, gate):
+            case Passed(deliver, words):
+                self._words[deliver.id] = words
+                self._insert(replace(deliver, words=words))
+            case Throttled(reason):
+                self._throttled[delivery.id] = reason
+                self._amendments.note(delivery, met)
+            case Collected(delivery_id, opened):
+                self._collected[delivery.id] = delivery_id
+                self._amendments.note(delivery, met)
+                if opened is not None:
+                    self._inserted.add(opened.id)
+                    self._batch.insert(opened)
+            case _:
+                assert_never(met)
+
+    def _insert(self, delivery: Work) -> None:
+        leased = delivery.id in self._routed.leased
+        self._inserted.add(delivery.id)
+        if leased:
+            self._leased.add(delivery.id)
+        self._batch.insert(delivery, leased=leased)
 
 
 def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Held]:
@@ -266,57 +336,3 @@ def _known(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Known]:
     """Those of the deliveries that ever were."""
     rows = load_json(db.execute(_KNOWN, (ids_json(ids),)).fetchone()[0]) if ids else ()
     return {work_id: _Known(replays, bool(running)) for work_id, replays, running in rows}
-
-
-def _work_row(work: Work, owner: str | None, leased_at: float | None) -> tuple[Any, ...]:
-    return (
-        work.id,
-        work.kind,
-        work.event_id,
-        clean(work.route),
-        clean(work.action),
-        work.index,
-        clean_or_none(work.run_id),
-        work.first_at,
-        work.due_at,
-        work.attempts,
-        work.replays,
-        owner,
-        leased_at,
-        None if work.error is None else clean_reason(work.error),
-    )
-
-
-def _attempt_row(work: Work, attempt: Attempt) -> tuple[Any, ...]:
-    return (
-        work.event_id,
-        work.id,
-        work.kind,
-        clean(work.route),
-        clean(work.action),
-        work.index,
-        clean_or_none(work.run_id),
-        work.first_at,
-        attempt.replay,
-        attempt.number,
-        attempt.started_at,
-        attempt.seconds,
-        attempt.outcome,
-        clean_reason(attempt.reason),
-        attempt.status,
-        clean(attempt.destination),
-        clean(attempt.worker),
-        None if attempt.detail is None else dump_json(attempt.detail),
-    )
-
-
-def _decision_row(routed: Routed, replays: int) -> tuple[Any, ...]:
-    return (
-        routed.event_id,
-        replays,
-        routed.decided_at,
-        clean(routed.config_hash),
-        routed.matched,
-        clean_or_none(routed.unmatched_reason),
-        *pack(dump_json(routed.decisions)),
-    )

@@ -11,7 +11,7 @@ from engine.store.packing import clean, dump_json, ids_json, load_json, pack
 from engine.store.protocol import DeliveryQuery, DeliveryRow
 from engine.store.sqlite_deliveries import list_deliveries
 from engine.store.sqlite_leases import load_fetched
-from engine.store.sqlite_settle import WORK
+from engine.store.sqlite_rows import WORK
 
 _REVIVE = """
 UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
@@ -43,6 +43,7 @@ SELECT json_group_array(id) FROM (
 )
 """
 _PRUNE = (
+    "DELETE FROM delivery_words WHERE event_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM attempt WHERE event_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM decision WHERE event_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))",
@@ -95,7 +96,7 @@ def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: floa
 
 def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
     place = (row.id, "deliver", row.event_id, row.route, row.action, row.index, row.run_id)
-    return (*place, now, now, 0, row.replays + 1, None, None, None)
+    return (*place, now, now, 0, row.replays + 1, None, None, None, "")
 
 
 def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
@@ -111,7 +112,7 @@ def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry
 
 
 def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
-    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None)
+    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "")
 
 
 def prune(db: sqlite3.Connection, *, before: float, limit: int) -> int:

@@ -128,7 +128,7 @@ class Routing:
         await store.append(event, leased=True)
         one, two = deliver(event, "one"), deliver(event, "two", index=-1, run_id=None, action="other")
         settled = routed(event, one, two, leased=False, decisions=[{"verdict": "true", "found": [1, None]}])
-        assert await store.settle_routed(settled) == {one.id, two.id}
+        assert (await store.settle_routed(settled)).inserted == {one.id, two.id}
         claimed = await all_claimed(store)
         assert {piece.work for piece in claimed} == {one, two}
         assert [piece.event for piece in claimed] == [event, event]
@@ -164,7 +164,7 @@ class Routing:
     async def test_no_match_is_told_with_its_reason(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
-        assert await store.settle_routed(routed(event, unmatched_reason="unknown_rule")) == frozenset()
+        assert (await store.settle_routed(routed(event, unmatched_reason="unknown_rule"))).inserted == frozenset()
         detail = await store.event(event.id)
         assert detail is not None
         assert (detail.row.state, detail.row.matched) == ("routed", 0)
@@ -173,7 +173,7 @@ class Routing:
     async def test_an_evaluation_that_is_not_mine_changes_nothing(self, store: Store):
         event = make_event()
         await store.append(event, leased=False)
-        assert await store.settle_routed(routed(event, deliver(event))) == frozenset()
+        assert (await store.settle_routed(routed(event, deliver(event)))).inserted == frozenset()
         assert [claimed.work.kind for claimed in await all_claimed(store)] == ["evaluate"]
 
     async def test_an_evaluation_that_was_overtaken_is_fenced_off(self, store: Store):
@@ -184,12 +184,12 @@ class Routing:
         await store.settle_routed(put_off_once)
         (claimed,) = await store.claim(now=T0, limit=5)
         late = routed(event, deliver(event), work=began, attempt=attempt("again"), pending=Again(T0 + 9))
-        assert await store.settle_routed(late) == frozenset()
+        assert (await store.settle_routed(late)).inserted == frozenset()
         detail = await store.event(event.id)
         assert detail is not None
         assert (len(detail.attempts), detail.evaluations, detail.deliveries) == (1, [], [])
         now = replace(claimed.work, replays=0)
-        assert await store.settle_routed(routed(event, deliver(event), work=now)) == {deliver(event).id}
+        assert (await store.settle_routed(routed(event, deliver(event), work=now))).inserted == {deliver(event).id}
 
     async def test_an_evaluation_from_before_a_replay_is_fenced_off(self, store: Store):
         event = make_event()
@@ -199,14 +199,14 @@ class Routing:
         (claimed,) = await store.claim(now=T0, limit=5)
         late, right = (routed(event, deliver(event), work=work) for work in (evaluation(event), claimed.work))
         answers = await asyncio.gather(store.settle_routed(late), store.settle_routed(right))
-        assert answers == [frozenset(), {deliver(event).id}]
+        assert [answer.inserted for answer in answers] == [frozenset(), {deliver(event).id}]
 
     async def test_an_evaluation_settled_twice_counts_once(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
         work = deliver(event)
         answers = await asyncio.gather(*(store.settle_routed(routed(event, work)) for _ in range(3)))
-        assert sorted(map(len, answers)) == [0, 0, 1]
+        assert sorted(len(answer.inserted) for answer in answers) == [0, 0, 1]
         detail = await store.event(event.id)
         assert detail is not None
         assert len(detail.evaluations) == len(detail.deliveries) == 1
@@ -217,7 +217,7 @@ class Routing:
         first, second = deliver(event, "first"), deliver(event, "second")
         why = attempt("again", reason="no feedback yet")
         part = routed(event, first, pending=Again(T0 + 30), attempt=why)
-        assert await store.settle_routed(part) == {first.id}
+        assert (await store.settle_routed(part)).inserted == {first.id}
         await succeed(store, first)
         detail = await store.event(event.id)
         assert detail is not None
@@ -226,7 +226,7 @@ class Routing:
         assert await store.claim(now=T0 + 29, limit=5) == []
         (claimed,) = await store.claim(now=T0 + 30, limit=5)
         assert (claimed.work.kind, claimed.work.attempts, claimed.work.error) == ("evaluate", 1, "no feedback yet")
-        assert await store.settle_routed(routed(event, first, second)) == {second.id}
+        assert (await store.settle_routed(routed(event, first, second))).inserted == {second.id}
         detail = await store.event(event.id)
         assert detail is not None
         assert len(detail.evaluations) == 2
@@ -259,7 +259,7 @@ class Routing:
         (claimed,) = await store.claim(now=T0, limit=5)
         assert claimed.work.kind == "evaluate"
         new = deliver(event, "new")
-        assert await store.settle_routed(routed(event, dead, done, waiting, new)) == {new.id}
+        assert (await store.settle_routed(routed(event, dead, done, waiting, new))).inserted == {new.id}
 
     async def test_a_delivery_that_is_being_made_is_replayed_once_it_is_done(self, backend: Backend, store: Store):
         event, deliveries = await accepted(store, "succeeds", "is put off", "dies", "comes to nothing")
@@ -329,7 +329,7 @@ class Routing:
         await store.replay_events([event.id], now=T0)
         (claimed,) = await store.claim(now=T0, limit=5)
         again = [replace(work, replays=claimed.work.replays) for work in (dead, done, waiting)]
-        assert await store.settle_routed(routed(event, *again)) == {work.id for work in again}
+        assert (await store.settle_routed(routed(event, *again))).inserted == {work.id for work in again}
         rows = await store.deliveries(DeliveryQuery(event_id=event.id))
         assert {row.state for row in rows} == {"running"}
         assert [row.attempts for row in rows] == [1, 1, 1]
@@ -780,7 +780,7 @@ class Replaying:
             (dead.id, 1, 0),
             (waiting.id, 1, 0),
         }
-        assert await store.settle_routed(routed(running)) == frozenset()
+        assert (await store.settle_routed(routed(running))).inserted == frozenset()
         assert (await store.events(EventQuery(state="pending"))) != []
 
     async def test_an_event_replay_outdoes_every_replay_of_its_deliveries(self, store: Store):
@@ -794,7 +794,7 @@ class Replaying:
         (claimed,) = await all_claimed(store)
         assert claimed.work.replays == 4
         again = replace(work, replays=claimed.work.replays)
-        assert await store.settle_routed(routed(event, again)) == {work.id}
+        assert (await store.settle_routed(routed(event, again))).inserted == {work.id}
 
 
 class Listing:

@@ -76,7 +76,7 @@ async def accepted(store: Store, *deliveries: str, number: int = 0, at: float = 
     event = make_event(number, at=at)
     await store.append(event, leased=True)
     work = [deliver(event, name, at=at) for name in deliveries]
-    assert await store.settle_routed(routed(event, *work)) == {one.id for one in work}
+    assert (await store.settle_routed(routed(event, *work))).inserted == {one.id for one in work}
     return event, work
 
 
@@ -93,7 +93,7 @@ async def replay_whole(
     assert await store.replay_events([event.id], now=T0) == [event.id]
     (claimed,) = await store.claim(now=T0, limit=1)
     again = [replace(work, replays=claimed.work.replays) for work in deliveries]
-    return await store.settle_routed(routed(event, *again, leased=leased, work=claimed.work))
+    return (await store.settle_routed(routed(event, *again, leased=leased, work=claimed.work))).inserted
 
 
 async def fail(store: Store, work: Work, reason: str = "500 from there", *, at: float = T0) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from contract import StoreContract, store
+from contract_holding import Holding
 from store_cases import Backend, Clock
 
 from engine.store import open_store
@@ -37,7 +38,7 @@ def _lose(db: Any, *, event_id: str) -> None:
     db.execute("DELETE FROM event_body WHERE event_id = ?", (event_id,))
 
 
-class TestSqlite(StoreContract):
+class TestSqlite(StoreContract, Holding):
     @pytest.fixture
     def backend(self, folder: Path) -> Backend:
         return SqliteBackend(folder)

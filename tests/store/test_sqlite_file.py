@@ -170,6 +170,7 @@ class TestSchema:
         names = {row[0] for row in await store._people.ask(_all, "SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert names == {
             *("meta", "event", "event_body", "work", "attempt", "decision", "replica", "window", "control"),
+            *("delivery_words", "digest_item"),
         }
 
     async def test_is_durable_by_its_settings(self, store: SqliteStore):
@@ -191,11 +192,13 @@ class TestSchema:
 
         path = tmp_path / "engine.db"
         await made(path)
-        scripts = [*sqlite_open._schema_files(), "-- two;\nALTER TABLE control ADD COLUMN extra TEXT;\n"]
+        scripts = [*sqlite_open._schema_files(), "-- one more;\nALTER TABLE control ADD COLUMN extra TEXT;\n"]
         monkeypatch.setattr(sqlite_open, "_schema_files", lambda: scripts)
         store = sqlite_store(path)
         await store.open()
-        assert await store._people.ask(_all, "SELECT value FROM meta WHERE name = 'schema_version'") == [("2",)]
+        assert await store._people.ask(_all, "SELECT value FROM meta WHERE name = 'schema_version'") == [
+            (str(len(scripts)),)
+        ]
         assert await store._people.ask(_all, "SELECT extra FROM control") == []
         assert len(await store.events(EventQuery())) == 1
         await store.close()

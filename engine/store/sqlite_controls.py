@@ -1,0 +1,40 @@
+"""What people or the engine hold back for a while: muted routes, paused destinations."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import Any
+
+from engine.store.packing import clean, dump_json, load_json
+from engine.store.protocol import Control
+
+_ALIVE = """
+SELECT kind, subject, reason, set_by, set_at, until_at, state FROM control
+WHERE until_at IS NULL OR until_at > ? ORDER BY kind, subject
+"""
+_PUT = """
+INSERT OR REPLACE INTO control (kind, subject, reason, set_by, set_at, until_at, state) VALUES (?, ?, ?, ?, ?, ?, ?)
+"""
+_REMOVE = "DELETE FROM control WHERE kind = ? AND subject = ?"
+
+
+def alive(db: sqlite3.Connection, *, now: float) -> list[Control]:
+    """All whose time is not over."""
+    return [_control(row) for row in db.execute(_ALIVE, (now,))]
+
+
+def _control(row: tuple[Any, ...]) -> Control:
+    kind, subject, reason, set_by, set_at, until_at, state = row
+    return Control(kind, subject, reason, set_by, set_at, until_at, None if state is None else load_json(state))
+
+
+def put(db: sqlite3.Connection, *, control: Control) -> None:
+    """Keep one, in place of what was said of its subject before."""
+    state = None if control.state is None else dump_json(control.state)
+    told = (control.kind, clean(control.subject), clean(control.reason), clean(control.set_by))
+    db.execute(_PUT, (*told, control.set_at, control.until_at, state))
+
+
+def remove(db: sqlite3.Connection, *, kind: str, subject: str) -> bool:
+    """Forget one. Whether it was there."""
+    return db.execute(_REMOVE, (kind, clean(subject))).rowcount > 0

@@ -1,0 +1,98 @@
+"""Rows as they are inserted, one function for each sort: so one place knows their columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from engine.store.gates import Amendments
+from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, pack
+from engine.store.protocol import Attempt, Routed, Work
+
+WORK = Insert(
+    "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"
+    " leased_at, error, lane) VALUES ",
+    15,
+)
+ATTEMPTS = Insert(
+    "INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at,"
+    " seconds, outcome, reason, status, destination, worker, detail) VALUES ",
+    18,
+)
+DECISIONS = Insert(
+    "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions)"
+    " VALUES ",
+    8,
+)
+WORDS = Insert("INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words) VALUES ", 4)
+ITEMS = Insert(
+    "INSERT OR REPLACE INTO digest_item (delivery_id, item_id, event_id, idx, run_id, replays, added_at) VALUES ", 7
+)
+
+
+def work_row(work: Work, owner: str | None = None, leased_at: float | None = None) -> tuple[Any, ...]:
+    """Work as it is inserted: an owner's, or due."""
+    return (
+        work.id,
+        work.kind,
+        work.event_id,
+        clean(work.route),
+        clean(work.action),
+        work.index,
+        clean_or_none(work.run_id),
+        work.first_at,
+        work.due_at,
+        work.attempts,
+        work.replays,
+        owner,
+        leased_at,
+        None if work.error is None else clean_reason(work.error),
+        clean(work.lane),
+    )
+
+
+def attempt_row(work: Work, attempt: Attempt) -> tuple[Any, ...]:
+    """An attempt, with all that there is to say about its work."""
+    return (
+        work.event_id,
+        work.id,
+        work.kind,
+        clean(work.route),
+        clean(work.action),
+        work.index,
+        clean_or_none(work.run_id),
+        work.first_at,
+        attempt.replay,
+        attempt.number,
+        attempt.started_at,
+        attempt.seconds,
+        attempt.outcome,
+        clean_reason(attempt.reason),
+        attempt.status,
+        clean(attempt.destination),
+        clean(attempt.worker),
+        None if attempt.detail is None else dump_json(attempt.detail),
+    )
+
+
+def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[Any, ...]:
+    """What an evaluation came to, with what the gates made of it."""
+    return (
+        routed.event_id,
+        replays,
+        routed.decided_at,
+        clean(routed.config_hash),
+        routed.matched,
+        clean_or_none(routed.unmatched_reason),
+        *pack(dump_json(amendments.of(routed.decisions))),
+    )
+
+
+def words_rows(works: Iterable[Work]) -> list[tuple[Any, ...]]:
+    """The words of those that have some."""
+    return [(work.id, work.event_id, *pack(dump_json(work.words))) for work in works if work.words is not None]
+
+
+def item_row(delivery_id: str, work: Work, at: float) -> tuple[Any, ...]:
+    """A digest's item."""
+    return (delivery_id, work.id, work.event_id, work.index, clean_or_none(work.run_id), work.replays, at)

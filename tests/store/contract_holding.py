@@ -1,0 +1,383 @@
+"""What every store holds back: lanes whose destination is shut, windows of throttles and digests, mutes and pauses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from store_cases import (
+    T0,
+    Backend,
+    accepted,
+    all_claimed,
+    attempt,
+    deliver,
+    evaluation,
+    fail,
+    make_event,
+    routed,
+    succeed,
+)
+
+from engine.event import Event
+from engine.store.protocol import (
+    Again,
+    Claimed,
+    Control,
+    Dead,
+    DeliveryQuery,
+    Digest,
+    Settled,
+    Store,
+    Throttle,
+    Wait,
+    Work,
+)
+
+HOUR = 3600.0
+ONE_IN_10_MINUTES = Throttle("session-1", 600.0)
+EVERY_5_MINUTES = Digest("", 300.0, 3)
+
+
+async def parked(store: Store, lane: str, count: int, *, first: int = 0, due_at: float = T0) -> list[Work]:
+    """Deliveries that wait in a lane."""
+    works = []
+    for number in range(first, first + count):
+        _, (work,) = await accepted(store, "d1", number=number)
+        await store.release([work.id], due_at=due_at + number / 1000, lane=lane, reason=f"waits for {lane}")
+        works.append(work)
+    return works
+
+
+async def gated(store: Store, number: int, gate: Throttle | Digest, **extra: Any) -> tuple[Event, Work, Settled]:
+    """An event whose one delivery meets a gate."""
+    event = make_event(number)
+    await store.append(event, leased=True)
+    work = deliver(event, **extra)
+    decision = {"route": work.route, "index": 0, "verdict": "true", "fires": [work.action]}
+    settled = await store.settle_routed(routed(event, work, decisions=[decision], gates={work.id: gate}))
+    return event, work, settled
+
+
+async def decision_of(store: Store, event: Event) -> dict[str, Any]:
+    detail = await store.event(event.id)
+    assert detail is not None
+    (decision,) = detail.evaluations[-1]["decisions"]
+    return decision
+
+
+def ids(claimed: list[Claimed]) -> list[str]:
+    return [one.work.id for one in claimed]
+
+
+class Lanes:
+    async def test_work_waits_in_the_lane_it_was_given_back_to(self, store: Store):
+        (work,) = await parked(store, "slack #a", 1)
+        row = (await store.deliveries(DeliveryQuery()))[0]
+        assert (row.state, row.attempts, row.reason) == ("due", 0, "waits for slack #a")
+        assert (await store.backlog()).by_lane == {"slack #a": 1}
+        (claimed,) = await all_claimed(store)
+        assert claimed.work == replace(work, lane="slack #a", error="waits for slack #a")
+
+    async def test_a_failed_attempt_waits_in_its_destinations_lane(self, store: Store):
+        _, (work,) = await accepted(store, "d1")
+        assert await store.settle_attempt(work, attempt("again", reason="503"), Again(T0 + 5, lane="slack #a"))
+        assert (await store.backlog()).by_lane == {"slack #a": 1}
+        await store.release(ids(await all_claimed(store)), due_at=T0)
+        assert (await store.backlog()).by_lane == {"slack #a": 1}, "where it was"
+
+    async def test_of_a_lane_no_more_is_taken_than_it_has_room_for(self, store: Store):
+        await parked(store, "full", 5)
+        await parked(store, "some", 5, first=5)
+        await parked(store, "free", 5, first=10)
+        claimed = await store.claim(now=T0 + 1, limit=100, rooms={"full": 0, "some": 2})
+        lanes = [one.work.lane for one in claimed]
+        assert (lanes.count("full"), lanes.count("some"), lanes.count("free")) == (0, 2, 5)
+
+    async def test_lanes_take_turns_and_the_oldest_of_each_comes_first(self, store: Store):
+        long = await parked(store, "a long one", 20)
+        short = await parked(store, "short", 2, first=20, due_at=T0 + 1)
+        claimed = await store.claim(now=T0 + 2, limit=6)
+        assert set(ids(list(claimed))) == {work.id for work in [*long[:4], *short]}
+
+    async def test_work_that_is_not_due_is_left_in_its_lane(self, store: Store):
+        await parked(store, "later", 1, due_at=T0 + 60)
+        assert list(await store.claim(now=T0 + 59, limit=5)) == []
+        assert len(await store.claim(now=T0 + 60, limit=5)) == 1
+
+    async def test_of_a_shut_lane_what_is_stale_can_be_taken(self, store: Store):
+        stale, fresh = await parked(store, "shut", 2)
+        rooms = {"shut": 0}
+        assert list(await store.claim(now=T0, limit=5, rooms=rooms, stale_before=T0)) == []
+        claimed = await store.claim(now=T0, limit=5, rooms=rooms, stale_before=T0 + 1)
+        assert set(ids(list(claimed))) == {stale.id, fresh.id}
+
+    async def test_next_due_passes_over_shut_lanes(self, store: Store):
+        await parked(store, "shut", 1, due_at=T0 + 1)
+        await parked(store, "open", 1, first=1, due_at=T0 + 9 - 0.001)
+        assert await store.next_due() == T0 + 1
+        assert await store.next_due(shut={"shut"}) == T0 + 9
+        assert await store.next_due(shut={"shut", "open"}) is None
+
+
+class Controls:
+    async def test_what_is_held_back_is_known_until_its_time_is_over(self, backend: Backend, store: Store):
+        mute = Control("mute", "corrections/a", "deploying", "admin", T0, T0 + HOUR)
+        pause = Control("pause", "https://a:1", "HTTP 410", "engine", T0, None, {"hash": "abc"})
+        for control in (pause, mute):
+            await store.set_control(control)
+        assert list(await store.controls()) == [mute, pause]
+        backend.clock.now = T0 + HOUR
+        assert list(await store.controls()) == [pause]
+
+    async def test_the_last_word_counts_and_can_be_taken_back(self, store: Store):
+        first = Control("mute", "r", "one", "admin", T0, T0 + 1)
+        second = replace(first, reason="two", until_at=None)
+        await store.set_control(first)
+        await store.set_control(second)
+        assert list(await store.controls()) == [second]
+        assert await store.remove_control("mute", "r")
+        assert not await store.remove_control("mute", "r")
+        assert list(await store.controls()) == []
+
+    async def test_it_outlives_a_restart(self, backend: Backend):
+        store = backend.store()
+        await store.open()
+        control = Control("mute", "r", "", "admin", T0)
+        await store.set_control(control)
+        await store.close()
+        store = backend.store()
+        await store.open()
+        assert list(await store.controls()) == [control]
+        await store.close()
+
+
+class Throttles:
+    async def test_one_in_so_much_time_and_the_others_are_counted(self, backend: Backend, store: Store):
+        _, work, first = await gated(store, 1, ONE_IN_10_MINUTES)
+        assert (first.inserted, first.leased) == ({work.id}, {work.id})
+        assert first.words[work.id]["throttle"]["suppressed"] == 0
+        for number in (2, 3):
+            event, held_back, second = await gated(store, number, ONE_IN_10_MINUTES)
+            assert second.inserted == frozenset()
+            assert "throttled" in second.throttled[held_back.id]
+            decision = await decision_of(store, event)
+            assert decision["fires"] == []
+            assert "throttled" in decision["skipped"]["log"]
+        backend.clock.now = T0 + 600
+        _, work, third = await gated(store, 4, ONE_IN_10_MINUTES)
+        assert third.words[work.id]["throttle"]["suppressed"] == 2
+        await store.release([work.id], due_at=T0)
+        claimed = {one.work.id: one.work for one in await all_claimed(store)}
+        assert claimed[work.id].words == third.words[work.id]
+
+    async def test_each_key_has_its_own(self, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        _, work, other = await gated(store, 2, Throttle("session-2", 600.0))
+        assert other.inserted == {work.id}
+        _, work, elsewhere = await gated(store, 3, ONE_IN_10_MINUTES, action="other")
+        assert elsewhere.inserted == {work.id}
+
+    async def test_equal_keys_in_one_batch_are_told_apart(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        works = [deliver(event, name, index=index) for index, name in enumerate(("d1", "d2", "d3"))]
+        gates = {work.id: ONE_IN_10_MINUTES for work in works}
+        settled = await store.settle_routed(routed(event, *works, gates=gates))
+        assert settled.inserted == {works[0].id}
+        assert set(settled.throttled) == {works[1].id, works[2].id}
+
+    async def test_the_dead_give_their_slot_back(self, store: Store):
+        _, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        await fail(store, work)
+        _, next_one, settled = await gated(store, 3, ONE_IN_10_MINUTES)
+        assert settled.inserted == {next_one.id}
+        assert settled.words[next_one.id]["throttle"]["suppressed"] == 1
+
+    async def test_whoever_succeeds_keeps_it(self, store: Store):
+        _, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
+        await succeed(store, work)
+        _, _, settled = await gated(store, 2, ONE_IN_10_MINUTES)
+        assert settled.inserted == frozenset()
+
+    async def test_a_slot_outlives_a_crash(self, backend: Backend):
+        store = backend.store()
+        await store.open()
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await backend.vanish(store)
+        store = backend.store()
+        await store.open()
+        _, _, settled = await gated(store, 2, ONE_IN_10_MINUTES)
+        assert settled.inserted == frozenset()
+        await store.close()
+
+    async def test_its_holder_may_be_replayed(self, store: Store):
+        event, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
+        await succeed(store, work)
+        await store.replay_events([event.id], now=T0)
+        (claimed,) = await store.claim(now=T0, limit=1)
+        again = replace(work, replays=claimed.work.replays)
+        settled = await store.settle_routed(routed(event, again, gates={work.id: ONE_IN_10_MINUTES}, work=claimed.work))
+        assert settled.inserted == {work.id}
+
+    async def test_an_evaluation_that_is_fenced_off_takes_no_slot(self, store: Store):
+        event = make_event(1)
+        work = deliver(event)
+        settled = await store.settle_routed(routed(event, work, gates={work.id: ONE_IN_10_MINUTES}))
+        assert settled == Settled()
+        _, work, settled = await gated(store, 2, ONE_IN_10_MINUTES)
+        assert settled.inserted == {work.id}
+
+
+class Digests:
+    async def test_many_become_one_made_when_its_time_is_over(self, backend: Backend, store: Store):
+        first, one, opened = await gated(store, 1, EVERY_5_MINUTES)
+        backend.clock.now = T0 + 1
+        second, two, joined = await gated(store, 2, EVERY_5_MINUTES)
+        assert (opened.inserted, opened.leased, joined.inserted) == ({one.id}, frozenset(), frozenset())
+        assert (opened.collected, joined.collected) == ({one.id: one.id}, {two.id: one.id})
+        assert (await decision_of(store, second))["collected"] == {"log": one.id}
+        assert list(await store.claim(now=T0 + 299, limit=5)) == []
+        backend.clock.now = T0 + 300
+        (claimed,) = await store.claim(now=T0 + 300, limit=5)
+        assert (claimed.work.id, claimed.work.first_at) == (one.id, T0 + 300)
+        assert [(item.event.id, item.index) for item in claimed.items] == [(first.id, 0), (second.id, 0)]
+        assert claimed.items[0].event.payload == first.payload
+
+    async def test_it_is_made_at_once_when_it_is_full_and_the_next_opens_another(self, store: Store):
+        _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        await gated(store, 2, EVERY_5_MINUTES)
+        await gated(store, 3, EVERY_5_MINUTES)
+        _, four, opened = await gated(store, 4, EVERY_5_MINUTES)
+        assert opened.collected == {four.id: four.id}
+        (claimed,) = await store.claim(now=T0, limit=5)
+        assert (claimed.work.id, len(claimed.items)) == (one.id, 3)
+
+    async def test_one_that_has_begun_takes_no_more_items(self, backend: Backend, store: Store):
+        _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        backend.clock.now = T0 + 300
+        (claimed,) = await store.claim(now=T0 + 300, limit=5)
+        _, two, opened = await gated(store, 2, EVERY_5_MINUTES)
+        assert opened.collected == {two.id: two.id}
+        again = attempt("again", reason="503")
+        assert await store.settle_attempt(claimed.work, again, Again(T0 + 400))
+        _, three, joined = await gated(store, 3, EVERY_5_MINUTES)
+        assert joined.collected == {three.id: two.id}, "one that was attempted is as it was attempted"
+        assert one.id != two.id
+
+    async def test_it_outlives_a_crash(self, backend: Backend):
+        store = backend.store()
+        await store.open()
+        _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        await backend.vanish(store)
+        store = backend.store()
+        await store.open()
+        _, two, joined = await gated(store, 2, EVERY_5_MINUTES)
+        assert joined.collected == {two.id: one.id}
+        backend.clock.now = T0 + 300
+        (claimed,) = await store.claim(now=T0 + 300, limit=5)
+        assert len(claimed.items) == 2
+        await store.close()
+
+    async def test_an_event_shows_the_digest_it_is_part_of(self, store: Store):
+        _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        second, _, _ = await gated(store, 2, EVERY_5_MINUTES)
+        detail = await store.event(second.id)
+        assert detail is not None
+        assert [row.id for row in detail.deliveries] == [one.id]
+
+    async def test_a_replay_of_an_item_makes_it_one_of_another_digest(self, store: Store):
+        event, one, _ = await gated(store, 1, Digest("", 300.0, 1))
+        (claimed,) = await store.claim(now=T0, limit=5)
+        await succeed(store, claimed.work)
+        await store.replay_events([event.id], now=T0)
+        (evaluated,) = await store.claim(now=T0, limit=1)
+        again = replace(one, replays=evaluated.work.replays)
+        settled = await store.settle_routed(routed(event, again, gates={one.id: EVERY_5_MINUTES}, work=evaluated.work))
+        (holder,) = settled.collected.values()
+        assert holder != one.id
+        (row,) = await store.deliveries(DeliveryQuery(ids=[one.id]))
+        assert row.state == "succeeded"
+
+    async def test_a_digest_is_replayed_with_its_items(self, store: Store):
+        _, one, _ = await gated(store, 1, Digest("", 300.0, 2))
+        await gated(store, 2, Digest("", 300.0, 2))
+        (claimed,) = await store.claim(now=T0, limit=5)
+        await succeed(store, claimed.work)
+        assert list(await store.replay_deliveries(DeliveryQuery(ids=[one.id]), now=T0)) == [one.id]
+        (again,) = await store.claim(now=T0, limit=5)
+        assert len(again.items) == 2
+
+    async def test_an_evaluation_that_is_made_again_after_a_crash_adds_nothing(self, backend: Backend, store: Store):
+        event, work, _ = await gated(store, 1, EVERY_5_MINUTES, replays=0)
+        assert await store.replay_events([event.id], now=T0)
+        (claimed,) = await store.claim(now=T0, limit=1)
+        again = routed(event, work, gates={work.id: EVERY_5_MINUTES}, work=claimed.work)
+        assert (await store.settle_routed(again)).collected == {}, "it has that item already"
+        backend.clock.now = T0 + 300
+        (digest,) = await store.claim(now=T0 + 300, limit=5)
+        assert len(digest.items) == 1
+
+
+class Following:
+    async def test_what_comes_of_a_death_is_inserted_with_it(self, store: Store):
+        event, (work,) = await accepted(store, "d1")
+        tell = deliver(event, "tell", action="on_dead.tell", words={"delivery": {"reason": "boom"}})
+        last = attempt("dead", reason="boom")
+        assert await store.settle_attempt(work, last, Dead("boom"), follow=[tell])
+        (claimed,) = await all_claimed(store)
+        assert (claimed.work.id, claimed.work.words) == (tell.id, {"delivery": {"reason": "boom"}})
+
+    async def test_it_is_inserted_once(self, store: Store):
+        event, (one, two) = await accepted(store, "d1", "d2")
+        tell = deliver(event, "tell", action="on_dead.tell")
+        for work in (one, two):
+            assert await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+        assert ids(await all_claimed(store)) == [tell.id]
+
+    async def test_nothing_follows_what_is_fenced_off(self, store: Store):
+        event, (work,) = await accepted(store, "d1")
+        await store.release([work.id], due_at=T0)
+        tell = deliver(event, "tell")
+        assert not await store.settle_attempt(work, attempt("dead", reason="x"), Dead("x"), follow=[tell])
+        assert ids(await all_claimed(store)) == [work.id]
+
+    async def test_words_are_there_for_a_replay_of_what_succeeded(self, store: Store):
+        event, (work,) = await accepted(store, "d1")
+        tell = deliver(event, "tell", words={"delivery": {"reason": "boom"}})
+        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+        (claimed,) = await all_claimed(store)
+        await succeed(store, claimed.work)
+        await store.replay_deliveries(DeliveryQuery(ids=[tell.id]), now=T0)
+        (again,) = await all_claimed(store)
+        assert again.work.words == {"delivery": {"reason": "boom"}}
+
+
+class Waiting:
+    async def test_an_evaluation_that_waits_spends_no_attempt(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        waiting = routed(event, pending=Wait(T0 + 5, "waits for feedback 'correctness'"), work=evaluation(event))
+        await store.settle_routed(waiting)
+        assert list(await store.claim(now=T0 + 4, limit=5)) == []
+        (claimed,) = await store.claim(now=T0 + 5, limit=5)
+        assert (claimed.work.attempts, claimed.work.error) == (0, "waits for feedback 'correctness'")
+        detail = await store.event(event.id)
+        assert detail is not None
+        assert (detail.row.state, detail.attempts) == ("pending", [])
+
+    async def test_what_is_decided_meanwhile_is_settled(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        work = deliver(event)
+        settled = await store.settle_routed(routed(event, work, pending=Wait(T0 + 5, "waits")))
+        assert settled.leased == {work.id}
+        assert len(await store.decisions(event.id, 0)) == 1
+
+
+class Holding(Lanes, Controls, Throttles, Digests, Following, Waiting):
+    @pytest.fixture(autouse=True)
+    def _of_this_time(self, backend: Backend) -> None:
+        backend.clock.now = T0
