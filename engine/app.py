@@ -23,7 +23,7 @@ from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
 from engine.receiver import Receiver, receiver_runner
-from engine.reload import Loader, Reloader, needs_secrets
+from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
@@ -69,6 +69,7 @@ async def running(
         loader = Loader(settings.config, environ, check=needs_secrets(settings.listen))
         loaded = await loader.load_aside()
         reloader = Reloader(loader, loaded, logger)
+        observer = Observers([LogObserver(logger), *observers])
 
         settings.data.mkdir(parents=True, exist_ok=True)
         store = open_store(settings.store_url)
@@ -89,11 +90,13 @@ async def running(
             store=store,
             rules=lambda: Rules(reloader.current.router, reloader.masker),
             holdings=Holdings(hydrator, lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json())),
-            observer=Observers([LogObserver(logger), *observers]),
+            observer=observer,
             logger=logger,
         )
         worker = Worker(desk, Executor(clients, foreign), limit=settings.concurrency)
         reloader.listen(lambda _: worker.wake())
+        reloader.listen(lambda last: _tell_reload(observer, reloader, last))
+        _tell_reload(observer, reloader, reloader.last)
         worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
@@ -102,6 +105,7 @@ async def running(
             secrets=lambda: reloader.current.config.secrets,
             ready=lambda: _obstacle(store),
             limit=settings.body_limit,
+            on_result=observer.answered,
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen")
         people = admin_app(Admin(store, worker, reloader), settings.admin_token)
@@ -113,6 +117,10 @@ async def running(
         stack.push_async_callback(worker.hold)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader)
+
+
+def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> None:
+    observer.reloaded(len(last.problems), reloader.current.config.hash, last.at)
 
 
 async def _obstacle(store: Store) -> str:

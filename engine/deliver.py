@@ -42,7 +42,8 @@ class Deliverer:
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
         attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
-        await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then))
+        if await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then)):
+            self._desk.observer.failed(work, attempt, then)
 
     async def _release(self, work: Work, seconds: float) -> None:
         due_at = self._desk.clock() + seconds
@@ -67,8 +68,8 @@ class Deliverer:
             return
         reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
-        await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason)))
-        desk.logger.error("delivery dead", extra={"delivery": work.id, "event": work.event_id, "reason": reason})
+        if await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason))):
+            desk.observer.failed(work, attempt, Dead(reason))
 
     def _outcome(self, job: Job, ran: Ran) -> tuple[Attempt, Again | Dead | None]:
         if ran.failure is not None:

@@ -51,7 +51,9 @@ class Evaluator:
             work=work,
         )
         settled = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
-        self._desk.observer.routed(held.event, routing)
+        self._desk.observer.routed(held.event, routing, started_at)
+        if attempt is not None:
+            self._desk.observer.failed(work, attempt, pending)
         return [
             (replace(delivery, words=settled.words.get(delivery.id)), plan)
             for delivery, plan in zip(deliveries, routing.plans, strict=True)
@@ -74,6 +76,7 @@ class Evaluator:
             work=work,
         )
         await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
+        self._desk.observer.failed(work, attempt, then)
 
     async def _route(self, work: Work, held: Held, router: Router) -> Routing:
         """Decide on what came along; only where that leaves something open, fetch and decide again."""

@@ -24,6 +24,8 @@ _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u2
 #: What makes a value hard to tell from what stands around it.
 _QUOTED = re.compile(r'[\s"\x00-\x1f\x7f-\x9f]')
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
+#: Facts of the engine that people read elsewhere in the same line.
+_FOR_MACHINES = frozenset({"outcome", "action_type", "replay"})
 #: How much of an id people need: of one that begins with the time as much as the command line shows, else less.
 _SHORT_ID, _SHORT_TIMED_ID = 13, 18
 
@@ -158,7 +160,7 @@ def _is_engines(record: logging.LogRecord) -> bool:
 def _brief(texts: Iterable[tuple[str, str]], masker: Masker) -> Iterator[tuple[str, str]]:
     """The engine's facts as people read them; JSON lines have all. Masked before an id, or a secret, is cut."""
     for name, text in sorted(texts, key=lambda pair: pair[0] != "reason"):
-        if text not in ("", "-"):
+        if text not in ("", "-") and name not in _FOR_MACHINES:
             yield name, text if " " in text or "://" in text else _UUID.sub(_short_id, masker.text(text))
 
 

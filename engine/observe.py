@@ -1,33 +1,65 @@
-"""What happens, told to whoever listens: the log, the demo, later metrics and traces."""
+"""What happens, told to whoever listens: the log, the demo, metrics and traces."""
 
 from __future__ import annotations
 
 import inspect
 import logging
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import Protocol
+from typing import Literal
 
 from engine.decision import Routing
 from engine.event import Event
 from engine.execute import Job, Ran
-from engine.store.protocol import Again, Appended, Attempt, Dead
+from engine.store.protocol import Again, Appended, Attempt, Dead, Wait, Work
+
+#: Why a match is followed by no delivery of its own: its slot was taken, it went into a digest, somebody muted the
+#: route or action, or it is outside its hours.
+HeldBack = Literal["throttled", "digested", "muted", "inactive"]
 
 
-class Observer(Protocol):
-    """Listens at the three points where something is decided. Must be quick and must not raise."""
+class Observer:
+    """Listens wherever something is decided. Methods must be quick and must not raise; here they do nothing.
+
+    They are called on the main event loop.
+    """
+
+    def answered(self, outcome: str, seconds: float) -> None:
+        """A webhook's request is answered.
+
+        ``outcome`` is ``accepted``, ``duplicate``, or the word for why it was refused (see ``receiver.REFUSALS``).
+        """
 
     def accepted(self, event: Event, appended: Appended) -> None:
         """An event is durable (or was before: a duplicate)."""
 
-    def routed(self, event: Event, routing: Routing) -> None:
-        """An evaluation is settled."""
+    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
+        """An evaluation is settled, which began at a time in Unix seconds."""
+
+    def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
+        """A route matched, and this action of it makes no delivery of its own. ``route`` is the route's id."""
 
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
         """An attempt is settled."""
 
+    def failed(self, work: Work, attempt: Attempt, then: Again | Wait | Dead | None) -> None:
+        """Work is settled that came to no attempt of an action: an evaluation, or a delivery that lacked something."""
 
-class LogObserver:
+    def paused(self, destination: str, until_at: float | None, reason: str) -> None:
+        """Nothing is sent to a destination until a time, or until something changes (None)."""
+
+    def reopened(self, destination: str) -> None:
+        """A destination that was paused gets deliveries again."""
+
+    def reloaded(self, problems: int, config_hash: str, at: float) -> None:
+        """The configuration was read again; with problems, the one of before is at work. ``config_hash`` is that one's.
+
+        Told once at the start, too.
+        """
+
+
+class LogObserver(Observer):
     """One wide line for each: every id, and what follows."""
 
     def __init__(self, logger: logging.Logger) -> None:
@@ -44,7 +76,7 @@ class LogObserver:
             }
             self._logger.info("duplicate" if appended.duplicate else "accepted", extra=facts)
 
-    def routed(self, event: Event, routing: Routing) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
         """What matched; and, where nothing did, why."""
         if self._logger.isEnabledFor(logging.INFO):
             matched = [decision.route for decision in routing.decisions if decision.fires]
@@ -52,6 +84,28 @@ class LogObserver:
             if routing.unmatched_reason:
                 facts["unmatched"] = routing.unmatched_reason
             self._logger.info("routed", extra=facts)
+
+    def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
+        """What matched and was not sent is what people ask about."""
+        if self._logger.isEnabledFor(logging.INFO):
+            facts = {"event": event.id, "route": route, "action": action, "why": why}
+            self._logger.info("delivery held back", extra=facts)
+
+    def failed(self, work: Work, attempt: Attempt, then: Again | Wait | Dead | None) -> None:
+        """As of an attempt, with what is known of it."""
+        level = logging.ERROR if isinstance(then, Dead) else logging.WARNING
+        if self._logger.isEnabledFor(level):
+            what = "evaluation" if work.kind == "evaluate" else "delivery"
+            self._logger.log(level, "%s %s", what, attempt.outcome, extra=_facts(work, attempt, then))
+
+    def paused(self, destination: str, until_at: float | None, reason: str) -> None:
+        """A warning: nothing goes there."""
+        until = None if until_at is None else datetime.fromtimestamp(until_at, UTC).isoformat(timespec="seconds")
+        self._logger.warning("destination paused", extra={"reason": reason, "destination": destination, "until": until})
+
+    def reopened(self, destination: str) -> None:
+        """Good news."""
+        self._logger.info("destination open again", extra={"destination": destination})
 
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
         """The attempt and its consequence. An exception that nobody expected is shown where it is news.
@@ -63,7 +117,8 @@ class LogObserver:
             unexpected = ran.failure is not None and not ran.failure.expected
             news = attempt.number == 1 or attempt.outcome == "dead"
             shown = _exception(job, ran.error) if unexpected and news and ran.error is not None else None
-            self._logger.log(level, "delivery %s", attempt.outcome, extra=_facts(job, attempt, then), exc_info=shown)
+            facts = _facts(job.work, attempt, then) | {"action_type": job.action.registered.name}
+            self._logger.log(level, "delivery %s", attempt.outcome, extra=facts, exc_info=shown)
 
 
 def _exception(job: Job, error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
@@ -75,41 +130,75 @@ def _exception(job: Job, error: BaseException) -> tuple[type[BaseException], Bas
     return type(error), error, frame or error.__traceback__
 
 
-def _facts(job: Job, attempt: Attempt, then: Again | Dead | None) -> dict[str, object]:
+def _facts(work: Work, attempt: Attempt, then: Again | Wait | Dead | None) -> dict[str, object]:
+    """All about one attempt, under names that stay (docs/operations.md). What a kind of work has not is empty."""
     facts: dict[str, object] = {
-        "delivery": job.work.id,
-        "event": job.event.id,
-        "route": job.route.id,
-        "action": job.action.name,
-        "run": job.work.run_id or "-",
+        "delivery": work.id if work.kind == "deliver" else "",
+        "event": work.event_id,
+        "route": work.route,
+        "action": work.action,
+        "run": work.run_id or "-",
         "attempt": attempt.number,
+        "replay": attempt.replay,
         "destination": attempt.destination,
+        "status": attempt.status,
+        "waited": round(max(attempt.started_at - work.due_at, 0.0), 3),
         "seconds": round(attempt.seconds, 3),
+        "outcome": attempt.outcome,
+        "reason": attempt.reason,
     }
-    if attempt.reason:
-        facts["reason"] = attempt.reason
-    if isinstance(then, Again):
+    if isinstance(then, (Again, Wait)):
         facts["again_in"] = round(then.due_at - attempt.started_at, 1)
     return facts
 
 
-class Observers:
+class Observers(Observer):
     """Tells several."""
 
     def __init__(self, observers: Sequence[Observer]) -> None:
         self._observers = tuple(observers)
+
+    def answered(self, outcome: str, seconds: float) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.answered(outcome, seconds)
 
     def accepted(self, event: Event, appended: Appended) -> None:
         """Tell each."""
         for observer in self._observers:
             observer.accepted(event, appended)
 
-    def routed(self, event: Event, routing: Routing) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
         """Tell each."""
         for observer in self._observers:
-            observer.routed(event, routing)
+            observer.routed(event, routing, started_at)
+
+    def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.held_back(event, route, action, why)
 
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
         """Tell each."""
         for observer in self._observers:
             observer.attempted(job, ran, attempt, then)
+
+    def failed(self, work: Work, attempt: Attempt, then: Again | Wait | Dead | None) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.failed(work, attempt, then)
+
+    def paused(self, destination: str, until_at: float | None, reason: str) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.paused(destination, until_at, reason)
+
+    def reopened(self, destination: str) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.reopened(destination)
+
+    def reloaded(self, problems: int, config_hash: str, at: float) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.reloaded(problems, config_hash, at)

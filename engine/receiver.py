@@ -42,6 +42,11 @@ _THREADS = 2
 _LINGERING = 2.0
 #: After how many seconds a refused sender should come back.
 _RETRY_AFTER = "1"
+#: Every reason for a refusal, in a word. They are labels of a metric, and documented.
+REFUSALS = (
+    "bad_body", "broken_body", "busy", "error", "late", "method", "overloaded", "slow_body", "stopping",
+    "store_error", "too_large", "unauthorized", "unknown_coding",
+)  # fmt: skip
 _HOW_TO_AUTHENTICATE = (
     "send the secret that stands under `secrets:` in the configuration, once: as ?secret=… in the URL, "
     "as an X-Webhook-Secret header, or as Authorization: Bearer …"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +19,7 @@ from engine.plugins import PluginLoader
 from engine.registry import Registry
 from engine.retry import classify
 from engine.secrets import Masker
-from engine.store.protocol import Again, Attempt, Dead
+from engine.store.protocol import Again, Attempt, Dead, Work
 
 PLUGIN = '''
 import engine
@@ -57,8 +58,8 @@ async def attempt_of(registered: Any, number: int, *, dead: bool = False) -> tup
     with pytest.raises(RuntimeError) as caught:
         await registered.action.run(None, {"id": 1})
     ran = Ran(classify(caught.value), None, "tickets", 100.0, 0.1, caught.value)
-    work = SimpleNamespace(id="0198d6a01234" + "ab" * 10, run_id=None)
     event = SimpleNamespace(id="0198d6a0-1234-7abc-8000-00000000000e")
+    work = Work("0198d6a01234" + "ab" * 10, "deliver", event.id, 99.5, 99.5, "alert", "ticket")
     routed = SimpleNamespace(name="ticket", registered=registered)
     job: Any = Job(work, event, SimpleNamespace(id="alert"), routed, {})  # type: ignore[arg-type]
     then = Dead("no") if dead else Again(130.0)
@@ -101,3 +102,32 @@ async def test_a_line_fits_on_a_screen(stream: io.StringIO, action: Any) -> None
     assert len(line) < 230
     assert "run=" not in line
     assert line.partition("delivery again  ")[2].startswith("reason=")
+
+
+async def test_for_machines_a_line_has_every_field_whatever_came_of_the_attempt(action: Any) -> None:
+    names = set()
+    for number, dead in ((1, False), (8, True)):
+        stream = io.StringIO()
+        logger = configure_logging("json", "info", Masker, stream)
+        LogObserver(logger).attempted(*await attempt_of(action, number, dead=dead))
+        line = json.loads(stream.getvalue())
+        names.add(frozenset(line) - {"again_in", "traceback"})
+        assert (line["waited"], line["outcome"], line["action_type"]) == (0.5, "dead" if dead else "again", "ticket")
+    assert len(names) == 1
+
+
+def test_what_was_held_back_and_what_could_not_be_attempted_are_lines_too(stream: io.StringIO) -> None:
+    log = LogObserver(logging.getLogger("engine"))
+    event: Any = SimpleNamespace(id="0198d6a0-1234-7abc-8000-00000000000e")
+    log.held_back(event, "alert", "ticket", "muted")
+    work = Work(event.id, "evaluate", event.id, 99.0, 99.0)
+    log.failed(work, Attempt(8, 0, 100.0, 0.1, "dead", "no feedback"), Dead("no feedback"))
+    log.paused("https://hooks.example", 1_750_000_000.0, "429")
+    log.reopened("https://hooks.example")
+    held, failed, paused, opened = (line.partition(" ")[2] for line in stream.getvalue().splitlines())
+    assert held == "INFO    delivery held back  event=0198d6a0-1234-7abc  route=alert  action=ticket  why=muted"
+    assert failed.startswith('ERROR   evaluation dead  reason="no feedback"  event=0198d6a0-1234-7abc  attempt=8')
+    assert paused == (
+        "WARNING destination paused  reason=429  destination=https://hooks.example  until=2025-06-15T15:06:40+00:00"
+    )
+    assert opened == "INFO    destination open again  destination=https://hooks.example"

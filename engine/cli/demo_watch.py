@@ -12,6 +12,7 @@ from engine.document import Fetched
 from engine.event import Event
 from engine.execute import Job, Ran
 from engine.explain import explain
+from engine.observe import Observer
 from engine.reload import Loaded
 from engine.sandbox.demo import Stage, digest
 from engine.store.protocol import Again, Appended, Attempt, Dead, Store
@@ -57,7 +58,7 @@ class Story:
             self.done.set()
 
 
-class Watch:
+class Watch(Observer):
     """An observer that makes stories of what it hears. ``news`` brings each new story, and attempts told too late."""
 
     def __init__(self) -> None:
@@ -73,7 +74,7 @@ class Watch:
             self._stories[event.id] = story
         self.news.put_nowait(story)
 
-    def routed(self, event: Event, routing: Routing) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
         """The story goes on; one from before this demo, or told already, does not."""
         if (story := self._stories.get(event.id)) is not None:
             story.routed(routing)
