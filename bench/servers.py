@@ -17,7 +17,8 @@ from aiohttp import web
 
 from engine.app import running
 from engine.interpreter import tune_interpreter
-from engine.receiver import Receiver, receiver_runner
+from engine.public import receiver_runner
+from engine.receiver import Receiver
 from engine.settings import Address, ServeSettings
 from engine.store import open_store
 

@@ -22,7 +22,8 @@ from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
-from engine.receiver import Receiver, receiver_runner
+from engine.public import receiver_runner
+from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store

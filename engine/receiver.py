@@ -7,16 +7,16 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import orjson
 from aiohttp import hdrs, web
 
 from engine import coding
 from engine.admission import Admission, NoRoom, Share
+from engine.bodies import BodyReader
 from engine.credentials import check_secret
-from engine.errors import BadBody, StoreBusy, StoreError
+from engine.errors import BadBody
 from engine.event import Event, parse_event
+from engine.refusal import Refusal, overload, refusal_of, too_large
 from engine.store.protocol import Appended
 
 #: Where LangSmith posts to. The path is part of what users configured there.
@@ -28,8 +28,6 @@ BODY_LIMIT = 64 * 1024 * 1024
 DEADLINE = 2.5
 #: How long a server's shutdown has to wait for requests: they all have an answer by then. For ``web.AppRunner``.
 SHUTDOWN_TIMEOUT = 3.0
-#: How long bodies may still come in once the receiver is stopping, in seconds.
-_LAST_CALL = 0.5
 #: How long a stopping receiver waits for appends whose requests were refused long ago, in seconds.
 _DRAIN = 3.0
 #: How many bytes of bodies may be held at once, in bodies of the largest size.
@@ -38,56 +36,12 @@ _BODIES_HELD = 4
 _PARSED_INLINE = 256 * 1024
 #: Threads that decompress and parse. orjson holds the interpreter's lock, so that more would not be faster.
 _THREADS = 2
-#: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
-_LINGERING = 2.0
-#: After how many seconds a refused sender should come back.
-_RETRY_AFTER = "1"
-#: Every reason for a refusal, in a word. They are labels of a metric, and documented.
-REFUSALS = (
-    "bad_body", "broken_body", "busy", "error", "late", "method", "overloaded", "slow_body", "stopping",
-    "store_error", "too_large", "unauthorized", "unknown_coding",
-)  # fmt: skip
 _HOW_TO_AUTHENTICATE = (
     "send the secret that stands under `secrets:` in the configuration, once: as ?secret=… in the URL, "
     "as an X-Webhook-Secret header, or as Authorization: Bearer …"
 )
-_HOW_TO_SEND = "send a JSON object, such as the payload of a LangSmith webhook"
 
 _logger = logging.getLogger(__name__)
-
-
-class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
-    """An answer other than 202. ``reason`` is a word for metrics; ``error`` and ``hint`` are for people.
-
-    ``close`` ends the connection after it.
-    """
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        error: str,
-        hint: str = "",
-        headers: tuple[tuple[str, str], ...] = (),
-        *,
-        close: bool = False,
-    ) -> None:
-        super().__init__(error)
-        self.status = status
-        self.reason = reason
-        self.error = error
-        self.hint = hint
-        self.headers = headers
-        self.close = close
-
-    def response(self) -> web.Response:
-        """The JSON answer."""
-        body = {"error": self.error, "hint": self.hint} if self.hint else {"error": self.error}
-        response = web.Response(status=self.status, body=orjson.dumps(body), content_type="application/json")
-        response.headers.extend(self.headers)
-        if self.close:
-            response.force_close()
-        return response
 
 
 class Receiver:
@@ -132,7 +86,7 @@ class Receiver:
         self._deadline = deadline
         self._on_result = on_result
         self._threads = ThreadPoolExecutor(_THREADS, "receiver")
-        self._reading: set[asyncio.Timeout] = set()
+        self._bodies = BodyReader(limit, deadline)
         self._appending: set[asyncio.Future[Appended]] = set()
         self._stopping = False
 
@@ -194,10 +148,7 @@ class Receiver:
         the stop is known; ``receiver_runner`` calls it when the server shuts down.
         """
         self._stopping = True
-        soon = asyncio.get_running_loop().time() + _LAST_CALL
-        for timeout in self._reading:
-            if not timeout.expired() and (timeout.when() or soon) >= soon:
-                timeout.reschedule(soon)
+        self._bodies.stop()
 
     async def drain(self) -> None:
         """Wait for appends that are still under way, three seconds at most: their requests are answered by then.
@@ -215,12 +166,10 @@ class Receiver:
         self._admit(request)
         share = Share(self.admission)
         try:
-            body = await self._read(request, share, until)
+            body = await self._bodies.read(request, share, until)
             appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share)
-        except NoRoom as error:
-            raise _overload("overloaded", str(error)) from error
-        except BadBody as error:
-            raise Refusal(400, "bad_body", str(error), _HOW_TO_SEND) from error
+        except (NoRoom, BadBody) as error:
+            raise refusal_of(error, self._limit) from error
         finally:
             if not share.kept:
                 share.give_back()
@@ -233,47 +182,12 @@ class Receiver:
         if (secrets := self._secrets()) is not None and (error := check_secret(request, secrets)):
             raise Refusal(401, "unauthorized", error, _HOW_TO_AUTHENTICATE, ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
         if self._stopping:
-            raise _overload("stopping", "the engine is stopping", close=True)
+            raise overload("stopping", "the engine is stopping", close=True)
         length = request.content_length or 0
         if length > self._limit:
-            raise self._too_large(f"the body is {length} bytes")
+            raise too_large(f"the body is {length} bytes", self._limit)
         if obstacle := self.admission.obstacle(length) or self._obstacle():
-            raise _overload("overloaded", obstacle)
-
-    def _too_large(self, error: str) -> Refusal:
-        hint = f"the limit is {self._limit} bytes, decompressed; have LangSmith send fewer or smaller runs at once"
-        return Refusal(413, "too_large", error, hint)
-
-    async def _read(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
-        """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for."""
-        stream = request.content
-        if not stream.is_eof() or stream.total_bytes > self._limit:
-            return await self._read_slowly(request, share, until)
-        body = stream.read_nowait()
-        share.grow(len(body))
-        return body
-
-    async def _read_slowly(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
-        pieces: list[bytes] = []
-        timeout = asyncio.timeout(until - time.monotonic())
-        try:
-            async with timeout:
-                self._reading.add(timeout)
-                async for piece in request.content.iter_any():
-                    share.grow(len(piece))
-                    pieces.append(piece)
-                    if share.size > self._limit:
-                        raise self._too_large(f"the body is more than {self._limit} bytes")
-            return b"".join(pieces)
-        except TimeoutError as error:
-            if self._stopping:
-                raise _overload("stopping", "the engine is stopping", close=True) from error
-            text = f"the body did not arrive within {self._deadline:g} seconds"
-            raise _overload("slow_body", text, close=True) from error
-        except (web.RequestPayloadError, ConnectionError) as error:
-            raise Refusal(400, "broken_body", f"the request's body is broken: {error}", _HOW_TO_SEND) from error
-        finally:
-            self._reading.discard(timeout)
+            raise overload("overloaded", obstacle)
 
     def _keep(self, body: bytes, content_encoding: str, share: Share) -> asyncio.Future[Appended]:
         """Parse and append, for itself: a request may give up on it, but nothing cancels it.
@@ -321,40 +235,20 @@ class Receiver:
         if not appending.done():
             share.late()
             appending.add_done_callback(_tell_landing)
-            raise _overload("late", "the store did not answer in time")
+            raise overload("late", "the store did not answer in time")
         return self._result(appending)
 
     def _result(self, appending: asyncio.Future[Appended]) -> Appended:
         try:
             return appending.result()
-        except StoreBusy as error:
-            raise _overload("busy", f"the store is busy: {error}") from error
-        except StoreError as error:
-            raise _overload("store_error", f"the store cannot take events: {error}") from error
-        except NoRoom as error:
-            raise _overload("overloaded", str(error)) from error
-        except (BadBody, coding.BrokenCoding) as error:
-            raise Refusal(400, "bad_body", str(error), _HOW_TO_SEND) from error
-        except coding.TooLarge as error:
-            raise self._too_large(str(error)) from error
-        except coding.UnknownCoding as error:
-            hint = f"send it plain, or in one of {coding.ACCEPTED}"
-            accepted = ((hdrs.ACCEPT_ENCODING, coding.ACCEPTED),)
-            raise Refusal(415, "unknown_coding", f"{error} is not understood", hint, accepted) from error
         except Exception as error:
-            _logger.exception("an event could not be kept")
-            raise _overload("error", "the event could not be kept") from error
+            # A request is where its work ends, whatever became of it.
+            raise refusal_of(error, self._limit) from error
 
 
 def _wake(answered: asyncio.Future[None]) -> None:
     if not answered.done():
         answered.set_result(None)
-
-
-def _overload(reason: str, error: str, *, close: bool = False) -> Refusal:
-    """Every fault of ours is a 503: LangSmith retries those, and nothing else."""
-    headers = ((hdrs.RETRY_AFTER, _RETRY_AFTER),)
-    return Refusal(503, reason, error, "nothing was accepted; send it again", headers, close=close)
 
 
 def _tell_landing(appending: asyncio.Future[Appended]) -> None:
@@ -364,47 +258,3 @@ def _tell_landing(appending: asyncio.Future[Appended]) -> None:
         _logger.warning("an append that had been answered with 503 failed in the end: %s", error)
     else:
         _logger.warning("event %s was kept after its request had been answered with 503", appending.result().event_id)
-
-
-class _Runner(web.ServerRunner):
-    """A server that tells its receiver when it begins to shut down, and waits for it in the end."""
-
-    def __init__(self, receiver: Receiver, server: web.Server) -> None:
-        super().__init__(server, shutdown_timeout=SHUTDOWN_TIMEOUT)
-        self._receiver = receiver
-
-    async def shutdown(self) -> None:
-        self._receiver.stopping()
-
-    async def cleanup(self) -> None:
-        await super().cleanup()
-        await self._receiver.drain()
-
-
-def receiver_runner(receiver: Receiver) -> web.BaseRunner:
-    """The public listener, to be set up, given an address, and cleaned up.
-
-    No access log, and none of aiohttp's own error texts: both would quote the query string, which holds the secret.
-    """
-    server = web.Server(
-        receiver.answer,
-        access_log=None,
-        auto_decompress=False,
-        keepalive_timeout=75.0,
-        lingering_time=_LINGERING,
-        logger=_DiscreetLogger(logging.getLogger("aiohttp.server"), {}),
-    )
-    return _Runner(receiver, server)
-
-
-class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's log of broken requests, without the exception's text: it quotes the request line."""
-
-    def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
-        """Tell the kind of error and whom it came from."""
-        kind = type(exc_info).__name__ if isinstance(exc_info, BaseException) else "error"
-        self.logger.info(f"{msg} (%s)", *args, kind)
-
-    def debug(self, msg: object, *args: object, **_kwargs: Any) -> None:
-        """Leave the exception out."""
-        self.logger.debug(msg, *args)

@@ -12,7 +12,8 @@ import aiohttp
 from aiohttp import web
 
 from engine.event import Event
-from engine.receiver import WEBHOOK_PATH, Receiver, receiver_runner
+from engine.public import receiver_runner
+from engine.receiver import WEBHOOK_PATH, Receiver
 from engine.store.protocol import Appended
 
 
