@@ -8,6 +8,13 @@ from engine.errors import EngineError
 UNDER_WAY_LIMIT = 8192
 #: Appends whose requests were refused because they took too long: with so many the store is stuck, and it is enough.
 LATE_LIMIT = 256
+#: How much of the room bodies may take whose signature is not checked yet: whoever sends them may be anybody. The rest
+#: stays free for those who showed a secret first.
+UNPROVEN_PART = 4
+
+
+_TOO_MANY = "too many large bodies are in hand at once"
+_TOO_MANY_UNPROVEN = "too many large bodies without a secret are in hand at once, their signatures not checked yet"
 
 
 class NoRoom(EngineError):  # noqa: N818 - reads as the answer it causes
@@ -17,12 +24,22 @@ class NoRoom(EngineError):  # noqa: N818 - reads as the answer it causes
 class Admission:
     """What one process holds between a request's first byte and its event's commit.
 
-    ``held`` is in bytes of bodies (what they parse to takes some times as much), ``under_way``
-    and ``late`` count appends. All of it is given back when nothing is left in memory,
-    not when the request is answered: a stuck store goes on holding what it was given.
+    ``held`` is in bytes of bodies (what they parse to takes some times as much); ``unproven`` are
+    those of them whose sender is not known yet. ``under_way`` and ``late`` count appends. All of
+    it is given back when nothing is left in memory, not when the request is answered: a stuck
+    store goes on holding what it was given.
     """
 
-    __slots__ = ("held", "held_limit", "late", "late_limit", "under_way", "under_way_limit")
+    __slots__ = (
+        "held",
+        "held_limit",
+        "late",
+        "late_limit",
+        "under_way",
+        "under_way_limit",
+        "unproven",
+        "unproven_limit",
+    )
 
     def __init__(
         self, held_limit: int, *, under_way_limit: int = UNDER_WAY_LIMIT, late_limit: int = LATE_LIMIT
@@ -30,26 +47,30 @@ class Admission:
         self.held_limit = held_limit
         self.under_way_limit = under_way_limit
         self.late_limit = late_limit
-        self.held = self.under_way = self.late = 0
+        self.unproven_limit = held_limit // UNPROVEN_PART
+        self.held = self.unproven = self.under_way = self.late = 0
 
-    def obstacle(self, size: int = 0) -> str:
+    def obstacle(self, size: int = 0, *, proven: bool = True) -> str:
         """Empty when there is room for another body of ``size`` bytes, else why there is none."""
         if self.late >= self.late_limit:
             return f"the store is stuck: it has {self.late} events that were refused because it did not answer"
         if self.under_way >= self.under_way_limit:
             return f"{self.under_way} events wait for the store already"
         if self.held >= self.held_limit or self.held + size > self.held_limit:
-            return "too many large bodies are in hand at once"
+            return _TOO_MANY
+        if not proven and (self.unproven >= self.unproven_limit or self.unproven + size > self.unproven_limit):
+            return _TOO_MANY_UNPROVEN
         return ""
 
 
 class Share:
     """What one request holds of an admission's room."""
 
-    __slots__ = ("_admission", "_kept", "_late", "size")
+    __slots__ = ("_admission", "_kept", "_late", "_proven", "size")
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, proven: bool = True) -> None:
         self._admission = admission
+        self._proven = proven
         self._kept = self._late = False
         self.size = 0
 
@@ -61,9 +82,19 @@ class Share:
         """
         admission = self._admission
         if size > 0 and admission.held + size > admission.held_limit:
-            raise NoRoom("too many large bodies are in hand at once")
+            raise NoRoom(_TOO_MANY)
+        if not self._proven:
+            if admission.unproven + size > admission.unproven_limit:
+                raise NoRoom(_TOO_MANY_UNPROVEN)
+            admission.unproven += size
         self.size += size
         admission.held += size
+
+    def prove(self) -> None:
+        """The sender is known now."""
+        if not self._proven:
+            self._proven = True
+            self._admission.unproven -= self.size
 
     def keep(self) -> None:
         """From now on an append has it, which gives it back when it is done."""
@@ -82,6 +113,7 @@ class Share:
 
     def give_back(self) -> None:
         """Nothing of it is left in memory. Call it once."""
+        self.prove()
         admission = self._admission
         admission.held -= self.size
         admission.under_way -= self._kept

@@ -37,11 +37,11 @@ def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
 
 
 def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
-    for index, secret in enumerate(config.secrets or ()):
-        if len(secret) < _SHORTEST_SECRET:
-            where: Where = ("secrets", index)
-            message = f"this secret has {len(secret)} characters: it can be found by trying"
-            yield where, message, "use at least 16 random ones, such as: openssl rand -hex 16"
+    for key, secrets in (("secrets", config.secrets or ()), ("signing_secrets", config.signing_secrets)):
+        for index, secret in enumerate(secrets):
+            if len(secret) < _SHORTEST_SECRET:
+                message = f"this secret has {len(secret)} characters: it can be found by trying"
+                yield (key, index), message, "use at least 16 random ones, such as: openssl rand -hex 16"
 
 
 def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:

@@ -104,6 +104,7 @@ async def running(
         receiver = Receiver(
             append=worker.accept,
             secrets=lambda: reloader.current.config.secrets,
+            signing_secrets=lambda: reloader.current.config.signing_secrets,
             ready=lambda: _obstacle(store),
             limit=settings.body_limit,
             on_result=observer.answered,

@@ -1,11 +1,41 @@
-"""Who may post: the secret a request carries, in whichever way it was sent."""
+"""Who may post: the secret a request carries, in whichever way it was sent, or the signature over its body."""
 
 from __future__ import annotations
 
 import hmac
+from dataclasses import dataclass
 from urllib.parse import unquote_to_bytes
 
 from aiohttp import hdrs, web
+
+from engine.signatures import Claim, read_claims
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What a request's headers say of its sender, before the body is read.
+
+    ``error`` says why it may not post. Without one it is ``trusted``, or will be if one of its
+    ``claims`` turns out good. One that is trusted may make claims, too: what they cover counts for more.
+    """
+
+    trusted: bool = False
+    claims: tuple[Claim, ...] = ()
+    error: str = ""
+
+
+def standing_of(
+    request: web.BaseRequest, secrets: tuple[str, ...] | None, signing: tuple[str, ...], now: float
+) -> Standing:
+    """Judge a request's headers. ``secrets`` None lets everybody in; ``now`` is in Unix seconds."""
+    error = "" if secrets is None else check_secret(request, secrets)
+    if not signing:
+        return Standing(not error, error=error)
+    claims, wrong = read_claims(request.headers, now)
+    if error and not claims:
+        without = "it has no signature" if secrets else "the signature is missing"
+        return Standing(error=wrong or (f"{error}, and {without}" if secrets else without))
+    return Standing(not error, claims)
 
 
 def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:

@@ -67,8 +67,11 @@ class Event:
         return self._word
 
 
-def parse_event(body: bytes, received_at: float) -> Event:
+def parse_event(body: bytes, received_at: float, signed_id: str | None = None) -> Event:
     """The event a request body stands for, with a new id. ``received_at`` is in Unix seconds, UTC.
+
+    ``signed_id`` is None where no signature was checked, else the sender's own id of the message
+    that the signature covers beside the body, or empty.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -76,7 +79,7 @@ def parse_event(body: bytes, received_at: float) -> Event:
     payload, repaired = parse_payload(body)
     kind = kind_of(payload)
     rule_id = _rule_id(payload, kind)
-    dedup_key = _dedup_key(payload, kind, rule_id, body)
+    dedup_key = _dedup_key(payload, kind, rule_id, body, signed_id)
     return Event(new_event_id(received_at), kind, rule_id, dedup_key, received_at, body, payload, repaired)
 
 
@@ -184,12 +187,12 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
     return lower if lower != rule_id and _UUID.fullmatch(lower) else rule_id
 
 
-def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes) -> str:
-    """Equal for two deliveries of one webhook (LangSmith sends no delivery id).
+def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes, signed_id: str | None) -> str:
+    """Equal for two deliveries of one webhook (LangSmith's rules send no delivery id).
 
     A rule, its time window and what it found are one delivery, also when presigned URLs were
-    signed anew for a retry. Everything else is told apart by its bytes: an id of the
-    provider's own counts only where its signature covers it, and none is verified here.
+    signed anew for a retry. Everything else is told apart by the sender's own id of it, where
+    a signature covers that, or by its bytes.
     """
     if kind is Kind.RULE:
         runs, threads = _ids(payload.get("runs"), _run_id), _ids(payload.get("threads"), _thread_id)
@@ -199,7 +202,15 @@ def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body
             # The time in front keeps the keys of one hour together in the store's index: a batch of
             # events then touches its last page, and not a page anywhere for each event.
             return f"rule:{str(window[1])[:32]}:{digest[:32]}"
+    if signed_id is not None and (own := _own_id(payload, kind) or signed_id):
+        return f"id:{kind}:{sha256(own.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
     return "body:" + sha256(body).hexdigest()
+
+
+def _own_id(payload: Mapping[str, Any], kind: Kind) -> str:
+    """The id that LangSmith gives an issue's webhook, the same for every attempt at it."""
+    own = payload.get("id") if kind is Kind.ISSUE else None
+    return own if isinstance(own, str) else ""
 
 
 def _ids(elements: Any, identify: Callable[[Any], Any]) -> list[str] | None:

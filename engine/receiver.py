@@ -13,10 +13,11 @@ from aiohttp import hdrs, web
 from engine import coding
 from engine.admission import Admission, NoRoom, Share
 from engine.bodies import BodyReader
-from engine.credentials import check_secret
+from engine.credentials import Standing, standing_of
 from engine.errors import BadBody
 from engine.event import Event, parse_event
-from engine.refusal import Refusal, overload, refusal_of, too_large
+from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
+from engine.signatures import BadSignature, check_claims
 from engine.store.protocol import Appended
 
 #: Where LangSmith posts to. The path is part of what users configured there.
@@ -34,12 +35,10 @@ _DRAIN = 3.0
 _BODIES_HELD = 4
 #: Bodies up to so many bytes are parsed on the loop, which takes 2 ms or less; handing them to a thread takes 0.1.
 _PARSED_INLINE = 256 * 1024
+#: The same where a signature is to be checked first, with every secret there is: anybody may ask for that.
+_CHECKED_INLINE = 32 * 1024
 #: Threads that decompress and parse. orjson holds the interpreter's lock, so that more would not be faster.
 _THREADS = 2
-_HOW_TO_AUTHENTICATE = (
-    "send the secret that stands under `secrets:` in the configuration, once: as ?secret=… in the URL, "
-    "as an X-Webhook-Secret header, or as Authorization: Bearer …"
-)
 
 _logger = logging.getLogger(__name__)
 
@@ -53,6 +52,7 @@ class Receiver:
         append: Callable[[Event], Awaitable[Appended]],
         secrets: Callable[[], tuple[str, ...] | None],
         ready: Callable[[], Awaitable[str]],
+        signing_secrets: Callable[[], tuple[str, ...]] = tuple,
         obstacle: Callable[[], str] = str,
         admission: Admission | None = None,
         limit: int = BODY_LIMIT,
@@ -66,6 +66,7 @@ class Receiver:
             append: keeps an event durably and hands it on; a future costs less than a coroutine.
                 Never cancelled: one that lands after its request was refused hands its event on all the same.
             secrets: those that are good at the moment; None accepts everybody.
+            signing_secrets: with any of these a body may be signed instead.
             ready: empty when ready for events, else a word that says why not.
             obstacle: why no event can be taken at the moment, or empty. What is held in memory
                 is bounded whatever it says.
@@ -78,6 +79,7 @@ class Receiver:
         """
         self._append = append
         self._secrets = secrets
+        self._signing_secrets = signing_secrets
         self._ready = ready
         self._obstacle = obstacle
         self.admission = admission or Admission(limit * _BODIES_HELD)
@@ -163,43 +165,48 @@ class Receiver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
-        self._admit(request)
-        share = Share(self.admission)
+        standing = self._admit(request)
+        share = Share(self.admission, proven=standing.trusted)
         try:
             body = await self._bodies.read(request, share, until)
-            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share)
-        except (NoRoom, BadBody) as error:
+            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share, standing)
+        except (NoRoom, BadBody, BadSignature) as error:
             raise refusal_of(error, self._limit) from error
         finally:
             if not share.kept:
                 share.give_back()
         return await self._wait_for(appending, share, until)
 
-    def _admit(self, request: web.BaseRequest) -> None:
+    def _admit(self, request: web.BaseRequest) -> Standing:
         """Everything that can be said before the body is read."""
         if request.method != hdrs.METH_POST:
             raise Refusal(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
-        if (secrets := self._secrets()) is not None and (error := check_secret(request, secrets)):
-            raise Refusal(401, "unauthorized", error, _HOW_TO_AUTHENTICATE, ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
+        secrets, signing = self._secrets(), self._signing_secrets()
+        standing = standing_of(request, secrets, signing, self._clock())
+        if standing.error:
+            raise unauthorized(standing.error, may_sign=bool(signing), may_tell=bool(secrets) or not signing)
         if self._stopping:
             raise overload("stopping", "the engine is stopping", close=True)
         length = request.content_length or 0
         if length > self._limit:
             raise too_large(f"the body is {length} bytes", self._limit)
-        if obstacle := self.admission.obstacle(length) or self._obstacle():
+        if obstacle := self.admission.obstacle(length, proven=standing.trusted) or self._obstacle():
             raise overload("overloaded", obstacle)
+        return standing
 
-    def _keep(self, body: bytes, content_encoding: str, share: Share) -> asyncio.Future[Appended]:
-        """Parse and append, for itself: a request may give up on it, but nothing cancels it.
+    def _keep(self, body: bytes, content_encoding: str, share: Share, standing: Standing) -> asyncio.Future[Appended]:
+        """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
 
         Raises:
             BadBody: the body is no JSON object.
+            BadSignature: the sender showed no secret, and none of its signatures is good.
         """
         keeping: Awaitable[Appended]
-        if content_encoding or len(body) > _PARSED_INLINE:
-            keeping = self._digest(body, content_encoding, share)
+        if content_encoding or len(body) > (_CHECKED_INLINE if standing.claims else _PARSED_INLINE):
+            keeping = self._digest(body, content_encoding, share, standing)
         else:
-            keeping = self._append(parse_event(body, self._clock()))
+            keeping = self._append(self._parse(body, "", standing, self._clock()))
+            share.prove()
         # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
         appending = asyncio.ensure_future(keeping)
         share.keep()
@@ -211,15 +218,29 @@ class Receiver:
         self._appending.discard(appending)
         share.give_back()
 
-    async def _digest(self, body: bytes, content_encoding: str, share: Share) -> Appended:
+    async def _digest(self, body: bytes, content_encoding: str, share: Share, standing: Standing) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append."""
-        loop = asyncio.get_running_loop()
-        event = await loop.run_in_executor(self._threads, self._parse, body, content_encoding, self._clock())
+        loop, now = asyncio.get_running_loop(), self._clock()
+        event = await loop.run_in_executor(self._threads, self._parse, body, content_encoding, standing, now)
+        share.prove()
         share.grow(len(event.body) - len(body))
         return await self._append(event)
 
-    def _parse(self, body: bytes, content_encoding: str, received_at: float) -> Event:
-        return parse_event(coding.decode(body, content_encoding, self._limit), received_at)
+    def _parse(self, body: bytes, content_encoding: str, standing: Standing, received_at: float) -> Event:
+        """Check the signature, of the bytes as they were sent; only then is anything made of them."""
+        signed_id = self._signed_id(body, standing) if standing.claims else None
+        if content_encoding:
+            body = coding.decode(body, content_encoding, self._limit)
+        return parse_event(body, received_at, signed_id)
+
+    def _signed_id(self, body: bytes, standing: Standing) -> str | None:
+        """What ``parse_event`` takes: the sender's own id, as far as a good signature covers it."""
+        try:
+            return check_claims(standing.claims, self._signing_secrets(), body)
+        except BadSignature:
+            if standing.trusted:
+                return None  # its secret was good: it may post, but its own id counts for nothing
+            raise
 
     async def _wait_for(self, appending: asyncio.Future[Appended], share: Share, until: float) -> Appended:
         """What came of an append, if it is done in time."""

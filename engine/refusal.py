@@ -10,6 +10,7 @@ from aiohttp import hdrs, web
 from engine import coding
 from engine.admission import NoRoom
 from engine.errors import BadBody, StoreBusy, StoreError
+from engine.signatures import BadSignature
 
 #: Every reason for a refusal, in a word. They are labels of a metric, and documented.
 REFUSALS = (
@@ -18,6 +19,14 @@ REFUSALS = (
 )  # fmt: skip
 #: After how many seconds a refused sender should come back.
 _RETRY_AFTER = "1"
+_HOW_TO_AUTHENTICATE = (
+    "send the secret that stands under `secrets:` in the configuration, once: as ?secret=… in the URL, "
+    "as an X-Webhook-Secret header, or as Authorization: Bearer …"
+)
+_HOW_TO_SIGN = (
+    "sign the body as it is sent with a secret that stands under `signing_secrets:` in the configuration: "
+    "X-LangSmith-Signature, X-Hub-Signature-256, or webhook-signature as in Standard Webhooks"
+)
 _HOW_TO_SEND = "send a JSON object, such as the payload of a LangSmith webhook"
 
 _logger = logging.getLogger(__name__)
@@ -69,6 +78,12 @@ def too_large(error: str, limit: int) -> Refusal:
     return Refusal(413, "too_large", error, hint)
 
 
+def unauthorized(error: str, *, may_sign: bool = False, may_tell: bool = True) -> Refusal:
+    """The sender is nobody the configuration knows: by a secret (``may_tell``) or by a signature (``may_sign``)."""
+    ways = filter(None, (_HOW_TO_AUTHENTICATE if may_tell else "", _HOW_TO_SIGN if may_sign else ""))
+    return Refusal(401, "unauthorized", error, "; or ".join(ways), ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
+
+
 def broken_body(error: Exception) -> Refusal:
     """The body broke off, or is no chunked body though it says so."""
     return Refusal(400, "broken_body", f"the request's body is broken: {error}", _HOW_TO_SEND)
@@ -83,6 +98,8 @@ def refusal_of(error: Exception, limit: int) -> Refusal:
             return overload("store_error", f"the store cannot take events: {error}")
         case NoRoom():
             return overload("overloaded", str(error))
+        case BadSignature():
+            return unauthorized(str(error), may_sign=True, may_tell=False)
         case BadBody() | coding.BrokenCoding():
             return Refusal(400, "bad_body", str(error), _HOW_TO_SEND)
         case coding.TooLarge():

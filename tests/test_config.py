@@ -128,9 +128,36 @@ def test_secrets_written_into_the_file_are_masked_too():
     assert config.masked == {"one", "two", "three", "four"}
 
 
+def test_bodies_that_have_to_be_signed_need_no_secret_beside():
+    config = parse("signing_secrets: [a-secret]\nroutes: {}\n")
+    assert (config.secrets, config.signing_secrets, config.masked) == ((), ("a-secret",), {"a-secret"})
+    assert "a-secret" not in dump_masked(config)
+    assert parse('signing_secrets: "${S}"\nsecrets: [x]\nroutes: {}\n', {"S": "b"}).signing_secrets == ("b",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("signing_secrets: []", "'signing_secrets' is empty"),
+        ("signing_secrets: ['']", "a secret is empty"),
+        ("signing_secrets: {a: b}", "'signing_secrets' must be a list of texts"),
+        ("signing_secrets: [whsec_no!]", "what stands behind whsec_ is not base64"),
+        ("signing_secrets: [$SIGNING_SECRET]", "is taken by the letter"),
+        ("signing_secrets: none", "would accept no signature"),
+        ("secrets: none\nsigning_secrets: [a]", "'secrets: none' lets everybody post, signed or not"),
+        ("secrets: []\nsigning_secrets: [a]", "'secrets' is empty"),
+        ("signing_secret: a", "unknown key 'signing_secret'"),
+    ],
+)
+def test_signing_secrets_that_would_check_nothing_are_errors(text, words):
+    assert any(words in problem.message for problem in problems_of(f"{text}\nroutes: {{}}\n"))
+
+
 def test_no_secret_is_in_the_representation():
-    config = parse("secrets: [s3cret]\nroutes: {}\nlangsmith: {api_key: k3y}\nslack: {token: t0ken}\n")
-    for secret in ("s3cret", "k3y", "t0ken"):
+    config = parse(
+        "secrets: [s3cret]\nsigning_secrets: [h0ok]\nroutes: {}\nlangsmith: {api_key: k3y}\nslack: {token: t0ken}\n"
+    )
+    for secret in ("s3cret", "k3y", "t0ken", "h0ok"):
         assert secret not in repr(replace(config, source=None))
 
 

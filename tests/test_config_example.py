@@ -97,7 +97,8 @@ def test_only_secrets_are_masked():
     assert config.masked == {
         f"http://value-of-{name}"
         for name in (
-            "langsmith_webhook_secret", "langsmith_api_key", "slack_bot_token", "forward_token",
+            "langsmith_webhook_secret", "langsmith_signing_secret", "langsmith_api_key", "slack_bot_token",
+            "forward_token",
             "incident_signing_key", "slack_webhook_url", "notify_url",
         )
     }  # fmt: skip

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
@@ -26,6 +28,7 @@ from engine.event import parse_payload
 from engine.freshen import freshen
 from engine.receiver import WEBHOOK_PATH
 from engine.sender import Delivery, SendAttempt, Sender
+from engine.signatures import Form, secret_problem, sign
 from engine.units import format_duration
 
 #: How many sendings may be under way at once.
@@ -37,6 +40,13 @@ _AT_ONCE = 64
 @kind_option
 @click.option("--to", "url", metavar="URL", help=f"Where to; 127.0.0.1:8080 is http://127.0.0.1:8080{WEBHOOK_PATH}.")
 @click.option("--secret", metavar="TEXT", help="Sent as ?secret=… in the URL, as LangSmith does.")
+@click.option("--sign", "signing", metavar="SECRET", help="Sign the body, as senders with `signing_secrets` do.")
+@click.option(
+    "--sign-as",
+    "form",
+    type=click.Choice(["standard", "langsmith", "github"]),
+    help="How; whsec_… is standard (Standard Webhooks), any other secret langsmith.",
+)
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A custom header; repeatable.")
 @click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How often.")
@@ -48,6 +58,8 @@ def command(
     kind: str | None,
     url: str | None,
     secret: str | None,
+    signing: str | None,
+    form: Form | None,
     headers: tuple[str, ...],
     fresh: bool,  # noqa: FBT001
     count: int,
@@ -67,7 +79,8 @@ def command(
         return
     if url is None:
         raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
-    order = _Order(_target(url, secret), body, _headers(headers), fresh=fresh)
+    sign = _signer(signing, form)
+    order = _Order(_target(url, secret), body, _headers(headers), sign, fresh=fresh)
     results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
     failed = [result for result in results if result.result == "failed"]
     if as_json:
@@ -78,15 +91,31 @@ def command(
         sys.exit(FINDINGS)
 
 
+Sign = Callable[[bytes], dict[str, str]]
+
+
 class _Order:
     """What to send, and where."""
 
-    def __init__(self, url: str, body: bytes, headers: dict[str, str], *, fresh: bool) -> None:
-        self.url, self.headers, self._body, self._freshly = url, headers, body, fresh
+    def __init__(self, url: str, body: bytes, headers: dict[str, str], sign: Sign, *, fresh: bool) -> None:
+        self.url, self._headers, self._body, self._sign, self._freshly = url, headers, body, sign, fresh
 
-    def body(self) -> bytes:
-        """The bytes of the next one."""
-        return _fresh(self._body) if self._freshly else self._body
+    def next(self) -> tuple[bytes, dict[str, str]]:
+        """The bytes of the next one, and its headers."""
+        body = _fresh(self._body) if self._freshly else self._body
+        return body, self._sign(body) | self._headers
+
+
+def _signer(secret: str | None, form: Form | None) -> Sign:
+    """Makes a body's signature, if one is wanted. The same bytes are the same message, as in LangSmith's retries."""
+    if secret is None:
+        if form is not None:
+            raise click.UsageError("--sign-as says how to sign; say with what: --sign SECRET")
+        return lambda _body: {}
+    if problem := secret_problem(secret):
+        raise click.UsageError(f"--sign: {problem}")
+    chosen: Form = form or ("standard" if secret.startswith("whsec_") else "langsmith")
+    return lambda body: sign(chosen, secret, body, f"msg_{sha256(body).hexdigest()[:24]}", time.time())
 
 
 def _body(file: BinaryIO | None, kind: str | None) -> bytes:
@@ -150,7 +179,7 @@ async def _paced(order: _Order, count: int, rate: float | None, advance: Callabl
 
 async def _send(order: _Order, watch: Callable[[SendAttempt], None] | None) -> Delivery:
     try:
-        return await Sender(on_attempt=watch).send(order.url, order.body(), order.headers)
+        return await Sender(on_attempt=watch).send(order.url, *order.next())
     except ValueError as error:
         raise BadQuery(str(error), "write it like http://127.0.0.1:8080/webhooks/langsmith") from error
 

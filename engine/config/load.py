@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,15 +15,27 @@ from engine.config.mistakes import quoted, should_read
 from engine.config.model import Config
 from engine.config.routes import read_routes, read_rules
 from engine.config.section import RESERVED, Section, Sheet
-from engine.config.settings import read_defaults, read_langsmith, read_plugins, read_secrets, read_slack, read_vars
+from engine.config.settings import (
+    read_defaults,
+    read_langsmith,
+    read_plugins,
+    read_secrets,
+    read_signing_secrets,
+    read_slack,
+    read_vars,
+)
 from engine.config.yaml12 import Parsed, read_yaml
 from engine.errors import ConfigError
-from engine.source import Source
+from engine.source import Source, Where
 
-_KEYS: Final = frozenset({"secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes"})
+_KEYS: Final = frozenset(
+    {"secrets", "signing_secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes"}
+)
 _FOREIGN: Final = {
     "secret": "secrets",
     "webhook_secret": "secrets",
+    "signing_secret": "signing_secrets",
+    "hmac_secret": "signing_secrets",
     "variables": "vars",
     "env": "vars",
     "plugin": "plugins",
@@ -36,6 +48,7 @@ _FOREIGN: Final = {
 }
 #: Settings that are secrets even where they are written into the file.
 _SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))
+_SECRET_LISTS: Final = ("secrets", "signing_secrets")
 _BEGINNING: Final = 'begin with: secrets: ["${LANGSMITH_WEBHOOK_SECRET}"] and routes: (see config.example.yaml)'
 
 
@@ -102,11 +115,13 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
     timeout, retry = read_defaults(section)
     rules = read_rules(sheet, tree.get("rules", {}), ("rules",))
     secrets = read_secrets(section)
+    signing_secrets = read_signing_secrets(section, secrets)
     return Config(
         file=file,
         source=sheet.source,
         hash=_hash(tree),
         secrets=secrets,
+        signing_secrets=signing_secrets,
         langsmith=read_langsmith(section),
         slack=read_slack(section),
         timeout=timeout,
@@ -115,7 +130,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         vars=read_vars(section),
         rules=rules,
         routes=_routes(section, rules),
-        masked=found.masked | _written_secrets(found, secrets or ()),
+        masked=found.masked | _written_secrets(found, {*(secrets or ()), *signing_secrets}),
         shown=_shown(found.shown),
         files=found.files,
     )
@@ -182,32 +197,40 @@ def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:
 # --- secrets ---------------------------------------------------------------------------------------------------------
 
 
-def _written_secrets(found: Interpolated, secrets: tuple[str, ...]) -> frozenset[str]:
+def _written_secrets(found: Interpolated, secrets: Collection[str]) -> frozenset[str]:
     """Secrets that stand in the file itself. A default that was used is an example, not a secret."""
-    tree = found.tree
     written = set()
-    listed = tree.get("secrets")
-    for index, secret in enumerate(listed if isinstance(listed, list) else []):
-        if ("secrets", index) not in found.places and secret in secrets:
-            written.add(secret)
-    if isinstance(listed, str) and ("secrets",) not in found.places:
-        written.update(secrets)
+    for where, value in _secret_texts(found.tree):
+        if value and where not in found.places and (where[0] not in _SECRET_LISTS or value in secrets):
+            written.add(value)
+    return frozenset(written)
+
+
+def _secret_texts(tree: dict[str, Any]) -> Iterator[tuple[Where, str]]:
+    """Every text at a place for secrets."""
+    for key in _SECRET_LISTS:
+        listed = tree.get(key)
+        if isinstance(listed, str):
+            yield (key,), listed
+        for index, item in enumerate(listed if isinstance(listed, list) else []):
+            if isinstance(item, str):
+                yield (key, index), item
     for place in _SECRET_PLACES:
         block = tree.get(place[0])
         value = block.get(place[1]) if isinstance(block, dict) else None
-        if isinstance(value, str) and value and place not in found.places:
-            written.add(value)
-    return frozenset(written)
+        if isinstance(value, str):
+            yield place, value
 
 
 def _shown(tree: dict[str, Any]) -> dict[str, Any]:
     """The masked tree, with those settings masked that are always secrets."""
     shown = dict(tree)
-    secrets = shown.get("secrets")
-    if isinstance(secrets, list):
-        shown["secrets"] = [MASK for _ in secrets]
-    elif isinstance(secrets, str) and secrets != "none":
-        shown["secrets"] = MASK
+    for key in _SECRET_LISTS:
+        secrets = shown.get(key)
+        if isinstance(secrets, list):
+            shown[key] = [MASK for _ in secrets]
+        elif isinstance(secrets, str) and secrets != "none":
+            shown[key] = MASK
     for name, key in _SECRET_PLACES:
         block = shown.get(name)
         if isinstance(block, dict) and block.get(key):

@@ -84,7 +84,8 @@ class RouteConfig:
 class Config:
     """A whole configuration file.
 
-    ``secrets`` None means ``secrets: none``. ``timeout`` is in seconds. ``rules`` are names
+    ``secrets`` None means ``secrets: none``; none of them and some ``signing_secrets`` means that
+    bodies have to be signed. ``timeout`` is in seconds. ``rules`` are names
     with their ids. ``masked`` are the values that no log, page or dump may show; ``shown`` is
     the file's tree with them masked. ``files`` are those that ``${file:…}`` names. ``source``
     takes further problems; while it has any, the configuration is not to be used.
@@ -94,6 +95,7 @@ class Config:
     source: Source
     hash: str
     secrets: tuple[str, ...] | None = field(repr=False)
+    signing_secrets: tuple[str, ...] = field(repr=False)
     langsmith: LangSmithSettings
     slack: SlackSettings
     timeout: float

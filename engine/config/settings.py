@@ -1,4 +1,4 @@
-"""The simple blocks of the file: ``secrets langsmith slack defaults plugins vars``."""
+"""The simple blocks of the file: ``secrets signing_secrets langsmith slack defaults plugins vars``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from engine.config.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
 from engine.langsmith import LangSmithSettings
+from engine.signatures import secret_problem
 from engine.slack import SlackSettings
 
 #: ``$NAME``, ``%NAME%``, ``{{ env.NAME }}`` and any other template.
@@ -19,6 +20,7 @@ _SHELL_HABIT: Final = re.compile(
     r"""\$([A-Z_][A-Z0-9_]*)|%([A-Z_][A-Z0-9_]*)%|\{\{\s*(?:env(?:iron)?(?:\.|\[['"]))?([A-Z_][A-Z0-9_]*)?.*\}\}"""
 )
 _SECRETS_LINE: Final = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or secrets: none to listen on loopback only'
+_SIGNING_LINE: Final = 'write signing_secrets: ["${SIGNING_SECRET}"]'
 _LANGSMITH_WORDS: Final = {
     "key": "api_key",
     "token": "api_key",
@@ -31,36 +33,62 @@ _SLACK_WORDS: Final = {"bot_token": "token", "api_key": "token", "base_url": "en
 
 
 def read_secrets(top: Section) -> tuple[str, ...] | None:
-    """The secrets a webhook may bear; None is the word ``none``. One text is a list of one."""
+    """The secrets a webhook may bear; None is the word ``none``. One text is a list of one.
+
+    They may be left out where bodies have to be signed.
+    """
     where = ("secrets",)
     if "secrets" not in top.values:
-        if where in top.sheet.meant:
-            return ()
-        message = "'secrets' is missing: without one, anybody could post events"
-        top.sheet.source.report((), message, _SECRETS_LINE)
+        if where not in top.sheet.meant and "signing_secrets" not in top.values:
+            message = "'secrets' is missing: without one, anybody could post events"
+            top.sheet.source.report((), message, _SECRETS_LINE)
         return ()
     value = top.values["secrets"]
     if value == "none" and where not in top.sheet.interpolated:
         return None
+    return _secrets(top, "secrets", _SECRETS_LINE, "LANGSMITH_WEBHOOK_SECRET")
+
+
+def read_signing_secrets(top: Section, secrets: tuple[str, ...] | None) -> tuple[str, ...]:
+    """The secrets with which a webhook's body may be signed. One text is a list of one."""
+    where = ("signing_secrets",)
+    if "signing_secrets" not in top.values:
+        return ()
+    if secrets is None:
+        message = "'secrets: none' lets everybody post, signed or not"
+        top.sheet.wrong(where, message, "remove one of the two")
+    if top.values["signing_secrets"] == "none" and where not in top.sheet.interpolated:
+        top.sheet.wrong(where, "'signing_secrets: none' would accept no signature", "leave the key out")
+    found = _secrets(top, "signing_secrets", _SIGNING_LINE, "SIGNING_SECRET")
+    for index, secret in enumerate(found):
+        if problem := secret_problem(secret):
+            at = (*where, index) if isinstance(top.values["signing_secrets"], list) else where
+            top.sheet.wrong(at, problem, "paste it whole: whsec_ and the base64 behind it")
+    return found
+
+
+def _secrets(top: Section, key: str, line: str, variable: str) -> tuple[str, ...]:
+    value, where = top.values[key], (key,)
     if isinstance(value, str):
-        return _one_secret(top, value, where)
+        return _one_secret(top, value, where, line, variable)
     if not isinstance(value, list):
-        top.sheet.wrong(where, f"'secrets' must be a list of texts, not {kind_of(value)}", _SECRETS_LINE)
+        top.sheet.wrong(where, f"{key!r} must be a list of texts, not {kind_of(value)}", line)
         return ()
     if not value:
-        top.sheet.wrong(where, "'secrets' is empty: without one, anybody could post events", _SECRETS_LINE)
-    return tuple(one for index, item in enumerate(value) for one in _one_secret(top, item, (*where, index)))
+        top.sheet.wrong(where, f"{key!r} is empty: without one, anybody could post events", line)
+    items = enumerate(value)
+    return tuple(one for index, item in items for one in _one_secret(top, item, (*where, index), line, variable))
 
 
-def _one_secret(top: Section, value: Any, where: tuple[str | int, ...]) -> tuple[str, ...]:
+def _one_secret(top: Section, value: Any, where: tuple[str | int, ...], line: str, variable: str) -> tuple[str, ...]:
     if not isinstance(value, str):
-        hint = f'quote it: "{value}"' if isinstance(value, int) and not isinstance(value, bool) else _SECRETS_LINE
+        hint = f'quote it: "{value}"' if isinstance(value, int) and not isinstance(value, bool) else line
         top.sheet.wrong(where, f"a secret must be a text, not {kind_of(value)}", hint)
         return ()
     if not value.strip():
-        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", _SECRETS_LINE)
+        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", line)
         return ()
-    if _is_shell_habit(top.sheet, value, where, "LANGSMITH_WEBHOOK_SECRET"):
+    if _is_shell_habit(top.sheet, value, where, variable):
         return ()
     if value != value.strip():
         top.sheet.wrong(where, "a secret begins or ends with white space, which no header can hold")
