@@ -6,10 +6,11 @@ import asyncio
 import errno
 import logging
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
@@ -28,6 +29,7 @@ from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
+from engine.tls import Site, Tls
 from engine.worker import Worker
 
 #: How long requests under way may take to end at a stop, in seconds.
@@ -62,12 +64,13 @@ async def running(
 
     Raises:
         ConfigError: the configuration cannot be used.
-        SettingsError: the settings do not go together.
+        SettingsError: the settings do not go together, or the certificate can't be used.
         StoreError: the store cannot be opened.
     """
     settings.check()
     async with AsyncExitStack() as stack:
-        loader = Loader(settings.config, environ, check=needs_secrets(settings.listen))
+        tls = Tls(settings.tls) if settings.tls else None
+        loader = Loader(settings.config, environ, check=needs_secrets(settings.listen), secrets=settings.secrets)
         loaded = await loader.load_aside()
         reloader = Reloader(loader, loaded, logger)
         observer = Observers([LogObserver(logger), *observers])
@@ -109,12 +112,14 @@ async def running(
             limit=settings.body_limit,
             on_result=observer.answered,
         )
-        public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen")
+        public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         people = admin_app(Admin(store, worker, reloader), settings.admin_token)
         runner = web.AppRunner(people, access_log=None, shutdown_timeout=_REQUESTS_END)
-        admin = await _listen(stack, runner, settings.admin, "--admin")
-        watching = asyncio.create_task(reloader.watch())
-        stack.callback(watching.cancel)
+        admin = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
+        _in_background(stack, reloader.watch())
+        if tls is not None:
+            _in_background(stack, tls.watch())
+            reloader.listen(lambda _: tls.look_soon())
         # What happens first at the end: nothing new is begun while requests are seen off.
         stack.push_async_callback(worker.hold)
         stack.callback(receiver.stopping)
@@ -135,12 +140,18 @@ async def _obstacle(store: Store) -> str:
     return ""
 
 
-async def _listen(stack: AsyncExitStack, runner: web.BaseRunner, address: Address, flag: str) -> Address:
+def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
+    """Something that goes on until the end."""
+    stack.callback(asyncio.create_task(work).cancel)
+
+
+async def _listen(
+    stack: AsyncExitStack, runner: web.BaseRunner, address: Address, flag: str, tls: Tls | None
+) -> Address:
     await runner.setup()
     stack.push_async_callback(runner.cleanup)
-    site = web.TCPSite(runner, address.host, address.port)
     try:
-        await site.start()
+        await Site(runner, address, tls).start()
     except OSError as error:
         raise _cannot_listen(address, flag, error) from None
     return Address(address.host, runner.addresses[0][1])

@@ -8,7 +8,7 @@ import operator
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -106,12 +106,16 @@ class Loader:
     something in mind from one delivery to the next.
     """
 
-    def __init__(self, path: Path, environ: Mapping[str, str], *, check: Check | None = None) -> None:
+    def __init__(
+        self, path: Path, environ: Mapping[str, str], *, check: Check | None = None, secrets: Sequence[str] = ()
+    ) -> None:
+        """``secrets`` are those the process was given beside the file: they are masked, too."""
         self.path = path
+        self._secrets = secrets
         #: The files of the latest loading, good or bad, as they were before they were read.
         self.seen: Fingerprint = ()
         #: The secrets that the latest loading found, good or bad.
-        self.masker = Masker()
+        self.masker = Masker(secrets)
         self._environ = environ
         self._check = check
         self._plugins = PluginLoader()
@@ -126,7 +130,7 @@ class Loader:
             ConfigError: with every problem, each with its place.
         """
         config = self._read()
-        self.masker = Masker(config.masked)
+        self.masker = Masker((*self._secrets, *config.masked))
         if self._check is not None:
             self._check(config)
         if self._installed is None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
@@ -81,7 +82,8 @@ class Sender:
     """Sends one webhook as LangSmith would.
 
     ``limit`` and ``first_delay`` are in seconds; ``clock`` too, it only measures durations.
-    ``on_attempt`` is called after each attempt, so that a person can watch.
+    ``on_attempt`` is called after each attempt, so that a person can watch. ``trust`` says whose
+    certificates are good; False takes any.
     """
 
     def __init__(
@@ -93,8 +95,10 @@ class Sender:
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         on_attempt: Callable[[SendAttempt], None] | None = None,
+        trust: ssl.SSLContext | bool = True,
     ) -> None:
         self._limit = limit
+        self._trust = trust
         self._retries = retries
         self._first_delay = first_delay
         self._sleep = sleep
@@ -167,7 +171,7 @@ class Sender:
         trace = aiohttp.TraceConfig()
         trace.on_connection_create_end.append(self._on_connected)
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(force_close=True),
+            connector=aiohttp.TCPConnector(force_close=True, ssl=self._trust),
             timeout=aiohttp.ClientTimeout(total=None, connect=self._limit),
             trace_configs=[trace],
             trust_env=False,

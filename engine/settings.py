@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -52,6 +52,19 @@ class Address:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """Where a certificate and its key are, both in PEM form; ``password`` is the key's, if it is encrypted."""
+
+    cert: Path
+    key: Path
+    password: str | None = field(default=None, repr=False)
+
+    def all(self) -> tuple[Path, Path]:
+        """Both files; they may be one."""
+        return self.cert, self.key
+
+
+@dataclass(frozen=True, slots=True)
 class ServeSettings:
     """Everything ``engine serve`` is told outside the configuration file.
 
@@ -64,7 +77,8 @@ class ServeSettings:
     store: str | None = None
     listen: Address = Address("0.0.0.0", 8080)  # noqa: S104 - the public listener
     admin: Address = Address("127.0.0.1", 8081)
-    admin_token: str | None = None
+    admin_token: str | None = field(default=None, repr=False)
+    tls: TlsFiles | None = None
     grace: float = 10.0
     body_limit: int = 64 * 1024 * 1024
     concurrency: int = 512
@@ -73,6 +87,17 @@ class ServeSettings:
     def store_url(self) -> str:
         """The store's URL: as given, or SQLite in the data directory."""
         return self.store or f"sqlite:///{(self.data / 'engine.db').absolute()}"
+
+    @property
+    def admin_tls(self) -> TlsFiles | None:
+        """What the admin listener speaks TLS with. On loopback it does not: there nobody listens in."""
+        return None if self.admin.is_loopback else self.tls
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret among them, which no log or answer may show."""
+        password = self.tls.password if self.tls else None
+        return tuple(filter(None, (self.admin_token, password)))
 
     def check(self) -> None:
         """See that the admin listener is not open to strangers.

@@ -116,7 +116,8 @@ def _admin_of_serve() -> str | None:
         address = Address.parse(os.environ.get("ENGINE_ADMIN", ""))
     except ValueError:
         return None
-    return url_of(address) if address.port else None
+    tls = bool(os.environ.get("ENGINE_TLS_CERT")) and not address.is_loopback
+    return url_of(address, tls=tls) if address.port else None
 
 
 def access_options(function: F) -> F:

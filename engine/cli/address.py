@@ -48,9 +48,9 @@ def reachable(address: Address) -> Address:
     return Address(everywhere.get(address.host, address.host), address.port)
 
 
-def url_of(address: Address) -> str:
-    """How the admin listener at an address is reached."""
-    return f"http://{reachable(address)}"
+def url_of(address: Address, *, tls: bool = False) -> str:
+    """How the listener at an address is reached from this machine."""
+    return f"{'https' if tls else 'http'}://{reachable(address)}"
 
 
 @contextlib.contextmanager

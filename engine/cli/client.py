@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import orjson
 
 from engine.errors import EngineError
+from engine.settings import is_loopback
 
 #: How long the admin listener may take, in seconds; a replay of many thousands does.
 _TIMEOUT = 120.0
@@ -34,14 +36,39 @@ class NoEngine(AccessError):  # noqa: N818 - what is there instead
 
 @asynccontextmanager
 async def client_at(url: str) -> AsyncIterator[AdminClient]:
-    """A client of the engine whose admin listener is at ``url``, with the token of ``ENGINE_ADMIN_TOKEN``."""
+    """A client of the engine whose admin listener is at ``url``, with the token of ``ENGINE_ADMIN_TOKEN``.
+
+    Its certificate is checked with this machine's authorities, or those in the file ``ENGINE_ADMIN_CA`` names. On
+    loopback it is not: what is asked does not leave the machine, and no certificate is made out to 127.0.0.1.
+    """
     import aiohttp
 
     token = os.environ.get("ENGINE_ADMIN_TOKEN")
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     limit = aiohttp.ClientTimeout(total=_TIMEOUT, connect=5.0)
-    async with aiohttp.ClientSession(headers=headers, timeout=limit, trust_env=False) as session:
+    connector = aiohttp.TCPConnector(ssl=_trust(url))
+    async with aiohttp.ClientSession(headers=headers, timeout=limit, connector=connector, trust_env=False) as session:
         yield AdminClient(url, session)
+
+
+def _trust(url: str) -> Any:
+    """What aiohttp takes for ``ssl``."""
+    if is_loopback(urlsplit(url).hostname or ""):
+        return False
+    file = os.environ.get("ENGINE_ADMIN_CA")
+    return True if not file else trust_in(file)
+
+
+def trust_in(file: str) -> ssl.SSLContext:
+    """A context that trusts the certificates in a file and no others.
+
+    Raises:
+        AccessError: they can't be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=file)
+    except OSError as error:  # ssl.SSLError is one
+        raise AccessError(f"cannot take the certificates in {file}: {error.strerror or error}") from None
 
 
 class AdminClient:
@@ -108,6 +135,11 @@ class AdminClient:
         try:
             async with self._session.request(method, self.url + path, allow_redirects=False, **how) as response:
                 return response.status, self._read(await response.read())
+        except aiohttp.ClientConnectorCertificateError as error:
+            hint = "name the certificates to trust: ENGINE_ADMIN_CA=FILE"
+            raise AccessError(
+                f"{self.url}: its certificate is not trusted here: {error.certificate_error}", hint
+            ) from error
         except aiohttp.ClientConnectionError as error:
             raise Unreachable(f"no engine answers at {self.url}", "start it with engine serve") from error
         except aiohttp.ClientResponseError as error:

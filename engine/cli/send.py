@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from rich.text import Text
 
 from engine.admin.query import BadQuery
 from engine.cli.answer import Answer
+from engine.cli.client import trust_in
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, plural
@@ -48,6 +50,8 @@ _AT_ONCE = 64
     help="How; whsec_… is standard (Standard Webhooks), any other secret langsmith.",
 )
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A custom header; repeatable.")
+@click.option("--ca", metavar="FILE", help="Trust the certificates in FILE and no others.")
+@click.option("--insecure", is_flag=True, help="Take any certificate.")
 @click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How often.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="So many a second at most.")
@@ -61,6 +65,8 @@ def command(
     signing: str | None,
     form: Form | None,
     headers: tuple[str, ...],
+    ca: str | None,
+    insecure: bool,  # noqa: FBT001
     fresh: bool,  # noqa: FBT001
     count: int,
     rate: float | None,
@@ -80,7 +86,8 @@ def command(
     if url is None:
         raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
     sign = _signer(signing, form)
-    order = _Order(_target(url, secret), body, _headers(headers), sign, fresh=fresh)
+    trust = False if insecure else True if ca is None else trust_in(ca)
+    order = _Order(_target(url, secret), body, _headers(headers), sign, trust=trust, fresh=fresh)
     results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
     failed = [result for result in results if result.result == "failed"]
     if as_json:
@@ -97,8 +104,11 @@ Sign = Callable[[bytes], dict[str, str]]
 class _Order:
     """What to send, and where."""
 
-    def __init__(self, url: str, body: bytes, headers: dict[str, str], sign: Sign, *, fresh: bool) -> None:
-        self.url, self._headers, self._body, self._sign, self._freshly = url, headers, body, sign, fresh
+    def __init__(
+        self, url: str, body: bytes, headers: dict[str, str], sign: Sign, *, trust: ssl.SSLContext | bool, fresh: bool
+    ) -> None:
+        self.url, self.trust = url, trust
+        self._headers, self._body, self._sign, self._freshly = headers, body, sign, fresh
 
     def next(self) -> tuple[bytes, dict[str, str]]:
         """The bytes of the next one, and its headers."""
@@ -179,7 +189,7 @@ async def _paced(order: _Order, count: int, rate: float | None, advance: Callabl
 
 async def _send(order: _Order, watch: Callable[[SendAttempt], None] | None) -> Delivery:
     try:
-        return await Sender(on_attempt=watch).send(order.url, *order.next())
+        return await Sender(on_attempt=watch, trust=order.trust).send(order.url, *order.next())
     except ValueError as error:
         raise BadQuery(str(error), "write it like http://127.0.0.1:8080/webhooks/langsmith") from error
 

@@ -17,14 +17,14 @@ import click
 from rich.text import Text
 
 from engine.app import Running, running
-from engine.cli.address import AdminAddress, announced, folder_of, reachable, url_of
+from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
 from engine.interpreter import tune_interpreter
 from engine.log import configure_logging
 from engine.receiver import WEBHOOK_PATH
 from engine.secrets import Masker
-from engine.settings import Address, ServeSettings
+from engine.settings import Address, ServeSettings, TlsFiles
 
 #: How many log lines are held back at most until the engine serves.
 _MOST_HELD = 10_000
@@ -49,6 +49,20 @@ _MOST_HELD = 10_000
     show_default=True,
     show_envvar=True,
     help="The people's listener. Beyond loopback it needs ENGINE_ADMIN_TOKEN.",
+)
+@click.option(
+    "--tls-cert",
+    type=click.Path(path_type=Path),
+    envvar="ENGINE_TLS_CERT",
+    show_envvar=True,
+    help="Speak HTTPS with this certificate (PEM, the whole chain); renewed files are taken up.",
+)
+@click.option(
+    "--tls-key",
+    type=click.Path(path_type=Path),
+    envvar="ENGINE_TLS_KEY",
+    show_envvar=True,
+    help="The certificate's key, if it is not in the same file. Its password is in ENGINE_TLS_PASSWORD.",
 )
 @store_options
 @click.option(
@@ -100,6 +114,8 @@ def command(
     config: Path,
     listen: Address,
     admin: Address,
+    tls_cert: Path | None,
+    tls_key: Path | None,
     data: Path | None,
     store: str | None,
     log_format: str,
@@ -121,12 +137,21 @@ def command(
         listen=listen,
         admin=admin,
         admin_token=os.environ.get("ENGINE_ADMIN_TOKEN") or None,
+        tls=_tls_files(tls_cert, tls_key),
         grace=grace,
         body_limit=body_limit,
         concurrency=concurrency,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, log_format, log_level))
+
+
+def _tls_files(cert: Path | None, key: Path | None) -> TlsFiles | None:
+    if cert is None:
+        if key is not None:
+            raise click.UsageError("--tls-key is of no use without --tls-cert")
+        return None
+    return TlsFiles(cert, key or cert, os.environ.get("ENGINE_TLS_PASSWORD") or None)
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -147,7 +172,7 @@ async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> No
             engine = await stack.enter_async_context(running(settings, logger))
             tune_interpreter()
             masker.live = lambda: engine.reloader.masker
-            address = AdminAddress(url_of(engine.admin), engine.store.owner)
+            address = AdminAddress(_admin_url(engine, settings), engine.store.owner)
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))
             stop = asyncio.Event()
             _handle_signals(engine, stop, logger)
@@ -217,6 +242,7 @@ def _announce(engine: Running, settings: ServeSettings, log_format: str, logger:
     plugins = [registered for registered in loaded.registry if not registered.builtin]
     if log_format == "json":
         given = {"public": str(engine.public), "admin": str(engine.admin), "store": _where(settings)}
+        given |= {"tls": str(settings.tls.cert)} if settings.tls else {}
         counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
         logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
         return
@@ -229,8 +255,8 @@ def _announce(engine: Running, settings: ServeSettings, log_format: str, logger:
                 ("  routes", _count_routes(engine)),
                 ("  plug-ins", ", ".join(sorted(plugin.name for plugin in plugins))),
                 ("  store", _where(settings)),
-                ("  admin", f"{url_of(engine.admin)}/"),
-                ("  webhook", Text(_webhook(engine), style="bold")),
+                ("  admin", f"{_admin_url(engine, settings)}/"),
+                ("  webhook", Text(_webhook(engine, settings), style="bold")),
             ]
         )
     )
@@ -253,7 +279,11 @@ def _where(settings: ServeSettings) -> str:
     return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
 
 
-def _webhook(engine: Running) -> str:
+def _admin_url(engine: Running, settings: ServeSettings) -> str:
+    return url_of(engine.admin, tls=settings.admin_tls is not None)
+
+
+def _webhook(engine: Running, settings: ServeSettings) -> str:
     """What to paste into LangSmith. The secret's place is shown, never the secret."""
-    base = f"http://{reachable(engine.public)}{WEBHOOK_PATH}"
-    return base if engine.reloader.current.config.secrets is None else f"{base}?secret=…"
+    base = f"{url_of(engine.public, tls=settings.tls is not None)}{WEBHOOK_PATH}"
+    return f"{base}?secret=…" if engine.reloader.current.config.secrets else base

@@ -108,8 +108,8 @@ class Server:
             self.admin, self.url = f"http://{facts['admin']}", f"http://{facts['public']}"
             return
         banner = "\n".join(self.until(lambda: any("webhook" in line for line in self.out)))
-        self.admin = self._find(r"admin +(http://\S+:\d+)/", banner)
-        self.url = self._find(r"webhook +(http://[^\s?]+)", banner)
+        self.admin = self._find(r"admin +(https?://\S+:\d+)/", banner)
+        self.url = self._find(r"webhook +(https?://[^\s?]+)", banner)
 
     def _find(self, pattern: str, text: str) -> str:
         match = re.search(pattern, text)

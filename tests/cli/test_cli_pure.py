@@ -213,6 +213,9 @@ def test_a_dead_address_fails_after_langsmiths_own_retries(engine: Command, monk
         (["--kind", "rule"], "--to URL is missing"),
         (["--kind", "rule", "--to", "ftp://x"], "http://"),
         (["--kind", "rule", "--to", "http://127.0.0.1:9", "-H", "nonsense"], "write -H"),
+        (["--kind", "rule", "--to", "http://127.0.0.1:9", "--sign-as", "github"], "--sign SECRET"),
+        (["--kind", "rule", "--to", "http://127.0.0.1:9", "--sign", "whsec_no!"], "is not base64"),
+        (["--kind", "rule", "--to", "https://127.0.0.1:9", "--ca", "nothing.pem"], "cannot take the certificates"),
     ],
 )
 def test_a_send_that_makes_no_sense_is_told(engine: Command, arguments: list[str], words: str) -> None:
