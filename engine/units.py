@@ -1,4 +1,4 @@
-"""Durations and shares as people write them in YAML."""
+"""Durations, sizes and shares as people write them in YAML."""
 
 from __future__ import annotations
 
@@ -7,6 +7,12 @@ import re
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
+_UNIT_BYTES = {
+    "B": 1,
+    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
+    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
+}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 
 
@@ -21,6 +27,20 @@ def parse_duration(text: object) -> float:
     if isinstance(text, str) and _DURATION.fullmatch(text.strip()):
         return sum(float(number) * _UNIT_SECONDS[unit] for number, unit in _PART.findall(text))
     raise ValueError(f"{text!r} is not a duration; write it like 30s, 5m, 1h30m or 7d")
+
+
+def parse_size(text: object) -> int:
+    """Bytes of ``512MiB``, ``10GiB``, ``1.5GB``; a bare number is bytes.
+
+    Raises:
+        ValueError: with words for the author of the text.
+    """
+    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
+        return text
+    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
+    if match is None or match[2] not in _UNIT_BYTES:
+        raise ValueError(f"{text!r} is not a size; write it like 512MiB or 10GiB")
+    return round(float(match[1]) * _UNIT_BYTES[match[2]])
 
 
 def parse_share(text: object) -> float:
@@ -51,3 +71,12 @@ def format_duration(seconds: float) -> str:
         if count:
             parts.append(f"{count}{unit}")
     return "".join(parts[:2])
+
+
+def format_size(size: float) -> str:
+    """A number of bytes for people: ``812B``, ``1.5MiB``, ``10GiB``."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if size < 1024:
+            return f"{size:.3g}{unit}" if size < 1000 else f"{size:.0f}{unit}"
+        size /= 1024
+    return f"{size:.4g}TiB"

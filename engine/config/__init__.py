@@ -3,14 +3,25 @@
 from engine.config.actions import ENGINE_KEYS
 from engine.config.dump import dump_masked
 from engine.config.load import load_config, parse_config, read_config
-from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, ActionConfig, Config, RetrySpec, RouteConfig
+from engine.config.model import (
+    DEFAULT_RETENTION,
+    DEFAULT_RETRY,
+    DEFAULT_TIMEOUT,
+    ActionConfig,
+    Config,
+    Retention,
+    RetrySpec,
+    RouteConfig,
+)
 
 __all__ = [
+    "DEFAULT_RETENTION",
     "DEFAULT_RETRY",
     "DEFAULT_TIMEOUT",
     "ENGINE_KEYS",
     "ActionConfig",
     "Config",
+    "Retention",
     "RetrySpec",
     "RouteConfig",
     "dump_masked",

@@ -6,7 +6,8 @@ from typing import Any
 
 import yaml
 
-from engine.config.model import Config, RetrySpec
+from engine.config.model import Config, Retention, RetrySpec
+from engine.config.retention import format_age, format_cap
 from engine.config.yamlnodes import resolve_plain
 from engine.units import format_duration
 
@@ -37,6 +38,7 @@ def _effective(config: Config) -> dict[str, Any]:
         "langsmith": {"endpoint": config.langsmith.endpoint, **_mapping(shown.get("langsmith"))},
         "slack": {"endpoint": config.slack.endpoint, **_mapping(shown.get("slack"))},
         "defaults": {"timeout": format_duration(config.timeout), **defaults, "retry": retry},
+        "retention": {**_retention(config.retention), **_mapping(shown.get("retention"))},
     }
 
 
@@ -45,6 +47,11 @@ def _retry(spec: RetrySpec) -> dict[str, Any]:
     return {"attempts": spec.attempts} | {
         key: format_duration(seconds) for key, seconds in times.items() if seconds is not None
     }
+
+
+def _retention(kept: Retention) -> dict[str, Any]:
+    ages = {"bodies": kept.bodies, "events": kept.events, "unmatched": kept.unmatched, "dead": kept.dead}
+    return {key: format_age(age) for key, age in ages.items()} | {"max_size": format_cap(kept.max_size)}
 
 
 def _mapping(value: Any) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from engine.config.actions import ENGINE_KEYS
 from engine.config.interpolate import MASK, Interpolated, interpolate
 from engine.config.mistakes import quoted, should_read
 from engine.config.model import Config
+from engine.config.retention import read_retention
 from engine.config.routes import read_routes, read_rules
 from engine.config.section import RESERVED, Section, Sheet
 from engine.config.settings import (
@@ -29,7 +30,18 @@ from engine.errors import ConfigError
 from engine.source import Source, Where
 
 _KEYS: Final = frozenset(
-    {"secrets", "signing_secrets", "langsmith", "slack", "defaults", "plugins", "vars", "rules", "routes"}
+    {
+        "secrets",
+        "signing_secrets",
+        "langsmith",
+        "slack",
+        "defaults",
+        "retention",
+        "plugins",
+        "vars",
+        "rules",
+        "routes",
+    }
 )
 _FOREIGN: Final = {
     "secret": "secrets",
@@ -45,6 +57,9 @@ _FOREIGN: Final = {
     "rule": "rules",
     "automations": "rules",
     "actions": "routes",
+    "retain": "retention",
+    "keep": "retention",
+    "prune": "retention",
 }
 #: Settings that are secrets even where they are written into the file.
 _SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))
@@ -133,6 +148,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         masked=found.masked | _written_secrets(found, {*(secrets or ()), *signing_secrets}),
         shown=_shown(found.shown),
         files=found.files,
+        retention=read_retention(section),
     )
 
 

@@ -40,6 +40,26 @@ DEFAULT_TIMEOUT = 10.0
 
 
 @dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is kept, in seconds, and how large the store may become, in bytes; infinity is without end.
+
+    Ages count from the last that happened to an event. ``bodies`` is for what was sent and
+    fetched, ``events`` for the event with its whole history, ``unmatched`` for events that no route
+    matched, ``dead`` for dead letters, from their death. Waiting and dead work keeps its event whole.
+    """
+
+    bodies: float = 7 * 86400.0
+    events: float = 30 * 86400.0
+    unmatched: float = 2 * 86400.0
+    dead: float = 90 * 86400.0
+    max_size: float = 10 * 2.0**30
+
+
+#: What holds where the file says nothing.
+DEFAULT_RETENTION = Retention()
+
+
+@dataclass(frozen=True, slots=True)
 class ActionConfig:
     """One item of a route's ``actions``. ``params`` is as written, templates and all.
 
@@ -107,3 +127,4 @@ class Config:
     masked: frozenset[str] = field(repr=False)
     shown: Mapping[str, Any] = field(repr=False)
     files: tuple[Path, ...] = ()
+    retention: Retention = DEFAULT_RETENTION

@@ -123,15 +123,15 @@ class Section:
 
     def duration(self, key: str, default: float | None = None) -> float | None:
         """Seconds, more than none, of a duration like 30s."""
-        return self._parsed(key, default, _positive_duration)
+        return self.parsed(key, default, _positive_duration)
 
     def share(self, key: str, default: float | None = None) -> float | None:
         """A share from 0 to 1, written 5% or 0.05."""
-        return self._parsed(key, default, parse_share)
+        return self.parsed(key, default, parse_share)
 
     def count(self, key: str, default: int | None = None) -> int | None:
         """A whole number, at least 1."""
-        return self._parsed(key, default, _count)
+        return self.parsed(key, default, _count)
 
     def word(self, key: str, words: Iterable[str], default: str, foreign: Mapping[str, str] | None = None) -> str:
         """One of a few words."""
@@ -144,7 +144,8 @@ class Section:
         self.sheet.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
         return default
 
-    def _parsed(self, key: str, default: _Value | None, parse: Callable[[Any], _Value]) -> _Value | None:
+    def parsed(self, key: str, default: _Value | None, parse: Callable[[Any], _Value]) -> _Value | None:
+        """Whatever ``parse`` makes of the value; its ``ValueError`` has words for the author."""
         if key not in self.values:
             return default
         where = (*self.where, key)
