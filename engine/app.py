@@ -30,6 +30,7 @@ from engine.settings import Address, ServeSettings, SettingsError
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.tls import Site, Tls
+from engine.upkeep import Upkeep
 from engine.worker import Worker
 
 #: How long requests under way may take to end at a stop, in seconds.
@@ -104,11 +105,16 @@ async def running(
         worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
+        upkeep = Upkeep(store, lambda: reloader.current.config.retention, logger)
+        await upkeep.start()
+        stack.push_async_callback(upkeep.stop)
+
         receiver = Receiver(
             append=worker.accept,
             secrets=lambda: reloader.current.config.secrets,
             signing_secrets=lambda: reloader.current.config.signing_secrets,
-            ready=lambda: _obstacle(store),
+            ready=lambda: _obstacle(store, upkeep),
+            obstacle=lambda: upkeep.full,
             limit=settings.body_limit,
             on_result=observer.answered,
         )
@@ -130,8 +136,10 @@ def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> No
     observer.reloaded(len(last.problems), reloader.current.config.hash, last.at)
 
 
-async def _obstacle(store: Store) -> str:
+async def _obstacle(store: Store, upkeep: Upkeep) -> str:
     """What ``/readyz`` says: nothing where events can be kept."""
+    if upkeep.full:
+        return "full"
     try:
         async with asyncio.timeout(_STORE_ANSWERS):
             await store.next_due()

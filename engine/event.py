@@ -245,3 +245,9 @@ def new_event_id(at: float) -> str:
     number = (milliseconds & (1 << 48) - 1) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | noise
     text = f"{number:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def event_ids_since(at: float) -> str:
+    """What stands between the ids of events received before a time and those received since, in Unix seconds."""
+    text = f"{max(int(at * 1000), 0) & (1 << 48) - 1:012x}"
+    return f"{text[:8]}-{text[8:]}"

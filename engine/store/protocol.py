@@ -15,9 +15,15 @@ from engine.event import Event
 
 WorkKind = Literal["evaluate", "deliver"]
 Outcome = Literal["succeeded", "again", "dead"]
+#: What can be pruned: dead letters; events that no route matched; bodies with what was fetched; events with their
+#: history; and marks, which are closed windows and controls whose time is over.
+Prunable = Literal["dead", "unmatched", "bodies", "events", "marks"]
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
+#: How much one step of pruning deletes at most, in rows and in bytes of bodies: an append may have to wait for it.
+PRUNED_ROWS = 500
+PRUNED_BYTES = 4 * 2**20
 #: Owned work that nobody has in hand this many seconds after it was taken is lost to them, and made due again.
 ORPHANED_AFTER = 30.0
 
@@ -327,6 +333,30 @@ class Backlog:
     by_lane: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What one step of pruning came to: how many went, the event it got to, and whether there may be more after it."""
+
+    count: int
+    last: str
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How large the store is, in bytes.
+
+    ``used`` is what is in use, with logs that are still to be taken in; ``spare`` what was deleted
+    and will be used again. ``free`` is what the disk has left beside it, and ``disk`` how large it is;
+    None where that is not known, as with a server's.
+    """
+
+    used: int
+    spare: int = 0
+    free: int | None = None
+    disk: int | None = None
+
+
 class Store(Protocol):
     """Where events, work and history are kept. One instance is one replica, with an owner's name."""
 
@@ -463,5 +493,26 @@ class Store(Protocol):
     async def remove_control(self, kind: str, subject: str) -> bool:
         """Let something go again. Whether it was held back."""
 
-    async def prune(self, *, before: float, limit: int) -> int:
-        """Delete up to ``limit`` events received before a time that have no open or dead work. Returns how many."""
+    async def prune(
+        self,
+        what: Prunable,
+        *,
+        before: float,
+        after: str = "",
+        limit: int = PRUNED_ROWS,
+        max_bytes: int = PRUNED_BYTES,
+    ) -> Pruned:
+        """One step of deleting what is older than a time, the oldest events first, from those ``after`` an id.
+
+        An event's age counts from the last that happened to it: received, decided on, attempted; a dead letter's
+        from its death; a mark's from when its time was over. An event that has waiting or dead work, or
+        is an item of a digest that waits or is dead, keeps everything. A step deletes
+        up to ``limit`` rows (once more for bodies) that have ``max_bytes`` together, unless the first alone has more:
+        what is handed in meanwhile has to wait for no more than that.
+        """
+
+    async def size(self) -> Size:
+        """How large the store is. Cheap, and it does not wait behind people."""
+
+    async def shrink(self, *, max_bytes: int = PRUNED_BYTES) -> int:
+        """Give the disk back up to so many bytes of what is spare. How many; 0 where there is nothing to give back."""

@@ -16,11 +16,14 @@ from engine.errors import BadQuestion, StoreError
 from engine.event import Event
 from engine.store import sqlite_controls as controls
 from engine.store import sqlite_leases as leases
+from engine.store import sqlite_prune as prune
 from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.lock import FileLock
 from engine.store.protocol import (
     CLAIM_BYTES,
+    PRUNED_BYTES,
+    PRUNED_ROWS,
     Again,
     Appended,
     Attempt,
@@ -34,14 +37,17 @@ from engine.store.protocol import (
     EventDetail,
     EventQuery,
     EventRow,
+    Prunable,
+    Pruned,
     Routed,
     Settled,
+    Size,
     Work,
 )
 from engine.store.reader import Reader
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
-from engine.store.sqlite_open import make_directory, prepare
+from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.writer import Kind, Writer
 
 _EVENT_STATES = ("pending", "routed", "dead")
@@ -210,10 +216,38 @@ class SqliteStore:
         """How much waits."""
         return await self._people.ask(backlog, now=self._clock())
 
-    async def prune(self, *, before: float, limit: int) -> int:
-        """Delete old events that are done with."""
-        count: int = await self._do(upkeep.prune, before=before, limit=limit)
-        return count
+    async def prune(
+        self,
+        what: Prunable,
+        *,
+        before: float,
+        after: str = "",
+        limit: int = PRUNED_ROWS,
+        max_bytes: int = PRUNED_BYTES,
+    ) -> Pruned:
+        """One step of deleting what is old."""
+        if what == "marks":
+            count, whole = await self._do(prune.remove_marks, before=before, limit=limit)
+            return Pruned(count, after, more=not whole)
+        find = partial(prune.find, what=what, before=before, after=after, limit=limit, max_bytes=max_bytes)
+        found = await self._work.ask(find)
+        remove = partial(prune.remove, what=what, ids=found.ids, before=before, limit=limit)
+        count, whole = await self._do(remove) if found.ids else (0, True)
+        return Pruned(count, found.last, found.more) if whole else Pruned(count, after, more=True)
+
+    async def size(self) -> Size:
+        """How large the file is, with its log, and what the disk has left."""
+        used, spare = await self._work.ask(prune.page_sizes)
+        try:
+            log, free, disk = await asyncio.to_thread(disk_of, self._path)
+        except OSError as error:
+            raise StoreError(f"{self._path} cannot be looked at: {error.strerror}") from error
+        return Size(used + log, spare, free, disk)
+
+    async def shrink(self, *, max_bytes: int = PRUNED_BYTES) -> int:
+        """Make the file shorter by a piece of what is spare."""
+        given_back: int = await self._do(prune.shrink, max_bytes=max_bytes)
+        return given_back
 
     # Below the verbs
 

@@ -1,4 +1,4 @@
-"""The quieter verbs that write: keep what was fetched, replay, prune. Each runs in the writer's transaction."""
+"""The quieter verbs that write: keep what was fetched, replay. Each runs in the writer's transaction."""
 
 from __future__ import annotations
 
@@ -35,20 +35,6 @@ FROM json_each(?) AS j
 JOIN event_body AS b ON b.event_id = j.value
 LEFT JOIN work AS w ON w.id = j.value
 """
-_PRUNABLE = """
-SELECT json_group_array(id) FROM (
-  SELECT e.id FROM event AS e
-  WHERE e.received_at < ? AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id)
-  ORDER BY e.received_at LIMIT ?
-)
-"""
-_PRUNE = (
-    "DELETE FROM delivery_words WHERE event_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM attempt WHERE event_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM decision WHERE event_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))",
-)
 
 
 def save_fetched(db: sqlite3.Connection, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> list[None]:
@@ -113,11 +99,3 @@ def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry
 
 def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
     return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "")
-
-
-def prune(db: sqlite3.Connection, *, before: float, limit: int) -> int:
-    """Delete whole events, oldest first, of which nothing is open or dead."""
-    ids = load_json(db.execute(_PRUNABLE, (before, max(limit, 0))).fetchone()[0])
-    for statement in _PRUNE if ids else ():
-        db.execute(statement, (ids_json(ids),))
-    return len(ids)

@@ -67,8 +67,9 @@ def routed(event: Event, *deliveries: Work, leased: bool = True, **extra: Any) -
         "decisions": [{"route": one.route, "index": one.index, "verdict": "true"} for one in deliveries],
         "leased": frozenset(one.id for one in deliveries) if leased else frozenset(),
         "matched": len(deliveries),
+        "decided_at": T0,
     } | extra
-    return Routed(event_id=event.id, deliveries=list(deliveries), config_hash="hash", decided_at=T0, **values)
+    return Routed(event_id=event.id, deliveries=list(deliveries), config_hash="hash", **values)
 
 
 async def accepted(store: Store, *deliveries: str, number: int = 0, at: float = T0) -> tuple[Event, list[Work]]:
