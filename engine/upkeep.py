@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from engine.config import Retention
 from engine.errors import StoreError
-from engine.store.protocol import Prunable, Size, Store
+from engine.store.protocol import PRUNED_BYTES, Prunable, Pruned, Size, Store
 from engine.units import format_size
 
 #: How often the size is looked at, in seconds: so long it may take until a full store is known to be.
@@ -118,8 +118,7 @@ class Upkeep:
 
     async def look(self) -> None:
         """Take note of the size, and of whether there is room."""
-        self.size = await self._store.size()
-        room = Room.of(self.size, self._retention().max_size)
+        room = await self._room()
         if room.full and not self.full:
             self._logger.error("events are refused: %s; undelivered work is never deleted", room.words())
         elif self.full and not room.full:
@@ -128,6 +127,10 @@ class Upkeep:
         if room.over(_TIGHT):
             self._tight.set()
 
+    async def _room(self) -> Room:
+        self.size = await self._store.size()
+        return Room.of(self.size, self._retention().max_size)
+
     async def round(self) -> None:
         """Delete what is older than it is to be kept; where that leaves hardly any room, finished history as well."""
         self._tight.clear()
@@ -135,7 +138,7 @@ class Upkeep:
             self._maybe_afresh()
             went = {what: await self._sweep(what, age) for what, age in self._ages().items() if age < math.inf}
             self._tell("old records were deleted", went)
-        if await self._is_over(_TIGHT):
+        if (await self._room()).over(_TIGHT):
             await self._make_room()
         await self._shrink()
 
@@ -166,37 +169,43 @@ class Upkeep:
             self._last.clear()
             self._looked_for, self._afresh_at = self._retention(), self._clock()
 
-    async def _sweep(self, what: Prunable, age: float, *, enough: Callable[[], Awaitable[bool]] | None = None) -> int:
-        """Step by step through all that is older than an age, in seconds, or until it is enough. How many went."""
+    async def _sweep(self, what: Prunable, age: float) -> int:
+        """Step by step through all that is older than an age, in seconds. How many went."""
         before, count, more = self._clock() - age, 0, True
-        while more and not (enough and await enough()):
-            started = time.monotonic()
-            step = await self._store.prune(what, before=before, after=self._last.get(what, ""))
-            self._last[what], more = step.last, step.more
+        while more:
+            step = await self._step(what, before, PRUNED_BYTES)
+            more = step.more
             count += step.count
-            await _rest(time.monotonic() - started)
         return count
+
+    async def _step(self, what: Prunable, before: float, max_bytes: int) -> Pruned:
+        """The next step of a sweep, and a rest that leaves others their turns."""
+        started = time.monotonic()
+        step = await self._store.prune(what, before=before, after=self._last.get(what, ""), max_bytes=max_bytes)
+        self._last[what] = step.last
+        await _rest(time.monotonic() - started)
+        return step
 
     async def _make_room(self) -> None:
         """Delete finished history before its time: what nothing came of first, then bodies, then whole events."""
-
-        async def enough() -> bool:
-            return not await self._is_over(_EASY)
-
-        went: dict[Prunable, int] = {}
+        before, went = self._clock() - _YOUNGEST, dict.fromkeys(_EARLY, 0)
         for what in _EARLY:
-            self._last.pop(what, None)
-            went[what] = await self._sweep(what, _YOUNGEST, enough=enough)
-            self._last.pop(what, None)
+            self._last[what], more = "", True
+            while more and (excess := await self._excess()) > 0:
+                step = await self._step(what, before, min(excess, PRUNED_BYTES))
+                more = step.more
+                went[what] += step.count
+            self._last[what] = ""
         self._tell("finished history was deleted before its time, for want of room", went, logging.WARNING)
 
-    async def _is_over(self, share: float) -> bool:
-        await self.look()
-        return self.size is not None and Room.of(self.size, self._retention().max_size).over(share)
+    async def _excess(self) -> int:
+        """How many bytes have to go until it is easy again."""
+        room = await self._room()
+        return 0 if room.limit == math.inf else math.ceil(room.used - room.limit * _EASY)
 
     async def _shrink(self) -> None:
         """Give the disk back what the file has no use for."""
-        size = self.size = await self._store.size()
+        size = await self._store.size()
         left = size.spare if size.spare > max(_SPARE, size.used * _SPARE_SHARE) else 0
         while left > 0:
             started = time.monotonic()

@@ -27,7 +27,7 @@ _WORDS: Final = {
 #: A sender that tries again is to be known again, and a person to have a moment to look; in seconds.
 _SHORTEST: Final = 600.0
 _LONGEST: Final = 3660 * 86400.0
-#: The write-ahead log alone takes up to 64 MiB.
+#: One event may have 64 MiB.
 _SMALLEST: Final = 128 * 2**20
 
 

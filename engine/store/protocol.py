@@ -346,8 +346,8 @@ class Pruned:
 class Size:
     """How large the store is, in bytes.
 
-    ``used`` is what is in use, with logs that are still to be taken in; ``spare`` what was deleted
-    and will be used again. ``free`` is what the disk has left beside it, and ``disk`` how large it is;
+    ``used`` is what is in use, with a log that has become longer than it should be; ``spare`` what was
+    deleted and will be used again. ``free`` is what the disk has left beside it, and ``disk`` how large it is;
     None where that is not known, as with a server's.
     """
 

@@ -21,6 +21,8 @@ _CHECK_UP_TO = 64 * 2**20
 _PAGE_SIZE = 8192
 #: Pages of write-ahead log that make a checkpoint: 32 MiB, so that a burst is not interrupted often.
 _CHECKPOINT_PAGES = 4096
+#: How long that log stays in the ordinary course of things, in bytes. More is a reader's that does not end.
+_LOG_BYTES = 64 * 2**20
 _TRANSIENT = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_IOERR: "the disk does not work",
@@ -90,7 +92,7 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         if not read_only:
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES:d}")
-            db.execute("PRAGMA journal_size_limit = 67108864")
+            db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
             # Else every deleted body would be written over with zeros: ten times the work, and appends wait for it.
             db.execute("PRAGMA secure_delete = FAST")
     except BaseException:
@@ -114,14 +116,15 @@ def make_directory(path: Path) -> None:
 
 
 def disk_of(path: Path) -> tuple[int, int, int]:
-    """In bytes: the file's write-ahead log, what the disk has left, and how large the disk is.
+    """In bytes: by how much the write-ahead log is too long, what the disk has left, and how large the disk is.
 
     Raises:
         OSError: the file's directory is not there.
     """
     log = path.with_name(path.name + "-wal")
     usage = shutil.disk_usage(path.parent)
-    return log.stat().st_size if log.exists() else 0, usage.free, usage.total
+    length = log.stat().st_size if log.exists() else 0
+    return max(length - _LOG_BYTES, 0), usage.free, usage.total
 
 
 def prepare(path: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import AsyncIterator
@@ -38,8 +37,6 @@ from engine.store.protocol import (
     Dead,
     DeliveryQuery,
     EventQuery,
-    Prunable,
-    Pruned,
     Store,
 )
 
@@ -937,179 +934,6 @@ class Listing:
         assert (await store.backlog()).oldest_due_at == T0 + 10
 
 
-class Pruning:
-    async def test_old_events_go_whole(self, store: Store):
-        old, (work,) = await accepted(store, "one", number=1)
-        await succeed(store, work)
-        new, _ = await accepted(store, number=2, at=T0 + 100)
-        assert await pruned(store, "events", T0 + 50) == 1
-        assert await store.event(old.id) is None
-        assert await store.delivery(work.id) is None
-        assert [row.id for row in await store.events(EventQuery())] == [new.id]
-
-    async def test_an_event_is_known_again_as_long_as_it_is_kept(self, store: Store):
-        old, _ = await accepted(store, number=1)
-        assert (await store.append(make_event(1), leased=True)).event_id == old.id
-        await pruned(store, "events", T0 + 50)
-        assert not (await store.append(make_event(1), leased=True)).duplicate
-
-    async def test_bodies_go_with_what_was_fetched_and_leave_the_history(self, store: Store):
-        event, (work,) = await accepted(store, "one")
-        await store.save_fetched(event.id, {"inputs": {"run-0": {"a": 1}}})
-        await succeed(store, work)
-        assert await pruned(store, "bodies", T0 + 50) == 1
-        detail = await store.event(event.id)
-        assert detail is not None
-        assert (detail.body, detail.fetched) == (None, None)
-        assert [row.state for row in detail.deliveries] == ["succeeded"]
-        assert len(detail.evaluations) == 1
-        assert (await store.append(make_event(), leased=True)).duplicate
-        assert await pruned(store, "bodies", T0 + 50) == 0
-
-    @pytest.mark.parametrize("what", ["bodies", "events", "unmatched"])
-    async def test_waiting_and_dead_work_keeps_its_event_whole(self, store: Store, what: Prunable):
-        with_dead, (dead,) = await accepted(store, "dead", number=1)
-        await fail(store, dead)
-        with_open, _ = await accepted(store, "open", number=2)
-        pending, undecided = make_event(3), make_event(4)
-        await store.append(pending, leased=False)
-        await store.append(undecided, leased=True)
-        await store.settle_routed(routed(undecided, unmatched_reason="no_match", pending=Dead("no data")))
-        assert await pruned(store, what, T0 + 1e6) == 0
-        for event in (with_dead, with_open, pending, undecided):
-            detail = await store.event(event.id)
-            assert detail is not None
-            assert detail.body == event.body
-
-    async def test_an_age_counts_from_the_last_that_happened(self, store: Store):
-        _, (work,) = await accepted(store, "one", number=1)
-        await succeed(store, work, at=T0 + 1000)
-        decided = make_event(2)
-        await store.append(decided, leased=True)
-        await store.settle_routed(routed(decided, decided_at=T0 + 2000))
-        for before, gone in ((T0 + 900, 0), (T0 + 1900, 1), (T0 + 2100, 1)):
-            assert await pruned(store, "bodies", before) == gone
-            assert await pruned(store, "events", before) == gone
-
-    async def test_what_no_route_matched_may_go_earlier(self, store: Store):
-        unmatched, matched, caught, replayed = (make_event(number) for number in range(4))
-        for event in (unmatched, matched, caught, replayed):
-            await store.append(event, leased=True)
-        await store.settle_routed(routed(unmatched, unmatched_reason="no_match"))
-        await store.settle_routed(routed(matched, matched=1))
-        await store.settle_routed(routed(caught, unmatched_reason="unknown_rule", matched=1))
-        await store.settle_routed(routed(replayed, matched=1))
-        await store.replay_events([replayed.id], now=T0)
-        (claimed,) = await store.claim(now=T0, limit=1)
-        await store.settle_routed(routed(replayed, unmatched_reason="no_match", work=claimed.work))
-        assert await pruned(store, "unmatched", T0 + 50) == 1
-        assert await store.event(unmatched.id) is None
-        assert {row.id for row in await store.events(EventQuery())} == {matched.id, caught.id, replayed.id}
-
-    async def test_dead_letters_go_by_when_they_died(self, store: Store):
-        event, (early, late, open_) = await accepted(store, "early", "late", "open")
-        await fail(store, early, at=T0 + 100)
-        await fail(store, late, at=T0 + 200)
-        assert await pruned(store, "dead", T0 + 150) == 1
-        assert {row.id: row.state for row in await store.deliveries(DeliveryQuery())} == {
-            late.id: "dead",
-            open_.id: "running",
-        }
-        assert await pruned(store, "dead", T0 + 1e6) == 1
-        assert (await store.backlog()).dead == 0
-        assert await pruned(store, "bodies", T0 + 1e6) == 0, "the open one still needs it"
-        await succeed(store, open_)
-        assert await pruned(store, "events", T0 + 1e6) == 1
-        assert await store.event(event.id) is None
-
-    async def test_a_dead_evaluation_is_a_dead_letter_too(self, store: Store):
-        event = make_event()
-        await store.append(event, leased=True)
-        await store.settle_routed(routed(event, pending=Dead("no data")))
-        assert await pruned(store, "dead", T0 + 50) == 1
-        assert await pruned(store, "events", T0 + 50) == 1
-
-    async def test_a_step_stays_within_its_rows_and_goes_on_where_it_was(self, store: Store):
-        events = [(await accepted(store, number=number, at=T0 + number))[0] for number in range(5)]
-        first = await store.prune("bodies", before=T0 + 4, limit=3)
-        assert (first.count, first.last, first.more) == (3, events[2].id, True)
-        second = await store.prune("bodies", before=T0 + 4, after=first.last, limit=3)
-        assert (second.count, second.more) == (1, False)
-        again = await store.prune("bodies", before=T0 + 4, after=second.last, limit=3)
-        assert (again.count, again.more) == (0, False)
-        later = await store.prune("bodies", before=T0 + 50, after=again.last, limit=3)
-        assert (later.count, later.last) == (1, events[4].id)
-
-    async def test_a_step_stays_within_its_bytes_unless_one_event_alone_has_more(self, store: Store):
-        sizes = [3000, 3000, 15_000, 3000]
-        events = [make_event(number, at=T0 + number, pad=os.urandom(size).hex()) for number, size in enumerate(sizes)]
-        for event in events:
-            await store.append(event, leased=True)
-            await store.settle_routed(routed(event))
-        counts, after = [], ""
-        for _ in range(3):
-            step = await store.prune("bodies", before=T0 + 50, after=after, max_bytes=14_000)
-            counts.append(step.count)
-            after = step.last
-        assert counts == [2, 1, 1]
-
-    async def test_an_event_with_very_many_rows_goes_in_several_steps(self, store: Store):
-        _, works = await accepted(store, *(f"d{number}" for number in range(20)))
-        for work in works:
-            await succeed(store, work)
-        steps = [await store.prune("events", before=T0 + 50, limit=8)]
-        while steps[-1].more:
-            steps.append(await store.prune("events", before=T0 + 50, after=steps[-1].last, limit=8))
-        assert len(steps) > 2
-        assert sum(step.count for step in steps) == 1
-        assert await store.events(EventQuery()) == []
-        assert await store.deliveries(DeliveryQuery()) == []
-
-    async def test_dead_letters_go_in_steps_too(self, store: Store):
-        _, works = await accepted(store, *(f"d{number}" for number in range(5)))
-        for work in works:
-            await fail(store, work)
-        step = await store.prune("dead", before=T0 + 50, limit=3)
-        assert (step.count, step.more) == (3, True)
-        assert await pruned(store, "dead", T0 + 50) == 2
-
-    async def test_there_is_nothing_to_prune_in_an_empty_store(self, store: Store):
-        for what in ("dead", "unmatched", "bodies", "events", "marks"):
-            assert await store.prune(what, before=T0) == Pruned(0, "", more=False)
-
-    async def test_its_size_is_known_and_what_was_deleted_is_used_again(self, store: Store):
-        async def fill(at: float) -> int:
-            for number in range(20):
-                event = make_event(number, at=at, pad=os.urandom(20_000).hex())
-                await store.append(event, leased=True)
-                await store.settle_routed(routed(event, decided_at=at))
-            return (await store.size()).used
-
-        empty = await store.size()
-        full = await fill(T0)
-        assert full > empty.used + 400_000
-        await pruned(store, "events", T0 + 50)
-        freed = await store.size()
-        if freed.spare:
-            assert freed.spare > 300_000
-            await fill(T0 + 100)
-            assert (await store.size()).spare < freed.spare - 300_000
-
-    async def test_what_is_spare_can_be_given_back_piece_by_piece(self, store: Store):
-        for number in range(20):
-            event = make_event(number, pad=os.urandom(20_000).hex())
-            await store.append(event, leased=True)
-            await store.settle_routed(routed(event))
-        await pruned(store, "events", T0 + 50)
-        spare, pieces = (await store.size()).spare, []
-        while piece := await store.shrink(max_bytes=100_000):
-            pieces.append(piece)
-        assert sum(pieces) == spare
-        assert max(pieces, default=0) <= 100_000
-        assert (await store.size()).spare == 0
-        assert await store.events(EventQuery()) == []
-
-
 class Together:
     async def test_hundreds_of_callers_get_each_its_own_answer(self, store: Store):
         async def life(number: int) -> None:
@@ -1194,19 +1018,10 @@ class Together:
         await succeed(store, one)
 
 
-class StoreContract(Appending, Routing, Attempting, Claiming, Living, Replaying, Listing, Pruning, Together):
+class StoreContract(Appending, Routing, Attempting, Claiming, Living, Replaying, Listing, Together):
     """All of it."""
 
 
 async def gone_settles(store: Store, work: object) -> bool:
     """What the crashed process would still try is fenced, for its work is another's now."""
     return await store.settle_attempt(replace(work, attempts=1), attempt(), None)  # type: ignore[type-var]
-
-
-async def pruned(store: Store, what: Prunable, before: float) -> int:
-    """How many went in all, step by step."""
-    count, step = 0, Pruned(0, "", more=True)
-    while step.more:
-        step = await store.prune(what, before=before, after=step.last)
-        count += step.count
-    return count

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from contract import StoreContract, store
 from contract_holding import Holding
+from contract_keeping import Pruning
 from store_cases import Backend, Clock
 
 from engine.store import open_store
@@ -38,7 +39,7 @@ def _lose(db: Any, *, event_id: str) -> None:
     db.execute("DELETE FROM event_body WHERE event_id = ?", (event_id,))
 
 
-class TestSqlite(StoreContract, Holding):
+class TestSqlite(StoreContract, Holding, Pruning):
     @pytest.fixture
     def backend(self, folder: Path) -> Backend:
         return SqliteBackend(folder)

@@ -1,0 +1,288 @@
+"""What is old goes, what waits stays, and a store without room says so: on a real store, with a clock that is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from store_cases import T0, Clock, accepted, fail, make_event, routed, succeed
+
+from engine.config import DEFAULT_RETENTION, Retention
+from engine.errors import StoreBusy
+from engine.store import open_store
+from engine.store.protocol import EventQuery, Size, Store
+from engine.upkeep import Room, Upkeep
+
+DAY = 86400.0
+MIB = 2**20
+
+
+class House:
+    """A store with its upkeep, and a clock for both."""
+
+    def __init__(self, store: Store, clock: Clock, kept: Retention = DEFAULT_RETENTION) -> None:
+        self.store, self.clock, self.kept = store, clock, kept
+        self.steady = 0.0
+        self.upkeep = Upkeep(
+            store, lambda: self.kept, logging.getLogger("upkeep"), clock=clock, monotonic=lambda: self.steady
+        )
+
+    def pass_time(self, seconds: float) -> None:
+        self.clock.now += seconds
+        self.steady += seconds
+
+    async def events(self) -> dict[str, bool]:
+        """Those there are, and whether they have their body."""
+        rows = await self.store.events(EventQuery(limit=10_000))
+        return {row.id: (await self.store.event(row.id)).body is not None for row in rows}
+
+    async def finished(self, number: int, *, matched: bool = True, size: int = 0) -> str:
+        self.clock.now += 0.001
+        event = make_event(number, at=self.clock.now, pad=os.urandom(size // 2).hex())
+        await self.store.append(event, leased=True)
+        reason = None if matched else "no_match"
+        await self.store.settle_routed(
+            routed(event, matched=int(matched), unmatched_reason=reason, decided_at=self.clock.now)
+        )
+        return event.id
+
+
+@pytest.fixture
+async def house(folder: Path) -> AsyncIterator[House]:
+    clock = Clock()
+    store = open_store(folder / "engine.db", clock=clock)
+    await store.open()
+    yield House(store, clock)
+    await store.close()
+
+
+async def test_each_has_its_own_age(house: House):
+    unmatched, matched = await house.finished(1, matched=False), await house.finished(2)
+    failed, (work,) = await accepted(house.store, "dead", number=3)
+    await fail(house.store, work)
+    seen = []
+    for day in (1, 3, 8, 31, 91):
+        house.pass_time(T0 + day * DAY - house.clock.now)
+        await house.upkeep.round()
+        seen.append(await house.events())
+    assert seen == [
+        {unmatched: True, matched: True, failed.id: True},
+        {matched: True, failed.id: True},
+        {matched: False, failed.id: True},
+        {failed.id: True},
+        {},
+    ]
+
+
+async def test_what_was_passed_over_gets_its_turn_when_it_is_done(house: House):
+    _, (work,) = await accepted(house.store, "open")
+    house.pass_time(40 * DAY)
+    await house.upkeep.round()
+    assert len(await house.events()) == 1
+    await succeed(house.store, work)
+    house.pass_time(2 * 3600.0)
+    await house.upkeep.round()
+    assert await house.events() == {}
+
+
+async def test_an_age_that_is_changed_counts_from_the_next_round_on(house: House):
+    event_id = await house.finished(1)
+    house.pass_time(DAY)
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    house.kept = replace(house.kept, bodies=3600.0)
+    await house.upkeep.round()
+    assert await house.events() == {event_id: False}
+
+
+async def test_forever_is_for_ever(house: House):
+    house.kept = Retention(math.inf, math.inf, math.inf, math.inf, math.inf)
+    event_id = await house.finished(1, matched=False)
+    house.pass_time(10_000 * DAY)
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+
+
+async def test_many_go_in_one_round_however_many_steps_that_takes(house: House):
+    await asyncio.gather(*(house.finished(number) for number in range(1500)))
+    house.pass_time(31 * DAY)
+    await house.upkeep.round()
+    assert await house.events() == {}
+
+
+@pytest.mark.parametrize("jump", [40 * DAY, -40 * DAY])
+async def test_a_clock_that_jumped_deletes_nothing_for_an_hour(house: House, caplog, jump: float):
+    event_id = await house.finished(1)
+    await house.upkeep.round()
+    house.clock.now += jump
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    assert "the clock jumped" in caplog.text
+    house.clock.now -= jump  # somebody put it right, which is another jump
+    house.pass_time(1800.0)
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    house.pass_time(31 * DAY)
+    await house.upkeep.round()
+    assert await house.events() == {}
+
+
+class TestRoom:
+    def test_the_cap_bounds_it(self):
+        room = Room.of(Size(900, 50, free=10**12, disk=10**13), 1000)
+        assert (room.full, room.over(0.9), room.over(0.85), room.on_disk) == (False, False, True, False)
+        assert Room.of(Size(1000), 1000).full
+        assert not Room.of(Size(10**15), math.inf).full
+
+    def test_the_disk_bounds_it_too_and_what_is_spare_counts_as_room(self):
+        disk = 10**12
+        assert Room.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).full
+        assert Room.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).on_disk
+        assert not Room.of(Size(10**9, 100 * MIB, free=MIB, disk=disk), math.inf).full
+        assert not Room.of(Size(10**9, 0, free=100 * MIB, disk=disk), math.inf).full
+
+    def test_a_small_disk_is_not_full_from_the_start(self):
+        assert not Room.of(Size(MIB, 0, free=15 * MIB, disk=16 * MIB), math.inf).full
+        assert Room.of(Size(15 * MIB, 0, free=MIB // 2, disk=16 * MIB), math.inf).full
+
+    def test_it_says_what_is_the_matter(self):
+        assert Room.of(Size(2**30), 2**30).words() == "the store is full: it has 1GiB, and retention.max_size is 1GiB"
+        assert "the disk is full" in Room.of(Size(2**30, 0, 0, 2**40), math.inf).words()
+
+
+class TestFull:
+    """``max_size`` in these is no larger than a test likes to write."""
+
+    async def used(self, house: House) -> float:
+        return (await house.store.size()).used
+
+    async def test_undelivered_work_is_never_deleted_and_there_is_room_when_it_is_done(self, house: House, caplog):
+        caplog.set_level(logging.INFO)
+        event = make_event(pad=os.urandom(500_000).hex())
+        await house.store.append(event, leased=True)
+        dead, (work,) = await accepted(house.store, "dead", number=1)
+        await fail(house.store, work)
+        house.kept = replace(house.kept, max_size=await self.used(house) * 0.95)
+        house.pass_time(DAY)
+        await house.upkeep.look()
+        assert "the store is full" in house.upkeep.full
+        await house.upkeep.round()
+        assert set(await house.events()) == {event.id, dead.id}
+        assert house.upkeep.full
+        assert caplog.text.count("events are refused") == 1
+        await house.store.settle_routed(routed(event, decided_at=house.clock.now))
+        house.pass_time(DAY)
+        await house.upkeep.round()
+        assert await house.events() == {event.id: False, dead.id: True}
+        house.kept = replace(house.kept, max_size=await self.used(house) * 1.05)
+        await house.upkeep.look()
+        assert house.upkeep.full == ""
+        assert "events are accepted again" in caplog.text
+
+    async def test_finished_history_goes_early_the_unmatched_first_and_no_more_than_need_be(self, house: House, caplog):
+        matched = [await house.finished(number, size=60_000) for number in range(20)]
+        unmatched = [await house.finished(number, matched=False, size=60_000) for number in range(20, 40)]
+        await house.upkeep.look()
+        used = await self.used(house)
+        house.kept = replace(house.kept, max_size=used * 1.05)
+        house.pass_time(3600.0)
+        await house.upkeep.round()
+        left = await house.events()
+        assert set(matched) <= set(left)
+        assert all(left.values())
+        assert 0 < len(set(unmatched) & set(left)) < 20
+        assert list(left)[::-1][20:] == unmatched[-(len(left) - 20) :], "the oldest go first"
+        assert "before its time" in caplog.text
+        house.kept = replace(house.kept, max_size=used * 0.5)
+        await house.upkeep.round()
+        left = await house.events()
+        assert set(left) == set(matched)
+        assert not left[matched[0]], "then bodies, the oldest first; their history stays"
+        assert left[matched[-1]]
+
+    async def test_what_happened_a_moment_ago_stays_whatever_is_scarce(self, house: House):
+        event_id = await house.finished(1, size=100_000)
+        house.kept = replace(house.kept, max_size=1000.0)
+        house.pass_time(60.0)
+        await house.upkeep.round()
+        assert await house.events() == {event_id: True}
+
+    async def test_what_is_spare_in_the_file_goes_back_to_the_disk(self, house: House, folder: Path, monkeypatch):
+        monkeypatch.setattr("engine.upkeep._SPARE", 100_000)
+        for number in range(40):
+            await house.finished(number, size=100_000)
+        house.pass_time(31 * DAY)
+        await house.upkeep.round()
+        size = await house.store.size()
+        assert size.spare < 100_000
+        await house.store.close()
+        assert (folder / "engine.db").stat().st_size < 600_000
+
+
+async def test_trouble_with_the_store_ends_neither_service(house: House, monkeypatch, caplog):
+    monkeypatch.setattr("engine.upkeep.LOOK", 0.01)
+    monkeypatch.setattr("engine.upkeep.SOON", 0.01)
+    monkeypatch.setattr("engine.upkeep.ROUND", 0.02)
+    size, prune, failures = house.store.size, house.store.prune, {"size": 3, "prune": 3}
+
+    async def busy(verb: str, good: Any, *args: Any, **kwargs: Any) -> Any:
+        if failures[verb]:
+            failures[verb] -= 1
+            raise StoreBusy("the disk does not work") if failures[verb] else KeyError("what")
+        return await good(*args, **kwargs)
+
+    monkeypatch.setattr(house.store, "size", lambda: busy("size", size))
+    monkeypatch.setattr(house.store, "prune", lambda *args, **kwargs: busy("prune", prune, *args, **kwargs))
+    await house.finished(1)
+    house.pass_time(31 * DAY)
+    await house.upkeep.start()
+    deadline = time.monotonic() + 10
+    while await house.events():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+    await house.upkeep.stop()
+    assert failures == {"size": 0, "prune": 0}
+    assert "the disk does not work" in str([record.__dict__.get("reason") for record in caplog.records])
+
+
+async def test_no_append_waits_long_beside_a_big_prune(house: House):
+    """Forty thousand rows and two hundred megabytes go; meanwhile an event is accepted every millisecond or two."""
+    many = [house.finished(number) for number in range(8000)]
+    large = [house.finished(number, size=8 * MIB) for number in range(8000, 8006)]
+    await asyncio.gather(*many, *large)
+    house.pass_time(31 * DAY)
+    slowest = SimpleNamespace(seconds=0.0, count=0)
+    pruning = asyncio.create_task(house.upkeep.round())
+    while not pruning.done():
+        event = make_event(10_000 + slowest.count, at=house.clock.now, size=2000)
+        begun = time.perf_counter()
+        await house.store.append(event, leased=True)
+        slowest.seconds = max(slowest.seconds, time.perf_counter() - begun)
+        slowest.count += 1
+        await asyncio.sleep(0.001)
+    assert slowest.count > 100
+    assert len(await house.store.events(EventQuery(limit=10_000))) == slowest.count
+    print(f"slowest of {slowest.count} appends beside the prune: {slowest.seconds * 1000:.0f} ms")
+    assert slowest.seconds < 1.0, "a whole prune in one transaction takes longer"
+
+
+async def test_over_many_cycles_the_file_grows_no_more(house: House):
+    async def cycle(number: int) -> int:
+        await asyncio.gather(*(house.finished(number * 200 + one, size=20_000) for one in range(200)))
+        house.pass_time(31 * DAY)
+        await house.upkeep.round()
+        size = await house.store.size()
+        return size.used + size.spare
+
+    sizes = [await cycle(number) for number in range(15)]
+    assert sizes[0] > 2_000_000
+    assert max(sizes[3:]) <= max(sizes[:3]) * 1.1
