@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from engine import Action, ActionContext, Discard, Retry
+from engine import Action, ActionContext, Discard, LiteralHost, Retry
 from engine import Params as BaseParams
 
 #: Warnings of services that go into a reason.
 _MOST_WORDS = 3
+
+_VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
 
 _INSTALL = "notify needs Apprise: pip install 'langsmith-rules-engine[notify]'"
 
@@ -26,7 +31,7 @@ class Notify(Action):
     class Params(BaseParams):
         """``urls`` are Apprise's (``mailto://…``, ``msteams://…``); they are secrets."""
 
-        urls: Url | Annotated[list[Url], Field(min_length=1)] = Field(
+        urls: Annotated[Url | Annotated[list[Url], Field(min_length=1)], LiteralHost()] = Field(
             description="Apprise's addresses of services", examples=["mailto://user:password@example.com"]
         )
         body: Annotated[str, Field(min_length=1, description="the message", examples=["{{ run.name }} failed"])]
@@ -75,7 +80,45 @@ def _sender(urls: list[str]) -> Any:
     for number, url in enumerate(urls, 1):
         if not sender.add(url):
             raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
+    _make_direct()
     return sender
+
+
+class _Direct:
+    """What Apprise's services know as ``requests``: it follows no redirect and reads no proxy or .netrc variable.
+
+    Apprise can be told the former for most of its services and the latter for none; ``requests``
+    itself takes both from the environment unless every call says otherwise.
+    """
+
+    def __init__(self, requests: Any) -> None:
+        self._requests = requests
+
+    def __getattr__(self, name: str) -> Any:
+        return self._verb(name) if name in _VERBS else getattr(self._requests, name)
+
+    def request(self, method: str, url: str, **options: Any) -> Any:
+        options["allow_redirects"] = False
+        if options.get("verify", True) is True:  # whose certificates to trust is for the environment to say
+            options["verify"] = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
+        with self._requests.Session() as session:
+            session.trust_env = False
+            return session.request(method, url, **options)
+
+    def _verb(self, name: str) -> Callable[..., Any]:
+        def call(url: str, *more: Any, **options: Any) -> Any:
+            names = ("params",) if name == "get" else ("data", "json")
+            return self.request(name.upper(), url, **dict(zip(names, more, strict=False)), **options)
+
+        return call
+
+
+def _make_direct() -> None:
+    """Hand our ``requests`` to those of Apprise's modules that are loaded by now, and to no one else."""
+    requests = sys.modules.get("requests")
+    for name, module in list(sys.modules.items()):
+        if requests is not None and name.startswith("apprise.") and vars(module).get("requests") is requests:
+            vars(module)["requests"] = _Direct(requests)
 
 
 def _reason(outcome: Any) -> str:

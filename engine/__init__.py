@@ -1,6 +1,6 @@
 """The public plug-in API of ``langsmith-rules-engine``, nothing else."""
 
-from engine.action import Action, ActionContext, EscapePayload, Params, Service
+from engine.action import Action, ActionContext, EscapePayload, LiteralHost, Params, Service
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure
 from engine.retry import check_response
@@ -11,6 +11,7 @@ __all__ = [
     "Discard",
     "EscapePayload",
     "LangSmithFailure",
+    "LiteralHost",
     "Params",
     "Retry",
     "Service",

@@ -43,6 +43,16 @@ class EscapePayload:
 
 
 @dataclass(frozen=True, slots=True)
+class LiteralHost:
+    """Field marker: an address, or a list of them, whose scheme and host no event may decide.
+
+    For actions whose requests do not go through ``context.http``, and so past the engine's
+    address guard. Use it as ``urls: Annotated[list[str], LiteralHost()]``. Behind the host, event
+    data may stand if it goes through ``| urlencode``. ``vars`` are the author's, and free.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class ActionContext:
     """What an action may know and use while it runs one attempt.
 
@@ -65,6 +75,8 @@ class ActionContext:
     document: Mapping[str, Any]
     #: The run it is about, with ``url``, ``latency`` and ``cost``; None where the event has none.
     run: Mapping[str, Any] | None
+    #: Goes to public addresses, and to hosts that stand in the action's parameters in the file or under
+    #: ``network: {allow: […]}``; follows no redirects, uses no proxies (docs/security.md).
     http: aiohttp.ClientSession
     langsmith: LangSmith
     slack: SlackSettings

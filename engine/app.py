@@ -81,7 +81,7 @@ async def running(
         await store.open()
         stack.push_async_callback(store.close)
 
-        make_clients = partial(Clients, lambda: (reloader.current.router.langsmith, reloader.current.router.slack))
+        make_clients = partial(Clients, lambda: reloader.current.router)
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()

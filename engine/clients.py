@@ -3,36 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import aiohttp
 
-from engine.egress import open_session
+from engine.egress import Network, open_session
 from engine.langsmith import LangSmith, LangSmithSettings
 from engine.slack import SlackSettings
+
+
+class Outside(Protocol):
+    """What clients have to know of the world outside; a router is one."""
+
+    @property
+    def langsmith(self) -> LangSmithSettings:
+        """How to reach LangSmith."""
+
+    @property
+    def slack(self) -> SlackSettings:
+        """How to reach Slack."""
+
+    @property
+    def network(self) -> Network:
+        """What may be reached beside public addresses."""
 
 
 class Clients:
     """HTTP session, LangSmith and Slack settings. Each event loop has its own: connections belong to a loop.
 
-    ``settings`` is asked every time, so that a reload's new key or address counts at once.
+    ``outside`` is asked every time, so that a reload's new key or address counts at once.
     Clients of earlier settings stay open for what is still under way, until ``close``.
     """
 
-    def __init__(self, settings: Callable[[], tuple[LangSmithSettings, SlackSettings]]) -> None:
-        self._settings = settings
+    def __init__(self, outside: Callable[[], Outside]) -> None:
+        self._outside = outside
         self._http: aiohttp.ClientSession | None = None
         self._langsmith: dict[LangSmithSettings, LangSmith] = {}
 
     async def http(self) -> aiohttp.ClientSession:
         """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
         if self._http is None or self._http.closed:
-            self._http = open_session()
+            self._http = open_session(lambda: self._outside().network)
         return self._http
 
     @property
     def langsmith(self) -> LangSmith:
         """The door to LangSmith under the settings of now."""
-        settings = self._settings()[0]
+        settings = self._outside().langsmith
         client = self._langsmith.get(settings)
         if client is None:
             client = self._langsmith[settings] = LangSmith(settings)
@@ -41,7 +58,7 @@ class Clients:
     @property
     def slack(self) -> SlackSettings:
         """How to reach Slack under the settings of now."""
-        return self._settings()[1]
+        return self._outside().slack
 
     async def close(self) -> None:
         """Close everything that was opened."""

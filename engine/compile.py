@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
 from pathlib import PurePath
 from typing import Any, Final
 
+from engine.author_hosts import AuthorHosts
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
-from engine.params import Fault, Leaves, escaped_params, literal_faults, validate_rendered
+from engine.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
 from engine.params_words import named_in
 from engine.registry import Registered, Registry
 from engine.retry import LANGSMITH_TIMEOUT, RetryPolicy
@@ -78,6 +79,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
         by_key=_by_key(enabled),
         routes={route.id: route for route in enabled},
         retry=compiler.retry.for_data(),
+        network=config.network,
     )
 
 
@@ -97,6 +99,7 @@ class _Compiler:
         self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
         self._templates = Templates(Vocabulary(config.vars))
+        self._hosts = AuthorHosts(self._templates, config.vars)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
@@ -124,7 +127,9 @@ class _Compiler:
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
         sound = self._check_literals(written, registered, template)
-        self._check_required(written, registered)
+        self._check_hosts(written, registered, template)
+        required = self._check_required(written, registered)
+        endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
         when = None
         if written.when is not None:
             when = compile_filter(written.when, (*written.where, "when"), self._source, self._templates)
@@ -138,6 +143,7 @@ class _Compiler:
             retry=retry,
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
+            hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]),
             place=self._placer(written.params_where),
         )
 
@@ -206,10 +212,23 @@ class _Compiler:
         message, hint = self._masker.text(text), self._masker.text(fault.hint)
         self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
 
-    def _check_required(self, written: ActionConfig, registered: Registered) -> None:
-        """Without the key to a service, every delivery that needs it would wait for nothing."""
+    def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
+        """Where requests go past the address guard, no event may decide where they go."""
+        for name in address_params(registered.params) & written.params.keys():
+            for where, text in _texts(written.params[name], (name,)):
+                if where in template.settled or not (tag := self._hosts.foreign_in(text)):
+                    continue
+                message = f"{written.type}: {tag[:80]} lets an event decide where this address leads"
+                hint = (
+                    "write scheme and host by the letter or with vars; what an event adds behind them needs | urlencode"
+                )
+                self._source.report((*written.params_where, *where), message, hint)
+
+    def _check_required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
+        """The services it requires. Without the key to one, every delivery that needs it would wait for nothing."""
         there = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
-        for service in sorted(self._required(written, registered)):
+        required = self._required(written, registered)
+        for service in sorted(required):
             if there[service] or self._source.troubled((service,)):
                 continue
             words, key, variable = _SERVICES[service]
@@ -219,6 +238,7 @@ class _Compiler:
             message = f"{written.type} needs {words}, and there is none: {service}.{key} is not set"
             self._source.report(written.params_where, message, hint, at_key=True)
             self._keyless.add((service, written.where[:-2]))
+        return required
 
     def _required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
         """What an action says that it requires."""
@@ -246,6 +266,15 @@ def _no_parameters(registered: Registered) -> tuple[str, str]:
         message,
         f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
     )
+
+
+def _texts(tree: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    """The texts of a parameter that is a text or a list of them, each with its place."""
+    if isinstance(tree, str):
+        yield where, tree
+    elif isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from _texts(item, (*where, index))
 
 
 def _put(tree: Any, where: Where, value: Any) -> None:

@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from engine.action import ActionContext
 from engine.aside import Aside
 from engine.clients import Clients
+from engine.egress import trusting
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
 from engine.retry import Failure, classify
@@ -106,7 +107,8 @@ async def _attempt(job: Job, params: BaseModel, noted: _Noted, clients: Clients)
     action = job.action.registered.action
     noted.destination = str(action.destination(params) or "")
     context = await context_of(job, clients)
-    return _kept(await _within(job.action.timeout, action.run(params, context)))
+    with trusting(job.action.hosts):
+        return _kept(await _within(job.action.timeout, action.run(params, context)))
 
 
 async def _foreign_attempt(job: Job, noted: _Noted, clients: Clients) -> Result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from yarl import URL
 
 from engine import coding
 from engine.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
+from engine.egress import Refused, plain_host, trusting
 from engine.errors import BadBody, EngineError
 from engine.event import Event, parse_json
 from engine.langsmith import LangSmith
@@ -179,16 +181,22 @@ class Hydrator:
                 return True, await self._get(url)
         except TimeoutError:
             return False, f"{_masked(url)} did not answer within {self._objects_timeout:g} s"
-        except (_NotHad, coding.TooLarge, coding.BrokenCoding, BadBody) as error:
+        except (_NotHad, Refused, coding.TooLarge, coding.BrokenCoding, BadBody) as error:
             return False, f"{_masked(url)}: {error}"
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # An aiohttp error's own text may quote the whole URL.
             return False, f"{_masked(url)} could not be read ({type(error).__name__})"
 
     async def _get(self, url: str) -> Any:
-        """An object's JSON. The URL goes out as it was signed; a redirect is not followed."""
+        """An object's JSON. The URL goes out as it was signed."""
         http = await self._http()
-        async with http.get(URL(url, encoded=True), allow_redirects=False) as response:
+        # LangSmith may keep objects itself, and its host is the author's. Other hosts are the event's.
+        own = plain_host(urlsplit(self._langsmith().settings.endpoint).hostname or "")
+        with trusting(frozenset({own})):
+            return await self._read(http.get(URL(url, encoded=True)))
+
+    async def _read(self, asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> Any:
+        async with asked as response:
             if response.status in (400, 401, 403, 404, 410):
                 raise _NotHad(f"HTTP {response.status} (the link may have expired)")
             if response.status != 200:

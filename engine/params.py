@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.action import EscapePayload
+from engine.action import EscapePayload, LiteralHost
 from engine.errors import TemplateError
 from engine.params_words import (
     Fault,
@@ -81,11 +81,17 @@ def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVE
 
 def escaped_params(model: type[BaseModel]) -> frozenset[str]:
     """The parameters in which event data is escaped."""
-    return frozenset(
-        name
-        for name, field in model.model_fields.items()
-        if any(isinstance(mark, EscapePayload) for mark in field.metadata)
-    )
+    return _marked(model, EscapePayload)
+
+
+def address_params(model: type[BaseModel]) -> frozenset[str]:
+    """The parameters that are addresses whose hosts no event may decide."""
+    return _marked(model, LiteralHost)
+
+
+def _marked(model: type[BaseModel], kind: type) -> frozenset[str]:
+    fields = model.model_fields.items()
+    return frozenset(name for name, field in fields if any(isinstance(mark, kind) for mark in field.metadata))
 
 
 def _errors(model: type[BaseModel], tree: Any) -> list[ErrorDetails]:
@@ -224,6 +230,7 @@ __all__ = [
     "Fault",
     "Leaves",
     "Path",
+    "address_params",
     "escaped_params",
     "literal_faults",
     "models_in",

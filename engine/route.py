@@ -23,6 +23,7 @@ Needs = frozenset[str]
 class RoutedAction:
     """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
 
+    ``hosts`` are the author's own, which it may reach wherever they are.
     ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
     parameters, and the line within it.
     """
@@ -35,6 +36,7 @@ class RoutedAction:
     retry: RetryPolicy
     timeout: float
     fixed: BaseModel | None = None
+    hosts: frozenset[str] = frozenset()
     place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
 
     def params(self, document: Mapping[str, Any]) -> BaseModel:

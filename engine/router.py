@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from engine.decision import Decision, Known, Plan, Routing, delivery_id
 from engine.document import Fetched, Site, build_document, run_indexes
+from engine.egress import Network
 from engine.event import Event, Kind
 from engine.langsmith import LangSmithSettings
 from engine.retry import RetryPolicy
@@ -31,7 +32,8 @@ class Router:
     """The rules at work. Immutable: a reload makes a new one.
 
     ``by_key`` holds, for a rule id or kind, its routes in the order of the file; ``routes`` has the
-    enabled ones by id; ``retry`` serves evaluations that want data.
+    enabled ones by id; ``retry`` serves evaluations that want data;
+    ``network`` is what may be reached beside public addresses.
     """
 
     hash: str
@@ -42,6 +44,7 @@ class Router:
     by_key: Mapping[str, tuple[Route, ...]]
     routes: Mapping[str, Route]
     retry: RetryPolicy
+    network: Network = field(default_factory=Network)
 
     def routes_of(self, event: Event) -> tuple[Route, ...]:
         """The routes of an event's own rule or kind, without ``*`` and ``unmatched``."""

@@ -16,7 +16,7 @@ import zstandard
 from moto.server import ThreadedMotoServer
 
 from engine.document import Fetched
-from engine.egress import open_session
+from engine.egress import open_session, parse_network
 from engine.event import parse_event
 from engine.hydrate import Hydrator
 from engine.langsmith import LangSmith, LangSmithSettings
@@ -61,9 +61,14 @@ def bucket(s3: str) -> Bucket:
     return Bucket(s3)
 
 
+def loopback_permitted():
+    """The stand-ins live there."""
+    return parse_network(["127.0.0.0/8"])
+
+
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
-    async with open_session() as session:
+    async with open_session(loopback_permitted) as session:
         yield session
 
 

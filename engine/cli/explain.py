@@ -124,7 +124,7 @@ async def _fetch(loaded: Loaded, event: Event, known: Fetched) -> Fetched:
     if not needs:
         say("no route reads anything that would have to be fetched")
         return known
-    clients = Clients(lambda: (loaded.router.langsmith, loaded.router.slack))
+    clients = Clients(lambda: loaded.router)
     try:
         return await Hydrator(lambda: clients.langsmith, clients.http).fetch(event, needs, None, known)
     finally:

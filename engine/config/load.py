@@ -13,6 +13,7 @@ from engine.config.actions import ENGINE_KEYS
 from engine.config.interpolate import MASK, Interpolated, interpolate
 from engine.config.mistakes import quoted, should_read
 from engine.config.model import Config
+from engine.config.network import read_network
 from engine.config.retention import read_retention
 from engine.config.routes import read_routes, read_rules
 from engine.config.section import RESERVED, Section, Sheet
@@ -35,6 +36,7 @@ _KEYS: Final = frozenset(
         "signing_secrets",
         "langsmith",
         "slack",
+        "network",
         "defaults",
         "retention",
         "plugins",
@@ -60,6 +62,9 @@ _FOREIGN: Final = {
     "retain": "retention",
     "keep": "retention",
     "prune": "retention",
+    "egress": "network",
+    "allow": "network",
+    "allowed_hosts": "network",
 }
 #: Settings that are secrets even where they are written into the file.
 _SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))
@@ -139,6 +144,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         signing_secrets=signing_secrets,
         langsmith=read_langsmith(section),
         slack=read_slack(section),
+        network=read_network(section),
         timeout=timeout,
         retry=retry,
         plugins=read_plugins(section, base),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.egress import Network
 from engine.langsmith import LangSmithSettings
 from engine.slack import SlackSettings
 from engine.source import Source, Where
@@ -118,6 +119,7 @@ class Config:
     signing_secrets: tuple[str, ...] = field(repr=False)
     langsmith: LangSmithSettings
     slack: SlackSettings
+    network: Network
     timeout: float
     retry: RetrySpec
     plugins: tuple[Path, ...]

@@ -14,7 +14,7 @@ from engine.units import parse_duration, parse_share
 _Value = TypeVar("_Value")
 
 #: Words that mean something in a later version; taken now they would collide then.
-RESERVED: Final = frozenset({"throttle", "digest", "mute", "active", "on_dead", "limits", "wait_for", "network"})
+RESERVED: Final = frozenset({"throttle", "digest", "mute", "active", "on_dead", "limits", "wait_for"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from engine.config.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
+from engine.egress import is_metadata, parse_address
 from engine.langsmith import LangSmithSettings
 from engine.signatures import secret_problem
 from engine.slack import SlackSettings
@@ -202,6 +203,11 @@ def _endpoint(section: Section, default: str) -> str:
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
     except ValueError:
         good = False
+    address = parse_address(parts.hostname or "") if good else None
+    if address is not None and is_metadata(address):
+        message = f"{text[:80]!r} is a cloud's metadata service, which is never reached"
+        section.sheet.wrong((*section.where, "endpoint"), message, f"write it like {default}")
+        return default
     if not good and (*section.where, "endpoint") not in section.sheet.quiet:
         message = f"{text[:80]!r} is not a web address"
         section.sheet.wrong((*section.where, "endpoint"), message, f"write it like {default}")

@@ -14,13 +14,18 @@ import pytest
 from action_samples import RUN
 
 from engine import Action, ActionContext
-from engine.egress import open_session
+from engine.egress import open_session, parse_network
 from engine.langsmith import LangSmith, LangSmithSettings
 from engine.sandbox import LangSmithStandIn, SlackStandIn
 from engine.slack import SlackSettings
 
 Contexts = Callable[..., ActionContext]
 Attempts = Callable[..., Awaitable[Mapping[str, Any] | None]]
+
+
+def loopback_permitted():
+    """The stand-ins live there."""
+    return parse_network(["127.0.0.0/8", "::1"])
 
 
 @dataclass
@@ -50,7 +55,7 @@ async def wiring(langsmith: LangSmithStandIn, slack: SlackStandIn) -> AsyncItera
 @pytest.fixture
 async def make_context(wiring: Wiring) -> AsyncIterator[Contexts]:
     """Builds contexts; any field may be given, ``run=None`` makes an event without runs."""
-    async with open_session() as http:
+    async with open_session(loopback_permitted) as http:
 
         def make(**fields: Any) -> ActionContext:
             run = fields.pop("run", RUN)

@@ -1,0 +1,98 @@
+"""Which hosts are the author's: those that stand in the configuration, and not in what an event brings."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from engine.egress import plain_host
+from engine.errors import EngineError
+from engine.source import Where
+from engine.templates import Templates
+
+_TAG: Final = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
+#: Stands for what only an event tells. It can be no part of a host's name.
+_UNKNOWN: Final = "\ufffc"
+_ADDRESS: Final = re.compile(
+    r"\s*[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(\[[^]/?#]*\]|[^/?#@:\\]*)(?::[^/?#@\\]*)?([/?#]?)"
+)
+_ENCODED: Final = re.compile(r"\|\s*urlencode\s*[-+]?\}\}\Z")
+_LITERAL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
+
+
+class AuthorHosts:
+    """Tells them for one configuration, with its templates and ``vars``."""
+
+    def __init__(self, templates: Templates, author: Mapping[str, Any]) -> None:
+        self._templates, self._vars = templates, author
+        self._everywhere = frozenset(host for text in _texts(author) for host in self._in_text(text))
+
+    def of(self, params: Any) -> frozenset[str]:
+        """The hosts of every address among an action's parameters, and among ``vars``.
+
+        A host counts where nothing but the author's own words makes it: with
+        ``https://example.com/{{ run.id }}`` it does, with ``https://example.com{{ run.id }}`` it does not.
+        """
+        return self._everywhere | {host for text in _texts(params) for host in self._in_text(text)}
+
+    def foreign_in(self, text: str) -> str:
+        """What of an address an event would decide before or in its host, or beyond it unencoded; empty if nothing."""
+        tags: list[str] = [tag for tag in _TAG.findall(text) if not tag.startswith("{#") and self._settled(tag) is None]
+        if not tags:
+            return ""
+        known = self._known(text)
+        head = _LITERAL.match(known.lstrip())
+        statement = next((tag for tag in tags if tag.startswith("{%")), "")
+        if statement or head is None:
+            return statement or tags[0]
+        authority = re.split(r"[/?#\\]", known.lstrip()[head.end() :], maxsplit=1)[0]
+        if _UNKNOWN in authority:
+            return tags[0]
+        return next((tag for tag in tags if not _ENCODED.search(tag)), "")
+
+    def _in_text(self, text: str) -> Iterator[str]:
+        """The hosts that a text leads to: one, or one in each branch of a template's ``if``."""
+        parts = re.split(r"\{%.*?%\}", self._known(text), flags=re.DOTALL)
+        for number, part in enumerate(parts, 1):
+            found = _ADDRESS.match(part)
+            if found is None or re.search(r"\s", part.strip()):
+                continue
+            host, ending = found.groups()
+            ended = bool(ending) or (number == len(parts) and found.end() == len(part.rstrip()))
+            if ended and _UNKNOWN not in host and (name := plain_host(host)):
+                yield name
+
+    def _known(self, text: str) -> str:
+        """The text with what ``vars`` alone decide written out, and a mark for what they do not."""
+        return _TAG.sub(lambda found: found[0] if found[0].startswith("{%") else self._written_out(found[0]), text)
+
+    def _written_out(self, tag: str) -> str:
+        if tag.startswith("{#"):
+            return ""
+        value = self._settled(tag)
+        return _UNKNOWN if value is None else value
+
+    def _settled(self, tag: str) -> str | None:
+        """What a tag comes to if only ``vars`` decide it."""
+        where: Where = ()
+        try:
+            template = self._templates.compile(tag)
+            if where not in template.settled:
+                return None
+            value = template.settle(where, self._vars)
+        except EngineError:  # reported where templates are compiled
+            return None
+        return None if isinstance(value, (dict, list)) else str(value)
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    if isinstance(tree, str):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from _texts(key)
+            yield from _texts(value)
+    elif isinstance(tree, (list, tuple)):
+        for item in tree:
+            yield from _texts(item)

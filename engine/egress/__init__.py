@@ -1,0 +1,19 @@
+"""Outgoing HTTP: the session that actions and hydration share, and the guard of where it may connect."""
+
+from engine.egress.addresses import is_metadata, parse_address
+from engine.egress.guard import Refused, trusting
+from engine.egress.network import Network, parse_entry, parse_network, plain_host
+from engine.egress.session import open_session, user_agent
+
+__all__ = [
+    "Network",
+    "Refused",
+    "is_metadata",
+    "open_session",
+    "parse_address",
+    "parse_entry",
+    "parse_network",
+    "plain_host",
+    "trusting",
+    "user_agent",
+]

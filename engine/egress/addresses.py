@@ -1,0 +1,131 @@
+"""What an IP address is: public, or why not. Every form that holds an IPv4 address is judged by what it holds.
+
+The tables are IANA's special-purpose registries (RFC 6890 and its updates), kept here because what Python's own
+``is_global`` knows differs from version to version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
+from typing import Final
+
+Address = IPv4Address | IPv6Address
+
+_WHY_V4: Final = tuple(
+    (ip_network(network), why)
+    for network, why in (
+        ("0.0.0.0/8", "unspecified"),
+        ("10.0.0.0/8", "private"),
+        ("100.64.0.0/10", "a carrier's own (CGNAT)"),
+        ("127.0.0.0/8", "loopback"),
+        ("169.254.0.0/16", "link-local"),
+        ("172.16.0.0/12", "private"),
+        ("192.0.0.0/24", "reserved"),
+        ("192.0.2.0/24", "for documentation"),
+        ("192.88.99.0/24", "reserved"),
+        ("192.168.0.0/16", "private"),
+        ("198.18.0.0/15", "for benchmarks"),
+        ("198.51.100.0/24", "for documentation"),
+        ("203.0.113.0/24", "for documentation"),
+        ("224.0.0.0/4", "multicast"),
+        ("240.0.0.0/4", "reserved"),
+    )
+)
+_WHY_V6: Final = tuple(
+    (ip_network(network), why)
+    for network, why in (
+        ("::/128", "unspecified"),
+        ("::1/128", "loopback"),
+        ("64:ff9b:1::/48", "private"),
+        ("2001:2::/48", "for benchmarks"),
+        ("2001:db8::/32", "for documentation"),
+        ("2001::/23", "reserved"),
+        ("3fff::/20", "for documentation"),
+        ("fc00::/7", "private"),
+        ("fe80::/10", "link-local"),
+        ("fec0::/10", "private"),
+        ("ff00::/8", "multicast"),
+    )
+)
+#: The only part of IPv6 that is given out to the public.
+_UNICAST_V6: Final = ip_network("2000::/3")
+#: Prefixes of addresses that hold an IPv4 address: how many bits stand behind it.
+_HOLDERS: Final = tuple(
+    (ip_network(network), behind)
+    for network, behind in (
+        ("::ffff:0:0/96", 0),  # mapped
+        ("::ffff:0:0:0/96", 0),  # translated (SIIT)
+        ("64:ff9b::/96", 0),  # NAT64
+        ("2002::/16", 80),  # 6to4
+        ("::/96", 0),  # compatible
+    )
+)
+_TEREDO: Final = ip_network("2001::/32")
+_PLAIN: Final = (ip_network("::/128"), ip_network("::1/128"))
+#: Where clouds hand out credentials to whoever asks.
+_METADATA: Final = frozenset(
+    ip_address(address)
+    for address in (
+        "169.254.169.254",  # AWS, Azure, Google Cloud, Oracle, DigitalOcean, OpenStack and more
+        "169.254.170.2",  # AWS: tasks (ECS)
+        "169.254.170.23",  # AWS: pods (EKS)
+        "fd00:ec2::254",
+        "fd00:ec2::23",
+        "fd20:ce::254",  # Google Cloud
+        "100.100.100.200",  # Alibaba Cloud
+        "168.63.129.16",  # Azure's host agent
+        "192.0.0.192",  # Oracle Cloud, the older one
+        "169.254.42.42",  # Scaleway
+        "fd00:42::42",
+    )
+)
+
+
+def parse_address(text: str) -> Address | None:
+    """The address that a text is, as connections and URLs write one; None if it is none."""
+    try:
+        return ip_address(text.replace("%25", "%", 1))
+    except ValueError:
+        return None
+
+
+def is_metadata(address: Address) -> bool:
+    """Whether it leads to a cloud's metadata service, in whatever form it is written."""
+    return any(one in _METADATA for one in held_in(address))
+
+
+def why_not_public(address: Address) -> str:
+    """What keeps an address from being public, as an adjective; empty when it is."""
+    if isinstance(address, IPv6Address) and address.scope_id:
+        return "of this machine's own links (it names a zone)"
+    innermost = list(held_in(address))[1:] or [address]
+    return next(filter(None, map(_why, innermost)), "")
+
+
+def held_in(address: Address) -> Iterator[Address]:
+    """The address without its zone, and every IPv4 address that it holds."""
+    if isinstance(address, IPv4Address):
+        yield address
+        return
+    bare = IPv6Address(int(address))
+    yield bare
+    if any(bare in network for network in _PLAIN):
+        return
+    number = int(bare)
+    if bare in _TEREDO:  # RFC 4380, 4: the server's address, and the client's with every bit turned
+        yield IPv4Address(number >> 64 & 0xFFFFFFFF)
+        yield IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF)
+        return
+    for network, behind in _HOLDERS:
+        if bare in network:
+            yield IPv4Address(number >> behind & 0xFFFFFFFF)
+            return
+
+
+def _why(address: Address) -> str:
+    table = _WHY_V4 if isinstance(address, IPv4Address) else _WHY_V6
+    for network, why in table:
+        if address in network:
+            return why
+    return "" if isinstance(address, IPv4Address) or address in _UNICAST_V6 else "reserved"
