@@ -1,7 +1,9 @@
-"""Which hosts are the author's: those that stand in the configuration, and not in what an event brings."""
+"""Which hosts are the author's: those that stand in the configuration or a plug-in, not in what an event brings."""
 
 from __future__ import annotations
 
+import ast
+import inspect
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
@@ -55,12 +57,7 @@ class AuthorHosts:
         """The hosts that a text leads to: one, or one in each branch of a template's ``if``."""
         parts = re.split(r"\{%.*?%\}", self._known(text), flags=re.DOTALL)
         for number, part in enumerate(parts, 1):
-            found = _ADDRESS.match(part)
-            if found is None or re.search(r"\s", part.strip()):
-                continue
-            host, ending = found.groups()
-            ended = bool(ending) or (number == len(parts) and found.end() == len(part.rstrip()))
-            if ended and _UNKNOWN not in host and (name := plain_host(host)):
+            if name := _host_of(part, whole=number == len(parts)):
                 yield name
 
     def _known(self, text: str) -> str:
@@ -84,6 +81,37 @@ class AuthorHosts:
         except EngineError:  # reported where templates are compiled
             return None
         return None if isinstance(value, (dict, list)) else str(value)
+
+
+def hosts_in_code(kind: type) -> frozenset[str]:
+    """The hosts of addresses that stand in the file in which a class is written; none where it can't be read."""
+    try:
+        module = inspect.getmodule(kind)
+        code = ast.parse(inspect.getsource(module)) if module is not None else None
+    except (OSError, TypeError, SyntaxError, ValueError):
+        return frozenset()
+    return frozenset(filter(None, map(_host_of, _texts_in_code(code)))) if code is not None else frozenset()
+
+
+def _texts_in_code(code: ast.AST) -> Iterator[str]:
+    """Its texts; an f-string's with a mark for what it takes in."""
+    if isinstance(code, ast.JoinedStr):
+        yield "".join(str(one.value) if isinstance(one, ast.Constant) else _UNKNOWN for one in code.values)
+    elif isinstance(code, ast.Constant) and isinstance(code.value, str):
+        yield code.value
+    else:
+        for inner in ast.iter_child_nodes(code):
+            yield from _texts_in_code(inner)
+
+
+def _host_of(text: str, *, whole: bool = True) -> str:
+    """The host of an address, if all of it is known; ``whole`` tells that nothing follows. Else nothing."""
+    found = _ADDRESS.match(text)
+    if found is None or re.search(r"\s", text.strip()):
+        return ""
+    host, ending = found.groups()
+    ended = bool(ending) or (whole and found.end() == len(text.rstrip()))
+    return plain_host(host) if ended and _UNKNOWN not in host else ""
 
 
 def _texts(tree: Any) -> Iterator[str]:

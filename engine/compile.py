@@ -7,7 +7,7 @@ from copy import deepcopy
 from pathlib import PurePath
 from typing import Any, Final
 
-from engine.author_hosts import AuthorHosts
+from engine.author_hosts import AuthorHosts, hosts_in_code
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError, TemplateError
@@ -129,6 +129,7 @@ class _Compiler:
         sound = self._check_literals(written, registered, template)
         self._check_hosts(written, registered, template)
         required = self._check_required(written, registered)
+        own = frozenset[str]() if registered.builtin else hosts_in_code(type(registered.action))
         endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
         when = None
         if written.when is not None:
@@ -143,7 +144,7 @@ class _Compiler:
             retry=retry,
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
-            hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]),
+            hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]) | own,
             place=self._placer(written.params_where),
         )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.author_hosts import AuthorHosts
+from engine.author_hosts import AuthorHosts, hosts_in_code
 from engine.compile import compile_router
 from engine.config import parse_config
 from engine.errors import ConfigError
@@ -104,6 +104,22 @@ routes:
 def test_a_connection_to_langsmith_does_not_go_to_a_metadata_service():
     with pytest.raises(ConfigError, match="metadata service, which is never reached"):
         compiled('langsmith: {api_key: k, endpoint: "http://169.254.169.254/"}\nroutes: {}\n')
+
+
+class Coded:
+    plain = "http://plain.corp"
+    pathed = "https://pathed.corp:8080/x"
+
+    def addresses(self, given):
+        built = f"http://{given}/x", f"http://half.{given}/", f"http://open.corp{given}"
+        return *built, f"http://fixed.corp/{given}", f"http://fixed.corp:{given}/"
+
+
+def test_a_plug_in_has_the_hosts_of_addresses_in_its_file():
+    found = hosts_in_code(Coded)
+    assert {"plain.corp", "pathed.corp", "fixed.corp"} <= found
+    assert not found & {"half", "half.", "open.corp", "given"}
+    assert hosts_in_code(int) == frozenset()
 
 
 # --- actions whose requests pass no guard ----------------------------------------------------------------------------

@@ -78,12 +78,13 @@ routes: {{{RULE}: {{actions: [{{log: {{message: "{{{{ run.inputs }}}}"}}}}]}}}}
     assert sink.received == []
 
 
-async def test_a_plug_in_goes_where_its_parameters_say_and_no_further(engine, sink, tmp_path) -> None:
+async def test_a_plug_in_goes_where_its_parameters_and_its_code_say_and_no_further(engine, sink, tmp_path) -> None:
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "knock.py").write_text(
         "import engine\n\n\nclass Knock(engine.Action):\n    class Params(engine.Params):\n"
-        "        url: str\n        own: str = ''\n\n    async def run(self, params, context):\n"
-        "        async with context.http.get(params.own or params.url) as answer:\n"
+        "        url: str = ''\n        own: str = ''\n\n    async def run(self, params, context):\n"
+        "        url = params.own or params.url or '" + sink.url + "'\n"
+        "        async with context.http.get(url) as answer:\n"
         "            return {'status': answer.status}\n"
     )
     port = sink.origin.rpartition(":")[2]
@@ -94,13 +95,15 @@ routes:
   {RULE}:
     - name: written
       actions: [{{knock: {{url: "${{SINK}}"}}}}]
+    - name: in_code
+      actions: [{{knock: {{}}}}]
     - name: unwritten
       actions: [{{knock: {{url: "http://x.example/", own: "{{{{ 'http://localhost:' ~ run.extra.port }}}}"}}}}]
 """
     )
     await engine.post(payloads.rule([{**payloads.run(0), "extra": {"port": port}}]))
-    rows = {row.route: row for row in await engine.settled(2)}
-    assert rows[f"{RULE}/written"].state == "succeeded"
+    rows = {row.route: row for row in await engine.settled(3)}
+    assert rows[f"{RULE}/written"].state == rows[f"{RULE}/in_code"].state == "succeeded"
     assert rows[f"{RULE}/unwritten"].state == "dead"
     assert "localhost is loopback" in rows[f"{RULE}/unwritten"].reason
 
