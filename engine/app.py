@@ -23,7 +23,7 @@ from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.observe import LogObserver, Observer, Observers
-from engine.public import receiver_runner
+from engine.public import discreet_logger, receiver_runner
 from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
@@ -120,7 +120,7 @@ async def running(
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         people = admin_app(Admin(store, worker, reloader), settings.admin_token)
-        runner = web.AppRunner(people, access_log=None, shutdown_timeout=_REQUESTS_END)
+        runner = web.AppRunner(people, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
         admin = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
         _in_background(stack, reloader.watch())
         if tls is not None:

@@ -39,13 +39,18 @@ def receiver_runner(receiver: Receiver) -> web.BaseRunner:
         auto_decompress=False,
         keepalive_timeout=75.0,
         lingering_time=_LINGERING,
-        logger=_DiscreetLogger(logging.getLogger("aiohttp.server"), {}),
+        logger=discreet_logger(),
     )
     return _Runner(receiver, server)
 
 
+def discreet_logger() -> logging.LoggerAdapter[logging.Logger]:
+    """For a server: what aiohttp has to say of broken requests, without their text."""
+    return _DiscreetLogger(logging.getLogger("aiohttp.server"), {})
+
+
 class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's log of broken requests, without the exception's text: it quotes the request line."""
+    """aiohttp's log of broken requests, without the exception's text: it quotes the request line or a header."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
         """Tell the kind of error and whom it came from."""

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import hmac
 import logging
-import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
 from typing import Any
-from urllib.parse import urlsplit
 
 import orjson
 from aiohttp import hdrs, web
 
+from engine.admin.answers import error_response, json_response
+from engine.admin.guard import Guard
 from engine.admin.openapi import openapi_document
 from engine.admin.queries import Queries
 from engine.admin.query import BadQuery, NotFound
@@ -21,20 +20,19 @@ from engine.admin.views import backlog_view, iso, problem_views
 from engine.describe import describe_actions, describe_config, describe_routes
 from engine.errors import StoreBusy, StoreError
 from engine.reload import Reloader
-from engine.settings import is_loopback
 from engine.store.protocol import Store
 from engine.worker import Worker
 
 #: The largest body of a question, in bytes.
 _BODY_LIMIT = 1024 * 1024
-_UNSAFE = frozenset({"POST", "PUT", "PATCH", "DELETE"})
-_WILDCARDS = frozenset({"0.0.0.0", "::", ""})  # noqa: S104 - compared with, not bound to
-#: Every answer: nothing may be kept, guessed at or framed.
+#: Every answer: nothing may be kept, guessed at, framed or made part of another origin's page.
 _HEADERS = {
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
 }
 
 _logger = logging.getLogger(__name__)
@@ -203,83 +201,6 @@ async def _body(request: web.Request) -> dict[str, Any]:
     return body
 
 
-class Guard:
-    """Who may ask. A page in somebody's browser may not, whatever name it gave this address.
-
-    ``Host`` must be a loopback name or address with the listener's own port, or the address
-    it was reached at: a page that rebinds its DNS name sends its own name. Unsafe methods
-    need ``application/json``, which makes a browser ask first, and no foreign ``Origin``.
-    Where a token is set it is demanded of everything but ``/``, and who has it may come by any name.
-    """
-
-    def __init__(self, token: str | None) -> None:
-        self._token = token.encode() if token else None
-
-    @property
-    def check(self) -> Any:
-        """The middleware."""
-
-        @web.middleware
-        async def check(request: web.Request, handler: Handler) -> web.StreamResponse:
-            refusal = self._refusal(request)
-            return await handler(request) if refusal is None else refusal
-
-        return check
-
-    def _refusal(self, request: web.Request) -> web.Response | None:
-        trusted = self._token is not None and self._has_token(request)
-        if self._token is not None and not trusted and request.path != "/":
-            hint = "send Authorization: Bearer with the value of ENGINE_ADMIN_TOKEN"
-            return error_response(401, "the token is missing or wrong", hint, {hdrs.WWW_AUTHENTICATE: "Bearer"})
-        if not trusted and not _is_ours(request.headers.get(hdrs.HOST, ""), request):
-            hint = "use 127.0.0.1 or localhost, with the port it listens on (the same one at both ends of a tunnel)"
-            return error_response(403, "this Host is not an address of the admin listener", hint)
-        return _unsafe_refusal(request) if request.method in _UNSAFE else None
-
-    def _has_token(self, request: web.Request) -> bool:
-        scheme, _, given = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        candidate = given.strip().encode("utf-8", "surrogateescape")
-        same = hmac.compare_digest(candidate, self._token or b"")
-        return scheme.lower() == "bearer" and same
-
-
-def _unsafe_refusal(request: web.Request) -> web.Response | None:
-    origin = request.headers.get(hdrs.ORIGIN)
-    if origin is not None and origin != f"{request.scheme}://{request.headers.get(hdrs.HOST, '')}":
-        return error_response(403, "a page of another origin may not do this", "use the engine command or curl")
-    if request.content_type != "application/json":
-        return error_response(415, "unsafe methods take application/json only", _how_to_ask(request))
-    return None
-
-
-def _how_to_ask(request: web.Request) -> str:
-    """The line to paste instead."""
-    token = ' -H "Authorization: Bearer $ENGINE_ADMIN_TOKEN"' if hdrs.AUTHORIZATION in request.headers else ""
-    body = '{"deliveries": ["ID"]}' if request.path.endswith("/replay") else "{}"
-    kind = f"-H 'Content-Type: application/json' -d {shlex.quote(body)}"
-    return f"curl -X {request.method}{token} {kind} {shlex.quote(str(request.url.with_query(None)))}"
-
-
-def _is_ours(host: str, request: web.Request) -> bool:
-    """Whether a Host header names the address that this connection came to."""
-    name, port = _split_host(host, request.scheme)
-    bound = request.transport.get_extra_info("sockname") if request.transport else None
-    if not name or not bound or port != bound[1]:
-        return False
-    return is_loopback(name) or name == bound[0]
-
-
-def _split_host(host: str, scheme: str) -> tuple[str, int | None]:
-    try:
-        parts = urlsplit(f"//{host}")
-        port = parts.port
-    except ValueError:
-        return "", None
-    if parts.username is not None or parts.path or parts.query or parts.fragment:
-        return "", None
-    return parts.hostname or "", port or (443 if scheme == "https" else 80)
-
-
 def _errors(admin: Admin) -> Any:
     """Every fault as JSON, ``error`` and ``hint``, secrets masked."""
 
@@ -316,14 +237,3 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
         # A request is where its work ends; the traceback goes to the log, which masks.
         _logger.exception("an admin request failed: %s %s", request.method, request.path)
         return error_response(500, "this is a fault of the engine", "the log has the traceback")
-
-
-def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """An answer. What JSON has no words for is written as text."""
-    body = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
-
-
-def error_response(status: int, error: str, hint: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
-    """A refusal: what is wrong and what to do."""
-    return json_response({"error": error, "hint": hint}, status, headers)

@@ -43,7 +43,7 @@ async def client_at(url: str) -> AsyncIterator[AdminClient]:
     """
     import aiohttp
 
-    token = os.environ.get("ENGINE_ADMIN_TOKEN")
+    token = os.environ.get("ENGINE_ADMIN_TOKEN", "").strip()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     limit = aiohttp.ClientTimeout(total=_TIMEOUT, connect=5.0)
     connector = aiohttp.TCPConnector(ssl=_trust(url))

@@ -136,7 +136,7 @@ def command(
         store=store,
         listen=listen,
         admin=admin,
-        admin_token=os.environ.get("ENGINE_ADMIN_TOKEN") or None,
+        admin_token=os.environ.get("ENGINE_ADMIN_TOKEN", "").strip() or None,
         tls=_tls_files(tls_cert, tls_key),
         grace=grace,
         body_limit=body_limit,
