@@ -53,8 +53,9 @@ async def test_a_rebound_name_is_refused_whatever_the_method(method):
 
 @pytest.mark.parametrize(
     "hosts",
-    [[], [""], ["127.0.0.1:{port}"] * 2, ["localhost.evil.example:{port}"], ["127.0.0.1.nip:{port}"],
-     ["0.0.0.0:{port}"], ["127.0.0.1"], ["127.0.0.1:80{port}"], ["127.0.0.1:{port}/"], ["[::1:{port}"], ["127.0.0.1:x"]],
+    [[], [""], ["127.0.0.1:{port}"] * 2, ["localhost.evil.example:{port}"], ["127.0.0.1.nip.io:{port}"],
+     ["0.0.0.0:{port}"], ["127.0.0.1"], ["127.0.0.1:80{port}"], ["127.0.0.1:{port}/"], ["[::1:{port}"],
+     ["127.0.0.1:x"]],
     ids=str,
 )  # fmt: skip
 async def test_what_is_no_name_of_this_listener_is_refused(hosts):
