@@ -98,11 +98,11 @@ async def running(
             observer=observer,
             logger=logger,
         )
-        worker = Worker(desk, Executor(clients, foreign), limit=settings.concurrency)
-        reloader.listen(lambda _: worker.wake())
+        worker = Worker(desk, Executor(clients, foreign), limit=settings.concurrency, byte_limit=settings.memory_limit)
+        reloader.listen(lambda last: worker.reloaded(good=last.good))
         reloader.listen(lambda last: _tell_reload(observer, reloader, last))
         _tell_reload(observer, reloader, reloader.last)
-        worker.start()
+        await worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
         upkeep = Upkeep(store, lambda: reloader.current.config.retention, logger)

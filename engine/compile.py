@@ -80,6 +80,8 @@ def compile_router(config: Config, registry: Registry) -> Router:
         routes={route.id: route for route in enabled},
         retry=compiler.retry.for_data(),
         network=config.network,
+        limits=config.limits,
+        least_within=min((action.retry.within for route in enabled for action in route.actions), default=0.0),
     )
 
 

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.decision import Plan
 from engine.desk import Desk
-from engine.execute import Executor, Job, Ran
+from engine.execute import Executor, Job, Ran, Ready
 from engine.foreign import NotStarted
+from engine.gate import Gate
 from engine.holdings import Held
 from engine.retry import Failure
 from engine.router import Router
 from engine.store.protocol import Again, Attempt, Dead, Work
+from engine.traffic import Admitted, Lane, Shut
+from engine.traffic.words import overdue, waiting
 
 #: How long a delivery whose route or action is gone waits between looks, in seconds.
 _GONE_LOOK = 30.0
 #: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
 _BLOCKED_LOOK = 1.0
+#: How long a delivery rests that was taken out of a shut lane to see whether its time is over, in seconds.
+_STALE_LOOK = 30.0
 
 
 class Deliverer:
     """Makes deliveries."""
 
-    def __init__(self, desk: Desk, executor: Executor) -> None:
-        self._desk, self._executor = desk, executor
+    def __init__(self, desk: Desk, executor: Executor, gate: Gate) -> None:
+        self._desk, self._executor, self._gate = desk, executor, gate
 
     async def deliver(self, work: Work, held: Held, plan: Plan | None = None) -> None:
         """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now."""
@@ -30,14 +37,60 @@ class Deliverer:
             await self._gone(work)
             return
         try:
-            ran = await self._executor.execute(job)
+            ready = await self._executor.prepare(job)
+            if isinstance(ready, Ran):
+                await self._settle(job, ready, None)
+                return
+            entered = await self._gate.enter(ready.destination)
+            if isinstance(entered, Shut):
+                await self._put_back(job, entered)
+                return
+            ran = await self._run(ready, entered)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK)
             return
-        attempt, then = self._outcome(job, ran)
-        if await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then)):
+        await self._settle(job, ran, entered.lane)
+
+    async def _run(self, ready: Ready, entered: Admitted) -> Ran:
+        """The attempt itself; whatever becomes of it, its place is free afterwards."""
+        try:
+            ran = await self._executor.run(ready)
+        except BaseException:
+            self._gate.give_up(entered)
+            raise
+        self._gate.leave(entered, ran.failure)
+        return ran
+
+    async def _settle(self, job: Job, ran: Ran, lane: Lane | None) -> None:
+        attempt, then = self._outcome(job, ran, lane.name if lane else "")
+        if await self._desk.persist(lambda: self._desk.store.settle_attempt(job.work, attempt, then)):
             self._desk.observer.attempted(job, ran, attempt, then)
+            if lane is not None and isinstance(then, Again):
+                self._gate.stored(lane)
+
+    async def _put_back(self, job: Job, shut: Shut) -> None:
+        """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
+        desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
+        within = job.action.retry.within
+        if now - work.first_at >= within:
+            await self._settle_overdue(work, overdue(shut, within), lane)
+            return
+        # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
+        stale = now - work.first_at >= desk.rules().router.least_within
+        due_at = min(now + _STALE_LOOK, work.first_at + within) if stale else now
+        reason = waiting(shut)
+        await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, lane=lane.name, reason=reason))
+        self._gate.stored(lane)
+
+    async def _settle_overdue(self, work: Work, reason: str, lane: Lane | None = None) -> None:
+        """Its time is over, and no attempt was made of it now."""
+        desk, now = self._desk, self._desk.clock()
+        attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
+        if lane is not None:
+            attempt = replace(attempt, destination=lane.name)
+        if await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason))):
+            desk.observer.failed(work, attempt, Dead(reason))
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
@@ -67,15 +120,14 @@ class Deliverer:
             await self._release(work, _GONE_LOOK)
             return
         reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
-        attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
-        if await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason))):
-            desk.observer.failed(work, attempt, Dead(reason))
+        await self._settle_overdue(work, reason)
 
-    def _outcome(self, job: Job, ran: Ran) -> tuple[Attempt, Again | Dead | None]:
+    def _outcome(self, job: Job, ran: Ran, lane: str) -> tuple[Attempt, Again | Dead | None]:
         if ran.failure is not None:
-            return self._desk.consequence(
-                job.work, job.action.retry, ran.failure, ran.started_at, destination=ran.destination
+            attempt, then = self._desk.consequence(
+                job.work, job.action.retry, ran.failure, ran.started_at, destination=lane
             )
+            return attempt, replace(then, lane=lane) if isinstance(then, Again) else then
         masker = self._desk.rules().masker
         attempt = Attempt(
             number=job.work.attempts + 1,
@@ -83,7 +135,7 @@ class Deliverer:
             started_at=ran.started_at,
             seconds=ran.seconds,
             outcome="succeeded",
-            destination=masker.text(ran.destination),
+            destination=lane,
             detail=masker.tree(ran.result) if ran.result else None,
             worker=self._desk.store.owner,
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel
@@ -25,6 +25,7 @@ from engine.route import Route, RoutedAction
 from engine.store.protocol import Work
 
 Result = Mapping[str, Any] | None
+T = TypeVar("T")
 
 #: The most that is kept of what an action returns, in bytes of JSON.
 _LONGEST_RESULT = 16 * 1024
@@ -56,11 +57,13 @@ class Ran:
     error: BaseException | None = None
 
 
-@dataclass(slots=True)
-class _Noted:
-    """What is known of an attempt before it ends."""
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A delivery whose parameters are rendered, so that its destination is known."""
 
-    destination: str = ""
+    job: Job
+    params: BaseModel
+    destination: str
 
 
 class Executor:
@@ -72,19 +75,34 @@ class Executor:
         self._aside = Aside()
         self._clock = clock
 
-    async def execute(self, job: Job) -> Ran:
+    async def prepare(self, job: Job) -> Ready | Ran:
+        """Render the parameters and ask where they lead; what went wrong is an attempt that failed.
+
+        Raises:
+            NotStarted: the plug-ins' loop was blocked; nothing of it ran.
+            CancelledError: this process gives the attempt up, not the action.
+        """
+        ready, ran = await self._guarded(self._ready(job), "")
+        return ran if ready is None else ready
+
+    async def run(self, ready: Ready) -> Ran:
         """One attempt. Whatever the action raises is classified, never passed on.
 
         Raises:
             NotStarted: the plug-ins' loop was blocked; nothing of the attempt ran.
             CancelledError: this process gives the attempt up, not the action.
         """
-        started_at, begun, noted = self._clock(), time.perf_counter(), _Noted()
-        result: Result = None
+        result, ran = await self._guarded(self._run(ready), ready.destination)
+        return replace(ran, result=result)
+
+    async def _guarded(self, work: Coroutine[Any, Any, T], destination: str) -> tuple[T | None, Ran]:
+        """What a piece of an attempt came to, and how it went."""
+        started_at, begun = self._clock(), time.perf_counter()
+        came: T | None = None
         failure: Failure | None = None
         trouble: BaseException | None = None
         try:
-            result = await self._run(job, noted)
+            came = await work
         except NotStarted:
             raise
         except asyncio.CancelledError as error:
@@ -93,25 +111,35 @@ class Executor:
             failure, trouble = Failure(retry=True, reason="the action cancelled itself", expected=False), error
         except Exception as error:  # noqa: BLE001 - an attempt is where foreign work ends
             failure, trouble = _failure(error), error
-        return Ran(failure, result, noted.destination, started_at, time.perf_counter() - begun, trouble)
+        return came, Ran(failure, None, destination, started_at, time.perf_counter() - begun, trouble)
 
-    async def _run(self, job: Job, noted: _Noted) -> Result:
+    async def _ready(self, job: Job) -> Ready:
         if job.action.registered.builtin:
             params = await self._aside.do((job.route.id, job.action.name), lambda: job.action.params(job.document))
-            return await _attempt(job, params, noted, self._clients)
-        who = type(job.action.registered.action)
-        return await self._foreign.call_within(who, partial(_foreign_attempt, job, noted), job.action.timeout)
+            return Ready(job, params, _destination(job, params))
+        return await self._over_there(job, lambda _: _foreign_ready(job))
+
+    async def _run(self, ready: Ready) -> Result:
+        if ready.job.action.registered.builtin:
+            return await _attempt(ready, self._clients)
+        return await self._over_there(ready.job, partial(_attempt, ready))
+
+    async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
+        return await self._foreign.call_within(type(job.action.registered.action), make, job.action.timeout)
 
 
-async def _attempt(job: Job, params: BaseModel, noted: _Noted, clients: Clients) -> Result:
-    action = job.action.registered.action
-    noted.destination = str(action.destination(params) or "")
+async def _attempt(ready: Ready, clients: Clients) -> Result:
+    job = ready.job
     context = await context_of(job, clients)
     with trusting(job.action.hosts):
-        return _kept(await _within(job.action.timeout, action.run(params, context)))
+        return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
 
-async def _foreign_attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
+def _destination(job: Job, params: BaseModel) -> str:
+    return str(job.action.registered.action.destination(params) or job.action.registered.name)
+
+
+async def _foreign_ready(job: Job) -> Ready:
     """All of it over there, for validators and ``destination`` may block as well as ``run``.
 
     The document is a copy: what a plug-in does to it must not reach other deliveries.
@@ -122,7 +150,8 @@ async def _foreign_attempt(job: Job, noted: _Noted, clients: Clients) -> Result:
     except RecursionError:  # deeper than Python goes, and so than a plug-in can look
         own = job.document
     job = replace(job, document=own)
-    return await _attempt(job, job.action.params(own), noted, clients)
+    params = job.action.params(own)
+    return Ready(job, params, _destination(job, params))
 
 
 def _copy(value: Any, seen: dict[int, Any]) -> Any:

@@ -14,10 +14,11 @@ from engine.route import Needs
 
 @dataclass(slots=True, weakref_slot=True)
 class Held:
-    """One event at hand, and what was fetched for it so far."""
+    """One event at hand, and what was fetched for it so far. ``hands`` counts the pieces of work that have it."""
 
     event: Event
     fetched: Fetched
+    hands: int = 0
 
 
 class Holdings:

@@ -14,15 +14,18 @@ from typing import Any, Literal
 
 from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
 
-#: Statuses that say "not now". 401 is among them: a key that is mended in the configuration heals what waits.
+#: Statuses that say "not now". 401 and 410 are among them: what is mended in the configuration heals what waits.
 #: 404 is final for all but feedback, whose action asks for a retry.
-RETRIED_STATUSES = frozenset({401, 408, 425, 429, *range(500, 600)})
+RETRIED_STATUSES = frozenset({401, 408, 410, 425, 429, *range(500, 600)})
 #: How long LangSmith waits for an answer, in seconds (docs: Webhooks, "Webhook Delivery").
 LANGSMITH_TIMEOUT = 5.0
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
 
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
+#: What an attempt says of its destination: it is well, nothing, it wants a pause, it fails, the key is wrong, it is
+#: gone.
+Says = Literal["well", "nothing", "pause", "failing", "refused", "gone"]
 
 #: Exceptions of HTTP clients, known by name so that none of them has to be imported here (nor installed: httpx and
 #: its fork have the same names). A connection that did not come about in time is a failed connection, not a late
@@ -76,6 +79,25 @@ class Failure:
     status: int | None = None
     expected: bool = True
     cause: Cause = "action"
+
+    @property
+    def says(self) -> Says:
+        """What it says of the destination, for all deliveries that go there.
+
+        Any answer shows that it lives, also one that refuses this delivery. What an action
+        raises by itself, and data that is wanting, say nothing.
+        """
+        if self.cause in ("connection", "timeout"):
+            return "failing"
+        if self.cause != "answer" or self.status is None:
+            return "nothing"
+        if self.status == 429 or (self.retry and self.after is not None):
+            return "pause"
+        return _SAYING.get(self.status, "failing" if 500 <= self.status < 600 else "well")
+
+
+#: What statuses of their own say.
+_SAYING: Mapping[int, Says] = {401: "refused", 410: "gone"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from engine.langsmith import LangSmithSettings
 from engine.retry import RetryPolicy
 from engine.route import Route, RoutedAction
 from engine.slack import SlackSettings
+from engine.traffic.limits import LimitTable
 from engine.truth import Truth
 
 Document = dict[str, Any]
@@ -32,7 +33,8 @@ class Router:
     """The rules at work. Immutable: a reload makes a new one.
 
     ``by_key`` holds, for a rule id or kind, its routes in the order of the file; ``routes`` has the
-    enabled ones by id; ``retry`` serves evaluations that want data;
+    enabled ones by id; ``retry`` serves evaluations that want data. ``limits`` are those of destinations.
+    ``least_within`` is the shortest time that any action's deliveries may wait, in seconds.
     ``network`` is what may be reached beside public addresses.
     """
 
@@ -44,6 +46,8 @@ class Router:
     by_key: Mapping[str, tuple[Route, ...]]
     routes: Mapping[str, Route]
     retry: RetryPolicy
+    limits: LimitTable
+    least_within: float
     network: Network = field(default_factory=Network)
 
     def routes_of(self, event: Event) -> tuple[Route, ...]:

@@ -69,7 +69,7 @@ class ServeSettings:
     """Everything ``engine serve`` is told outside the configuration file.
 
     ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
-    bytes, decompressed.
+    bytes, decompressed; so is ``memory_limit``, the most that the bodies of events in hand have together.
     """
 
     config: Path
@@ -82,6 +82,7 @@ class ServeSettings:
     grace: float = 10.0
     body_limit: int = 64 * 1024 * 1024
     concurrency: int = 512
+    memory_limit: int = 256 * 1024 * 1024
 
     @property
     def store_url(self) -> str:

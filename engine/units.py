@@ -1,4 +1,4 @@
-"""Durations, sizes and shares as people write them in YAML."""
+"""Durations, rates, sizes and shares as people write them in YAML."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _UNIT_BYTES: dict[str, int] = {
     **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
 }
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)", re.ASCII)
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/|per)\s*(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 
 
@@ -41,6 +42,29 @@ def parse_size(text: object) -> int:
     if match is None or match[2] not in _UNIT_BYTES:
         raise ValueError(f"{text!r} is not a size; write it like 512MiB or 10GiB")
     return round(float(match[1]) * _UNIT_BYTES[match[2]])
+
+
+def parse_rate(text: object) -> float:
+    """How often in a second, from ``1/s``, ``30/m`` or ``100/h``; 0 for ``none``, which is no limit.
+
+    Raises:
+        ValueError: with words for the author of the text.
+    """
+    if text == "none":
+        return 0.0
+    if isinstance(text, str) and (match := _RATE.fullmatch(text.strip())) and float(match[1]) > 0:
+        return float(match[1]) / _UNIT_SECONDS[match[2][0]]
+    raise ValueError(f"{text!r} is not a rate; write it like 1/s, 30/m or 100/h, or none for no limit")
+
+
+def format_rate(rate: float) -> str:
+    """How ``parse_rate`` takes it: per second, minute, hour or day, whichever first makes it a whole number."""
+    if not rate:
+        return "none"
+    units = {unit: rate * _UNIT_SECONDS[unit] for unit in "smhd"}
+    whole = next((unit for unit, count in units.items() if count >= 1 and abs(count - round(count)) < 1e-9), None)
+    unit = whole or next((unit for unit, count in units.items() if count >= 1), "d")
+    return f"{units[unit]:.10g}/{unit}"
 
 
 def parse_share(text: object) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from engine.decision import Plan
 from engine.deliver import Deliverer
@@ -14,9 +14,10 @@ from engine.errors import StoreError
 from engine.evaluate import Evaluator
 from engine.event import Event
 from engine.execute import Executor
+from engine.gate import Gate
 from engine.holdings import Held
 from engine.retry import Failure
-from engine.store.protocol import Appended, Work
+from engine.store.protocol import CLAIM_BYTES, Appended, Claimed, Work
 
 _Do = Callable[[], Awaitable[None]]
 _Fail = Callable[[Work, Failure, float], Awaitable[None]]
@@ -27,16 +28,25 @@ _LONGEST_NAP = 1.0
 _AFTER_SURPRISE = 60.0
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
+#: Between two looks for work whose time ended while its destination took nothing, in seconds.
+_LOOK_FOR_OVERDUE = 30.0
 
 
 class Worker:
-    """Holds the work of this process. At most ``limit`` pieces are under way; the rest waits in the store."""
+    """Holds the work of this process; the rest waits in the store.
 
-    def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512) -> None:
-        self._desk, self._limit = desk, limit
+    At most ``limit`` pieces are under way, and some deliveries more wait a moment for their destinations. The
+    bodies of all their events have at most ``byte_limit`` bytes together, or little more.
+    """
+
+    def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
+        self._desk, self._limit, self._byte_limit = desk, limit, byte_limit
+        self.gate = Gate(desk, self.wake)
         self._evaluator = Evaluator(desk, self._room_after_this)
-        self._deliverer = Deliverer(desk, executor)
-        self._running: dict[asyncio.Task[None], Work] = {}
+        self._deliverer = Deliverer(desk, executor, self.gate)
+        self._running: dict[asyncio.Task[None], tuple[Work, Held]] = {}
+        self._bytes = 0
+        self._overdue_at = 0.0
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -50,13 +60,19 @@ class Worker:
         """There may be new due work in the store."""
         self._wake.set()
 
+    def reloaded(self, *, good: bool) -> None:
+        """The rules are others, if it went well: what waited for them, or for a destination they mend, may go on."""
+        if good:
+            self.gate.reloaded()
+        self.wake()
+
     def accept(self, event: Event) -> asyncio.Future[Appended]:
         """Make an event durable and take it up, from memory; where hands are full it waits in the store.
 
         The future is the store's own, and fails with a ``StoreError`` where nothing was kept: a task
         that waited for it would cost each event nearly what parsing it costs.
         """
-        leased = self._room() > 0
+        leased = self._room() > 0 and self._bytes + len(event.body) <= self._byte_limit
         appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
         appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
         return appending
@@ -72,8 +88,13 @@ class Worker:
 
     # Life
 
-    def start(self) -> None:
-        """Begin to look for due work and to show signs of life."""
+    async def start(self) -> None:
+        """Begin to look for due work and to show signs of life.
+
+        Raises:
+            StoreError: the store cannot tell which destinations were shut.
+        """
+        await self.gate.restore()
         services = {"looking for due work": self._claim_and_nap, "showing signs of life": self._beat}
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 
@@ -83,6 +104,7 @@ class Worker:
         for service in self._services:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
+        self.gate.close()
 
     async def stop(self, grace: float) -> None:
         """Finish what is under way within ``grace`` seconds; give the rest back without spending an attempt."""
@@ -96,7 +118,8 @@ class Worker:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
         if unfinished:
-            await self._desk.store.release([work.id for work in unfinished.values()], due_at=self._desk.clock())
+            await self._desk.store.release([work.id for work, _ in unfinished.values()], due_at=self._desk.clock())
+        await self.gate.written()
 
     async def _for_ever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """A step again and again. Nothing that goes wrong in one may end them: retries would end with it."""
@@ -114,16 +137,40 @@ class Worker:
 
     async def _claim_and_nap(self) -> None:
         self._wake.clear()
-        room = self._room()
-        if room > 0:
-            for claimed in await self._desk.store.claim(now=self._desk.clock(), limit=room):
+        room = min(self._room(), self._limit)
+        if room > 0 and self._bytes < self._byte_limit:
+            for claimed in await self._claim(room):
                 self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched))
         await self._nap()
 
+    async def _claim(self, room: int) -> Sequence[Claimed]:
+        rooms, now = self.gate.rooms(), self._desk.clock()
+        found = await self._desk.store.claim(
+            now=now,
+            limit=room,
+            max_bytes=min(CLAIM_BYTES, self._byte_limit - self._bytes),
+            rooms=rooms,
+            stale_before=self._stale_before(now),
+        )
+        if len(found) < room:
+            self.gate.taken((claimed.work.lane for claimed in found), rooms)
+        return found
+
+    def _stale_before(self, now: float) -> float | None:
+        """From time to time: since when what waits for a shut destination may have waited for too long."""
+        if now < self._overdue_at:
+            return None
+        self._overdue_at = now + _LOOK_FOR_OVERDUE
+        return now - self._desk.rules().router.least_within
+
     async def _nap(self) -> None:
-        """Until something falls due, a hand is free, somebody wakes us, or a second has passed."""
-        due = await self._desk.store.next_due() if self._room() > 0 else None
-        seconds = _LONGEST_NAP if due is None else min(max(due - self._desk.clock(), 0.005), _LONGEST_NAP)
+        """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
+        seconds = _LONGEST_NAP
+        if self._room() > 0 and self._bytes < self._byte_limit:
+            shut = [name for name, room in self.gate.rooms().items() if not room]
+            due, opens_at = await self._desk.store.next_due(shut=shut), self.gate.opens_at()
+            now = self._desk.clock()
+            seconds = min([_LONGEST_NAP, *(max(at - now, 0.005) for at in (due, opens_at) if at is not None)])
         try:
             async with asyncio.timeout(seconds):
                 await self._wake.wait()
@@ -132,13 +179,13 @@ class Worker:
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
-        holding = {work.id for work in self._running.values()}
+        holding = {work.id for work, _ in self._running.values()}
         await self._desk.store.beat(now=self._desk.clock(), holding=holding)
 
     # Work under way
 
     def _room(self) -> int:
-        return 0 if self._stopping else max(self._limit - len(self._running), 0)
+        return 0 if self._stopping else max(self._limit - len(self._running) + self.gate.waiting, 0)
 
     def _room_after_this(self) -> int:
         """Room for deliveries once the evaluation that asks is over."""
@@ -147,25 +194,31 @@ class Worker:
     def _take_up(self, work: Work, event: Event, fetched: Fetched) -> None:
         held = self._desk.holdings.take(event, fetched)
         if work.kind == "evaluate":
-            self._start(work, lambda: self._evaluate(work, held), self._evaluator.fail)
+            self._start(work, held, lambda: self._evaluate(work, held), self._evaluator.fail)
         else:
             self._start_delivery(work, held, None)
 
     def _start_delivery(self, work: Work, held: Held, plan: Plan | None) -> None:
-        self._start(work, lambda: self._deliverer.deliver(work, held, plan), self._deliverer.fail)
+        self._start(work, held, lambda: self._deliverer.deliver(work, held, plan), self._deliverer.fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
         for delivery, plan in await self._evaluator.evaluate(work, held):
             self._start_delivery(delivery, held, plan)
 
-    def _start(self, work: Work, do: _Do, fail: _Fail) -> None:
+    def _start(self, work: Work, held: Held, do: _Do, fail: _Fail) -> None:
         task = asyncio.create_task(self._see_through(work, do, fail))
-        self._running[task] = work
+        self._running[task] = work, held
+        if not held.hands:
+            self._bytes += len(held.event.body)
+        held.hands += 1
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        full = self._room() <= 0
-        del self._running[task]
+        full = self._room() <= 0 or self._bytes >= self._byte_limit
+        _, held = self._running.pop(task)
+        held.hands -= 1
+        if not held.hands:
+            self._bytes -= len(held.event.body)
         if full:
             self._wake.set()
 

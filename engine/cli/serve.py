@@ -110,6 +110,15 @@ _MOST_HELD = 10_000
     show_envvar=True,
     help="How many evaluations and deliveries are under way at once, at most.",
 )
+@click.option(
+    "--memory-limit",
+    type=SizeType(),
+    default="256MiB",
+    envvar="ENGINE_MEMORY_LIMIT",
+    show_default=True,
+    show_envvar=True,
+    help="How much the webhooks in hand have together; more of them wait in the store.",
+)
 def command(
     config: Path,
     listen: Address,
@@ -123,6 +132,7 @@ def command(
     grace: float,
     body_limit: int,
     concurrency: int,
+    memory_limit: int,
 ) -> None:
     """Receive LangSmith's webhooks and run the actions of the routes that match.
 
@@ -141,6 +151,7 @@ def command(
         grace=grace,
         body_limit=body_limit,
         concurrency=concurrency,
+        memory_limit=memory_limit,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, log_format, log_level))

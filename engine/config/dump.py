@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from engine.config.limits import write_limits
 from engine.config.model import Config, Retention, RetrySpec
 from engine.config.retention import format_age, format_cap
 from engine.config.yamlnodes import resolve_plain
@@ -38,6 +39,7 @@ def _effective(config: Config) -> dict[str, Any]:
         "langsmith": {"endpoint": config.langsmith.endpoint, **_mapping(shown.get("langsmith"))},
         "slack": {"endpoint": config.slack.endpoint, **_mapping(shown.get("slack"))},
         "defaults": {"timeout": format_duration(config.timeout), **defaults, "retry": retry},
+        "limits": write_limits(config.limits),
         "retention": {**_retention(config.retention), **_mapping(shown.get("retention"))},
     }
 

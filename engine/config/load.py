@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from engine.config.actions import ENGINE_KEYS
 from engine.config.interpolate import MASK, Interpolated, interpolate
+from engine.config.limits import read_limits
 from engine.config.mistakes import quoted, should_read
 from engine.config.model import Config
 from engine.config.network import read_network
@@ -38,6 +39,7 @@ _KEYS: Final = frozenset(
         "slack",
         "network",
         "defaults",
+        "limits",
         "retention",
         "plugins",
         "vars",
@@ -55,6 +57,9 @@ _FOREIGN: Final = {
     "plugin": "plugins",
     "default": "defaults",
     "settings": "defaults",
+    "limit": "limits",
+    "rate_limits": "limits",
+    "destinations": "limits",
     "route": "routes",
     "rule": "rules",
     "automations": "rules",
@@ -147,6 +152,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         network=read_network(section),
         timeout=timeout,
         retry=retry,
+        limits=read_limits(section),
         plugins=read_plugins(section, base),
         vars=read_vars(section),
         rules=rules,

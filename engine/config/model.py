@@ -11,6 +11,7 @@ from engine.egress import Network
 from engine.langsmith import LangSmithSettings
 from engine.slack import SlackSettings
 from engine.source import Source, Where
+from engine.traffic.limits import LimitTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +123,7 @@ class Config:
     network: Network
     timeout: float
     retry: RetrySpec
+    limits: LimitTable
     plugins: tuple[Path, ...]
     vars: Mapping[str, Any]
     rules: Mapping[str, tuple[str, ...]]

@@ -1,0 +1,314 @@
+"""The way to the destinations: a delivery enters its lane, waits a moment in memory, or goes back to the store."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from engine.desk import Desk
+from engine.retry import Failure
+from engine.secrets import Masker
+from engine.store.protocol import Control
+from engine.traffic import Admitted, Block, Lane, Lanes, Shut
+from engine.traffic.shutter import is_kind
+from engine.traffic.words import cause
+
+#: How long a delivery waits in memory for its turn before it goes back to the store, in seconds.
+PATIENCE = 5.0
+#: How many may wait in memory for one lane, and for all of them.
+MOST_IN_LANE, MOST_WAITING = 128, 512
+#: A pause that lasts longer survives a restart, in seconds.
+LONG_PAUSE = 30.0
+#: The longest name of a lane, in characters.
+_LONGEST_NAME = 200
+#: Names that are remembered, before all of them are worked out anew.
+_MOST_NAMES = 4096
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
+
+
+class Gate:
+    """Holds the lanes of one process. ``woken`` is called when more could be taken out of the store."""
+
+    def __init__(self, desk: Desk, woken: Callable[[], None]) -> None:
+        self._desk, self._woken = desk, woken
+        self._lanes = Lanes(desk.rng, self._forget)
+        self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
+        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._writing: set[asyncio.Task[None]] = set()
+        self._kept: set[str] = set()
+        self._names = _Names()
+        self._closing = False
+        #: How many deliveries wait in memory.
+        self.waiting = 0
+
+    # Entering and leaving
+
+    async def enter(self, destination: str) -> Admitted | Shut:
+        """A place in the destination's lane, at once or after a moment; or why there is none."""
+        lane, now = self._lane(destination), self._desk.clock()
+        if not lane.waiting:
+            answer = self._lanes.enter(lane, now)
+            if isinstance(answer, Admitted) or answer.block is not None:
+                return answer
+        full = lane.waiting >= MOST_IN_LANE or self.waiting >= MOST_WAITING
+        if full or self._closing or lane.block(now) is not None:
+            return Shut(lane, lane.block(now))
+        return await self._wait(lane)
+
+    def leave(self, admitted: Admitted, failure: Failure | None) -> None:
+        """The attempt is over; None is success."""
+        lane, now = admitted.lane, self._desk.clock()
+        before = lane.last_block
+        if failure is not None:
+            reason = " ".join(self._desk.rules().masker.text(failure.reason).split())[:300]
+            failure = replace(failure, reason=reason)
+        self._lanes.left(admitted, failure, now)
+        self._tell(lane, before, now)
+        self._go_on(lane)
+
+    def give_up(self, admitted: Admitted) -> None:
+        """The attempt was broken off by this process, which says nothing of the destination."""
+        admitted.lane.given_up(self._desk.clock(), probe=admitted.probe)
+        self._go_on(admitted.lane)
+
+    def stored(self, lane: Lane) -> None:
+        """A delivery went to the store, to wait in this lane."""
+        lane.stored = True
+
+    # Waiting in memory
+
+    async def _wait(self, lane: Lane) -> Admitted | Shut:
+        place: asyncio.Future[Admitted | Shut] = asyncio.get_running_loop().create_future()
+        queue = self._queues.setdefault(lane.name, deque())
+        queue.append(place)
+        lane.waiting += 1
+        self.waiting += 1
+        self._arm(lane)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.shield(place)
+        except TimeoutError:
+            # It may have been let in at this very moment.
+            return place.result() if place.done() else Shut(lane, None)
+        except asyncio.CancelledError:
+            if place.done() and isinstance(admitted := place.result(), Admitted):
+                self.give_up(admitted)
+            raise
+        finally:
+            self._withdraw(lane, place)
+
+    def _withdraw(self, lane: Lane, place: asyncio.Future[Admitted | Shut]) -> None:
+        if not place.done():
+            place.cancel()
+            self._queues[lane.name].remove(place)
+            self._no_longer_waits(lane)
+
+    def _no_longer_waits(self, lane: Lane) -> None:
+        lane.waiting -= 1
+        self.waiting -= 1
+        if not lane.waiting:
+            del self._queues[lane.name]
+
+    def _go_on(self, lane: Lane) -> None:
+        """Let in who waits, as far as there is room; send all away where the lane is shut."""
+        now = self._desk.clock()
+        block = lane.block(now)
+        while lane.waiting:
+            answer = Shut(lane, block) if block is not None or self._closing else self._lanes.enter(lane, now)
+            if isinstance(answer, Shut) and answer.block is None and not self._closing:
+                break
+            self._queues[lane.name].popleft().set_result(answer)
+            self._no_longer_waits(lane)
+        self._arm(lane)
+        if lane.wants(now):
+            self._woken()
+
+    def _arm(self, lane: Lane) -> None:
+        """Look again when the lane's rate lets the next one in."""
+        now = self._desk.clock()
+        at = lane.opens_at(now) if lane.waiting else None
+        if at is not None and lane.name not in self._timers:
+            self._timers[lane.name] = asyncio.get_running_loop().call_later(at - now, self._look, lane)
+
+    def _look(self, lane: Lane) -> None:
+        self._timers.pop(lane.name, None)
+        self._go_on(lane)
+
+    # Names
+
+    def _lane(self, destination: str) -> Lane:
+        rules = self._desk.rules()
+        name = self._names.of(destination, rules.masker)
+        return self._lanes.lane(name, rules.router.limits, self._desk.clock(), destination=destination)
+
+    # What the store is asked with
+
+    def rooms(self) -> Mapping[str, int]:
+        """How much may be taken out of the store for each lane that is known."""
+        return self._lanes.rooms(self._desk.clock())
+
+    def opens_at(self) -> float | None:
+        """When the next lane opens by itself for which something waits in the store."""
+        return self._lanes.opens_at(self._desk.clock())
+
+    def taken(self, lanes: Iterable[str], rooms: Mapping[str, int]) -> None:
+        """A claim took all that was due of lanes with room; these are the lanes it brought."""
+        self._lanes.taken(lanes, rooms)
+
+    # Blocks: told once, kept where they last, undone by people
+
+    def _tell(self, lane: Lane, before: Block | None, now: float) -> None:
+        block = lane.last_block
+        if block is before:
+            return
+        if block is None:
+            self._reopened(lane)
+            return
+        news = before is None or before.kind != block.kind or not (before.is_closed(now) or before.probes(now))
+        if news:
+            self._desk.observer.paused(lane.name, block.until, cause(block))
+            self._keep(lane, block, now)
+        if block.kind == "paused" and block.until is not None:
+            asyncio.get_running_loop().call_later(block.until - now, self._pause_over, lane, block)
+
+    def _pause_over(self, lane: Lane, block: Block) -> None:
+        if lane.last_block is block:
+            self._reopened(lane)
+            self._go_on(lane)
+
+    def _reopened(self, lane: Lane) -> None:
+        self._desk.observer.reopened(lane.name)
+        self._forget(lane.name)
+
+    def _keep(self, lane: Lane, block: Block, now: float) -> None:
+        """What outlasts a restart. A refused key is tried once after one, a circuit is closed."""
+        lasts = block.kind in ("refused", "gone")
+        if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
+            self._forget(lane.name)
+            return
+        self._kept.add(lane.name)
+        state = {"kind": block.kind, "config": self._desk.rules().router.hash}
+        until = None if lasts else block.until
+        control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
+        self._write(self._desk.persist(lambda: self._desk.store.set_control(control)))
+
+    def _forget(self, name: str) -> None:
+        if name in self._kept:
+            self._kept.discard(name)
+            self._write(self._desk.persist(lambda: self._desk.store.remove_control("pause", name)))
+
+    def _write(self, writing: Coroutine[Any, Any, Any]) -> None:
+        """One after another: what was decided last is to be kept last."""
+        earlier = tuple(self._writing)
+
+        async def write() -> None:
+            if earlier:
+                await asyncio.wait(earlier)
+            try:
+                await writing
+            except Exception as error:
+                self._desk.logger.error("a pause could not be kept in the store", exc_info=error)
+
+        task = asyncio.create_task(write())
+        self._writing.add(task)
+        task.add_done_callback(self._writing.discard)
+
+    async def restore(self) -> None:
+        """Take up what was shut before a restart; what the configuration has mended since is let go.
+
+        Raises:
+            StoreError: the store cannot tell.
+        """
+        now, rules = self._desk.clock(), self._desk.rules()
+        for control in await self._desk.store.controls():
+            if control.kind != "pause":
+                continue
+            self._kept.add(control.subject)
+            block = _block_of(control, rules.router.hash, now)
+            if block is None:
+                self._forget(control.subject)
+                continue
+            lane = self._lanes.lane(control.subject, rules.router.limits, now)
+            lane.restore(block)
+            self._tell(lane, None, now)
+
+    def reloaded(self) -> None:
+        """The configuration was loaded anew: what it may have mended is tried again."""
+        for lane in tuple(self._lanes):
+            if lane.last_block is not None and lane.last_block.kind in ("refused", "gone"):
+                self._reset(lane)
+
+    def resume(self, name: str) -> bool:
+        """Let everything go to a destination again. Whether anything was in its way."""
+        lane = self._lanes.get(name)
+        if lane is None or lane.state(self._desk.clock()) == "open":
+            return False
+        self._reset(lane)
+        return True
+
+    def _reset(self, lane: Lane) -> None:
+        lane.reset()
+        self._reopened(lane)
+        self._go_on(lane)
+        self._woken()
+
+    def lanes(self) -> Iterable[Lane]:
+        """Every lane that is known, for people to look at."""
+        return tuple(self._lanes)
+
+    # The end
+
+    def close(self) -> None:
+        """Nobody waits in memory any longer: who does goes back to the store."""
+        self._closing = True
+        for lane in tuple(self._lanes):
+            self._go_on(lane)
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    async def written(self) -> None:
+        """Until what is to outlast a restart is in the store."""
+        while self._writing:
+            await asyncio.wait(tuple(self._writing))
+
+
+def _block_of(control: Control, config: str, now: float) -> Block | None:
+    """The block that a row stands for; None where it is over."""
+    state = control.state or {}
+    kind = state.get("kind", "paused")
+    if not is_kind(kind):
+        return None
+    if kind in ("refused", "gone") and state.get("config") != config:
+        return None
+    return Block(kind, control.reason, control.set_at, now if kind == "refused" else control.until_at)
+
+
+class _Names:
+    """What lanes are called: the destination without secrets, on one line, of bounded length."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._masker: Masker | None = None
+
+    def of(self, destination: str, masker: Masker) -> str:
+        if masker is not self._masker or len(self._names) >= _MOST_NAMES:
+            self._masker, self._names = masker, {}
+        name = self._names.get(destination)
+        if name is None:
+            name = self._names[destination] = _name_of(destination, masker)
+        return name
+
+
+def _name_of(destination: str, masker: Masker) -> str:
+    """Two destinations never share a name: where something had to be left out, a digest tells them apart."""
+    shown = _CONTROLS.sub(" ", masker.text(destination)).strip()[:_LONGEST_NAME]
+    if shown == destination and shown:
+        return shown
+    digest = hashlib.sha256(destination.encode(errors="surrogatepass")).hexdigest()[:8]
+    return f"{shown} ({digest})".strip()

@@ -1,0 +1,146 @@
+"""One destination's lane: what is under way to it, and how much more may be."""
+
+from __future__ import annotations
+
+import math
+import random
+from typing import Literal
+
+from engine.retry import Failure
+from engine.traffic.bucket import Bucket
+from engine.traffic.limits import Limits
+from engine.traffic.shutter import Block, Shutter
+
+#: Idle lanes remember failures for so long, in seconds.
+_MEMORY = 600.0
+#: What is to wait in memory for a lane with a rate, in seconds of that rate.
+_AHEAD = 2.0
+#: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is well again.
+State = Literal["open", "paused", "circuit", "refused", "gone", "probing"]
+
+
+class Lane:
+    """Counts attempts, tells how many more may begin. Use it through ``Lanes``.
+
+    ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store.
+    """
+
+    __slots__ = (
+        "_bucket", "_probing", "_ramp", "_shutter", "_used_at", "limits", "name", "stored", "under_way", "waiting",
+    )  # fmt: skip
+
+    def __init__(self, name: str, limits: Limits, now: float, rng: random.Random) -> None:
+        self.name, self.limits = name, limits
+        self.under_way = self.waiting = 0
+        self.stored = False
+        self._bucket = Bucket(limits.rate, limits.burst, now)
+        self._shutter = Shutter(rng)
+        #: While it recovers, so many at once; None when it is as it was.
+        self._ramp: int | None = None
+        self._probing = 0
+        self._used_at = now
+
+    def change(self, limits: Limits, now: float) -> None:
+        """Go on under other limits."""
+        if limits != self.limits:
+            self.limits = limits
+            self._bucket.change(limits.rate, limits.burst, now)
+
+    # What may begin
+
+    def block(self, now: float) -> Block | None:
+        """What keeps everything from it, if something does."""
+        block = self._shutter.block
+        return block if block is not None and block.is_closed(now) else None
+
+    def state(self, now: float) -> State:
+        """In a word."""
+        block = self._shutter.block
+        if block is None or (block.kind == "paused" and not block.is_closed(now)):
+            return "open"
+        return "probing" if block.probes(now) else block.kind
+
+    @property
+    def last_block(self) -> Block | None:
+        """What blocks it, or has blocked it and is not known to be over."""
+        return self._shutter.block
+
+    def free(self, now: float) -> int:
+        """How many attempts may begin now."""
+        block = self._shutter.block
+        if block is not None and block.is_closed(now):
+            return 0
+        if block is not None and block.probes(now):
+            most = 1
+        else:
+            most = self.limits.concurrency if self._ramp is None else min(self._ramp, self.limits.concurrency)
+        places, tokens = max(most - self.under_way, 0), self._bucket.ready(now)
+        return places if tokens is None else min(places, tokens)
+
+    def room(self, now: float) -> int:
+        """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
+        free = self.free(now)
+        ahead = self._ahead() if self.state(now) == "open" and self._ramp is None else 0
+        return max(free + ahead - self.waiting, 0)
+
+    def wants(self, now: float) -> bool:
+        """Whether it is time to take more out of the store."""
+        return self.stored and self.waiting * 2 <= self._ahead() and self.room(now) > 0
+
+    def _ahead(self) -> int:
+        rate = self.limits.rate
+        return min(self.limits.concurrency, math.ceil(rate * _AHEAD)) if rate else self.limits.concurrency
+
+    def opens_at(self, now: float) -> float | None:
+        """When time alone lets the next attempt begin; None: it does not, or there is nothing to wait for."""
+        block = self.block(now)
+        if block is not None:
+            return block.until
+        at = self._bucket.next_at(now)
+        return at if at > now else None
+
+    # What happens
+
+    def enter(self, now: float) -> bool:
+        """An attempt begins; there must be room. Whether it is to find out how the destination is."""
+        block = self._shutter.block
+        probe = block is not None and block.probes(now)
+        self._bucket.take(now)
+        self.under_way += 1
+        self._probing += probe
+        self._used_at = now
+        return probe
+
+    def left(self, failure: Failure | None, now: float, *, probe: bool = False) -> None:
+        """An attempt ended; None is success."""
+        self.under_way -= 1
+        self._probing -= probe
+        self._used_at = now
+        before, says = self._shutter.block, "well" if failure is None else failure.says
+        reason, after = ("", None) if failure is None else (failure.reason, failure.after)
+        self._shutter.learn(says, reason, now, after=after, probe=probe)
+        if self._shutter.block is not None and self._shutter.block is not before:
+            self._ramp = 1
+        elif says == "well" and self._ramp is not None and self.state(now) == "open":
+            self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
+
+    def given_up(self, now: float, *, probe: bool = False) -> None:
+        """An attempt ended without telling anything: this process gave it up."""
+        self.under_way -= 1
+        self._probing -= probe
+        self._used_at = now
+
+    def restore(self, block: Block) -> None:
+        """Block it as it was before a restart."""
+        self._shutter.block, self._ramp, self.stored = block, 1, True
+
+    def reset(self) -> None:
+        """Let everything in again: people know better. What is under way keeps its place."""
+        self._shutter.reset()
+        self._ramp = None
+
+    def is_idle(self, now: float) -> bool:
+        """Whether it can be forgotten without anybody noticing."""
+        if self.under_way or self.waiting or self.block(now) is not None or not self._bucket.is_full(now):
+            return False
+        return now - self._used_at >= _MEMORY or (self._shutter.unremarkable and self._ramp is None)

@@ -1,0 +1,106 @@
+"""All lanes: who may enter, how much may be taken out of the store for each, which are shut."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from engine.retry import Failure
+from engine.traffic.lane import Lane
+from engine.traffic.limits import LimitTable
+from engine.traffic.shutter import Block
+
+#: So many lanes are kept before the idle ones are looked for.
+_FEW = 256
+#: The most that are kept in mind; past it blocked ones are forgotten, too, those first that were shut first.
+MOST_LANES = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Admitted:
+    """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are."""
+
+    lane: Lane
+    probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """It may not. ``block`` None: its destination is well, but there is no place free."""
+
+    lane: Lane
+    block: Block | None
+
+
+class Lanes:
+    """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten."""
+
+    def __init__(self, rng: random.Random, forgotten: Callable[[str], None] = lambda _name: None) -> None:
+        self._rng, self._forgotten = rng, forgotten
+        self._lanes: dict[str, Lane] = {}
+        self._look_at = _FEW
+
+    def __iter__(self) -> Iterator[Lane]:
+        return iter(self._lanes.values())
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def get(self, name: str) -> Lane | None:
+        """A lane that is known."""
+        return self._lanes.get(name)
+
+    def lane(self, name: str, table: LimitTable, now: float, *, destination: str | None = None) -> Lane:
+        """A destination's lane under the limits of now. ``destination`` is what limits go by, if not the name."""
+        limits = table.of(name if destination is None else destination)
+        lane = self._lanes.get(name)
+        if lane is None:
+            self._make_room(now)
+            lane = self._lanes[name] = Lane(name, limits, now, self._rng)
+        lane.change(limits, now)
+        return lane
+
+    def enter(self, lane: Lane, now: float) -> Admitted | Shut:
+        """Begin an attempt, if one may."""
+        if lane.free(now) > 0:
+            return Admitted(lane, lane.enter(now))
+        return Shut(lane, lane.block(now))
+
+    def left(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
+        """An attempt ended, and this is what it came to; None is success."""
+        admitted.lane.left(failure, now, probe=admitted.probe)
+
+    def rooms(self, now: float) -> Mapping[str, int]:
+        """How much may be taken out of the store for each. Lanes that are not known have all the room there is."""
+        return {lane.name: lane.room(now) for lane in self._lanes.values()}
+
+    def opens_at(self, now: float) -> float | None:
+        """When the next lane opens by itself for which something waits in the store, or None."""
+        times = (lane.opens_at(now) for lane in self._lanes.values() if lane.stored and not lane.room(now))
+        return min((at for at in times if at is not None), default=None)
+
+    def taken(self, names: Iterable[str], rooms: Mapping[str, int]) -> None:
+        """A claim under ``rooms`` brought work of these lanes, and had room for more: of the others none is due."""
+        found = set(names)
+        for name, room in rooms.items():
+            lane = self._lanes.get(name)
+            if lane is not None and room > 0 and name not in found:
+                lane.stored = False
+
+    def _make_room(self, now: float) -> None:
+        if len(self._lanes) < self._look_at:
+            return
+        for name in [lane.name for lane in self._lanes.values() if lane.is_idle(now)]:
+            del self._lanes[name]
+        for name in self._least_wanted(len(self._lanes) - MOST_LANES + 1):
+            del self._lanes[name]
+            self._forgotten(name)
+        self._look_at = min(max(2 * len(self._lanes), _FEW), MOST_LANES)
+
+    def _least_wanted(self, count: int) -> list[str]:
+        if count <= 0:
+            return []
+        idle = [lane for lane in self._lanes.values() if not (lane.under_way or lane.waiting)]
+        since = {lane.name: lane.last_block.since if lane.last_block else 0.0 for lane in idle}
+        return sorted(since, key=since.__getitem__)[:count]

@@ -1,0 +1,321 @@
+"""Who may enter a destination's lane, and how much of it is taken out of the store."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from engine.retry import Failure
+from engine.traffic import Admitted, Lanes, Limits, LimitTable, Shut
+from engine.traffic.bucket import Bucket
+from engine.traffic.lanes import MOST_LANES
+from engine.traffic.limits import LimitsSpec
+from engine.traffic.words import overdue, waiting
+
+NOW = 1000.0
+DOWN = Failure(retry=True, reason="HTTP 503", status=503, cause="answer")
+LATE = Failure(retry=True, reason="timed out", cause="timeout")
+BUSY = Failure(retry=True, reason="HTTP 429", status=429, cause="answer", after=10.0)
+BAD_KEY = Failure(retry=True, reason="HTTP 401", status=401, cause="answer")
+GONE = Failure(retry=True, reason="HTTP 410", status=410, cause="answer")
+WRONG = Failure(retry=False, reason="HTTP 422", status=422, cause="answer")
+
+
+def table(concurrency: int = 3, rate: float = 0.0, burst: int = 1) -> LimitTable:
+    return LimitTable({"default": LimitsSpec(concurrency, rate, burst)})
+
+
+class Street:
+    """Lanes with a clock, and one destination."""
+
+    def __init__(self, limits: LimitTable | None = None, seed: int = 1) -> None:
+        self.now = NOW
+        self.limits = limits or table()
+        self.lanes = Lanes(random.Random(seed))
+
+    def enter(self, name: str = "d") -> Admitted | Shut:
+        return self.lanes.enter(self.lanes.lane(name, self.limits, self.now), self.now)
+
+    def left(self, admitted: Admitted, failure: Failure | None = None) -> None:
+        self.lanes.left(admitted, failure, self.now)
+
+    def attempt(self, failure: Failure | None = None, name: str = "d") -> None:
+        admitted = self.enter(name)
+        assert isinstance(admitted, Admitted)
+        self.left(admitted, failure)
+
+    @property
+    def room(self) -> int:
+        return self.lanes.rooms(self.now)["d"]
+
+    @property
+    def state(self) -> str:
+        return self.lanes.get("d").state(self.now)
+
+
+@pytest.fixture
+def street() -> Street:
+    return Street()
+
+
+def test_no_more_enter_than_may_be_under_way(street) -> None:
+    first, *_ = [street.enter() for _ in range(3)]
+    full = street.enter()
+    assert isinstance(full, Shut)
+    assert full.block is None
+    assert waiting(full) == "waits its turn for d"
+    street.left(first)
+    assert isinstance(street.enter(), Admitted)
+    assert isinstance(street.enter("another"), Admitted), "others have lanes of their own"
+
+
+def test_a_429_pauses_the_destination_for_everybody_until_the_time_it_named(street) -> None:
+    street.attempt(BUSY)
+    shut = street.enter()
+    assert (shut.block.kind, street.room, street.lanes.opens_at(NOW)) == ("paused", 0, None)
+    assert waiting(shut) == "waits for d: paused until 00:16:50 UTC because it said HTTP 429"
+    street.lanes.get("d").stored = True
+    assert street.lanes.opens_at(NOW) == NOW + 10
+    street.now += 10
+    assert street.state == "open"
+    assert isinstance(street.enter(), Admitted)
+
+
+def test_a_lane_that_was_shut_is_used_gently_at_first(street) -> None:
+    street.attempt(BUSY)
+    street.now += 10
+    first = street.enter()
+    assert isinstance(street.enter(), Shut)
+    street.left(first)
+    two = [street.enter(), street.enter()]
+    assert isinstance(street.enter(), Shut)
+    for admitted in two:
+        street.left(admitted)
+    assert [isinstance(street.enter(), Admitted) for _ in range(4)] == [True, True, True, False]
+
+
+def test_an_open_circuit_lets_one_probe_in_at_a_time(street) -> None:
+    for _ in range(5):
+        street.attempt(LATE)
+    assert (street.state, street.room) == ("circuit", 0)
+    assert "it keeps failing (timed out); next probe at" in waiting(street.enter())
+    street.now = street.lanes.get("d").last_block.until
+    assert (street.state, street.room) == ("probing", 1)
+    probe = street.enter()
+    assert isinstance(probe, Admitted)
+    assert probe.probe
+    assert isinstance(street.enter(), Shut)
+    street.left(probe, DOWN)
+    assert street.state == "circuit"
+    street.now = street.lanes.get("d").last_block.until
+    street.attempt(WRONG)
+    assert street.state == "open", "a destination that refuses this one lives"
+
+
+def test_a_probe_that_is_given_up_lets_another_one_in(street) -> None:
+    for _ in range(5):
+        street.attempt(DOWN)
+    street.now = street.lanes.get("d").last_block.until
+    probe = street.enter()
+    probe.lane.given_up(street.now, probe=True)
+    assert isinstance(street.enter(), Admitted)
+
+
+def test_a_destination_that_is_gone_stays_so_until_people_say_otherwise(street) -> None:
+    street.attempt(GONE)
+    street.now += 1e6
+    shut = street.enter()
+    assert waiting(shut) == "waits for d: it is gone (HTTP 410); stopped until the configuration changes"
+    assert overdue(shut, 86400) == ("waited 1d for d: it is gone (HTTP 410); stopped until the configuration changes")
+    street.lanes.get("d").reset()
+    assert isinstance(street.enter(), Admitted)
+
+
+def test_a_refused_key_is_tried_again_from_time_to_time(street) -> None:
+    street.attempt(BAD_KEY)
+    assert "it refuses the key (HTTP 401): mend it in the configuration; next probe at" in waiting(street.enter())
+    street.now += 300
+    assert street.room == 1
+
+
+def test_a_rate_lets_a_burst_in_and_then_one_after_the_other() -> None:
+    street = Street(table(concurrency=100, rate=2.0, burst=3))
+    assert [isinstance(street.enter(), Admitted) for _ in range(4)] == [True, True, True, False]
+    street.lanes.get("d").stored = street.lanes.get("d").waiting = 4
+    assert street.lanes.opens_at(NOW) == pytest.approx(NOW + 0.5)
+    street.now = street.lanes.opens_at(NOW)
+    assert isinstance(street.enter(), Admitted)
+    assert isinstance(street.enter(), Shut)
+
+
+def test_some_are_taken_ahead_to_wait_in_memory(street) -> None:
+    street.enter()
+    lane = street.lanes.get("d")
+    assert street.room == 2 + 3
+    lane.waiting = 4
+    assert street.room == 1
+    lane.stored, lane.waiting = True, 1
+    assert lane.wants(NOW)
+    lane.waiting = 3
+    assert not lane.wants(NOW), "that would be many claims of little"
+
+
+def test_of_a_shut_lane_nothing_is_taken_ahead(street) -> None:
+    street.attempt(GONE)
+    assert street.room == 0
+    street.lanes.get("d").stored = True
+    assert not street.lanes.get("d").wants(NOW)
+
+
+def test_a_lane_whose_due_work_was_all_taken_wakes_nobody(street) -> None:
+    street.attempt()
+    lane = street.lanes.get("d")
+    lane.stored = True
+    street.lanes.taken(["d"], {"d": 3})
+    assert lane.stored
+    street.lanes.taken([], {"d": 0})
+    assert lane.stored
+    street.lanes.taken([], {"d": 3})
+    assert not lane.stored
+
+
+def test_new_limits_count_at_once(street) -> None:
+    taken = [street.enter() for _ in range(3)]
+    street.limits = table(concurrency=1)
+    street.left(taken.pop())
+    assert isinstance(street.enter(), Shut)
+    for admitted in taken:
+        street.left(admitted)
+    assert isinstance(street.enter(), Admitted)
+
+
+def test_destinations_out_of_templates_do_not_pile_up() -> None:
+    street = Street()
+    for number in range(50_000):
+        street.attempt(name=f"https://{number}.example")
+    assert len(street.lanes) <= 512
+
+
+def test_nor_do_those_that_are_gone() -> None:
+    forgotten: list[str] = []
+    street = Street()
+    street.lanes = Lanes(random.Random(1), forgotten.append)
+    under_way = street.enter("busy")
+    for number in range(MOST_LANES + 500):
+        street.now += 1
+        street.attempt(GONE, name=f"https://{number}.example")
+    assert len(street.lanes) <= MOST_LANES
+    assert forgotten[0] == "https://0.example"
+    street.left(under_way)
+
+
+# --- limits ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_most_exact_pattern_counts_and_the_others_fill_in() -> None:
+    limits = LimitTable(
+        {
+            "default": LimitsSpec(concurrency=8),
+            "slack *": LimitsSpec(burst=10),
+            "slack #ops": LimitsSpec(rate=0.0),
+            "https://*": LimitsSpec(concurrency=5, rate=3.0),
+            "https://api.*": LimitsSpec(concurrency=2),
+        }
+    )
+    assert limits.of("slack #other") == Limits(4, 1.0, 10)
+    assert limits.of("slack #ops") == Limits(4, 0.0, 10)
+    assert limits.of("https://api.example.com") == Limits(2, 3.0, 1)
+    assert limits.of("https://www.example.com") == Limits(5, 3.0, 1)
+    assert limits.of("Odd") == Limits(8, 0.0, 1)
+    assert limits.of("langsmith") == Limits(16, 80.0, 100)
+
+
+# --- properties ------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.floats(0.01, 100),
+    st.integers(1, 50),
+    st.lists(st.floats(0, 20), max_size=100),
+)
+def test_a_bucket_never_gives_more_than_its_rate_and_one_burst(rate, burst, gaps) -> None:
+    bucket, now, taken = Bucket(rate, burst, NOW), NOW, 0
+    for gap in gaps:
+        now += gap
+        while bucket.ready(now):
+            bucket.take(now)
+            taken += 1
+        assert taken <= burst + rate * (now - NOW) + 1e-6
+        at = bucket.next_at(now)
+        assert now < at <= now + 1 / rate + 1e-6
+        now = at
+        assert bucket.ready(now) == 1
+
+
+class Traffic(RuleBasedStateMachine):
+    """Anything at any time: the limits hold, a shut lane lets nothing in, a probe is alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.street = Street(table(concurrency=4, rate=3.0, burst=6))
+        self.under_way: list[Admitted] = []
+        self.begun: list[float] = []
+
+    @rule(seconds=st.floats(0, 30))
+    def time_passes(self, seconds) -> None:
+        self.street.now += seconds
+
+    @rule()
+    def an_attempt_begins(self) -> None:
+        lane = self.street.lanes.get("d")
+        shut = lane is not None and lane.block(self.street.now) is not None
+        probing = lane is not None and lane.state(self.street.now) == "probing"
+        busy = len(self.under_way)
+        answer = self.street.enter()
+        if isinstance(answer, Admitted):
+            assert not shut
+            assert not (probing and busy), "a probe is alone"
+            assert answer.probe == probing
+            self.under_way.append(answer)
+            self.begun.append(self.street.now)
+
+    @precondition(lambda self: self.under_way)
+    @rule(failure=st.sampled_from([None, DOWN, LATE, BUSY, BAD_KEY, GONE, WRONG]), which=st.integers(0, 3))
+    def one_ends(self, failure, which) -> None:
+        self.street.left(self.under_way.pop(which % len(self.under_way)), failure)
+
+    @precondition(lambda self: self.under_way)
+    @rule()
+    def one_is_given_up(self) -> None:
+        admitted = self.under_way.pop()
+        admitted.lane.given_up(self.street.now, probe=admitted.probe)
+
+    @rule()
+    def people_open_it(self) -> None:
+        if (lane := self.street.lanes.get("d")) is not None:
+            lane.reset()
+
+    @invariant()
+    def limits_hold(self) -> None:
+        lane = self.street.lanes.get("d")
+        if lane is None:
+            return
+        assert lane.under_way == len(self.under_way) <= 4
+        assert lane.free(self.street.now) <= 4 - lane.under_way
+        for start in self.begun[-30:]:
+            since = [at for at in self.begun if start <= at]
+            assert len(since) <= 6 + 3.0 * (self.street.now - start) + 1e-6
+
+    @invariant()
+    def whatever_is_shut_opens_by_itself_or_is_gone(self) -> None:
+        lane = self.street.lanes.get("d")
+        if lane is not None and (block := lane.block(self.street.now)) is not None:
+            assert (lane.opens_at(self.street.now) is None) == (block.kind == "gone")
+
+
+Traffic.TestCase.settings = settings(max_examples=100, stateful_step_count=50, deadline=None)
+TestTraffic = Traffic.TestCase
