@@ -40,6 +40,8 @@ class Gate:
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._writing: set[asyncio.Task[None]] = set()
+        #: Lanes that were told to be paused, and those whose pauses are in the store.
+        self._told: set[str] = set()
         self._kept: set[str] = set()
         self._names = _Names()
         self._closing = False
@@ -171,6 +173,7 @@ class Gate:
             return
         news = before is None or before.kind != block.kind or not (before.is_closed(now) or before.probes(now))
         if news:
+            self._told.add(lane.name)
             self._desk.observer.paused(lane.name, block.until, cause(block))
             self._keep(lane, block, now)
         if block.kind == "paused" and block.until is not None:
@@ -182,14 +185,15 @@ class Gate:
             self._go_on(lane)
 
     def _reopened(self, lane: Lane) -> None:
-        self._desk.observer.reopened(lane.name)
+        if lane.name in self._told:
+            self._desk.observer.reopened(lane.name)
         self._forget(lane.name)
 
     def _keep(self, lane: Lane, block: Block, now: float) -> None:
         """What outlasts a restart. A refused key is tried once after one, a circuit is closed."""
         lasts = block.kind in ("refused", "gone")
         if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
-            self._forget(lane.name)
+            self._unkeep(lane.name)
             return
         self._kept.add(lane.name)
         state = {"kind": block.kind, "config": self._desk.rules().router.hash}
@@ -198,6 +202,11 @@ class Gate:
         self._write(self._desk.persist(lambda: self._desk.store.set_control(control)))
 
     def _forget(self, name: str) -> None:
+        """It is open, or nobody remembers it."""
+        self._told.discard(name)
+        self._unkeep(name)
+
+    def _unkeep(self, name: str) -> None:
         if name in self._kept:
             self._kept.discard(name)
             self._write(self._desk.persist(lambda: self._desk.store.remove_control("pause", name)))
@@ -231,7 +240,7 @@ class Gate:
             self._kept.add(control.subject)
             block = _block_of(control, rules.router.hash, now)
             if block is None:
-                self._forget(control.subject)
+                self._unkeep(control.subject)
                 continue
             lane = self._lanes.lane(control.subject, rules.router.limits, now)
             lane.restore(block)

@@ -91,13 +91,15 @@ class Failure:
             return "failing"
         if self.cause != "answer" or self.status is None:
             return "nothing"
-        if self.status == 429 or (self.retry and self.after is not None):
+        if self.status in _SAYING:
+            return _SAYING[self.status]
+        if self.retry and self.after is not None:
             return "pause"
-        return _SAYING.get(self.status, "failing" if 500 <= self.status < 600 else "well")
+        return "failing" if 500 <= self.status < 600 else "well"
 
 
-#: What statuses of their own say.
-_SAYING: Mapping[int, Says] = {401: "refused", 410: "gone"}
+#: Statuses that say something by themselves.
+_SAYING: Mapping[int, Says] = {401: "refused", 410: "gone", 429: "pause"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,261 @@
+"""Destinations that ask for a pause, are gone, hang or fail: what waits for them, and who does not."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+
+import pytest
+from harness import until
+from processes import left_behind
+
+from engine.sandbox import WebhookSink, payloads
+from engine.store.protocol import DeliveryQuery
+
+RULE = payloads.RULE_ID
+OTHERS = "22222222-2222-4222-8222-222222222222"
+TWO_ROUTES = """
+%s
+defaults: {timeout: 2s, retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a: {actions: [{forward_webhook: {url: "${SINK}?one"}}]}
+  22222222-2222-4222-8222-222222222222: {actions: [{forward_webhook: {url: "${SINK}?two"}}]}
+"""
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog):
+    caplog.set_level(logging.INFO, "engine")
+
+
+@pytest.fixture
+async def healthy():
+    async with WebhookSink() as stand_in:
+        yield stand_in
+
+
+def run(number: int = 0, rule: str = RULE):
+    return payloads.rule([payloads.run(number)], rule_id=rule)
+
+
+async def waiting(engine, count: int, **query):
+    """The deliveries, once so many wait without being under way."""
+
+    async def found():
+        rows = [row for row in await engine.deliveries(**query) if row.state == "due"]
+        return rows if len(rows) >= count else None
+
+    return await until(found)
+
+
+def lane(engine, url: str):
+    origin = url.removesuffix("/hook")
+    return next(each for each in engine.running.worker.gate.lanes() if each.name == origin)
+
+
+async def test_a_429_pauses_its_destination_for_every_route_and_spends_nothing(engine, sink, caplog) -> None:
+    await engine.start(TWO_ROUTES % "")
+    sink.faults.add(status=429, retry_after=1)
+    await engine.post(run(0))
+    await until(lambda: sink.received)
+    paused_at = time.time()
+    for number in range(1, 6):
+        await engine.post(run(number, OTHERS))
+    rows = await waiting(engine, 5, route=OTHERS)
+    assert {row.attempts for row in rows} == {0}
+    assert all("paused until" in row.reason and "because it said HTTP 429" in row.reason for row in rows)
+    assert len(sink.received) == 1
+    rows = await engine.settled(6)
+    assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 1, 2]
+    assert min(one.at for one in sink.received[1:]) >= paused_at + 0.8
+    assert caplog.text.count("destination paused") == 1
+    assert caplog.text.count("destination open again") == 1
+
+
+async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_anew(engine, sink, caplog) -> None:
+    await engine.start(TWO_ROUTES % "")
+    sink.answer_with(410)
+    await engine.post(run(0))
+    await until(lambda: sink.received)
+    await engine.post(run(1, OTHERS))
+    rows = await waiting(engine, 2)
+    assert sorted(row.attempts for row in rows) == [0, 1]
+    (other,) = [row for row in rows if row.route == OTHERS]
+    assert "it is gone (HTTP 410); stopped until the configuration changes" in other.reason
+    await asyncio.sleep(0.5)
+    assert len(sink.received) == 1
+    engine.write(TWO_ROUTES % "# mended")
+    await engine.running.reloader.reload()
+    rows = await engine.settled(2)
+    assert {row.state for row in rows} == {"succeeded"}
+    assert caplog.text.count("destination paused") == 1
+
+
+async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with_that_reason(
+    engine, sink, monkeypatch
+) -> None:
+    monkeypatch.setattr("engine.worker._LOOK_FOR_OVERDUE", 0.2)
+    await engine.start("""
+        defaults: {retry: {attempts: 4, within: 1s, min: 50ms, max: 100ms}}
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a: {actions: [{forward_webhook: {url: "${SINK}"}}]}
+    """)
+    sink.faults.add(status=410, times=None)
+    await engine.post(run(0))
+    await until(lambda: sink.received)
+    await engine.post(run(1))
+    rows = await engine.settled(2, seconds=10.0)
+    assert {row.state for row in rows} == {"dead"}
+    assert all("it is gone (HTTP 410" in row.reason and row.reason.startswith("waited 1s for") for row in rows)
+    assert len(sink.received) == 1
+
+
+@pytest.mark.parametrize(("status", "kind"), [(410, "gone"), (401, "refused")])
+async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_heals_it(
+    engine, sink, status, kind
+) -> None:
+    await engine.start(TWO_ROUTES % "")
+    sink.faults.add(status=status, times=2 if status == 401 else 1)
+    await engine.post(run(0))
+    await until(lambda: sink.received)
+    await waiting(engine, 1)
+    await engine.stop()
+
+    await engine.start()
+    assert lane(engine, sink.url).last_block.kind == kind
+    (control,) = await engine.running.store.controls()
+    assert (control.subject, control.until_at, control.reason[:8]) == (sink.origin, None, f"HTTP {status}")
+    if status == 401:
+        await until(lambda: len(sink.received) == 2)  # a key may have been mended at the other end
+    await waiting(engine, 1)
+    await engine.stop()
+
+    engine.write(TWO_ROUTES % "# mended")
+    engine.config.write_text(engine.config.read_text().replace("timeout: 2s", "timeout: 3s"))
+    await engine.start()
+    (row,) = await engine.settled(1)
+    assert row.state == "succeeded"
+    assert await until_forgotten(engine)
+
+
+async def until_forgotten(engine) -> bool:
+    async def none():
+        return not await engine.running.store.controls()
+
+    return await until(none)
+
+
+async def test_a_long_pause_survives_a_restart(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "")
+    sink.faults.add(status=503, retry_after=600)
+    await engine.post(run(0))
+    await until(lambda: sink.received)
+    await waiting(engine, 1)
+    await engine.stop()
+    await engine.start()
+    await engine.post(run(1, OTHERS))
+    (row,) = await waiting(engine, 1, route=OTHERS)
+    assert "because it said HTTP 503" in row.reason
+    assert len(sink.received) == 1
+    assert engine.running.worker.gate.resume(sink.origin)
+    await engine.settled(1, route=OTHERS)
+
+
+async def test_a_destination_that_hangs_costs_the_others_nothing(engine, sink, healthy, caplog) -> None:
+    """One route for both, so that every event waits for the hung one, too."""
+    engine.environ["HEALTHY"] = healthy.url
+    await engine.start(
+        """
+        defaults: {timeout: 500ms, retry: {attempts: 8, within: 1h, min: 1s, max: 10s}}
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            actions:
+              - {forward_webhook: {url: "${SINK}"}, name: hung}
+              - {forward_webhook: {url: "${HEALTHY}"}, name: healthy}
+    """,
+        concurrency=128,
+    )
+    sink.faults.add(hang=60, times=None)
+    for number in range(300):
+        await engine.post(run(number))
+    await until(lambda: len(healthy.received) == 300, 10.0)
+    await until(lambda: lane(engine, sink.url).last_block is not None)
+    assert len(sink.received) <= 64, "32 at once; the breaker lets in single ones then"
+    rows = await waiting(engine, 250, action="hung")
+    assert sum(row.attempts == 0 for row in rows) >= 200
+    assert any("it keeps failing (timed out" in row.reason for row in rows)
+    assert caplog.text.count("destination paused") <= 2
+    gate = engine.running.worker.gate
+    await until(lambda: gate.waiting == 0)
+    assert engine.running.worker.busy <= 1, "what waits, waits in the store"
+
+    sink.faults.clear()
+    rows = await engine.settled(600, seconds=60.0)
+    assert {row.state for row in rows} == {"succeeded"}
+
+
+async def test_a_rate_spaces_what_comes_at_once(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % 'limits: {"http://127.0.0.1*": {rate: 20/s, burst: 2}}')
+    for number in range(15):
+        await engine.post(run(number))
+    rows = await engine.settled(15)
+    assert {(row.state, row.attempts) for row in rows} == {("succeeded", 1)}
+    times = sorted(one.at for one in sink.received)
+    assert times[-1] - times[0] >= 12 / 20
+    for begin, end in zip(times, times[4:], strict=False):
+        assert end - begin >= 2 / 20 - 0.02
+
+
+async def test_a_limit_of_concurrency_holds_and_is_hot(engine, sink) -> None:
+    most = 0
+    under_way = 0
+
+    class Counting(WebhookSink):
+        async def answer(self, recorded):
+            nonlocal most, under_way
+            under_way += 1
+            most = max(most, under_way)
+            await asyncio.sleep(0.1)
+            under_way -= 1
+            return await super().answer(recorded)
+
+    async with Counting() as counting:
+        engine.environ["SINK"] = counting.url
+        await engine.start(TWO_ROUTES % "limits: {default: {concurrency: 2}}")
+        for number in range(20):
+            await engine.post(run(number, RULE if number % 2 else OTHERS))
+        await engine.settled(20)
+        assert most == 2
+        engine.write(TWO_ROUTES % "limits: {default: {concurrency: 5}}")
+        await engine.running.reloader.reload()
+        await asyncio.gather(*(engine.post(run(number)) for number in range(20, 50)))
+        await engine.settled(50)
+        assert most == 5
+
+
+async def test_more_than_memory_may_hold_waits_in_the_store(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "", memory_limit=50_000)
+    sink.faults.add(hang=0.3, times=3)
+    body = payloads.run(0) | {"outputs": {"text": "x" * 20_000}}
+    for number in range(20):
+        await engine.post(payloads.rule([body | {"id": payloads.run(number)["id"]}]))
+        assert engine.running.worker._bytes <= 75_000
+    await engine.settled(20)
+    await until(lambda: engine.running.worker._bytes == 0)
+
+
+async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "limits: {default: {concurrency: 3}}", grace=0.3)
+    sink.faults.add(hang=60, times=None)
+    for number in range(20):
+        await engine.post(run(number))
+    await until(lambda: len(sink.received) == 3)
+    assert engine.running.worker.gate.waiting > 0
+    begun = time.monotonic()
+    await engine.stop()
+    assert time.monotonic() - begun < 5.0
+    async with left_behind(engine.config.parent / "data") as store:
+        rows = await store.deliveries(DeliveryQuery(limit=100))
+    assert len(rows) == 20
+    assert {(row.state, row.attempts) for row in rows} == {("due", 0)}
