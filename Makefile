@@ -7,7 +7,7 @@ ONCE   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fmt clean
+.PHONY: help demo test lint bench chaos fmt clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -26,6 +26,9 @@ lint: $(VENV)/.develops ## Lint, check types and imports
 
 bench: $(VENV)/.develops ## Measure against a bare handler, jsonpath-ng and a hand-written script, side by side
 	$(BIN)/python -m bench
+
+chaos: $(VENV)/.develops ## Break everything around the engine and compare the books (CHAOS_KILLS=50, CHAOS_SEED=…)
+	$(BIN)/python -m chaos
 
 fmt: $(VENV)/.develops ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .

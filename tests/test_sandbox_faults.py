@@ -186,3 +186,20 @@ async def test_only_so_many_requests_are_remembered(sink, session, monkeypatch):
     for number in range(6):
         await _status(session, f"{sink.origin}/{number}")
     assert [one.path for one in sink.received] == ["/2", "/3", "/4", "/5"]
+
+
+async def test_an_answer_that_is_cut_in_the_middle_after_the_effect(sink, session):
+    sink.faults.add(cut=True)
+    response = await session.post(sink.url)
+    assert response.status == 200
+    with pytest.raises(aiohttp.ClientPayloadError):
+        await response.read()
+    assert [(one.status, one.note) for one in sink.received] == [(200, "cut off in the middle of the answer")]
+    assert await _status(session, sink.url) == 200
+
+
+async def test_an_answer_that_drips(sink, session):
+    sink.faults.add(drip=0.05)
+    async with session.post(sink.url) as response:
+        assert await response.content.readexactly(1) == b"o"
+        assert await response.read() == b"k"

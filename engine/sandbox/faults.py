@@ -30,6 +30,10 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     #: The request takes effect first, and only its answer is lost or replaced.
     applied: bool = False
+    #: Seconds that the answer's body takes, sent in two halves.
+    drip: float = 0.0
+    #: The connection is reset after the first half of the answer's body.
+    cut: bool = False
     #: How often it has happened so far.
     seen: int = 0
 
@@ -37,6 +41,11 @@ class Fault:
     def replaces(self) -> bool:
         """Whether the usual answer is not given (a mere delay leaves it alone)."""
         return self.reset or self.status is not None or self.body is not None
+
+    @property
+    def halves(self) -> bool:
+        """Whether the answer's body comes in two halves, or only the first of them."""
+        return self.cut or self.drip > 0
 
     def fits(self, method: str, *paths: str) -> bool:
         """Whether a request to any of these spellings of its path is meant."""
@@ -70,6 +79,8 @@ class Faults:
         body: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
         applied: bool = False,
+        drip: float = 0.0,
+        cut: bool = False,
     ) -> Fault:
         """Queue a fault and hand it back; its ``seen`` tells how often it happened.
 
@@ -78,10 +89,10 @@ class Faults:
         """
         raw = body.encode() if isinstance(body, str) else body
         fault = Fault(
-            status, times, path, method.upper(), retry_after, hang, reset, raw, dict(headers or {}), applied=applied
+            status, times, path, method.upper(), retry_after, hang, reset, raw, dict(headers or {}), applied, drip, cut
         )
-        if not (fault.replaces or hang > 0):
-            raise ValueError("a fault needs a status, a body, a reset or a hang")
+        if not (fault.replaces or fault.halves or hang > 0):
+            raise ValueError("a fault needs a status, a body, a reset, a cut, a drip or a hang")
         if times is not None and times < 1:
             raise ValueError("a fault happens at least once; leave `times` out or pass None for ever")
         self._waiting.append(fault)

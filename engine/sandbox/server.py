@@ -175,7 +175,8 @@ class StandIn(ABC):
                 answer = self._faulty(fault, recorded, answer)
         answer = answer or Answer()
         recorded.status, recorded.answer = answer.status, answer.body
-        return _to_response(answer)
+        response = _to_response(answer)
+        return response if fault is None or not fault.halves else await _halve(request, recorded, response, fault)
 
     def _faulty(self, fault: Fault, recorded: Recorded, answer: Answer | None) -> Answer:
         status = fault.status or (answer.status if answer else 200)
@@ -240,6 +241,21 @@ def _reset(request: web.Request, recorded: Recorded) -> web.StreamResponse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         transport.abort()
     return web.Response()
+
+
+async def _halve(request: web.Request, recorded: Recorded, whole: web.Response, fault: Fault) -> web.StreamResponse:
+    """The answer's body in two halves; a cut comes where the second one, at least a byte, was promised."""
+    body = whole.body if isinstance(whole.body, bytes) else b""
+    response = web.StreamResponse(status=whole.status, headers=whole.headers)
+    response.content_length = len(body) + fault.cut
+    await response.prepare(request)
+    await response.write(body[: len(body) // 2])
+    await asyncio.sleep(fault.drip)
+    if fault.cut:
+        recorded.note = "cut off in the middle of the answer"
+        return _reset(request, recorded)
+    await response.write(body[len(body) // 2 :])
+    return response
 
 
 def _to_response(answer: Answer) -> web.Response:

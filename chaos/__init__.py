@@ -1,0 +1,1 @@
+"""What is promised, while everything around the engine breaks: ``make chaos`` counts and compares the books."""

@@ -1,0 +1,114 @@
+"""What is sent, by its number, and what must come of it: worked out here by hand, not by the engine's rules."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.sandbox import payloads
+from engine.sandbox.payloads import RULE_ID
+
+#: A rule that no route is for.
+STRANGER = "0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c0ff"
+#: Of a run, how probable each tag is. Each has a route of its own in ``rules.yaml``.
+TAGS = {"keep": 0.3, "corrected": 0.1, "ticket": 0.15, "mail": 0.08, "refused": 0.04, "hopeless": 0.01}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A delivery that must come of an event, and the effect it must have: at a ``place``, under a ``key``.
+
+    One that is ``dead`` has a destination that never takes it.
+    """
+
+    route: str
+    action: str
+    index: int
+    place: str
+    key: str
+    dead: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One webhook. ``seeds`` are those of its runs that LangSmith must know, with their corrections."""
+
+    number: int
+    body: bytes
+    wanted: tuple[Wanted, ...]
+    runs: tuple[dict[str, Any], ...] = ()
+    seeds: dict[str, str] = field(default_factory=dict)
+
+
+class Script:
+    """Makes the events of one seed. ``storage`` is where runs' inputs are presigned to."""
+
+    def __init__(self, seed: int, storage: str) -> None:
+        self._seed, self._storage = seed, storage
+
+    def event(self, number: int) -> Event:
+        """The ``number``-th; the same for the same seed."""
+        rng = random.Random(f"{self._seed}:{number}")
+        kind = rng.choices(["rule", "stranger", "alert"], [90, 6, 4])[0]
+        if kind == "alert":
+            wanted = Wanted("alert/alarmed", "forward_webhook", -1, "hooks/alert", str(number))
+            return Event(number, payloads.to_body(payloads.alert(chaos=number)), (wanted, _audit(number)))
+        runs = [self._run(rng, 3 * number + place) for place in range(rng.choice([1, 1, 2, 3]))]
+        if kind == "stranger":
+            wanted_ = [Wanted("unmatched/lost", "forward_webhook", i, "hooks/lost", run["id"]) for i, run in _at(runs)]
+            body = payloads.rule([self._sent(run) for run in runs], rule_id=STRANGER, chaos=number)
+            return Event(number, payloads.to_body(body), (*wanted_, _audit(number)))
+        body = payloads.rule([self._sent(run) for run in runs], chaos=number)
+        wanted_ = [one for index, run in _at(runs) for one in _of_run(index, run)]
+        seeds = {run["id"]: f"rather {run['id']}" for run in runs if "corrected" in run["tags"]}
+        return Event(number, payloads.to_body(body), (*wanted_, _audit(number)), tuple(runs), seeds)
+
+    def _run(self, rng: random.Random, number: int) -> dict[str, Any]:
+        status = "success" if rng.random() < 0.7 else "error"
+        tags = [tag for tag, share in TAGS.items() if rng.random() < share]
+        run = payloads.run(number, status=status, tags=tags, error=None if status == "success" else "it broke")
+        run["inputs"] = {"question": f"What about {run['id']}?"}
+        run["extra"] = {"metadata": {"presigned": rng.random() < 0.3}}
+        return run
+
+    def _sent(self, run: dict[str, Any]) -> dict[str, Any]:
+        """As LangSmith sends it: large inputs are left out, with a link to them."""
+        if not run["extra"]["metadata"]["presigned"]:
+            return run
+        return payloads.with_s3(run, inputs=f"{self._storage}/inputs/{run['id']}?signature=secret")
+
+
+def _at(runs: list[dict[str, Any]]) -> Iterator[tuple[int, dict[str, Any]]]:
+    return enumerate(runs)
+
+
+def _audit(number: int) -> Wanted:
+    return Wanted("*/audit", "forward_webhook", -1, "hooks/audit", str(number))
+
+
+def _of_run(index: int, run: dict[str, Any]) -> Iterator[Wanted]:
+    """What ``rules.yaml`` says, in other words."""
+    key, tags = run["id"], run["tags"]
+
+    def wanted(route: str, action: str, place: str, *, dead: bool = False) -> Wanted:
+        return Wanted(f"{RULE_ID}/{route}", action, index, place, key, dead)
+
+    if run["status"] == "success":
+        yield wanted("good", "forward_webhook", "hooks/good")
+        if "keep" in tags:
+            yield wanted("good", "add_to_dataset", "examples/kept")
+    else:
+        yield wanted("bad", "annotate", "feedback/triage")
+        yield wanted("bad", "post_to_slack", "slack")
+    if "corrected" in tags:
+        yield wanted("corrected", "add_to_dataset", "examples/corrected")
+    if "ticket" in tags:
+        yield wanted("ticket", "open_ticket", "tickets")
+    if "mail" in tags:
+        yield wanted("mail", "notify", "mail")
+    if "refused" in tags:
+        yield wanted("refused", "forward_webhook", "", dead=True)
+    if "hopeless" in tags:
+        yield wanted("hopeless", "forward_webhook", "", dead=True)
