@@ -6,6 +6,7 @@ import asyncio
 import errno
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -13,17 +14,21 @@ from functools import partial
 from typing import Any
 
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from engine.admin.listener import Admin, admin_app
 from engine.clients import Clients
+from engine.culprit import suspect_of
 from engine.desk import Desk, Rules
-from engine.errors import StoreError
 from engine.execute import Executor
 from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
+from engine.lag import LoopLag, threads_of
+from engine.metrics import Metrics
 from engine.observe import LogObserver, Observer, Observers
 from engine.public import discreet_logger, receiver_runner
+from engine.readiness import Readiness
 from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
@@ -35,8 +40,6 @@ from engine.worker import Worker
 
 #: How long requests under way may take to end at a stop, in seconds.
 _REQUESTS_END = 3.0
-#: How long the store may take to answer before the engine is not ready, in seconds.
-_STORE_ANSWERS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Running:
     store: Store
     worker: Worker
     reloader: Reloader
+    metrics: Metrics
 
 
 @asynccontextmanager
@@ -74,12 +78,18 @@ async def running(
         loader = Loader(settings.config, environ, check=needs_secrets(settings.listen), secrets=settings.secrets)
         loaded = await loader.load_aside()
         reloader = Reloader(loader, loaded, logger)
-        observer = Observers([LogObserver(logger), *observers])
 
         settings.data.mkdir(parents=True, exist_ok=True)
         store = open_store(settings.store_url)
         await store.open()
         stack.push_async_callback(store.close)
+        metrics = Metrics(
+            CollectorRegistry(),
+            routes=lambda: reloader.current.router.routes,
+            backlog=store.backlog,
+            mask=lambda text: reloader.masker.text(text),  # noqa: PLW0108 - the masker of then, not of now
+        )
+        observer = Observers([LogObserver(logger), metrics, *observers])
 
         make_clients = partial(Clients, lambda: reloader.current.router)
         clients = make_clients()
@@ -88,7 +98,6 @@ async def running(
         foreign = ForeignLoop(make_clients, Clients.close, logger)
         foreign.start()
         stack.push_async_callback(foreign.close)
-
         hydrator = Hydrator(lambda: clients.langsmith, clients.http)
         stack.push_async_callback(hydrator.close)
         desk = Desk(
@@ -98,7 +107,9 @@ async def running(
             observer=observer,
             logger=logger,
         )
-        worker = Worker(desk, Executor(clients, foreign), limit=settings.concurrency, byte_limit=settings.memory_limit)
+        executor = Executor(clients, foreign)
+        lag = _watch_loop(stack, logger, foreign, executor)
+        worker = Worker(desk, executor, limit=settings.concurrency, byte_limit=settings.memory_limit)
         reloader.listen(lambda last: worker.reloaded(good=last.good))
         reloader.listen(lambda last: _tell_reload(observer, reloader, last))
         _tell_reload(observer, reloader, reloader.last)
@@ -109,17 +120,24 @@ async def running(
         await upkeep.start()
         stack.push_async_callback(upkeep.stop)
 
+        readiness = Readiness(
+            lambda: store.beat(now=time.time()),
+            settings.store_folder,
+            further=[lambda: "full" if upkeep.full else ""],
+        )
+        stack.push_async_callback(readiness.close)
         receiver = Receiver(
             append=worker.accept,
             secrets=lambda: reloader.current.config.secrets,
             signing_secrets=lambda: reloader.current.config.signing_secrets,
-            ready=lambda: _obstacle(store, upkeep),
+            ready=readiness.obstacle,
             obstacle=lambda: upkeep.full,
             limit=settings.body_limit,
             on_result=observer.answered,
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
-        people = admin_app(Admin(store, worker, reloader), settings.admin_token)
+        _show(metrics, worker, receiver, readiness, lag, store)
+        people = admin_app(Admin(store, worker, reloader, metrics), settings.admin_token)
         runner = web.AppRunner(people, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
         admin = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
         _in_background(stack, reloader.watch())
@@ -129,23 +147,41 @@ async def running(
         # What happens first at the end: nothing new is begun while requests are seen off.
         stack.push_async_callback(worker.hold)
         stack.callback(receiver.stopping)
-        yield Running(public, admin, store, worker, reloader)
+        yield Running(public, admin, store, worker, reloader, metrics)
+
+
+def _watch_loop(
+    stack: AsyncExitStack, logger: logging.Logger, foreign: ForeignLoop[Clients], executor: Executor
+) -> LoopLag:
+    """From now on, whoever blocks the loop is named."""
+    lag = LoopLag(
+        logger,
+        threads=lambda: [foreign.thread, *threads_of("receiver", "aside")],
+        suspects=lambda: suspect_of(list(executor.abroad.values())),
+    )
+    lag.start()
+    stack.callback(lag.stop)
+    return lag
 
 
 def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> None:
     observer.reloaded(len(last.problems), reloader.current.config.hash, last.at)
 
 
-async def _obstacle(store: Store, upkeep: Upkeep) -> str:
-    """What ``/readyz`` says: nothing where events can be kept."""
-    if upkeep.full:
-        return "full"
-    try:
-        async with asyncio.timeout(_STORE_ANSWERS):
-            await store.next_due()
-    except (StoreError, TimeoutError):
-        return "store"
-    return ""
+def _show(
+    metrics: Metrics, worker: Worker, receiver: Receiver, readiness: Readiness, lag: LoopLag, store: Store
+) -> None:
+    """The numbers that parts of the engine have in hand."""
+    hand = receiver.admission
+    metrics.gauge("engine_work_under_way", "Evaluations and deliveries under way.", lambda: worker.busy)
+    metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", lambda: hand.held)
+    metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
+    metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)
+    metrics.show("engine_store_commit_seconds", "How long the store's transactions took.", store.commits.seconds)
+    metrics.show("engine_store_commit_verbs", "How many writes shared a transaction.", store.commits.verbs)
+    metrics.show("engine_loop_lag_seconds", "How late the event loop's clock ticked.", lag.lag)
+    metrics.show("engine_loop_stalls", "How often the event loop was blocked.", lag.stalls, "culprit")
+    metrics.show("engine_loop_stall_seconds", "For how long it was blocked.", lag.stall_seconds, "culprit")
 
 
 def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

@@ -74,6 +74,8 @@ class Executor:
         self._foreign = foreign
         self._aside = Aside()
         self._clock = clock
+        #: The attempts that plug-ins are at, by delivery.
+        self.abroad: dict[str, Job] = {}
 
     async def prepare(self, job: Job) -> Ready | Ran:
         """Render the parameters and ask where they lead; what went wrong is an attempt that failed.
@@ -125,7 +127,11 @@ class Executor:
         return await self._over_there(ready.job, partial(_attempt, ready))
 
     async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
-        return await self._foreign.call_within(type(job.action.registered.action), make, job.action.timeout)
+        self.abroad[job.work.id] = job
+        try:
+            return await self._foreign.call_within(type(job.action.registered.action), make, job.action.timeout)
+        finally:
+            self.abroad.pop(job.work.id, None)
 
 
 async def _attempt(ready: Ready, clients: Clients) -> Result:

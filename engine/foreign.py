@@ -103,6 +103,11 @@ class ForeignLoop(Generic[M]):
         """Start the thread."""
         threading.Thread(target=self._place.run, name="plug-ins", daemon=True).start()
 
+    @property
+    def thread(self) -> int:
+        """The thread its calls run in at the moment; 0 before it runs."""
+        return self._place.thread
+
     def _make_place(self) -> _Place[M]:
         return _Place(asyncio.new_event_loop(), self._open_means(), self._logger)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from engine.errors import EngineError
 
@@ -49,6 +50,17 @@ class Address:
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def file_of(store_url: str) -> Path | None:
+    """SQLite's file, from its URL or path; None for other stores."""
+    if "://" not in store_url:
+        path = Path(store_url)
+    elif store_url.startswith("sqlite:///"):
+        path = Path(unquote(urlsplit(store_url).path[1:]))
+    else:
+        return None
+    return path / "engine.db" if path.is_dir() else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,12 @@ class ServeSettings:
         """Every secret among them, which no log or answer may show."""
         password = self.tls.password if self.tls else None
         return tuple(filter(None, (self.admin_token, password)))
+
+    @property
+    def store_folder(self) -> Path | None:
+        """Where the store's file is; None where it is on another machine."""
+        file = file_of(self.store_url)
+        return file.parent if file else None
 
     def check(self) -> None:
         """See that the admin listener is not open to strangers.

@@ -324,11 +324,11 @@ async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
     for schema in document["components"]["schemas"].values():
         Draft202012Validator.check_schema(schema)
     served = {resource.canonical for resource in _resources(engine)}
-    assert set(document["paths"]) == served - {"/", "/api/v1/openapi.json"}
+    assert set(document["paths"]) == served - {"/", "/metrics", "/api/v1/openapi.json"}
 
 
 def _resources(engine: Engine) -> Any:
     from engine.admin.listener import Admin, admin_app
 
     parts = engine.running
-    return admin_app(Admin(parts.store, parts.worker, parts.reloader), None).router.resources()
+    return admin_app(Admin(parts.store, parts.worker, parts.reloader, parts.metrics), None).router.resources()

@@ -19,6 +19,7 @@ from engine.admin.query import BadQuery, NotFound
 from engine.admin.views import backlog_view, iso, problem_views
 from engine.describe import describe_actions, describe_config, describe_routes
 from engine.errors import StoreBusy, StoreError
+from engine.metrics import Metrics
 from engine.reload import Reloader
 from engine.store.protocol import Store
 from engine.worker import Worker
@@ -43,8 +44,15 @@ class Admin:
     """What the listener can tell and do. Every answer is JSON-able, secrets masked."""
 
     def __init__(
-        self, store: Store, worker: Worker, reloader: Reloader, *, clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        worker: Worker,
+        reloader: Reloader,
+        metrics: Metrics,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> None:
+        self.metrics = metrics
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
         self.queries = Queries(
             store,
@@ -108,6 +116,7 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
         handler_args={"access_log": None},
     )
     app.router.add_get("/", api.index)
+    app.router.add_get("/metrics", api.metrics)
     for path, handler in api.addresses().items():
         app.router.add_get(path, handler)
     app.router.add_post("/api/v1/replay", api.replay)
@@ -148,6 +157,11 @@ class _Api:
         """``POST /-/reload``: 200, or 422 with the problems."""
         good, answer = await self._admin.reload()
         return json_response(answer, 200 if good else 422)
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """``GET /metrics``, in Prometheus' own format or OpenMetrics', as the Accept header asks for."""
+        body, content_type = await self._admin.metrics.page(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=body, headers={hdrs.CONTENT_TYPE: content_type})
 
     async def index(self, _request: web.Request) -> web.Response:
         """``GET /``: where things are."""

@@ -13,13 +13,13 @@ import click
 from click.core import ParameterSource
 
 from engine.admin.queries import Queries
-from engine.cli.address import AdminAddress, file_of, folder_of, read, url_of
+from engine.cli.address import AdminAddress, folder_of, read, url_of
 from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
 from engine.cli.options import config_option, data_of, store_options
 from engine.cli.output import say
 from engine.errors import ConfigError, StoreError
 from engine.secrets import Masker
-from engine.settings import Address
+from engine.settings import Address, file_of
 
 if TYPE_CHECKING:
     from engine.config import Config

@@ -7,9 +7,8 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from engine.settings import Address
+from engine.settings import Address, file_of
 
 FILE_NAME = "admin-address"
 
@@ -23,17 +22,6 @@ class AdminAddress:
 
     def __str__(self) -> str:
         return f"{self.url} {self.owner}\n"
-
-
-def file_of(store_url: str) -> Path | None:
-    """SQLite's file, from its URL or path; None for other stores."""
-    if "://" not in store_url:
-        path = Path(store_url)
-    elif store_url.startswith("sqlite:///"):
-        path = Path(unquote(urlsplit(store_url).path[1:]))
-    else:
-        return None
-    return path / "engine.db" if path.is_dir() else path
 
 
 def folder_of(store: str | None, data: Path) -> Path:

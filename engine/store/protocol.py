@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from engine.event import Event
+from engine.store.commits import Commits
 
 WorkKind = Literal["evaluate", "deliver"]
 Outcome = Literal["succeeded", "again", "dead"]
@@ -363,6 +364,10 @@ class Store(Protocol):
     @property
     def owner(self) -> str:
         """This replica's name; work it holds bears it."""
+
+    @property
+    def commits(self) -> Commits:
+        """How long its transactions take, and how much each does."""
 
     async def open(self) -> None:
         """Take hold of the store, make or check its schema, and free the work of replicas that are gone.

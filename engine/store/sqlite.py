@@ -19,6 +19,7 @@ from engine.store import sqlite_leases as leases
 from engine.store import sqlite_prune as prune
 from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
+from engine.store.commits import Commits
 from engine.store.lock import FileLock
 from engine.store.protocol import (
     CLAIM_BYTES,
@@ -85,6 +86,11 @@ class SqliteStore:
     def owner(self) -> str:
         """This replica's name."""
         return self._owner
+
+    @property
+    def commits(self) -> Commits:
+        """How long its transactions take."""
+        return self._writer.commits
 
     async def open(self) -> None:
         """Lock the file, make or check the schema, make due what was in flight when the last process ended."""

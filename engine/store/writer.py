@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from engine.errors import StoreError
+from engine.store.commits import Commits
 from engine.store.sqlite_open import as_store_error, connect, is_transient, result_code
 
 #: A batch ends after so many verbs, or so many bytes of bodies: those in it wait for all of it.
@@ -71,6 +72,8 @@ class Writer:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        #: How long transactions took, and how much each did.
+        self.commits = Commits()
         self._queue: SimpleQueue[Verb | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
@@ -135,7 +138,9 @@ class Writer:
             batch, last = self._drain(_GATHERING if busy else 0.0)
             busy = len(batch) >= _BUSY
             if batch:
+                begun = time.perf_counter()
                 self._commit(batch)
+                self.commits.add(len(batch), time.perf_counter() - begun)
                 self._answer(batch)
         self._drop_connection()
 

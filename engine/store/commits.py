@@ -1,0 +1,23 @@
+"""How long a store's transactions take, and how many verbs share one: counted as they are made."""
+
+from __future__ import annotations
+
+from engine.tally import Distribution
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_VERBS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+class Commits:
+    """One transaction after the other, those that failed among them."""
+
+    __slots__ = ("seconds", "verbs")
+
+    def __init__(self) -> None:
+        self.seconds = Distribution(_SECONDS)
+        self.verbs = Distribution(_VERBS)
+
+    def add(self, verbs: int, seconds: float) -> None:
+        """Count one."""
+        self.verbs.add(verbs)
+        self.seconds.add(seconds)
