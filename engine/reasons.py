@@ -13,8 +13,8 @@ from engine.retry import Failure
 #: ``gone``: the route or action is no longer configured. ``overdue``: its destination took nothing for
 #: as long as it may wait. ``unexpected``: what nobody foresaw.
 ReasonClass = Literal[
-    "", "auth", "client_error", "connection", "data", "discarded", "gone", "overdue", "rate_limited", "retry", "server_error",
-    "template", "timeout", "unexpected",
+    "", "auth", "client_error", "connection", "data", "discarded", "gone", "overdue", "rate_limited", "retry",
+    "server_error", "template", "timeout", "unexpected",
 ]  # fmt: skip
 REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
 
