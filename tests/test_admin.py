@@ -332,3 +332,31 @@ def _resources(engine: Engine) -> Any:
 
     parts = engine.running
     return admin_app(Admin(parts.store, parts.worker, parts.reloader, parts.metrics), None).router.resources()
+
+    return admin_app(Admin(parts.store, parts.worker, parts.reloader), None).router.resources()
+
+
+async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, sink: WebhookSink) -> None:
+    sink.answer_with(410)
+    await engine.settled(await engine.send(payloads.complete()))
+    waits = await engine.send(payloads.complete() | {"start_time": "2024-04-05T02:00:00+00:00"})
+    for _ in range(200):
+        (shut, *others) = (await engine.get("/api/v1/destinations"))["destinations"]
+        if shut["waiting"]:
+            break
+        await asyncio.sleep(0.02)
+    assert (shut["name"], shut["state"], shut["reason"]) == (sink.origin, "gone", "it is gone (HTTP 410)")
+    assert (shut["waiting"], shut["under_way"], shut["until"]) == (1, 0, None)
+    assert shut["limits"] == {"concurrency": 32, "rate": None, "burst": None}
+    assert [(one["name"], one["state"]) for one in others] == [("log", "open")]
+
+    status, answer = await engine.ask("POST", "/api/v1/destinations/resume", json={"name": sink.origin[:-1]})
+    assert (status, answer["hint"]) == (404, f"did you mean {sink.origin!r}?")
+    assert (await engine.ask("POST", "/api/v1/destinations/resume", json={}))[0] == 400
+    assert await engine.post("/api/v1/destinations/resume", {"name": sink.origin}) == {
+        "name": sink.origin,
+        "resumed": True,
+    }
+    assert (await engine.settled(waits))["dead"] == 0
+    assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"open"}
+    assert (await engine.ask("POST", "/api/v1/destinations/resume", json={"name": sink.origin}))[0] == 404

@@ -12,6 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from engine.admin.answers import error_response, json_response
+from engine.admin.destinations import Destinations
 from engine.admin.guard import Guard
 from engine.admin.openapi import openapi_document
 from engine.admin.queries import Queries
@@ -61,6 +62,7 @@ class Admin:
             woken=worker.wake,
             clock=clock,
         )
+        self.destinations = Destinations(store, worker.gate, clock=clock)
 
     def mask(self, text: str) -> str:
         """A text without secrets."""
@@ -120,6 +122,7 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
     for path, handler in api.addresses().items():
         app.router.add_get(path, handler)
     app.router.add_post("/api/v1/replay", api.replay)
+    app.router.add_post("/api/v1/destinations/resume", api.resume)
     app.router.add_post("/-/reload", api.reload)
     return app
 
@@ -142,6 +145,7 @@ class _Api:
             "/api/v1/actions": _told(self._admin.actions),
             "/api/v1/config": _told(self._admin.config),
             "/api/v1/openapi.json": _told(openapi_document),
+            "/api/v1/destinations": _told_later(self._admin.destinations.list),
             "/api/v1/backlog": self.backlog,
         }
 
@@ -152,6 +156,10 @@ class _Api:
     async def replay(self, request: web.Request) -> web.Response:
         """``POST /api/v1/replay``."""
         return json_response(await self._admin.queries.replay(await _body(request)))
+
+    async def resume(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/destinations/resume``."""
+        return json_response(await self._admin.destinations.resume(await _body(request)))
 
     async def reload(self, _request: web.Request) -> web.Response:
         """``POST /-/reload``: 200, or 422 with the problems."""
@@ -168,7 +176,8 @@ class _Api:
         links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in self.addresses() if "{" not in path)
         page = (
             "<!doctype html><meta charset=utf-8><title>engine</title><h1>engine: admin listener</h1>"
-            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /-/reload; the whole is described in openapi.json."
+            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/destinations/resume, POST /-/reload; "
+            "the whole is described in openapi.json."
         )
         return web.Response(text=page, content_type="text/html")
 
@@ -177,6 +186,14 @@ def _told(tell: Callable[[], dict[str, Any]]) -> Handler:
     async def handler(request: web.Request) -> web.Response:
         _words(request, none=True)
         return json_response(tell())
+
+    return handler
+
+
+def _told_later(tell: Callable[[], Awaitable[dict[str, Any]]]) -> Handler:
+    async def handler(request: web.Request) -> web.Response:
+        _words(request, none=True)
+        return json_response(await tell())
 
     return handler
 

@@ -56,6 +56,8 @@ def openapi_document() -> dict[str, Any]:
 def _paths() -> dict[str, Any]:
     replay = _operation("Make deliveries or events due again", "Replayed", errors=(400, 404))
     replay["requestBody"] = {"required": True, "content": _content(_ref("Replay"))}
+    resume = _operation("Let deliveries go to a destination again", "Resumed", errors=(400, 404))
+    resume["requestBody"] = {"required": True, "content": _content(_ref("Resume"))}
     reload = _operation("Load the configuration file as it is now", "Reload")
     reload["requestBody"] = {"required": False, "content": _content(_OBJECT)}
     reload["responses"]["422"] = _answer("The file cannot be used; the rules of before stay at work", "ReloadRefused")
@@ -70,6 +72,8 @@ def _paths() -> dict[str, Any]:
         "/api/v1/routes": {"get": _operation("The routes, in the order of the file", "Routes")},
         "/api/v1/actions": {"get": _operation("The actions that routes can use", "Actions")},
         "/api/v1/config": {"get": _operation("The configuration at work and its latest reload", "Config")},
+        "/api/v1/destinations": {"get": _operation("Where deliveries go; those that are shut first", "Destinations")},
+        "/api/v1/destinations/resume": {"post": resume},
         "/api/v1/backlog": {"get": _operation("How much waits", "Backlog")},
         "/-/reload": {"post": reload},
     }
@@ -150,7 +154,7 @@ def _list(items: Schema) -> Schema:
 
 
 def _schemas() -> dict[str, Schema]:
-    return {**_event_schemas(), **_delivery_schemas(), **_rule_schemas(), **_config_schemas()}
+    return {**_event_schemas(), **_delivery_schemas(), **_rule_schemas(), **_destination_schemas(), **_config_schemas()}
 
 
 def _event_schemas() -> dict[str, Schema]:
@@ -285,6 +289,25 @@ def _rule_schemas() -> dict[str, Schema]:
         "Routes": _object({"routes": _list(_ref("Route"))}),
         "Action": _object(action),
         "Actions": _object({"actions": _list(_ref("Action")), "broken": _list(_ref("Problem"))}),
+    }
+
+
+def _destination_schemas() -> dict[str, Schema]:
+    per_lane = {"concurrency": _COUNT, "rate": _TEXT_OR_NULL, "burst": {"type": ["integer", "null"]}}
+    destination = {
+        "name": _TEXT,
+        "state": {"enum": ["open", "paused", "circuit", "refused", "gone", "probing"]},
+        "reason": _TEXT,
+        "since": _TIME_OR_NULL,
+        "until": _TIME_OR_NULL | {"description": "the end of a pause, else the next probe"},
+        "under_way": _COUNT,
+        "waiting": _COUNT,
+        "limits": _object(per_lane) | {"type": ["object", "null"]},
+    }
+    return {
+        "Destinations": _object({"destinations": _list(_object(destination)), "left_out": _COUNT}),
+        "Resume": _object({"name": _TEXT}),
+        "Resumed": _object({"name": _TEXT, "resumed": _BOOL}),
     }
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 from click.core import ParameterSource
 
+from engine.admin.destinations import Destinations
 from engine.admin.queries import Queries
 from engine.cli.address import AdminAddress, folder_of, read, url_of
 from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
@@ -50,6 +51,12 @@ class Asked(Protocol):
 
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make work due again."""
+
+    async def destinations(self) -> dict[str, Any]:
+        """Where deliveries go."""
+
+    async def resume(self, name: str) -> dict[str, Any]:
+        """Open a destination."""
 
     async def routes(self) -> list[dict[str, Any]] | None:
         """The routes that are configured, each with ``id``, ``name`` and ``actions``; None where nobody knows."""
@@ -236,6 +243,15 @@ class _StoppedEngine(Queries):
         masker = Masker(config.masked if config else ())
         super().__init__(store, lambda: masker, lambda: config.rules if config else {})
         self._config = config
+        self._destinations = Destinations(store)
+
+    async def destinations(self) -> dict[str, Any]:
+        """Those for which something waits, and those that are shut."""
+        return await self._destinations.list()
+
+    async def resume(self, name: str) -> dict[str, Any]:
+        """Forget what was to survive a restart."""
+        return await self._destinations.resume({"name": name})
 
     async def routes(self) -> list[dict[str, Any]] | None:
         """The configuration's routes: their ids and their actions' names."""

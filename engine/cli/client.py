@@ -110,6 +110,15 @@ class AdminClient:
         """One delivery."""
         return await self.get(f"/api/v1/deliveries/{quote(delivery_id, safe='')}")
 
+    async def destinations(self) -> dict[str, Any]:
+        """Where deliveries go."""
+        return await self.get("/api/v1/destinations")
+
+    async def resume(self, name: str) -> dict[str, Any]:
+        """Open a destination."""
+        body = orjson.dumps({"name": name})
+        return self._good(*await self._ask("POST", "/api/v1/destinations/resume", data=body))
+
     async def routes(self) -> list[dict[str, Any]]:
         """The routes at work."""
         routes: list[dict[str, Any]] = (await self.get("/api/v1/routes"))["routes"]

@@ -34,6 +34,7 @@ COMMANDS: Mapping[str, Entry] = {
     "events": Entry("engine.cli.events", "List events, show one."),
     "deliveries": Entry("engine.cli.deliveries", "List deliveries, show one."),
     "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),
+    "destinations": Entry("engine.cli.destinations", "Show where deliveries go; open what is shut."),
     "routes": Entry("engine.cli.routes", "Show the routes of the configuration."),
     "actions": Entry("engine.cli.actions", "Show the actions routes can use."),
     "reload": Entry("engine.cli.reload", "Have a running engine load its configuration."),

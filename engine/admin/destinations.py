@@ -1,0 +1,107 @@
+"""Where deliveries go: which destinations take them, what waits for them, and opening one by hand."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from engine.admin.query import BadQuery, NotFound, check_words
+from engine.admin.views import iso
+from engine.gate import Gate
+from engine.store.protocol import Control, Store
+from engine.suggest import did_you_mean
+from engine.traffic import Lane
+from engine.traffic.words import cause
+from engine.units import format_rate
+
+#: The most that one answer shows: those that are shut first, then those for which most waits.
+MOST_DESTINATIONS = 500
+
+
+class Destinations:
+    """Answers as JSON. Without a ``gate`` (the engine is stopped) they are what its store tells.
+
+    Names and reasons hold no secrets: they were masked when they were made.
+    """
+
+    def __init__(self, store: Store, gate: Gate | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._gate, self._clock = store, gate, clock
+
+    async def list(self) -> dict[str, Any]:
+        """Every destination that is known or waited for; ``left_out`` counts those that are not shown."""
+        waiting, now = (await self._store.backlog()).by_lane, self._clock()
+        found = {name: _idle(name) for name in waiting}
+        found |= await self._shut()
+        if self._gate is not None:
+            found |= {lane.name: _of_lane(lane, now) for lane in self._gate.lanes()}
+        rows = [row | {"waiting": row["waiting"] + waiting.get(name, 0)} for name, row in found.items()]
+        rows.sort(key=lambda row: (row["state"] == "open", -row["waiting"], row["name"]))
+        return {"destinations": rows[:MOST_DESTINATIONS], "left_out": max(len(rows) - MOST_DESTINATIONS, 0)}
+
+    async def resume(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Let deliveries go to a destination again, whatever kept them.
+
+        Raises:
+            BadQuery: it doesn't say to which.
+            NotFound: nothing keeps them from it.
+        """
+        check_words(body, ("name",))
+        name = body.get("name")
+        if not isinstance(name, str) or not name:
+            raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
+        opened = self._gate.resume(name) if self._gate is not None else False
+        # Without a gate the row is all there is; with one it writes for itself.
+        if not opened and not (self._gate is None and await self._store.remove_control("pause", name)):
+            shut = [row["name"] for row in (await self.list())["destinations"] if row["state"] != "open"]
+            raise NotFound(f"nothing keeps deliveries from {name!r}", did_you_mean(name, shut) if shut else "")
+        return {"name": name, "resumed": True}
+
+    async def _shut(self) -> dict[str, dict[str, Any]]:
+        """What the store remembers; a running engine has all of it in its gate."""
+        if self._gate is not None:
+            return {}
+        return {each.subject: _of_control(each) for each in await self._store.controls() if each.kind == "pause"}
+
+
+def _idle(name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "state": "open",
+        "reason": "",
+        "since": None,
+        "until": None,
+        "under_way": 0,
+        "waiting": 0,
+        "limits": None,
+    }
+
+
+def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
+    state, limits = lane.state(now), lane.limits
+    block = lane.last_block if state != "open" else None
+    return {
+        "name": lane.name,
+        "state": state,
+        "reason": cause(block) if block else "",
+        "since": iso(block.since) if block else None,
+        "until": iso(block.until) if block and block.until is not None else None,
+        "under_way": lane.under_way,
+        "waiting": lane.waiting,
+        "limits": {
+            "concurrency": limits.concurrency,
+            "rate": format_rate(limits.rate) if limits.rate else None,
+            "burst": limits.burst if limits.rate else None,
+        },
+    }
+
+
+def _of_control(control: Control) -> dict[str, Any]:
+    until = None if control.until_at is None else iso(control.until_at)
+    state = (control.state or {}).get("kind", "paused")
+    return _idle(control.subject) | {
+        "state": state,
+        "reason": control.reason,
+        "since": iso(control.set_at),
+        "until": until,
+    }

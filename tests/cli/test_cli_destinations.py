@@ -1,0 +1,57 @@
+"""``engine destinations``, with the store of a stopped engine."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+import pytest
+from conftest import Command
+
+from engine.store import open_store
+from engine.store.protocol import Control
+
+NAME = "https://hooks.example.com"
+
+
+@pytest.fixture
+def stopped(engine: Command) -> Command:
+    """An engine that was stopped while one destination was gone and another one paused."""
+
+    async def prepare() -> None:
+        folder = engine.folder / "engine-data"
+        folder.mkdir()
+        store = open_store(f"sqlite:///{folder / 'engine.db'}")
+        await store.open()
+        now = time.time()
+        state = {"kind": "gone", "config": "0123456789ab"}
+        await store.set_control(Control("pause", NAME, "HTTP 410", "engine", now - 120, None, state))
+        state = {"kind": "paused", "config": "0123456789ab"}
+        await store.set_control(Control("pause", "slack #ops", "HTTP 429", "engine", now, now + 600, state))
+        await store.close()
+
+    asyncio.run(prepare())
+    return engine
+
+
+def test_what_is_shut_is_shown_with_its_reason_and_opened_by_name(stopped: Command) -> None:
+    stopped.environ["COLUMNS"] = "160"
+    listed = stopped("destinations").output
+    assert NAME in listed
+    assert "gone for 2m, until the configuration changes" in " ".join(listed.split())
+    assert "HTTP 410" in listed
+    assert [one["state"] for one in stopped.json("destinations", "list")["destinations"]] == ["gone", "paused"]
+    assert f"resumed: {NAME}" in stopped("destinations", "resume", NAME).output
+    assert [one["name"] for one in stopped.json("destinations")["destinations"]] == ["slack #ops"]
+
+
+def test_a_name_nobody_knows_gets_a_suggestion(stopped: Command) -> None:
+    refused = stopped("destinations", "resume", "slack #opps", expect=2)
+    assert "nothing keeps deliveries from 'slack #opps'" in refused.stderr
+    assert "did you mean 'slack #ops'?" in refused.stderr
+
+
+def test_where_nothing_is_known_that_is_said(stopped: Command) -> None:
+    for name in (NAME, "slack #ops"):
+        stopped("destinations", "resume", name)
+    assert "no destination is known" in stopped("destinations").stderr
