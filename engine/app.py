@@ -80,7 +80,7 @@ async def running(
         reloader = Reloader(loader, loaded, logger)
 
         settings.data.mkdir(parents=True, exist_ok=True)
-        store = open_store(settings.store_url)
+        store = open_store(settings.store_url, keys=settings.store_key)
         await store.open()
         stack.push_async_callback(store.close)
         metrics = Metrics(

@@ -82,6 +82,7 @@ class ServeSettings:
 
     ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
     bytes, decompressed; so is ``memory_limit``, the most that the bodies of events in hand have together.
+    ``store_key`` seals what the store holds of payloads (see ``store.vault``).
     """
 
     config: Path
@@ -90,6 +91,7 @@ class ServeSettings:
     listen: Address = Address("0.0.0.0", 8080)  # noqa: S104 - the public listener
     admin: Address = Address("127.0.0.1", 8081)
     admin_token: str | None = field(default=None, repr=False)
+    store_key: str = field(default="", repr=False)
     tls: TlsFiles | None = None
     grace: float = 10.0
     body_limit: int = 64 * 1024 * 1024
@@ -110,7 +112,8 @@ class ServeSettings:
     def secrets(self) -> tuple[str, ...]:
         """Every secret among them, which no log or answer may show."""
         password = self.tls.password if self.tls else None
-        return tuple(filter(None, (self.admin_token, password)))
+        keys = (part.strip() for part in self.store_key.split(","))
+        return tuple(filter(None, (self.admin_token, password, *keys)))
 
     @property
     def store_folder(self) -> Path | None:

@@ -211,12 +211,13 @@ def _nobody(place: Place) -> str:
 async def _stopped(place: Place) -> AsyncIterator[Asked]:
     """The store of an engine that does not run."""
     from engine.store import open_store
+    from engine.store.vault import VARIABLE
 
     path = place.file
     if path is not None and not path.exists():
         hint = "start one with engine serve, or tell where: --admin URL, --data DIRECTORY or --store URL"
         raise AccessError(f"{_nobody(place)}, and there is no store at {path}", hint)
-    store = open_store(place.store_url)
+    store = open_store(place.store_url, keys=os.environ.get(VARIABLE, ""))
     config = _config_of(place.config)
     await _open(store)
     try:

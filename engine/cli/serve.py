@@ -25,6 +25,7 @@ from engine.log import configure_logging
 from engine.receiver import WEBHOOK_PATH
 from engine.secrets import Masker
 from engine.settings import Address, ServeSettings, TlsFiles
+from engine.store.vault import VARIABLE as KEY_VARIABLE
 
 #: How many log lines are held back at most until the engine serves.
 _MOST_HELD = 10_000
@@ -147,6 +148,7 @@ def command(
         listen=listen,
         admin=admin,
         admin_token=os.environ.get("ENGINE_ADMIN_TOKEN", "").strip() or None,
+        store_key=os.environ.get(KEY_VARIABLE, ""),
         tls=_tls_files(tls_cert, tls_key),
         grace=grace,
         body_limit=body_limit,

@@ -13,19 +13,22 @@ from engine.store.protocol import Store
 _WRITE_AS = "write it as a path, as sqlite:///relative/path or as sqlite:////absolute/path"
 
 
-def open_store(url_or_path: str | Path, *, owner: str | None = None, clock: Callable[[], float] = time.time) -> Store:
+def open_store(
+    url_or_path: str | Path, *, owner: str | None = None, clock: Callable[[], float] = time.time, keys: str = ""
+) -> Store:
     """The store behind a URL or path, not opened yet: ``await store.open()`` comes next.
 
     A path is that of SQLite's file, or of a directory, in which the file is ``engine.db``.
     ``owner`` is this replica's name (default: one that no other process has). ``clock`` gives
-    Unix seconds.
+    Unix seconds. With ``keys`` (see ``vault``) what it holds of payloads is sealed.
 
     Raises:
-        StoreError: the URL's scheme is not known, or not part of this version.
+        StoreError: the URL's scheme is not known, or not part of this version; a key is none.
     """
     from engine.store.sqlite import SqliteStore
+    from engine.store.vault import vault_of
 
-    return SqliteStore(_sqlite_path(url_or_path), owner=owner, clock=clock)
+    return SqliteStore(_sqlite_path(url_or_path), owner=owner, clock=clock, vault=vault_of(keys))
 
 
 def _sqlite_path(url_or_path: str | Path) -> Path:

@@ -11,6 +11,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from engine.errors import StoreError
 from engine.store.sqlite_open import as_store_error, connect
+from engine.store.vault import Vault
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -20,8 +21,8 @@ Query = Callable[Concatenate[sqlite3.Connection, P], T]
 class Reader:
     """Owns a read-only connection. Each query sees one state of the store, however many statements it takes."""
 
-    def __init__(self, path: Path, name: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, name: str, vault: Vault | None = None) -> None:
+        self._path, self._vault = path, vault or Vault()
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
         self._db: sqlite3.Connection | None = None
         self._open = False
@@ -50,7 +51,7 @@ class Reader:
     def _ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             if self._db is None:
-                self._db = connect(self._path, read_only=True)
+                self._db = connect(self._path, self._vault, read_only=True)
             self._db.execute("BEGIN")
             try:
                 return query(self._db, *args, **kwargs)

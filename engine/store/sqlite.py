@@ -49,8 +49,11 @@ from engine.store.reader import Reader
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
 from engine.store.sqlite_open import disk_of, make_directory, prepare
+from engine.store.vault import Vault
 from engine.store.writer import Kind, Writer
 
+#: How long work waits whose event is sealed with a key that is not there, in seconds.
+_KEY_PAUSE = 300.0
 _EVENT_STATES = ("pending", "routed", "dead")
 _DELIVERY_STATES = ("due", "running", "succeeded", "dead")
 
@@ -62,14 +65,14 @@ class SqliteStore:
     waits for another. Verbs may be called from any event loop. It is opened once.
     """
 
-    def __init__(self, path: Path, *, owner: str | None, clock: Callable[[], float]) -> None:
-        self._path = path
+    def __init__(self, path: Path, *, owner: str | None, clock: Callable[[], float], vault: Vault) -> None:
+        self._path, self._vault = path, vault
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock = clock
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._writer = Writer(path)
-        self._work = Reader(path, "work")
-        self._people = Reader(path, "people")
+        self._writer = Writer(path, vault)
+        self._work = Reader(path, "work", vault)
+        self._people = Reader(path, "people", vault)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
@@ -264,7 +267,7 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(f"{self._path} cannot be locked: {error.strerror}") from error
         try:
-            prepare(self._path)
+            prepare(self._path, self._vault)
         except BaseException:
             self._lock.release()
             raise
@@ -282,10 +285,18 @@ class SqliteStore:
         return await self._writer.do(_kind(verb, arguments), None)
 
     async def _load(self, ids: Sequence[str], now: float) -> Sequence[Claimed]:
-        claimed, hopeless = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids)
-        if hopeless:
-            await self._do(partial(leases.bury, self._owner), reasons=hopeless, now=now)
-        return claimed
+        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids)
+        if loaded.hopeless:
+            await self._do(partial(leases.bury, self._owner), reasons=loaded.hopeless, now=now)
+        if loaded.sealed:
+            await self._put_off(loaded.sealed, now)
+        return loaded.claimed
+
+    async def _put_off(self, sealed: Mapping[str, str], now: float) -> None:
+        """What a missing key keeps shut is not lost, and not dead: it waits for the key."""
+        reason = next(iter(sealed.values()))
+        self._logger.error("work waits for a key", extra={"work": len(sealed), "reason": reason})
+        await self.release(list(sealed), due_at=now + _KEY_PAUSE, reason=reason)
 
     def _release_kind(self, ids: Sequence[str], due_at: float | None = None, **where: Any) -> tuple[Kind, None]:
         """What makes work of ours due, at once or later."""

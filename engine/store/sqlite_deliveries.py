@@ -10,6 +10,7 @@ from typing import Any
 from engine.errors import AmbiguousId, BadQuestion
 from engine.store.packing import clean, ids_json, load_json
 from engine.store.protocol import Attempt, DeliveryDetail, DeliveryQuery, DeliveryRow
+from engine.store.sqlite_vault import opened_mark
 
 #: Follows the last of all texts that start with what stands before it, in the order of UTF-8.
 AFTER_ALL = "\U0010ffff"
@@ -115,12 +116,12 @@ def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
 
 def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
     """Every attempt at a piece of work, oldest first."""
-    return [_attempt(row) for row in db.execute(_ATTEMPTS, (event_id, work_id))]
+    return [_attempt(db, work_id, row) for row in db.execute(_ATTEMPTS, (event_id, work_id))]
 
 
-def _attempt(row: tuple[Any, ...]) -> Attempt:
+def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:
     number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker = row
-    kept = None if detail is None else load_json(detail)
+    kept = None if detail is None else load_json(opened_mark(db, detail, "attempt.detail", work_id))
     return Attempt(number, replay, started_at, seconds, outcome, reason, status, destination, kept, worker)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from engine.errors import BadQuestion
-from engine.store.packing import clean, load_json, unpack
+from engine.store.packing import clean, load_json
 from engine.store.protocol import (
     Backlog,
     DeliveryQuery,
@@ -18,6 +18,7 @@ from engine.store.protocol import (
 )
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
 from engine.store.sqlite_leases import heads, load_fetched
+from engine.store.sqlite_vault import opened
 
 _EVENTS = """
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
@@ -81,9 +82,9 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     encoding, body, fetched_encoding, fetched = db.execute(_BODY, (event_id,)).fetchone() or (0, None, 0, None)
     return EventDetail(
         row=_event_row(found),
-        body=None if body is None else unpack(encoding, body),
-        fetched=load_fetched(fetched_encoding, fetched),
-        evaluations=[_evaluation(row) for row in db.execute(_EVALUATIONS, (event_id,))],
+        body=None if body is None else opened(db, encoding, body, "event_body.body", event_id),
+        fetched=load_fetched(db, event_id, fetched_encoding, fetched),
+        evaluations=[_evaluation(db, event_id, row) for row in db.execute(_EVALUATIONS, (event_id,))],
         deliveries=_deliveries(db, event_id),
         attempts=attempts_of(db, event_id, event_id),
     )
@@ -99,7 +100,8 @@ def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
 
 def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
     """The evaluations of one round of an event, newest last."""
-    return [_evaluation(row) for row in db.execute(_DECISIONS, (clean(event_id), replays))]
+    event_id = clean(event_id)
+    return [_evaluation(db, event_id, row) for row in db.execute(_DECISIONS, (event_id, replays))]
 
 
 def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
@@ -151,6 +153,7 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
     return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
 
 
-def _evaluation(row: tuple[Any, ...]) -> dict[str, Any]:
+def _evaluation(db: sqlite3.Connection, event_id: str, row: tuple[Any, ...]) -> dict[str, Any]:
     names = ("replays", "decided_at", "config_hash", "matched", "unmatched_reason")
-    return {**dict(zip(names, row[:5], strict=True)), "decisions": load_json(unpack(row[5], row[6]))}
+    kept = opened(db, row[5], row[6], "decision.decisions", event_id)
+    return {**dict(zip(names, row[:5], strict=True)), "decisions": load_json(kept)}

@@ -13,10 +13,12 @@ from typing import Any
 
 from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
-from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json, unpack
+from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
 from engine.store.protocol import ORPHANED_AFTER, Claimed, Item, Work
 from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import is_damage
+from engine.store.sqlite_vault import opened
+from engine.store.vault import MissingKey
 
 #: The lanes in which something waits, from one to the next by the index, and when the first of each is due.
 _HEADS = """
@@ -151,22 +153,37 @@ def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:
     return ids
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> tuple[list[Claimed], dict[str, str]]:
-    """Claimed work with its event, in the order of the ids; and what can't be begun, with the reason.
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of claimed work: what can be begun, what never can, and what is sealed for now; these with reasons."""
+
+    claimed: list[Claimed] = field(default_factory=list)
+    hopeless: dict[str, str] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)
+
+
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> Loaded:
+    """Claimed work with its event, in the order of the ids.
 
     Each event is read once, and alone: one that is damaged is no other's harm.
     """
-    claimed, hopeless = [], {}
+    loaded = Loaded()
     events = _Events(db)
     items = _items(db, ids)
     for *known, encoding, words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
-        work = replace(Work(*known), words=load_words(encoding, words))
-        found = events.get(work.event_id)
-        if isinstance(found, str):
-            hopeless[work.id] = found
-        else:
-            claimed.append(Claimed(work, *found, events.items(work.id, items.get(work.id, ()))))
-    return claimed, hopeless
+        work = Work(*known)
+        try:
+            work = replace(work, words=load_words(db, work.id, encoding, words))
+            found = events.get(work.event_id)
+            if isinstance(found, str):
+                loaded.hopeless[work.id] = found
+            else:
+                loaded.claimed.append(Claimed(work, *found, events.items(work.id, items.get(work.id, ()))))
+        except MissingKey as error:
+            loaded.sealed[work.id] = str(error)
+        except ValueError as error:
+            loaded.hopeless[work.id] = f"what its templates see is damaged: {error}"
+    return loaded
 
 
 class _Events:
@@ -203,7 +220,9 @@ def _items(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[tuple[s
     return items
 
 
-def load_words(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
+def load_words(
+    db: sqlite3.Connection, work_id: str, encoding: int | None, data: bytes | None
+) -> Mapping[str, Any] | None:
     """A delivery's words, from their columns; None where it has none.
 
     Raises:
@@ -211,7 +230,7 @@ def load_words(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | 
     """
     if data is None or encoding is None:
         return None
-    words: Mapping[str, Any] = load_json(unpack(encoding, data))
+    words: Mapping[str, Any] = load_json(opened(db, encoding, data, "delivery_words.words", work_id))
     return words
 
 
@@ -221,7 +240,7 @@ def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[s
         row = db.execute(_EVENT, (event_id,)).fetchone()
         if row is None:
             return "the event's body is no longer kept, so there is nothing to work from"
-        return _event(event_id, row[:7]), load_fetched(*row[7:])
+        return _event(db, event_id, row[:7]), load_fetched(db, event_id, *row[7:])
     except (BadBody, ValueError, RecursionError) as error:
         return str(error)
     except sqlite3.DatabaseError as error:
@@ -230,14 +249,16 @@ def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[s
         return f"the event can't be read, because the store's file is damaged there: {error}"
 
 
-def _event(event_id: str, columns: Sequence[Any]) -> Event:
+def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Event:
     kind, rule_id, dedup_key, received_at, repaired, encoding, data = columns
-    body = unpack(encoding, data)
+    body = opened(db, encoding, data, "event_body.body", event_id)
     payload, _ = parse_payload(body)
     return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired))
 
 
-def load_fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
+def load_fetched(
+    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
+) -> Mapping[str, Any] | None:
     """What hydration stored, from its columns; None where it stored nothing.
 
     Raises:
@@ -245,7 +266,7 @@ def load_fetched(encoding: int | None, data: bytes | None) -> Mapping[str, Any] 
     """
     if data is None or encoding is None:
         return None
-    fetched: Mapping[str, Any] = load_json(unpack(encoding, data))
+    fetched: Mapping[str, Any] = load_json(opened(db, encoding, data, "event_body.fetched", event_id))
     return fetched
 
 

@@ -10,6 +10,8 @@ from importlib import resources
 from pathlib import Path
 
 from engine.errors import StoreBusy, StoreError
+from engine.store.sqlite_vault import Database, check_keys
+from engine.store.vault import Vault
 
 #: "LSRE", in the file's header: this database is ours.
 APPLICATION_ID = 0x4C535245
@@ -72,7 +74,7 @@ def damaged(path: Path, detail: str) -> StoreError:
     )
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT."""
     mode = "ro" if read_only else "rwc"
     db = sqlite3.connect(
@@ -82,7 +84,9 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
         isolation_level=None,
         check_same_thread=False,
         cached_statements=256,
+        factory=Database,
     )
+    db.vault = vault or Vault()
     try:
         db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
         if not read_only:  # counts for a file that is still empty
@@ -127,11 +131,11 @@ def disk_of(path: Path) -> tuple[int, int, int]:
     return max(length - _LOG_BYTES, 0), usage.free, usage.total
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path, vault: Vault | None = None) -> None:
     """Make the file a store of this version, or refuse with words. The caller holds the lock.
 
     Raises:
-        StoreError: not a database, not ours, newer, damaged, or the disk does not let us.
+        StoreError: not a database, not ours, newer, damaged, sealed with another key, or the disk does not let us.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
@@ -144,6 +148,7 @@ def prepare(path: Path) -> None:
         _check_ours(db, path)
         _check_whole(db, path)
         _migrate(db, path)
+        check_keys(db, path, vault or Vault())
     except sqlite3.Error as error:
         raise as_store_error(path, error) from error
     finally:

@@ -8,23 +8,27 @@ from typing import Any
 from engine.store.gates import Amendments
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, pack
 from engine.store.protocol import Attempt, Routed, Work
+from engine.store.sqlite_vault import SealedInsert
 
 WORK = Insert(
     "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"
     " leased_at, error, lane) VALUES ",
     15,
 )
-ATTEMPTS = Insert(
+_ATTEMPTS = Insert(
     "INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at,"
     " seconds, outcome, reason, status, destination, worker, detail) VALUES ",
     18,
 )
-DECISIONS = Insert(
+ATTEMPTS = SealedInsert(_ATTEMPTS, "attempt.detail", row=1, data=17, marked=True)
+_DECISIONS = Insert(
     "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions)"
     " VALUES ",
     8,
 )
-WORDS = Insert("INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words) VALUES ", 4)
+DECISIONS = SealedInsert(_DECISIONS, "decision.decisions", row=0, data=7)
+_WORDS = Insert("INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words) VALUES ", 4)
+WORDS = SealedInsert(_WORDS, "delivery_words.words", row=0, data=3)
 ITEMS = Insert(
     "INSERT OR REPLACE INTO digest_item (delivery_id, item_id, event_id, idx, run_id, replays, added_at) VALUES ", 7
 )

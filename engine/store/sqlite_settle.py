@@ -26,9 +26,12 @@ from engine.store.sqlite_rows import (
     words_rows,
     work_row,
 )
+from engine.store.sqlite_vault import SealedInsert
 
 _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired) VALUES ", 7)
-_BODIES = Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3)
+_BODIES = SealedInsert(
+    Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3), "event_body.body", row=0, data=2
+)
 _FIRST_IDS = """
 SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?))
 """

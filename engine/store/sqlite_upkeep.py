@@ -12,6 +12,7 @@ from engine.store.protocol import DeliveryQuery, DeliveryRow
 from engine.store.sqlite_deliveries import list_deliveries
 from engine.store.sqlite_leases import load_fetched
 from engine.store.sqlite_rows import WORK
+from engine.store.sqlite_vault import sealed
 
 _REVIVE = """
 UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
@@ -45,14 +46,15 @@ def save_fetched(db: sqlite3.Connection, requests: Sequence[tuple[str, Mapping[s
     for event_id, fetches in events.items():
         found = db.execute(_FETCHED, (event_id,)).fetchone()
         if found is not None:
-            data = dump_json(reduce(_joined, fetches, _kept(*found)))
-            db.execute(_SAVE_FETCHED, (len(data), *pack(data), event_id))
+            data = dump_json(reduce(_joined, fetches, _kept(db, event_id, *found)))
+            packed = sealed(db, *pack(data), "event_body.fetched", event_id)
+            db.execute(_SAVE_FETCHED, (len(data), *packed, event_id))
     return [None] * len(requests)
 
 
-def _kept(encoding: int | None, data: bytes | None) -> Mapping[str, Any]:
+def _kept(db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None) -> Mapping[str, Any]:
     try:
-        return load_fetched(encoding, data) or {}
+        return load_fetched(db, event_id, encoding, data) or {}
     except ValueError:  # damaged: what is fetched now can only do good
         return {}
 

@@ -22,6 +22,7 @@ from typing import Any
 from engine.errors import StoreError
 from engine.store.commits import Commits
 from engine.store.sqlite_open import as_store_error, connect, is_transient, result_code
+from engine.store.vault import Vault
 
 #: A batch ends after so many verbs, or so many bytes of bodies: those in it wait for all of it.
 _MOST_VERBS = 1024
@@ -70,8 +71,8 @@ class Verb:
 class Writer:
     """Owns the connection that writes. Survives a full disk, a read-only one and one that fails."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, vault: Vault | None = None) -> None:
+        self._path, self._vault = path, vault or Vault()
         #: How long transactions took, and how much each did.
         self.commits = Commits()
         self._queue: SimpleQueue[Verb | None] = SimpleQueue()
@@ -198,7 +199,7 @@ class Writer:
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
-            self._db = connect(self._path)
+            self._db = connect(self._path, self._vault)
         return self._db
 
     def _roll_back(self, error: Exception) -> None:
