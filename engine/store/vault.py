@@ -1,9 +1,10 @@
 """Encryption at rest: what rows hold of payloads, sealed with keys that are kept outside the store.
 
-A sealed value is ``key's id (4) · salt (16) · AES-256-GCM's ciphertext and tag``. Its key is
-HMAC-SHA256(store key, salt): a key of its own for every value, so that no number of them wears
-the store key out, as random nonces of 12 bytes under one key would after some billions. What it
-belongs to (column and row) is authenticated with it: a sealed value moved elsewhere does not open.
+A sealed value is ``key's id (4) · salt (16) · nonce (12) · AES-256-GCM's ciphertext and tag``. It
+is encrypted with HMAC-SHA256(store key, salt), and each process draws a salt of its own: so no
+number of values wears the store key out, as random nonces under one key would after some
+billions. What it belongs to (column and row) is authenticated with it: a sealed value moved
+elsewhere does not open.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import base64
 import binascii
 import hmac
 import os
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -24,40 +25,44 @@ from engine.errors import StoreError
 VARIABLE = "ENGINE_STORE_KEY"
 #: Added to a data encoding: what it says is sealed.
 SEALED = 2
-_KEY_BYTES, _ID_BYTES, _SALT_BYTES = 32, 4, 16
-#: Each value has a key of its own, which is used once.
-_NONCE = bytes(12)
+_KEY_BYTES = 32
+_ID, _SALT, _NONCE = slice(0, 4), slice(4, 20), slice(20, 32)
+_HEAD = _NONCE.stop
+#: How many values are sealed with one salt. The chance that two of their nonces are equal is then one in 2^41.
+_MOST_SEALED = 2**28
+#: How many derived keys are kept at hand, to open with.
+_MOST_DERIVED = 32
 
 
 class MissingKey(StoreError):  # noqa: N818 - reads as what is the matter
     """A value is sealed with a key that is not at hand."""
 
 
-@dataclass(frozen=True, slots=True)
 class Vault:
     """Seals with the first of its keys, opens with any. Without keys it lets everything be."""
 
-    keys: tuple[bytes, ...] = field(default=(), repr=False)
-    _by_id: dict[bytes, bytes] = field(default_factory=dict, init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        self._by_id.update((_id_of(key), key) for key in self.keys)
+    def __init__(self, keys: Sequence[bytes] = ()) -> None:
+        self._keys = {_id_of(key): key for key in keys}
+        self._derived: dict[bytes, AESGCM] = {}
+        self._salt, self._left = b"", 0
 
     @property
     def seals(self) -> bool:
         """Whether it has a key."""
-        return bool(self.keys)
+        return bool(self._keys)
 
     @property
     def ids(self) -> tuple[str, ...]:
         """What its keys are known by in a store, the one that seals first. They give nothing away."""
-        return tuple(_id_of(key).hex() for key in self.keys)
+        return tuple(key_id.hex() for key_id in self._keys)
 
     def seal(self, data: bytes, place: str) -> bytes:
         """Data that only the key's owner can read. ``place`` names the column and the row it stands in."""
-        key, salt = self.keys[0], os.urandom(_SALT_BYTES)
-        sealed = AESGCM(hmac.digest(key, salt, "sha256")).encrypt(_NONCE, data, place.encode())
-        return _id_of(key) + salt + sealed
+        if self._left <= 0:
+            self._salt, self._left = os.urandom(16), _MOST_SEALED
+        self._left -= 1
+        head, nonce = next(iter(self._keys)) + self._salt, os.urandom(12)
+        return head + nonce + self._cipher(head).encrypt(nonce, data, place.encode())
 
     def open(self, sealed: bytes, place: str) -> bytes:
         """What was sealed.
@@ -66,14 +71,23 @@ class Vault:
             MissingKey: with a key that is not here.
             ValueError: the data is damaged, or was sealed for another place.
         """
-        key = self._by_id.get(sealed[:_ID_BYTES])
-        if key is None:
-            raise MissingKey(f"it is sealed with the key {sealed[:_ID_BYTES].hex()}, which {VARIABLE} does not hold")
-        salt, rest = sealed[_ID_BYTES : _ID_BYTES + _SALT_BYTES], sealed[_ID_BYTES + _SALT_BYTES :]
+        if sealed[_ID] not in self._keys:
+            raise MissingKey(f"it is sealed with the key {sealed[_ID].hex()}, which {VARIABLE} does not hold")
         try:
-            return AESGCM(hmac.digest(key, salt, "sha256")).decrypt(_NONCE, rest, place.encode())
-        except InvalidTag:
+            cipher = self._cipher(sealed[: _SALT.stop])
+            return cipher.decrypt(sealed[_NONCE], sealed[_HEAD:], place.encode())
+        except (InvalidTag, ValueError):  # the second where it is cut off
             raise ValueError("sealed data is damaged, or stands where it does not belong") from None
+
+    def _cipher(self, head: bytes) -> AESGCM:
+        """The cipher of a key's id and a salt."""
+        cipher = self._derived.get(head)
+        if cipher is None:
+            if len(self._derived) >= _MOST_DERIVED:
+                self._derived.clear()
+            cipher = AESGCM(hmac.digest(self._keys[head[_ID]], head[_SALT], "sha256"))
+            self._derived[head] = cipher
+        return cipher
 
 
 def vault_of(keys: str) -> Vault:
@@ -103,4 +117,4 @@ def _key(text: str, number: int) -> bytes:
 
 
 def _id_of(key: bytes) -> bytes:
-    return sha256(b"langsmith-rules-engine store key" + key).digest()[:_ID_BYTES]
+    return sha256(b"langsmith-rules-engine store key" + key).digest()[_ID]
