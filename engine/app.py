@@ -32,6 +32,7 @@ from engine.readiness import Readiness
 from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
 from engine.settings import Address, ServeSettings, SettingsError
+from engine.spans import Spans
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.tls import Site, Tls
@@ -89,7 +90,8 @@ async def running(
             backlog=store.backlog,
             mask=lambda text: reloader.masker.text(text),  # noqa: PLW0108 - the masker of then, not of now
         )
-        observer = Observers([LogObserver(logger), metrics, *observers])
+        spans, traced = _make_spans(stack, settings, environ)
+        observer = Observers([LogObserver(logger), metrics, *traced, *observers])
 
         make_clients = partial(Clients, lambda: reloader.current.router)
         clients = make_clients()
@@ -107,7 +109,7 @@ async def running(
             observer=observer,
             logger=logger,
         )
-        executor = Executor(clients, foreign)
+        executor = Executor(clients, foreign, spans=spans)
         lag = _watch_loop(stack, logger, foreign, executor)
         worker = Worker(desk, executor, limit=settings.concurrency, byte_limit=settings.memory_limit)
         reloader.listen(lambda last: worker.reloaded(good=last.good))
@@ -134,6 +136,7 @@ async def running(
             obstacle=lambda: upkeep.full,
             limit=settings.body_limit,
             on_result=observer.answered,
+            spans=spans,
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         _show(metrics, worker, receiver, readiness, lag, store)
@@ -148,6 +151,25 @@ async def running(
         stack.push_async_callback(worker.hold)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader, metrics)
+
+
+def _make_spans(
+    stack: AsyncExitStack, settings: ServeSettings, environ: Mapping[str, str]
+) -> tuple[Spans, Sequence[Observer]]:
+    """What makes spans, and what hears of some: neither, unless traces are asked for.
+
+    Raises:
+        EngineError: they are, and can't be made; says what to install.
+    """
+    asked = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
+    if off or not (settings.traces or any(map(environ.get, asked))):
+        return Spans(), ()
+    from engine.tracing import TraceObserver, otlp_spans
+
+    spans = otlp_spans(environ)
+    stack.push_async_callback(spans.close)
+    return spans, (TraceObserver(spans),)
 
 
 def _watch_loop(

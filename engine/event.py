@@ -45,7 +45,8 @@ class Event:
     ``payload`` what it parsed to. ``repaired`` tells that it took the tolerant parser: the
     body was not strict JSON, and what JSON has no words for was replaced (see
     ``parse_json``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
-    by it. ``dedup_key`` is equal for two deliveries of one webhook.
+    by it. ``dedup_key`` is equal for two deliveries of one webhook. ``trace`` is the W3C
+    traceparent that all which becomes of it goes on from, or empty.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Event:
     body: bytes
     payload: dict[str, Any]
     repaired: bool = False
+    trace: str = ""
     _word: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -67,11 +69,11 @@ class Event:
         return self._word
 
 
-def parse_event(body: bytes, received_at: float, signed_id: str | None = None) -> Event:
+def parse_event(body: bytes, received_at: float, signed_id: str | None = None, trace: str = "") -> Event:
     """The event a request body stands for, with a new id. ``received_at`` is in Unix seconds, UTC.
 
     ``signed_id`` is None where no signature was checked, else the sender's own id of the message
-    that the signature covers beside the body, or empty.
+    that the signature covers beside the body, or empty. ``trace`` is the traceparent it goes on from.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -80,7 +82,7 @@ def parse_event(body: bytes, received_at: float, signed_id: str | None = None) -
     kind = kind_of(payload)
     rule_id = _rule_id(payload, kind)
     dedup_key = _dedup_key(payload, kind, rule_id, body, signed_id)
-    return Event(new_event_id(received_at), kind, rule_id, dedup_key, received_at, body, payload, repaired)
+    return Event(new_event_id(received_at), kind, rule_id, dedup_key, received_at, body, payload, repaired, trace)
 
 
 def parse_payload(body: bytes) -> tuple[dict[str, Any], bool]:

@@ -20,8 +20,10 @@ from engine.clients import Clients
 from engine.egress import trusting
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
+from engine.reasons import reason_class
 from engine.retry import Failure, classify
 from engine.route import Route, RoutedAction
+from engine.spans import Facts, Span, Spans, carrying
 from engine.store.protocol import Work
 
 Result = Mapping[str, Any] | None
@@ -69,11 +71,18 @@ class Ready:
 class Executor:
     """Renders a delivery's parameters and runs its action under its timeout, built-ins here, plug-ins over there."""
 
-    def __init__(self, clients: Clients, foreign: ForeignLoop[Clients], clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        clients: Clients,
+        foreign: ForeignLoop[Clients],
+        clock: Callable[[], float] = time.time,
+        spans: Spans | None = None,
+    ) -> None:
         self._clients = clients
         self._foreign = foreign
         self._aside = Aside()
         self._clock = clock
+        self._spans = spans or Spans()
         #: The attempts that plug-ins are at, by delivery.
         self.abroad: dict[str, Job] = {}
 
@@ -94,7 +103,13 @@ class Executor:
             NotStarted: the plug-ins' loop was blocked; nothing of the attempt ran.
             CancelledError: this process gives the attempt up, not the action.
         """
-        result, ran = await self._guarded(self._run(ready), ready.destination)
+        span = self._spans.begin("attempt", ready.job.event.trace, "client", _facts(ready))
+        try:
+            result, ran = await self._guarded(self._run(ready, span.traceparent), ready.destination)
+        except BaseException:
+            span.end(error="given up")
+            raise
+        _end(span, ran)
         return replace(ran, result=result)
 
     async def _guarded(self, work: Coroutine[Any, Any, T], destination: str) -> tuple[T | None, Ran]:
@@ -121,10 +136,10 @@ class Executor:
             return Ready(job, params, _destination(job, params))
         return await self._over_there(job, lambda _: _foreign_ready(job))
 
-    async def _run(self, ready: Ready) -> Result:
+    async def _run(self, ready: Ready, trace: str) -> Result:
         if ready.job.action.registered.builtin:
-            return await _attempt(ready, self._clients)
-        return await self._over_there(ready.job, partial(_attempt, ready))
+            return await _attempt(ready, trace, self._clients)
+        return await self._over_there(ready.job, partial(_attempt, ready, trace))
 
     async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
         self.abroad[job.work.id] = job
@@ -134,10 +149,29 @@ class Executor:
             self.abroad.pop(job.work.id, None)
 
 
-async def _attempt(ready: Ready, clients: Clients) -> Result:
+def _facts(ready: Ready) -> Facts:
+    """What a span says of an attempt. Of addresses no query: it may hold a secret."""
+    work = ready.job.work
+    return {
+        "engine.event": work.event_id,
+        "engine.delivery": work.id,
+        "engine.route": work.route,
+        "engine.action": work.action,
+        "engine.attempt": work.attempts + 1,
+        "engine.replay": work.replays,
+        "engine.destination": ready.destination.partition("?")[0],
+    }
+
+
+def _end(span: Span, ran: Ran) -> None:
+    status = ran.failure.status if ran.failure else None
+    span.end({} if status is None else {"http.response.status_code": status}, reason_class(ran.failure, ran.error))
+
+
+async def _attempt(ready: Ready, trace: str, clients: Clients) -> Result:
     job = ready.job
     context = await context_of(job, clients)
-    with trusting(job.action.hosts):
+    with trusting(job.action.hosts), carrying(trace):
         return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
 

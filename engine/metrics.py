@@ -236,7 +236,9 @@ class Metrics(Observer, Collector):
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
         """What came of it, why, how long it waited and took."""
         action = job.action.registered.name
-        self._attempts.add(self._routes.label(job.route.id), action, attempt.outcome, reason_class(ran))
+        self._attempts.add(
+            self._routes.label(job.route.id), action, attempt.outcome, reason_class(ran.failure, ran.error)
+        )
         self._waits.add(max(ran.started_at - job.work.due_at, 0.0))
         self._seconds.of(action).add(ran.seconds)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Literal, get_args
 
 from engine.errors import Discard, Retry, TemplateError
-from engine.execute import Ran
 from engine.retry import Failure
 
 #: ``auth``: 401 or 403. ``client_error``: any other answer that is final (3xx, 4xx). ``data``: what was to be fetched
@@ -19,9 +18,8 @@ ReasonClass = Literal[
 REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
 
 
-def reason_class(ran: Ran) -> ReasonClass:
-    """The word for what an attempt came to; empty for success."""
-    failure, error = ran.failure, ran.error
+def reason_class(failure: Failure | None, error: BaseException | None) -> ReasonClass:
+    """The word for what an attempt came to, from the exception and what it means; empty for success."""
     if failure is None:
         return ""
     if failure.status is not None:

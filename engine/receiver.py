@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from aiohttp import hdrs, web
 
@@ -18,6 +19,7 @@ from engine.errors import BadBody
 from engine.event import Event, parse_event
 from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
 from engine.signatures import BadSignature, check_claims
+from engine.spans import TRACEPARENT, Spans
 from engine.store.protocol import Appended
 
 #: Where LangSmith posts to. The path is part of what users configured there.
@@ -59,6 +61,7 @@ class Receiver:
         clock: Callable[[], float] = time.time,
         deadline: float = DEADLINE,
         on_result: Callable[[str, float], None] = lambda _reason, _seconds: None,
+        spans: Spans | None = None,
     ) -> None:
         """Everything that changes while it runs comes through a callable.
 
@@ -76,6 +79,7 @@ class Receiver:
             deadline: after how many seconds a request is refused with 503, whether its body is
                 still coming in or the store has not answered.
             on_result: told each request's outcome (a word) and how many seconds it took.
+            spans: makes one of each request that is let in; by default none.
         """
         self._append = append
         self._secrets = secrets
@@ -87,6 +91,7 @@ class Receiver:
         self._clock = clock
         self._deadline = deadline
         self._on_result = on_result
+        self._spans = spans or Spans()
         self._threads = ThreadPoolExecutor(_THREADS, "receiver")
         self._bodies = BodyReader(limit, deadline)
         self._appending: set[asyncio.Future[Appended]] = set()
@@ -165,11 +170,22 @@ class Receiver:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
+        """From the first look to the store's answer. Whom nobody knows begins no trace."""
         standing = self._admit(request)
+        span = self._spans.begin("receive", request.headers.get(TRACEPARENT, ""), "server")
+        try:
+            appended = await self._admitted(request, until, standing, span.traceparent)
+        except BaseException as error:
+            span.end(error=error.reason if isinstance(error, Refusal) else "gone")
+            raise
+        span.end({"engine.event": appended.event_id, "engine.duplicate": appended.duplicate})
+        return appended
+
+    async def _admitted(self, request: web.BaseRequest, until: float, standing: Standing, trace: str) -> Appended:
         share = Share(self.admission, proven=standing.trusted)
         try:
             body = await self._bodies.read(request, share, until)
-            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share, standing)
+            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share, standing, trace)
         except (NoRoom, BadBody, BadSignature) as error:
             raise refusal_of(error, self._limit) from error
         finally:
@@ -194,7 +210,9 @@ class Receiver:
             raise overload("overloaded", obstacle)
         return standing
 
-    def _keep(self, body: bytes, content_encoding: str, share: Share, standing: Standing) -> asyncio.Future[Appended]:
+    def _keep(
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: str
+    ) -> asyncio.Future[Appended]:
         """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
 
         Raises:
@@ -203,9 +221,9 @@ class Receiver:
         """
         keeping: Awaitable[Appended]
         if content_encoding or len(body) > (_CHECKED_INLINE if standing.claims else _PARSED_INLINE):
-            keeping = self._digest(body, content_encoding, share, standing)
+            keeping = self._digest(body, content_encoding, share, standing, trace)
         else:
-            keeping = self._append(self._parse(body, "", standing, self._clock()))
+            keeping = self._append(self._parse(body, "", standing, self._clock(), trace))
             share.prove()
         # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
         appending = asyncio.ensure_future(keeping)
@@ -218,20 +236,23 @@ class Receiver:
         self._appending.discard(appending)
         share.give_back()
 
-    async def _digest(self, body: bytes, content_encoding: str, share: Share, standing: Standing) -> Appended:
+    async def _digest(
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: str
+    ) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append."""
         loop, now = asyncio.get_running_loop(), self._clock()
-        event = await loop.run_in_executor(self._threads, self._parse, body, content_encoding, standing, now)
+        parse = partial(self._parse, body, content_encoding, standing, now, trace)
+        event = await loop.run_in_executor(self._threads, parse)
         share.prove()
         share.grow(len(event.body) - len(body))
         return await self._append(event)
 
-    def _parse(self, body: bytes, content_encoding: str, standing: Standing, received_at: float) -> Event:
+    def _parse(self, body: bytes, content_encoding: str, standing: Standing, received_at: float, trace: str) -> Event:
         """Check the signature, of the bytes as they were sent; only then is anything made of them."""
         signed_id = self._signed_id(body, standing) if standing.claims else None
         if content_encoding:
             body = coding.decode(body, content_encoding, self._limit)
-        return parse_event(body, received_at, signed_id)
+        return parse_event(body, received_at, signed_id, trace)
 
     def _signed_id(self, body: bytes, standing: Standing) -> str | None:
         """What ``parse_event`` takes: the sender's own id, as far as a good signature covers it."""

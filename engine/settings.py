@@ -96,6 +96,7 @@ class ServeSettings:
     grace: float = 10.0
     body_limit: int = 64 * 1024 * 1024
     concurrency: int = 512
+    traces: bool = False
     memory_limit: int = 256 * 1024 * 1024
 
     @property

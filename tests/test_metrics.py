@@ -107,8 +107,7 @@ async def test_attempts_are_counted_by_route_action_outcome_and_reason(parts: Pa
     ids=str,
 )
 def test_every_reason_is_a_word_of_a_closed_set(error: Exception | None, word: str) -> None:
-    ran = Ran(None if error is None else classify(error), None, "", 0.0, 0.0, error)
-    assert reason_class(ran) == word
+    assert reason_class(None if error is None else classify(error), error) == word
     assert word in REASON_CLASSES
 
 

@@ -120,6 +120,13 @@ _MOST_HELD = 10_000
     show_envvar=True,
     help="How much the webhooks in hand have together; more of them wait in the store.",
 )
+@click.option(
+    "--traces",
+    is_flag=True,
+    envvar="ENGINE_TRACES",
+    show_envvar=True,
+    help="Make OpenTelemetry traces and send them by OTLP over HTTP; so does OTEL_EXPORTER_OTLP_ENDPOINT.",
+)
 def command(
     config: Path,
     listen: Address,
@@ -134,6 +141,8 @@ def command(
     body_limit: int,
     concurrency: int,
     memory_limit: int,
+    *,
+    traces: bool,
 ) -> None:
     """Receive LangSmith's webhooks and run the actions of the routes that match.
 
@@ -153,6 +162,7 @@ def command(
         grace=grace,
         body_limit=body_limit,
         concurrency=concurrency,
+        traces=traces,
         memory_limit=memory_limit,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:

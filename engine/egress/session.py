@@ -8,9 +8,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from multidict import CIMultiDict
 
 from engine.egress.guard import GuardedConnector
 from engine.egress.network import Network
+from engine.spans import TRACEPARENT, carried
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -29,10 +31,17 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
 
     class _Session(aiohttp.ClientSession):
-        """Follows no redirect, whatever a request says: where it leads, nobody wrote and nobody checked."""
+        """Follows no redirect, whatever a request says: where it leads, nobody wrote and nobody checked.
+
+        A request that an attempt makes carries its trace on.
+        """
 
         async def _request(self, method: str, str_or_url: Any, **options: Any) -> aiohttp.ClientResponse:
             options["allow_redirects"] = False
+            if trace := carried():
+                headers = CIMultiDict(options.get("headers") or ())
+                headers.setdefault(TRACEPARENT, trace)
+                options["headers"] = headers
             return await super()._request(method, str_or_url, **options)
 
 

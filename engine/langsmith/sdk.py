@@ -12,6 +12,8 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
+from engine.spans import TRACEPARENT, carried
+
 if TYPE_CHECKING:
     from engine.langsmith.client import LangSmithSettings
 
@@ -52,8 +54,20 @@ class Sdk:
 
 def _transport(base_url: str, tls: ssl.SSLContext) -> httpx2.AsyncClient:
     return httpx2.AsyncClient(
-        base_url=base_url, timeout=_TIMEOUT, limits=_LIMITS, verify=tls, trust_env=False, follow_redirects=False
+        base_url=base_url,
+        timeout=_TIMEOUT,
+        limits=_LIMITS,
+        verify=tls,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [_carry_on]},
     )
+
+
+async def _carry_on(request: httpx2.Request) -> None:
+    """A request that an attempt makes carries its trace on."""
+    if trace := carried():
+        request.headers[TRACEPARENT] = trace
 
 
 class _Client(AsyncClient):

@@ -88,7 +88,8 @@ SELECT delivery_id, event_id, idx FROM digest_item WHERE delivery_id IN (SELECT 
 ORDER BY delivery_id, added_at, event_id, idx
 """
 _EVENT = """
-SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, b.encoding, b.body, b.fetched_encoding, b.fetched
+SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, e.trace, b.encoding, b.body,
+  b.fetched_encoding, b.fetched
 FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
 """
 
@@ -240,7 +241,7 @@ def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[s
         row = db.execute(_EVENT, (event_id,)).fetchone()
         if row is None:
             return "the event's body is no longer kept, so there is nothing to work from"
-        return _event(db, event_id, row[:7]), load_fetched(db, event_id, *row[7:])
+        return _event(db, event_id, row[:8]), load_fetched(db, event_id, *row[8:])
     except (BadBody, ValueError, RecursionError) as error:
         return str(error)
     except sqlite3.DatabaseError as error:
@@ -250,10 +251,10 @@ def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[s
 
 
 def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Event:
-    kind, rule_id, dedup_key, received_at, repaired, encoding, data = columns
+    kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
     body = opened(db, encoding, data, "event_body.body", event_id)
     payload, _ = parse_payload(body)
-    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired))
+    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired), trace or "")
 
 
 def load_fetched(

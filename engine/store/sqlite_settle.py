@@ -28,7 +28,7 @@ from engine.store.sqlite_rows import (
 )
 from engine.store.sqlite_vault import SealedInsert
 
-_EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired) VALUES ", 7)
+_EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
 _BODIES = SealedInsert(
     Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3), "event_body.body", row=0, data=2
 )
@@ -188,7 +188,8 @@ def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequenc
         event, at = request.event, request.event.received_at
         first_ids[key] = event.id
         rule_id = clean_or_none(event.rule_id)
-        events.append((event.id, key, str(event.kind), rule_id, at, len(event.body), int(event.repaired)))
+        facts = (len(event.body), int(event.repaired), event.trace or None)
+        events.append((event.id, key, str(event.kind), rule_id, at, *facts))
         bodies.append((event.id, *pack(event.body)))
         lease = (request.owner, None if request.owner is None else now)
         work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, ""))
