@@ -59,7 +59,10 @@ class Notify(Action):
         urls = _listed(params.urls)
         # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
         sender = await asyncio.to_thread(_sender, urls)
-        outcome = await sender.async_notify(body=params.body, title=params.title, notify_type=params.type)
+        # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
+        outcome = await sender.async_notify(
+            body=params.body, title=params.title, notify_type=params.type, body_format="text"
+        )
         if not outcome:
             raise Retry(f"{', '.join(map(_scheme, urls))}: {_reason(outcome)}")
         context.logger.debug("notified", extra={"services": len(urls)})

@@ -62,7 +62,7 @@ _THREAD_GONE = frozenset({"thread_not_found", "message_not_found", "cannot_reply
 
 def _web_address(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\x00-\x20\x7f]", url):
         raise ValueError("webhook_url must be absolute, like https://hooks.slack.com/services/…")
     return url
 

@@ -20,6 +20,7 @@ from engine.slack import SlackSettings
 _SHELL_HABIT: Final = re.compile(
     r"""\$([A-Z_][A-Z0-9_]*)|%([A-Z_][A-Z0-9_]*)%|\{\{\s*(?:env(?:iron)?(?:\.|\[['"]))?([A-Z_][A-Z0-9_]*)?.*\}\}"""
 )
+_FITS_HEADER: Final = re.compile(r"[\x21-\x7e]+")
 _SECRETS_LINE: Final = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or secrets: none to listen on loopback only'
 _SIGNING_LINE: Final = 'write signing_secrets: ["${SIGNING_SECRET}"]'
 _LANGSMITH_WORDS: Final = {
@@ -178,7 +179,9 @@ def _setting(section: Section, key: str, variable: str) -> str | None:
     """A text that is usually a variable's; ``variable`` is the usual one."""
     text = section.text(key)
     if text is not None:
-        _is_shell_habit(section.sheet, text, (*section.where, key), variable)
+        where = (*section.where, key)
+        if not _is_shell_habit(section.sheet, text, where, variable) and not _FITS_HEADER.fullmatch(text):
+            section.sheet.wrong(where, f"'{key}' holds a character that no header can: a space, or one beyond ASCII")
     return text
 
 

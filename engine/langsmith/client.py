@@ -318,6 +318,8 @@ class LangSmith:
             yield sdk
         except sdk.faults as error:
             raise failure_of(error, task) from error
+        except RecursionError:
+            raise Discard(f"the data is nested too deeply to {task}") from None
 
     async def _ready(self) -> Sdk:
         if self._sdk is not None:

@@ -61,6 +61,14 @@ async def test_sends_mail(attempt, mail):
     assert b"Subject: Bad run" in envelope.content
 
 
+async def test_a_message_is_text_where_mail_is_html(attempt, mail):
+    port, handed = mail
+    url = f"mailto://127.0.0.1:{port}/?from=engine@example.com&to=me@example.com&format=html"
+    await attempt(Notify(), {"urls": url, "body": "<script>alert(1)</script> & more"})
+    assert b"<script>" not in handed[0].content
+    assert b"&lt;script&gt;" in handed[0].content.replace(b"=\r\n", b"")
+
+
 async def test_a_service_that_refuses_is_tried_again(attempt, sink):
     sink.answer_with(500)
     with pytest.raises(Retry, match=r"json: .*Internal server error"):
