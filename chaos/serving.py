@@ -96,6 +96,15 @@ class Serve:
         """Where LangSmith would post to."""
         return f"http://{self.address}/webhooks/langsmith?secret={secret}"
 
+    async def ended(self) -> int:
+        """The exit code of a process that ends by itself."""
+        assert self._process is not None
+        assert self._reading is not None
+        process, self._process = self._process, None
+        code = await process.wait()
+        await self._reading
+        return code
+
     async def kill(self) -> None:
         """``kill -9``."""
         await self._end(signal.SIGKILL)

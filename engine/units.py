@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", re.ASCII)
 _DURATION = re.compile(rf"(?:{_PART.pattern})+", re.ASCII)
-_UNIT_BYTES: dict[str, int] = {
-    "B": 1,
-    **{f"{letter}B": 1000**power for power, letter in enumerate("KMGT", 1)},
-    **{f"{letter}iB": 1024**power for power, letter in enumerate("KMGT", 1)},
-}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?i?B)", re.ASCII)
+_POWERS = {"": 0, "k": 1, "m": 2, "g": 3, "t": 4}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(i?b)?", re.ASCII | re.IGNORECASE)
 _RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:/|per)\s*(s|sec|second|m|min|minute|h|hour|d|day)", re.ASCII)
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%", re.ASCII)
 
@@ -31,17 +28,19 @@ def parse_duration(text: object) -> float:
 
 
 def parse_size(text: object) -> int:
-    """Bytes of ``512MiB``, ``10GiB``, ``1.5GB``; a bare number is bytes.
+    """Bytes of ``512MiB``, ``10GiB``, ``1.5GB`` (of 1000 each), ``10G`` (of 1024); a bare number is bytes.
 
     Raises:
         ValueError: with words for the author of the text.
     """
-    if isinstance(text, int) and not isinstance(text, bool) and text >= 0:
-        return text
-    match = _SIZE.fullmatch(text.strip()) if isinstance(text, str) else None
-    if match is None or match[2] not in _UNIT_BYTES:
+    match = None
+    if isinstance(text, (int, str)) and not isinstance(text, bool):
+        match = _SIZE.fullmatch(str(text).strip())
+    if match is None:
         raise ValueError(f"{text!r} is not a size; write it like 512MiB or 10GiB")
-    return round(float(match[1]) * _UNIT_BYTES[match[2]])
+    number, power, unit = match.groups("")
+    base = 1000 if power and unit.lower() == "b" else 1024
+    return round(float(number) * math.pow(base, _POWERS[power.lower()]))
 
 
 def parse_rate(text: object) -> float:

@@ -10,12 +10,9 @@ from typing import Any, TypeVar
 import click
 
 from engine.settings import Address
-from engine.units import parse_duration
+from engine.units import parse_duration, parse_size
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-_SIZE = re.compile(r"(\d+)\s*(|k|m|g)(|b|ib)", re.IGNORECASE)
-_POWERS = {"": 0, "k": 1, "m": 2, "g": 3}
 
 
 class AddressType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
@@ -51,11 +48,10 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Bytes, or click's error."""
-        match = _SIZE.fullmatch(str(value).strip())
-        if match is None:
-            self.fail(f"{value!r} is not a size; write it like 64MiB", param, ctx)
-        number, power, unit = match.groups()
-        return int(number) * int((1000 if unit.lower() == "b" and power else 1024) ** _POWERS[power.lower()])
+        try:
+            return parse_size(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 config_option = click.option(

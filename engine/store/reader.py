@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from engine.errors import StoreError
-from engine.store.sqlite_open import as_store_error, connect
+from engine.store.sqlite_open import Place, as_store_error, connect
 from engine.store.vault import Vault
 
 P = ParamSpec("P")
@@ -23,12 +23,14 @@ class Reader:
 
     def __init__(self, path: Path, name: str, vault: Vault | None = None) -> None:
         self._path, self._vault = path, vault or Vault()
+        self._file = Place(path)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
         self._db: sqlite3.Connection | None = None
         self._open = False
 
     def start(self) -> None:
         """Begin to take queries."""
+        self._file.note()
         self._open = True
 
     async def ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -50,6 +52,7 @@ class Reader:
 
     def _ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
+            self._file.check()
             if self._db is None:
                 self._db = connect(self._path, self._vault, read_only=True)
             self._db.execute("BEGIN")

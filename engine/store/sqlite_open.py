@@ -45,7 +45,7 @@ def result_code(error: BaseException) -> int:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the cause is the surroundings (disk, permissions, another program) and may go away."""
-    return result_code(error) in _TRANSIENT
+    return isinstance(error, StoreBusy) or result_code(error) in _TRANSIENT
 
 
 def is_damage(error: BaseException) -> bool:
@@ -75,8 +75,11 @@ def damaged(path: Path, detail: str) -> StoreError:
 
 
 def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT."""
-    mode = "ro" if read_only else "rwc"
+    """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT.
+
+    It makes no file: where one was removed, an empty one in its place would seem to be the store.
+    """
+    mode = "ro" if read_only else "rw"
     db = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -89,8 +92,6 @@ def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) 
     db.vault = vault or Vault()
     try:
         db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
-        if not read_only:  # counts for a file that is still empty
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         db.execute("PRAGMA temp_store = MEMORY")
         db.execute("PRAGMA cache_size = -65536")
         if not read_only:
@@ -103,6 +104,50 @@ def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) 
         db.close()
         raise
     return db
+
+
+class Place:
+    """Whether a path still leads to the file that was found there, as long as that one is held open.
+
+    A file that was removed, or replaced, can be written to as if nothing had been: what is
+    kept in it is gone with the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: tuple[int, int] | None = None
+
+    def note(self) -> None:
+        """The file that is there now is the one."""
+        self._found = self._look()
+
+    def forget(self) -> None:
+        """The file is held no more."""
+        self._found = None
+
+    def check(self) -> None:
+        """See that the file is still there, if one was noted.
+
+        Raises:
+            StoreBusy: it is not.
+        """
+        if self._found is not None and self._found != self._look():
+            raise StoreBusy(
+                f"{self._path} was removed or replaced while the engine works on it; "
+                "put it back as it was, or stop the engine and start it anew"
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - twice for every transaction, and pathlib takes twice as long
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a file."""
+    return path.with_name(path.name + "-wal")
 
 
 def make_directory(path: Path) -> None:
@@ -125,7 +170,7 @@ def disk_of(path: Path) -> tuple[int, int, int]:
     Raises:
         OSError: the file's directory is not there.
     """
-    log = path.with_name(path.name + "-wal")
+    log = log_of(path)
     usage = shutil.disk_usage(path.parent)
     length = log.stat().st_size if log.exists() else 0
     return max(length - _LOG_BYTES, 0), usage.free, usage.total
@@ -145,6 +190,8 @@ def prepare(path: Path, vault: Vault | None = None) -> None:
     except (OSError, sqlite3.Error) as error:
         raise as_store_error(path, error) from error
     try:
+        if not path.stat().st_size:  # later it would be written for nothing
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _check_ours(db, path)
         _check_whole(db, path)
         _migrate(db, path)
@@ -183,7 +230,7 @@ def _check_whole(db: sqlite3.Connection, path: Path) -> None:
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
     files = _schema_files()
-    version = _version(db)
+    version = _version(db, path)
     if version > len(files):
         raise StoreError(
             f"{path} was written by a newer version of the engine (its schema is {version}, this version knows "
@@ -209,10 +256,12 @@ def _apply(db: sqlite3.Connection, number: int, script: str) -> None:
         raise
 
 
-def _version(db: sqlite3.Connection) -> int:
+def _version(db: sqlite3.Connection, path: Path) -> int:
     if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
         return 0
     row = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    if row is not None and not row[0].isdecimal():
+        raise damaged(path, f"its schema's version is {row[0]!r}")
     return int(row[0]) if row else 0
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 from engine.errors import StoreError
 from engine.store.commits import Commits
-from engine.store.sqlite_open import as_store_error, connect, is_transient, result_code
+from engine.store.sqlite_open import Place, as_store_error, connect, is_transient, log_of, result_code
 from engine.store.vault import Vault
 
 #: A batch ends after so many verbs, or so many bytes of bodies: those in it wait for all of it.
@@ -75,6 +75,7 @@ class Writer:
         self._path, self._vault = path, vault or Vault()
         #: How long transactions took, and how much each did.
         self.commits = Commits()
+        self._file, self._log = Place(path), Place(log_of(path))
         self._queue: SimpleQueue[Verb | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
@@ -83,6 +84,7 @@ class Writer:
 
     def start(self) -> None:
         """Begin to take verbs."""
+        self._file.note()
         self._open = True
         self._thread.start()
 
@@ -185,6 +187,7 @@ class Writer:
     def _try(self, verbs: Sequence[Verb]) -> Exception | None:
         """All verbs in one transaction, or none of them and why."""
         try:
+            self._check_place()
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")
             for kind, group in _groups(verbs):
@@ -192,14 +195,22 @@ class Writer:
                 for verb, result in zip(group, results, strict=True):
                     verb.result = result
             db.execute("COMMIT")
+            self._check_place()
         except Exception as error:  # noqa: BLE001 - a transaction's end: whatever went wrong is answered to its verbs
             self._roll_back(error)
             return error
         return None
 
+    def _check_place(self) -> None:
+        """What is committed to a file that is not there any more is not kept: nobody may be told that it is."""
+        self._file.check()
+        self._log.check()
+
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             self._db = connect(self._path, self._vault)
+            self._db.execute("PRAGMA user_version")  # a connection's first look at the file opens its log
+            self._log.note()
         return self._db
 
     def _roll_back(self, error: Exception) -> None:
@@ -221,6 +232,7 @@ class Writer:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
+            self._log.forget()
 
     def _fail(self, verbs: Sequence[Verb], cause: Exception) -> None:
         error = as_store_error(self._path, cause)

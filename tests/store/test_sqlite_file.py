@@ -292,11 +292,49 @@ class TestTrouble:
         await store.close()
         await store_again(path, bad, good)
 
+    @pytest.mark.parametrize("what", ["engine.db", "engine.db-wal", "."])
+    async def test_a_file_that_is_moved_away_takes_nothing_until_it_is_back(self, folder: Path, what: str):
+        place, aside = (folder / "data" / what).resolve(), folder / "aside"
+        store = sqlite_store(folder / "data" / "engine.db")
+        await store.open()
+        await store.append(make_event(0), leased=True)
+        place.rename(aside)
+        for _ in range(2):
+            with pytest.raises(StoreBusy, match=r"was removed or replaced .* put it back"):
+                await store.append(make_event(1), leased=True)
+        assert not (folder / "data" / "engine.db").exists() or what == "engine.db-wal"
+        if what != "engine.db-wal":
+            with pytest.raises(StoreBusy, match="was removed or replaced"):
+                await store.next_due()
+        aside.rename(place)
+        await store.append(make_event(1), leased=True)
+        await store.close()
+        await store_has(folder / "data" / "engine.db", 2)
+
+    async def test_another_file_in_its_place_is_not_taken_for_it(self, folder: Path):
+        path = folder / "engine.db"
+        await made(folder / "other.db")
+        store = sqlite_store(path)
+        await store.open()
+        (folder / "other.db").rename(path)
+        with pytest.raises(StoreBusy, match="was removed or replaced"):
+            await store.append(make_event(1), leased=True)
+        await store.close()
+        await store_has(path, 1)
+
     async def test_closing_twice_is_once(self, tmp_path: Path):
         store = sqlite_store(tmp_path / "engine.db")
         await store.open()
         await store.close()
         await store.close()
+
+
+async def store_has(path: Path, events: int) -> None:
+    """A store of another process finds so many events."""
+    store = sqlite_store(path)
+    await store.open()
+    assert len(await store.events(EventQuery(limit=100))) == events
+    await store.close()
 
 
 async def store_again(path: Path, bad: Event, good: Event) -> None:

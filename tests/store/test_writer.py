@@ -24,6 +24,7 @@ from engine.store.writer import Kind, Verb, Writer, _groups
 
 @pytest.fixture
 async def writer(tmp_path: Path) -> AsyncIterator[Writer]:
+    (tmp_path / "w.db").touch()
     db = connect(tmp_path / "w.db")
     db.execute("CREATE TABLE t (n INTEGER NOT NULL)")
     db.close()
@@ -92,6 +93,7 @@ async def test_only_a_busy_writer_waits_for_company(writer: Writer, monkeypatch:
 @given(st.sets(st.integers(0, 40), max_size=6))
 def test_only_the_verbs_that_fail_fail(tmp_path_factory: pytest.TempPathFactory, bad: set[int]):
     async def check(path: Path) -> None:
+        path.touch()
         db = connect(path)
         db.execute("CREATE TABLE t (n INTEGER NOT NULL)")
         db.close()
