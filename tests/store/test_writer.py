@@ -196,8 +196,13 @@ def test_clean_text_is_text_for_every_engine(text: str):
     cleaned.encode()
 
 
+#: Larger whole numbers become floating point ones wherever the engine reads JSON.
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(st.characters(exclude_categories=())), inner),
     max_leaves=20,
 )
