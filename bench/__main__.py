@@ -1,4 +1,4 @@
-"""``make bench``: four ratios, each from one run, against the targets of today. Exit 1 if one is missed."""
+"""``make bench``: five ratios, each from one run, against the targets of today. Exit 1 if one is missed."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ import uvloop
 from aiohttp import web
 
 from bench.filters import measure as measure_filters
+from bench.hanging import TARGET as HANGING_TARGET
+from bench.hanging import measure as measure_hanging
 from bench.isolation import TARGET as ISOLATION_TARGET
 from bench.isolation import measure as measure_isolation
 from bench.load import Result, load
@@ -119,6 +121,14 @@ def report(title: str, ours: float, theirs: float, ratio: float, target: float, 
     return good
 
 
+def report_latency(title: str, beside: float, alone: float, ratio: float, target: float) -> bool:
+    """Here less is better: milliseconds beside and alone, whose ratio may be so much at most."""
+    good = ratio <= target
+    verdict, times = "ok" if good else "MISSED", f"{beside * 1e3:>10.1f} {alone * 1e3:>10.1f} {'ms':<12}"
+    print(f"{title:<44} {times} {ratio:>7.2f}  (at most {target:g}: {verdict})", flush=True)
+    return good
+
+
 def main() -> int:
     print(f"{'':<44} {'ours':>10} {'theirs':>10} {'':<12} {'ratio':>7}")
     accepted = side_by_side(accept_rate, "accept", "bare")
@@ -130,6 +140,7 @@ def main() -> int:
     blocked, waiting = measure_isolation()
     title = "accepted while a plug-in blocks, or does not"
     results += [report(title, blocked, waiting, blocked / waiting, ISOLATION_TARGET, "requests/s")]
+    results += [report_latency("forwarded while another destination hangs", *measure_hanging(), HANGING_TARGET)]
     return 0 if all(results) else 1
 
 
