@@ -139,7 +139,7 @@ async def running(
             spans=spans,
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
-        _show(metrics, worker, receiver, readiness, lag, store)
+        _show(metrics, worker, receiver, readiness, lag, store, upkeep)
         people = admin_app(Admin(store, worker, reloader, metrics), settings.admin_token)
         runner = web.AppRunner(people, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
         admin = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
@@ -191,14 +191,22 @@ def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> No
 
 
 def _show(
-    metrics: Metrics, worker: Worker, receiver: Receiver, readiness: Readiness, lag: LoopLag, store: Store
+    metrics: Metrics,
+    worker: Worker,
+    receiver: Receiver,
+    readiness: Readiness,
+    lag: LoopLag,
+    store: Store,
+    upkeep: Upkeep,
 ) -> None:
     """The numbers that parts of the engine have in hand."""
+    metrics.unready = receiver.unready
     hand = receiver.admission
     metrics.gauge("engine_work_under_way", "Evaluations and deliveries under way.", lambda: worker.busy)
     metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", lambda: hand.held)
     metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
     metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)
+    metrics.gauge("engine_store_bytes", "What the store has.", lambda: {(): upkeep.size.used} if upkeep.size else {})
     metrics.show("engine_store_commit_seconds", "How long the store's transactions took.", store.commits.seconds)
     metrics.show("engine_store_commit_verbs", "How many writes shared a transaction.", store.commits.verbs)
     metrics.show("engine_loop_lag_seconds", "How late the event loop's clock ticked.", lag.lag)

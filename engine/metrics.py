@@ -76,8 +76,9 @@ class _Described:
 class Metrics(Observer, Collector):
     """Counts what it hears as an observer, and collects it for ``registry``, which is never the global one.
 
-    ``routes`` are the ids of the routes at work, ``backlog`` asks the store, ``mask`` takes secrets out of what
-    becomes a label. Others add what they know with ``gauge``, ``counts`` and ``distribution``.
+    ``routes`` are the ids of the routes at work, ``backlog`` asks the store, ``mask`` takes secrets
+    out of what becomes a label. ``unready`` is set by whoever knows why events would not be
+    accepted. Others add what they know with ``gauge``, ``counts``, ``distribution`` and ``show``.
     """
 
     def __init__(
@@ -93,6 +94,8 @@ class Metrics(Observer, Collector):
         self._route_ids = routes
         self._routes, self._destinations = Names(MOST_ROUTES), Names(MOST_DESTINATIONS)
         self._backlog: Backlog | None = None
+        self._obstacle = ""
+        self.unready: Callable[[], Awaitable[str]] = _ready
         self._pauses: dict[str, float | None] = {}
         self._good, self._hash, self._tried_at, self._loaded_at = True, "", 0.0, 0.0
         self._described: list[_Described] = []
@@ -131,8 +134,12 @@ class Metrics(Observer, Collector):
         self._describe("engine_attempt_seconds", "How long attempts took.", ("action",), self._seconds)
 
     def _make_gauges(self) -> None:
+        self.gauge("engine_ready", "1 while events would be accepted; else why not.", self._read_ready, "reason")
         self.gauge("engine_store_up", "1 while the store answers.", lambda: float(self._backlog is not None))
         self.gauge("engine_backlog", "Work that is not done: evaluations, deliveries.", self._read_backlog, "kind")
+        self.gauge(
+            "engine_waiting_deliveries", "Deliveries that wait for a destination.", self._read_lanes, "destination"
+        )
         self.gauge("engine_dead", "Work that was given up, and waits for a person.", self._read_dead)
         self.gauge("engine_oldest_waiting_seconds", "For how long the oldest due work waits.", self._read_oldest)
         self.gauge("engine_destination_paused", "1 while nothing is sent there.", self._read_pauses, "destination")
@@ -170,6 +177,10 @@ class Metrics(Observer, Collector):
     ) -> None:
         self._described.append(_Described(name, help_, labels, source))
 
+    def labels(self) -> Mapping[str, Sequence[str]]:
+        """The labels of every metric, by its name without ``_total``."""
+        return {described.name: described.labels for described in self._described}
+
     # The page
 
     def collect(self) -> Iterator[Metric]:
@@ -184,12 +195,23 @@ class Metrics(Observer, Collector):
                 self._backlog = await self._ask()
         except (StoreError, TimeoutError):
             self._backlog = None
+        self._obstacle = await self.unready()
         encode, content_type = choose_encoder(accept)
         return await in_thread(partial(encode, self._registry)), content_type
 
     def _read_backlog(self) -> Mapping[Labels, float]:
         found = self._backlog
         return {} if found is None else {("evaluate",): found.evaluations, ("deliver",): found.deliveries}
+
+    def _read_ready(self) -> Mapping[Labels, float]:
+        return {(self._obstacle,): float(not self._obstacle)}
+
+    def _read_lanes(self) -> Mapping[Labels, float]:
+        found: dict[Labels, float] = {}
+        for lane, count in (self._backlog.by_lane if self._backlog else {}).items():
+            label = (self._destinations.meet(self._mask(lane)),)
+            found[label] = found.get(label, 0) + count
+        return found
 
     def _read_dead(self) -> Mapping[Labels, float]:
         return {} if self._backlog is None else {(): self._backlog.dead}
@@ -270,6 +292,10 @@ class Metrics(Observer, Collector):
             self._routes.know(list(self._route_ids()))
             for one in (self._decisions, self._held_back, self._attempts):
                 one.keep(lambda labels: self._routes.has(labels[0]))
+
+
+async def _ready() -> str:
+    return ""
 
 
 def _version() -> str:

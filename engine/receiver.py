@@ -140,13 +140,14 @@ class Receiver:
 
     async def readyz(self) -> web.Response:
         """``GET /readyz``: events would be accepted, or one word that says why not."""
-        if self._stopping:
-            obstacle = "stopping"
-        elif self.admission.obstacle():
-            obstacle = "overloaded"
-        else:
-            obstacle = await self._ready()
+        obstacle = await self.unready()
         return web.Response(text=f"{obstacle or 'ready'}\n", status=503 if obstacle else 200)
+
+    async def unready(self) -> str:
+        """Why events would not be accepted, in a word; empty where they would."""
+        if self._stopping:
+            return "stopping"
+        return "overloaded" if self.admission.obstacle() else await self._ready()
 
     def stopping(self) -> None:
         """Take no more webhooks: new ones are refused, bodies on their way have half a second.

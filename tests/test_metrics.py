@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from engine.app import running
 from engine.errors import Discard, StoreBusy, TemplateError, WantOfData
 from engine.execute import Job, Ran
-from engine.metrics import MOST_ROUTES, Metrics
+from engine.metrics import MOST_DESTINATIONS, MOST_ROUTES, Metrics
 from engine.reasons import REASON_CLASSES, reason_class
 from engine.refusal import REFUSALS
 from engine.retry import HttpFailure, classify
@@ -156,6 +156,24 @@ async def test_a_store_that_does_not_answer_costs_its_own_numbers_only(parts: Pa
     assert await parts.read("engine_store_up") == 0
     assert await parts.read("engine_dead") is None
     assert await parts.read("engine_reload_good") == 1
+
+
+async def test_why_events_would_not_be_accepted_is_a_label(parts: Parts) -> None:
+    assert await parts.read("engine_ready", reason="") == 1
+
+    async def full() -> str:
+        return "disk"
+
+    parts.metrics.unready = full
+    assert await parts.read("engine_ready", reason="disk") == 0
+    assert await parts.read("engine_ready", reason="") is None
+
+
+async def test_what_waits_for_a_destination_is_shown_without_secrets_and_bounded(parts: Parts) -> None:
+    lanes = {f"https://{number}.example": 1 for number in range(MOST_DESTINATIONS + 7)}
+    parts.backlog = Backlog(by_lane={"https://s3cret.example": 3} | lanes)
+    assert await parts.read("engine_waiting_deliveries", destination="https://***.example") == 3
+    assert await parts.read("engine_waiting_deliveries", destination="other") == 8
 
 
 async def test_pauses_are_shown_until_they_are_over_without_secrets(parts: Parts) -> None:
