@@ -49,13 +49,15 @@ _ADVICE = {
     "invalid_blocks": "check the blocks in Slack's Block Kit Builder",
     "invalid_blocks_format": "blocks must be a list of Block Kit objects",
 }
-#: Refusals that pass by themselves.
-_PASSING = frozenset(
-    {
-        *("ratelimited", "rate_limited", "message_limit_exceeded"),
-        *("fatal_error", "internal_error", "service_unavailable", "request_timeout", "rollup_error"),
-    }
-)
+#: What Slack says with a 200 and HTTP has a status for: about the key, the rate, and faults of its own. By the status
+#: the engine knows what follows, for this delivery and for the channel.
+_STATUSES = {
+    **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"), 401),
+    **dict.fromkeys(("ratelimited", "rate_limited", "message_limit_exceeded"), 429),
+    **dict.fromkeys(("fatal_error", "internal_error", "rollup_error"), 500),
+    "service_unavailable": 503,
+    "request_timeout": 504,
+}
 #: Refusals that mean: the thread's first message is gone.
 _THREAD_GONE = frozenset({"thread_not_found", "message_not_found", "cannot_reply_to_message", "invalid_thread_ts"})
 
@@ -232,8 +234,9 @@ def _refuse(response: Any, channel: str, thread_ts: str | None) -> NoReturn:
     # Where its JSON is broken, slack_sdk hands on aiohttp's response instead of its own.
     status = response.status_code if hasattr(response, "status_code") else response.status
     check_response(status, response.headers, code)
-    if code in _PASSING or not code:
-        raise Retry(f"Slack: {code or 'an answer that makes no sense'}", after=_seconds(response.headers))
+    check_response(_STATUSES.get(code, status), response.headers, f"Slack said {code}{_advice(code, answer)}")
+    if not code:
+        raise Retry("Slack: an answer that makes no sense")
     if thread_ts and code in _THREAD_GONE:
         raise _ThreadGone(f"Slack: {code}: there is no message {thread_ts} to reply to in {channel}")
     raise Discard(f"Slack refused the message for {channel}: {code}{_advice(code, answer)}")
@@ -245,11 +248,6 @@ def _advice(code: str, answer: Mapping[str, Any]) -> str:
     details = (answer.get("response_metadata") or {}).get("messages") or ()
     words = "; ".join([*([_ADVICE[code]] if code in _ADVICE else []), *map(str, details)])
     return f": {words}" if words else ""
-
-
-def _seconds(headers: Mapping[str, str]) -> float | None:
-    value = headers.get("Retry-After", "")
-    return float(value) if value.isascii() and value.isdigit() else None
 
 
 async def _post_to_webhook(url: str, message: dict[str, Any], context: ActionContext) -> dict[str, Any]:

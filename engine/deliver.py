@@ -75,6 +75,7 @@ class Deliverer:
         within = job.action.retry.within
         if now - work.first_at >= within:
             await self._settle_overdue(work, overdue(shut, within), lane)
+            self._gate.overdue()
             return
         # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
         stale = now - work.first_at >= desk.rules().router.least_within

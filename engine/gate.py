@@ -22,6 +22,11 @@ from engine.traffic.words import cause
 PATIENCE = 5.0
 #: How many may wait in memory for one lane, and for all of them.
 MOST_IN_LANE, MOST_WAITING = 128, 512
+#: Between two looks for work whose time ended while its destination took nothing, in seconds; while such looks find
+#: some, they follow each other at once.
+LOOK_FOR_OVERDUE = 30.0
+#: How long a stop waits for what is to outlast it to be written, in seconds.
+_WRITTEN_WITHIN = 2.0
 #: A pause that lasts longer survives a restart, in seconds.
 LONG_PAUSE = 30.0
 #: The longest name of a lane, in characters.
@@ -44,7 +49,8 @@ class Gate:
         self._told: set[str] = set()
         self._kept: set[str] = set()
         self._names = _Names()
-        self._closing = False
+        self._closing = self._overdue = False
+        self._look_at = 0.0
         #: How many deliveries wait in memory.
         self.waiting = 0
 
@@ -75,12 +81,24 @@ class Gate:
 
     def give_up(self, admitted: Admitted) -> None:
         """The attempt was broken off by this process, which says nothing of the destination."""
-        admitted.lane.given_up(self._desk.clock(), probe=admitted.probe)
+        admitted.lane.given_up(self._desk.clock())
         self._go_on(admitted.lane)
 
     def stored(self, lane: Lane) -> None:
         """A delivery went to the store, to wait in this lane."""
         lane.stored = True
+
+    def overdue(self) -> None:
+        """A delivery is dead for having waited too long: others may be, too."""
+        self._overdue = True
+        self._woken()
+
+    def look_for_overdue(self, now: float) -> bool:
+        """Whether it is time to look into shut lanes for what has waited too long."""
+        if now < self._look_at and not self._overdue:
+            return False
+        self._look_at, self._overdue = now + LOOK_FOR_OVERDUE, False
+        return True
 
     # Waiting in memory
 
@@ -146,7 +164,7 @@ class Gate:
     def _lane(self, destination: str) -> Lane:
         rules = self._desk.rules()
         name = self._names.of(destination, rules.masker)
-        return self._lanes.lane(name, rules.router.limits, self._desk.clock(), destination=destination)
+        return self._lanes.lane(name, destination, rules.router.limits, self._desk.clock())
 
     # What the store is asked with
 
@@ -242,13 +260,16 @@ class Gate:
             if block is None:
                 self._unkeep(control.subject)
                 continue
-            lane = self._lanes.lane(control.subject, rules.router.limits, now)
+            lane = self._lanes.lane(control.subject, control.subject, rules.router.limits, now)
             lane.restore(block)
             self._tell(lane, None, now)
 
     def reloaded(self) -> None:
-        """The configuration was loaded anew: what it may have mended is tried again."""
+        """The configuration was loaded anew: its limits count, and what it may have mended is tried again."""
+        table, now = self._desk.rules().router.limits, self._desk.clock()
         for lane in tuple(self._lanes):
+            lane.change(table.of(lane.destination), now)
+            self._go_on(lane)
             if lane.last_block is not None and lane.last_block.kind in ("refused", "gone"):
                 self._reset(lane)
 
@@ -282,9 +303,13 @@ class Gate:
         self._timers.clear()
 
     async def written(self) -> None:
-        """Until what is to outlast a restart is in the store."""
-        while self._writing:
-            await asyncio.wait(tuple(self._writing))
+        """Until what is to outlast a restart is in the store; not for ever, as it may be stuck."""
+        if not self._writing:
+            return
+        _, unwritten = await asyncio.wait(tuple(self._writing), timeout=_WRITTEN_WITHIN)
+        for task in unwritten:
+            task.cancel()
+        await asyncio.gather(*unwritten, return_exceptions=True)
 
 
 def _block_of(control: Control, config: str, now: float) -> Block | None:

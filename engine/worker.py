@@ -28,8 +28,6 @@ _LONGEST_NAP = 1.0
 _AFTER_SURPRISE = 60.0
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
-#: Between two looks for work whose time ended while its destination took nothing, in seconds.
-_LOOK_FOR_OVERDUE = 30.0
 
 
 class Worker:
@@ -46,7 +44,6 @@ class Worker:
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._running: dict[asyncio.Task[None], tuple[Work, Held]] = {}
         self._bytes = 0
-        self._overdue_at = 0.0
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -158,10 +155,7 @@ class Worker:
 
     def _stale_before(self, now: float) -> float | None:
         """From time to time: since when what waits for a shut destination may have waited for too long."""
-        if now < self._overdue_at:
-            return None
-        self._overdue_at = now + _LOOK_FOR_OVERDUE
-        return now - self._desk.rules().router.least_within
+        return now - self._desk.rules().router.least_within if self.gate.look_for_overdue(now) else None
 
     async def _nap(self) -> None:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""

@@ -22,22 +22,23 @@ State = Literal["open", "paused", "circuit", "refused", "gone", "probing"]
 class Lane:
     """Counts attempts, tells how many more may begin. Use it through ``Lanes``.
 
+    ``destination`` is what its limits go by, ``name`` what people and the store call it.
     ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store.
     """
 
     __slots__ = (
-        "_bucket", "_probing", "_ramp", "_shutter", "_used_at", "limits", "name", "stored", "under_way", "waiting",
+        "_bucket", "_ramp", "_shutter", "_used_at", "destination", "limits", "name", "stored", "under_way",
+        "waiting",
     )  # fmt: skip
 
-    def __init__(self, name: str, limits: Limits, now: float, rng: random.Random) -> None:
-        self.name, self.limits = name, limits
+    def __init__(self, name: str, destination: str, limits: Limits, now: float, rng: random.Random) -> None:
+        self.name, self.destination, self.limits = name, destination, limits
         self.under_way = self.waiting = 0
         self.stored = False
         self._bucket = Bucket(limits.rate, limits.burst, now)
         self._shutter = Shutter(rng)
         #: While it recovers, so many at once; None when it is as it was.
         self._ramp: int | None = None
-        self._probing = 0
         self._used_at = now
 
     def change(self, limits: Limits, now: float) -> None:
@@ -107,14 +108,12 @@ class Lane:
         probe = block is not None and block.probes(now)
         self._bucket.take(now)
         self.under_way += 1
-        self._probing += probe
         self._used_at = now
         return probe
 
     def left(self, failure: Failure | None, now: float, *, probe: bool = False) -> None:
         """An attempt ended; None is success."""
         self.under_way -= 1
-        self._probing -= probe
         self._used_at = now
         before, says = self._shutter.block, "well" if failure is None else failure.says
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
@@ -124,10 +123,9 @@ class Lane:
         elif says == "well" and self._ramp is not None and self.state(now) == "open":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
 
-    def given_up(self, now: float, *, probe: bool = False) -> None:
+    def given_up(self, now: float) -> None:
         """An attempt ended without telling anything: this process gave it up."""
         self.under_way -= 1
-        self._probing -= probe
         self._used_at = now
 
     def restore(self, block: Block) -> None:

@@ -51,13 +51,13 @@ class Lanes:
         """A lane that is known."""
         return self._lanes.get(name)
 
-    def lane(self, name: str, table: LimitTable, now: float, *, destination: str | None = None) -> Lane:
-        """A destination's lane under the limits of now. ``destination`` is what limits go by, if not the name."""
-        limits = table.of(name if destination is None else destination)
+    def lane(self, name: str, destination: str, table: LimitTable, now: float) -> Lane:
+        """A destination's lane, under the limits of now."""
+        limits = table.of(destination)
         lane = self._lanes.get(name)
         if lane is None:
             self._make_room(now)
-            lane = self._lanes[name] = Lane(name, limits, now, self._rng)
+            lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng)
         lane.change(limits, now)
         return lane
 
@@ -91,16 +91,15 @@ class Lanes:
     def _make_room(self, now: float) -> None:
         if len(self._lanes) < self._look_at:
             return
-        for name in [lane.name for lane in self._lanes.values() if lane.is_idle(now)]:
-            del self._lanes[name]
-        for name in self._least_wanted(len(self._lanes) - MOST_LANES + 1):
+        idle = [lane.name for lane in self._lanes.values() if lane.is_idle(now)]
+        for name in idle + self._least_wanted(len(self._lanes) - len(idle) - MOST_LANES + 1, set(idle)):
             del self._lanes[name]
             self._forgotten(name)
         self._look_at = min(max(2 * len(self._lanes), _FEW), MOST_LANES)
 
-    def _least_wanted(self, count: int) -> list[str]:
+    def _least_wanted(self, count: int, besides: set[str]) -> list[str]:
         if count <= 0:
             return []
-        idle = [lane for lane in self._lanes.values() if not (lane.under_way or lane.waiting)]
-        since = {lane.name: lane.last_block.since if lane.last_block else 0.0 for lane in idle}
+        others = [each for each in self._lanes.values() if not (each.under_way or each.waiting or each.name in besides)]
+        since = {lane.name: lane.last_block.since if lane.last_block else 0.0 for lane in others}
         return sorted(since, key=since.__getitem__)[:count]

@@ -19,6 +19,8 @@ FIRST_COOL_DOWN, LONGEST_COOL_DOWN = 1.0, 300.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Between two probes with a key that was refused, in seconds.
 BETWEEN_KEYS = 300.0
+#: So far back a clock may be set without a block being taken for one of the past, in seconds.
+_CLOCK_SLACK = 1.0
 #: What outlasts what: a 410 is not undone by a late 429.
 _WEIGHT: dict[BlockKind, int] = {"paused": 0, "circuit": 0, "refused": 1, "gone": 2}
 
@@ -36,8 +38,8 @@ class Block:
     until: float | None
 
     def is_closed(self, now: float) -> bool:
-        """Whether nothing may go there yet."""
-        return self.until is None or now < self.until
+        """Whether nothing may go there yet. A clock that was set back must not make it last longer."""
+        return self.until is None or self.since - _CLOCK_SLACK <= now < self.until
 
     def probes(self, now: float) -> bool:
         """Whether one attempt at a time finds out."""

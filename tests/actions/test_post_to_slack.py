@@ -166,7 +166,6 @@ def test_a_cut_does_not_split_a_link_or_leave_a_code_block_open():
     [
         ("not_in_channel", "/invite @bot"),
         ("channel_not_found", "check the channel's name"),
-        ("invalid_auth", r"check slack\.token"),
         ("is_archived", "unarchive the channel"),
         ("something_new", "something_new"),
     ],
@@ -184,13 +183,34 @@ async def test_a_missing_scope_is_named(attempt, slack):
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
 
 
-@pytest.mark.parametrize("error", ["ratelimited", "message_limit_exceeded", "fatal_error", "internal_error"])
-async def test_what_passes_by_itself_is_tried_again(attempt, slack, error):
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [("ratelimited", "pause"), ("message_limit_exceeded", "pause"), ("internal_error", "pause")],
+)
+async def test_what_passes_by_itself_is_tried_again(attempt, slack, error, says):
     headers = {"Content-Type": "application/json", "Retry-After": "7"}
     slack.faults.add(body=f'{{"ok": false, "error": "{error}"}}', headers=headers)
-    with pytest.raises(Retry) as caught:
+    with pytest.raises(HttpFailure) as caught:
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
-    assert classify(caught.value).after == 7.0
+    failure = classify(caught.value)
+    assert (failure.retry, failure.after, failure.says) == (True, 7.0, says)
+
+
+@pytest.mark.parametrize(
+    ("error", "says", "words"),
+    [
+        ("invalid_auth", "refused", "check slack.token"),
+        ("token_revoked", "refused", "install the Slack app again"),
+        ("fatal_error", "failing", "Slack said fatal_error"),
+    ],
+)
+async def test_what_slack_says_with_a_200_means_what_its_status_would(attempt, slack, error, says, words):
+    slack.faults.add(body=f'{{"ok": false, "error": "{error}"}}', headers={"Content-Type": "application/json"})
+    with pytest.raises(HttpFailure) as caught:
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+    failure = classify(caught.value)
+    assert (failure.retry, failure.says) == (True, says)
+    assert words in failure.reason
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"{", b""])
@@ -219,7 +239,7 @@ async def test_the_real_rate_limit_of_a_channel(attempt):
     [
         (404, "no_service", "make a new one and change webhook_url", False),
         (403, "action_prohibited", "ask its administrator", False),
-        (410, "channel_is_archived", "unarchive the channel", False),
+        (410, "channel_is_archived", "unarchive the channel", True),
         (400, "invalid_blocks", "Block Kit Builder", False),
         (500, "rollup_error", "rollup_error", True),
         (302, "", "HTTP 302", False),

@@ -6,9 +6,10 @@ import asyncio
 import logging
 import time
 
+import aiohttp
 import pytest
 from harness import until
-from processes import left_behind
+from processes import Serve, left_behind
 
 from engine.sandbox import WebhookSink, payloads
 from engine.store.protocol import DeliveryQuery
@@ -95,7 +96,7 @@ async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_ane
 async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with_that_reason(
     engine, sink, monkeypatch
 ) -> None:
-    monkeypatch.setattr("engine.worker._LOOK_FOR_OVERDUE", 0.2)
+    monkeypatch.setattr("engine.gate.LOOK_FOR_OVERDUE", 0.5)
     await engine.start("""
         defaults: {retry: {attempts: 4, within: 1s, min: 50ms, max: 100ms}}
         routes:
@@ -104,8 +105,9 @@ async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with
     sink.faults.add(status=410, times=None)
     await engine.post(run(0))
     await until(lambda: sink.received)
-    await engine.post(run(1))
-    rows = await engine.settled(2, seconds=10.0)
+    for number in range(1, 21):
+        await engine.post(run(number))
+    rows = await engine.settled(21, seconds=4.0)
     assert {row.state for row in rows} == {"dead"}
     assert all("it is gone (HTTP 410" in row.reason and row.reason.startswith("waited 1s for") for row in rows)
     assert len(sink.received) == 1
@@ -259,3 +261,31 @@ async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(en
         rows = await store.deliveries(DeliveryQuery(limit=100))
     assert len(rows) == 20
     assert {(row.state, row.attempts) for row in rows} == {("due", 0)}
+
+
+async def test_sigterm_gives_back_what_hangs_and_the_next_start_makes_it(tmp_path, sink) -> None:
+    config = tmp_path / "config.yaml"
+    config.write_text(
+        "secrets: none\nlimits: {default: {concurrency: 2}}\nroutes:\n"
+        f'  {RULE}: {{actions: [{{forward_webhook: {{url: "{sink.url}"}}, timeout: 1m}}]}}\n'
+    )
+    sink.faults.add(hang=60, times=None)
+    server = Serve(config, tmp_path / "data", options=["--grace", "300ms"])
+    await server.start()
+    async with aiohttp.ClientSession() as http:
+        for number in range(6):
+            async with http.post(server.url("none"), json=run(number)) as response:
+                assert response.status == 202
+    await until(lambda: len(sink.received) == 2)
+    begun = time.monotonic()
+    assert await server.terminate() == 0
+    assert time.monotonic() - begun < 5.0
+    sink.faults.clear()
+
+    server = Serve(config, tmp_path / "data")
+    await server.start()
+    await until(lambda: len(sink.received) == 8)
+    assert await server.terminate() == 0
+    async with left_behind(tmp_path / "data") as store:
+        rows = await store.deliveries(DeliveryQuery(limit=100))
+    assert [(row.state, row.attempts) for row in rows] == [("succeeded", 1)] * 6

@@ -38,7 +38,7 @@ class Street:
         self.lanes = Lanes(random.Random(seed))
 
     def enter(self, name: str = "d") -> Admitted | Shut:
-        return self.lanes.enter(self.lanes.lane(name, self.limits, self.now), self.now)
+        return self.lanes.enter(self.lanes.lane(name, name, self.limits, self.now), self.now)
 
     def left(self, admitted: Admitted, failure: Failure | None = None) -> None:
         self.lanes.left(admitted, failure, self.now)
@@ -121,7 +121,7 @@ def test_a_probe_that_is_given_up_lets_another_one_in(street) -> None:
         street.attempt(DOWN)
     street.now = street.lanes.get("d").last_block.until
     probe = street.enter()
-    probe.lane.given_up(street.now, probe=True)
+    probe.lane.given_up(street.now)
     assert isinstance(street.enter(), Admitted)
 
 
@@ -292,7 +292,7 @@ class Traffic(RuleBasedStateMachine):
     @rule()
     def one_is_given_up(self) -> None:
         admitted = self.under_way.pop()
-        admitted.lane.given_up(self.street.now, probe=admitted.probe)
+        admitted.lane.given_up(self.street.now)
 
     @rule()
     def people_open_it(self) -> None:

@@ -1,0 +1,219 @@
+"""The way into a lane: at once, after a moment in memory, or back to the store; and what outlasts a restart."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+
+import pytest
+
+from engine.desk import Desk, Rules
+from engine.gate import MOST_IN_LANE, Gate
+from engine.holdings import Holdings
+from engine.observe import Observer
+from engine.retry import Failure
+from engine.router import Router
+from engine.secrets import Masker
+from engine.store import open_store
+from engine.traffic import Admitted, LimitTable, Shut
+from engine.traffic.limits import LimitsSpec
+
+NAME = "https://example.com"
+GONE = Failure(retry=True, reason="HTTP 410", status=410, cause="answer")
+BUSY = Failure(retry=True, reason="HTTP 429", status=429, cause="answer", after=60.0)
+SECRET = "token-that-nobody-sees"
+
+
+class Told(Observer):
+    """What people were told."""
+
+    def __init__(self) -> None:
+        self.words: list[tuple[str, str]] = []
+
+    def paused(self, destination: str, until_at: float | None, reason: str) -> None:
+        self.words.append(("paused", reason))
+
+    def reopened(self, destination: str) -> None:
+        self.words.append(("reopened", destination))
+
+
+class World:
+    """A gate with its store, under rules that can be changed."""
+
+    def __init__(self, store) -> None:
+        self.store, self.told, self.woken = store, Told(), 0
+        self.hash, self.concurrency, self.secrets = "one", 2, ()
+        self.gate = self.another()
+
+    def another(self) -> Gate:
+        """The gate after a restart."""
+        desk = Desk(
+            store=self.store,
+            rules=lambda: Rules(self.router(), Masker([SECRET])),
+            holdings=Holdings(None, None),
+            observer=self.told,
+            logger=logging.getLogger("engine.test"),
+            rng=random.Random(1),
+        )
+        return Gate(desk, self.wake)
+
+    def router(self) -> Router:
+        limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})
+        nothing = dict.fromkeys(("langsmith", "slack", "site", "vars", "by_key", "routes", "retry"))
+        return Router(hash=self.hash, limits=limits, least_within=3600.0, **nothing)
+
+    def wake(self) -> None:
+        self.woken += 1
+
+    async def entered(self, count: int = 1) -> list[Admitted]:
+        return [await self.gate.enter(NAME) for _ in range(count)]
+
+    async def fail(self, failure: Failure) -> None:
+        (admitted,) = await self.entered()
+        self.gate.leave(admitted, failure)
+        await self.gate.written()
+
+
+@pytest.fixture
+async def world(tmp_path):
+    store = open_store(f"sqlite:///{tmp_path / 'engine.db'}")
+    await store.open()
+    made = World(store)
+    yield made
+    made.gate.close()
+    await made.gate.written()
+    await store.close()
+
+
+async def begun(*waiting):
+    tasks = [asyncio.ensure_future(each) for each in waiting]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_who_waits_is_let_in_in_the_order_of_coming(world) -> None:
+    inside = await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME) for _ in range(3)))
+    assert world.gate.waiting == 3
+    for count, admitted in enumerate(inside, start=1):
+        world.gate.leave(admitted, None)
+        await asyncio.sleep(0.01)
+        assert [task.done() for task in waiting] == [True] * count + [False] * (3 - count)
+    world.gate.leave(waiting[0].result(), None)
+    assert isinstance(await waiting[2], Admitted)
+    assert world.gate.waiting == 0
+
+
+async def test_who_waits_too_long_or_finds_too_many_waiting_goes_back_to_the_store(world, monkeypatch) -> None:
+    monkeypatch.setattr("engine.gate.PATIENCE", 0.05)
+    await world.entered(2)
+    answers = await asyncio.gather(*(world.gate.enter(NAME) for _ in range(MOST_IN_LANE + 20)))
+    assert all(isinstance(each, Shut) and each.block is None for each in answers)
+    assert world.gate.waiting == 0
+    assert isinstance(await world.gate.enter("https://other.example"), Admitted)
+
+
+async def test_when_a_lane_is_shut_all_who_wait_there_are_sent_away(world) -> None:
+    first, _ = await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME) for _ in range(3)))
+    world.gate.leave(first, GONE)
+    answers = await asyncio.gather(*waiting)
+    assert {each.block.kind for each in answers} == {"gone"}
+    assert world.told.words == [("paused", "it is gone (HTTP 410)")]
+
+
+async def test_who_gives_up_takes_no_place_along(world) -> None:
+    first, second = await world.entered(2)
+    one, other = await begun(world.gate.enter(NAME), world.gate.enter(NAME))
+    world.gate.leave(first, None)  # lets the first one in, that is cancelled before it knows
+    one.cancel()
+    other.cancel()
+    await asyncio.gather(one, other, return_exceptions=True)
+    world.gate.give_up(second)
+    assert world.gate.waiting == 0
+    assert all(isinstance(each, Admitted) for each in await world.entered(2))
+
+
+async def test_at_the_end_nobody_waits(world) -> None:
+    await world.entered(2)
+    (waiting,) = await begun(world.gate.enter(NAME))
+    world.gate.close()
+    assert isinstance(await waiting, Shut)
+    assert isinstance(await world.gate.enter(NAME), Shut)
+
+
+async def test_new_limits_let_in_who_waits(world) -> None:
+    await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME) for _ in range(3)))
+    world.concurrency = 4
+    world.gate.reloaded()
+    await asyncio.sleep(0.01)
+    assert [task.done() for task in waiting] == [True, True, False]
+    waiting[2].cancel()
+
+
+async def test_what_outlasts_a_restart_is_kept_and_forgotten_when_it_is_over(world) -> None:
+    await world.fail(GONE)
+    (control,) = await world.store.controls()
+    assert (control.kind, control.subject, control.reason, control.until_at) == ("pause", NAME, "HTTP 410", None)
+    world.gate = world.another()
+    await world.gate.restore()
+    assert isinstance(await world.gate.enter(NAME), Shut)
+    assert world.gate.resume(NAME)
+    await world.gate.written()
+    assert await world.store.controls() == []
+    assert [word for word, _ in world.told.words] == ["paused", "paused", "reopened"]
+    assert not world.gate.resume(NAME), "nothing is in its way any more"
+
+
+async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_keeps_a_pause(world) -> None:
+    await world.fail(GONE)
+    (admitted,) = [await world.gate.enter("slack #ops")]
+    world.gate.leave(admitted, BUSY)
+    await world.gate.written()
+    world.hash = "two"
+    world.gate = world.another()
+    await world.gate.restore()
+    await world.gate.written()
+    assert [control.subject for control in await world.store.controls()] == ["slack #ops"]
+    assert isinstance(await world.gate.enter(NAME), Admitted)
+    shut = await world.gate.enter("slack #ops")
+    assert shut.block.until == pytest.approx(time.time() + 60, abs=5)
+
+
+async def test_a_short_pause_is_not_worth_a_row_and_is_told_once(world) -> None:
+    short = Failure(retry=True, reason="HTTP 429", status=429, cause="answer", after=0.05)
+    one, other = await world.entered(2)
+    world.gate.leave(one, short)
+    world.gate.leave(other, short)
+    await world.gate.written()
+    assert await world.store.controls() == []
+    await asyncio.sleep(0.15)
+    assert [word for word, _ in world.told.words] == ["paused", "reopened"]
+    assert isinstance(await world.gate.enter(NAME), Admitted)
+
+
+async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_store(world) -> None:
+    (admitted,) = await world.entered()
+    world.gate.stored(admitted.lane)
+    world.gate.leave(admitted, None)
+    assert world.woken == 1
+    world.gate.taken([], {NAME: 2})
+    (admitted,) = await world.entered()
+    world.gate.leave(admitted, None)
+    assert world.woken == 1
+
+
+@pytest.mark.parametrize(
+    "destination",
+    ["https://" + SECRET + ".example", "x" * 5000, "two\nlines\x00", "half \ud800", "", "\x1b[31mred"],
+)
+async def test_a_lane_has_a_name_that_can_be_shown_and_is_its_own(world, destination) -> None:
+    name = (await world.gate.enter(destination)).lane.name
+    another = (await world.gate.enter(destination + "!")).lane.name
+    assert name != another
+    assert SECRET not in name
+    assert 0 < len(name) < 250
+    assert name.isprintable()
