@@ -94,7 +94,9 @@ class ForwardWebhook(Action):
         )
         query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="added to the URL")
         body: Any = Field(
-            None, description="a text, or anything as JSON; left out: the webhook as it came, with this run"
+            None,
+            description="a text, or anything as JSON; left out: the webhook as it came, with this run "
+            "(of a digest: {items, digest}, with the webhooks of all)",
         )
         sign_with: Annotated[str | list[str], AfterValidator(_keys)] | None = Field(
             None, description="whsec_…: sign as Standard Webhooks do"
@@ -129,12 +131,19 @@ class ForwardWebhook(Action):
 def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes | None, str | None]:
     """What to send and its content type. Left out, the body is the payload; with GET and DELETE it is nothing."""
     if "body" not in params.model_fields_set and params.method in ("POST", "PUT", "PATCH"):
-        return _json(context.payload), "application/json"
+        return _json(_whole(context)), "application/json"
     if params.body is None:
         return None, None
     if isinstance(params.body, str):
         return params.body.encode("utf-8", "replace"), "text/plain; charset=utf-8"
     return _json(params.body), "application/json"
+
+
+def _whole(context: ActionContext) -> Mapping[str, Any]:
+    """The payload as it came; of a digest all of them, with how many and since when."""
+    if context.payloads is None:
+        return context.payload
+    return {"items": context.payloads, "digest": context.document["digest"]}
 
 
 def _json(value: Any) -> bytes:

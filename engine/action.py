@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -81,6 +81,8 @@ class ActionContext:
     langsmith: LangSmith
     slack: SlackSettings
     logger: logging.Logger
+    #: Whether this delivery is for many runs; ``document`` then has ``items``, and is otherwise the first one's.
+    digest: bool = False
 
     @property
     def payload(self) -> Mapping[str, Any]:
@@ -88,9 +90,20 @@ class ActionContext:
 
         What LangSmith did not send along, and no parameter made the engine fetch, is null.
         """
-        payload: Mapping[str, Any] = self.document["payload"]
-        runs = payload.get("runs")
-        return {**payload, "runs": [_without_missing(run) for run in runs]} if isinstance(runs, list) else payload
+        return _payload_of(self.document)
+
+    @property
+    def payloads(self) -> Sequence[Mapping[str, Any]] | None:
+        """Of a digest the payloads of all its items, each narrowed to its run; None for a delivery that is none."""
+        if not self.digest:
+            return None
+        return [_payload_of(item) for item in self.document["items"]]
+
+
+def _payload_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    payload: Mapping[str, Any] = document["payload"]
+    runs = payload.get("runs")
+    return {**payload, "runs": [_without_missing(run) for run in runs]} if isinstance(runs, list) else payload
 
 
 def _without_missing(run: Any) -> Any:

@@ -26,6 +26,7 @@ from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.lag import LoopLag, threads_of
 from engine.metrics import Metrics
+from engine.mutes import Mutes
 from engine.observe import LogObserver, Observer, Observers
 from engine.public import discreet_logger, receiver_runner
 from engine.readiness import Readiness
@@ -100,6 +101,7 @@ async def running(
         foreign = ForeignLoop(make_clients, Clients.close, logger)
         foreign.start()
         stack.push_async_callback(foreign.close)
+        mutes = await _watch_mutes(stack, store, logger)
         hydrator = Hydrator(lambda: clients.langsmith, clients.http)
         stack.push_async_callback(hydrator.close)
         desk = Desk(
@@ -108,6 +110,7 @@ async def running(
             holdings=Holdings(hydrator, lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json())),
             observer=observer,
             logger=logger,
+            mutes=mutes.muted,
         )
         executor = Executor(clients, foreign, spans=spans)
         lag = _watch_loop(stack, logger, foreign, executor)
@@ -140,9 +143,8 @@ async def running(
         )
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep)
-        people = admin_app(Admin(store, worker, reloader, metrics), settings.admin_token)
-        runner = web.AppRunner(people, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
-        admin = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
+        people = _people_runner(Admin(store, worker, reloader, metrics, mutes), settings.admin_token)
+        admin = await _listen(stack, people, settings.admin, "--admin", tls if settings.admin_tls else None)
         _in_background(stack, reloader.watch())
         if tls is not None:
             _in_background(stack, tls.watch())
@@ -170,6 +172,19 @@ def _make_spans(
     spans = otlp_spans(environ)
     stack.push_async_callback(spans.close)
     return spans, (TraceObserver(spans),)
+
+
+def _people_runner(admin: Admin, token: str | None) -> web.AppRunner:
+    app = admin_app(admin, token)
+    return web.AppRunner(app, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
+
+
+async def _watch_mutes(stack: AsyncExitStack, store: Store, logger: logging.Logger) -> Mutes:
+    """The muted routes, kept as the store says."""
+    mutes = Mutes(store, logger)
+    await mutes.refresh()
+    _in_background(stack, mutes.keep_fresh())
+    return mutes
 
 
 def _watch_loop(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final
 
 from engine.author_hosts import AuthorHosts, hosts_in_code
-from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
+from engine.config import ON_DEAD, ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
@@ -16,8 +17,9 @@ from engine.params import Fault, Leaves, address_params, escaped_params, literal
 from engine.params_words import named_in
 from engine.registry import Registered, Registry
 from engine.retry import LANGSMITH_TIMEOUT, RetryPolicy
-from engine.route import Route, RoutedAction
+from engine.route import Gating, Route, RoutedAction, WaitFor
 from engine.router import Router
+from engine.schedule import Active, never_open
 from engine.secrets import Masker
 from engine.source import Where
 from engine.suggest import did_you_mean
@@ -51,6 +53,8 @@ _ACTION_WORDS: Final = {
     "print": "log",
     "logger": "log",
 }
+#: What the templates of ``on_dead`` see beside the document.
+_DEAD: Final = frozenset({"delivery"})
 #: What stands in the file for each service that an action may require: block, key, variable.
 _SERVICES: Final = {
     "langsmith": ("a LangSmith API key", "api_key", "LANGSMITH_API_KEY"),
@@ -81,7 +85,9 @@ def compile_router(config: Config, registry: Registry) -> Router:
         retry=compiler.retry.for_data(),
         network=config.network,
         limits=config.limits,
-        least_within=min((action.retry.within for route in enabled for action in route.actions), default=0.0),
+        least_within=min(
+            (action.retry.within for route in enabled for action in (*route.actions, *route.on_dead)), default=0.0
+        ),
     )
 
 
@@ -106,7 +112,10 @@ class _Compiler:
 
     def route(self, written: RouteConfig) -> Route:
         filter_ = compile_filter(written.filters or [], (*written.where, "filters"), self._source, self._templates)
-        actions = tuple(action for one in written.actions if (action := self._action(one)) is not None)
+        hours = () if written.active is None else (written.active,)
+        actions = tuple(action for one in written.actions if (action := self._action(one, hours)) is not None)
+        on_dead = tuple(action for one in written.on_dead if (action := self._action(one, (), _DEAD)) is not None)
+        wait = written.wait_for
         route = Route(
             id=written.id,
             keys=written.keys,
@@ -116,16 +125,21 @@ class _Compiler:
             actions=actions,
             stop=written.stop,
             sample=written.sample,
+            wait_for=None if wait is None else WaitFor(wait.feedback, wait.up_to),
+            on_dead=tuple(replace(action, name=f"{ON_DEAD}{action.name}") for action in on_dead),
         )
         self._check_reach(written.where, route)
         return route
 
-    def _action(self, written: ActionConfig) -> RoutedAction | None:
+    def _action(
+        self, written: ActionConfig, hours: tuple[Active, ...], beside: frozenset[str] = frozenset()
+    ) -> RoutedAction | None:
+        """``hours`` are the route's; ``beside`` are words that its templates see beside those of every document."""
         registered = self._registry.get(written.type)
         if registered is None:
             self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
             return None
-        template = self._templates.compile_into(
+        template = self._templates.knowing(beside | _words(written)).compile_into(
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
         sound = self._check_literals(written, registered, template)
@@ -135,7 +149,8 @@ class _Compiler:
         endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
         when = None
         if written.when is not None:
-            when = compile_filter(written.when, (*written.where, "when"), self._source, self._templates)
+            templates = self._templates.knowing(beside)
+            when = compile_filter(written.when, (*written.where, "when"), self._source, templates)
         retry = _policy(written.retry, self.retry) if written.retry else self.retry
         return RoutedAction(
             name=written.name,
@@ -148,7 +163,30 @@ class _Compiler:
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
             hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]) | own,
             place=self._placer(written.params_where),
+            gating=self._gating(written),
+            active=self._active(written, hours),
         )
+
+    def _gating(self, written: ActionConfig) -> Gating | None:
+        """What stands before the action's deliveries, with its key's template."""
+        spec = written.throttle or written.digest
+        if spec is None:
+            return None
+        by = None
+        if spec.by is not None:
+            by = self._templates.compile_into(spec.by, (*spec.where, "by"), self._source)
+        return Gating("throttle" if written.throttle else "digest", spec.every, by, spec.most)
+
+    def _active(self, written: ActionConfig, hours: tuple[Active, ...]) -> tuple[Active, ...]:
+        """The hours that must all hold; hours that never do are a mistake."""
+        if written.active is None:
+            return hours
+        both = (*hours, written.active)
+        if never_open([one.schedule for one in both]):
+            message = "the action is never active when its route is: their hours have nothing in common"
+            hint = f"the route's are {hours[0].schedule}"
+            self._source.report((*written.where, "active"), message, hint, at_key=True)
+        return both
 
     def _explain_missing(self, name: str) -> tuple[str, str]:
         """Message and hint for an action that there is not; what other products call one is known."""
@@ -254,11 +292,18 @@ class _Compiler:
 
     def _check_reach(self, where: Where, route: Route) -> None:
         """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
-        reads = route.needs.union(*(action.needs for action in route.actions)) if route.actions else route.needs
+        reads = route.reads.union(*(action.needs | action.decides_by for action in (*route.actions, *route.on_dead)))
         settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
         if "feedback" in reads and self._config.langsmith.api_key is None and not settled:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
             self._source.report(where, "this route reads feedback, which has to be fetched from LangSmith", hint)
+
+
+def _words(written: ActionConfig) -> frozenset[str]:
+    """The words that an action's templates see because of what stands beside it."""
+    if written.digest is not None:
+        return frozenset({"items", "digest"})
+    return frozenset() if written.throttle is None else frozenset({"throttle"})
 
 
 def _no_parameters(registered: Registered) -> tuple[str, str]:

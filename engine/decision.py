@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from engine.route import Needs, Route, RoutedAction
+from engine.store.protocol import Control, Gate
 from engine.truth import Truth
 
 
@@ -20,11 +21,28 @@ class Known:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What an evaluation depends on besides the event and the rules. ``now`` is in Unix seconds.
+
+    ``known`` is what an earlier evaluation settled: it is not decided twice. ``final`` takes what is
+    still undecided for want of data as undecided for good. ``mutes`` are the muted routes, by id.
+    ``looked``: feedback was asked for just now, so what is not there is not there yet.
+    """
+
+    now: float
+    known: Mapping[tuple[int, str], Known] = field(default_factory=dict)
+    final: bool = False
+    mutes: Mapping[str, Control] = field(default_factory=dict)
+    looked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """A route's verdict on one document, and why.
 
-    ``fires`` are the actions that follow; ``skipped`` says of the others why not;
-    ``pending`` wait for data. ``reason`` is empty where the route simply matched.
+    ``fires`` are the actions that follow; ``skipped`` says of the others why not; ``pending``
+    wait for data. ``notes`` says of some that follow what is to be known about them: held until
+    when, with whom they are counted. ``reason`` is empty where the route simply matched.
     """
 
     route: str
@@ -35,6 +53,7 @@ class Decision:
     fires: tuple[str, ...] = ()
     skipped: Mapping[str, str] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
+    notes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def settled(self) -> bool:
@@ -50,13 +69,26 @@ class Decision:
             "fires": list(self.fires),
             "skipped": dict(self.skipped),
             "pending": list(self.pending),
+            "notes": dict(self.notes),
         }
         return data | {key: value for key, value in extra.items() if value}
 
 
 @dataclass(frozen=True, slots=True)
+class HeldBack:
+    """An action of a route that matched, and that is not done for a reason of time."""
+
+    route: str
+    action: str
+    why: Literal["muted", "inactive"]
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """One delivery to be made. ``document`` is what it was decided on."""
+    """One delivery to be made. ``document`` is what it was decided on.
+
+    ``gate`` is what stands before it. ``due_at`` is when it is to be made, in Unix seconds; None: now.
+    """
 
     delivery_id: str
     route: Route
@@ -64,6 +96,8 @@ class Plan:
     index: int
     run_id: str | None
     document: Mapping[str, Any]
+    gate: Gate | None = None
+    due_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +105,8 @@ class Routing:
     """Everything one evaluation of an event came to.
 
     ``wanting`` names the data that would decide the rest. ``matched`` counts the documents and routes
-    that match, those that an earlier evaluation settled among them.
+    that match, those that an earlier evaluation settled among them. ``awaiting`` says for what feedback routes
+    wait, and until when (Unix seconds). ``held_back`` are actions that would fire at another time.
     """
 
     decisions: tuple[Decision, ...]
@@ -79,6 +114,8 @@ class Routing:
     wanting: Needs
     unmatched_reason: str | None
     matched: int = 0
+    awaiting: Mapping[str, float] = field(default_factory=dict)
+    held_back: tuple[HeldBack, ...] = ()
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

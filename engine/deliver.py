@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from engine.decision import Plan
 from engine.desk import Desk
 from engine.execute import Executor, Job, Ran, Ready
+from engine.follow import Followers, on_their_own
 from engine.foreign import NotStarted
 from engine.gate import Gate
-from engine.holdings import Held
+from engine.holdings import Place
 from engine.retry import Failure
-from engine.router import Router
+from engine.router import Router, worded
+from engine.schedule import held_words, holding_until
 from engine.store.protocol import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
 from engine.traffic.words import overdue, waiting
@@ -29,17 +32,24 @@ class Deliverer:
 
     def __init__(self, desk: Desk, executor: Executor, gate: Gate) -> None:
         self._desk, self._executor, self._gate = desk, executor, gate
+        self._followers = Followers(desk)
 
-    async def deliver(self, work: Work, held: Held, plan: Plan | None = None) -> None:
-        """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now."""
-        job = await self._bind(work, held, self._desk.rules().router, plan)
+    async def deliver(self, work: Work, places: Sequence[Place], plan: Plan | None = None) -> None:
+        """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now.
+
+        ``places`` are the documents that it is about: one, or of a digest all its items'.
+        """
+        job = await self._bind(work, places, self._desk.rules().router, plan)
         if job is None:
             await self._gone(work)
+            return
+        if (until := holding_until(job.action.active, self._desk.clock())) is not None:
+            await self._hold(job, until)
             return
         try:
             ready = await self._executor.prepare(job)
             if isinstance(ready, Ran):
-                await self._settle(job, ready, None)
+                await self._settle(job, ready, None, places)
                 return
             entered = await self._gate.enter(ready.destination)
             if isinstance(entered, Shut):
@@ -50,7 +60,7 @@ class Deliverer:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK)
             return
-        await self._settle(job, ran, entered.lane)
+        await self._settle(job, ran, entered.lane, places)
 
     async def _run(self, ready: Ready, entered: Admitted) -> Ran:
         """The attempt itself; whatever becomes of it, its place is free afterwards."""
@@ -62,9 +72,10 @@ class Deliverer:
         self._gate.leave(entered, ran.failure)
         return ran
 
-    async def _settle(self, job: Job, ran: Ran, lane: Lane | None) -> None:
+    async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane.name if lane else "")
-        if await self._desk.persist(lambda: self._desk.store.settle_attempt(job.work, attempt, then)):
+        others = () if job.action.digests else on_their_own(job.work, places, self._desk.clock())
+        if await self._record(job.work, attempt, then, others):
             self._desk.observer.attempted(job, ran, attempt, then)
             if lane is not None and isinstance(then, Again):
                 self._gate.stored(lane)
@@ -90,29 +101,45 @@ class Deliverer:
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
         if lane is not None:
             attempt = replace(attempt, destination=lane.name)
-        if await desk.persist(lambda: desk.store.settle_attempt(work, attempt, Dead(reason))):
+        if await self._record(work, attempt, Dead(reason)):
             desk.observer.failed(work, attempt, Dead(reason))
+
+    async def _record(
+        self, work: Work, attempt: Attempt, then: Again | Dead | None, others: Sequence[Work] = ()
+    ) -> bool:
+        """Settle an attempt, with all that follows from it. Whether it was this process's to settle."""
+        follow = [*others, *await self._followers.of(work, attempt, then)]
+        return await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
+
+    async def _hold(self, job: Job, until: float) -> None:
+        """It is outside its hours: it waits in the store, no attempt spent."""
+        reason = held_words(job.action.active, until)
+        await self._desk.persist(lambda: self._desk.store.release([job.work.id], due_at=until, reason=reason))
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
         attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
-        if await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then)):
+        if await self._record(work, attempt, then):
             self._desk.observer.failed(work, attempt, then)
 
     async def _release(self, work: Work, seconds: float) -> None:
         due_at = self._desk.clock() + seconds
         await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at))
 
-    async def _bind(self, work: Work, held: Held, router: Router, plan: Plan | None) -> Job | None:
+    async def _bind(self, work: Work, places: Sequence[Place], router: Router, plan: Plan | None) -> Job | None:
         """The delivery under today's rules, with the data its parameters read; None where they know it no more."""
         found = router.find(work.route, work.action)
         if found is None:
             return None
         route, action = found
-        came = bool(action.needs) and await self._desk.holdings.hydrate(held, action.needs, work.index)
-        if plan is not None and plan.route is route and not came:
-            return Job(work, held.event, route, action, plan.document)
-        return Job(work, held.event, route, action, router.document(held.event, work.index, held.fetched, route))
+        came = bool(action.needs) and await self._desk.holdings.hydrate_each(
+            places if action.digests else places[:1], action.needs
+        )
+        event = places[0][0].event
+        if plan is not None and plan.route is route and not came and not action.digests:
+            return Job(work, event, route, action, worded(plan.document, action, work.words))
+        seen = [(held.event, index, held.fetched) for held, index in places]
+        return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words))
 
     async def _gone(self, work: Work) -> None:
         """Its route or action is not in the configuration any more: wait for it to come back, within limits."""

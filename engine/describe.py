@@ -11,20 +11,30 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from engine.admin.muting import mute_view
 from engine.admin.views import iso, problem_views
-from engine.config import ActionConfig, RouteConfig, dump_masked
+from engine.config import ON_DEAD, ActionConfig, GateSpec, RouteConfig, WaitSpec, dump_masked
 from engine.filters import Filter
+from engine.mutes import is_muting
 from engine.params import models_in
 from engine.registry import Registered, Registry
 from engine.reload import LastReload, Loaded
 from engine.route import Route, RoutedAction
+from engine.schedule import Active
+from engine.store.protocol import Control
 
 _NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 
 
-def describe_routes(loaded: Loaded) -> list[dict[str, Any]]:
-    """Every route in the order of the file, the disabled ones too. Secrets are masked."""
-    routes = [_route(written, loaded.router.routes.get(written.id)) for written in loaded.config.routes]
+def describe_routes(
+    loaded: Loaded, mutes: Mapping[str, Control] | None = None, now: float = 0.0
+) -> list[dict[str, Any]]:
+    """Every route in the order of the file, the disabled ones too, with what mutes it. Secrets are masked."""
+    muted = {route: mute_view(mute) for route, mute in (mutes or {}).items() if is_muting(mute, now)}
+    routes = [
+        _route(written, loaded.router.routes.get(written.id)) | {"muted": muted.get(written.id)}
+        for written in loaded.config.routes
+    ]
     masked: list[dict[str, Any]] = loaded.masker.tree(routes)
     return masked
 
@@ -40,13 +50,31 @@ def _route(written: RouteConfig, live: Route | None) -> dict[str, Any]:
         "stop": written.stop,
         "sample": written.sample,
         "conditions": _conditions(live.filter if live else None, written.filters),
-        "needs": sorted(live.needs) if live else [],
+        "needs": sorted(live.reads) if live else [],
+        "active": _active(written.active),
+        "wait_for": None if written.wait_for is None else _wait(written.wait_for),
         "actions": [_action(action, _live_action(live, action.name)) for action in written.actions],
+        "on_dead": [_action(action, _live_action(live, f"{ON_DEAD}{action.name}")) for action in written.on_dead],
     }
 
 
 def _live_action(route: Route | None, name: str) -> RoutedAction | None:
-    return next((action for action in route.actions if action.name == name), None) if route else None
+    actions = (*route.actions, *route.on_dead) if route else ()
+    return next((action for action in actions if action.name == name), None)
+
+
+def _active(active: Active | None) -> dict[str, Any] | None:
+    return None if active is None else {"hours": str(active.schedule), "otherwise": active.otherwise}
+
+
+def _wait(wait: WaitSpec) -> dict[str, Any]:
+    return {"feedback": list(wait.feedback), "up_to": wait.up_to}
+
+
+def _gate(spec: GateSpec | None) -> dict[str, Any] | None:
+    if spec is None:
+        return None
+    return {"every": spec.every, "by": spec.by} | ({"max": spec.most} if spec.most else {})
 
 
 def _action(written: ActionConfig, live: RoutedAction | None) -> dict[str, Any]:
@@ -60,6 +88,9 @@ def _action(written: ActionConfig, live: RoutedAction | None) -> dict[str, Any]:
         "params": written.params,
         "timeout": live.timeout if live else written.timeout,
         "retry": retry,
+        "throttle": _gate(written.throttle),
+        "digest": _gate(written.digest),
+        "active": _active(written.active),
     }
 
 

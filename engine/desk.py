@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ from engine.observe import Observer
 from engine.retry import Failure, RetryPolicy
 from engine.router import Router
 from engine.secrets import Masker
-from engine.store.protocol import Again, Attempt, Dead, Store, Work
+from engine.store.protocol import Again, Attempt, Control, Dead, Store, Work
 
 T = TypeVar("T")
 
@@ -34,13 +34,17 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Desk:
-    """The means of one process's work. ``rules`` is asked anew for every piece, so that a reload counts."""
+    """The means of one process's work. ``rules`` is asked anew for every piece, so that a reload counts.
+
+    ``mutes`` are the muted routes of now, by id.
+    """
 
     store: Store
     rules: Callable[[], Rules]
     holdings: Holdings
     observer: Observer
     logger: logging.Logger
+    mutes: Callable[[], Mapping[str, Control]] = dict
     clock: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
 

@@ -10,7 +10,8 @@ from typing import Any
 
 from engine.event import Event
 from engine.missing import Missing
-from engine.times import seconds_between, time_of
+from engine.times import iso_second, seconds_between, time_of
+from engine.vocabulary import ITEM_WORDS
 
 #: Parts of a run that LangSmith may leave in object storage.
 STORED_PARTS = ("inputs", "outputs")
@@ -90,6 +91,11 @@ def run_id(run: Any) -> str | None:
     return found if isinstance(found, str) and found else None
 
 
+def run_id_at(event: Event, index: int) -> str | None:
+    """The id of the run at a place; the whole event (-1) is about no one run."""
+    return next((run_id(run) for _, run in runs_at(event, index)), None) if index >= 0 else None
+
+
 def run_key(run: Mapping[str, Any], index: int) -> str:
     """What ``Fetched`` files a run under: its id, or its place where it has none."""
     return run_id(run) or f"#{index}"
@@ -133,6 +139,16 @@ def build_document(
         "event": event.word,
         "vars": vars,
     }
+
+
+def digest_document(documents: Sequence[Mapping[str, Any]], received: Sequence[float]) -> dict[str, Any]:
+    """The document of a digest: the first item's, with all of them in ``items``.
+
+    ``received`` are the times at which their events were received, in Unix seconds.
+    """
+    items = [{word: document[word] for word in ITEM_WORDS if word in document} for document in documents]
+    digest = {"count": len(items), "since": iso_second(min(received)), "until": iso_second(max(received))}
+    return {**documents[0], "items": items, "digest": digest}
 
 
 def _narrow(payload: Mapping[str, Any], index: int, fetched: Fetched) -> dict[str, Any]:

@@ -44,9 +44,13 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
     looker = _Looker()
     for route in config.routes:
         yield from looker.conditions(route.filters, (*route.where, "filters"))
-        for action in route.actions:
+        for action in (*route.actions, *route.on_dead):
             yield from looker.conditions(action.when, (*action.where, "when"))
             yield from looker.templates(action.params, action.params_where)
+            if (gate := action.throttle or action.digest) is not None:
+                yield from looker.templates(gate.by, (*gate.where, "by"))
+            if action.digest is not None:
+                yield from looker.digest(action)
             yield from _lacking(action, registry)
 
 
@@ -103,6 +107,15 @@ class _Looker:
         elif isinstance(value, str) and is_template(value):
             yield from self._looks(value, where, bare=False)
 
+    def digest(self, action: ActionConfig) -> Iterator[Doubt]:
+        """A digest whose parameters read of the first item alone."""
+        texts = list(_texts(action.params))
+        reads = [steps[0] for text in texts for _, steps in self._templates.looks(text, bare=False)]
+        if reads and not {"items", "digest"} & set(reads):
+            message = "this digest tells of its first item only: no parameter reads items"
+            hint = "write {% for item in items %}{{ item.run.name }} {% endfor %}"
+            yield Doubt((*action.where, "digest"), message, hint, at_key=True)
+
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = text.splitlines()
         for line, steps in self._templates.looks(text, bare=bare):
@@ -111,6 +124,18 @@ class _Looker:
             found = re.search(rf"\b{re.escape(odd[0])}\b", lines[line - 1]) if line <= len(lines) else None
             column = found.start() + 1 if found else 1
             yield Doubt(where, _no_field(odd[0]), odd[1], line, column)
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The templates in a tree of parameters."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and is_template(value):
+        yield value
 
 
 def _no_field(name: str) -> str:

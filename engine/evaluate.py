@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
 from engine.aside import Aside
-from engine.decision import Known, Plan, Routing, known_from
+from engine.decision import Circumstances, Decision, Known, Plan, Routing, known_from
 from engine.desk import Desk
 from engine.document import Fetched, run_indexes
+from engine.event import Event
 from engine.holdings import Held
 from engine.retry import Failure
 from engine.router import Router
-from engine.store.protocol import Again, Attempt, Dead, Routed, Work
+from engine.secrets import Masker
+from engine.store.protocol import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 
 #: An event of more runs than these is decided off the loop.
 _FEW_RUNS = 4
+#: Between two looks for feedback that is waited for, in seconds: as long as it was waited for already, within these.
+_FIRST_LOOK, _LONGEST_LOOK = 5.0, 60.0
 
 
 class Evaluator:
@@ -30,18 +34,14 @@ class Evaluator:
         """Decide, settle, and return the deliveries that are this process's to make now."""
         rules, started_at = self._desk.rules(), self._desk.clock()
         routing = await self._route(work, held, rules.router)
-        attempt: Attempt | None = None
-        pending: Again | Dead | None = None
-        if (failure := _wanting(routing, held.fetched)) is not None:
-            attempt, pending = self._desk.consequence(work, rules.router.retry, failure, started_at)
+        attempt, pending = self._pending(work, held, routing, started_at)
         now = self._desk.clock()
         deliveries = [_delivery(plan, work, now) for plan in routing.plans]
-        leased = frozenset(delivery.id for delivery in deliveries[: self._room()])
         routed = Routed(
             event_id=work.event_id,
-            decisions=[rules.masker.tree(decision.to_json()) for decision in routing.decisions],
+            decisions=[rules.masker.tree(decision.to_json()) for decision in _news(work, routing, pending)],
             deliveries=deliveries,
-            leased=leased,
+            leased=frozenset(_at_once(routing.plans)[: self._room()]),
             config_hash=rules.router.hash,
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
@@ -49,16 +49,45 @@ class Evaluator:
             pending=pending,
             attempt=attempt,
             work=work,
+            gates=_gates(routing.plans, rules.masker),
         )
         settled = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
-        self._desk.observer.routed(held.event, routing, started_at)
-        if attempt is not None:
-            self._desk.observer.failed(work, attempt, pending)
+        self._tell(work, held.event, routing, routed, settled, started_at)
         return [
             (replace(delivery, words=settled.words.get(delivery.id)), plan)
             for delivery, plan in zip(deliveries, routing.plans, strict=True)
             if delivery.id in settled.leased
         ]
+
+    def _tell(
+        self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float
+    ) -> None:
+        observer = self._desk.observer
+        observer.routed(event, routing, started_at)
+        for held in routing.held_back:
+            observer.held_back(event, held.route, held.action, held.why)
+        for delivery in routed.deliveries if settled.throttled or settled.collected else ():
+            if delivery.id in settled.throttled:
+                observer.held_back(event, delivery.route, delivery.action, "throttled")
+            elif delivery.id in settled.collected:
+                observer.held_back(event, delivery.route, delivery.action, "digested")
+        if routed.attempt is not None:
+            observer.failed(work, routed.attempt, routed.pending)
+
+    def _pending(
+        self, work: Work, held: Held, routing: Routing, started_at: float
+    ) -> tuple[Attempt | None, Again | Wait | Dead | None]:
+        """What becomes of the evaluation: done, tried again for want of data, or put off for feedback to come.
+
+        Of the last two whichever is sooner; and while feedback may come nothing dies.
+        """
+        wait = _wait(held.event, routing, self._desk.clock())
+        if (failure := _wanting(routing, held.fetched)) is None:
+            return None, wait
+        attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
+        if wait is None or (isinstance(then, Again) and then.due_at <= wait.due_at):
+            return attempt, then
+        return None, wait
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle an evaluation that came to nothing: it is made again, or dead, with the reason."""
@@ -80,20 +109,23 @@ class Evaluator:
 
     async def _route(self, work: Work, held: Held, router: Router) -> Routing:
         """Decide on what came along; only where that leaves something open, fetch and decide again."""
-        known = await self._known(work) if work.attempts else None
-        routing = await self._decide(router, held, known)
-        if routing.wanting:
-            await self._desk.holdings.hydrate(held, routing.wanting, None)
-            final = work.attempts + 1 >= router.retry.attempts
-            routing = await self._decide(router, held, known, final=final)
+        known = await self._known(work) if work.attempts or work.error else {}
+        around = Circumstances(self._desk.clock(), known, mutes=self._desk.mutes())
+        routing = await self._decide(router, held, around)
+        if not (routing.wanting or routing.awaiting):
+            return routing
+        wanted = routing.wanting | {"feedback"} if routing.awaiting else routing.wanting
+        await self._desk.holdings.hydrate(held, wanted, None, refresh=bool(routing.awaiting))
+        around = replace(around, looked=True)
+        routing = await self._decide(router, held, around)
+        if routing.wanting and not routing.awaiting and work.attempts + 1 >= router.retry.attempts:
+            routing = await self._decide(router, held, replace(around, final=True))
         return routing
 
-    async def _decide(
-        self, router: Router, held: Held, known: Mapping[tuple[int, str], Known] | None, *, final: bool = False
-    ) -> Routing:
+    async def _decide(self, router: Router, held: Held, around: Circumstances) -> Routing:
         """Off the loop where it takes long: an expression may use up to a second, and for each run."""
         event, fetched = held.event, held.fetched
-        decide = partial(router.decide, event, fetched, known=known, final=final)
+        decide = partial(router.decide, event, fetched, around)
         return await self._aside.do((event.kind, event.rule_id), decide, large=len(run_indexes(event)) > _FEW_RUNS)
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:
@@ -103,12 +135,13 @@ class Evaluator:
 
 
 def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:
+    due_at = now if plan.due_at is None else plan.due_at
     return replace(
         evaluation,
         id=plan.delivery_id,
         kind="deliver",
-        first_at=now,
-        due_at=now,
+        first_at=due_at,
+        due_at=due_at,
         route=plan.route.id,
         action=plan.action.name,
         index=plan.index,
@@ -118,9 +151,36 @@ def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:
     )
 
 
+def _at_once(plans: Sequence[Plan]) -> list[str]:
+    """The deliveries that nothing but a throttle stands before: digests are collected, and held ones wait."""
+    return [plan.delivery_id for plan in plans if plan.due_at is None and not isinstance(plan.gate, Digest)]
+
+
+def _gates(plans: Sequence[Plan], masker: Masker) -> Mapping[str, Gate]:
+    """What stands before the deliveries, by their ids. Keys are kept, so no secret may be in them."""
+    return {
+        plan.delivery_id: replace(plan.gate, key=masker.text(plan.gate.key)) for plan in plans if plan.gate is not None
+    }
+
+
+def _news(work: Work, routing: Routing, pending: Again | Wait | Dead | None) -> Sequence[Decision]:
+    """The decisions to keep: a later look for feedback that settles nothing says what the first one said."""
+    if isinstance(pending, Wait) and work.error and not any(one.settled for one in routing.decisions):
+        return ()
+    return routing.decisions
+
+
+def _wait(event: Event, routing: Routing, now: float) -> Wait | None:
+    """When to look for feedback again: soon at first, ever less often, and when it is no longer waited for."""
+    if not routing.awaiting:
+        return None
+    look = now + min(max(now - event.received_at, _FIRST_LOOK), _LONGEST_LOOK)
+    return Wait(min(look, *routing.awaiting.values()), "; ".join(sorted(routing.awaiting)))
+
+
 def _wanting(routing: Routing, fetched: Fetched) -> Failure | None:
-    """Why an evaluation is not at its end yet; None when it is."""
-    if not routing.wanting and all(decision.settled for decision in routing.decisions):
+    """Why an evaluation is not at its end yet though nothing is waited for; None when it is."""
+    if not routing.wanting and (routing.awaiting or all(decision.settled for decision in routing.decisions)):
         return None
     reasons = [f"{need}: {reason}" for need, reason in sorted(fetched.errors.items())] or sorted(routing.wanting)
     return Failure(retry=True, reason=f"undecided for want of data ({'; '.join(reasons)})")

@@ -263,4 +263,5 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         langsmith=clients.langsmith,
         slack=clients.slack,
         logger=logging.getLogger(f"engine.action.{job.action.registered.name}"),
+        digest=job.action.digests,
     )

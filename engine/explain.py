@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from engine.admin.query import NotFound
 from engine.admin.views import iso
-from engine.decision import Decision
+from engine.config import ON_DEAD
+from engine.decision import Circumstances, Decision
 from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
 from engine.errors import ParamsError, WantOfData
 from engine.event import Event
@@ -16,6 +17,7 @@ from engine.filters.verdict import Verdict
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
 from engine.router import ANY, UNMATCHED
+from engine.store.protocol import Control, Throttle
 from engine.suggest import did_you_mean
 from engine.truth import Truth
 
@@ -29,11 +31,14 @@ class Focus:
     """What of an event to explain: one ``route`` (its id or name), one ``run`` (its place), all where None.
 
     ``render`` adds the parameters of the actions that would run, and whether their deliveries would be dead.
+    ``now`` (Unix seconds; None: when the event was received) and ``mutes`` are what it depends on besides.
     """
 
     route: str | None = None
     run: int | None = None
     render: bool = False
+    now: float | None = None
+    mutes: Mapping[str, Control] = field(default_factory=dict)
 
 
 _EVERYTHING = Focus()
@@ -57,7 +62,7 @@ def needs_of(loaded: Loaded, event: Event) -> frozenset[str]:
     """The data that this event's routes and their actions read."""
     router = loaded.router
     routes = (*router.routes_of(event), *router.by_key.get(ANY, ()), *router.by_key.get(UNMATCHED, ()))
-    return frozenset().union(*(route.needs.union(*(action.needs for action in route.actions)) for route in routes))
+    return frozenset().union(*(route.reads.union(*(action.needs for action in route.actions)) for route in routes))
 
 
 def feedback_from(event: Event, data: Any) -> dict[str, list[dict[str, Any]]]:
@@ -104,9 +109,10 @@ class _Explanation:
         self._fetched, self._focus = fetched, focus
         self._own = self._router.routes_of(event)
         self._reason = "no_match" if self._own else "unknown_rule"
-        self._routing = self._router.decide(event, fetched)
+        now = event.received_at if focus.now is None else focus.now
+        self._routing = self._router.decide(event, fetched, Circumstances(now, mutes=focus.mutes, looked=True))
         self._decisions = {(one.index, one.route): one for one in self._routing.decisions}
-        self._reads: set[str] = set(self._routing.wanting)
+        self._reads: set[str] = set(self._routing.wanting) | ({"feedback"} if self._routing.awaiting else set())
 
     def report(self) -> dict[str, Any]:
         documents = [document for document in self._documents() if document["routes"]]
@@ -202,7 +208,8 @@ class _Explanation:
             "reason": reason,
             "stop": route.stop,
             "filter": verdict.to_json(),
-            "actions": [self._action(document, decision, action) for action in route.actions],
+            "actions": [self._action(index, route, document, decision, action) for action in route.actions],
+            "on_dead": [action.name.removeprefix(ON_DEAD) for action in route.on_dead],
         }
 
     def _passed_over(self, index: int, route: Route, *, applies: bool) -> str:
@@ -218,7 +225,9 @@ class _Explanation:
                 return f"not asked: route {earlier.id} matched, and has stop: true"
         return "not asked"
 
-    def _action(self, document: Mapping[str, Any], decision: Decision | None, action: RoutedAction) -> dict[str, Any]:
+    def _action(
+        self, index: int, route: Route, document: Mapping[str, Any], decision: Decision | None, action: RoutedAction
+    ) -> dict[str, Any]:
         fires = decision is not None and action.name in decision.fires
         waits = decision is not None and action.name in decision.pending
         shown: dict[str, Any] = {
@@ -226,9 +235,26 @@ class _Explanation:
             "type": action.registered.name,
             "fires": fires,
             "waits": waits,
+            "because": ""
+            if decision is None
+            else decision.skipped.get(action.name, decision.notes.get(action.name, "")),
+            "gate": self._gate(index, route, action) if fires else None,
             "when": None if action.when is None else action.when.explain(document).to_json(),
         }
-        return shown | (self._rendered(document, action) if fires and self._focus.render else {})
+        if not (fires and self._focus.render):
+            return shown
+        place = (self._event, index, self._fetched)
+        return shown | self._rendered(self._router.delivery_document(route, action, [place], None), action)
+
+    def _gate(self, index: int, route: Route, action: RoutedAction) -> dict[str, Any] | None:
+        """What stands before a delivery, and the key it is held back with."""
+        plans = self._routing.plans
+        found = (p.gate for p in plans if (p.index, p.route.id, p.action.name) == (index, route.id, action.name))
+        gate = next(found, None)
+        if gate is None:
+            return None
+        kind = "throttle" if isinstance(gate, Throttle) else "digest"
+        return {"kind": kind, "key": gate.key, "every": gate.every}
 
     def _rendered(self, document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
         """The parameters exactly as they would be sent, or why they can't be told.

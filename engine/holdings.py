@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -10,6 +11,9 @@ from engine.document import Fetched
 from engine.event import Event
 from engine.hydrate import Hydrator
 from engine.route import Needs
+
+#: Documents of one digest whose data is fetched at once.
+_AT_ONCE = 8
 
 
 @dataclass(slots=True, weakref_slot=True)
@@ -19,6 +23,10 @@ class Held:
     event: Event
     fetched: Fetched
     hands: int = 0
+
+
+#: A document at hand: an event, and the place of a run in it (-1: the whole event).
+Place = tuple[Held, int]
 
 
 class Holdings:
@@ -38,13 +46,18 @@ class Holdings:
             held = self._held[event.id] = Held(event, fetched)
         return held
 
-    async def hydrate(self, held: Held, wanted: Needs, index: int | None) -> bool:
+    def at_hand(self, event_id: str) -> Held | None:
+        """What is held of an event, if anything is."""
+        return self._held.get(event_id)
+
+    async def hydrate(self, held: Held, wanted: Needs, index: int | None, *, refresh: bool = False) -> bool:
         """Fetch what is wanted and not at hand. True if anything changed.
 
-        ``index`` is the run it is wanted for; None is all of them.
+        ``index`` is the run it is wanted for; None is all of them. ``refresh`` asks for feedback anew.
         """
         before = held.fetched
-        fetched = await self._hydrator.fetch(held.event, wanted, None if index is None else [index], before)
+        places = None if index is None else [index]
+        fetched = await self._hydrator.fetch(held.event, wanted, places, before, refresh=refresh)
         if fetched is before:
             return False
         # Meanwhile another delivery of the event may have fetched something else.
@@ -52,3 +65,11 @@ class Holdings:
         if fetched.to_json() != before.to_json():
             await self._save(held.event.id, fetched)
         return True
+
+    async def hydrate_each(self, places: Sequence[Place], wanted: Needs) -> bool:
+        """Fetch what is wanted for several documents, some at a time. True if anything changed."""
+        came = False
+        for start in range(0, len(places), _AT_ONCE):
+            some = places[start : start + _AT_ONCE]
+            came |= any(await asyncio.gather(*(self.hydrate(held, wanted, index) for held, index in some)))
+        return came

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -95,16 +95,25 @@ class Hydrator:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(
-        self, event: Event, wanted: Collection[str], indexes: Iterable[int] | None, have: Fetched
+        self,
+        event: Event,
+        wanted: Collection[str],
+        indexes: Iterable[int] | None,
+        have: Fetched,
+        *,
+        refresh: bool = False,
     ) -> Fetched:
         """``have`` and what of ``wanted`` was not in it, for the runs at some places (None or -1: for all).
+
+        ``refresh`` asks for feedback anew, though some is there: more may have come meanwhile.
 
         Feedback is fetched for all runs of the event, whichever is asked for: it is one call
         either way, and its siblings need none. Returns ``have`` itself when there is nothing to
         fetch. What could not be had in time stands in ``errors``; nothing is raised but
         cancellation, which leaves the fetch to others who wait for it.
         """
-        lacking = _lacking(event, wanted, [-1] if indexes is None else indexes, have)
+        known = replace(have, feedback=None) if refresh else have
+        lacking = _lacking(event, wanted, [-1] if indexes is None else indexes, known)
         if not lacking:
             return have
         answers = self._ask(event, lacking)

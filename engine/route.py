@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
+import orjson
 from pydantic import BaseModel
 
 from engine.errors import ParamsError, TemplateError
@@ -14,9 +16,69 @@ from engine.params import Leaves, Path, validate_rendered
 from engine.params_words import dotted
 from engine.registry import Registered
 from engine.retry import RetryPolicy
+from engine.schedule import Active
+from engine.store.protocol import Digest, Gate, Throttle
 from engine.templates import Template
 
 Needs = frozenset[str]
+
+#: A key is kept whole up to so many characters; what is longer is told apart by its hash.
+_LONGEST_KEY = 200
+#: The key of those whose own cannot be told: they are held back together, so that none is lost and none floods.
+UNTOLD = "(cannot be told)"
+
+
+@dataclass(frozen=True, slots=True)
+class Gating:
+    """A throttle or digest, compiled. ``by`` tells the key; None: one for the whole action."""
+
+    kind: Literal["throttle", "digest"]
+    every: float
+    by: Template | None
+    most: int = 0
+
+    @property
+    def needs(self) -> Needs:
+        """What telling the key reads."""
+        return frozenset() if self.by is None else self.by.needs
+
+    def key(self, document: Mapping[str, Any]) -> str:
+        """What a delivery is held back with.
+
+        Raises:
+            TemplateError: it cannot be told.
+            WantOfData: it reads data that is not at hand.
+        """
+        if self.by is None:
+            return ""
+        return _key_text(self.by.render(document))
+
+    def gate(self, key: str) -> Gate:
+        """What stands before a delivery of a key."""
+        if self.kind == "throttle":
+            return Throttle(key, self.every)
+        return Digest(key, self.every, self.most)
+
+
+def _key_text(value: Any) -> str:
+    text = value if isinstance(value, str) else orjson.dumps(value, option=orjson.OPT_SORT_KEYS, default=str).decode()
+    if len(text) <= _LONGEST_KEY:
+        return text
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=10).hexdigest()
+    return f"{text[:_LONGEST_KEY]}… {digest}"
+
+
+@dataclass(frozen=True, slots=True)
+class WaitFor:
+    """Feedback without which a route is not decided until ``up_to`` seconds after its event was received."""
+
+    keys: tuple[str, ...]
+    up_to: float
+
+    def missing(self, document: Mapping[str, Any]) -> tuple[str, ...]:
+        """Those of the keys that no feedback at hand has."""
+        feedback = document.get("feedback")
+        return tuple(key for key in self.keys if not isinstance(feedback, Mapping) or key not in feedback)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +87,7 @@ class RoutedAction:
 
     ``hosts`` are the author's own, which it may reach wherever they are.
     ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
-    parameters, and the line within it.
+    parameters, and the line within it. ``active`` are the hours that must all hold, the route's among them.
     """
 
     name: str
@@ -38,6 +100,19 @@ class RoutedAction:
     fixed: BaseModel | None = None
     hosts: frozenset[str] = frozenset()
     place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
+    gating: Gating | None = None
+    active: tuple[Active, ...] = ()
+
+    @property
+    def digests(self) -> bool:
+        """Whether its deliveries are made of many items."""
+        return self.gating is not None and self.gating.kind == "digest"
+
+    @property
+    def decides_by(self) -> Needs:
+        """What deciding on it can take: its conditions' reads, and its key's."""
+        needs = self.when.needs if self.when else frozenset()
+        return needs | self.gating.needs if self.gating else needs
 
     def params(self, document: Mapping[str, Any]) -> BaseModel:
         """The parameters of one delivery, rendered and checked; ``fixed`` ones hold no template.
@@ -67,7 +142,7 @@ class RoutedAction:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route, compiled. ``word`` is what templates see as ``route``."""
+    """One route, compiled. ``word`` is what templates see as ``route``; ``on_dead`` follows a delivery that died."""
 
     id: str
     keys: tuple[str, ...]
@@ -77,8 +152,15 @@ class Route:
     actions: tuple[RoutedAction, ...]
     stop: bool = False
     sample: float | None = None
+    wait_for: WaitFor | None = None
+    on_dead: tuple[RoutedAction, ...] = ()
 
     @property
     def needs(self) -> Needs:
-        """What deciding it can take: its filter's and its conditions' reads."""
-        return self.filter.needs.union(*(action.when.needs for action in self.actions if action.when))
+        """What deciding it can take: its filter's reads, and what its actions are decided by."""
+        return self.filter.needs.union(*(action.decides_by for action in self.actions))
+
+    @property
+    def reads(self) -> Needs:
+        """What deciding it can take, with the feedback that is waited for."""
+        return self.needs | {"feedback"} if self.wait_for else self.needs

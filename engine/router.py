@@ -7,16 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.decision import Decision, Known, Plan, Routing, delivery_id
-from engine.document import Fetched, Site, build_document, run_indexes
+from engine.decision import Circumstances, Decision, HeldBack, Plan, Routing, delivery_id
+from engine.document import Fetched, Site, build_document, digest_document, run_id, run_indexes, runs_at
 from engine.egress import Network
+from engine.errors import TemplateError, WantOfData
 from engine.event import Event, Kind
 from engine.langsmith import LangSmithSettings
+from engine.missing import Missing
+from engine.mutes import is_muting, muted_words
 from engine.retry import RetryPolicy
-from engine.route import Route, RoutedAction
+from engine.route import UNTOLD, Gating, Route, RoutedAction, WaitFor
+from engine.schedule import held_words, holding_until, skipping
 from engine.slack import SlackSettings
+from engine.store.protocol import Gate
+from engine.times import iso_second
 from engine.traffic.limits import LimitTable
 from engine.truth import Truth
+from engine.units import format_duration
 
 Document = dict[str, Any]
 
@@ -24,6 +31,8 @@ Document = dict[str, Any]
 ANY = "*"
 #: The route key whose routes see a document that no other route matched.
 UNMATCHED = "unmatched"
+#: A document whose feedback nobody knows.
+_NO_FEEDBACK = dict.fromkeys(("feedback", "feedbacks"), Missing("feedback", "it is waited for"))
 #: Route keys that are no ids.
 _WORDS = frozenset({ANY, UNMATCHED, *Kind})
 
@@ -60,51 +69,68 @@ class Router:
     def find(self, route_id: str, action: str) -> tuple[Route, RoutedAction] | None:
         """The route and action a waiting delivery was made for, as they are today; None where they are gone."""
         route = self.routes.get(route_id)
-        for candidate in route.actions if route else ():
+        for candidate in (*route.actions, *route.on_dead) if route else ():
             if candidate.name == action:
                 return (route, candidate) if route else None
         return None
 
     def document(self, event: Event, index: int, fetched: Fetched, route: Route) -> Document:
-        """What a route sees of one run of an event (-1: of the whole event)."""
+        """What a route sees of one run of an event (-1: of the whole event); ``words_of`` adds to it for an action."""
         document = build_document(event, index, fetched, site=self.site, vars=self.vars)
         if UNMATCHED in route.keys:
             _tell_unmatched(document, self.unmatched_reason(event))
         document["route"] = route.word
         return document
 
+    def delivery_document(
+        self,
+        route: Route,
+        action: RoutedAction,
+        places: Sequence[tuple[Event, int, Fetched]],
+        words: Mapping[str, Any] | None,
+    ) -> Mapping[str, Any]:
+        """What an action's parameters see: of a digest all places, else the first; ``words`` is what stands beside."""
+        if not action.digests:
+            return worded(self.document(*places[0], route), action, words)
+        documents = [self.document(*place, route) for place in places]
+        return worded(digest_document(documents, [event.received_at for event, _, _ in places]), action, words)
+
     def unmatched_reason(self, event: Event) -> str:
         """Why no route matched an event, if none did: its rule is unknown, or none of the rule's routes fits."""
         return "no_match" if self.routes_of(event) else "unknown_rule"
 
-    def decide(
-        self,
-        event: Event,
-        fetched: Fetched,
-        *,
-        known: Mapping[tuple[int, str], Known] | None = None,
-        final: bool = False,
-    ) -> Routing:
-        """Evaluate an event's routes over its documents.
+    def decide(self, event: Event, fetched: Fetched, circumstances: Circumstances | None = None) -> Routing:
+        """Evaluate an event's routes over its documents; without circumstances, as if it came right now."""
+        return _Evaluation(self, event, fetched, circumstances or Circumstances(event.received_at)).run()
 
-        ``known`` is what an earlier evaluation settled: it is not decided twice. ``final``
-        takes what is still undecided for want of data as undecided for good.
-        """
-        return _Evaluation(self, event, fetched, known or {}, final).run()
+
+@dataclass(frozen=True, slots=True)
+class _Considered:
+    """What was said of one action: for one that follows ``reason`` is what is to be known about it."""
+
+    truth: Truth
+    reason: str
+    gate: Gate | None = None
+    due_at: float | None = None
+    shut: bool = False
+
+
+def worded(document: Mapping[str, Any], action: RoutedAction, words: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A document with the words that a delivery brings, and those that its action's templates may rely on."""
+    throttles = action.gating is not None and action.gating.kind == "throttle"
+    if not (words or throttles):
+        return document
+    return {**document, **({"throttle": {"suppressed": 0, "since": None}} if throttles else {}), **(words or {})}
 
 
 class _Evaluation:
     """One pass over one event. Lives as long as the pass."""
 
-    def __init__(
-        self,
-        router: Router,
-        event: Event,
-        fetched: Fetched,
-        known: Mapping[tuple[int, str], Known],
-        final: bool,  # noqa: FBT001
-    ) -> None:
-        self.router, self.event, self.fetched, self.known, self.final = router, event, fetched, known, final
+    def __init__(self, router: Router, event: Event, fetched: Fetched, around: Circumstances) -> None:
+        self.router, self.event, self.fetched, self.around = router, event, fetched, around
+        self.known, self.final = around.known, around.final
+        self.awaiting: dict[str, float] = {}
+        self.held_back: list[HeldBack] = []
         self.decisions: list[Decision] = []
         self.plans: list[Plan] = []
         self.wanting: set[str] = set()
@@ -130,6 +156,8 @@ class _Evaluation:
             frozenset(self.wanting),
             self.router.unmatched_reason(self.event) if unmatched else None,
             self.matched,
+            self.awaiting,
+            tuple(self.held_back),
         )
 
     def _decide(self, index: int, own: Sequence[Route], *, per_run: bool | None) -> Truth:
@@ -189,13 +217,35 @@ class _Evaluation:
             return Truth.TRUE if earlier.matched else Truth.FALSE
         document["route"] = route.word
         if earlier is not None:
-            return self._fire(index, document, route, [a for a in route.actions if a.name in earlier.pending])
+            return self._matched(index, document, route, [a for a in route.actions if a.name in earlier.pending])
+        vain = ""
+        if route.wait_for is not None and (missing := self._missing(index, document, route.wait_for)):
+            if self._waits(index, document, route, route.wait_for, missing):
+                return Truth.WANTING
+            vain = f"{_feedback(missing)} did not come within {format_duration(route.wait_for.up_to)}"
         truth, at = route.filter.first_unmet(document)
         if truth is Truth.TRUE:
-            return self._matched(index, document, route)
-        return self._unmet(index, document, route, truth, at)
+            return self._matched(index, document, route, route.actions, vain)
+        return self._unmet(index, document, route, truth, at, vain)
 
-    def _unmet(self, index: int, document: Document, route: Route, truth: Truth, at: int) -> Truth:
+    def _missing(self, index: int, document: Document, wait: WaitFor) -> tuple[str, ...]:
+        """The feedback that is waited for, where there is a run that can have any, and decides anything."""
+        has_run = any(run_id(run) is not None for _, run in runs_at(self.event, index))
+        return wait.missing(document) if has_run else ()
+
+    def _waits(self, index: int, document: Document, route: Route, wait: WaitFor, missing: tuple[str, ...]) -> bool:
+        """Whether a route is to wait. What is false whatever the feedback may be is not waited for, nor asked about."""
+        until = self.event.received_at + wait.up_to
+        if self.around.looked and self.around.now >= until:
+            return False
+        if route.filter.first_unmet({**document, **_NO_FEEDBACK})[0] is Truth.FALSE:
+            return False
+        reason = f"waits for {_feedback(missing)} until {iso_second(until)}"
+        self.awaiting[reason] = until
+        self._note(index, document, route, Truth.WANTING, reason)
+        return True
+
+    def _unmet(self, index: int, document: Document, route: Route, truth: Truth, at: int, vain: str) -> Truth:
         reason = route.filter.conditions[at].text if at >= 0 else ""
         if truth is not Truth.FALSE:
             reason = f"{reason}: {route.filter.explain(document).children[at].reason}"
@@ -204,34 +254,69 @@ class _Evaluation:
             if self.final:
                 self.open.add(index)
                 truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
-        self._note(index, document, route, truth, reason)
+        self._note(index, document, route, truth, "; ".join(filter(None, (reason, vain))))
         return truth
 
-    def _matched(self, index: int, document: Document, route: Route) -> Truth:
-        if route.sample is not None and not _sampled(route, self.event, document, route.sample):
+    def _matched(
+        self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction], vain: str = ""
+    ) -> Truth:
+        mute = self.around.mutes.get(route.id)
+        if mute is not None and is_muting(mute, self.around.now):
+            self.held_back += [HeldBack(route.id, action.name, "muted") for action in actions]
+            self._note(index, document, route, Truth.TRUE, muted_words(mute))
+        elif route.sample is not None and not _sampled(route, self.event, document, route.sample):
             self._note(index, document, route, Truth.TRUE, f"not in the sample of {route.sample:.3%}")
-            return Truth.TRUE
-        return self._fire(index, document, route, route.actions)
+        else:
+            self._fire(index, document, route, actions, vain)
+        return Truth.TRUE
 
-    def _fire(self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction]) -> Truth:
+    def _fire(self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction], reason: str) -> None:
+        """Say of each action whether it follows; a plan for each that does."""
         fires: list[str] = []
         skipped: dict[str, str] = {}
         pending: list[str] = []
-        seen: Document | None = None
+        notes: dict[str, str] = {}
+        seen = dict(document)
         for action in actions:
-            truth, reason = self._when(action, document)
-            if truth is Truth.TRUE:
-                seen = dict(document) if seen is None else seen
+            verdict = self._consider(action, seen)
+            if verdict.truth is Truth.TRUE:
                 fires.append(action.name)
-                self.plans.append(self._plan(index, seen, route, action))
-            elif truth is Truth.WANTING and not self.final:
+                self.plans.append(self._plan(index, seen, route, action, verdict))
+            elif verdict.truth is Truth.WANTING and not self.final:
                 pending.append(action.name)
             else:
-                skipped[action.name] = reason
+                skipped[action.name] = verdict.reason
+                if verdict.shut:
+                    self.held_back.append(HeldBack(route.id, action.name, "inactive"))
+            if verdict.truth is Truth.TRUE and verdict.reason:
+                notes[action.name] = verdict.reason
+        run_id = _run_id(document)
         self.decisions.append(
-            Decision(route.id, index, _run_id(document), Truth.TRUE, "", tuple(fires), skipped, tuple(pending))
+            Decision(route.id, index, run_id, Truth.TRUE, reason, tuple(fires), skipped, tuple(pending), notes)
         )
-        return Truth.TRUE
+
+    def _consider(self, action: RoutedAction, document: Document) -> _Considered:
+        """Whether an action follows, from what costs nothing to what may want data; then what stands before it."""
+        if (shut := skipping(action.active, self.around.now)) is not None:
+            return _Considered(Truth.FALSE, f"outside its hours: {shut}", shut=True)
+        truth, reason = self._when(action, document)
+        if truth is not Truth.TRUE:
+            return _Considered(truth, reason)
+        gate, note = None, ""
+        if action.gating is not None:
+            try:
+                gate = action.gating.gate(action.gating.key(document))
+            except WantOfData as error:
+                if not self.final:
+                    self.wanting |= action.gating.needs
+                    return _Considered(Truth.WANTING, f"{action.gating.kind}: {error}")
+                gate, note = action.gating.gate(UNTOLD), _untold(action.gating, str(error))
+            except TemplateError as error:
+                gate, note = action.gating.gate(UNTOLD), _untold(action.gating, str(error))
+        due_at = holding_until(action.active, self.around.now)
+        if due_at is not None:
+            note = "; ".join(filter(None, (note, held_words(action.active, due_at))))
+        return _Considered(Truth.TRUE, note, gate, due_at)
 
     def _when(self, action: RoutedAction, document: Document) -> tuple[Truth, str]:
         if action.when is None:
@@ -246,10 +331,9 @@ class _Evaluation:
             self.wanting |= action.when.needs
         return truth, reason
 
-    def _plan(self, index: int, document: Document, route: Route, action: RoutedAction) -> Plan:
-        return Plan(
-            delivery_id(self.event.id, index, route.id, action.name), route, action, index, _run_id(document), document
-        )
+    def _plan(self, index: int, document: Document, route: Route, action: RoutedAction, verdict: _Considered) -> Plan:
+        id_ = delivery_id(self.event.id, index, route.id, action.name)
+        return Plan(id_, route, action, index, _run_id(document), document, verdict.gate, verdict.due_at)
 
     def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str) -> None:
         self.decisions.append(Decision(route.id, index, _run_id(document), truth, reason))
@@ -268,6 +352,14 @@ def _seeing(routes: Sequence[Route], per_run: bool | None) -> Sequence[Route]:  
 
 def _tell_unmatched(document: Document, reason: str) -> None:
     document["event"] = {**document["event"], "unmatched_reason": reason}
+
+
+def _feedback(keys: Sequence[str]) -> str:
+    return f"feedback {', '.join(map(repr, keys))}"
+
+
+def _untold(gating: Gating, why: str) -> str:
+    return f"{gating.kind}: its key cannot be told, so it is held back with others of that kind: {why}"
 
 
 def _sampled(route: Route, event: Event, document: Document, share: float) -> bool:

@@ -44,6 +44,11 @@ def seconds_between(start: object, end: object) -> float | None:
         return None if began is None or ended is None else (ended - began).total_seconds()
 
 
+def iso_second(at: float) -> str:
+    """A time in Unix seconds as people and machines read it, to the second, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
 def epoch(value: object) -> float:
     """Unix seconds of a value found in data: an ISO 8601 text, or a number that is Unix seconds already.
 

@@ -18,6 +18,18 @@ Step = str | int | None
 
 EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
+#: What a document of a digest has in ``items``.
+ITEM_WORDS: Final = frozenset({"run", "feedback", "feedbacks", "feedback_stats", "payload", "event", "route", "vars"})
+THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
+DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
+DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at"})
+#: Words that are there in some places only: what has to be written for them.
+PLACED: Final = {
+    "items": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
+    "digest": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
+    "throttle": "it is there for the parameters of an action that has throttle: {every: 10m} beside it",
+    "delivery": "it is there for the actions of a route's on_dead",
+}
 #: What the engine works out for ``run`` and puts beside LangSmith's own fields.
 COMPUTED: Final = frozenset({"url", "latency", "cost"})
 #: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
@@ -65,15 +77,23 @@ class Slip:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What is known of the document before there is one. ``vars`` None: the author's words are not known."""
+    """What is known of the document before there is one. ``vars`` None: the author's words are not known.
+
+    ``placed`` are those of the ``PLACED`` words that are there in the place that is looked at.
+    """
 
     vars: Mapping[str, Any] | None = None
+    placed: frozenset[str] = frozenset()
 
     def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
         """What can never be found by a look into the document; ``path`` is how it is written."""
+        first = steps[0]
+        if isinstance(first, str) and first in PLACED:
+            # A path may look for a webhook's own key of that name.
+            return None if path else self._placed(first, steps)
         if len(steps) < 2:
             return None
-        match steps[0]:
+        match first:
             case "event":
                 return _outside("event", steps[1], EVENT_WORDS)
             case "route":
@@ -81,6 +101,25 @@ class Vocabulary:
             case "vars":
                 return self._unknown_var(steps)
         return _computed(steps, path=path) or (None if path else _field_of_list(steps))
+
+    def _placed(self, first: str, steps: Sequence[Step]) -> Slip | None:
+        if first not in self.placed:
+            return Slip(0, f"there is no {first!r} here", PLACED[first])
+        if first == "items":
+            return self._of_items(steps)
+        known = {"throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS, "delivery": DELIVERY_WORDS}[first]
+        return _outside(first, steps[1], known) if len(steps) > 1 else None
+
+    def _of_items(self, steps: Sequence[Step]) -> Slip | None:
+        if len(steps) > 1 and isinstance(steps[1], str) and steps[1] not in ("index", "count"):
+            hint = f"go through it: {{% for item in items %}}{{{{ item.{steps[1]} }}}}{{% endfor %}}"
+            return Slip(1, f"items is a list, which has no {steps[1]!r}", hint)
+        if len(steps) > 2:
+            inner = self.slip(steps[2:], path=False)
+            if isinstance(steps[2], str) and steps[2] not in ITEM_WORDS | _METHODS:
+                return Slip(2, f"an item has no {steps[2]!r}", did_you_mean(steps[2], ITEM_WORDS))
+            return None if inner is None else Slip(inner.step + 2, inner.message, inner.hint)
+        return None
 
     def _unknown_var(self, steps: Sequence[Step]) -> Slip | None:
         value: Any = self.vars
@@ -131,6 +170,7 @@ def _field_of_list(steps: Sequence[Step]) -> Slip | None:
 
 def undocumented(steps: Sequence[Step]) -> tuple[str, str] | None:
     """The field of a run that a look wants and LangSmith does not document, with a hint; None if all is known."""
+    steps = steps[2:] if steps and steps[0] == "items" else steps
     place = _of_run(steps)
     if place is None or not isinstance(field := steps[place], str) or field in RUN_FIELDS or field in _METHODS:
         return None

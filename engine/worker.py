@@ -15,9 +15,9 @@ from engine.evaluate import Evaluator
 from engine.event import Event
 from engine.execute import Executor
 from engine.gate import Gate
-from engine.holdings import Held
+from engine.holdings import Held, Place
 from engine.retry import Failure
-from engine.store.protocol import CLAIM_BYTES, Appended, Claimed, Work
+from engine.store.protocol import CLAIM_BYTES, Appended, Claimed, Item, Work
 
 _Do = Callable[[], Awaitable[None]]
 _Fail = Callable[[Work, Failure, float], Awaitable[None]]
@@ -42,7 +42,7 @@ class Worker:
         self.gate = Gate(desk, self.wake)
         self._evaluator = Evaluator(desk, self._room_after_this)
         self._deliverer = Deliverer(desk, executor, self.gate)
-        self._running: dict[asyncio.Task[None], tuple[Work, Held]] = {}
+        self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
         self._bytes = 0
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
@@ -137,7 +137,7 @@ class Worker:
         room = min(self._room(), self._limit)
         if room > 0 and self._bytes < self._byte_limit:
             for claimed in await self._claim(room):
-                self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched))
+                self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched), claimed.items)
         await self._nap()
 
     async def _claim(self, room: int) -> Sequence[Claimed]:
@@ -185,34 +185,39 @@ class Worker:
         """Room for deliveries once the evaluation that asks is over."""
         return 0 if self._stopping else self._room() + 1
 
-    def _take_up(self, work: Work, event: Event, fetched: Fetched) -> None:
-        held = self._desk.holdings.take(event, fetched)
+    def _take_up(self, work: Work, event: Event, fetched: Fetched, items: Sequence[Item] = ()) -> None:
+        take = self._desk.holdings.take
+        held = take(event, fetched)
         if work.kind == "evaluate":
-            self._start(work, held, lambda: self._evaluate(work, held), self._evaluator.fail)
+            self._start(work, [held], lambda: self._evaluate(work, held), self._evaluator.fail)
         else:
-            self._start_delivery(work, held, None)
+            places = [(take(item.event, Fetched.from_json(item.fetched)), item.index) for item in items]
+            self._start_delivery(work, places or [(held, work.index)], None)
 
-    def _start_delivery(self, work: Work, held: Held, plan: Plan | None) -> None:
-        self._start(work, held, lambda: self._deliverer.deliver(work, held, plan), self._deliverer.fail)
+    def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None) -> None:
+        helds = [held for held, _ in places]
+        self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), self._deliverer.fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
         for delivery, plan in await self._evaluator.evaluate(work, held):
-            self._start_delivery(delivery, held, plan)
+            self._start_delivery(delivery, [(held, delivery.index)], plan)
 
-    def _start(self, work: Work, held: Held, do: _Do, fail: _Fail) -> None:
+    def _start(self, work: Work, helds: Sequence[Held], do: _Do, fail: _Fail) -> None:
         task = asyncio.create_task(self._see_through(work, do, fail))
-        self._running[task] = work, held
-        if not held.hands:
-            self._bytes += len(held.event.body)
-        held.hands += 1
+        self._running[task] = work, helds
+        for held in helds:
+            if not held.hands:
+                self._bytes += len(held.event.body)
+            held.hands += 1
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
         full = self._room() <= 0 or self._bytes >= self._byte_limit
-        _, held = self._running.pop(task)
-        held.hands -= 1
-        if not held.hands:
-            self._bytes -= len(held.event.body)
+        _, helds = self._running.pop(task)
+        for held in helds:
+            held.hands -= 1
+            if not held.hands:
+                self._bytes -= len(held.event.body)
         if full:
             self._wake.set()
 

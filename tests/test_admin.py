@@ -329,11 +329,12 @@ async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
 
 def _resources(engine: Engine) -> Any:
     from engine.admin.listener import Admin, admin_app
+    from engine.mutes import Mutes
 
     parts = engine.running
-    return admin_app(Admin(parts.store, parts.worker, parts.reloader, parts.metrics), None).router.resources()
-
-    return admin_app(Admin(parts.store, parts.worker, parts.reloader), None).router.resources()
+    mutes = Mutes(parts.store, logging.getLogger("engine.test"))
+    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes)
+    return admin_app(admin, None).router.resources()
 
 
 async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, sink: WebhookSink) -> None:

@@ -64,7 +64,9 @@ def test_every_action_and_engine_key_is_shown(config):
 
 def test_every_route_key_is_shown(config):
     text = PATH.read_text()
-    for key in ("name", "filters", "actions", "for_each", "stop", "sample", "enabled"):
+    for key in (
+        "name", "filters", "actions", "for_each", "stop", "sample", "enabled", "active", "wait_for", "on_dead",
+    ):  # fmt: skip
         assert re.search(rf"^ +(- )?{key}:", text, re.MULTILINE), key
     assert {"*", "unmatched", "alert", "prompt", "issue", "corrections"} <= {route.key for route in config.routes}
     assert any(len(ids) > 1 for ids in config.rules.values())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.advice import advise
 from engine.cli.main import COMMANDS, cli
 from engine.reload import Loader
 
@@ -32,6 +33,19 @@ def test_the_readme_configuration_loads_and_is_short(tmp_path: Path) -> None:
     loaded = Loader(tmp_path / "config.yaml", ENVIRON).load()
     assert len(loaded.router.routes) == 1
     assert len(text.splitlines()) <= 10
+
+
+def test_the_page_about_time_loads_and_shows_all_of_it(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "rules-over-time.md").read_text()
+    (text,) = blocks(page, "yaml")
+    (tmp_path / "config.yaml").write_text(text)
+    environ = ENVIRON | {"LANGSMITH_WEBHOOK_SECRET": "long enough to be no remark"}
+    assert advise(Loader(tmp_path / "config.yaml", environ).load()) == []
+    for word in ("throttle", "digest", "active", "wait_for", "on_dead"):
+        assert f"{word}:" in text
+        assert f"`{word}`" in page
+    for command in re.findall(r"^engine ([a-z]+)", page, re.MULTILINE):
+        assert command in COMMANDS
 
 
 def test_the_readme_plug_in_is_an_action(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from engine.errors import TemplateError
 from engine.templates import Templates
+from engine.vocabulary import PLACED, Vocabulary
 
-TEMPLATES = Templates()
+TEMPLATES = Templates(Vocabulary(placed=frozenset(PLACED)))
 HOSTILE = "<!channel> & <@U1>"
 SAFE = "&lt;!channel&gt; &amp; &lt;@U1&gt;"
 DOCUMENT = {
@@ -29,6 +30,13 @@ DOCUMENT = {
     "vars": {"mention": "<!here>", "amp": "&", "list": ["<@U2>"]},
     "data": {"x": HOSTILE},
     "surprise": HOSTILE,
+    "items": [
+        {"run": {"name": HOSTILE}, "vars": {"mention": "<!here>"}, "route": {"name": "<R>"}},
+        {"run": {"name": "a&b"}, "vars": {"mention": "<!here>"}, "route": {"name": "<R>"}},
+    ],
+    "digest": {"count": 2},
+    "throttle": {"suppressed": 3, "since": None},
+    "delivery": {"reason": HOSTILE, "id": "0"},
 }
 
 
@@ -46,6 +54,18 @@ def render(text, *, escape=("text",), key="text"):
         ("{{ vars.mention }}", "<!here>"),
         ("{{ run.quotes }}", '"it\'s"'),
         ("{{ payload.event }}", SAFE),
+        ("{{ delivery.reason }}", SAFE),
+        ("{{ items[0].run.name }}", SAFE),
+        ("{% for item in items %}{{ item.run.name }} {% endfor %}", SAFE + " a&amp;b "),
+        ("{% for item in items[:1] %}<{{ item.run.name }}>{{ item.vars.mention }}{% endfor %}", f"<{SAFE}><!here>"),
+        ("{% for item in items[1:] %}{{ item.route.name }}{{ item['run'].name }}{% endfor %}", "<R>a&amp;b"),
+        ("{% for item in items[1:] %}{% set i = item %}{{ i.run.name }}{% endfor %}", "a&amp;b"),
+        ("{% for item in items[1:] %}{{ item.run['na' ~ 'me'] }}{% endfor %}", "a&amp;b"),
+        ("{% for item in items[1:] %}{{ item.get('run').name }}{% endfor %}", "a&amp;b"),
+        ("{% for item in items %}{{ loop.previtem.run.name | default('-') }}{% endfor %}", "-" + SAFE),
+        ("{{ items | map(attribute='run.name') | join('&') }}", SAFE + "&a&amp;b"),
+        ("{% for i in items if i.run.name == 'a&b' %}{{ i.run.name }}{% endfor %}", "a&amp;b"),
+        ("{{ (items | last).run.name }} {{ throttle.suppressed }} {{ digest.count }}", "a&amp;b 3 2"),
         ("{{ feedback.k.comment }}", SAFE),
         ("{{ data.x }}", SAFE),
         ("{{ vars.mention ~ run.tags[0] ~ '<' }}", "<!here>a&amp;b<"),

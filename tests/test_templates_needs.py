@@ -5,9 +5,11 @@ from __future__ import annotations
 import pytest
 
 from engine.templates import Templates
+from engine.vocabulary import PLACED, Vocabulary
 
-TEMPLATES = Templates()
+TEMPLATES = Templates(Vocabulary(placed=frozenset(PLACED)))
 RUN = {"inputs", "outputs"}
+ALL = RUN | {"feedback"}
 
 
 @pytest.mark.parametrize(
@@ -52,6 +54,38 @@ RUN = {"inputs", "outputs"}
         ("{{ vars[feedback.k.value] }}", {"feedback"}),
         ("{{ vars.m[run.inputs.x].y }}", {"inputs"}),
         ("{{ vars.inputs }}{{ route.name }}{{ event.id }}", set()),
+        ("{{ items }}", ALL),
+        ("{{ items | tojson }}", ALL),
+        ("{{ items | length }}", set()),
+        ("{{ items[0].run.name }}", set()),
+        ("{{ items[0].run.inputs.x }}", {"inputs"}),
+        ("{{ items[0].run }}", RUN),
+        ("{{ items[0] }}", ALL),
+        ("{{ items[n].payload.runs[0].outputs }}{% set n = 1 %}", {"outputs"}),
+        ("{{ items | map(attribute='run.name') | join }}", set()),
+        ("{{ items | map(attribute='run.inputs.q') | list }}", {"inputs"}),
+        ("{{ items | map(attribute='feedback.k.score') | list }}", {"feedback"}),
+        ("{{ items | map(attribute=vars.a) | list }}", ALL),
+        ("{{ items | map(attribute='run.name', default=items[0].run.inputs) | list }}", ALL),
+        ("{{ items | sort(attribute='run.name') }}", ALL),
+        ("{% for item in items %}{{ item.run.name }}{% endfor %}", set()),
+        ("{% for item in items[:3] %}{{ item.run.name }}{% endfor %}", set()),
+        ("{% for item in items[:3] %}{{ item.run.outputs }}{% endfor %}", {"outputs"}),
+        ("{% for item in items if item.feedback.k %}{{ item.run.name }}{% endfor %}", {"feedback"}),
+        ("{% for item in items %}{{ item.feedback_stats }}{{ item.event.id }}{{ item.vars }}{% endfor %}", set()),
+        ("{% for item in items %}{{ item }}{% endfor %}", ALL),
+        ("{% for item in items %}{{ item[vars.key] }}{% endfor %}", ALL),
+        ("{% for item in items %}{{ item.get('run') }}{% endfor %}", ALL),
+        ("{% for item in items %}{% set i = item %}{{ i.run.inputs }}{% endfor %}", ALL),
+        ("{% for item in items %}{{ loop.index }}{{ item.run.name }}{% endfor %}", set()),
+        ("{% for item in items %}{{ loop.previtem.run.inputs }}{% endfor %}", ALL),
+        ("{% for item in items %}{% set l = loop %}{{ item.run.name }}{% endfor %}", ALL),
+        ("{% set items = [run] %}{% for item in items %}{{ item.run.name }}{% endfor %}", ALL),
+        ("{% for item in items recursive %}{{ item.run.name }}{% endfor %}", ALL),
+        ("{% for run in items %}{{ run.name }}{% endfor %}", ALL),
+        ("{% set item = items[0] %}{% for item in items %}{{ item.run.name }}{% endfor %}", ALL),
+        ("{% for a in items %}{% for item in runs %}{{ item.inputs }}{% endfor %}{{ a.run.name }}{% endfor %}", RUN),
+        ("{% macro m(item) %}{{ item.run.inputs }}{% endmacro %}{% for item in items %}x{% endfor %}", ALL),
     ],
 )
 def test_needs(text, needs):

@@ -14,6 +14,7 @@ from aiohttp import hdrs, web
 from engine.admin.answers import error_response, json_response
 from engine.admin.destinations import Destinations
 from engine.admin.guard import Guard
+from engine.admin.muting import Muting
 from engine.admin.openapi import openapi_document
 from engine.admin.queries import Queries
 from engine.admin.query import BadQuery, NotFound
@@ -21,6 +22,7 @@ from engine.admin.views import backlog_view, iso, problem_views
 from engine.describe import describe_actions, describe_config, describe_routes
 from engine.errors import StoreBusy, StoreError
 from engine.metrics import Metrics
+from engine.mutes import Mutes
 from engine.reload import Reloader
 from engine.store.protocol import Store
 from engine.worker import Worker
@@ -50,11 +52,20 @@ class Admin:
         worker: Worker,
         reloader: Reloader,
         metrics: Metrics,
+        mutes: Mutes,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.metrics = metrics
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
+        self._mutes = mutes
+        self.muting = Muting(
+            store,
+            lambda: reloader.masker,
+            lambda: [(route.id, route.name) for route in reloader.current.config.routes],
+            changed=mutes.refresh,
+            clock=clock,
+        )
         self.queries = Queries(
             store,
             lambda: reloader.masker,
@@ -75,7 +86,7 @@ class Admin:
 
     def routes(self) -> dict[str, Any]:
         """The routes at work."""
-        return {"routes": describe_routes(self._reloader.current)}
+        return {"routes": describe_routes(self._reloader.current, self._mutes.muted(), self._clock())}
 
     def actions(self) -> dict[str, Any]:
         """The actions there are, and the plug-ins that can't be used."""
@@ -124,6 +135,8 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
     app.router.add_post("/api/v1/replay", api.replay)
     app.router.add_post("/api/v1/destinations/resume", api.resume)
     app.router.add_post("/-/reload", api.reload)
+    app.router.add_post("/api/v1/mutes", api.mute)
+    app.router.add_delete("/api/v1/mutes/{id:.+}", api.unmute)
     return app
 
 
@@ -147,6 +160,7 @@ class _Api:
             "/api/v1/openapi.json": _told(openapi_document),
             "/api/v1/destinations": _told_later(self._admin.destinations.list),
             "/api/v1/backlog": self.backlog,
+            "/api/v1/mutes": self.mutes,
         }
 
     async def backlog(self, _request: web.Request) -> web.Response:
@@ -160,6 +174,18 @@ class _Api:
     async def resume(self, request: web.Request) -> web.Response:
         """``POST /api/v1/destinations/resume``."""
         return json_response(await self._admin.destinations.resume(await _body(request)))
+
+    async def mutes(self, _request: web.Request) -> web.Response:
+        """``GET /api/v1/mutes``."""
+        return json_response(await self._admin.muting.list())
+
+    async def mute(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/mutes``."""
+        return json_response(await self._admin.muting.mute(await _body(request)))
+
+    async def unmute(self, request: web.Request) -> web.Response:
+        """``DELETE /api/v1/mutes/ROUTE``."""
+        return json_response(await self._admin.muting.unmute(request.match_info["id"]))
 
     async def reload(self, _request: web.Request) -> web.Response:
         """``POST /-/reload``: 200, or 422 with the problems."""

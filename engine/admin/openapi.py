@@ -60,6 +60,11 @@ def _paths() -> dict[str, Any]:
     resume["requestBody"] = {"required": True, "content": _content(_ref("Resume"))}
     reload = _operation("Load the configuration file as it is now", "Reload")
     reload["requestBody"] = {"required": False, "content": _content(_OBJECT)}
+    mute = _operation(
+        "Mute a route: what matches it counts as matched, and nothing is done", "Muted", errors=(400, 404)
+    )
+    mute["requestBody"] = {"required": True, "content": _content(_ref("Mute"))}
+    by_route = {"name": "id", "in": "path", "required": True, "schema": _TEXT, "description": "a route's id or name"}
     reload["responses"]["422"] = _answer("The file cannot be used; the rules of before stay at work", "ReloadRefused")
     return {
         "/api/v1/events": {"get": _operation("Events, newest first", "Events", _event_words(), errors=(400,))},
@@ -74,6 +79,13 @@ def _paths() -> dict[str, Any]:
         "/api/v1/config": {"get": _operation("The configuration at work and its latest reload", "Config")},
         "/api/v1/destinations": {"get": _operation("Where deliveries go; those that are shut first", "Destinations")},
         "/api/v1/destinations/resume": {"post": resume},
+        "/api/v1/mutes": {
+            "get": _operation("The routes that are muted", "Mutes"),
+            "post": mute,
+        },
+        "/api/v1/mutes/{id}": {
+            "delete": _operation("Let a muted route act again", "Unmuted", [by_route], errors=(404,))
+        },
         "/api/v1/backlog": {"get": _operation("How much waits", "Backlog")},
         "/-/reload": {"post": reload},
     }
@@ -257,6 +269,9 @@ def _rule_schemas() -> dict[str, Schema]:
         "params": {},
         "timeout": {"type": ["number", "null"], "description": "seconds"},
         "retry": retry,
+        "throttle": _OBJECT_OR_NULL,
+        "digest": _OBJECT_OR_NULL,
+        "active": _OBJECT_OR_NULL,
     }
     route = {
         "id": _TEXT,
@@ -269,8 +284,13 @@ def _rule_schemas() -> dict[str, Schema]:
         "sample": {"type": ["number", "null"], "minimum": 0, "maximum": 1},
         "conditions": _list(_TEXT),
         "needs": _list(_TEXT),
+        "active": _OBJECT_OR_NULL,
+        "wait_for": _OBJECT_OR_NULL,
+        "muted": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]},
         "actions": _list(_ref("RoutedAction")),
+        "on_dead": _list(_ref("RoutedAction")),
     }
+    muted = {"route": _TEXT, "until": _TIME_OR_NULL, "since": _TIME, "by": _TEXT, "reason": _TEXT}
     parameter = {"name": _TEXT, "type": _TEXT, "required": _BOOL, "default": {}, "description": _TEXT}
     action = {
         "name": _TEXT,
@@ -285,6 +305,19 @@ def _rule_schemas() -> dict[str, Schema]:
     }
     return {
         "RoutedAction": _object(routed),
+        "MutedRoute": _object(muted),
+        "Mutes": _object({"mutes": _list(_ref("MutedRoute"))}),
+        "Muted": _object({"mute": _ref("MutedRoute")}),
+        "Unmuted": _object({"route": _TEXT, "muted": _BOOL | {"description": "whether it was muted before"}}),
+        "Mute": _object(
+            {
+                "route": _TEXT | {"description": "a route's id, or its name where one route has it"},
+                "for": {"type": ["string", "number", "null"], "description": "30m, 2h, 7d; null: until it is unmuted"},
+                "reason": _TEXT,
+                "by": _TEXT,
+            },
+            optional=("for", "reason", "by"),
+        ),
         "Route": _object(route),
         "Routes": _object({"routes": _list(_ref("Route"))}),
         "Action": _object(action),

@@ -13,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from engine.admin.destinations import Destinations
+from engine.admin.muting import Muting
 from engine.admin.queries import Queries
 from engine.cli.address import AdminAddress, folder_of, read, url_of
 from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
@@ -57,6 +58,15 @@ class Asked(Protocol):
 
     async def resume(self, name: str) -> dict[str, Any]:
         """Open a destination."""
+
+    async def mutes(self) -> dict[str, Any]:
+        """What is muted."""
+
+    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Mute a route."""
+
+    async def unmute(self, route: str) -> dict[str, Any]:
+        """Let a route go again."""
 
     async def routes(self) -> list[dict[str, Any]] | None:
         """The routes that are configured, each with ``id``, ``name`` and ``actions``; None where nobody knows."""
@@ -245,6 +255,8 @@ class _StoppedEngine(Queries):
         super().__init__(store, lambda: masker, lambda: config.rules if config else {})
         self._config = config
         self._destinations = Destinations(store)
+        routes = None if config is None else [(route.id, route.name) for route in config.routes]
+        self._muting = Muting(store, lambda: masker, lambda: routes)
 
     async def destinations(self) -> dict[str, Any]:
         """Those for which something waits, and those that are shut."""
@@ -253,6 +265,18 @@ class _StoppedEngine(Queries):
     async def resume(self, name: str) -> dict[str, Any]:
         """Forget what was to survive a restart."""
         return await self._destinations.resume({"name": name})
+
+    async def mutes(self) -> dict[str, Any]:
+        """What is muted."""
+        return await self._muting.list()
+
+    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Mute a route, for an engine that will run."""
+        return await self._muting.mute(body)
+
+    async def unmute(self, route: str) -> dict[str, Any]:
+        """Let a route go again."""
+        return await self._muting.unmute(route)
 
     async def routes(self) -> list[dict[str, Any]] | None:
         """The configuration's routes: their ids and their actions' names."""

@@ -128,6 +128,18 @@ class AdminClient:
         """Make work due again."""
         return self._good(*await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body)))
 
+    async def mutes(self) -> dict[str, Any]:
+        """What is muted."""
+        return await self.get("/api/v1/mutes")
+
+    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Mute a route."""
+        return self._good(*await self._ask("POST", "/api/v1/mutes", data=orjson.dumps(body)))
+
+    async def unmute(self, route: str) -> dict[str, Any]:
+        """Let a route go again."""
+        return self._good(*await self._ask("DELETE", f"/api/v1/mutes/{quote(route, safe='')}", data=b"{}"))
+
     async def reload(self) -> dict[str, Any]:
         """Have the file loaded as it is now; the answer has ``problems`` where it can't be."""
         status, answer = await self._ask("POST", "/-/reload", data=b"{}")

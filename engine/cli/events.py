@@ -19,7 +19,7 @@ from engine.cli.found import Found, found_by_decision
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.outline import in_json
-from engine.cli.output import age, emit, facts, one_line, out, say, short_event, state, table
+from engine.cli.output import age, emit, facts, one_line, out, say, short_delivery, short_event, state, table
 from engine.event import Kind
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
@@ -195,6 +195,10 @@ def _why(decision: dict[str, Any], found: Found) -> Iterator[str]:
         yield f"{reason}  found {known}" if known else reason
     if fires := decision.get("fires"):
         yield f"fires {', '.join(fires)}"
+    for name, delivery in decision.get("collected", {}).items():
+        yield f"{name}: collected for digest {short_delivery(delivery)}"
+    for name, note in decision.get("notes", {}).items():
+        yield f"{name}: {note}"
     for name, reason in decision.get("skipped", {}).items():
         yield f"not {name}: {reason}"
     if pending := decision.get("pending"):

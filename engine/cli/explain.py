@@ -14,6 +14,7 @@ from engine.admin.query import BadQuery
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.explanation import actions_of, dies, print_report
 from engine.cli.main import FINDINGS
+from engine.cli.mutes import muted_at
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, say
 from engine.cli.samples import kind_option, sample_body
@@ -75,7 +76,7 @@ def command(
     known = _supplied(event, known, feedback, fetched)
     if fetch:
         known = asyncio.run(_fetch(loaded, event, known))
-    report = explain(loaded, event, known, Focus(route, run, render))
+    report = explain(loaded, event, known, Focus(route, run, render, time.time(), muted_at(place)))
     if as_json:
         emit(report)
     else:

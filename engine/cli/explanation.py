@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.cli.outline import Outline, in_json, value
+from engine.units import format_duration
 
 _MARKS = {"true": ("✓", "green"), "false": ("✗", "red"), "wanting": ("?", "yellow"), "undecided": ("?", "yellow")}
 _WORDS = {
@@ -83,7 +84,7 @@ def _add_route(outline: Outline, route: dict[str, Any]) -> None:
         outline.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
         return
     branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
-    if not route["applies"]:
+    if not route["applies"] or (route["reason"] and route["verdict"] == "wanting"):
         branch.add(Text(route["reason"], style="dim"))
     _add_conditions(branch, route)
     for action in route["actions"] if route["verdict"] == "true" and route["applies"] else ():
@@ -149,6 +150,10 @@ def _add_action(branch: Outline, action: dict[str, Any]) -> None:
     leaf = branch.add(_action_line(action))
     for child in action["when"]["children"] if action["when"] else ():
         _add_verdict(leaf, child)
+    if action["gate"]:
+        leaf.add(Text(_gate(action["gate"]), style="dim"))
+    if action["because"] and (action["fires"] or not action["when"]):
+        leaf.add(Text(action["because"], style="yellow"))
     if action.get("error") and not dies(action):
         leaf.add(Text(action["error"], style="yellow"))
     if action.get("hint"):
@@ -167,6 +172,12 @@ def _action_line(action: dict[str, Any]) -> Text:
     destination = action.get("destination")
     to = f" to {destination}" if destination and destination != action["type"] else ""
     return value(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim"))
+
+
+def _gate(gate: dict[str, Any]) -> str:
+    every = format_duration(gate["every"])
+    what = f"throttle: one in {every}" if gate["kind"] == "throttle" else f"digest: collected for {every}"
+    return f"{what} with key {_short(gate['key'])}" if gate["key"] else what
 
 
 def _conclusion(report: dict[str, Any]) -> Text:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,7 +12,9 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from engine.cli.options import config_option, json_option
+from engine.cli.access import access_options, place_from
+from engine.cli.mutes import muted_at
+from engine.cli.options import json_option
 from engine.cli.output import emit, out, plural, say
 from engine.describe import describe_routes
 from engine.reload import Loader
@@ -19,11 +22,13 @@ from engine.units import format_duration
 
 
 @click.command("routes")
-@config_option
+@access_options
 @json_option
-def command(config: Path, as_json: bool) -> None:  # noqa: FBT001
-    """Show the routes of the configuration: keys, conditions, actions."""
-    routes = describe_routes(Loader(config, os.environ).load())
+def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
+    """Show the routes of the configuration: keys, conditions, actions; and what is muted where an engine runs."""
+    place = place_from(options)
+    config = place.config
+    routes = describe_routes(Loader(config, os.environ).load(), muted_at(place), time.time())
     if as_json:
         emit({"routes": routes})
     elif not routes:
@@ -54,22 +59,60 @@ def _add_route(tree: Tree, route: dict[str, Any]) -> None:
     for condition in route["conditions"] or ["everything"]:
         branch.add(Text.assemble(("if ", "dim"), condition))
     for action in route["actions"]:
-        named = "" if action["name"] == action["type"] else f" {action['name']}"
-        leaf = branch.add(Text.assemble(("→ ", "green"), (action["type"], "green"), named, (_tries(action), "dim")))
-        for condition in action["when"]:
-            leaf.add(Text.assemble(("when ", "dim"), condition))
+        _add_action(branch, action, "→ ")
+    for action in route["on_dead"]:
+        _add_action(branch, action, "on death → ")
+
+
+def _add_action(branch: Tree, action: dict[str, Any], mark: str) -> None:
+    named = "" if action["name"] == action["type"] else f" {action['name']}"
+    leaf = branch.add(Text.assemble((mark, "green"), (action["type"], "green"), named, (_tries(action), "dim")))
+    for condition in action["when"]:
+        leaf.add(Text.assemble(("when ", "dim"), condition))
+    for words in _timing(action):
+        leaf.add(Text(words, style="dim"))
+
+
+def _timing(action: dict[str, Any]) -> Iterator[str]:
+    """What holds an action's deliveries back."""
+    if throttle := action["throttle"]:
+        yield f"throttle: one in {format_duration(throttle['every'])}{_by(throttle)}"
+    if digest := action["digest"]:
+        yield f"digest: up to {digest['max']} in {format_duration(digest['every'])}{_by(digest)}"
+    if active := action["active"]:
+        yield _active(active)
+
+
+def _by(gate: dict[str, Any]) -> str:
+    return f" by {gate['by']}" if gate["by"] else ""
+
+
+def _active(active: dict[str, Any]) -> str:
+    return f"active {active['hours']}, otherwise {active['otherwise']}"
 
 
 def _marks(route: dict[str, Any]) -> str:
     marks = [
         "" if route["enabled"] else "disabled",
+        _muted(route["muted"]) if route["muted"] else "",
         "for each event" if route["for_each"] == "event" else "",
         "stop" if route["stop"] else "",
         "" if route["sample"] is None else f"sample {route['sample']:.3g}",
         f"fetches {', '.join(route['needs'])}" if route["needs"] else "",
+        _active(route["active"]) if route["active"] else "",
+        _wait(route["wait_for"]) if route["wait_for"] else "",
     ]
     words = " · ".join(mark for mark in marks if mark)
     return f"  {words}" if words else ""
+
+
+def _muted(mute: dict[str, Any]) -> str:
+    until = mute["until"]
+    return f"muted until {until[:19].replace('T', ' ')} UTC by {mute['by']}" if until else f"muted by {mute['by']}"
+
+
+def _wait(wait: dict[str, Any]) -> str:
+    return f"waits for feedback {', '.join(wait['feedback'])} up to {format_duration(wait['up_to'])}"
 
 
 def _tries(action: dict[str, Any]) -> str:

@@ -6,13 +6,16 @@ import re
 from typing import Any, Final
 
 from engine.config.mistakes import should_read
-from engine.config.model import ActionConfig, RetrySpec
-from engine.config.section import RESERVED, Section, Sheet, kind_of
+from engine.config.model import ActionConfig, GateSpec, RetrySpec
+from engine.config.section import Section, Sheet, kind_of
+from engine.config.timing import read_active, read_digest, read_throttle
 from engine.source import Where
 from engine.suggest import did_you_mean
 
 #: Keys that stand beside an action's block, never inside.
-ENGINE_KEYS: Final = frozenset({"when", "name", "retry", "timeout"})
+ENGINE_KEYS: Final = frozenset({"when", "name", "retry", "timeout", "throttle", "digest", "active"})
+#: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
+ON_DEAD: Final = "on_dead."
 #: What names may be made of. They stand in ids, metrics and commands.
 NAME: Final = re.compile(r"\w[\w.\-]{0,79}")
 
@@ -27,15 +30,36 @@ _RETRY_WORDS: Final = {
     "backoff": "min",
     "max_age": "within",
 }
-_ENGINE_WORDS: Final = {"if": "when", "condition": "when", "conditions": "when", "filters": "when", "id": "name"}
+_ENGINE_WORDS: Final = {
+    "if": "when",
+    "condition": "when",
+    "conditions": "when",
+    "filters": "when",
+    "id": "name",
+    "debounce": "throttle",
+    "rate_limit": "throttle",
+    "cooldown": "throttle",
+    "group": "digest",
+    "batch": "digest",
+    "schedule": "active",
+    "active_hours": "active",
+}
+#: Keys of a route that people look for beside an action.
+_ROUTES_KEYS: Final = {
+    "wait_for": "it holds for a whole route: move it left, beside 'actions'",
+    "on_dead": "it holds for a whole route: move it left, beside 'actions'",
+    "mute": "a route is muted from outside: engine mute ROUTE --for 2h",
+    "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
+}
+_GATE_KEYS: Final = frozenset({"every", "by", "max"})
 _TYPE_WORDS: Final = frozenset({"action", "type", "uses", "kind", "do"})
 _CONDITION_KEYS: Final = frozenset({"path", "expr", "any", "all", "none", "not"})
 
 
 def read_actions(sheet: Sheet, value: Any, where: Where) -> tuple[ActionConfig, ...]:
-    """A route's actions; what is wrong with them is reported, and what can be used is returned."""
+    """A route's ``actions`` or ``on_dead``; what is wrong with them is reported, what can be used is returned."""
     if not isinstance(value, list):
-        sheet.wrong(where, f"'actions' must be a list, not {kind_of(value)}", as_list_hint(sheet, value, where))
+        sheet.wrong(where, f"{where[-1]!r} must be a list, not {kind_of(value)}", as_list_hint(sheet, value, where))
         return ()
     found = (_read_item(sheet, item, (*where, index)) for index, item in enumerate(value))
     return _with_unique_names(sheet, [action for action in found if action is not None])
@@ -122,8 +146,8 @@ def _read_item(sheet: Sheet, item: Any, where: Where) -> ActionConfig | None:
         sheet.wrong(where, f"an action must be a mapping, not {kind_of(item)}", "write - NAME: {…}")
         return None
     section = Section(sheet, item, where)
-    for key in RESERVED & item.keys():
-        section.report_reserved(key)
+    for key in _ROUTES_KEYS.keys() & item.keys():
+        section.report_misplaced(key, "an action", _ROUTES_KEYS[key])
     kind = _find_type(section)
     return None if kind is None else _read_action(section, kind)
 
@@ -132,16 +156,49 @@ def _read_action(section: Section, kind: str) -> ActionConfig:
     sheet, where, item = section.sheet, section.where, section.values
     retry = read_retry(sheet, item["retry"], (*where, "retry")) if "retry" in item else None
     params_where: Where = (*where, kind)
+    throttle, digest = _read_gates(section)
     return ActionConfig(
         type=kind,
-        name=read_name(section, default=kind),
+        name=_read_own_name(section, kind),
         params=_read_params(section, kind, params_where),
         params_where=params_where,
         where=where,
         when=read_conditions(section, "when", None),
         retry=retry,
         timeout=section.duration("timeout"),
+        throttle=throttle,
+        digest=digest,
+        active=read_active(sheet, item["active"], (*where, "active")) if "active" in item else None,
     )
+
+
+def _read_own_name(section: Section, kind: str) -> str:
+    name = read_name(section, default=kind)
+    if name.startswith(ON_DEAD):
+        hint = "names that begin so are those of a route's on_dead actions"
+        section.sheet.wrong((*section.where, "name"), f"the name {name!r} cannot be used", hint)
+        return kind
+    return name
+
+
+def _read_gates(section: Section) -> tuple[GateSpec | None, GateSpec | None]:
+    """What holds deliveries back: a throttle or a digest."""
+    sheet, where, item = section.sheet, section.where, section.values
+    there = [key for key in ("throttle", "digest") if key in item]
+    if there and where[-2] == "on_dead":
+        for key in there:
+            section.report_misplaced(key, "on_dead", "each death is told by itself; 'active' and 'when' work here")
+        return None, None
+    throttle = read_throttle(sheet, item["throttle"], (*where, "throttle")) if "throttle" in item else None
+    digest = read_digest(sheet, item["digest"], (*where, "digest")) if "digest" in item else None
+    if len(there) == 2:
+        message = "an action has a throttle or a digest, not both"
+        hint = (
+            "a digest is one delivery for many runs already, and loses none; a throttle makes the first and counts "
+            "the others: remove one of them"
+        )
+        sheet.source.report((*where, "digest"), message, hint, at_key=True)
+    return throttle, digest
 
 
 def _read_params(section: Section, kind: str, where: Where) -> Any:
@@ -160,7 +217,10 @@ def _is_nested_engine_key(section: Section, kind: str, key: str, value: Any) -> 
     conditions = value if isinstance(value, list) else [value]
     is_when = key == "when" and any(isinstance(each, dict) and each.keys() & _CONDITION_KEYS for each in conditions)
     is_retry = key == "retry" and isinstance(value, dict) and bool(value) and value.keys() <= _RETRY_KEYS
-    if not (is_when or is_retry):
+    is_gate = (
+        key in ("throttle", "digest") and isinstance(value, dict) and "every" in value and value.keys() <= _GATE_KEYS
+    )
+    if not (is_when or is_retry or is_gate):
         return False
     where = (*section.where, kind, key)
     line, column = section.sheet.line_of(where)
@@ -178,7 +238,7 @@ def _is_nested_engine_key(section: Section, kind: str, key: str, value: Any) -> 
 
 def _find_type(section: Section) -> str | None:
     """The one key that names the action; every other reading of the item is reported."""
-    own = [key for key in section.values if key not in ENGINE_KEYS and key not in RESERVED]
+    own = [key for key in section.values if key not in ENGINE_KEYS | _ROUTES_KEYS.keys()]
     if not own:
         hint = "write - NAME: {…}; 'engine actions' lists the names"
         section.sheet.wrong(section.where, "no action is named here", hint)

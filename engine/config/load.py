@@ -17,7 +17,7 @@ from engine.config.model import Config
 from engine.config.network import read_network
 from engine.config.retention import read_retention
 from engine.config.routes import read_routes, read_rules
-from engine.config.section import RESERVED, Section, Sheet
+from engine.config.section import Section, Sheet
 from engine.config.settings import (
     read_defaults,
     read_langsmith,
@@ -203,9 +203,9 @@ def _report_empty(parsed: Parsed) -> None:
 
 
 def _names_action(where: tuple[str | int, ...]) -> bool:
-    if len(where) not in (5, 6) or where[0] != "routes" or where[-1] in ENGINE_KEYS | RESERVED:
+    if len(where) not in (5, 6) or where[0] != "routes" or where[-1] in ENGINE_KEYS:
         return False
-    return where[-3] == "actions" and isinstance(where[-2], int)
+    return where[-3] in ("actions", "on_dead") and isinstance(where[-2], int)
 
 
 def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:

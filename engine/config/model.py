@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from engine.egress import Network
 from engine.langsmith import LangSmithSettings
+from engine.schedule import Active
 from engine.slack import SlackSettings
 from engine.source import Source, Where
 from engine.traffic.limits import LimitTable
@@ -62,8 +63,26 @@ DEFAULT_RETENTION = Retention()
 
 
 @dataclass(frozen=True, slots=True)
+class GateSpec:
+    """A ``throttle`` or ``digest``: its seconds, its key's template (None: one for all), a digest's most items."""
+
+    every: float
+    by: str | None
+    where: Where
+    most: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WaitSpec:
+    """A ``wait_for``: the feedback keys, and the seconds they are waited for at most."""
+
+    feedback: tuple[str, ...]
+    up_to: float
+
+
+@dataclass(frozen=True, slots=True)
 class ActionConfig:
-    """One item of a route's ``actions``. ``params`` is as written, templates and all.
+    """One item of a route's ``actions`` or ``on_dead``. ``params`` is as written, templates and all.
 
     ``where`` is the item, ``params_where`` what its parameters' places begin with.
     """
@@ -76,6 +95,9 @@ class ActionConfig:
     when: Any | None = None
     retry: RetrySpec | None = None
     timeout: float | None = None
+    throttle: GateSpec | None = None
+    digest: GateSpec | None = None
+    active: Active | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +105,7 @@ class RouteConfig:
     """One route. ``key`` is as written, ``keys`` what it stands for: ids, a kind, ``*`` or ``unmatched``.
 
     ``id`` is ``key/name``, or ``key`` where it has no name. ``sample`` is a share from 0 to 1.
+    ``on_dead`` is done when a delivery of the route dies.
     """
 
     key: str
@@ -95,6 +118,9 @@ class RouteConfig:
     sample: float | None = None
     enabled: bool = True
     actions: tuple[ActionConfig, ...] = ()
+    active: Active | None = None
+    wait_for: WaitSpec | None = None
+    on_dead: tuple[ActionConfig, ...] = ()
 
     @property
     def id(self) -> str:

@@ -10,6 +10,7 @@ from engine.config.actions import NAME, read_actions, read_conditions, read_name
 from engine.config.mistakes import should_read
 from engine.config.model import RouteConfig
 from engine.config.section import Section, Sheet, kind_of
+from engine.config.timing import read_active, read_wait_for
 from engine.source import Where
 from engine.suggest import did_you_mean
 
@@ -20,7 +21,9 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}
 #: Hexadecimal groups, of whatever length, or as many digits at once.
 _LIKE_UUID: Final = re.compile(r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+){3,5}|[0-9a-fA-F]{32}")
 _COPY: Final = "copy it again: it stands in the address of the rule's page in LangSmith"
-_ROUTE_KEYS: Final = frozenset({"name", "filters", "actions", "for_each", "stop", "sample", "enabled"})
+_ROUTE_KEYS: Final = frozenset(
+    {"name", "filters", "actions", "for_each", "stop", "sample", "enabled", "active", "wait_for", "on_dead"}
+)
 _ROUTE_WORDS: Final = {
     "when": "filters",
     "if": "filters",
@@ -35,6 +38,19 @@ _ROUTE_WORDS: Final = {
     "foreach": "for_each",
     "final": "stop",
     "last": "stop",
+    "wait": "wait_for",
+    "schedule": "active",
+    "active_hours": "active",
+    "on_error": "on_dead",
+    "on_failure": "on_dead",
+    "dead_letter": "on_dead",
+}
+#: Keys of an action, and what is no key at all, that people look for on a route.
+_ELSEWHERE: Final = {
+    "throttle": "it holds for one action: write it beside the action's block, in its item of 'actions'",
+    "digest": "it holds for one action: write it beside the action's block, in its item of 'actions'",
+    "mute": "a route is muted from outside: engine mute ROUTE --for 2h; to switch it off write enabled: false",
+    "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
 }
 _EACH_WORDS: Final = {"runs": "run", "payload": "event", "batch": "event", "webhook": "event", "events": "event"}
 _KEY_WORDS_FOREIGN: Final = {"alerts": "alert", "prompts": "prompt", "issues": "issue", "default": "unmatched"}
@@ -152,7 +168,7 @@ def _read_key(sheet: Sheet, key: str, written: Any, where: Where, keys: tuple[st
 
 
 def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where: Where) -> RouteConfig | None:
-    section = sheet.section(value, where, "a route", _ROUTE_KEYS, _ROUTE_WORDS)
+    section = sheet.section(value, where, "a route", _ROUTE_KEYS, _ROUTE_WORDS, _ELSEWHERE)
     if section is None:
         return None
     route = RouteConfig(
@@ -166,6 +182,9 @@ def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where
         sample=section.share("sample"),
         enabled=section.flag("enabled", default=True),
         actions=read_actions(sheet, value["actions"], (*where, "actions")) if "actions" in value else (),
+        active=read_active(sheet, value["active"], (*where, "active")) if "active" in value else None,
+        wait_for=read_wait_for(sheet, value["wait_for"], (*where, "wait_for")) if "wait_for" in value else None,
+        on_dead=read_actions(sheet, value["on_dead"], (*where, "on_dead")) if "on_dead" in value else (),
     )
     _require_actions(section, route)
     _refuse_stop(section, route)

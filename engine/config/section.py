@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from engine.config.yamlnodes import resolve_plain
 from engine.source import Source, Where
@@ -12,9 +12,6 @@ from engine.suggest import did_you_mean, nearest
 from engine.units import parse_duration, parse_share
 
 _Value = TypeVar("_Value")
-
-#: Words that mean something in a later version; taken now they would collide then.
-RESERVED: Final = frozenset({"throttle", "digest", "mute", "active", "on_dead", "limits", "wait_for"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +29,20 @@ class Sheet:
     meant: set[Where] = field(default_factory=set)
 
     def section(
-        self, value: Any, where: Where, what: str, known: Iterable[str], foreign: Mapping[str, str] | None = None
+        self,
+        value: Any,
+        where: Where,
+        what: str,
+        known: Iterable[str],
+        foreign: Mapping[str, str] | None = None,
+        elsewhere: Mapping[str, str] | None = None,
     ) -> Section | None:
         """A mapping with its unknown keys reported; None, reported, where it is no mapping."""
         if not isinstance(value, dict):
             self.wrong(where, f"{what} must be a mapping (key: value), not {kind_of(value)}")
             return None
         section = Section(self, value, where)
-        section.report_unknown(what, known, foreign or {})
+        section.report_unknown(what, known, foreign or {}, elsewhere)
         return section
 
     def wrong(self, where: Where, message: str, hint: str = "") -> None:
@@ -72,25 +75,27 @@ class Section:
     values: Mapping[str, Any]
     where: Where
 
-    def report_unknown(self, what: str, known: Iterable[str], foreign: Mapping[str, str]) -> None:
-        """Report every key that is not known here, with the nearest that is."""
+    def report_unknown(
+        self, what: str, known: Iterable[str], foreign: Mapping[str, str], elsewhere: Mapping[str, str] | None = None
+    ) -> None:
+        """Report every key that is not known here, with the nearest that is; ``elsewhere`` says where others belong."""
         known = sorted(known)
         for key in self.values:
             if key in known:
                 continue
             if self.sheet.source.full:
                 break
-            if key in RESERVED:
-                self.report_reserved(key)
+            if elsewhere and key in elsewhere:
+                self.report_misplaced(key, what, elsewhere[key])
                 continue
             hint = did_you_mean(key, known, foreign=foreign)
             self.sheet.meant.add((*self.where, nearest(key, known, foreign=foreign)))
             self.sheet.source.report((*self.where, key), f"unknown key {key!r} in {what}", hint, at_key=True)
 
-    def report_reserved(self, key: str) -> None:
-        """Report a word that is kept for later."""
-        message = f"{key!r} is a reserved word: it comes in a later version and does nothing yet"
-        self.sheet.source.report((*self.where, key), message, "remove it", at_key=True)
+    def report_misplaced(self, key: str, what: str, hint: str) -> None:
+        """Report a key that the engine knows, but not here."""
+        message = f"{key!r} does nothing in {what}"
+        self.sheet.source.report((*self.where, key), message, hint, at_key=True)
 
     def text(self, key: str, default: str | None = None, *, needed: bool = False) -> str | None:
         """A text without white space around it; an empty one counts as missing."""
@@ -123,7 +128,7 @@ class Section:
 
     def duration(self, key: str, default: float | None = None) -> float | None:
         """Seconds, more than none, of a duration like 30s."""
-        return self.parsed(key, default, _positive_duration)
+        return self.parsed(key, default, positive_duration)
 
     def share(self, key: str, default: float | None = None) -> float | None:
         """A share from 0 to 1, written 5% or 0.05."""
@@ -175,7 +180,12 @@ def kind_of(value: Any) -> str:
             return "a mapping"
 
 
-def _positive_duration(value: Any) -> float:
+def positive_duration(value: Any) -> float:
+    """Seconds to wait: more than none, and a year at most.
+
+    Raises:
+        ValueError: with words for the author.
+    """
     seconds = parse_duration(value)
     if not 0 < seconds <= 366 * 86400:
         raise ValueError(f"{value!r} is not a time to wait; write one of more than 0s and at most 366d")

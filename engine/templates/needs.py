@@ -7,10 +7,13 @@ from dataclasses import dataclass
 
 from jinja2 import nodes
 
+from engine.templates.sandboxed import DOCUMENT_NAMES
+
 #: Parts of a run that LangSmith does not always send along.
 Needs = frozenset[str]
 
 _RUN = frozenset({"inputs", "outputs"})
+_ALL = _RUN | {"feedback"}
 _NONE: Needs = frozenset()
 _METHODS = frozenset({"get", "items", "keys", "values"})
 
@@ -98,21 +101,92 @@ def _sides(node: nodes.Node) -> list[nodes.Expr]:
     return []
 
 
+def each_item(tree: nodes.Node) -> frozenset[str]:
+    """The names that stand for an item of a digest wherever they stand: variables of loops over ``items``, no others.
+
+    A look that begins with one is a look into a document, as one that begins with the document's own words is.
+    """
+    targets = {id(loop.target): loop.target for loop in tree.find_all(nodes.For) if goes_through(loop)}
+    own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load" and id(node) not in targets}
+    own |= {node.name for node in tree.find_all(nodes.Macro)}
+    if _hands_items_on(tree) or "items" in own:
+        return frozenset()
+    names = {target.name for target in targets.values() if isinstance(target, nodes.Name)}
+    return frozenset(names - own - DOCUMENT_NAMES)
+
+
+def _hands_items_on(tree: nodes.Node) -> bool:
+    """Whether a loop's items can be had by another way than by its variable."""
+    if any(loop.recursive for loop in tree.find_all(nodes.For)):
+        return True
+    given = ((), ("previtem",), ("nextitem",), (DYNAMIC,))
+    return any(chain.root == "loop" and chain.keys[:1] in given for _, chain in chains(tree))
+
+
+def goes_through(loop: nodes.For) -> bool:
+    """Whether a loop goes through ``items`` as they are, or through a slice of them."""
+    source = loop.iter
+    if isinstance(source, nodes.Getitem) and isinstance(source.arg, nodes.Slice):
+        source = source.node
+    return isinstance(loop.target, nodes.Name) and isinstance(source, nodes.Name) and source.name == "items"
+
+
 def needs_of(tree: nodes.Node) -> Needs:
     """The parts of a run's data that a template can touch; when in doubt, all that it could."""
+    each = each_item(tree)
+    without = _untouched(tree, each)
+    found: set[str] = set()
+    for node, chain in chains(tree):
+        if id(node) not in without:
+            found |= _needs(_into(chain) if chain.root in each else chain)
+    return frozenset(found | _mapped(tree))
+
+
+def _untouched(tree: nodes.Node, each: frozenset[str]) -> set[int]:
+    """The nodes that are counted, gone through or picked from by name: what of them is touched is seen elsewhere."""
     counted = {
         id(found.node)
         for found in tree.find_all(nodes.Filter)
-        if found.name in ("length", "count") and isinstance(found.node, nodes.Name) and found.node.name == "runs"
+        if isinstance(found.node, nodes.Name)
+        and (
+            (found.name in ("length", "count") and found.node.name in ("runs", "items"))
+            or (found.node.name == "items" and _attribute(found) is not None)
+        )
     }
+    for loop in tree.find_all(nodes.For):
+        if each and goes_through(loop):
+            counted.add(id(loop.iter.node if isinstance(loop.iter, nodes.Getitem) else loop.iter))
+    return counted
+
+
+def _attribute(found: nodes.Filter) -> str | None:
+    """What ``map(attribute="run.name")`` picks of each, where it is plain and nothing stands in for what is missing."""
+    if found.name != "map" or found.args or found.dyn_args or found.dyn_kwargs or len(found.kwargs) != 1:
+        return None
+    key, value = found.kwargs[0].key, found.kwargs[0].value
+    picked = value.value if isinstance(value, nodes.Const) else None
+    return picked if key == "attribute" and isinstance(picked, str) else None
+
+
+def _mapped(tree: nodes.Node) -> Needs:
     found: set[str] = set()
-    for node, chain in chains(tree):
-        if id(node) not in counted:
-            found |= _needs(chain)
+    for node in tree.find_all(nodes.Filter):
+        if isinstance(node.node, nodes.Name) and node.node.name == "items" and (picked := _attribute(node)) is not None:
+            found |= _needs(_into(Chain("items", tuple(picked.split(".")))))
     return frozenset(found)
 
 
+def _into(chain: Chain) -> Chain:
+    """A look into an item as a look into its document; one that takes the whole item counts as ``items``."""
+    if chain.keys and isinstance(chain.keys[0], str) and chain.keys[0] not in _METHODS:
+        return Chain(chain.keys[0], chain.keys[1:])
+    return Chain("items", ())
+
+
 def _needs(chain: Chain) -> Needs:
+    if chain.root == "items":
+        inside = _into(Chain("items", chain.keys[1:]))
+        return _ALL if inside.root == "items" else _needs(inside)
     if chain.root in ("feedback", "feedbacks"):
         return frozenset({"feedback"})
     if chain.root == "run":

@@ -18,6 +18,7 @@ from engine.templates.filters import filters
 from engine.templates.marks import mark, plain, throughout
 from engine.templates.strings import braces, percent, text_methods
 from engine.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, to_json, to_text, weigh
+from engine.vocabulary import PLACED
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(
@@ -34,9 +35,11 @@ PAYLOAD_NAMES = frozenset({
 })
 # fmt: on
 #: Every name that is looked up in the document. Other keys of a webhook's body are ``payload.NAME``.
-DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES
-#: Those whose values come out of the event, not from the author or the engine.
-EVENT_NAMES = DOCUMENT_NAMES - {"vars", "route", "event"}
+DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES | PLACED.keys()
+#: Those whose values are the author's or the engine's own; what all others have comes from outside.
+OWN_NAMES = frozenset({"vars", "route", "event", "throttle", "digest"})
+#: Those whose values come out of the event (or, in ``delivery``, from a destination).
+EVENT_NAMES = DOCUMENT_NAMES - OWN_NAMES
 
 #: Names of the filters that the rewriter puts into a syntax tree. No author can write them.
 LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"

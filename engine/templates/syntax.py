@@ -14,13 +14,14 @@ from jinja2.visitor import NodeTransformer
 
 from engine.suggest import did_you_mean
 from engine.templates.filters import FOREIGN_FILTERS
-from engine.templates.needs import DYNAMIC, Chain, chain_of, chains
+from engine.templates.needs import DYNAMIC, Chain, chain_of, chains, each_item, goes_through
 from engine.templates.sandboxed import (
     DATA,
     DOCUMENT_NAMES,
     ENGINE_NAMES,
     EVENT_NAMES,
     LOOP,
+    OWN_NAMES,
     PLAIN,
     SIDE,
     TEXT,
@@ -187,9 +188,11 @@ def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Voca
 
 def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
     """Every look into the document, with its line, as steps; what a name of the template's own hides is left out."""
-    own = _assigned(tree)
+    own, each = _assigned(tree), each_item(tree)
     for node, chain in chains(tree):
-        if chain.root not in own:
+        if chain.root in each:
+            yield node.lineno, _steps(Chain("items", (DYNAMIC, *chain.keys)))
+        elif chain.root not in own:
             yield node.lineno, _steps(chain)
 
 
@@ -288,11 +291,11 @@ def _name_hint(name: str, known: frozenset[str]) -> str:
 class Rewriter(NodeTransformer):
     """Makes loops pay, texts JSON-like, and in an escaping environment event data marked.
 
-    ``escaping`` false leaves data as it is.
+    ``escaping`` false leaves data as it is. ``each`` are the names that stand for an item of a digest.
     """
 
-    def __init__(self, *, escaping: bool) -> None:
-        self.escaping = escaping
+    def __init__(self, *, escaping: bool, each: frozenset[str] = frozenset()) -> None:
+        self.escaping, self.each = escaping, each
 
     def rewrite(self, tree: nodes.Template) -> nodes.Template:
         """The tree, changed in place."""
@@ -311,7 +314,13 @@ class Rewriter(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         """Each step of the loop costs, its body's literal text included."""
-        self.generic_visit(node)
+        source = node.iter
+        if self.each and goes_through(node):  # what is used of an item is marked where it is looked for
+            node.iter = nodes.Const(None, lineno=node.lineno)
+            self.generic_visit(node)
+            node.iter = source
+        else:
+            self.generic_visit(node)
         literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         node.iter = _filter(LOOP, node.iter, nodes.Const(literal, lineno=node.lineno))
         return node
@@ -370,8 +379,13 @@ class Rewriter(NodeTransformer):
             if isinstance(step, nodes.Getitem):
                 step.arg = self.visit(step.arg)
             step = step.node
-        data = self.escaping and chain.root in EVENT_NAMES
+        data = self.escaping and self._is_data(chain)
         return _filter(DATA, node) if data else node
+
+    def _is_data(self, chain: Chain) -> bool:
+        if chain.root in self.each:
+            return not (chain.keys and chain.keys[0] in OWN_NAMES)
+        return chain.root in EVENT_NAMES
 
     def structure(self, node: nodes.Expr) -> nodes.Expr:
         """Rewrite a whole value's expression: under a raw key of a mapping written out there, data stays unmarked."""

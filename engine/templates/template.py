@@ -14,7 +14,8 @@ What a template may rely on:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from jinja2 import TemplateError as JinjaError
@@ -27,7 +28,7 @@ from engine.source import Source, Where
 from engine.templates.budget import Budget
 from engine.templates.faults import Looks, line_of, translate
 from engine.templates.marks import entities
-from engine.templates.needs import Needs, chains, needs_of, operands
+from engine.templates.needs import Needs, chains, each_item, needs_of, operands
 from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
 from engine.templates.syntax import (
     RAW_KEYS,
@@ -241,6 +242,14 @@ class Templates:
         self._escaping = Sandbox(escaping=True)
         self.vocabulary = vocabulary or Vocabulary()
 
+    def knowing(self, placed: frozenset[str]) -> Templates:
+        """The same, for a place where these of ``PLACED`` words are there."""
+        if placed == self.vocabulary.placed:
+            return self
+        other = copy(self)
+        other.vocabulary = replace(self.vocabulary, placed=placed)
+        return other
+
     def compile_into(
         self, tree: Any, where: Where, source: Source, *, escape: frozenset[str] = frozenset()
     ) -> Template:
@@ -372,7 +381,7 @@ def _is_data(tree: nodes.Template) -> bool:
 
 def _code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) -> _Code | Mistake:
     seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
-    rewriter = Rewriter(escaping=sandbox.escaping)
+    rewriter = Rewriter(escaping=sandbox.escaping, each=each_item(tree))
     try:
         if native:
             value = rewriter.structure(_expression_of(tree))

@@ -1,0 +1,80 @@
+"""``engine mute``."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+from typing import Any
+
+import click
+
+from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.mutes import show
+from engine.cli.options import json_option
+from engine.cli.output import emit, say
+from engine.units import parse_duration
+
+
+class Lasting(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
+    """A duration, as it is written."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The text, or click's error."""
+        try:
+            parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        return str(value)
+
+
+@click.command("mute")
+@click.argument("route", required=False)
+@click.option("--for", "lasting", type=Lasting(), metavar="DURATION", help="How long: 30m, 2h, 7d.")
+@click.option("--forever", is_flag=True, help="Until somebody unmutes it.")
+@click.option("--reason", metavar="TEXT", help="Why, for those who wonder.")
+@click.option("--list", "listed", is_flag=True, help="Show what is muted; as engine mutes.")
+@access_options
+@json_option
+def command(
+    route: str | None,
+    lasting: str | None,
+    forever: bool,  # noqa: FBT001
+    reason: str | None,
+    listed: bool,  # noqa: FBT001
+    as_json: bool,  # noqa: FBT001
+    **options: Any,
+) -> None:
+    """Mute a ROUTE, by its id or name, for a while: what matches it counts as matched, and nothing is done.
+
+    Deliveries that were decided on before go on. In a running engine it holds at once.
+    """
+    place = place_from(options)
+    if listed and route is None:
+        show(place, as_json=as_json)
+        return
+    if route is None or listed:
+        raise click.UsageError("Name a route, or write --list alone.")
+    if (lasting is None) is not forever:
+        raise click.UsageError("Say how long: --for 2h, or --forever.")
+    body = {"route": route, "for": lasting, "reason": reason, "by": _who()}
+    answer = asyncio.run(_mute(place, {word: value for word, value in body.items() if value is not None}))
+    if as_json:
+        emit(answer)
+        return
+    until = answer["mute"]["until"]
+    say(f"{answer['mute']['route']} is muted {f'until {until}' if until else 'until it is unmuted'}", "green")
+
+
+async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:
+    async with opened(place) as asked:
+        return await asked.mute(body)
+
+
+def _who() -> str:
+    """Who sits here, for those who see the mute."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # a user without a name, as in a container
+        return "engine mute"
