@@ -11,6 +11,8 @@ from engine.errors import EngineError
 
 #: What ``decode`` understands, as an Accept-Encoding header says it (RFC 9110, 12.5.3).
 ACCEPTED = "gzip, deflate, zstd"
+#: What else is registered with IANA as a content coding.
+_OTHERS = frozenset({"aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress"})
 #: The most codings that one body may be wrapped in. Nobody means more than one.
 _MOST_CODINGS = 2
 #: The most memory that a zstd frame may ask for, in bytes (RFC 8878 advises to allow 8 MiB at least).
@@ -65,7 +67,8 @@ def _open(raw: bytes, coding: str) -> _Readable:
             return _Deflated(raw)
         case "zstd":
             return _open_zstd(raw)
-    raise UnknownCoding(f"the coding {coding[:40]!r}")
+    # Other words are not repeated: a sender may have mixed up its headers, and shown us a secret.
+    raise UnknownCoding(f"the coding {coding!r}" if coding in _OTHERS else "the body's Content-Encoding")
 
 
 def _read_all(stream: _Readable, limit: int) -> bytes:
