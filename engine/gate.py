@@ -37,11 +37,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Gate:
-    """Holds the lanes of one process. ``woken`` is called when more could be taken out of the store."""
+    """Holds the lanes of one process. No lane has more than ``most`` attempts under way.
 
-    def __init__(self, desk: Desk, woken: Callable[[], None]) -> None:
+    ``woken`` is called when more could be taken out of the store.
+    """
+
+    def __init__(self, desk: Desk, most: int, woken: Callable[[], None]) -> None:
         self._desk, self._woken = desk, woken
-        self._lanes = Lanes(desk.rng, self._forget)
+        self._lanes = Lanes(desk.rng, most, self._forget)
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._writing: set[asyncio.Task[None]] = set()
@@ -268,7 +271,7 @@ class Gate:
         """The configuration was loaded anew: its limits count, and what it may have mended is tried again."""
         table, now = self._desk.rules().router.limits, self._desk.clock()
         for lane in tuple(self._lanes):
-            lane.change(table.of(lane.destination), now)
+            lane.change(self._lanes.limits(lane.destination, table), now)
             self._go_on(lane)
             if lane.last_block is not None and lane.last_block.kind in ("refused", "gone"):
                 self._reset(lane)

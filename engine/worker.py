@@ -26,6 +26,8 @@ _Fail = Callable[[Work, Failure, float], Awaitable[None]]
 _LONGEST_NAP = 1.0
 #: How long work rests that could not even be settled, in seconds.
 _AFTER_SURPRISE = 60.0
+#: One destination has this part of all that may be under way, at most: if it hangs, the others have the rest.
+_SHARE = 4
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
 
@@ -39,7 +41,7 @@ class Worker:
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
         self._desk, self._limit, self._byte_limit = desk, limit, byte_limit
-        self.gate = Gate(desk, self.wake)
+        self.gate = Gate(desk, max(limit // _SHARE, 1), self.wake)
         self._evaluator = Evaluator(desk, self._room_after_this)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}

@@ -57,7 +57,7 @@ class World:
             logger=logging.getLogger("engine.test"),
             rng=random.Random(1),
         )
-        return Gate(desk, self.wake)
+        return Gate(desk, 100, self.wake)
 
     def router(self) -> Router:
         limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from engine.retry import Failure
 from engine.traffic.lane import Lane
-from engine.traffic.limits import LimitTable
+from engine.traffic.limits import Limits, LimitTable
 from engine.traffic.shutter import Block
 
 #: So many lanes are kept before the idle ones are looked for.
@@ -34,10 +34,15 @@ class Shut:
 
 
 class Lanes:
-    """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten."""
+    """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
 
-    def __init__(self, rng: random.Random, forgotten: Callable[[str], None] = lambda _name: None) -> None:
-        self._rng, self._forgotten = rng, forgotten
+    No lane has more than ``most`` attempts under way, whatever its limits say. ``forgotten`` is told their names.
+    """
+
+    def __init__(
+        self, rng: random.Random, most: int = 1_000_000, forgotten: Callable[[str], None] = lambda _name: None
+    ) -> None:
+        self._rng, self._most, self._forgotten = rng, most, forgotten
         self._lanes: dict[str, Lane] = {}
         self._look_at = _FEW
 
@@ -53,13 +58,18 @@ class Lanes:
 
     def lane(self, name: str, destination: str, table: LimitTable, now: float) -> Lane:
         """A destination's lane, under the limits of now."""
-        limits = table.of(destination)
+        limits = self.limits(destination, table)
         lane = self._lanes.get(name)
         if lane is None:
             self._make_room(now)
             lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng)
         lane.change(limits, now)
         return lane
+
+    def limits(self, destination: str, table: LimitTable) -> Limits:
+        """What holds for a destination here."""
+        limits = table.of(destination)
+        return limits if limits.concurrency <= self._most else replace(limits, concurrency=self._most)
 
     def enter(self, lane: Lane, now: float) -> Admitted | Shut:
         """Begin an attempt, if one may."""

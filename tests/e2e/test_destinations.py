@@ -197,6 +197,27 @@ async def test_a_destination_that_hangs_costs_the_others_nothing(engine, sink, h
     assert {row.state for row in rows} == {"succeeded"}
 
 
+async def test_a_destination_that_hangs_never_has_all_the_hands(engine, sink, healthy) -> None:
+    engine.environ["HEALTHY"] = healthy.url
+    await engine.start(
+        """
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a: {actions: [{forward_webhook: {url: "${SINK}"}}]}
+          22222222-2222-4222-8222-222222222222: {actions: [{forward_webhook: {url: "${HEALTHY}"}}]}
+    """,
+        concurrency=8,
+        grace=0.1,
+    )
+    sink.faults.add(hang=60, times=None)
+    for number in range(60):
+        await engine.post(run(number))
+    await until(lambda: len(sink.received) == 2)
+    for number in range(20):
+        await engine.post(run(number, OTHERS))
+    await engine.settled(20, seconds=5.0, route=OTHERS)
+    assert len(sink.received) == 2
+
+
 async def test_a_rate_spaces_what_comes_at_once(engine, sink) -> None:
     await engine.start(TWO_ROUTES % 'limits: {"http://127.0.0.1*": {rate: 20/s, burst: 2}}')
     for number in range(15):

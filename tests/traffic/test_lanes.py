@@ -193,6 +193,11 @@ def test_new_limits_count_at_once(street) -> None:
     assert isinstance(street.enter(), Admitted)
 
 
+def test_no_lane_has_more_than_its_share_whatever_its_limits_say(street) -> None:
+    street.lanes = Lanes(random.Random(1), most=2)
+    assert [isinstance(street.enter(), Admitted) for _ in range(3)] == [True, True, False]
+
+
 def test_destinations_out_of_templates_do_not_pile_up() -> None:
     street = Street()
     for number in range(50_000):
@@ -203,7 +208,7 @@ def test_destinations_out_of_templates_do_not_pile_up() -> None:
 def test_nor_do_those_that_are_gone() -> None:
     forgotten: list[str] = []
     street = Street()
-    street.lanes = Lanes(random.Random(1), forgotten.append)
+    street.lanes = Lanes(random.Random(1), forgotten=forgotten.append)
     under_way = street.enter("busy")
     for number in range(MOST_LANES + 500):
         street.now += 1
