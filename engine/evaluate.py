@@ -14,6 +14,7 @@ from engine.event import Event
 from engine.holdings import Held
 from engine.retry import Failure
 from engine.router import Router
+from engine.schedule import held_words
 from engine.secrets import Masker
 from engine.store.protocol import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 
@@ -147,7 +148,7 @@ def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:
         index=plan.index,
         run_id=plan.run_id,
         attempts=0,
-        error=None,
+        error=None if plan.due_at is None else held_words(plan.action.active, plan.due_at),
     )
 
 

@@ -320,6 +320,23 @@ async def test_feedback_of_all_runs_is_one_call(hydrator, langsmith):
     assert Fetched.from_json(orjson.loads(orjson.dumps(fetched.to_json()))) == fetched
 
 
+async def test_feedback_is_asked_for_anew_where_more_may_have_come(hydrator, langsmith):
+    one, two = run(), run()
+    for known in (one, two):
+        known_to(langsmith, known)
+    event = event_of(one, two)
+    first = await hydrator.fetch(event, {"feedback"}, None, Fetched())
+    langsmith.add_feedback(two["id"], key="late", score=1)
+    assert await hydrator.fetch(event, {"feedback"}, None, first) is first
+    again = await hydrator.fetch(event, {"feedback"}, None, first, refresh=True)
+    assert [row["key"] for row in again.feedback[two["id"]]] == ["late"]
+    assert len(asked(langsmith, "/feedback")) == 2
+    langsmith.faults.add(status=503, times=5, path="/feedback")
+    kept = await hydrator.fetch(event, {"feedback"}, None, again, refresh=True)
+    assert kept.feedback == again.feedback
+    assert "503" in kept.errors["feedback"]
+
+
 async def test_feedback_that_cannot_be_had_is_an_error_and_the_rest_is_kept(hydrator, bucket, langsmith):
     langsmith.faults.add(status=503, times=5, path="/feedback")
     one = run(inputs=bucket.put("got"))

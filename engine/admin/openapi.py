@@ -201,12 +201,15 @@ def _event_schemas() -> dict[str, Schema]:
         "fires": _list(_TEXT),
         "skipped": {"type": "object", "additionalProperties": _TEXT},
         "pending": _list(_TEXT),
+        "notes": {"type": "object", "additionalProperties": _TEXT},
+        "collected": {"type": "object", "additionalProperties": _TEXT, "description": "a digest's delivery by action"},
     }
+    said = ("run_id", "reason", "fires", "skipped", "pending", "notes", "collected")
     return {
         "Event": _object(event),
         "EventDetail": _object(detail),
         "Events": _object({"events": _list(_ref("Event")), "next": _TEXT_OR_NULL}),
-        "Decision": _object(decision, optional=("run_id", "reason", "fires", "skipped", "pending")),
+        "Decision": _object(decision, optional=said),
         "Evaluation": {
             "type": "object",
             "properties": {"decided_at": _TIME, "config_hash": _TEXT, "decisions": _list(_ref("Decision"))},

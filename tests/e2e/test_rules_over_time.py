@@ -50,6 +50,11 @@ async def send(engine, *numbers: int, **run: Any) -> str:
     return (await engine.post(payload))["event"]
 
 
+async def replay(engine, **what: list[str]) -> None:
+    async with engine.http.post(f"http://{engine.running.admin}/api/v1/replay", json=what) as answer:
+        assert answer.status == 200, await answer.text()
+
+
 async def decisions(engine, event_id: str) -> list[dict[str, Any]]:
     async def found() -> list[dict[str, Any]]:
         detail = await engine.running.store.event(event_id)
@@ -89,6 +94,18 @@ async def test_a_throttle_makes_one_and_tells_the_next_of_the_others_over_a_rest
     await engine.settled(3)
     assert sink.received[-1].body["throttle"] == 3
     assert sink.received[-1].body["since"] is not None
+
+
+async def test_a_replay_passes_the_same_gates(engine, sink) -> None:
+    await engine.start(THROTTLED.replace("EVERY", "1h"))
+    made = await send(engine, 0, session_id="a")
+    await engine.settled(1)
+    held_back = await send(engine, 1, session_id="a")
+    await decisions(engine, held_back)
+    await replay(engine, events=[made, held_back])
+    await until(lambda: len(sink.received) == 2)
+    await engine.quiet()
+    assert [row.replays for row in await engine.deliveries()] == [1]
 
 
 async def test_a_throttled_delivery_that_dies_gives_its_slot_back(engine, sink) -> None:
@@ -220,7 +237,7 @@ actions:
     (decision,) = await decisions(engine, event)
     assert decision["notes"]["forward_webhook"].startswith("held until ")
     (row,) = await engine.deliveries()
-    assert (row.state, row.attempts) == ("due", 0)
+    assert (row.state, row.attempts, row.reason) == ("due", 0, decision["notes"]["forward_webhook"])
     assert row.due_at > time.time() + 3600
     # What falls due outside its hours, because those changed, is given back unspent.
     await restart(engine, meanwhile=ALL_DUE)
@@ -309,8 +326,17 @@ async def test_a_score_that_comes_late_is_waited_for_while_others_fire_over_a_re
     await restart(engine, meanwhile=ALL_DUE)
     await engine.settled(2)
     assert [one.body for one in sink.received if which(one) == "scored"] == [{"score": 0.25}]
+    assert [which(one) for one in sink.received].count("at-once") == 1
     detail = await engine.running.store.event(event)
     assert (detail.row.state, len(detail.attempts)) == ("routed", 0)
+    # A person who asks again long after is not made to wait.
+    await engine.stop()
+    with closing(sqlite3.connect(engine.config.parent / "data" / "engine.db")) as db, db:
+        db.execute("UPDATE event SET received_at = received_at - 3600")
+    await engine.start()
+    await replay(engine, events=[event])
+    await until(lambda: len(sink.received) == 4)
+    assert [one.body for one in sink.received if which(one) == "scored"] == [{"score": 0.25}] * 2
 
 
 async def test_what_does_not_come_is_not_waited_for_for_ever(engine, sink, langsmith) -> None:
@@ -367,8 +393,7 @@ async def test_a_delivery_that_dies_is_told_of_once_a_death(engine, sink) -> Non
     assert told["delivery"]["destination"].startswith("http://127.0.0.1")
     await restart(engine)
     sink.answer_with(400)
-    async with engine.http.post(f"http://{engine.running.admin}/api/v1/replay", json={"deliveries": [dead.id]}) as told:
-        assert told.status == 200
+    await replay(engine, deliveries=[dead.id])
     await engine.settled(3)
     assert len([one for one in sink.received if which(one) == "dead"]) == 2
 
