@@ -10,20 +10,16 @@ from engine.admin.query import NotFound
 from engine.admin.views import iso
 from engine.config import ON_DEAD
 from engine.decision import Circumstances, Decision
-from engine.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at
-from engine.errors import ParamsError, WantOfData
+from engine.document import Fetched, run_id, run_indexes, runs_at
 from engine.event import Event
 from engine.filters.verdict import Verdict
+from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
 from engine.router import ANY, UNMATCHED
 from engine.store.protocol import Control, Throttle
 from engine.suggest import did_you_mean
 from engine.truth import Truth
-
-#: What stands as the reason where data is not at hand.
-WOULD_FETCH = "would be fetched from LangSmith"
-_NEEDS = (*STORED_PARTS, "feedback")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +47,7 @@ def explain(loaded: Loaded, event: Event, fetched: Fetched, focus: Focus = _EVER
         NotFound: ``focus`` names a route or run that is not there.
     """
     _check_focus(loaded, event, focus)
-    errors = dict.fromkeys(_NEEDS, WOULD_FETCH) | dict(fetched.errors)
+    errors = dict.fromkeys(FETCHED_PARTS, WOULD_FETCH) | dict(fetched.errors)
     report: dict[str, Any] = loaded.masker.tree(
         _Explanation(loaded, event, replace(fetched, errors=errors), focus).report()
     )
@@ -257,23 +253,10 @@ class _Explanation:
         return {"kind": kind, "key": gate.key, "every": gate.every}
 
     def _rendered(self, document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
-        """The parameters exactly as they would be sent, or why they can't be told.
-
-        ``would`` says what the delivery would come to: ``fire``, ``wait`` for data, or ``die`` at once,
-        for the ``reason`` that the store would keep (its ``hint`` stands apart).
-        """
-        try:
-            params = action.params(document)
-        except WantOfData as error:
+        shown = rendered(document, action)
+        if shown["would"] == "wait":
             self._reads |= action.needs
-            return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
-        except ParamsError as error:
-            return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
-        return {
-            "would": "fire",
-            "params": params.model_dump(mode="json", by_alias=True, exclude_unset=True),
-            "destination": action.registered.action.destination(params),
-        }
+        return shown
 
 
 def _word(decision: Decision | None, verdict: Verdict, *, applies: bool) -> str:

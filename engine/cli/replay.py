@@ -6,6 +6,7 @@ import asyncio
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import click
@@ -21,12 +22,15 @@ from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, one_line, out, plural, say
+from engine.cli.preview import Previews, outline_of, succeeded_before
 from engine.errors import EngineError
 
 #: How many are asked for at once: each request is one transaction.
 _BATCH = 500
 #: How many are listed by --dry-run, and how many of those that died.
 _LISTED = 50
+#: For how many of them --dry-run shows what would be sent; in JSON it does for all.
+_SHOWN = 10
 #: How often --wait looks, in seconds.
 _LOOK = 0.25
 
@@ -41,7 +45,7 @@ _LOOK = 0.25
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
 @click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Of events not after: the same.")
-@click.option("--dry-run", is_flag=True, help="Only count and list.")
+@click.option("--dry-run", is_flag=True, help="Only count, list, and show what would be sent.")
 @click.option("--wait", is_flag=True, help="Follow until all of it is settled; exits with 1 if anything is dead.")
 @access_options
 @json_option
@@ -58,7 +62,8 @@ def command(
     IDs are of deliveries (the same actions again, with the same idempotency keys) or of
     events (evaluated again, against the rules of today); their starts are enough. Without
     IDs the options say which deliveries. With no engine running they are only marked due:
-    it takes them up when it starts.
+    it takes them up when it starts. --dry-run renders the first by the rules of today (--json:
+    all of them), and says which had succeeded before.
     """
     place = place_from(options)
     query = {word: value for word, value in options.items() if value is not None}
@@ -80,7 +85,7 @@ async def _replay(
             raise AccessError("--wait needs a running engine", "start it with engine serve; it takes up what is due")
         chosen = await _choose(asked, ids, query)
         if dry_run:
-            await _list(asked, chosen, as_json=as_json)
+            await _list(asked, place.config, chosen, as_json=as_json)
             return False
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
@@ -123,16 +128,30 @@ def _unknown(start: str) -> EngineError:
     return AccessError(f"no delivery or event starts with {start!r}", hint)
 
 
-async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) -> None:
+async def _list(asked: Asked, config: Path, chosen: dict[str, list[str]], *, as_json: bool) -> None:
+    """How many there are, and what would be sent: of the first for people, of all for programs."""
+    ids = chosen["deliveries"]
+    previews = Previews(asked, config)
     if as_json:
-        emit(chosen | {"dry_run": True})
+        emit(chosen | {"dry_run": True, "previews": await _previewed(previews, ids)})
         return
-    if shown := chosen["deliveries"][:_LISTED]:
-        details = [await asked.delivery(delivery_id) for delivery_id in shown]
-        out().print(deliveries_table(details))
+    for delivery_id in ids[:_SHOWN]:
+        outline_of(await previews.of(delivery_id)).print(out())
+    if listed := ids[_SHOWN:_LISTED]:
+        out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
     for event_id in chosen["events"]:
-        out().print(f"event {event_id}")
+        out().print(f"event {event_id}: engine explain --event {event_id} --render shows what would be sent")
     say(f"{_count(chosen)} would be replayed" + _more(chosen))
+
+
+async def _previewed(previews: Previews, ids: Sequence[str]) -> list[dict[str, Any]]:
+    shown = []
+    with _bar(hidden=len(ids) <= _BATCH) as bar:
+        task = bar.add_task("rendering", total=len(ids))
+        for delivery_id in ids:
+            shown.append(await previews.of(delivery_id))
+            bar.advance(task)
+    return shown
 
 
 def _more(chosen: dict[str, list[str]]) -> str:
@@ -173,9 +192,13 @@ def _bar(*, hidden: bool) -> Progress:
 
 @dataclass(slots=True)
 class _Settled:
-    """How what was waited for ended: how many succeeded, and those that died, by id, with the reason."""
+    """How what was waited for ended: how many succeeded, and those that died, by id, with the reason.
+
+    ``before`` counts those that had succeeded before, too.
+    """
 
     succeeded: int = 0
+    before: int = 0
     died: dict[str, str] = field(default_factory=dict)
 
     def count(self, row: Mapping[str, Any]) -> None:
@@ -192,7 +215,9 @@ async def _follow(asked: Asked, done: dict[str, list[str]]) -> _Settled:
     with _bar(hidden=False) as bar:
         task = bar.add_task("settling", total=sum(map(len, done.values())))
         for delivery_id in done["deliveries"]:
-            settled.count(await _settled(asked, delivery_id))
+            delivery = await _settled(asked, delivery_id)
+            settled.count(delivery)
+            settled.before += succeeded_before(delivery)
             bar.advance(task)
         for event_id in done["events"]:
             for row in await _settled_event(asked, event_id):
@@ -226,7 +251,8 @@ def _tell(done: dict[str, list[str]], settled: _Settled | None, *, live: bool, a
         return
     console = out()
     if settled is not None:
-        console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead")
+        before = f" ({settled.before} had succeeded before)" if settled.before else ""
+        console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
         _tell_died(console, settled.died)
     elif live:
         console.print(f"{_count(done)} made due; the engine takes them up now")
@@ -238,7 +264,7 @@ def _as_json(settled: _Settled | None) -> dict[str, Any] | None:
     if settled is None:
         return None
     died = [{"id": dead, "reason": reason} for dead, reason in settled.died.items()]
-    return {"succeeded": settled.succeeded, "dead": len(died), "died": died}
+    return {"succeeded": settled.succeeded, "succeeded_before": settled.before, "dead": len(died), "died": died}
 
 
 def _tell_died(console: Console, died: Mapping[str, str]) -> None:

@@ -465,7 +465,7 @@ class Store(Protocol):
         """Make the deliveries of a query due again, attempts counted afresh. Returns their ids.
 
         Those that are being attempted right now are left alone and not among the ids: what becomes
-        of them is what was asked for.
+        of them is what was asked for. Very many are taken in steps, so that an append has to wait for one at most.
         """
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:

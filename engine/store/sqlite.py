@@ -7,7 +7,8 @@ import logging
 import os
 import socket
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,8 @@ from engine.store.writer import Kind, Writer
 
 #: How long work waits whose event is sealed with a key that is not there, in seconds.
 _KEY_PAUSE = 300.0
+#: Deliveries of very many to be replayed are read, and made due, in pieces of so many.
+_PAGE, _REPLAYED_AT_ONCE = 1000, 500
 _EVENT_STATES = ("pending", "routed", "dead")
 _DELIVERY_STATES = ("due", "running", "succeeded", "dead")
 
@@ -195,7 +198,24 @@ class SqliteStore:
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make deliveries due again."""
         _check_state(query.state, _DELIVERY_STATES)
-        ids: list[str] = await self._do(upkeep.replay_deliveries, query=query, now=now, dry_run=dry_run)
+        ids = await self._replayable(query)
+        if dry_run:
+            return ids
+        done: list[str] = []
+        for batch in _batches(ids, _REPLAYED_AT_ONCE):
+            page = replace(query, ids=batch, limit=len(batch), before=None)
+            done += await self._do(upkeep.replay_deliveries, query=page, now=now)
+        return done
+
+    async def _replayable(self, query: DeliveryQuery) -> list[str]:
+        """Page by page, so that neither the writer nor other people wait for all of very many."""
+        ids: list[str] = []
+        left, before = max(query.limit, 0), query.before
+        while left > 0:
+            page = replace(query, limit=min(left, _PAGE), before=before)
+            found, last = await self._people.ask(upkeep.replayable, page)
+            ids += found
+            left, before = (left - _PAGE, last) if last else (0, None)
         return ids
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
@@ -317,6 +337,11 @@ class SqliteStore:
 
 def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:
     return Kind(lambda db, _requests: [verb(db, **arguments)])
+
+
+def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    for start in range(0, len(ids), size):
+        yield ids[start : start + size]
 
 
 def _check_state(state: str | None, known: Sequence[str]) -> None:

@@ -71,14 +71,24 @@ def _joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
     return joined
 
 
-def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float, dry_run: bool) -> list[str]:
-    """Make deliveries due again that are not running and whose event still has its body."""
-    rows = [row for row in list_deliveries(db, query) if row.state != "running"]
+def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
+    """Those of a page that are not running and whose event still has its body; and the last of it, if it was full."""
+    rows = list_deliveries(db, query)
+    last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
+    return [row.id for row in _with_bodies(db, rows)], last
+
+
+def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+    rows = [row for row in rows if row.state != "running"]
     kept = set(load_json(db.execute(_WITH_BODY, (ids_json(row.event_id for row in rows),)).fetchone()[0]))
-    rows = [row for row in rows if row.event_id in kept]
-    if not dry_run:
-        WORK.run(db, [_again(row, now) for row in rows if row.state == "succeeded"])
-        db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state != "succeeded")))
+    return [row for row in rows if row.event_id in kept]
+
+
+def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:
+    """Make deliveries of a query due again, as far as they are still replayable."""
+    rows = _with_bodies(db, list_deliveries(db, query))
+    WORK.run(db, [_again(row, now) for row in rows if row.state == "succeeded"])
+    db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state != "succeeded")))
     return [row.id for row in rows]
 
 

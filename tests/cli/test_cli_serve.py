@@ -61,6 +61,12 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
 
     counted = engine("replay", "--dead", "--error", "connection", "--dry-run")
     assert "1 delivery would be replayed" in counted.output
+    assert "would send to " in counted.output
+    assert '"url": ' in counted.output
+    assert "had succeeded before" not in counted.output
+    (previewed,) = engine.json("replay", "--dead", "--dry-run")["previews"]
+    assert (previewed["id"], previewed["succeeded_before"]) == (dead[0]["id"], False)
+    assert previewed["would"]["would"] == "fire"
     waited = engine("replay", dead[0]["id"][:18], "--wait", expect=1)
     assert "1 delivery replayed: 0 succeeded, 1 dead" in waited.output
     assert f"{dead[0]['id']}  no connection" in waited.output
@@ -262,6 +268,46 @@ def test_a_replay_of_an_event_that_ran_again_is_followed(engine: Command, serve:
     server.until(lambda: any("configuration reloaded" in line for line in server.log))
     waited = engine("replay", event["id"], "--wait")
     assert "1 event replayed: 1 succeeded, 0 dead" in waited.output
+
+
+def test_a_replay_of_what_had_worked_is_visible_as_such(engine: Command, serve: Serve) -> None:
+    server = serve()
+    engine.write(
+        engine.config.read_text() + "  alert: {actions: [{log: {message: '{{ payload.alert_rule_name }}'}}]}\n"
+    )
+    server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
+    settled(engine)
+    (row,) = engine.json("deliveries")["deliveries"]
+    shown = engine("replay", row["id"], "--dry-run").output
+    assert "had succeeded before" in shown
+    assert engine.json("replay", row["id"], "--dry-run")["previews"][0]["succeeded_before"]
+    waited = engine("replay", row["id"], "--wait").output
+    assert "1 delivery replayed: 1 succeeded, 0 dead (1 had succeeded before)" in waited
+    assert engine.json("replay", row["id"], "--wait")["settled"]["succeeded_before"] == 1
+    history = engine.json("deliveries", "show", row["id"])["history"]
+    assert [(one["replay"], one["outcome"]) for one in history] == [(round_, "succeeded") for round_ in range(3)]
+
+
+def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, serve: Serve) -> None:
+    server = serve()
+    text = engine.config.read_text()
+    engine.write(text + "  alert: {actions: [{log: {message: 'old words'}}]}\n")
+    server.until(lambda: any("configuration reloaded" in line for line in server.log))
+    engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
+    settled(engine)
+    (row,) = engine.json("deliveries")["deliveries"]
+    engine.write(text + "  alert: {actions: [{log: {message: 'words of today'}}]}\n")
+    assert "words of today" in engine("replay", row["id"], "--dry-run").output
+    engine.write(text + "  alert: {actions: [{log: {message: '{{ run.nowhere }}'}}]}\n")
+    assert "would be dead again" in engine("replay", row["id"], "--dry-run").output
+    engine.write(text)
+    gone = engine.json("replay", row["id"], "--dry-run")["previews"][0]["would"]
+    assert "alert → log is not in today's configuration" in gone["error"]
+    engine.write(text + "  alert: {aktions: []}\n")
+    unknown = engine("replay", row["id"], "--dry-run")
+    assert "what would be sent is not known" in unknown.stderr
+    assert "1 delivery would be replayed" in unknown.output
 
 
 def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve: Serve) -> None:

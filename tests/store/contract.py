@@ -38,6 +38,7 @@ from engine.store.protocol import (
     DeliveryQuery,
     EventQuery,
     Store,
+    Work,
 )
 
 _APPENDER = Path(__file__).with_name("appender.py")
@@ -741,6 +742,32 @@ class Replaying:
         await store.replay_events([event.id], now=T0)
         (claimed,) = await all_claimed(store)
         assert claimed.work.replays == 2
+
+    async def test_very_many_are_replayed_while_events_are_accepted(self, store: Store):
+        async def dead(number: int) -> list[Work]:
+            _, works = await accepted(store, *(f"d{one}" for one in range(50)), number=number)
+            await asyncio.gather(*(fail(store, work) for work in works))
+            return works
+
+        works = [work for some in await asyncio.gather(*map(dead, range(50))) for work in some]
+        query = DeliveryQuery(state="dead", limit=100_000)
+        assert set(await store.replay_deliveries(query, now=T0, dry_run=True)) == {work.id for work in works}
+        replaying = asyncio.ensure_future(store.replay_deliveries(query, now=T0 + 1))
+        appended = 0
+        while not replaying.done():
+            await store.append(make_event(1000 + appended), leased=True)
+            appended += 1
+        assert appended > 3, "none of them waits for the whole of it"
+        ids = await replaying
+        assert sorted(ids) == sorted(work.id for work in works)
+        assert (await store.backlog()).dead == 0
+
+    async def test_no_more_are_replayed_than_asked_for_the_newest_first(self, store: Store):
+        events = [(await accepted(store, "one", number=number, at=T0 + number))[1][0] for number in range(4)]
+        for work in events:
+            await fail(store, work)
+        query = DeliveryQuery(state="dead", limit=2)
+        assert list(await store.replay_deliveries(query, now=T0)) == [events[3].id, events[2].id]
 
     async def test_a_dry_run_changes_nothing(self, store: Store):
         event, (work,) = await accepted(store, "one")
