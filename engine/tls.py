@@ -61,8 +61,8 @@ class Tls:
         self._seen = self._suspect = self._fingerprinter.of(files.all())
         self._now = _load(files, clock())
         self._looking, self._soon = asyncio.Lock(), asyncio.Event()
-        #: For ``listen``. It never serves itself: whoever connects is handed to the context of now.
-        self.context = _load(files, clock()).context
+        #: To listen with. Whoever connects is handed on to the context of now.
+        self.context = self._now.context
         self.context.sni_callback = self._hand_over
 
     def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:

@@ -10,12 +10,14 @@ import logging
 from base64 import b64encode
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from receiving import FakeStore, post, serving
 
 from engine.admission import Admission
 from engine.receiver import WEBHOOK_PATH
-from engine.signatures import TOLERANCE, BadSignature, check_claims, read_claims, sign
+from engine.signatures import HEADERS, TOLERANCE, BadSignature, check_claims, read_claims, sign
 
 KEY = b"a key of 24 bytes or so!"
 WHSEC = f"whsec_{b64encode(KEY).decode()}"
@@ -211,6 +213,23 @@ async def test_a_rules_window_counts_for_more_than_a_gateways_id():
     async with signing(WHSEC) as served:
         answers = [await served.send(body, query="", headers=standard(body, message=name)) for name in "ab"]
         assert [answer.json["duplicate"] for answer in answers] == [False, True]
+
+
+# Whatever the headers say
+
+
+_HEADERS = [*HEADERS.values(), "webhook-id", "webhook-timestamp"]
+_TEXT = (
+    st.text(max_size=40) | st.from_regex(r"(sha256=|v1,)[0-9a-fA-F+/=]{0,70}", fullmatch=True) | st.just("1700000000")
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(_HEADERS), _TEXT), max_size=8), st.binary(max_size=40))
+def test_no_headers_raise_anything_or_are_good_by_chance(headers, body):
+    claims, _wrong = read_claims(CIMultiDictProxy(CIMultiDict(headers)), NOW)
+    with pytest.raises(BadSignature):
+        check_claims(claims, [PLAIN, WHSEC], body)
 
 
 # Strangers' bodies

@@ -1,7 +1,7 @@
 -- Version 1 of the store's schema, in SQLite's dialect.
 -- Times are Unix seconds, UTC. Types are chosen so that PostgreSQL can have the same tables
 -- (REAL is its double precision, BLOB its bytea); WITHOUT ROWID keeps a row in its key's own tree.
--- Data encodings: 0 as it is, 1 zstandard.
+-- Data encodings: 0 as it is, 1 zstandard; 2 and 3 the same, sealed with a key from outside (see vault.py).
 
 -- Facts about this store; schema_version is the number of the last file applied.
 CREATE TABLE meta (
