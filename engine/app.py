@@ -7,7 +7,7 @@ import errno
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -85,13 +85,14 @@ async def running(
         store = open_store(settings.store_url, keys=settings.store_key)
         await store.open()
         stack.push_async_callback(store.close)
+
         metrics = Metrics(
             CollectorRegistry(),
             routes=lambda: reloader.current.router.routes,
             backlog=store.backlog,
-            mask=lambda text: reloader.masker.text(text),  # noqa: PLW0108 - the masker of then, not of now
+            mask=reloader.mask,
         )
-        spans, traced = _make_spans(stack, settings, environ)
+        spans, traced = _make_spans(stack, settings, environ, reloader.mask)
         observer = Observers([LogObserver(logger), metrics, *traced, *observers])
 
         make_clients = partial(Clients, lambda: reloader.current.router)
@@ -156,7 +157,7 @@ async def running(
 
 
 def _make_spans(
-    stack: AsyncExitStack, settings: ServeSettings, environ: Mapping[str, str]
+    stack: AsyncExitStack, settings: ServeSettings, environ: Mapping[str, str], mask: Callable[[str], str]
 ) -> tuple[Spans, Sequence[Observer]]:
     """What makes spans, and what hears of some: neither, unless traces are asked for.
 
@@ -169,7 +170,7 @@ def _make_spans(
         return Spans(), ()
     from engine.tracing import TraceObserver, otlp_spans
 
-    spans = otlp_spans(environ)
+    spans = otlp_spans(environ, mask)
     stack.push_async_callback(spans.close)
     return spans, (TraceObserver(spans),)
 

@@ -190,14 +190,16 @@ class Metrics(Observer, Collector):
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The text, in the format that an Accept header asks for, and its content type."""
-        try:
-            async with asyncio.timeout(_BACKLOG_WITHIN):
-                self._backlog = await self._ask()
-        except (StoreError, TimeoutError):
-            self._backlog = None
-        self._obstacle = await self.unready()
+        self._backlog, self._obstacle = await asyncio.gather(self._look(), self.unready())
         encode, content_type = choose_encoder(accept)
         return await in_thread(partial(encode, self._registry)), content_type
+
+    async def _look(self) -> Backlog | None:
+        try:
+            async with asyncio.timeout(_BACKLOG_WITHIN):
+                return await self._ask()
+        except (StoreError, TimeoutError):
+            return None
 
     def _read_backlog(self) -> Mapping[Labels, float]:
         found = self._backlog

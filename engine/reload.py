@@ -219,6 +219,10 @@ class Reloader:
         """Masks the secrets of now and all that were in use before: work that is under way may still speak of them."""
         return self._masker
 
+    def mask(self, text: str) -> str:
+        """A text without any of them."""
+        return self._masker.text(text)
+
     def listen(self, listener: Callable[[LastReload], None]) -> None:
         """Be told of every reload, good or bad."""
         self._listeners.append(listener)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.decision import Routing
@@ -26,6 +26,8 @@ try:
 except ImportError as error:
     raise EngineError("traces need OpenTelemetry: pip install 'langsmith-rules-engine[otel]'") from error
 
+Attributes = dict[str, str | int | float | bool]
+
 _SERVICE = "langsmith-rules-engine"
 _KINDS = {"server": trace.SpanKind.SERVER, "internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
 
@@ -33,15 +35,15 @@ _KINDS = {"server": trace.SpanKind.SERVER, "internal": trace.SpanKind.INTERNAL, 
 class _Span(Span):
     """One of OpenTelemetry's."""
 
-    __slots__ = ("_span",)
+    __slots__ = ("_masked", "_span")
 
-    def __init__(self, span: trace.Span, traceparent: str) -> None:
+    def __init__(self, span: trace.Span, traceparent: str, masked: Callable[[Facts], Attributes]) -> None:
         super().__init__(traceparent)
-        self._span = span
+        self._span, self._masked = span, masked
 
     def end(self, facts: Facts | None = None, error: str = "") -> None:
         """Told to the processor."""
-        self._span.set_attributes(dict(facts or {}))
+        self._span.set_attributes(self._masked(facts or {}))
         if error:
             self._span.set_attribute("error.type", error)
             self._span.set_status(trace.StatusCode.ERROR)
@@ -49,9 +51,13 @@ class _Span(Span):
 
 
 class OtelSpans(Spans):
-    """Makes spans, and hands them to a processor in its own thread. Nothing global is touched."""
+    """Makes spans, and hands them to a processor in its own thread. Nothing global is touched.
 
-    def __init__(self, processor: SpanProcessor, environ: Mapping[str, str]) -> None:
+    ``mask`` takes secrets out of what a span says.
+    """
+
+    def __init__(self, processor: SpanProcessor, environ: Mapping[str, str], mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
         named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
         self._provider = TracerProvider(resource=Resource.create({} if named else {SERVICE_NAME: _SERVICE}))
         self._provider.add_span_processor(processor)
@@ -60,16 +66,19 @@ class OtelSpans(Spans):
 
     def begin(self, name: str, parent: str, kind: SpanKind = "internal", facts: Facts | None = None) -> Span:
         """A span that begins now."""
-        span = self._tracer.start_span(name, self._context(parent), _KINDS[kind], dict(facts or {}))
+        span = self._tracer.start_span(name, self._context(parent), _KINDS[kind], self._masked(facts or {}))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, trace.set_span_in_context(span))
-        return _Span(span, carrier.get(TRACEPARENT, ""))
+        return _Span(span, carrier.get(TRACEPARENT, ""), self._masked)
 
     def record(self, name: str, parent: str, started_at: float, ended_at: float, facts: Facts) -> None:
         """A span that is over."""
         start, end = _nanoseconds(started_at), _nanoseconds(max(ended_at, started_at))
-        span = self._tracer.start_span(name, self._context(parent), attributes=dict(facts), start_time=start)
+        span = self._tracer.start_span(name, self._context(parent), attributes=self._masked(facts), start_time=start)
         span.end(end)
+
+    def _masked(self, facts: Facts) -> Attributes:
+        return {name: self._mask(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
     def _context(self, parent: str) -> Any:
         # An empty context of its own: what OpenTelemetry takes for the current one is nothing of ours.
@@ -87,7 +96,7 @@ def _nanoseconds(at: float) -> int:
     return int(at * 1e9)
 
 
-def otlp_spans(environ: Mapping[str, str]) -> OtelSpans:
+def otlp_spans(environ: Mapping[str, str], mask: Callable[[str], str] = str) -> OtelSpans:
     """Spans that are sent to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, in batches.
 
     Raises:
@@ -100,7 +109,7 @@ def otlp_spans(environ: Mapping[str, str]) -> OtelSpans:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     except ImportError as error:
         raise EngineError("traces need OpenTelemetry: pip install 'langsmith-rules-engine[otel]'") from error
-    return OtelSpans(BatchSpanProcessor(OTLPSpanExporter()), environ)
+    return OtelSpans(BatchSpanProcessor(OTLPSpanExporter()), environ, mask)
 
 
 class TraceObserver(Observer):

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 
 from engine.app import running
+from engine.filters import Filter
 from engine.lag import LoopLag
 from engine.log import configure_logging
 from engine.secrets import Masker
@@ -132,6 +133,22 @@ async def run_once(folder: Path, action: str, stream: io.StringIO) -> tuple[dict
             return line, await response.text()
 
 
+async def test_a_route_whose_filter_blocks_is_named(
+    tmp_path: Path, stream: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, blocked = Filter.first_unmet, []
+
+    def first_unmet(self: Filter, document: Any) -> Any:
+        if not blocked:
+            blocked.append(time.sleep(0.7))
+        return whole(self, document)
+
+    (tmp_path / "plugins").mkdir()
+    monkeypatch.setattr(Filter, "first_unmet", first_unmet)
+    line, _ = await run_once(tmp_path, "{log: {message: x}}", stream)
+    assert line["culprit"] == "route alert/slow"
+
+
 @pytest.mark.skipif(not hasattr(ctypes, "PyDLL") or sys.platform == "win32", reason="needs usleep")
 async def test_a_plug_in_that_holds_the_interpreter_is_named_with_its_route(
     tmp_path: Path, stream: io.StringIO
@@ -140,7 +157,8 @@ async def test_a_plug_in_that_holds_the_interpreter_is_named_with_its_route(
     (tmp_path / "plugins" / "hold.py").write_text(PLUGIN)
     line, metrics = await run_once(tmp_path, "{hold: {}}", stream)
     assert line["culprit"] == "action hold of route alert/slow"
-    assert line["where"].startswith("hold.py:")
+    # On a busy machine the plug-in may have gone on before anybody could look.
+    assert line["where"].startswith(("hold.py:", "code in C that held the interpreter's lock"))
     assert 'engine_loop_stalls_total{culprit="action hold of route alert/slow"} 1.0' in metrics
     assert 'engine_loop_stall_seconds_total{culprit="action hold of route alert/slow"} 0.' in metrics
 

@@ -189,6 +189,15 @@ async def test_a_failed_attempt_is_an_error_in_a_word(tmp_path: Path) -> None:
     await spans.close()
 
 
+async def test_whatever_an_attribute_holds_no_secret_gets_out() -> None:
+    memory = InMemorySpanExporter()
+    spans = OtelSpans(SimpleSpanProcessor(memory), {}, lambda text: text.replace(SECRET, "***"))
+    spans.begin("attempt", "", "client", {"engine.destination": SECRET}).end({"engine.event": SECRET})
+    spans.record("append", "", 1.0, 2.0, {"engine.event": SECRET})
+    assert SECRET not in "".join(span.to_json() for span in memory.get_finished_spans())
+    await spans.close()
+
+
 @pytest.mark.parametrize(
     ("text", "valid"),
     [
