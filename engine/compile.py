@@ -13,6 +13,7 @@ from engine.config import ON_DEAD, ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
+from engine.fixed import fixed_destination
 from engine.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
 from engine.params_words import named_in
 from engine.registry import Registered, Registry
@@ -161,11 +162,19 @@ class _Compiler:
             retry=retry,
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
+            destination=self._destination(registered, written.params_where, template) if sound else None,
             hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]) | own,
             place=self._placer(written.params_where),
             gating=self._gating(written),
             active=self._active(written, hours),
         )
+
+    def _destination(self, registered: Registered, where: Where, template: Template) -> str | None:
+        """Where every delivery goes, if no event decides that. A plug-in's own code is asked when it runs."""
+        if not registered.builtin:
+            return None
+        tree, leaves = self._settled(where, template)
+        return fixed_destination(registered, tree, {place[0] for place in leaves.templated if place})
 
     def _gating(self, written: ActionConfig) -> Gating | None:
         """What stands before the action's deliveries, with its key's template."""

@@ -11,12 +11,14 @@ from engine.decision import Circumstances, Decision, Known, Plan, Routing, known
 from engine.desk import Desk
 from engine.document import Fetched, run_indexes
 from engine.event import Event
+from engine.gate import Gate as Lanes
 from engine.holdings import Held
 from engine.retry import Failure
 from engine.router import Router
 from engine.schedule import held_words
 from engine.secrets import Masker
 from engine.store.protocol import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
+from engine.traffic.words import waiting
 
 #: An event of more runs than these is decided off the loop.
 _FEW_RUNS = 4
@@ -27,8 +29,8 @@ _FIRST_LOOK, _LONGEST_LOOK = 5.0, 60.0
 class Evaluator:
     """Evaluates events. ``room`` tells how many deliveries this process can take up when an evaluation ends."""
 
-    def __init__(self, desk: Desk, room: Callable[[], int]) -> None:
-        self._desk, self._room = desk, room
+    def __init__(self, desk: Desk, room: Callable[[], int], lanes: Lanes) -> None:
+        self._desk, self._room, self._lanes = desk, room, lanes
         self._aside = Aside()
 
     async def evaluate(self, work: Work, held: Held) -> list[tuple[Work, Plan]]:
@@ -37,12 +39,15 @@ class Evaluator:
         routing = await self._route(work, held, rules.router)
         attempt, pending = self._pending(work, held, routing, started_at)
         now = self._desk.clock()
-        deliveries = [_delivery(plan, work, now) for plan in routing.plans]
+        deliveries = [self._lined_up(plan, _delivery(plan, work, now)) for plan in routing.plans]
+        mine = [
+            each.id for plan, each in zip(routing.plans, deliveries, strict=True) if _is_at_once(plan) and not each.lane
+        ]
         routed = Routed(
             event_id=work.event_id,
             decisions=[rules.masker.tree(decision.to_json()) for decision in _news(work, routing, pending)],
             deliveries=deliveries,
-            leased=frozenset(_at_once(routing.plans)[: self._room()]),
+            leased=frozenset(mine[: self._room()]),
             config_hash=rules.router.hash,
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
@@ -59,6 +64,16 @@ class Evaluator:
             for delivery, plan in zip(deliveries, routing.plans, strict=True)
             if delivery.id in settled.leased
         ]
+
+    def _lined_up(self, plan: Plan, delivery: Work) -> Work:
+        """One whose destination is known and takes nothing now begins in that destination's queue."""
+        if not _is_at_once(plan) or plan.action.destination is None:
+            return delivery
+        shut = self._lanes.turned_away(plan.action.destination)
+        if shut is None:
+            return delivery
+        self._lanes.stored(shut.lane)
+        return replace(delivery, lane=shut.lane.name, error=waiting(shut))
 
     def _tell(
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float
@@ -152,9 +167,9 @@ def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:
     )
 
 
-def _at_once(plans: Sequence[Plan]) -> list[str]:
-    """The deliveries that nothing but a throttle stands before: digests are collected, and held ones wait."""
-    return [plan.delivery_id for plan in plans if plan.due_at is None and not isinstance(plan.gate, Digest)]
+def _is_at_once(plan: Plan) -> bool:
+    """Whether nothing but a throttle stands before a delivery: digests are collected, and held ones wait."""
+    return plan.due_at is None and not isinstance(plan.gate, Digest)
 
 
 def _gates(plans: Sequence[Plan], masker: Masker) -> Mapping[str, Gate]:

@@ -15,13 +15,12 @@ from engine.retry import Failure
 from engine.secrets import Masker
 from engine.store.protocol import Control
 from engine.traffic import Admitted, Block, Lane, Lanes, Shut
+from engine.traffic.lane import PATIENCE
 from engine.traffic.shutter import is_kind
 from engine.traffic.words import cause
 
-#: How long a delivery waits in memory for its turn before it goes back to the store, in seconds.
-PATIENCE = 5.0
-#: How many may wait in memory for one lane, and for all of them.
-MOST_IN_LANE, MOST_WAITING = 128, 512
+#: How many deliveries may wait in memory, for all lanes together.
+MOST_WAITING = 512
 #: Between two looks for work whose time ended while its destination took nothing, in seconds; while such looks find
 #: some, they follow each other at once.
 LOOK_FOR_OVERDUE = 30.0
@@ -66,10 +65,19 @@ class Gate:
             answer = self._lanes.enter(lane, now)
             if isinstance(answer, Admitted) or answer.block is not None:
                 return answer
-        full = lane.waiting >= MOST_IN_LANE or self.waiting >= MOST_WAITING
-        if full or self._closing or lane.block(now) is not None:
+        if not self._may_wait(lane, now):
             return Shut(lane, lane.block(now))
         return await self._wait(lane)
+
+    def turned_away(self, destination: str) -> Shut | None:
+        """Whether a delivery to a destination would not even wait here if it came now, and why."""
+        lane, now = self._lane(destination), self._desk.clock()
+        if (not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now):
+            return None
+        return Shut(lane, lane.block(now))
+
+    def _may_wait(self, lane: Lane, now: float) -> bool:
+        return lane.waiting < lane.may_wait(now) and self.waiting < MOST_WAITING and not self._closing
 
     def leave(self, admitted: Admitted, failure: Failure | None) -> None:
         """The attempt is over; None is success."""
@@ -173,7 +181,7 @@ class Gate:
 
     def rooms(self) -> Mapping[str, int]:
         """How much may be taken out of the store for each lane that is known."""
-        return self._lanes.rooms(self._desk.clock())
+        return self._lanes.rooms(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
 
     def opens_at(self) -> float | None:
         """When the next lane opens by itself for which something waits in the store."""

@@ -85,7 +85,8 @@ class WaitFor:
 class RoutedAction:
     """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
 
-    ``hosts`` are the author's own, which it may reach wherever they are.
+    ``hosts`` are the author's own, which it may reach wherever they are. ``destination`` is where every delivery of
+    it goes, None where only its parameters tell.
     ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
     parameters, and the line within it. ``active`` are the hours that must all hold, the route's among them.
     """
@@ -99,6 +100,7 @@ class RoutedAction:
     timeout: float
     fixed: BaseModel | None = None
     hosts: frozenset[str] = frozenset()
+    destination: str | None = None
     place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
     gating: Gating | None = None
     active: tuple[Active, ...] = ()

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from engine.desk import Desk, Rules
-from engine.gate import MOST_IN_LANE, Gate
+from engine.gate import Gate
 from engine.holdings import Holdings
 from engine.observe import Observer
 from engine.retry import Failure
@@ -18,6 +18,7 @@ from engine.router import Router
 from engine.secrets import Masker
 from engine.store import open_store
 from engine.traffic import Admitted, LimitTable, Shut
+from engine.traffic.lane import MOST_IN_LANE
 from engine.traffic.limits import LimitsSpec
 
 NAME = "https://example.com"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import random
 from typing import Literal
 
@@ -13,8 +12,12 @@ from engine.traffic.shutter import Block, Shutter
 
 #: Idle lanes remember failures for so long, in seconds.
 _MEMORY = 600.0
-#: What is to wait in memory for a lane with a rate, in seconds of that rate.
-_AHEAD = 2.0
+#: How long a delivery waits in memory for its turn before it goes back to the store, in seconds.
+PATIENCE = 5.0
+#: How many may wait in memory for one lane.
+MOST_IN_LANE = 128
+#: A full lane that nobody has entered or left for so long is stuck: nobody waits in memory for it. In seconds.
+_STUCK_AFTER = 1.0
 #: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is well again.
 State = Literal["open", "paused", "circuit", "refused", "gone", "probing"]
 
@@ -27,7 +30,7 @@ class Lane:
     """
 
     __slots__ = (
-        "_bucket", "_ramp", "_shutter", "_used_at", "destination", "limits", "name", "stored", "under_way",
+        "_bucket", "_moved_at", "_ramp", "_shutter", "_used_at", "destination", "limits", "name", "stored", "under_way",
         "waiting",
     )  # fmt: skip
 
@@ -39,7 +42,7 @@ class Lane:
         self._shutter = Shutter(rng)
         #: While it recovers, so many at once; None when it is as it was.
         self._ramp: int | None = None
-        self._used_at = now
+        self._used_at = self._moved_at = now
 
     def change(self, limits: Limits, now: float) -> None:
         """Go on under other limits."""
@@ -68,6 +71,11 @@ class Lane:
 
     def free(self, now: float) -> int:
         """How many attempts may begin now."""
+        places, tokens = self._places(now), self._bucket.ready(now)
+        return places if tokens is None else min(places, tokens)
+
+    def _places(self, now: float) -> int:
+        """How many more may be under way, leaving the rate out of account."""
         block = self._shutter.block
         if block is not None and block.is_closed(now):
             return 0
@@ -75,22 +83,30 @@ class Lane:
             most = 1
         else:
             most = self.limits.concurrency if self._ramp is None else min(self._ramp, self.limits.concurrency)
-        places, tokens = max(most - self.under_way, 0), self._bucket.ready(now)
-        return places if tokens is None else min(places, tokens)
+        return max(most - self.under_way, 0)
 
-    def room(self, now: float) -> int:
+    def room(self, now: float, *, ahead: bool = True) -> int:
         """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
-        free = self.free(now)
-        ahead = self._ahead() if self.state(now) == "open" and self._ramp is None else 0
-        return max(free + ahead - self.waiting, 0)
+        return max(self.free(now) + (self._ahead(now) if ahead else 0) - self.waiting, 0)
 
     def wants(self, now: float) -> bool:
         """Whether it is time to take more out of the store."""
-        return self.stored and self.waiting * 2 <= self._ahead() and self.room(now) > 0
+        return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0
 
-    def _ahead(self) -> int:
+    def _ahead(self, now: float) -> int:
+        recovers = self._ramp is not None or self.state(now) != "open"
+        return 0 if recovers else min(self.limits.concurrency, self.may_wait(now))
+
+    def may_wait(self, now: float) -> int:
+        """How many may wait in memory: those whose turn will come within the time that one waits, as far as one knows.
+
+        There is no use in waiting for one that hangs, or once for a minute's rate.
+        """
+        stuck = not self._places(now) and now - self._moved_at > _STUCK_AFTER
+        if stuck or self.block(now) is not None:
+            return 0
         rate = self.limits.rate
-        return min(self.limits.concurrency, math.ceil(rate * _AHEAD)) if rate else self.limits.concurrency
+        return min(MOST_IN_LANE, int(rate * PATIENCE)) if rate else MOST_IN_LANE
 
     def opens_at(self, now: float) -> float | None:
         """When time alone lets the next attempt begin; None: it does not, or there is nothing to wait for."""
@@ -108,13 +124,13 @@ class Lane:
         probe = block is not None and block.probes(now)
         self._bucket.take(now)
         self.under_way += 1
-        self._used_at = now
+        self._used_at = self._moved_at = now
         return probe
 
     def left(self, failure: Failure | None, now: float, *, probe: bool = False) -> None:
         """An attempt ended; None is success."""
         self.under_way -= 1
-        self._used_at = now
+        self._used_at = self._moved_at = now
         before, says = self._shutter.block, "well" if failure is None else failure.says
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
         self._shutter.learn(says, reason, now, after=after, probe=probe)
@@ -126,7 +142,7 @@ class Lane:
     def given_up(self, now: float) -> None:
         """An attempt ended without telling anything: this process gave it up."""
         self.under_way -= 1
-        self._used_at = now
+        self._used_at = self._moved_at = now
 
     def restore(self, block: Block) -> None:
         """Block it as it was before a restart."""

@@ -81,9 +81,12 @@ class Lanes:
         """An attempt ended, and this is what it came to; None is success."""
         admitted.lane.left(failure, now, probe=admitted.probe)
 
-    def rooms(self, now: float) -> Mapping[str, int]:
-        """How much may be taken out of the store for each. Lanes that are not known have all the room there is."""
-        return {lane.name: lane.room(now) for lane in self._lanes.values()}
+    def rooms(self, now: float, *, ahead: bool = True) -> Mapping[str, int]:
+        """How much may be taken out of the store for each. Lanes that are not known have all the room there is.
+
+        ``ahead``: also some to wait in memory.
+        """
+        return {lane.name: lane.room(now, ahead=ahead) for lane in self._lanes.values()}
 
     def opens_at(self, now: float) -> float | None:
         """When the next lane opens by itself for which something waits in the store, or None."""

@@ -145,7 +145,7 @@ def test_a_refused_key_is_tried_again_from_time_to_time(street) -> None:
 def test_a_rate_lets_a_burst_in_and_then_one_after_the_other() -> None:
     street = Street(table(concurrency=100, rate=2.0, burst=3))
     assert [isinstance(street.enter(), Admitted) for _ in range(4)] == [True, True, True, False]
-    street.lanes.get("d").stored = street.lanes.get("d").waiting = 4
+    street.lanes.get("d").stored = street.lanes.get("d").waiting = 10
     assert street.lanes.opens_at(NOW) == pytest.approx(NOW + 0.5)
     street.now = street.lanes.opens_at(NOW)
     assert isinstance(street.enter(), Admitted)
@@ -162,6 +162,24 @@ def test_some_are_taken_ahead_to_wait_in_memory(street) -> None:
     assert lane.wants(NOW)
     lane.waiting = 3
     assert not lane.wants(NOW), "that would be many claims of little"
+
+
+def test_nobody_waits_in_memory_for_one_that_hangs_nor_for_a_turn_that_is_far_off() -> None:
+    street = Street()
+    inside = [street.enter() for _ in range(3)]
+    lane = street.lanes.get("d")
+    street.now += 0.9
+    assert lane.may_wait(street.now) == 128
+    street.now += 0.2
+    assert (lane.may_wait(street.now), street.room) == (0, 0)
+    street.left(inside[0])
+    assert (lane.may_wait(street.now), street.room) == (128, 1 + 3)
+    slow = Street(table(concurrency=100, rate=1.0))
+    slow.enter()
+    assert slow.lanes.get("d").may_wait(NOW + 0.5) == 5
+    slower = Street(table(concurrency=100, rate=1 / 60))
+    slower.enter()
+    assert slower.lanes.get("d").may_wait(NOW + 0.5) == 0
 
 
 def test_of_a_shut_lane_nothing_is_taken_ahead(street) -> None:
