@@ -7,7 +7,7 @@ ONCE   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench chaos fmt clean
+.PHONY: help demo test lint bench fuzz chaos fmt clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -29,6 +29,11 @@ bench: $(VENV)/.develops ## Measure against a bare handler, jsonpath-ng and a ha
 
 chaos: $(VENV)/.develops ## Break everything around the engine and compare the books (CHAOS_KILLS=50, CHAOS_SEED=…)
 	$(BIN)/python -m chaos
+
+SECONDS ?= 300
+fuzz: $(VENV)/.develops ## Look for inputs that break it, for SECONDS, where atheris installs
+	@$(PIP) atheris || echo "atheris does not install here"
+	$(BIN)/python tests/fuzz/harness.py $(SECONDS)
 
 fmt: $(VENV)/.develops ## Format the code
 	$(BIN)/ruff check --fix-only --quiet .
