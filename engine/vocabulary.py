@@ -87,7 +87,7 @@ class Vocabulary:
 
     def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
         """What can never be found by a look into the document; ``path`` is how it is written."""
-        first = steps[0]
+        first = steps[0] if steps else None  # `$` takes none
         if isinstance(first, str) and first in PLACED:
             # A path may look for a webhook's own key of that name.
             return None if path else self._placed(first, steps)
