@@ -49,6 +49,7 @@ class Worker:
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
+        self._clock_offset = desk.clock() - time.monotonic()
 
     @property
     def busy(self) -> int:
@@ -175,8 +176,16 @@ class Worker:
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
-        holding = {work.id for work, _ in self._running.values()}
-        await self._desk.store.beat(now=self._desk.clock(), holding=holding)
+        now = self._desk.clock()
+        # What was leased a moment ago, and is not in hand yet, would seem to be forgotten for hours.
+        holding = None if self._clock_was_set(now) else {work.id for work, _ in self._running.values()}
+        await self._desk.store.beat(now=now, holding=holding)
+
+    def _clock_was_set(self, now: float) -> bool:
+        """Whether it jumped since the last sign of life."""
+        offset = now - time.monotonic()
+        jumped, self._clock_offset = abs(offset - self._clock_offset) > HEARTBEAT, offset
+        return jumped
 
     # Work under way
 

@@ -457,8 +457,9 @@ class Store(Protocol):
         """Tell that this replica lives, and free the work of those that don't.
 
         ``holding`` are the ids of all work that this process has in hand. What it owns for more
-        than ``ORPHANED_AFTER`` seconds and is not among them goes back to due, no attempt spent.
-        None: nothing is known about that.
+        than ``ORPHANED_AFTER`` seconds (or from so far in the future, by a clock that was set back since) and is not
+        among them goes back to due, no attempt spent. None: nothing is known about that, as when the
+        clock was just set.
         """
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:

@@ -56,7 +56,7 @@ from engine.store.writer import Kind, Writer
 #: How long work waits whose event is sealed with a key that is not there, in seconds.
 _KEY_PAUSE = 300.0
 #: Deliveries of very many to be replayed are read, and made due, in pieces of so many.
-_PAGE, _REPLAYED_AT_ONCE = 1000, 500
+_PAGE, _REPLAYED_AT_ONCE = 1000, 200
 _EVENT_STATES = ("pending", "routed", "dead")
 _DELIVERY_STATES = ("due", "running", "succeeded", "dead")
 

@@ -68,9 +68,11 @@ _BURY = """
   dead_at = :now, error = :reason
 WHERE id = :id AND owner = :owner AND dead_at IS NULL
 """
+#: What was taken in the future was taken before the clock was set back.
 _ORPHANS = """
 SELECT json_group_array(id) FROM work
-WHERE owner = ? AND leased_at < ? AND dead_at IS NULL AND id NOT IN (SELECT value FROM json_each(?))
+WHERE owner = ? AND (leased_at < ? OR leased_at > ?) AND dead_at IS NULL
+  AND id NOT IN (SELECT value FROM json_each(?))
 """
 _BEAT = """
 INSERT INTO replica (owner, host, pid, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
@@ -308,7 +310,8 @@ def beat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[
     db.execute(_BEAT, (owner, socket.gethostname(), os.getpid(), now))
     if holding is None:
         return []
-    found = db.execute(_ORPHANS, (owner, now - ORPHANED_AFTER, ids_json(holding))).fetchone()
+    edges = (now - ORPHANED_AFTER, now + ORPHANED_AFTER)
+    found = db.execute(_ORPHANS, (owner, *edges, ids_json(holding))).fetchone()
     orphans: list[str] = load_json(found[0])
     if orphans:
         release(owner, db, ids=orphans, due_at=now, now=now)

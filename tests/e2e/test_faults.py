@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 
 import pytest
 from harness import CLIENTS, until
 
 from engine.errors import StoreBusy
 from engine.sandbox import payloads
+from engine.store.protocol import Size
 
 PLUGIN = """
 import asyncio
@@ -182,3 +184,37 @@ async def test_a_store_that_is_busy_while_an_attempt_is_settled_forgets_nothing(
     (row,) = await engine.settled(1)
     assert (row.state, row.attempts) == ("succeeded", 1)
     assert len(sink.received) == 1
+
+
+async def test_a_full_store_takes_nothing_says_so_and_goes_on_when_there_is_room(engine, sink, monkeypatch) -> None:
+    await engine.start("""
+        retention: {max_size: 1GiB}
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a: {actions: [{forward_webhook: {url: "${SINK}"}}]}
+    """)
+
+    async def readyz() -> tuple[int, str]:
+        async with engine.http.get(f"http://{engine.running.public}/readyz") as answer:
+            return answer.status, (await answer.text()).strip()
+
+    async def says(status: int, word: str) -> bool:
+        return await readyz() == (status, word)
+
+    real = engine.running.store.size
+
+    async def full() -> Size:
+        return replace(await real(), used=2**30)
+
+    monkeypatch.setattr(engine.running.store, "size", full)
+    await until(lambda: says(503, "full"))
+    told = await engine.post(payloads.rule(), status=503)
+    assert "the store is full: it has 1GiB, and retention.max_size is 1GiB" in told["error"]
+    engine.write("""
+        retention: {max_size: 2GiB}
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a: {actions: [{forward_webhook: {url: "${SINK}"}}]}
+    """)
+    await engine.running.reloader.reload()
+    await until(lambda: says(200, "ready"))
+    await engine.post(payloads.rule())
+    await engine.settled(1)

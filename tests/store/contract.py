@@ -618,6 +618,13 @@ class Living:
         assert (claimed[lost.id].attempts, claimed[lost.id].first_at) == (0, T0)
         await succeed(store, held)
 
+    async def test_a_clock_set_back_leaves_nothing_with_nobody_for_hours(self, backend: Backend, store: Store):
+        _, (held, lost) = await accepted(store, "held", "lost")
+        backend.clock.now = T0 - 5 * 3600
+        await store.beat(now=backend.clock.now, holding={held.id})
+        assert [piece.work.id for piece in await all_claimed(store, now=backend.clock.now)] == [lost.id]
+        await succeed(store, held)
+
     async def test_a_lease_counts_from_when_it_was_last_taken(self, backend: Backend, store: Store):
         _, (work,) = await accepted(store, "one")
         backend.clock.now = T0 + 100
