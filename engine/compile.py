@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from engine.author_hosts import AuthorHosts, hosts_in_code
-from engine.config import ON_DEAD, ActionConfig, Config, RetrySpec, RouteConfig
+from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
@@ -25,7 +25,7 @@ from engine.secrets import Masker
 from engine.source import Where
 from engine.suggest import did_you_mean
 from engine.templates import Template, Templates
-from engine.vocabulary import Vocabulary
+from engine.vocabulary import ON_DEAD, Vocabulary
 
 #: What people call an action that has another name here.
 _ACTION_WORDS: Final = {

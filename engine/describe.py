@@ -13,7 +13,7 @@ from pydantic.fields import FieldInfo
 
 from engine.admin.muting import mute_view
 from engine.admin.views import iso, problem_views
-from engine.config import ON_DEAD, ActionConfig, GateSpec, RouteConfig, WaitSpec, dump_masked
+from engine.config import ActionConfig, GateSpec, RouteConfig, WaitSpec, dump_masked
 from engine.filters import Filter
 from engine.mutes import is_muting
 from engine.params import models_in
@@ -22,6 +22,7 @@ from engine.reload import LastReload, Loaded
 from engine.route import Route, RoutedAction
 from engine.schedule import Active
 from engine.store.protocol import Control
+from engine.vocabulary import ON_DEAD
 
 _NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}
 

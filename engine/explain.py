@@ -8,7 +8,6 @@ from typing import Any
 
 from engine.admin.query import NotFound
 from engine.admin.views import iso
-from engine.config import ON_DEAD
 from engine.decision import Circumstances, Decision
 from engine.document import Fetched, run_id, run_indexes, runs_at
 from engine.event import Event
@@ -20,6 +19,7 @@ from engine.router import ANY, UNMATCHED
 from engine.store.protocol import Control, Throttle
 from engine.suggest import did_you_mean
 from engine.truth import Truth
+from engine.vocabulary import ON_DEAD
 
 
 @dataclass(frozen=True, slots=True)

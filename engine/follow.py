@@ -6,15 +6,15 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.config import ON_DEAD
 from engine.desk import Desk
 from engine.document import run_id_at
 from engine.holdings import Held, Place
 from engine.route import Route, RoutedAction
 from engine.schedule import holding_until, skipping
-from engine.store.protocol import Attempt, Dead, Work
+from engine.store.protocol import Again, Attempt, Dead, Work
 from engine.times import iso_second
 from engine.truth import Truth
+from engine.vocabulary import ON_DEAD
 
 
 class Followers:
@@ -23,7 +23,7 @@ class Followers:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def of(self, work: Work, attempt: Attempt, then: object) -> list[Work]:
+    async def of(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> list[Work]:
         """The ``on_dead`` of its route, where this attempt was a delivery's last. Theirs have none of their own."""
         route = self._desk.rules().router.routes.get(work.route)
         if not isinstance(then, Dead) or route is None or work.action.startswith(ON_DEAD):

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from engine.config import ON_DEAD
 from engine.document import STORED_PARTS, Fetched
 from engine.errors import ParamsError, WantOfData
 from engine.event import Event
 from engine.reload import Loaded
 from engine.route import RoutedAction
+from engine.vocabulary import ON_DEAD
 
 #: What stands as the reason where data is not at hand.
 WOULD_FETCH = "would be fetched from LangSmith"

@@ -75,7 +75,7 @@ class Router:
         return None
 
     def document(self, event: Event, index: int, fetched: Fetched, route: Route) -> Document:
-        """What a route sees of one run of an event (-1: of the whole event); ``words_of`` adds to it for an action."""
+        """What a route sees of one run of an event (-1: of the whole event); an action may see more."""
         document = build_document(event, index, fetched, site=self.site, vars=self.vars)
         if UNMATCHED in route.keys:
             _tell_unmatched(document, self.unmatched_reason(event))
@@ -229,7 +229,7 @@ class _Evaluation:
         return self._unmet(index, document, route, truth, at, vain)
 
     def _missing(self, index: int, document: Document, wait: WaitFor) -> tuple[str, ...]:
-        """The feedback that is waited for, where there is a run that can have any, and decides anything."""
+        """The feedback that is waited for and not there, where there is a run that can have any."""
         has_run = any(run_id(run) is not None for _, run in runs_at(self.event, index))
         return wait.missing(document) if has_run else ()
 
@@ -302,21 +302,34 @@ class _Evaluation:
         truth, reason = self._when(action, document)
         if truth is not Truth.TRUE:
             return _Considered(truth, reason)
-        gate, note = None, ""
-        if action.gating is not None:
-            try:
-                gate = action.gating.gate(action.gating.key(document))
-            except WantOfData as error:
-                if not self.final:
-                    self.wanting |= action.gating.needs
-                    return _Considered(Truth.WANTING, f"{action.gating.kind}: {error}")
-                gate, note = action.gating.gate(UNTOLD), _untold(action.gating, str(error))
-            except TemplateError as error:
-                gate, note = action.gating.gate(UNTOLD), _untold(action.gating, str(error))
+        try:
+            gate, note = self._gate(action.gating, document)
+        except WantOfData as error:
+            return _Considered(Truth.WANTING, str(error))
         due_at = holding_until(action.active, self.around.now)
         if due_at is not None:
             note = "; ".join(filter(None, (note, held_words(action.active, due_at))))
         return _Considered(Truth.TRUE, note, gate, due_at)
+
+    def _gate(self, gating: Gating | None, document: Document) -> tuple[Gate | None, str]:
+        """What stands before a delivery, and what is to be said about it.
+
+        Raises:
+            WantOfData: its key wants data, which may come yet.
+        """
+        if gating is None:
+            return None, ""
+        try:
+            return gating.gate(gating.key(document)), ""
+        except WantOfData as error:
+            if not self.final:
+                self.wanting |= gating.needs
+                raise
+            why = str(error)
+        except TemplateError as error:
+            why = str(error)
+        note = f"{gating.kind}: its key cannot be told, so it is held back with others of that kind: {why}"
+        return gating.gate(UNTOLD), note
 
     def _when(self, action: RoutedAction, document: Document) -> tuple[Truth, str]:
         if action.when is None:
@@ -356,10 +369,6 @@ def _tell_unmatched(document: Document, reason: str) -> None:
 
 def _feedback(keys: Sequence[str]) -> str:
     return f"feedback {', '.join(map(repr, keys))}"
-
-
-def _untold(gating: Gating, why: str) -> str:
-    return f"{gating.kind}: its key cannot be told, so it is held back with others of that kind: {why}"
 
 
 def _sampled(route: Route, event: Event, document: Document, share: float) -> bool:

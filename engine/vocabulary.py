@@ -23,6 +23,8 @@ ITEM_WORDS: Final = frozenset({"run", "feedback", "feedbacks", "feedback_stats",
 THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
 DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
 DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at"})
+#: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
+ON_DEAD: Final = "on_dead."
 #: Words that are there in some places only: what has to be written for them.
 PLACED: Final = {
     "items": "it is there for the parameters of an action that has digest: {every: 5m} beside it",

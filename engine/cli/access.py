@@ -287,6 +287,7 @@ class _StoppedEngine(Queries):
                 "id": route.id,
                 "name": route.name or None,
                 "actions": [{"name": action.name, "type": action.type} for action in route.actions],
+                "on_dead": [{"name": action.name, "type": action.type} for action in route.on_dead],
             }
             for route in self._config.routes
         ]

@@ -96,7 +96,7 @@ def _counts(loaded: Loaded) -> dict[str, Any]:
         "hash": loaded.config.hash,
         "routes": len(routes),
         "enabled": sum(route.enabled for route in routes),
-        "actions": sum(len(route.actions) for route in routes),
+        "actions": sum(len(route.actions) + len(route.on_dead) for route in routes),
         "plugins": sorted(registered.name for registered in loaded.registry if not registered.builtin),
     }
 

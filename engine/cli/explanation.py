@@ -84,7 +84,7 @@ def _add_route(outline: Outline, route: dict[str, Any]) -> None:
         outline.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
         return
     branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
-    if not route["applies"] or (route["reason"] and route["verdict"] == "wanting"):
+    if route["reason"] and (not route["applies"] or route["verdict"] == "wanting" or words == "matches"):
         branch.add(Text(route["reason"], style="dim"))
     _add_conditions(branch, route)
     for action in route["actions"] if route["verdict"] == "true" and route["applies"] else ():

@@ -9,6 +9,7 @@ from engine.admin.query import NotFound
 from engine.cli.access import Asked
 from engine.cli.output import say
 from engine.suggest import did_you_mean
+from engine.vocabulary import ON_DEAD
 
 
 async def resolved(asked: Asked, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,9 +41,10 @@ def _route_ids(routes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _action_names(routes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Names by name, and by the type of actions that have another one."""
+    """Names by name, and by the type of actions that have another one; those of ``on_dead`` by name alone."""
     actions = [action for route in routes for action in route["actions"]]
     known = {action["name"]: [action["name"]] for action in actions}
+    known |= {name: [name] for route in routes for name in (f"{ON_DEAD}{dead['name']}" for dead in route["on_dead"])}
     for action in actions:
         if action["type"] not in known:
             named = dict.fromkeys(other["name"] for other in actions if other["type"] == action["type"])

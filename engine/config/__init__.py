@@ -1,6 +1,6 @@
 """The configuration file: YAML → ``Config``, all problems at once, with their positions."""
 
-from engine.config.actions import ENGINE_KEYS, ON_DEAD
+from engine.config.actions import ENGINE_KEYS
 from engine.config.dump import dump_masked
 from engine.config.load import load_config, parse_config, read_config
 from engine.config.model import (
@@ -21,7 +21,6 @@ __all__ = [
     "DEFAULT_RETRY",
     "DEFAULT_TIMEOUT",
     "ENGINE_KEYS",
-    "ON_DEAD",
     "ActionConfig",
     "Config",
     "GateSpec",

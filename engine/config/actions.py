@@ -11,11 +11,10 @@ from engine.config.section import Section, Sheet, kind_of
 from engine.config.timing import read_active, read_digest, read_throttle
 from engine.source import Where
 from engine.suggest import did_you_mean
+from engine.vocabulary import ON_DEAD
 
 #: Keys that stand beside an action's block, never inside.
 ENGINE_KEYS: Final = frozenset({"when", "name", "retry", "timeout", "throttle", "digest", "active"})
-#: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
-ON_DEAD: Final = "on_dead."
 #: What names may be made of. They stand in ids, metrics and commands.
 NAME: Final = re.compile(r"\w[\w.\-]{0,79}")
 
