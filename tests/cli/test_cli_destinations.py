@@ -6,10 +6,10 @@ import asyncio
 import time
 
 import pytest
-from conftest import Command
 
 from engine.store import open_store
 from engine.store.protocol import Control
+from tests.cli.conftest import Command
 
 NAME = "https://hooks.example.com"
 
