@@ -19,7 +19,10 @@ _UNKNOWN: Final = "\ufffc"
 _ADDRESS: Final = re.compile(
     r"\s*[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(\[[^]/?#]*\]|[^/?#@:\\]*)(?::[^/?#@\\]*)?([/?#]?)"
 )
-_ENCODED: Final = re.compile(r"\|\s*urlencode\s*[-+]?\}\}\Z")
+#: One value, maybe through filters, and encoded at last. Not ``a ~ b | urlencode``: that encodes ``b`` alone.
+_ENCODED: Final = re.compile(
+    r"\{\{[-+]?\s*(?:[\w.\[\]'\"]+|\([^(){}]*\))(?:\s*\|\s*\w+(?:\([^(){}]*\))?)*\s*\|\s*urlencode\s*[-+]?\}\}"
+)
 _LITERAL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
@@ -51,7 +54,7 @@ class AuthorHosts:
         authority = re.split(r"[/?#\\]", known.lstrip()[head.end() :], maxsplit=1)[0]
         if _UNKNOWN in authority:
             return tags[0]
-        return next((tag for tag in tags if not _ENCODED.search(tag)), "")
+        return next((tag for tag in tags if not _ENCODED.fullmatch(tag)), "")
 
     def _in_text(self, text: str) -> Iterator[str]:
         """The hosts that a text leads to: one, or one in each branch of a template's ``if``."""

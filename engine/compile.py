@@ -146,8 +146,6 @@ class _Compiler:
         sound = self._check_literals(written, registered, template)
         self._check_hosts(written, registered, template)
         required = self._check_required(written, registered)
-        own = frozenset[str]() if registered.builtin else hosts_in_code(type(registered.action))
-        endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
         when = None
         if written.when is not None:
             templates = self._templates.knowing(beside)
@@ -163,7 +161,7 @@ class _Compiler:
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
             destination=self._destination(registered, written.params_where, template) if sound else None,
-            hosts=self._hosts.of([written.params, *(endpoints[service] for service in required)]) | own,
+            hosts=self._author_hosts(written, registered, required),
             place=self._placer(written.params_where),
             gating=self._gating(written),
             active=self._active(written, hours),
@@ -261,6 +259,12 @@ class _Compiler:
         where = (*written.params_where, *fault.where)
         message, hint = self._masker.text(text), self._masker.text(fault.hint)
         self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
+
+    def _author_hosts(self, written: ActionConfig, registered: Registered, required: frozenset[str]) -> frozenset[str]:
+        """The hosts that stand in its parameters, in its own code, and of the services that it requires."""
+        endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
+        in_code = frozenset[str]() if registered.builtin else hosts_in_code(type(registered.action))
+        return self._hosts.of([written.params, *(endpoints[service] for service in required)]) | in_code
 
     def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
         """Where requests go past the address guard, no event may decide where they go."""

@@ -313,3 +313,13 @@ def test_what_does_not_fit_together_is_refused(params, words):
 async def test_a_run_without_a_link_is_no_trouble(attempt, slack):
     await attempt(PostToSlack(), {"channel": "#q", "text": "u" * 5000}, run=RUN | {"url": None})
     assert slack.messages[0].text.endswith("… (cut)")
+
+
+async def test_a_webhook_where_an_event_must_not_lead_is_dead_with_the_way_to_permit_it(make_context, slack):
+    from engine.egress import open_session
+
+    async with open_session() as http:
+        params = PostToSlack.Params(webhook_url=slack.webhook_url, text="t")
+        with pytest.raises(Discard, match=r"127\.0\.0\.1 is loopback.*network: \{allow: \[127\.0\.0\.1\]\}"):
+            await PostToSlack().run(params, make_context(http=http))
+    assert slack.messages == []
