@@ -73,7 +73,7 @@ class Run:
             world.calm()
             await reload(serve)
             await senders.done()
-            self.drained = await _drained(serve, DRAIN)
+            self.drained = await drained(serve, DRAIN)
             self.struck.stop_codes[await serve.terminate()] += 1
             kept = await read_store(folder / "data")
             verdict = compare(self.events, senders.sent, kept, world)
@@ -199,7 +199,7 @@ async def reload(serve: Serve) -> None:
             await response.read()
 
 
-async def _drained(serve: Serve, seconds: float) -> bool:
+async def drained(serve: Serve, seconds: float) -> bool:
     """Whether nothing waits any more, within so many seconds."""
     until = time.monotonic() + seconds
     async with aiohttp.ClientSession() as http:
