@@ -63,6 +63,7 @@ class Verdict:
     again: int = 0
     duplicates: int = 0
     elsewhere: int = 0
+    suppressed: int = 0
 
 
 def compare(events: Mapping[int, Event], sent: Sent, kept: Kept, world: World) -> Verdict:
@@ -75,15 +76,18 @@ def compare(events: Mapping[int, Event], sent: Sent, kept: Kept, world: World) -
     asked: set[tuple[str, str]] = set()
     for number, ids in kept.ids.items():
         wanted = events[number].wanted
+        made = {(row.route, row.action, row.index) for event_id in ids for row in kept.deliveries[event_id]}
         for event_id in ids:
             verdict.broken += list(_deliveries(number, event_id, wanted, kept, verdict))
         for one in wanted:
-            if one.place:
+            held_back = one.gate == "throttle" and (one.route, one.action, one.index) not in made
+            if one.place and not held_back:
                 asked.add((one.place, one.key))
                 verdict.broken += list(_effect(number, one, seen[one.place, one.key], verdict))
     for place, key in seen.keys() - asked:
         verdict.broken.append(f"an effect that nobody asked for: {key} at {place}")
     verdict.broken += list(_contents(events, kept, world))
+    verdict.broken += list(_throttled(events, kept, world, verdict))
     return verdict
 
 
@@ -104,7 +108,7 @@ def _wrongly_kept(sent: Sent, kept: Kept) -> Iterator[str]:
 def _deliveries(number: int, event_id: str, wanted: Sequence[Wanted], kept: Kept, verdict: Verdict) -> Iterator[str]:
     rows = {(row.route, row.action, row.index): row for row in kept.deliveries[event_id]}
     due = {(one.route, one.action, one.index): one for one in wanted}
-    for key in due.keys() - rows.keys():
+    for key in {key for key, one in due.items() if not one.gate} - rows.keys():
         yield f"event {number} ({event_id}) has no delivery {key}"
     for key, row in rows.items():
         what = f"delivery {row.id} of event {number} ({row.route} {row.action})"
@@ -134,6 +138,15 @@ def _effect(number: int, one: Wanted, effects: Effects, verdict: Verdict) -> Ite
     verdict.again += max(effects.total - 1, 0)
     if effects.distinct != 1:
         yield f"{what}: {effects.distinct} effects, by {dict(effects.times)}"
+
+
+def _throttled(events: Mapping[int, Event], kept: Kept, world: World, verdict: Verdict) -> Iterator[str]:
+    """What a throttle held back is counted by the next one that is made: none is forgotten, none counted twice."""
+    matched = sum(one.gate == "throttle" for number in kept.ids for one in events[number].wanted)
+    told = world.hooks.suppressed
+    verdict.suppressed = sum(told.values())
+    if len(told) + verdict.suppressed != matched:
+        yield f"of {matched} throttled runs {len(told)} were made and {verdict.suppressed} counted"
 
 
 def _contents(events: Mapping[int, Event], kept: Kept, world: World) -> Iterator[str]:

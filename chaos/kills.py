@@ -21,7 +21,7 @@ import aiohttp
 
 from chaos.books import Verdict, compare, read_store
 from chaos.moods import Weather
-from chaos.script import Event, Script
+from chaos.script import SLOT, Event, Script
 from chaos.senders import Senders
 from chaos.serving import Serve
 from chaos.table import Row, counted
@@ -74,6 +74,11 @@ class Run:
             await reload(serve)
             await senders.done()
             self.drained = await drained(serve, DRAIN)
+            script.closing = True
+            await asyncio.sleep(2 * SLOT)
+            senders.send(1)
+            await senders.done()
+            self.drained = await drained(serve, DRAIN) and self.drained
             self.struck.stop_codes[await serve.terminate()] += 1
             kept = await read_store(folder / "data")
             verdict = compare(self.events, senders.sent, kept, world)
@@ -156,6 +161,7 @@ class Run:
                 verdict.once == verdict.effects > 0,
             ),
             Row("  repetitions they recognised", f"{verdict.again:,}"),
+            Row("held back by a throttle, and counted", f"{verdict.suppressed:,}"),
             Row("duplicates elsewhere", f"{verdict.duplicates:,} of {verdict.elsewhere:,}"),
             Row("slowest acceptance", f"{sent.slowest:.3f} s", f"at most {SLOWEST:g} s", sent.slowest <= SLOWEST),
             Row("no answer within LangSmith's 5 s", f"{len(sent.slow)}", "must be 0", not sent.slow),

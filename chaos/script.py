@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from engine.sandbox import payloads
 from engine.sandbox.payloads import RULE_ID
@@ -13,14 +13,20 @@ from engine.sandbox.payloads import RULE_ID
 #: A rule that no route is for.
 STRANGER = "0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c0ff"
 #: Of a run, how probable each tag is. Each has a route of its own in ``rules.yaml``.
-TAGS = {"keep": 0.3, "corrected": 0.1, "ticket": 0.15, "mail": 0.08, "refused": 0.04, "hopeless": 0.01}
+TAGS = {
+    "keep": 0.3, "corrected": 0.1, "ticket": 0.15, "mail": 0.08, "refused": 0.04, "hopeless": 0.01,
+    "gather": 0.2, "flood": 0.3,
+}  # fmt: skip
+#: Seconds that a throttle's slot lasts.
+SLOT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A delivery that must come of an event, and the effect it must have: at a ``place``, under a ``key``.
 
-    One that is ``dead`` has a destination that never takes it.
+    One that is ``dead`` has a destination that never takes it. Behind a ``gate`` there need be no delivery of its own:
+    a digest has the effect for many, a throttle leaves it to the next one to count it.
     """
 
     route: str
@@ -29,6 +35,7 @@ class Wanted:
     place: str
     key: str
     dead: bool = False
+    gate: Literal["", "digest", "throttle"] = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +54,14 @@ class Script:
 
     def __init__(self, seed: int, storage: str) -> None:
         self._seed, self._storage = seed, storage
+        #: From now on only events that open a throttle's next slot, and so count what was suppressed before.
+        self.closing = False
 
     def event(self, number: int) -> Event:
         """The ``number``-th; the same for the same seed."""
         rng = random.Random(f"{self._seed}:{number}")
+        if self.closing:
+            return self._closing(number)
         kind = rng.choices(["rule", "stranger", "alert"], [90, 6, 4])[0]
         if kind == "alert":
             wanted = Wanted("alert/alarmed", "forward_webhook", -1, "hooks/alert", str(number))
@@ -64,6 +75,11 @@ class Script:
         wanted_ = [one for index, run in _at(runs) for one in _of_run(index, run)]
         seeds = {run["id"]: f"rather {run['id']}" for run in runs if "corrected" in run["tags"]}
         return Event(number, payloads.to_body(body), (*wanted_, _audit(number)), tuple(runs), seeds)
+
+    def _closing(self, number: int) -> Event:
+        run = payloads.run(3 * number, status="running", tags=["flood"])
+        body = payloads.to_body(payloads.rule([run], chaos=number))
+        return Event(number, body, (*_of_run(0, run), _audit(number)))
 
     def _run(self, rng: random.Random, number: int) -> dict[str, Any]:
         status = "success" if rng.random() < 0.7 else "error"
@@ -92,14 +108,14 @@ def _of_run(index: int, run: dict[str, Any]) -> Iterator[Wanted]:
     """What ``rules.yaml`` says, in other words."""
     key, tags = run["id"], run["tags"]
 
-    def wanted(route: str, action: str, place: str, *, dead: bool = False) -> Wanted:
-        return Wanted(f"{RULE_ID}/{route}", action, index, place, key, dead)
+    def wanted(route: str, action: str, place: str, **more: Any) -> Wanted:
+        return Wanted(f"{RULE_ID}/{route}", action, index, place, key, **more)
 
     if run["status"] == "success":
         yield wanted("good", "forward_webhook", "hooks/good")
         if "keep" in tags:
             yield wanted("good", "add_to_dataset", "examples/kept")
-    else:
+    if run["status"] == "error":
         yield wanted("bad", "annotate", "feedback/triage")
         yield wanted("bad", "post_to_slack", "slack")
     if "corrected" in tags:
@@ -108,7 +124,11 @@ def _of_run(index: int, run: dict[str, Any]) -> Iterator[Wanted]:
         yield wanted("ticket", "open_ticket", "tickets")
     if "mail" in tags:
         yield wanted("mail", "notify", "mail")
-    if "refused" in tags:
-        yield wanted("refused", "forward_webhook", "", dead=True)
-    if "hopeless" in tags:
-        yield wanted("hopeless", "forward_webhook", "", dead=True)
+    for tag in ("refused", "hopeless"):
+        if tag in tags:
+            yield wanted(tag, "forward_webhook", "", dead=True)
+            yield wanted(tag, "on_dead.forward_webhook", f"hooks/{tag}")
+    if "gather" in tags:
+        yield wanted("gathered", "forward_webhook", "hooks/gathered", gate="digest")
+    if "flood" in tags:
+        yield wanted("throttled", "forward_webhook", "hooks/throttled", gate="throttle")

@@ -42,13 +42,18 @@ class Receiver(WebhookSink):
         super().__init__()
         self.name = name
         self.seen: Seen = defaultdict(Effects)
+        #: How many a throttled delivery says were suppressed before it.
+        self.suppressed: dict[str, int] = {}
 
     async def answer(self, recorded: Recorded) -> Answer:
         """Take it."""
         body: Any = recorded.body or {}
         place = self.name if self.name != "hooks" else f"hooks{recorded.path}"
-        key = str(body["key"] if "key" in body else body.get("message"))
-        self.seen[place, key].times[recorded.headers.get("webhook-id") or str(body.get("id"))] += 1
+        known_by = recorded.headers.get("webhook-id") or str(body.get("id"))
+        for key in body.get("keys") or [body["key"] if "key" in body else body.get("message")]:
+            self.seen[place, str(key)].times[known_by] += 1
+        if "suppressed" in body:
+            self.suppressed[known_by] = body["suppressed"]
         return Answer("ok")
 
 
