@@ -10,7 +10,7 @@ import socket
 import tempfile
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,8 +33,10 @@ SECRET = "38ee77617c3a489ab6e871fbeb2ec87d"
 RATE, BURST = 20.0, 25
 #: How long everything may take to drain once the faults have stopped, in seconds.
 DRAIN = 120.0
-#: What an acceptance may take, in seconds: the engine's own promise.
-SLOWEST = 3.0
+#: What an acceptance may take, in seconds: what LangSmith waits for.
+SLOWEST = 5.0
+#: How late this process's own clock may tick, in seconds, for the machine to be one on which speed can be judged.
+LATE, _TICK = 0.5, 0.05
 
 
 @dataclass(slots=True)
@@ -57,6 +59,8 @@ class Run:
         self.events: dict[int, Event] = {}
         self.struck = Struck()
         self.drained = False
+        #: How late this process's own clock ticked at worst, in seconds.
+        self.late = 0.0
 
     async def run(self) -> list[Row]:
         """Break, drain, compare: the rows of the table."""
@@ -68,7 +72,7 @@ class Run:
             stack.push_async_callback(serve.kill)
             await serve.start()
             senders = Senders(serve.url(SECRET), partial(self._event, script, world))
-            async with _meanwhile(senders.flow(RATE)), _meanwhile(self._weather(world, serve)):
+            async with _meanwhile(self._tick(), senders.flow(RATE), self._weather(world, serve)):
                 await self._strike(serve, senders)
             world.calm()
             await reload(serve)
@@ -105,6 +109,13 @@ class Run:
             task.add_done_callback(tasks.discard)
 
         await Weather(random.Random(self._rng.random()), world.tally, mended).blow(world.moody)
+
+    async def _tick(self) -> None:
+        """Where this process can't keep up, nor can what it runs: then nothing can be said about speed."""
+        while True:
+            due = time.monotonic() + _TICK
+            await asyncio.sleep(_TICK)
+            self.late = max(self.late, time.monotonic() - due)
 
     async def _strike(self, serve: Serve, senders: Senders) -> None:
         """So many kills, or as many as the time allows; a graceful stop before every fifth."""
@@ -163,14 +174,22 @@ class Run:
             Row("  repetitions they recognised", f"{verdict.again:,}"),
             Row("held back by a throttle, and counted", f"{verdict.suppressed:,}"),
             Row("duplicates elsewhere", f"{verdict.duplicates:,} of {verdict.elsewhere:,}"),
-            Row("slowest acceptance", f"{sent.slowest:.3f} s", f"at most {SLOWEST:g} s", sent.slowest <= SLOWEST),
-            Row("no answer within LangSmith's 5 s", f"{len(sent.slow)}", "must be 0", not sent.slow),
+            Row(
+                "slowest acceptance", f"{sent.slowest:.3f} s", f"LangSmith waits {SLOWEST:g} s", sent.slowest <= SLOWEST
+            ),
+            Row("no answer within LangSmith's 5 s", f"{len(sent.slow)}", *self._judged(not sent.slow)),
             Row("slowest start after a kill", f"{max(struck.starts, default=0):.1f} s"),
             Row("stops that did not end well", f"{len(odd_stops)}", "must be 0", not odd_stops),
             Row("everything drained", "yes" if self.drained else "no", f"within {DRAIN:g} s", self.drained),
             *(Row(f"  {one}", "", "", good=False) for one in verdict.broken[:50]),
             Row("promises broken", f"{len(verdict.broken)}", "must be 0", not verdict.broken),
         ]
+
+    def _judged(self, good: bool) -> tuple[str, bool | None]:
+        """A verdict on speed, where there can be one."""
+        if self.late > LATE:
+            return f"not judged: this machine stood still for {self.late:.1f} s", None
+        return "must be 0", good
 
 
 def percent(part: int, whole: int) -> str:
@@ -219,13 +238,14 @@ async def drained(serve: Serve, seconds: float) -> bool:
 
 
 @contextlib.asynccontextmanager
-async def _meanwhile(work: Any) -> AsyncIterator[None]:
-    """Something beside, until the end of the block."""
-    task = asyncio.create_task(work)
+async def _meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Things that go on beside, until the end of the block."""
+    tasks = [asyncio.create_task(each) for each in work]
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-        if not task.cancelled() and (error := task.exception()):
-            raise error
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
