@@ -7,8 +7,10 @@ import contextlib
 import shutil
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
+from engine.aside import in_thread
 from engine.errors import StoreError
 
 #: Every word that ``/readyz`` may answer with. The receiver adds the first two by itself.
@@ -77,7 +79,7 @@ class Readiness:
 
     async def _try(self) -> str:
         """The disk first: a store with little room left may still write what is small."""
-        if self._folder is not None and await asyncio.to_thread(_is_full, self._folder):
+        if self._folder is not None and await in_thread(partial(_is_full, self._folder)):
             return "disk"
         try:
             await self._write()

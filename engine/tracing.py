@@ -6,10 +6,12 @@ Where they go, by what name, and how many of them, is said by OpenTelemetry's ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.aside import in_thread
 from engine.decision import Routing
 from engine.errors import EngineError
 from engine.event import Event
@@ -28,6 +30,8 @@ except ImportError as error:
 
 Attributes = dict[str, str | int | float | bool]
 
+#: How long a stop waits for the last spans to be taken, in seconds.
+_LAST_SPANS = 3.0
 _SERVICE = "langsmith-rules-engine"
 _KINDS = {"server": trace.SpanKind.SERVER, "internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
 
@@ -59,7 +63,8 @@ class OtelSpans(Spans):
     def __init__(self, processor: SpanProcessor, environ: Mapping[str, str], mask: Callable[[str], str] = str) -> None:
         self._mask = mask
         named = environ.get("OTEL_SERVICE_NAME") or "service.name=" in environ.get("OTEL_RESOURCE_ATTRIBUTES", "")
-        self._provider = TracerProvider(resource=Resource.create({} if named else {SERVICE_NAME: _SERVICE}))
+        resource = Resource.create({} if named else {SERVICE_NAME: _SERVICE})
+        self._provider = TracerProvider(resource=resource, shutdown_on_exit=False)
         self._provider.add_span_processor(processor)
         self._tracer = self._provider.get_tracer(_SERVICE)
         self._propagator = TraceContextTextMapPropagator()
@@ -85,8 +90,10 @@ class OtelSpans(Spans):
         return self._propagator.extract({TRACEPARENT: parent} if parent else {}, trace.set_span_in_context(_NONE))
 
     async def close(self) -> None:
-        """In a thread: the receiver may be gone."""
-        await asyncio.to_thread(self._provider.shutdown)
+        """Within bounds, and in a thread that nobody has to wait for: whoever takes them may be gone."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_SPANS):
+                await in_thread(self._provider.shutdown)
 
 
 _NONE = trace.INVALID_SPAN

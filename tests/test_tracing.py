@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -172,6 +173,20 @@ async def test_without_opentelemetry_a_trace_is_passed_on_as_it_came(tmp_path: P
         assert await send(engine, parent="nonsense", name="b") == 202
         await until(lambda: len(sink.requests) == 4)
         assert not any("traceparent" in request.headers for request in sink.requests[2:])
+
+
+async def test_a_collector_that_never_answers_keeps_nothing_from_ending(
+    tmp_path: Path, sink: WebhookSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.tracing._LAST_SPANS", 0.1)
+    silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
+    async with an_engine(tmp_path, sink.url, dict(os.environ)) as engine:
+        assert await send(engine) == 202
+        await until(lambda: len(sink.requests) == 2)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 5  # the exporter's own patience is ten
+    silent.close()
 
 
 async def test_a_failed_attempt_is_an_error_in_a_word(tmp_path: Path) -> None:
