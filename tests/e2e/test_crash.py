@@ -9,6 +9,7 @@ import random
 import time
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -178,6 +179,65 @@ async def assert_all_at_its_end(data: Path, count: int, expected: set[str], refu
         assert len(good) + len(dead) == len(rows)
         assert len(dead) == refused == backlog.dead
         assert {row.reason for row in dead} == {"HTTP 422: no such customer"}
+
+
+GATED = """
+secrets: ["${SECRET}"]
+defaults: {timeout: 10s, retry: {attempts: 30, within: 1h, min: 50ms, max: 300ms}}
+limits: {default: {concurrency: 4}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    actions:
+      - forward_webhook: {url: "${SINK}?action=many", body: "{{ items | map(attribute='run.id') | list }}"}
+        name: many
+        digest: {every: 1s, max: 7}
+      - forward_webhook: {url: "${SINK}?action=few", body: {suppressed: "{{ throttle.suppressed }}"}}
+        name: few
+        throttle: {every: 1s}
+"""
+
+
+@pytest.mark.timeout(110)
+async def test_each_run_is_in_one_digest_and_made_or_counted_once_however_often_it_is_killed(tmp_path: Path) -> None:
+    print(f"CRASH_SEED={SEED}")
+    rng = random.Random(SEED)
+    config, data = tmp_path / "config.yaml", tmp_path / "data"
+    config.write_text(GATED)
+    async with MoodySink(rng) as sink:
+        serve = Serve(config, data, {"SECRET": SECRET, "SINK": sink.url})
+        courier, stop = Courier(serve, SECRET), asyncio.Event()
+        await serve.start()
+        flowing = asyncio.create_task(flow(courier, stop))
+        for _ in range(2):
+            await asyncio.sleep(rng.uniform(0.2, 1.5))
+            await serve.kill()
+            await serve.start()
+        stop.set()
+        count = await flowing
+        sink.good = True
+        runs = {payloads.run(number)["id"] for number in range(2 * count)}
+        await until(lambda: {run for told in said_by(sink, "many").values() for run in told} == runs, 30)
+        await asyncio.sleep(1.2)  # the throttle's slot is over: who comes now counts those who were not made
+        async with aiohttp.ClientSession() as http:
+            await courier.send(http, count, event(count))
+        await until(lambda: counted(sink) == 2 * count + 1)
+        assert await serve.terminate() == 0
+    digests = [run for told in said_by(sink, "many").values() for run in told if run in runs]
+    assert len(digests) == len(runs), "a run in two digests"
+
+
+def said_by(sink: WebhookSink, action: str) -> dict[str, Any]:
+    """What the deliveries of an action said that arrived: by their ids, under which they always said the same."""
+    said: dict[str, Any] = {}
+    for one in sink.received:
+        if one.query["action"] == action and one.status == 200:
+            assert said.setdefault(one.headers["webhook-id"], one.body) == one.body
+    return said
+
+
+def counted(sink: WebhookSink) -> int:
+    """How many runs were made, or counted by one that was."""
+    return sum(1 + told["suppressed"] for told in said_by(sink, "few").values())
 
 
 SLOW = """
