@@ -10,7 +10,6 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -260,19 +259,19 @@ async def test_no_append_waits_long_beside_a_big_prune(house: House):
     large = [house.finished(number, size=8 * MIB) for number in range(8000, 8006)]
     await asyncio.gather(*many, *large)
     house.pass_time(31 * DAY)
-    slowest = SimpleNamespace(seconds=0.0, count=0)
+    slowest, count, begun = 0.0, 0, time.perf_counter()
     pruning = asyncio.create_task(house.upkeep.round())
     while not pruning.done():
-        event = make_event(10_000 + slowest.count, at=house.clock.now, size=2000)
-        begun = time.perf_counter()
+        event = make_event(10_000 + count, at=house.clock.now, size=2000)
+        handed_in = time.perf_counter()
         await house.store.append(event, leased=True)
-        slowest.seconds = max(slowest.seconds, time.perf_counter() - begun)
-        slowest.count += 1
+        slowest = max(slowest, time.perf_counter() - handed_in)
+        count += 1
         await asyncio.sleep(0.001)
-    assert slowest.count > 100
-    assert len(await house.store.events(EventQuery(limit=10_000))) == slowest.count
-    print(f"slowest of {slowest.count} appends beside the prune: {slowest.seconds * 1000:.0f} ms")
-    assert slowest.seconds < 1.0, "a whole prune in one transaction takes longer"
+    whole = time.perf_counter() - begun
+    assert len(await house.store.events(EventQuery(limit=10_000))) == count
+    print(f"slowest of {count} appends beside the prune: {slowest * 1000:.0f} ms of {whole * 1000:.0f}")
+    assert slowest < whole / 8, "were it one transaction, it would be a sixth of it or more"
 
 
 async def test_over_many_cycles_the_file_grows_no_more(house: House):
