@@ -245,8 +245,8 @@ class Metrics(Observer, Collector):
         (self._duplicates if appended.duplicate else self._accepted).add(event.kind.value)
 
     def routed(self, event: Event, routing: Routing, started_at: float) -> None:
-        """Every verdict. An evaluation that is not at its end is counted by ``failed``."""
-        if not routing.wanting:
+        """Every verdict. An evaluation that is not at its end yet is not counted here."""
+        if not (routing.wanting or routing.awaiting):
             self._evaluations.add("routed")
         for decision in routing.decisions:
             self._decisions.add(self._routes.label(decision.route), decision.truth.name.lower())

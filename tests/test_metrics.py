@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from engine.app import running
+from engine.decision import Routing
 from engine.errors import Discard, StoreBusy, TemplateError, WantOfData
 from engine.execute import Job, Ran
 from engine.metrics import MOST_DESTINATIONS, MOST_ROUTES, Metrics
@@ -192,6 +194,14 @@ async def test_what_could_not_be_attempted_is_counted_too(parts: Parts) -> None:
     assert await parts.read("engine_evaluations_total", outcome="again") == 1
     labels = {"route": "other", "action": "", "outcome": "dead", "reason": "gone"}
     assert await parts.read("engine_attempts_total", **labels) == 1
+
+
+async def test_an_evaluation_counts_when_it_is_at_its_end_and_not_while_it_waits(parts: Parts) -> None:
+    event: Any = SimpleNamespace(id="e")
+    end = Routing((), (), frozenset(), None)
+    for routing in (end, replace(end, wanting=frozenset({"feedback"})), replace(end, awaiting={"score": 9.0})):
+        parts.metrics.routed(event, routing, 1.0)
+    assert await parts.read("engine_evaluations_total", outcome="routed") == 1
 
 
 async def test_others_add_what_they_know(parts: Parts) -> None:
