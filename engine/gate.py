@@ -6,9 +6,8 @@ import asyncio
 import hashlib
 import re
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
 
 from engine.desk import Desk
 from engine.retry import Failure
@@ -228,7 +227,7 @@ class Gate:
         state = {"kind": block.kind, "config": self._desk.rules().router.hash}
         until = None if lasts else block.until
         control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
-        self._write(self._desk.persist(lambda: self._desk.store.set_control(control)))
+        self._write(lambda: self._desk.store.set_control(control))
 
     def _forget(self, name: str) -> None:
         """It is open, or nobody remembers it."""
@@ -238,9 +237,9 @@ class Gate:
     def _unkeep(self, name: str) -> None:
         if name in self._kept:
             self._kept.discard(name)
-            self._write(self._desk.persist(lambda: self._desk.store.remove_control("pause", name)))
+            self._write(lambda: self._desk.store.remove_control("pause", name))
 
-    def _write(self, writing: Coroutine[Any, Any, Any]) -> None:
+    def _write(self, verb: Callable[[], Awaitable[object]]) -> None:
         """One after another: what was decided last is to be kept last."""
         earlier = tuple(self._writing)
 
@@ -248,7 +247,7 @@ class Gate:
             if earlier:
                 await asyncio.wait(earlier)
             try:
-                await writing
+                await self._desk.persist(verb)
             except Exception as error:
                 self._desk.logger.error("a pause could not be kept in the store", exc_info=error)
 

@@ -63,6 +63,7 @@ class Lanes:
         if lane is None:
             self._make_room(now)
             lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng)
+        lane.destination = destination
         lane.change(limits, now)
         return lane
 
