@@ -172,12 +172,12 @@ async def test_a_store_that_is_busy_while_an_attempt_is_settled_forgets_nothing(
     store = engine.running.store
     settle, failures = store.settle_attempt, 3
 
-    async def busy(*args):
+    async def busy(*args, **kwargs):
         nonlocal failures
         if failures:
             failures -= 1
             raise StoreBusy("the disk is full")
-        return await settle(*args)
+        return await settle(*args, **kwargs)
 
     monkeypatch.setattr(store, "settle_attempt", busy)
     await engine.post(payloads.rule())

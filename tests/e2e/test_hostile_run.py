@@ -58,6 +58,7 @@ KEPT = ("id", "trace_id", "session_id", "start_time")
 RULES = """
 defaults: {timeout: 20s, retry: {attempts: 1}}
 plugins: [./plugins]
+limits: {"slack *": {rate: none}}
 routes:
   "*":
     actions:
