@@ -18,7 +18,8 @@ import uvloop
 
 from engine.event import Event, parse_event
 from engine.store import open_store
-from engine.store.protocol import Attempt, Routed, Store, Work
+from engine.store.protocol import Store
+from engine.store.work import Attempt, Routed, Work
 
 T = TypeVar("T")
 

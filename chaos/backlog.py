@@ -15,7 +15,8 @@ from chaos.table import Row
 from engine.event import Event, parse_event
 from engine.sandbox import payloads
 from engine.store import open_store
-from engine.store.protocol import Attempt, Routed, Store, Work
+from engine.store.protocol import Store
+from engine.store.work import Attempt, Routed, Work
 
 #: Ten minutes of 200 events a second, with a delivery each.
 WAITING = 120_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.route import Needs, Route, RoutedAction
-from engine.store.protocol import Control, Gate
+from engine.store.work import Control, Gate
 from engine.truth import Truth
 
 

@@ -15,7 +15,7 @@ from engine.holdings import Place
 from engine.retry import Failure
 from engine.router import Router, worded
 from engine.schedule import held_words, holding_until
-from engine.store.protocol import Again, Attempt, Dead, Work
+from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
 from engine.traffic.words import overdue, waiting
 

@@ -21,7 +21,7 @@ from engine.registry import Registered, Registry
 from engine.reload import LastReload, Loaded
 from engine.route import Route, RoutedAction
 from engine.schedule import Active
-from engine.store.protocol import Control
+from engine.store.work import Control
 from engine.vocabulary import ON_DEAD
 
 _NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null", Any: "anything"}

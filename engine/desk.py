@@ -16,7 +16,8 @@ from engine.observe import Observer
 from engine.retry import Failure, RetryPolicy
 from engine.router import Router
 from engine.secrets import Masker
-from engine.store.protocol import Again, Attempt, Control, Dead, Store, Work
+from engine.store.protocol import Store
+from engine.store.work import Again, Attempt, Control, Dead, Work
 
 T = TypeVar("T")
 

@@ -17,7 +17,7 @@ from engine.retry import Failure
 from engine.router import Router
 from engine.schedule import held_words
 from engine.secrets import Masker
-from engine.store.protocol import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
+from engine.store.work import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 from engine.traffic.words import waiting
 
 #: An event of more runs than these is decided off the loop.

@@ -24,7 +24,7 @@ from engine.reasons import reason_class
 from engine.retry import Failure, classify
 from engine.route import Route, RoutedAction
 from engine.spans import Facts, Span, Spans, carrying
-from engine.store.protocol import Work
+from engine.store.work import Work
 
 Result = Mapping[str, Any] | None
 T = TypeVar("T")

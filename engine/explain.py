@@ -16,7 +16,7 @@ from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
 from engine.router import ANY, UNMATCHED
-from engine.store.protocol import Control, Throttle
+from engine.store.work import Control, Throttle
 from engine.suggest import did_you_mean
 from engine.truth import Truth
 from engine.vocabulary import ON_DEAD

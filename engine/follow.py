@@ -11,7 +11,7 @@ from engine.document import run_id_at
 from engine.holdings import Held, Place
 from engine.route import Route, RoutedAction
 from engine.schedule import holding_until, skipping
-from engine.store.protocol import Again, Attempt, Dead, Work
+from engine.store.work import Again, Attempt, Dead, Work
 from engine.times import iso_second
 from engine.truth import Truth
 from engine.vocabulary import ON_DEAD

@@ -12,7 +12,7 @@ from dataclasses import replace
 from engine.desk import Desk
 from engine.retry import Failure
 from engine.secrets import Masker
-from engine.store.protocol import Control
+from engine.store.work import Control
 from engine.traffic import Admitted, Block, Lane, Lanes, Shut
 from engine.traffic.lane import PATIENCE
 from engine.traffic.shutter import is_kind

@@ -25,7 +25,8 @@ from engine.event import Event
 from engine.execute import Job, Ran
 from engine.observe import HeldBack, Observer
 from engine.reasons import reason_class
-from engine.store.protocol import Again, Appended, Attempt, Backlog, Dead, Wait, Work
+from engine.store.rows import Backlog
+from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
 from engine.tally import Counts, Distribution, Distributions, Labels, Names
 
 #: So many routes have labels of their own; what happens to others is counted under ``other``.

@@ -7,7 +7,8 @@ import logging
 from collections.abc import Mapping
 
 from engine.errors import StoreError
-from engine.store.protocol import Control, Store
+from engine.store.protocol import Store
+from engine.store.work import Control
 from engine.times import iso_second
 
 #: Between two looks at what other engines on the same store, or people without one, have muted, in seconds.

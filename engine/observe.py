@@ -12,7 +12,7 @@ from typing import Literal
 from engine.decision import Routing
 from engine.event import Event
 from engine.execute import Job, Ran
-from engine.store.protocol import Again, Appended, Attempt, Dead, Wait, Work
+from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
 
 #: Why a match is followed by no delivery of its own: its slot was taken, it went into a digest, somebody muted the
 #: route or action, or it is outside its hours.

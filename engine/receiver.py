@@ -20,7 +20,7 @@ from engine.event import Event, parse_event
 from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
 from engine.signatures import BadSignature, check_claims
 from engine.spans import TRACEPARENT, Spans
-from engine.store.protocol import Appended
+from engine.store.work import Appended
 
 #: Where LangSmith posts to. The path is part of what users configured there.
 WEBHOOK_PATH = "/webhooks/langsmith"

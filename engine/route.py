@@ -17,7 +17,7 @@ from engine.params_words import dotted
 from engine.registry import Registered
 from engine.retry import RetryPolicy
 from engine.schedule import Active
-from engine.store.protocol import Digest, Gate, Throttle
+from engine.store.work import Digest, Gate, Throttle
 from engine.templates import Template
 
 Needs = frozenset[str]

@@ -19,7 +19,7 @@ from engine.retry import RetryPolicy
 from engine.route import UNTOLD, Gating, Route, RoutedAction, WaitFor
 from engine.schedule import held_words, holding_until, skipping
 from engine.slack import SlackSettings
-from engine.store.protocol import Gate
+from engine.store.work import Gate
 from engine.times import iso_second
 from engine.traffic.limits import LimitTable
 from engine.truth import Truth

@@ -17,7 +17,7 @@ from engine.errors import EngineError
 from engine.event import Event
 from engine.observe import Observer
 from engine.spans import TRACEPARENT, Facts, Span, SpanKind, Spans
-from engine.store.protocol import Appended
+from engine.store.work import Appended
 
 try:
     from opentelemetry import trace

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 
 from engine.config import Retention
 from engine.errors import StoreError
-from engine.store.protocol import PRUNED_BYTES, Prunable, Pruned, Size, Store
+from engine.store.protocol import PRUNED_BYTES, Store
+from engine.store.rows import Prunable, Pruned, Size
 from engine.units import format_size
 
 #: How often the size is looked at, in seconds: so long it may take until a full store is known to be.

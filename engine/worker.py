@@ -17,7 +17,8 @@ from engine.execute import Executor
 from engine.gate import Gate
 from engine.holdings import Held, Place
 from engine.retry import Failure
-from engine.store.protocol import CLAIM_BYTES, Appended, Claimed, Item, Work
+from engine.store.protocol import CLAIM_BYTES
+from engine.store.work import Appended, Claimed, Item, Work
 
 _Do = Callable[[], Awaitable[None]]
 _Fail = Callable[[Work, Failure, float], Awaitable[None]]

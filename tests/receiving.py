@@ -14,7 +14,7 @@ from aiohttp import web
 from engine.event import Event
 from engine.public import receiver_runner
 from engine.receiver import WEBHOOK_PATH, Receiver
-from engine.store.protocol import Appended
+from engine.store.work import Appended
 
 
 @dataclass

@@ -13,7 +13,7 @@ from chaos.script import Event, Script, Wanted
 from chaos.senders import Sent
 from chaos.world import World
 from engine.reload import Loader
-from engine.store.protocol import DeliveryRow
+from engine.store.rows import DeliveryRow
 
 RULES = Path(__file__).parents[1] / "chaos" / "rules.yaml"
 GOOD = Wanted("rule/good", "forward_webhook", 0, "hooks/good", "run-1")

@@ -26,7 +26,8 @@ from engine.reasons import REASON_CLASSES, reason_class
 from engine.refusal import REFUSALS
 from engine.retry import HttpFailure, classify
 from engine.settings import Address, ServeSettings
-from engine.store.protocol import Attempt, Backlog, Dead, Work
+from engine.store.rows import Backlog
+from engine.store.work import Attempt, Dead, Work
 
 
 class Parts:

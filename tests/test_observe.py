@@ -19,7 +19,7 @@ from engine.plugins import PluginLoader
 from engine.registry import Registry
 from engine.retry import classify
 from engine.secrets import Masker
-from engine.store.protocol import Again, Attempt, Dead, Work
+from engine.store.work import Again, Attempt, Dead, Work
 
 PLUGIN = '''
 import engine

@@ -21,7 +21,7 @@ from engine.readiness import WORDS
 from engine.reasons import REASON_CLASSES
 from engine.refusal import REFUSALS
 from engine.settings import Address, ServeSettings
-from engine.store.protocol import Again, Attempt, Work
+from engine.store.work import Again, Attempt, Work
 
 ROOT = Path(__file__).parents[1]
 PAGE = re.sub(r"```.*?```", "", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL)

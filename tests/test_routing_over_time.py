@@ -16,7 +16,7 @@ from engine.event import Event, parse_event
 from engine.registry import load_installed
 from engine.router import Router
 from engine.sandbox.payloads import RULE_ID, seed
-from engine.store.protocol import Control, Digest, Throttle
+from engine.store.work import Control, Digest, Throttle
 from engine.truth import Truth
 
 RECEIVED = 1_778_493_600.0  # Monday, 2026-05-11, 10:00 UTC

@@ -9,7 +9,8 @@ from typing import Any
 from engine.admin.query import BadQuery, NotFound, check_words
 from engine.admin.views import iso
 from engine.secrets import Masker
-from engine.store.protocol import Control, Store
+from engine.store.protocol import Store
+from engine.store.work import Control
 from engine.suggest import did_you_mean
 from engine.units import parse_duration
 

@@ -22,15 +22,8 @@ from engine.admin.query import (
 from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view
 from engine.errors import BadQuestion
 from engine.secrets import Masker
-from engine.store.protocol import (
-    DeliveryDetail,
-    DeliveryQuery,
-    DeliveryRow,
-    EventDetail,
-    EventQuery,
-    EventRow,
-    Store,
-)
+from engine.store.protocol import Store
+from engine.store.rows import DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.suggest import did_you_mean
 
 T = TypeVar("T")

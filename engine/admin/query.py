@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.errors import EngineError
 from engine.event import Kind
-from engine.store.protocol import DeliveryQuery, EventQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 from engine.suggest import did_you_mean
 from engine.times import parse_time
 from engine.units import parse_duration

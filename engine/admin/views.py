@@ -8,7 +8,8 @@ from typing import Any
 
 from engine.errors import BadBody, Problem
 from engine.event import parse_payload
-from engine.store.protocol import Attempt, Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow
+from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow
+from engine.store.work import Attempt
 
 
 def iso(at: float) -> str:

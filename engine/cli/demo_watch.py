@@ -15,7 +15,8 @@ from engine.explain import explain
 from engine.observe import Observer
 from engine.reload import Loaded
 from engine.sandbox.demo import Stage, digest
-from engine.store.protocol import Again, Appended, Attempt, Dead, Store
+from engine.store.protocol import Store
+from engine.store.work import Again, Appended, Attempt, Dead
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from engine.cli.access import Place, access_options, neighbour, opened, place_fr
 from engine.cli.client import AccessError
 from engine.cli.options import json_option
 from engine.cli.output import age, emit, one_line, out, say, table
-from engine.store.protocol import Control
+from engine.store.work import Control
 from engine.times import time_of
 
 #: How long an engine may take to tell, in seconds: this is beside the point of those who ask.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, assert_never
 
 from engine.store.packing import clean
-from engine.store.protocol import Digest, Gate, Throttle, Work
+from engine.store.work import Digest, Gate, Throttle, Work
 
 Purpose = Literal["throttle", "digest"]
 

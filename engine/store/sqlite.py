@@ -22,17 +22,10 @@ from engine.store import sqlite_settle as settle
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.commits import Commits
 from engine.store.lock import FileLock
-from engine.store.protocol import (
-    CLAIM_BYTES,
-    PRUNED_BYTES,
-    PRUNED_ROWS,
-    Again,
-    Appended,
-    Attempt,
+from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
+from engine.store.reader import Reader
+from engine.store.rows import (
     Backlog,
-    Claimed,
-    Control,
-    Dead,
     DeliveryDetail,
     DeliveryQuery,
     DeliveryRow,
@@ -41,16 +34,13 @@ from engine.store.protocol import (
     EventRow,
     Prunable,
     Pruned,
-    Routed,
-    Settled,
     Size,
-    Work,
 )
-from engine.store.reader import Reader
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
 from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.vault import Vault
+from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Routed, Settled, Work
 from engine.store.writer import Kind, Writer
 
 #: How long work waits whose event is sealed with a key that is not there, in seconds.

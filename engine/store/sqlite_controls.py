@@ -6,7 +6,7 @@ import sqlite3
 from typing import Any
 
 from engine.store.packing import clean, dump_json, load_json
-from engine.store.protocol import Control
+from engine.store.work import Control
 
 _ALIVE = """
 SELECT kind, subject, reason, set_by, set_at, until_at, state FROM control

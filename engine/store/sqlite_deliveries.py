@@ -9,8 +9,9 @@ from typing import Any
 
 from engine.errors import AmbiguousId, BadQuestion
 from engine.store.packing import clean, ids_json, load_json
-from engine.store.protocol import Attempt, DeliveryDetail, DeliveryQuery, DeliveryRow
+from engine.store.rows import DeliveryDetail, DeliveryQuery, DeliveryRow
 from engine.store.sqlite_vault import opened_mark
+from engine.store.work import Attempt
 
 #: Follows the last of all texts that start with what stands before it, in the order of UTF-8.
 AFTER_ALL = "\U0010ffff"

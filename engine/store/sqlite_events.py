@@ -8,14 +8,7 @@ from typing import Any
 
 from engine.errors import BadQuestion
 from engine.store.packing import clean, load_json
-from engine.store.protocol import (
-    Backlog,
-    DeliveryQuery,
-    DeliveryRow,
-    EventDetail,
-    EventQuery,
-    EventRow,
-)
+from engine.store.rows import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
 from engine.store.sqlite_leases import heads, load_fetched
 from engine.store.sqlite_vault import opened

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from engine.store.gates import Gates, Window, WindowKey, window_key
 from engine.store.packing import dump_json, ids_json, load_json
-from engine.store.protocol import Routed
 from engine.store.sqlite_rows import ITEMS, item_row
+from engine.store.work import Routed
 
 _WINDOWS = """
 SELECT json_group_array(json_array(w.purpose, w.route, w.action, w.group_key, w.opened_at, w.closes_at, w.count,

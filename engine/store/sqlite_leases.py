@@ -14,11 +14,12 @@ from typing import Any
 from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
-from engine.store.protocol import ORPHANED_AFTER, Claimed, Item, Work
+from engine.store.protocol import ORPHANED_AFTER
 from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import is_damage
 from engine.store.sqlite_vault import opened
 from engine.store.vault import MissingKey
+from engine.store.work import Claimed, Item, Work
 
 #: The lanes in which something waits, from one to the next by the index, and when the first of each is due.
 _HEADS = """

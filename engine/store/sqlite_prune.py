@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.event import event_ids_since
 from engine.store.packing import ids_json, load_json
-from engine.store.protocol import Prunable
+from engine.store.rows import Prunable
 
 #: What waits or is dead, or is an item of a digest that does or is, keeps its event whole; so does what happened since.
 _IDLE = """

@@ -7,8 +7,8 @@ from typing import Any
 
 from engine.store.gates import Amendments
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, pack
-from engine.store.protocol import Attempt, Routed, Work
 from engine.store.sqlite_vault import SealedInsert
+from engine.store.work import Attempt, Routed, Work
 
 WORK = Insert(
     "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"

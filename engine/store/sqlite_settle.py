@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, assert_never
 from engine.event import Event
 from engine.store.gates import Amendments, Collected, Gates, Passed, Throttled
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, ids_json, load_json, pack
-from engine.store.protocol import Again, Appended, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 from engine.store.sqlite_gates import give_back, load_gates, write_gates
 from engine.store.sqlite_rows import (
     ATTEMPTS,
@@ -27,6 +26,7 @@ from engine.store.sqlite_rows import (
     work_row,
 )
 from engine.store.sqlite_vault import SealedInsert
+from engine.store.work import Again, Appended, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 
 _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
 _BODIES = SealedInsert(

@@ -8,7 +8,7 @@ from functools import reduce
 from typing import Any
 
 from engine.store.packing import clean, dump_json, ids_json, load_json, pack
-from engine.store.protocol import DeliveryQuery, DeliveryRow
+from engine.store.rows import DeliveryQuery, DeliveryRow
 from engine.store.sqlite_deliveries import list_deliveries
 from engine.store.sqlite_leases import load_fetched
 from engine.store.sqlite_rows import WORK

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from engine.store import open_store
-from engine.store.protocol import Control
+from engine.store.work import Control
 from tests.cli.conftest import Command
 
 NAME = "https://hooks.example.com"

@@ -16,7 +16,7 @@ import aiohttp
 
 from engine.app import Running, running
 from engine.settings import Address, ServeSettings
-from engine.store.protocol import DeliveryQuery, DeliveryRow
+from engine.store.rows import DeliveryQuery, DeliveryRow
 
 SECRET = "38ee77617c3a489ab6e871fbeb2ec87d"
 

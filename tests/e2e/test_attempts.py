@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import CLIENTS, until
 
 from engine.sandbox import payloads
-from engine.store.protocol import DeliveryQuery, EventQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 
 FORWARD = """
 defaults: {timeout: 2s, retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}

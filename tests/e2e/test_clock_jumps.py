@@ -16,7 +16,7 @@ from harness import SECRET, until
 from processes import Serve, left_behind
 
 from engine.sandbox import payloads
-from engine.store.protocol import DeliveryQuery
+from engine.store.rows import DeliveryQuery
 
 HOUR = 3600.0
 CONFIG = """

@@ -20,7 +20,7 @@ from engine.decision import delivery_id
 from engine.sandbox import WebhookSink, payloads
 from engine.sandbox.payloads import RULE_ID
 from engine.sandbox.server import Answer, Recorded
-from engine.store.protocol import DeliveryQuery, EventQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 
 CONFIG = """
 secrets: ["${SECRET}"]

@@ -12,7 +12,7 @@ from harness import until
 from processes import Serve, left_behind
 
 from engine.sandbox import WebhookSink, payloads
-from engine.store.protocol import DeliveryQuery
+from engine.store.rows import DeliveryQuery
 
 RULE = payloads.RULE_ID
 OTHERS = "22222222-2222-4222-8222-222222222222"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from harness import CLIENTS, until
 
 from engine.sandbox import WebhookSink, payloads
-from engine.store.protocol import DeliveryQuery
+from engine.store.rows import DeliveryQuery
 
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 TEMPLATED = f"""

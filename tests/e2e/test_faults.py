@@ -11,7 +11,7 @@ from harness import CLIENTS, until
 
 from engine.errors import StoreBusy
 from engine.sandbox import payloads
-from engine.store.protocol import Size
+from engine.store.rows import Size
 
 PLUGIN = """
 import asyncio

@@ -11,7 +11,7 @@ from harness import until
 from processes import left_behind
 
 from engine.sandbox import payloads
-from engine.store.protocol import DeliveryQuery
+from engine.store.rows import DeliveryQuery
 
 RULE = payloads.RULE_ID
 OTHERS = "22222222-2222-4222-8222-222222222222"

@@ -23,7 +23,7 @@ from processes import Serve, left_behind
 
 from engine.sandbox import payloads
 from engine.store import open_store
-from engine.store.protocol import DeliveryQuery, EventQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 
 CONFIG = """
 secrets: ["${SECRET}"]

@@ -29,17 +29,9 @@ from store_cases import (
 
 from engine.errors import AmbiguousId, BadQuestion, StoreError
 from engine.event import Event, Kind
-from engine.store.protocol import (
-    ORPHANED_AFTER,
-    Again,
-    Appended,
-    Backlog,
-    Dead,
-    DeliveryQuery,
-    EventQuery,
-    Store,
-    Work,
-)
+from engine.store.protocol import ORPHANED_AFTER, Store
+from engine.store.rows import Backlog, DeliveryQuery, EventQuery
+from engine.store.work import Again, Appended, Dead, Work
 
 _APPENDER = Path(__file__).with_name("appender.py")
 

@@ -21,19 +21,9 @@ from store_cases import (
 )
 
 from engine.event import Event
-from engine.store.protocol import (
-    Again,
-    Claimed,
-    Control,
-    Dead,
-    DeliveryQuery,
-    Digest,
-    Settled,
-    Store,
-    Throttle,
-    Wait,
-    Work,
-)
+from engine.store.protocol import Store
+from engine.store.rows import DeliveryQuery
+from engine.store.work import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
 
 HOUR = 3600.0
 ONE_IN_10_MINUTES = Throttle("session-1", 600.0)

@@ -8,16 +8,9 @@ import pytest
 from contract_holding import EVERY_5_MINUTES, HOUR, ONE_IN_10_MINUTES, gated
 from store_cases import T0, Backend, accepted, all_claimed, fail, make_event, routed, succeed
 
-from engine.store.protocol import (
-    Control,
-    Dead,
-    DeliveryQuery,
-    Digest,
-    EventQuery,
-    Prunable,
-    Pruned,
-    Store,
-)
+from engine.store.protocol import Store
+from engine.store.rows import DeliveryQuery, EventQuery, Prunable, Pruned
+from engine.store.work import Control, Dead, Digest
 
 
 class Pruning:

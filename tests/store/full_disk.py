@@ -8,7 +8,7 @@ import sys
 from engine.errors import StoreBusy
 from engine.event import Event, parse_event
 from engine.store import open_store
-from engine.store.protocol import EventQuery
+from engine.store.rows import EventQuery
 
 
 def event(number: int) -> Event:

@@ -10,7 +10,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 from engine.event import Event, parse_event
-from engine.store.protocol import CLAIM_BYTES, Again, Attempt, Claimed, Dead, Outcome, Routed, Store, Work
+from engine.store.protocol import CLAIM_BYTES, Store
+from engine.store.work import Again, Attempt, Claimed, Dead, Outcome, Routed, Work
 
 #: A Friday afternoon. Tests count from here.
 T0 = 1_750_000_000.0

@@ -17,7 +17,7 @@ from store_cases import T0, accepted, all_claimed, attempt, make_event, succeed
 from engine.errors import StoreBusy, StoreError
 from engine.event import Event
 from engine.store import open_store
-from engine.store.protocol import EventQuery
+from engine.store.rows import EventQuery
 from engine.store.sqlite import SqliteStore
 
 _FULL_DISK = Path(__file__).with_name("full_disk.py")

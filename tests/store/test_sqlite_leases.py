@@ -29,8 +29,9 @@ from store_cases import (
 
 from engine.errors import StoreBusy, StoreError
 from engine.store import open_store, sqlite_leases
-from engine.store.protocol import Again, EventQuery
+from engine.store.rows import EventQuery
 from engine.store.sqlite import SqliteStore
+from engine.store.work import Again
 
 
 @pytest.fixture

@@ -18,7 +18,8 @@ from store_cases import T0, Clock, accepted, fail, make_event, routed, succeed
 from engine.config import DEFAULT_RETENTION, Retention
 from engine.errors import StoreBusy
 from engine.store import open_store
-from engine.store.protocol import EventQuery, Size, Store
+from engine.store.protocol import Store
+from engine.store.rows import EventQuery, Size
 from engine.upkeep import Room, Upkeep
 
 DAY = 86400.0

@@ -15,8 +15,9 @@ from store_cases import T0, Clock, all_claimed, attempt, deliver, make_event, ro
 
 from engine.errors import StoreError
 from engine.store import open_store
-from engine.store.protocol import Dead, Store
+from engine.store.protocol import Store
 from engine.store.vault import MissingKey, Vault, new_key, vault_of
+from engine.store.work import Dead
 
 __all__ = ["store"]
 

@@ -16,7 +16,7 @@ from store_cases import make_event
 
 from engine.errors import StoreError
 from engine.store import open_store, packing
-from engine.store.protocol import DeliveryQuery
+from engine.store.rows import DeliveryQuery
 from engine.store.sqlite_deliveries import _SUCCESSES, _WORK, list_deliveries
 from engine.store.sqlite_open import connect, prepare
 from engine.store.writer import Kind, Verb, Writer, _groups
