@@ -90,7 +90,14 @@ def contexts():
     from types import SimpleNamespace
 
     def make(**fields):
-        known = {"payload": {"runs": []}, "delivery_id": "d-1", "timeout": 10.0, "run": None, "route": "r"}
+        known = {
+            "payload": {"runs": []},
+            "payloads": None,
+            "delivery_id": "d-1",
+            "timeout": 10.0,
+            "run": None,
+            "route": "r",
+        }
         return SimpleNamespace(**known, **fields)
 
     return make

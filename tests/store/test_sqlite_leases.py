@@ -186,7 +186,7 @@ async def test_a_settle_that_was_late_begins_its_leases_when_it_was_written(stor
 
 async def test_orphans_are_looked_for_in_an_index(store: SqliteStore):
     def plan(db: sqlite3.Connection) -> str:
-        rows = db.execute("EXPLAIN QUERY PLAN " + sqlite_leases._ORPHANS, ("me", T0, "[]")).fetchall()
+        rows = db.execute("EXPLAIN QUERY PLAN " + sqlite_leases._ORPHANS, ("me", T0, T0 + 60, "[]")).fetchall()
         return " ".join(row[3] for row in rows)
 
     assert "USING INDEX work_leased" in await store._people.ask(plan)
