@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -95,6 +96,22 @@ def test_a_destination_that_never_takes_it_must_leave_a_dead_delivery(world: Wor
     never = Wanted(GOOD.route, GOOD.action, 0, "", "run-1", dead=True)
     assert verdict(kept(row("dead", "HTTP 422: no")), world, wanted=never).broken == []
     assert "succeeded" in verdict(kept(row("succeeded")), world, wanted=never).broken[0]
+
+
+def test_a_run_in_somebody_elses_digest_has_no_delivery_of_its_own_but_must_be_told(world: World) -> None:
+    gathered = replace(GOOD, gate="digest")
+    assert verdict(kept(), world, wanted=gathered).broken == []
+    world.hooks.seen.clear()
+    assert "0 effects" in verdict(kept(), world, wanted=gathered).broken[0]
+
+
+def test_a_run_that_a_throttle_held_back_must_be_counted_by_one_that_was_made(world: World) -> None:
+    throttled = replace(GOOD, gate="throttle")
+    world.hooks.suppressed["d"] = 0
+    assert verdict(kept(row("succeeded")), world, wanted=throttled).broken == []
+    world.hooks.seen.clear()
+    world.hooks.suppressed.clear()
+    assert "of 1 throttled runs 0 were made and 0 counted" in verdict(kept(), world, wanted=throttled).broken[0]
 
 
 def test_the_same_seed_makes_the_same_events_with_their_numbers_in_them() -> None:
