@@ -18,7 +18,7 @@ from chaos.table import Row
 #: The most that everything may take, in seconds.
 LIMIT = 480.0
 #: What of that kills may take.
-KILLING = 220.0
+KILLING = 250.0
 #: What can be tried, in the order of the table.
 SCENARIOS = ("kills", "disk", "hanging", "backlog")
 

@@ -157,6 +157,8 @@ class Run:
         odd_stops = {code: count for code, count in struck.stop_codes.items() if code}
         return [
             *counted("faults injected", faults),
+            Row("kills, of those that were asked for", f"{struck.kills} of {self._kills}", self._time_up()),
+            Row("  while it was starting", f"{struck.at_start}"),
             Row("webhooks sent", f"{len(self.events):,}"),
             *counted("  attempts that were refused or broken", sorted(sent.failed.items())),
             Row("events accepted (202)", f"{len(sent.accepted):,}"),
@@ -184,6 +186,9 @@ class Run:
             *(Row(f"  {one}", "", "", good=False) for one in verdict.broken[:50]),
             Row("promises broken", f"{len(verdict.broken)}", "must be 0", not verdict.broken),
         ]
+
+    def _time_up(self) -> str:
+        return "" if self.struck.kills >= self._kills else f"more did not fit into {self._seconds:g} s"
 
     def _judged(self, good: bool) -> tuple[str, bool | None]:
         """A verdict on speed, where there can be one."""
