@@ -38,6 +38,8 @@ class Notify(Action):
         title: str = Field("", description="its title, or subject")
         type: Literal["info", "success", "warning", "failure"] = Field("info", description="its colour or icon")
 
+    libraries = ("apprise",)
+
     def lacks(self) -> str:
         """Apprise is an extra."""
         return "" if find_spec("apprise") else _INSTALL

@@ -123,6 +123,8 @@ class PostToSlack(Action):
                 )
             return self
 
+    libraries = ("slack_sdk.web.async_client", "slack_sdk.webhook.async_client")
+
     def __init__(self) -> None:
         self._threads: OrderedDict[tuple[str, str], _Thread] = OrderedDict()
 

@@ -124,6 +124,9 @@ class Action(ABC):
     Params: ClassVar[type[BaseModel]] = Params
     #: Data the action reads from ``context.run`` beyond what its parameters name.
     needs: ClassVar[frozenset[Need]] = frozenset()
+    #: Modules that take long to import and that only attempts use. They are imported off the event loop as soon as a
+    #: configuration uses the action, rather than under its first delivery.
+    libraries: ClassVar[tuple[str, ...]] = ()
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
         """The services that a delivery cannot do without; without their key or token a configuration is refused.

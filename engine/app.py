@@ -63,11 +63,13 @@ async def running(
     *,
     environ: Mapping[str, str] = os.environ,
     observers: Sequence[Observer] = (),
+    before_listening: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Running]:
     """Start everything, in order; stop it in the opposite order on leaving.
 
     One straight function on purpose: each part is handed what it needs and nothing else, and
-    what is opened first is closed last.
+    what is opened first is closed last. ``before_listening`` is called when all is loaded, and
+    nobody can connect yet.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -122,10 +124,7 @@ async def running(
         await worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
-        upkeep = Upkeep(store, lambda: reloader.current.config.retention, logger)
-        await upkeep.start()
-        stack.push_async_callback(upkeep.stop)
-
+        upkeep = await _keep_up(stack, store, reloader, logger)
         readiness = Readiness(
             lambda: store.beat(now=time.time()),
             settings.store_folder,
@@ -142,6 +141,7 @@ async def running(
             on_result=observer.answered,
             spans=spans,
         )
+        before_listening()
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep)
         people = _people_runner(Admin(store, worker, reloader, metrics, mutes), settings.admin_token)
@@ -186,6 +186,14 @@ async def _watch_mutes(stack: AsyncExitStack, store: Store, logger: logging.Logg
     await mutes.refresh()
     _in_background(stack, mutes.keep_fresh())
     return mutes
+
+
+async def _keep_up(stack: AsyncExitStack, store: Store, reloader: Reloader, logger: logging.Logger) -> Upkeep:
+    """What is old is deleted from now on, and the store's size is known."""
+    upkeep = Upkeep(store, lambda: reloader.current.config.retention, logger)
+    await upkeep.start()
+    stack.push_async_callback(upkeep.stop)
+    return upkeep
 
 
 def _watch_loop(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import importlib
 import logging
 import operator
 import sys
@@ -148,9 +150,14 @@ class Loader:
         """
         try:
             async with asyncio.timeout(LONGEST_LOADING):
-                return await in_thread(self.load)
+                return await in_thread(self._load_for_work)
         except TimeoutError:
             raise ConfigError([_blocked(self.path, self._sources.plugins)]) from None
+
+    def _load_for_work(self) -> Loaded:
+        loaded = self.load()
+        _import_libraries(loaded.router)
+        return loaded
 
     def look(self) -> Fingerprint:
         """The files of the latest loading as they are now."""
@@ -173,6 +180,14 @@ class Loader:
             if self._sources == sources:
                 break
         return config
+
+
+def _import_libraries(router: Router) -> None:
+    """What the actions at work say they will import. Where that fails, so will their attempts, and say why."""
+    actions = (action for route in router.routes.values() for action in (*route.actions, *route.on_dead))
+    for name in dict.fromkeys(name for action in actions for name in action.registered.action.libraries):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _blocked(path: Path, folders: tuple[Path, ...]) -> Problem:

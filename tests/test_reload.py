@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -223,6 +224,25 @@ async def test_a_broken_file_is_tried_once_and_again_when_it_changes(place: Plac
     assert not await reloader.changed()
     place.write("mended-secret")
     assert await reloader.changed()
+
+
+async def test_what_an_action_imports_at_work_is_there_before_its_first_delivery(place: Place) -> None:
+    plugins = place.folder / "plugins"
+    plugins.mkdir()
+    (place.folder / "heavy_for_a_test.py").write_text("")
+    (plugins / "lifts.py").write_text(
+        "import engine\n\nclass Lifts(engine.Action):\n"
+        '    libraries = ("heavy_for_a_test", "there_is_no_such_module")\n\n'
+        "    async def run(self, params, context):\n        return None\n"
+    )
+    place.path.write_text("secrets: a-good-secret\nplugins: [plugins]\nroutes: {'*': {actions: [{lifts: {}}]}}\n")
+    sys.path.insert(0, str(place.folder))
+    try:
+        await Loader(place.path, {}).load_aside()
+        assert "heavy_for_a_test" in sys.modules
+    finally:
+        sys.path.remove(str(place.folder))
+        sys.modules.pop("heavy_for_a_test", None)
 
 
 async def test_a_reload_that_crashes_is_not_tried_over_and_over(place: Place, caplog: pytest.LogCaptureFixture) -> None:

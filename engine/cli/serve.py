@@ -192,8 +192,7 @@ async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> No
     logger = configure_logging(log_format, log_level, masker)
     async with contextlib.AsyncExitStack() as stack:
         with _held_back(logger):
-            engine = await stack.enter_async_context(running(settings, logger))
-            tune_interpreter()
+            engine = await stack.enter_async_context(running(settings, logger, before_listening=tune_interpreter))
             masker.live = lambda: engine.reloader.masker
             address = AdminAddress(_admin_url(engine, settings), engine.store.owner)
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))

@@ -15,7 +15,7 @@ BlockKind = Literal["paused", "circuit", "refused", "gone"]
 FAILURES_TO_OPEN = 5
 #: The circuit's cool-down, and a pause that a destination asks for without saying how long: in seconds, doubling from
 #: the first to the last.
-FIRST_COOL_DOWN, LONGEST_COOL_DOWN = 1.0, 300.0
+FIRST_COOL_DOWN, LONGEST_COOL_DOWN = 1.0, 60.0
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Between two probes with a key that was refused, in seconds.
 BETWEEN_KEYS = 300.0

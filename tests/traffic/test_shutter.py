@@ -78,7 +78,7 @@ def test_a_probe_that_fails_opens_it_for_longer_up_to_a_bound_and_one_that_works
         assert made.block.probes(now)
         made.learn("failing", "HTTP 503", now, probe=True)
     assert max(cool_downs) <= LONGEST_COOL_DOWN
-    assert max(cool_downs[8:]) > 60 > max(cool_downs[:5])
+    assert max(cool_downs[8:]) > LONGEST_COOL_DOWN / 2 > max(cool_downs[:4])
     assert made.block.since == NOW, "it has been open all the time"
     made.learn("well", "", made.block.until, probe=True)
     assert made.block is None
