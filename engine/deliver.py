@@ -13,6 +13,7 @@ from engine.foreign import NotStarted
 from engine.gate import Gate
 from engine.holdings import Place
 from engine.retry import Failure
+from engine.route import RoutedAction
 from engine.router import Router, worded
 from engine.schedule import held_words, holding_until
 from engine.store.work import Again, Attempt, Dead, Work
@@ -53,7 +54,7 @@ class Deliverer:
                 return
             entered = await self._gate.enter(ready.destination)
             if isinstance(entered, Shut):
-                await self._put_back(job, entered)
+                await self._put_back(job, entered, places)
                 return
             ran = await self._run(ready, entered)
         except NotStarted as error:
@@ -74,18 +75,18 @@ class Deliverer:
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane.name if lane else "")
-        others = () if job.action.digests else on_their_own(job.work, places, self._desk.clock())
-        if await self._record(job.work, attempt, then, others):
+        if await self._record(job.work, attempt, then, self._others(job.work, places, job.action)):
             self._desk.observer.attempted(job, ran, attempt, then)
             if lane is not None and isinstance(then, Again):
                 self._gate.stored(lane)
 
-    async def _put_back(self, job: Job, shut: Shut) -> None:
+    async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
         """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
         desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
         within = job.action.retry.within
         if now - work.first_at >= within:
-            await self._settle_overdue(work, overdue(shut, within), lane)
+            others = self._others(work, places, job.action)
+            await self._settle_overdue(work, overdue(shut, within), lane, others)
             self._gate.overdue()
             return
         # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
@@ -95,14 +96,20 @@ class Deliverer:
         await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, lane=lane.name, reason=reason))
         self._gate.stored(lane)
 
-    async def _settle_overdue(self, work: Work, reason: str, lane: Lane | None = None) -> None:
+    async def _settle_overdue(
+        self, work: Work, reason: str, lane: Lane | None = None, others: Sequence[Work] = ()
+    ) -> None:
         """Its time is over, and no attempt was made of it now."""
         desk, now = self._desk, self._desk.clock()
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
         if lane is not None:
             attempt = replace(attempt, destination=lane.name)
-        if await self._record(work, attempt, Dead(reason)):
+        if await self._record(work, attempt, Dead(reason), others):
             desk.observer.failed(work, attempt, Dead(reason))
+
+    def _others(self, work: Work, places: Sequence[Place], action: RoutedAction) -> Sequence[Work]:
+        """The deliveries that all but its first item become, where an action has none together any more."""
+        return () if action.digests else on_their_own(work, places, self._desk.clock())
 
     async def _record(
         self, work: Work, attempt: Attempt, then: Again | Dead | None, others: Sequence[Work] = ()
@@ -116,10 +123,14 @@ class Deliverer:
         reason = held_words(job.action.active, until)
         await self._desk.persist(lambda: self._desk.store.release([job.work.id], due_at=until, reason=reason))
 
-    async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
+    async def fail(self, work: Work, places: Sequence[Place], failure: Failure, started_at: float) -> None:
         """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
-        attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
-        if await self._record(work, attempt, then):
+        router = self._desk.rules().router
+        found = router.find(work.route, work.action)
+        policy = router.retry if found is None else found[1].retry
+        attempt, then = self._desk.consequence(work, policy, failure, started_at)
+        others = () if found is None else self._others(work, places, found[1])
+        if await self._record(work, attempt, then, others):
             self._desk.observer.failed(work, attempt, then)
 
     async def _release(self, work: Work, seconds: float) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +11,6 @@ from engine.errors import ParamsError, WantOfData
 from engine.event import Event
 from engine.reload import Loaded
 from engine.route import RoutedAction
-from engine.vocabulary import ON_DEAD
 
 #: What stands as the reason where data is not at hand.
 WOULD_FETCH = "would be fetched from LangSmith"
@@ -19,24 +18,42 @@ WOULD_FETCH = "would be fetched from LangSmith"
 FETCHED_PARTS = (*STORED_PARTS, "feedback")
 
 
-def preview(loaded: Loaded, event: Event, fetched: Fetched, delivery: Mapping[str, Any]) -> dict[str, Any]:
+#: A document: an event, the place of a run in it (-1: the whole event), and what was fetched for it.
+Place = tuple[Event, int, Fetched]
+
+
+def preview(loaded: Loaded, places: Sequence[Place], delivery: Mapping[str, Any], *, gone: int = 0) -> dict[str, Any]:
     """What a delivery (as JSON for people) would come to, see ``rendered``; secrets are masked.
 
-    ``note`` says what of it is not known here: a digest's other items, what another delivery died of.
+    ``places`` is the document that it is about, or of a digest those of its first items, without the ``gone``, whose
+    events are no longer kept. ``note`` says what of it is not shown.
     """
     found = loaded.router.find(delivery["route"], delivery["action"])
     if found is None:
-        gone = f"{delivery['route']} → {delivery['action']} is not in today's configuration: it waits until it is"
-        return {"would": "wait", "params": None, "error": gone, "note": ""}
+        reason = f"{delivery['route']} → {delivery['action']} is not in today's configuration: it waits until it is"
+        return {"would": "wait", "params": None, "error": reason, "note": ""}
     route, action = found
-    if action.name.startswith(ON_DEAD):
-        return {"would": "unknown", "params": None, "error": "", "note": "it tells what another delivery died of"}
-    known = replace(fetched, errors=dict.fromkeys(FETCHED_PARTS, WOULD_FETCH) | dict(fetched.errors))
-    place = (event, delivery["run_index"], known)
-    note = "a digest: shown with the first of its items alone" if action.digests else ""
-    shown = rendered(loaded.router.delivery_document(route, action, [place], None), action)
+    seen = [(event, index, _untold(fetched)) for event, index, fetched in places]
+    shown = rendered(loaded.router.delivery_document(route, action, seen, delivery["words"]), action)
+    note = _note(action, len(places), gone, len(delivery["items"]))
     masked: dict[str, Any] = loaded.masker.tree({**shown, "note": note})
     return masked
+
+
+def _untold(fetched: Fetched) -> Fetched:
+    return replace(fetched, errors=dict.fromkeys(FETCHED_PARTS, WOULD_FETCH) | dict(fetched.errors))
+
+
+def _note(action: RoutedAction, shown: int, gone: int, items: int) -> str:
+    """What is to be known of a digest beside what is shown."""
+    notes = []
+    if gone:
+        notes.append(f"items that are no longer kept would be left out, such as {gone} of the first {shown + gone}")
+    if not action.digests and items > 1:
+        notes.append("no digest any more: its other items would be sent on their own")
+    elif shown + gone < items:
+        notes.append(f"shown with the first {shown + gone} of {items} items")
+    return "; ".join(notes)
 
 
 def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:

@@ -208,7 +208,11 @@ class Worker:
 
     def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None) -> None:
         helds = [held for held, _ in places]
-        self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), self._deliverer.fail)
+
+        async def fail(work: Work, failure: Failure, started_at: float) -> None:
+            await self._deliverer.fail(work, places, failure, started_at)
+
+        self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
         for delivery, plan in await self._evaluator.evaluate(work, held):

@@ -247,13 +247,19 @@ def _delivery_schemas() -> dict[str, Schema]:
         "detail": _OBJECT_OR_NULL,
         "worker": _TEXT,
     }
+    item = {key: delivery[key] for key in ("event_id", "run_index", "run_id")}
+    beside = {
+        "history": _list(_ref("Attempt")),
+        "items": _list(_object(item)) | {"description": "a digest's, in the order in which they are sent"},
+        "words": _OBJECT_OR_NULL | {"description": "what its templates see beside the event: throttle, delivery"},
+    }
     words = {word["name"]: word["schema"] | {"description": word["description"]} for word in _delivery_words()}
     ids = {"type": "array", "items": _TEXT, "minItems": 1}
     replay = {"deliveries": ids, "events": ids, **words, "dry_run": _BOOL}
     replay["limit"] = {"type": "integer", "minimum": 1}
     return {
         "Delivery": _object(delivery),
-        "DeliveryDetail": _object(delivery | {"history": _list(_ref("Attempt"))}),
+        "DeliveryDetail": _object(delivery | beside),
         "Deliveries": _object({"deliveries": _list(_ref("Delivery")), "next": _TEXT_OR_NULL}),
         "Attempt": _object(attempt),
         "Replay": _object(replay, optional=tuple(replay)),

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.errors import BadBody, Problem
 from engine.event import parse_payload
-from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow
+from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.work import Attempt
 
 
@@ -89,8 +89,19 @@ def delivery_view(row: DeliveryRow) -> dict[str, Any]:
 
 
 def delivery_detail_view(detail: DeliveryDetail) -> dict[str, Any]:
-    """A delivery with every attempt, oldest first, under ``history``."""
-    return delivery_view(detail.row) | {"history": [_attempt_view(attempt) for attempt in detail.attempts]}
+    """A delivery with every attempt, oldest first, under ``history``; a digest with its ``items``.
+
+    ``words`` is what its templates see beside the event, null where that is nothing.
+    """
+    return delivery_view(detail.row) | {
+        "history": [_attempt_view(attempt) for attempt in detail.attempts],
+        "items": [_item_view(item) for item in detail.items],
+        "words": None if detail.words is None else dict(detail.words),
+    }
+
+
+def _item_view(item: ItemRow) -> dict[str, Any]:
+    return {"event_id": item.event_id, "run_index": item.index, "run_id": item.run_id}
 
 
 def _attempt_view(attempt: Attempt) -> dict[str, Any]:

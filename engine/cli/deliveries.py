@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
@@ -16,6 +17,9 @@ from engine.cli.names import resolved
 from engine.cli.options import json_option
 from engine.cli.output import age, emit, facts, out, plural, say, short_delivery, state, table
 from engine.units import format_duration
+
+#: How many items of a digest are named.
+_NAMED = 5
 
 
 @click.group("deliveries", cls=DefaultGroup, default="list")
@@ -117,8 +121,34 @@ def _delivery_facts(row: dict[str, Any]) -> Table:
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
             ("due", f"{row['due_at']} ({age(row['due_at'])})" if row["due_at"] else None),
             ("because", row["reason"]),
+            ("items", _items(row["items"])),
+            *_words(row["words"] or {}),
         ]
     )
+
+
+def _items(items: list[dict[str, Any]]) -> Text | None:
+    """How many runs a digest tells of, and the first of them."""
+    if not items:
+        return None
+    runs = sum(item["run_index"] >= 0 for item in items)
+    what = plural(runs, "run") if runs == len(items) else plural(len(items), "item")
+    text = Text(f"{what} of {plural(len({item['event_id'] for item in items}), 'event')}")
+    for item in items[:_NAMED]:
+        run = f"  run {item['run_index']}  {item['run_id'] or ''}".rstrip() if item["run_index"] >= 0 else ""
+        text.append(f"\n{item['event_id']}{run}", style="dim")
+    if (more := len(items) - _NAMED) > 0:
+        text.append(f"\nand {more} more: --json has all", style="dim")
+    return text
+
+
+def _words(words: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """What its templates see beside the event: whose death it tells, how many a throttle held back."""
+    if isinstance(died := words.get("delivery"), Mapping):
+        text = Text.assemble(f"{died.get('id')} {died.get('action')}", (f"\n{died.get('reason')}", "dim"))
+        yield "tells of", text
+    if isinstance(throttle := words.get("throttle"), Mapping) and throttle.get("suppressed"):
+        yield "throttled", f"{plural(throttle['suppressed'], 'other')} since {throttle.get('since')}"
 
 
 def attempts_table(attempts: list[dict[str, Any]]) -> Table:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.text import Text
 
+from engine.admin.query import NotFound
 from engine.cli.access import Asked
 from engine.cli.client import AccessError
 from engine.cli.explanation import dies
@@ -18,18 +19,25 @@ from engine.cli.stored import stored_event
 from engine.document import Fetched
 from engine.errors import ConfigError
 from engine.event import Event
-from engine.preview import preview
+from engine.preview import Place, preview
 from engine.reload import Loaded, Loader
+
+#: An event, and what was fetched for it.
+_Stored = tuple[Event, Fetched]
+#: A digest is rendered with so many of its items at most, and with none after those that have so many bytes.
+_MOST_ITEMS, _MOST_BYTES = 50, 16 * 2**20
 
 
 class Previews:
-    """Renders deliveries one by one, by the configuration's file as it is now; the latest event is kept in mind."""
+    """Renders deliveries one by one, by the configuration's file as it is now.
+
+    The events of the latest one are kept in mind: several deliveries of an event stand beside each other.
+    """
 
     def __init__(self, asked: Asked, config: Path) -> None:
         self._asked = asked
         self._loaded = _load(config)
-        self._event_id = ""
-        self._event: tuple[Event, Fetched] | None = None
+        self._events: dict[str, _Stored] = {}
 
     async def of(self, delivery_id: str) -> dict[str, Any]:
         """A delivery, whether it had succeeded before, and what it would come to (see ``engine.preview``)."""
@@ -40,14 +48,38 @@ class Previews:
     async def _preview(self, delivery: Mapping[str, Any]) -> dict[str, Any]:
         if self._loaded is None:
             return {"would": "unknown", "params": None, "error": "the configuration cannot be loaded"}
-        if self._event is None or self._event_id != delivery["event_id"]:
-            self._event_id = delivery["event_id"]
+        before, self._events = self._events, {}
+        try:
+            event, fetched = await self._remember(delivery["event_id"], before)
+        except (AccessError, NotFound) as error:
+            return {"would": "unknown", "params": None, "error": str(error)}
+        places, gone = await self._places(delivery["items"], before)
+        return preview(self._loaded, places or [(event, delivery["run_index"], fetched)], delivery, gone=gone)
+
+    async def _places(
+        self, items: Sequence[Mapping[str, Any]], before: Mapping[str, _Stored]
+    ) -> tuple[list[Place], int]:
+        """The documents of the first items, and how many of these are no longer kept."""
+        places: list[Place] = []
+        gone = 0
+        for item in items[:_MOST_ITEMS]:
+            if places and sum(len(event.body) for event, _ in self._events.values()) > _MOST_BYTES:
+                break
             try:
-                self._event = stored_event(await self._asked.event(self._event_id))
-            except AccessError as error:
-                self._event = None
-                return {"would": "unknown", "params": None, "error": str(error)}
-        return preview(self._loaded, *self._event, delivery)
+                event, fetched = await self._remember(item["event_id"], before)
+            except (AccessError, NotFound):
+                gone += 1
+            else:
+                places.append((event, item["run_index"], fetched))
+        return places, gone
+
+    async def _remember(self, event_id: str, before: Mapping[str, _Stored]) -> _Stored:
+        """An event, loaded unless it is at hand."""
+        stored = self._events.get(event_id) or before.get(event_id)
+        if stored is None:
+            stored = stored_event(await self._asked.event(event_id))
+        self._events[event_id] = stored
+        return stored
 
 
 def succeeded_before(delivery: Mapping[str, Any]) -> bool:

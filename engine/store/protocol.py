@@ -188,10 +188,10 @@ class Store(Protocol):
         """One step of deleting what is older than a time, the oldest events first, from those ``after`` an id.
 
         An event's age counts from the last that happened to it: received, decided on, attempted; a dead letter's
-        from its death; a mark's from when its time was over. An event that has waiting or dead work, or
-        is an item of a digest that waits or is dead, keeps everything. A step deletes
-        up to ``limit`` rows (once more for bodies) that have ``max_bytes`` together, unless the first alone has more:
-        what is handed in meanwhile has to wait for no more than that.
+        from its death; a mark's from when its time was over, a throttle's that held some back and has not told of
+        them from a month later. An event that has waiting or dead work, or is an item of a digest that waits or is
+        dead, keeps everything. A step deletes up to ``limit`` rows (once more for bodies) that have ``max_bytes``
+        together, unless the first alone has more: what is handed in meanwhile has to wait for no more than that.
         """
 
     async def size(self) -> Size:

@@ -75,11 +75,26 @@ class DeliveryRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ItemRow:
+    """A digest's item as people see it: a run of an event (``index`` -1: the whole event)."""
+
+    event_id: str
+    index: int
+    run_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class DeliveryDetail:
-    """A delivery with every attempt, oldest first."""
+    """A delivery with every attempt, oldest first.
+
+    ``items`` are a digest's, in the order in which they are sent. ``words`` is what its templates see beside the
+    event, None where that is nothing, or damaged.
+    """
 
     row: DeliveryRow
     attempts: Sequence[Attempt]
+    items: Sequence[ItemRow] = ()
+    words: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -246,7 +246,8 @@ class SqliteStore:
     ) -> Pruned:
         """One step of deleting what is old."""
         if what == "marks":
-            count, whole = await self._do(prune.remove_marks, before=before, limit=limit)
+            windows = await self._work.ask(prune.find_windows, before=before, limit=limit)
+            count, whole = await self._do(prune.remove_marks, before=before, windows=windows, limit=limit)
             return Pruned(count, after, more=not whole)
         find = partial(prune.find, what=what, before=before, after=after, limit=limit, max_bytes=max_bytes)
         found = await self._work.ask(find)

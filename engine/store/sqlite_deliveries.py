@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.errors import AmbiguousId, BadQuestion
 from engine.store.packing import clean, ids_json, load_json
 from engine.store.rows import DeliveryDetail, DeliveryQuery, DeliveryRow
+from engine.store.sqlite_beside import load_items, load_words
+from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened_mark
 from engine.store.work import Attempt
 
@@ -105,14 +107,18 @@ def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[Delive
 
 
 def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
-    """The delivery whose id is, or alone begins with, a text.
+    """The delivery whose id is, or alone begins with, a text, with all there is about it.
 
     Raises:
         AmbiguousId: several ids begin with it.
     """
     delivery_id = unique_start(db, _STARTING_WITH, start, "deliveries")
     rows = list_deliveries(db, DeliveryQuery(ids=(delivery_id,), limit=1)) if delivery_id else []
-    return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id)) if rows else None
+    if not rows:
+        return None
+    words = sound(lambda: load_words(db, rows[0].id), None, "delivery_words.words", rows[0].id)
+    items = load_items(db, [rows[0].id]).get(rows[0].id, ())
+    return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, words)
 
 
 def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
@@ -122,8 +128,12 @@ def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Att
 
 def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:
     number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker = row
-    kept = None if detail is None else load_json(opened_mark(db, detail, "attempt.detail", work_id))
+    kept = sound(lambda: _detail(db, work_id, detail), None, "attempt.detail", work_id)
     return Attempt(number, replay, started_at, seconds, outcome, reason, status, destination, kept, worker)
+
+
+def _detail(db: sqlite3.Connection, work_id: str, data: bytes | None) -> Mapping[str, Any] | None:
+    return None if data is None else load_json(opened_mark(db, data, "attempt.detail", work_id))
 
 
 def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) -> str | None:

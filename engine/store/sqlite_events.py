@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection, Iterator
+from functools import partial
 from typing import Any
 
 from engine.errors import BadQuestion
@@ -11,6 +12,7 @@ from engine.store.packing import clean, load_json
 from engine.store.rows import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
 from engine.store.sqlite_leases import heads, load_fetched
+from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
 
 _EVENTS = """
@@ -39,13 +41,10 @@ _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LI
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
 _DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
 _EVALUATIONS = """
-SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
-FROM decision WHERE event_id = ? ORDER BY seq
+SELECT seq, replays, decided_at, config_hash, matched, unmatched_reason
+FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
 """
-_DECISIONS = """
-SELECT replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions
-FROM decision WHERE event_id = ? AND replays = ? ORDER BY seq
-"""
+_DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
 _COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
 _LANES = """
 SELECT lane, count(*) FROM work WHERE owner IS NULL AND dead_at IS NULL AND lane <> '' GROUP BY lane
@@ -72,12 +71,13 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     if event_id is None:
         return None
     found = db.execute(" AND ".join([_EVENTS.rstrip(), "e.id = ?"]), (event_id,)).fetchone()
-    encoding, body, fetched_encoding, fetched = db.execute(_BODY, (event_id,)).fetchone() or (0, None, 0, None)
+    read = partial(sound, what="event_body", of=event_id)
+    encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
     return EventDetail(
         row=_event_row(found),
-        body=None if body is None else opened(db, encoding, body, "event_body.body", event_id),
-        fetched=load_fetched(db, event_id, fetched_encoding, fetched),
-        evaluations=[_evaluation(db, event_id, row) for row in db.execute(_EVALUATIONS, (event_id,))],
+        body=None if body is None else read(lambda: opened(db, encoding, body, "event_body.body", event_id), None),
+        fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
+        evaluations=_evaluations(db, event_id),
         deliveries=_deliveries(db, event_id),
         attempts=attempts_of(db, event_id, event_id),
     )
@@ -93,8 +93,7 @@ def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
 
 def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
     """The evaluations of one round of an event, newest last."""
-    event_id = clean(event_id)
-    return [_evaluation(db, event_id, row) for row in db.execute(_DECISIONS, (event_id, replays))]
+    return _evaluations(db, clean(event_id), replays)
 
 
 def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
@@ -146,7 +145,17 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
     return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
 
 
-def _evaluation(db: sqlite3.Connection, event_id: str, row: tuple[Any, ...]) -> dict[str, Any]:
+def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
+    """The evaluations of one round of an event, or of all. Of one that is damaged nobody knows what it decided."""
     names = ("replays", "decided_at", "config_hash", "matched", "unmatched_reason")
-    kept = opened(db, row[5], row[6], "decision.decisions", event_id)
-    return {**dict(zip(names, row[:5], strict=True)), "decisions": load_json(kept)}
+    rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
+    return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]
+
+
+def _decisions(db: sqlite3.Connection, event_id: str, seq: int) -> list[dict[str, Any]]:
+    def read() -> list[dict[str, Any]]:
+        encoding, data = db.execute(_DECISIONS, (seq,)).fetchone()
+        found: list[dict[str, Any]] = load_json(opened(db, encoding, data, "decision.decisions", event_id))
+        return found
+
+    return sound(read, [], "decision.decisions", event_id)

@@ -15,8 +15,10 @@ from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
 from engine.store.protocol import ORPHANED_AFTER
+from engine.store.rows import ItemRow
+from engine.store.sqlite_beside import load_items, load_words
 from engine.store.sqlite_gates import give_back
-from engine.store.sqlite_open import is_damage
+from engine.store.sqlite_open import as_damage
 from engine.store.sqlite_vault import opened
 from engine.store.vault import MissingKey
 from engine.store.work import Claimed, Item, Work
@@ -81,14 +83,9 @@ ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
 """
 _CLAIMED = """
 SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
-  w.error, w.lane, d.encoding, d.words
+  w.error, w.lane, EXISTS (SELECT 1 FROM delivery_words AS d WHERE d.work_id = w.id)
 FROM json_each(?) AS j JOIN work AS w ON w.id = j.value
-LEFT JOIN delivery_words AS d ON d.work_id = w.id
 WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
-"""
-_ITEMS = """
-SELECT delivery_id, event_id, idx FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))
-ORDER BY delivery_id, added_at, event_id, idx
 """
 _EVENT = """
 SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, e.trace, b.encoding, b.body,
@@ -169,15 +166,15 @@ class Loaded:
 def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> Loaded:
     """Claimed work with its event, in the order of the ids.
 
-    Each event is read once, and alone: one that is damaged is no other's harm.
+    Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
     """
     loaded = Loaded()
     events = _Events(db)
-    items = _items(db, ids)
-    for *known, encoding, words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+    items = load_items(db, ids)
+    for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
         work = Work(*known)
         try:
-            work = replace(work, words=load_words(db, work.id, encoding, words))
+            work = replace(work, words=load_words(db, work.id) if has_words else None)
             found = events.get(work.event_id)
             if isinstance(found, str):
                 loaded.hopeless[work.id] = found
@@ -203,54 +200,29 @@ class _Events:
             self._read[event_id] = _load_event(self._db, event_id)
         return self._read[event_id]
 
-    def items(self, delivery_id: str, places: Iterable[tuple[str, int]]) -> list[Item]:
+    def items(self, delivery_id: str, rows: Iterable[ItemRow]) -> list[Item]:
         """A digest's items. One that is damaged is left out: it must not keep the others from being told."""
         items = []
-        for event_id, index in places:
-            found = self.get(event_id)
+        for row in rows:
+            found = self.get(row.event_id)
             if isinstance(found, str):
-                told = {"delivery": delivery_id, "event": event_id, "reason": found}
+                told = {"delivery": delivery_id, "event": row.event_id, "reason": found}
                 _logger.error("an item of a digest is left out", extra=told)
             else:
-                items.append(Item(found[0], index, found[1]))
+                items.append(Item(found[0], row.index, found[1]))
         return items
-
-
-def _items(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[tuple[str, int]]]:
-    """Of the digests among some deliveries the events and places of their items, in order."""
-    items: dict[str, list[tuple[str, int]]] = {}
-    for delivery_id, event_id, index in db.execute(_ITEMS, (ids_json(ids),)):
-        items.setdefault(delivery_id, []).append((event_id, index))
-    return items
-
-
-def load_words(
-    db: sqlite3.Connection, work_id: str, encoding: int | None, data: bytes | None
-) -> Mapping[str, Any] | None:
-    """A delivery's words, from their columns; None where it has none.
-
-    Raises:
-        ValueError: the data is damaged.
-    """
-    if data is None or encoding is None:
-        return None
-    words: Mapping[str, Any] = load_json(opened(db, encoding, data, "delivery_words.words", work_id))
-    return words
 
 
 def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
     """An event and what was fetched for it, or why it can't be had, ever."""
     try:
-        row = db.execute(_EVENT, (event_id,)).fetchone()
-        if row is None:
-            return "the event's body is no longer kept, so there is nothing to work from"
-        return _event(db, event_id, row[:8]), load_fetched(db, event_id, *row[8:])
-    except (BadBody, ValueError, RecursionError) as error:
+        with as_damage():
+            row = db.execute(_EVENT, (event_id,)).fetchone()
+            if row is None:
+                return "the event's body is no longer kept, so there is nothing to work from"
+            return _event(db, event_id, row[:8]), load_fetched(db, event_id, *row[8:])
+    except (BadBody, ValueError) as error:
         return str(error)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        return f"the event can't be read, because the store's file is damaged there: {error}"
 
 
 def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Event:

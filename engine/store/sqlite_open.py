@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
+from typing import TypeVar
 
 from engine.errors import StoreBusy, StoreError
 from engine.store.sqlite_vault import Database, check_keys
-from engine.store.vault import Vault
+from engine.store.vault import MissingKey, Vault
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 #: "LSRE", in the file's header: this database is ours.
 APPLICATION_ID = 0x4C535245
@@ -51,6 +58,32 @@ def is_transient(error: BaseException) -> bool:
 def is_damage(error: BaseException) -> bool:
     """Whether the cause is a file that is not whole any more."""
     return result_code(error) in _DAMAGED
+
+
+@contextmanager
+def as_damage() -> Iterator[None]:
+    """Makes all that reading a damaged value, or a value on a damaged page, may raise a ``ValueError``."""
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError("it goes too deep") from error
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise ValueError(f"it can't be read, because the store's file is damaged there: {error}") from error
+
+
+def sound(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
+    """What a row says, or something else where that can't be read: the rest can be shown all the same.
+
+    ``what`` is the column, and ``of`` the id of what it says it about, for the log.
+    """
+    try:
+        with as_damage():
+            return read()
+    except (MissingKey, ValueError) as error:
+        _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
+        return otherwise
 
 
 def as_store_error(path: Path, error: BaseException) -> StoreError:

@@ -59,16 +59,24 @@ DELETE FROM {table} WHERE {key} IN (
 """
 _BODIES = "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
 _EVENTS = "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))"
-_MARKS = (
-    """
+#: How much longer a throttle's window is kept that held some back, in seconds: the next delivery tells how many. Keys
+#: come out of events, so most never come again, and kept for ever they would fill the store.
+_UNTOLD = 30 * 86400.0
+_CLOSED = "closes_at < :before AND (purpose <> 'throttle' OR count = 0 OR closes_at < :before - :untold)"
+_FIND_WINDOWS = f"""
+SELECT json_group_array(json_array(purpose, route, action, group_key)) FROM (
+  SELECT purpose, route, action, group_key FROM window WHERE {_CLOSED} LIMIT :limit
+)
+"""  # noqa: S608 - ours
+_WINDOWS = f"""
 DELETE FROM window WHERE (purpose, route, action, group_key) IN (
-  SELECT purpose, route, action, group_key FROM window WHERE closes_at < :before LIMIT :limit
-)
-""",
-    """
+  SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]') FROM json_each(:keys)
+) AND {_CLOSED}
+"""  # noqa: S608 - ours
+_CONTROLS = """
 DELETE FROM control WHERE (kind, subject) IN (SELECT kind, subject FROM control WHERE until_at < :before LIMIT :limit)
-""",
-)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +137,17 @@ def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tu
     return db.execute(_EVENTS, (ids_json(ids),)).rowcount, True
 
 
-def remove_marks(db: sqlite3.Connection, *, before: float, limit: int) -> tuple[int, bool]:
-    """Delete windows that closed, and controls whose time was over, before a time."""
-    counts = [db.execute(statement, {"before": before, "limit": limit}).rowcount for statement in _MARKS]
-    return sum(counts), max(counts) < limit
+def find_windows(db: sqlite3.Connection, *, before: float, limit: int) -> str:
+    """The keys, as JSON, of windows that closed before a time and have nothing left to tell."""
+    keys: str = db.execute(_FIND_WINDOWS, {"before": before, "untold": _UNTOLD, "limit": limit}).fetchone()[0]
+    return keys
+
+
+def remove_marks(db: sqlite3.Connection, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
+    """Delete windows that were found, as far as they may still go, and controls whose time was over before a time."""
+    went = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
+    over = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
+    return went + over, max(went, over) < limit
 
 
 def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from unittest.mock import ANY
 
 import pytest
 
+from engine.cli.deliveries import _words
 from engine.cli.serve import _held_back
 from engine.sandbox import payloads
 from tests.cli.conftest import SECRET, Command, Server
@@ -308,6 +309,62 @@ def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, s
     unknown = engine("replay", row["id"], "--dry-run")
     assert "what would be sent is not known" in unknown.stderr
     assert "1 delivery would be replayed" in unknown.output
+
+
+DIGEST = f"""
+secrets: ["{SECRET}"]
+defaults: {{retry: {{attempts: 1}}}}
+routes:
+  {payloads.RULE_ID}:
+    actions:
+      - forward_webhook:
+          url: "http://127.0.0.1:9/hook"
+          body: "{{{{ items | map(attribute='run.name') | join('+') }}}}"
+        digest: {{every: 1h, max: 3}}
+    on_dead:
+      - log: {{message: "{{{{ delivery.action }}}} gave up: {{{{ delivery.reason }}}}"}}
+"""
+
+
+def test_a_digest_and_what_tells_of_its_death_are_shown_and_rendered_whole(
+    engine: Command, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.write(DIGEST)
+    server = serve()
+    for numbers in ((0, 1), (2,)):
+        file = engine.payload(payloads.rule([payloads.run(number, name=f"n{number}") for number in numbers]))
+        engine("send", file, "--to", server.url, "--secret", SECRET)
+    settled(engine, 2)
+    rows = {row["action"]: row for row in engine.json("deliveries")["deliveries"]}
+    dead, told = rows["forward_webhook"]["id"], rows["on_dead.log"]["id"]
+    shown = engine("deliveries", "show", dead).output
+    assert re.search(r"items +3 runs of 2 events\b", shown)
+    assert payloads.run(2)["id"] in shown
+    assert [item["run_index"] for item in engine.json("deliveries", "show", dead)["items"]] == [0, 1, 0]
+    told_of = engine("deliveries", "show", told).output
+    assert re.search(rf"tells of +{dead} forward_webhook +\n +no connection", told_of)
+    assert engine.json("deliveries", "show", told)["words"]["delivery"]["id"] == dead
+
+    (digest,) = engine.json("replay", dead, "--dry-run")["previews"]
+    assert (digest["would"]["params"]["body"], digest["would"]["note"]) == ("n0+n1+n2", "")
+    assert "forward_webhook gave up: no connection" in engine("replay", told, "--dry-run").output
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.cli.preview._MOST_ITEMS", 2)
+        bounded = engine("replay", dead, "--dry-run").output
+    assert "shown with the first 2 of 3 items" in bounded
+    assert "n0+n1" in bounded
+    with monkeypatch.context() as patch:
+        patch.setattr("engine.cli.preview._MOST_BYTES", 1)
+        assert "shown with the first 1 of 3 items" in engine("replay", dead, "--dry-run").output
+    engine.write(DIGEST.replace("        digest: {every: 1h, max: 3}\n", "").replace("items |", "[] |"))
+    assert "its other items would be sent on their own" in engine("replay", dead, "--dry-run").output
+
+
+def test_a_delivery_shows_how_many_a_throttle_held_back_before_it() -> None:
+    assert dict(_words({"throttle": {"suppressed": 3, "since": "2026-05-04"}})) == {
+        "throttled": "3 others since 2026-05-04"
+    }
+    assert list(_words({"throttle": {"suppressed": 0, "since": None}})) == []
 
 
 def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve: Serve) -> None:

@@ -16,6 +16,8 @@ import aiohttp
 from harness import CLIENTS, SECRET, until
 from processes import Serve
 
+from engine.errors import StoreBusy
+from engine.router import Router
 from engine.sandbox import payloads
 from engine.sandbox.payloads import RULE_ID
 
@@ -193,6 +195,69 @@ actions:
     rows = await engine.settled(3)
     assert {row.state for row in rows} == {"succeeded"}
     assert sorted(one.raw.decode() for one in sink.received) == sorted(payloads.run(n)["id"] for n in range(3))
+
+
+ORDINARY_NOW = """
+actions:
+  - forward_webhook: {url: "${SINK}", body: "{{ run.id }}"}
+    digest: {every: 1h}
+on_dead:
+  - log: {message: "{{ delivery.reason }} of {{ run.id }}"}
+"""
+
+
+def ordinary(head: str = "") -> str:
+    """Those rules without the digest."""
+    return routes(ORDINARY_NOW.replace("    digest: {every: 1h}\n", ""), head)
+
+
+async def test_the_items_of_one_that_is_none_any_more_outlive_a_death_that_nobody_foresaw(
+    engine, sink, monkeypatch
+) -> None:
+    whole = Router.delivery_document
+
+    def broken(self: Router, route: Any, action: Any, places: Any, words: Any) -> Any:
+        if len(places) > 1:
+            raise ZeroDivisionError("a bug")
+        return whole(self, route, action, places, words)
+
+    await engine.start(routes(ORDINARY_NOW))
+    for event in (await send(engine, 0, 1), await send(engine, 2)):
+        await decisions(engine, event)
+    monkeypatch.setattr(Router, "delivery_document", broken)
+    await restart(engine, ordinary(), meanwhile=ALL_DUE)
+    rows = {(row.action, row.run_id): row for row in await engine.settled(4)}
+    first, *others = (payloads.run(number)["id"] for number in range(3))
+    dead, told = rows["forward_webhook", first], rows["on_dead.log", first]
+    assert (dead.state, dead.reason, dead.attempts) == ("dead", "ZeroDivisionError: a bug", 2)
+    assert told.state == "succeeded"
+    assert sorted(one.raw.decode() for one in sink.received) == sorted(others)
+
+
+async def test_the_items_of_one_that_is_none_any_more_outlive_its_death_before_a_shut_destination(
+    engine, sink, monkeypatch
+) -> None:
+    monkeypatch.setattr("engine.gate.LOOK_FOR_OVERDUE", 0.1)
+    await engine.start(routes(ORDINARY_NOW))
+    for event in (await send(engine, 0, 1), await send(engine, 2)):
+        await decisions(engine, event)
+    engine.write(ordinary())
+    await engine.running.reloader.reload()
+    sink.faults.add(status=429, retry_after=600)
+    await send(engine, 3)
+    await until(lambda: _attempted(engine))
+    with closing(sqlite3.connect(engine.config.parent / "data" / "engine.db")) as db, db:
+        db.execute("UPDATE work SET due_at = 0, first_at = 0 WHERE attempts = 0")
+    (told,) = await engine.settled(1, action="on_dead.log")
+    rows = {row.run_id: row for row in await engine.deliveries(action="forward_webhook")}
+    first, *others = (payloads.run(number)["id"] for number in range(3))
+    assert (rows[first].state, told.run_id, told.state) == ("dead", first, "succeeded")
+    assert "paused" in rows[first].reason
+    assert [(rows[run].state, rows[run].attempts) for run in others] == [("due", 0)] * 2
+
+
+async def _attempted(engine) -> list[Any]:
+    return [row for row in await engine.deliveries() if row.attempts]
 
 
 async def test_a_digest_fetches_what_is_read_of_each_item(engine, sink, langsmith) -> None:
@@ -396,6 +461,36 @@ async def test_a_delivery_that_dies_is_told_of_once_a_death(engine, sink) -> Non
     await replay(engine, deliveries=[dead.id])
     await engine.settled(3)
     assert len([one for one in sink.received if which(one) == "dead"]) == 2
+
+
+async def test_a_death_is_told_though_what_was_fetched_for_that_cannot_be_kept(
+    engine, sink, langsmith, monkeypatch
+) -> None:
+    async def full(*_: Any) -> None:
+        raise StoreBusy("the disk is full")
+
+    run = payloads.run(0)
+    langsmith.add_run(run)
+    langsmith.add_feedback(run["id"], key="score", score=1)
+    sink.answer_with(400)
+    await engine.start(
+        routes(
+            """
+actions:
+  - forward_webhook: {url: "${SINK}", body: x}
+on_dead:
+  - log: {message: "{{ delivery.reason }}"}
+    when: [{path: "$.feedback.score.score", eq: 1}]
+""",
+            CLIENTS,
+        )
+    )
+    monkeypatch.setattr(type(engine.running.store), "save_fetched", full)
+    await send(engine, 0)
+    rows = {row.action: row for row in await engine.settled(2)}
+    assert (rows["forward_webhook"].attempts, rows["on_dead.log"].state) == (1, "succeeded")
+    assert "400" in rows["forward_webhook"].reason
+    assert len(sink.received) == 1
 
 
 async def test_a_death_of_on_dead_is_the_end(engine, sink) -> None:

@@ -278,6 +278,22 @@ class Digests:
         assert detail is not None
         assert [row.id for row in detail.deliveries] == [one.id]
 
+    async def test_a_digest_shows_its_items_in_the_order_in_which_they_are_sent(self, backend: Backend, store: Store):
+        later, earlier = make_event(1), make_event(2)
+        for event, indexes in ((earlier, (0, 1)), (later, (-1,))):
+            await store.append(event, leased=True)
+            works = [deliver(event, f"d{index}", index=index, run_id=f"run-{index}") for index in indexes]
+            await store.settle_routed(routed(event, *works, gates={work.id: EVERY_5_MINUTES for work in works}))
+            backend.clock.now += 1
+        (claimed,) = await all_claimed(store)
+        detail = await store.delivery(claimed.work.id)
+        assert detail is not None
+        assert [(item.event_id, item.index) for item in detail.items] == [
+            (item.event.id, item.index) for item in claimed.items
+        ]
+        assert [item.run_id for item in detail.items] == ["run-0", "run-1", "run--1"]
+        assert detail.words is None
+
     async def test_a_replay_of_an_item_makes_it_one_of_another_digest(self, store: Store):
         event, one, _ = await gated(store, 1, Digest("", 300.0, 1))
         (claimed,) = await store.claim(now=T0, limit=5)
@@ -343,6 +359,15 @@ class Following:
         await store.replay_deliveries(DeliveryQuery(ids=[tell.id]), now=T0)
         (again,) = await all_claimed(store)
         assert again.work.words == {"delivery": {"reason": "boom"}}
+
+    async def test_a_delivery_shows_what_its_templates_see_beside_the_event(self, store: Store):
+        event, (work,) = await accepted(store, "d1")
+        tell = deliver(event, "tell", words={"delivery": {"reason": "boom"}})
+        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+        for delivery_id, words in ((work.id, None), (tell.id, {"delivery": {"reason": "boom"}})):
+            detail = await store.delivery(delivery_id)
+            assert detail is not None
+            assert (detail.words, list(detail.items)) == (words, [])
 
 
 class Waiting:

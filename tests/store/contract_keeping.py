@@ -10,7 +10,9 @@ from store_cases import T0, Backend, accepted, all_claimed, fail, make_event, ro
 
 from engine.store.protocol import Store
 from engine.store.rows import DeliveryQuery, EventQuery, Prunable, Pruned
-from engine.store.work import Control, Dead, Digest
+from engine.store.work import Control, Dead, Digest, Throttle
+
+DAY = 24 * HOUR
 
 
 class Pruning:
@@ -131,14 +133,32 @@ class Pruning:
 
     async def test_windows_go_when_they_have_been_closed_for_long_enough(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
-        await gated(store, 2, ONE_IN_10_MINUTES)
         assert await pruned(store, "marks", T0 + 600) == 0
-        _, _, settled = await gated(store, 3, ONE_IN_10_MINUTES)
-        assert settled.inserted == frozenset()
         assert await pruned(store, "marks", T0 + 601) == 1
-        _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
+        _, work, settled = await gated(store, 2, ONE_IN_10_MINUTES)
         assert settled.inserted == {work.id}
-        assert settled.words[work.id]["throttle"]["suppressed"] == 0
+
+    async def test_how_many_a_throttle_held_back_is_kept_until_it_was_told(self, backend: Backend, store: Store):
+        for number in (1, 2, 3):
+            await gated(store, number, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + DAY
+        assert await pruned(store, "marks", T0 + DAY) == 0
+        _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
+        assert settled.words[work.id]["throttle"]["suppressed"] == 2
+        assert await pruned(store, "marks", T0 + DAY + HOUR) == 1
+
+    async def test_how_many_a_throttle_held_back_is_not_kept_for_ever(self, store: Store):
+        for number in (1, 2):
+            await gated(store, number, ONE_IN_10_MINUTES)
+        assert await pruned(store, "marks", T0 + 600 + 30 * DAY) == 0
+        assert await pruned(store, "marks", T0 + 601 + 30 * DAY) == 1
+
+    async def test_windows_go_in_steps_past_those_that_stay(self, store: Store):
+        for number, key in enumerate("aabcd"):
+            await gated(store, number, Throttle(key, 600.0))
+        step = await store.prune("marks", before=T0 + DAY, limit=2)
+        assert (step.count, step.more) == (2, True)
+        assert await pruned(store, "marks", T0 + DAY) == 1
 
     async def test_a_digest_whose_window_is_gone_is_made_all_the_same(self, backend: Backend, store: Store):
         await gated(store, 1, EVERY_5_MINUTES)

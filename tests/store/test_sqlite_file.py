@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from store_cases import T0, accepted, all_claimed, attempt, make_event, succeed
+from store_cases import T0, accepted, all_claimed, attempt, deliver, make_event, routed, succeed
 
 from engine.errors import StoreBusy, StoreError
 from engine.event import Event
 from engine.store import open_store
-from engine.store.rows import EventQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 from engine.store.sqlite import SqliteStore
+from engine.store.work import Dead
 
 _FULL_DISK = Path(__file__).with_name("full_disk.py")
 
@@ -291,6 +292,63 @@ class TestTrouble:
         await store.append(good, leased=False)
         await store.close()
         await store_again(path, bad, good)
+
+    @pytest.mark.parametrize("damage", ["x'00'", "x'5b5d'"])
+    async def test_damaged_words_make_their_delivery_dead_and_no_other(self, store: SqliteStore, damage: str):
+        event = make_event(1)
+        await store.append(event, leased=True)
+        bad, good = (deliver(event, name, words={"throttle": {"suppressed": 1}}) for name in ("bad", "good"))
+        await store.settle_routed(routed(event, bad, good, leased=False))
+        await store._do(
+            lambda db: db.execute(f"UPDATE delivery_words SET words = {damage} WHERE work_id = ?", (bad.id,))
+        )
+        assert [claimed.work for claimed in await all_claimed(store)] == [good]
+        (row,) = await store.deliveries(DeliveryQuery(state="dead"))
+        assert (row.id, "what its templates see is damaged" in row.reason) == (bad.id, True)
+        detail = await store.delivery(bad.id)
+        assert detail is not None
+        assert detail.words is None
+
+    async def test_words_on_damaged_pages_make_their_delivery_dead_and_no_other(self, tmp_path: Path):
+        path = tmp_path / "engine.db"
+        store = sqlite_store(path)
+        await store.open()
+        event = make_event(1)
+        await store.append(event, leased=True)
+        bad = deliver(event, "bad", words={"delivery": {"reason": os.urandom(40_000).hex()}})
+        good = deliver(event, "good", words={"delivery": {"reason": "500"}})
+        decisions = [{"route": "a", "index": 0, "reason": os.urandom(40_000).hex()}]
+        await store.settle_routed(routed(event, bad, good, leased=False, decisions=decisions))
+        await store.close()
+        store = sqlite_store(path)
+        await store.open()
+        break_overflow(path)
+        assert [claimed.work for claimed in await all_claimed(store)] == [good]
+        (row,) = await store.deliveries(DeliveryQuery(state="dead"))
+        assert (row.id, "the store's file is damaged there" in row.reason) == (bad.id, True)
+        detail = await store.event(event.id)
+        assert detail is not None
+        assert [evaluation["decisions"] for evaluation in detail.evaluations] == [[]]
+        await store.close()
+
+    async def test_what_is_damaged_of_an_event_is_left_out_and_the_rest_is_shown(
+        self, store: SqliteStore, caplog: pytest.LogCaptureFixture
+    ):
+        event, (work,) = await accepted(store, "one")
+        await store.settle_attempt(work, attempt("dead", detail={"a": 1}), Dead("no"))
+        await store.save_fetched(event.id, {"inputs": {}})
+        for column in ("decision.decisions", "attempt.detail", "event_body.body", "event_body.fetched"):
+            table, _, name = column.partition(".")
+            await store._do(lambda db, sql=f"UPDATE {table} SET {name} = x'02ff'": db.execute(sql))
+        await store._do(lambda db: db.execute("UPDATE event_body SET encoding = 1"))
+        shown, delivery = await store.event(event.id), await store.delivery(work.id)
+        assert shown is not None
+        assert delivery is not None
+        assert (shown.body, shown.fetched, shown.evaluations[0]["decisions"]) == (None, None, [])
+        assert [(one.outcome, one.detail) for one in delivery.attempts] == [("dead", None)]
+        assert list(await store.decisions(event.id, 0)) == list(shown.evaluations)
+        assert len(await store.events(EventQuery())) == len(await store.deliveries(DeliveryQuery())) == 1
+        assert caplog.text.count("data that can't be read is left out") == 5
 
     @pytest.mark.parametrize("what", ["engine.db", "engine.db-wal", "."])
     async def test_a_file_that_is_moved_away_takes_nothing_until_it_is_back(self, folder: Path, what: str):
