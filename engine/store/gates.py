@@ -39,10 +39,15 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What a gate lets through: ``deliver`` is to be made. ``words`` is what its templates get to see."""
+    """What a throttle lets through: ``deliver`` is to be made, and tells that ``told`` of its ``key`` were held back.
+
+    ``words`` is what its templates get to see.
+    """
 
     deliver: Work
     words: Mapping[str, Any]
+    key: str
+    told: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +94,16 @@ class Gates:
         key = window_key(work, gate)
         window = self._windows.get(key)
         if window is not None and window.closes_at > self._now and window.holder != work.id:
-            window.count += 1
-            self.changed[key] = window
+            if not work.replays:  # a replay was counted, or made, the first time
+                window.count += 1
+                self.changed[key] = window
             return Throttled(
                 f"throttled: one was made at {_clock(window.opened_at)}, the next may be at {_clock(window.closes_at)}"
             )
         self._open(key, Window(self._now, self._now + gate.every, 0, work.id))
         since = None if window is None else datetime.fromtimestamp(window.opened_at, UTC).isoformat()
-        return Passed(work, {"throttle": {"suppressed": window.count if window else 0, "since": since}})
+        told = window.count if window else 0
+        return Passed(work, {"throttle": {"suppressed": told, "since": since}}, key.key, told)
 
     def _collect(self, work: Work, gate: Digest) -> Collected:
         key = window_key(work, gate)

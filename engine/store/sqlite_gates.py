@@ -32,6 +32,18 @@ _GIVE_BACK = """
 UPDATE window SET closes_at = min(closes_at, ?1), holder = NULL
 WHERE purpose = 'throttle' AND holder IN (SELECT value FROM json_each(?2))
 """
+#: What they were to tell is added to the window of now: theirs may be over, others' since, or even gone. Whoever
+#: succeeded once has told it.
+_TELL_LATER = """
+INSERT INTO window (purpose, route, action, group_key, opened_at, closes_at, count)
+SELECT 'throttle', w.route, w.action, d.group_key, min(w.first_at), ?1, sum(d.told)
+FROM delivery_words AS d JOIN work AS w ON w.id = d.work_id
+WHERE d.work_id IN (SELECT value FROM json_each(?2)) AND d.told > 0
+  AND NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.work_id = d.work_id AND a.outcome = 'succeeded')
+GROUP BY w.route, w.action, d.group_key
+ON CONFLICT (purpose, route, action, group_key) DO UPDATE SET count = window.count + excluded.count
+"""
+_TELL_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT value FROM json_each(?)) AND told > 0"
 
 
 def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float) -> Gates:
@@ -64,5 +76,12 @@ def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
 
 
 def give_back(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
-    """The dead give back the throttles' slots that they took; what they held back stays counted."""
+    """The dead give back the throttles' slots that they took; what they held back, or were to tell, stays counted."""
     db.execute(_GIVE_BACK, (now, ids_json(ids)))
+    tell_later(db, ids, now=now)
+
+
+def tell_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+    """What these deliveries were to tell of those held back, and did not, the next one tells."""
+    db.execute(_TELL_LATER, (now, ids_json(ids)))
+    db.execute(_TELL_NOTHING, (ids_json(ids),))

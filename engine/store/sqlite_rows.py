@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from typing import Any
 
 from engine.store.gates import Amendments
@@ -27,7 +27,9 @@ _DECISIONS = Insert(
     8,
 )
 DECISIONS = SealedInsert(_DECISIONS, "decision.decisions", row=0, data=7)
-_WORDS = Insert("INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words) VALUES ", 4)
+_WORDS = Insert(
+    "INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words, group_key, told) VALUES ", 6
+)
 WORDS = SealedInsert(_WORDS, "delivery_words.words", row=0, data=3)
 ITEMS = Insert(
     "INSERT OR REPLACE INTO digest_item (delivery_id, item_id, event_id, idx, run_id, replays, added_at) VALUES ", 7
@@ -92,9 +94,9 @@ def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[
     )
 
 
-def words_rows(works: Iterable[Work]) -> list[tuple[Any, ...]]:
-    """The words of those that have some."""
-    return [(work.id, work.event_id, *pack(dump_json(work.words))) for work in works if work.words is not None]
+def words_row(work: Work, words: Mapping[str, Any], key: str | None = None, told: int = 0) -> tuple[Any, ...]:
+    """What a delivery's templates see; and how many that a throttle held back of a key it tells."""
+    return (work.id, work.event_id, *pack(dump_json(words)), key, told)
 
 
 def item_row(delivery_id: str, work: Work, at: float) -> tuple[Any, ...]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
 from engine.event import Event
 from engine.store.gates import Amendments, Collected, Gates, Passed, Throttled
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, ids_json, load_json, pack
-from engine.store.sqlite_gates import give_back, load_gates, write_gates
+from engine.store.sqlite_gates import give_back, load_gates, tell_later, write_gates
 from engine.store.sqlite_rows import (
     ATTEMPTS,
     DECISIONS,
@@ -22,7 +22,7 @@ from engine.store.sqlite_rows import (
     WORK,
     attempt_row,
     decision_row,
-    words_rows,
+    words_row,
     work_row,
 )
 from engine.store.sqlite_vault import SealedInsert
@@ -151,10 +151,13 @@ class _Batch:
             case _:
                 assert_never(then)
 
-    def insert(self, work: Work, *, leased: bool = False) -> None:
-        """New work, this owner's or due."""
+    def insert(self, work: Work, passed: Passed | None = None, *, leased: bool = False) -> None:
+        """New work, this owner's or due; ``passed`` is what a throttle said of it."""
         self.work.append(work_row(work, *((self.owner, self.now) if leased else ())))
-        self.words += words_rows([work])
+        if passed is not None:
+            self.words.append(words_row(work, passed.words, passed.key, passed.told))
+        elif work.words is not None:
+            self.words.append(words_row(work, work.words))
 
     def write(self, db: sqlite3.Connection) -> None:
         """Everything gathered, in as few statements as there are sorts of it."""
@@ -238,6 +241,8 @@ def settle_routed(
     held = _held(db, owner, [request.event_id for request in requests])
     known = _known(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
     batch = _Batch(owner, clock())
+    if replaced := [one.id for request in requests for one in request.deliveries if _replaces(one, known)]:
+        tell_later(db, replaced, now=batch.now)
     gates = load_gates(db, requests, now=batch.now)
     results = []
     for request in requests:
@@ -256,6 +261,12 @@ def _is_later(held: Mapping[str, _Held], routed: Routed) -> bool:
     """Whether it may have deliveries already; a first evaluation can't."""
     state = held.get(routed.event_id)
     return state is not None and (state.attempts, state.replays) != (0, 0)
+
+
+def _replaces(delivery: Work, known: Mapping[str, _Known]) -> bool:
+    """Whether it is made in the place of one that waits or is dead."""
+    before = known.get(delivery.id)
+    return before is not None and not before.running and delivery.replays > before.replays
 
 
 class _Routing:
@@ -309,7 +320,7 @@ class _Routing:
         match met := self._gates.meet(delivery, gate):
             case Passed(deliver, words):
                 self._words[deliver.id] = words
-                self._insert(replace(deliver, words=words))
+                self._insert(deliver, met)
             case Throttled(reason):
                 self._throttled[delivery.id] = reason
                 self._amendments.note(delivery, met)
@@ -322,12 +333,12 @@ class _Routing:
             case _:
                 assert_never(met)
 
-    def _insert(self, delivery: Work) -> None:
+    def _insert(self, delivery: Work, passed: Passed | None = None) -> None:
         leased = delivery.id in self._routed.leased
         self._inserted.add(delivery.id)
         if leased:
             self._leased.add(delivery.id)
-        self._batch.insert(delivery, leased=leased)
+        self._batch.insert(delivery, passed, leased=leased)
 
 
 def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Held]:

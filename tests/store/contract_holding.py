@@ -57,6 +57,20 @@ async def decision_of(store: Store, event: Event) -> dict[str, Any]:
     return decision
 
 
+async def replayed(store: Store, event: Event, work: Work, gate: Throttle | Digest) -> Settled:
+    """A person replays an event, and its one delivery meets the gate again."""
+    await store.replay_events([event.id], now=T0)
+    (claimed,) = await store.claim(now=T0, limit=1)
+    again = replace(work, replays=claimed.work.replays)
+    return await store.settle_routed(routed(event, again, gates={work.id: gate}, work=claimed.work))
+
+
+def suppressed(settled: Settled, work: Work) -> int:
+    """How many a delivery is to tell were held back."""
+    count: int = settled.words[work.id]["throttle"]["suppressed"]
+    return count
+
+
 def ids(claimed: list[Claimed]) -> list[str]:
     return [one.work.id for one in claimed]
 
@@ -186,6 +200,82 @@ class Throttles:
         assert settled.inserted == {next_one.id}
         assert settled.words[next_one.id]["throttle"]["suppressed"] == 1
 
+    async def test_what_the_dead_were_to_tell_the_next_one_tells(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 600
+        _, dies, third = await gated(store, 3, ONE_IN_10_MINUTES)
+        assert suppressed(third, dies) == 1
+        await gated(store, 4, ONE_IN_10_MINUTES)
+        await fail(store, dies)
+        _, work, fifth = await gated(store, 5, ONE_IN_10_MINUTES)
+        assert suppressed(fifth, work) == 2
+        backend.clock.now = T0 + 1200
+        _, work, sixth = await gated(store, 6, ONE_IN_10_MINUTES)
+        assert suppressed(sixth, work) == 0, "it was told"
+
+    @pytest.mark.parametrize("pruned", [False, True])
+    async def test_who_dies_long_after_its_slot_tells_the_next_one_all_the_same(
+        self, backend: Backend, store: Store, pruned: bool
+    ):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 600
+        _, dies, _ = await gated(store, 3, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 1200
+        if pruned:
+            await store.prune("marks", before=T0 + 1201)
+        else:
+            _, other, _ = await gated(store, 4, ONE_IN_10_MINUTES)
+            await succeed(store, other)
+        await fail(store, dies)
+        backend.clock.now = T0 + 1800
+        _, work, settled = await gated(store, 5, ONE_IN_10_MINUTES)
+        assert suppressed(settled, work) == 1
+
+    async def test_what_was_told_once_is_not_told_again_when_a_replay_dies(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 600
+        _, work, _ = await gated(store, 3, ONE_IN_10_MINUTES)
+        await succeed(store, work)
+        await store.replay_deliveries(DeliveryQuery(ids=[work.id]), now=T0)
+        (again,) = await all_claimed(store)
+        await fail(store, again.work)
+        _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
+        assert suppressed(settled, work) == 0
+
+    async def test_who_dies_twice_was_to_tell_once(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 600
+        _, work, _ = await gated(store, 3, ONE_IN_10_MINUTES)
+        await fail(store, work)
+        await store.replay_deliveries(DeliveryQuery(ids=[work.id]), now=T0)
+        (again,) = await all_claimed(store)
+        assert again.work.words is not None
+        assert again.work.words["throttle"]["suppressed"] == 1
+        await fail(store, again.work)
+        _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
+        assert suppressed(settled, work) == 1
+
+    async def test_whose_event_is_replayed_before_it_told_tells_it_then(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 + 600
+        event, work, _ = await gated(store, 3, ONE_IN_10_MINUTES)
+        await store.release([work.id], due_at=T0 + HOUR)
+        settled = await replayed(store, event, work, ONE_IN_10_MINUTES)
+        assert suppressed(settled, work) == 1
+
+    async def test_a_replay_that_is_held_back_is_not_counted_again(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        event, held_back, _ = await gated(store, 2, ONE_IN_10_MINUTES)
+        assert set((await replayed(store, event, held_back, ONE_IN_10_MINUTES)).throttled) == {held_back.id}
+        backend.clock.now = T0 + 600
+        _, work, settled = await gated(store, 3, ONE_IN_10_MINUTES)
+        assert suppressed(settled, work) == 1
+
     async def test_whoever_succeeds_keeps_it(self, store: Store):
         _, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
         await succeed(store, work)
@@ -206,11 +296,7 @@ class Throttles:
     async def test_its_holder_may_be_replayed(self, store: Store):
         event, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
         await succeed(store, work)
-        await store.replay_events([event.id], now=T0)
-        (claimed,) = await store.claim(now=T0, limit=1)
-        again = replace(work, replays=claimed.work.replays)
-        settled = await store.settle_routed(routed(event, again, gates={work.id: ONE_IN_10_MINUTES}, work=claimed.work))
-        assert settled.inserted == {work.id}
+        assert (await replayed(store, event, work, ONE_IN_10_MINUTES)).inserted == {work.id}
 
     async def test_an_evaluation_that_is_fenced_off_takes_no_slot(self, store: Store):
         event = make_event(1)
@@ -298,11 +384,7 @@ class Digests:
         event, one, _ = await gated(store, 1, Digest("", 300.0, 1))
         (claimed,) = await store.claim(now=T0, limit=5)
         await succeed(store, claimed.work)
-        await store.replay_events([event.id], now=T0)
-        (evaluated,) = await store.claim(now=T0, limit=1)
-        again = replace(one, replays=evaluated.work.replays)
-        settled = await store.settle_routed(routed(event, again, gates={one.id: EVERY_5_MINUTES}, work=evaluated.work))
-        (holder,) = settled.collected.values()
+        (holder,) = (await replayed(store, event, one, EVERY_5_MINUTES)).collected.values()
         assert holder != one.id
         (row,) = await store.deliveries(DeliveryQuery(ids=[one.id]))
         assert row.state == "succeeded"
