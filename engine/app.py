@@ -83,7 +83,7 @@ async def running(
         loaded = await loader.load_aside()
         reloader = Reloader(loader, loaded, logger)
 
-        settings.data.mkdir(parents=True, exist_ok=True)
+        settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = open_store(settings.store_url, keys=settings.store_key)
         await store.open()
         stack.push_async_callback(store.close)

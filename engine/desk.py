@@ -87,4 +87,4 @@ class Desk:
             destination=masker.text(destination),
             worker=self.store.owner,
         )
-        return attempt, Dead(reason) if delay is None else Again(now + delay)
+        return attempt, Dead(reason) if delay is None else Again(now + delay, spent=policy.spends(failure))

@@ -117,11 +117,13 @@ class RetryPolicy:
     longest: float = 3600.0
     kind: Literal["engine", "langsmith"] = "engine"
     data: RetryPolicy | None = None
+    #: By how much the longest delay grows from attempt to attempt: with 4, eight attempts span an hour or more as a rule.
+    growth: float = 4.0
 
     @classmethod
     def of_langsmith(cls, data: RetryPolicy | None = None) -> RetryPolicy:
         """LangSmith's own policy. Of its backoff only "exponential" is published; ours starts at a second."""
-        return cls(attempts=3, within=3600.0, shortest=1.0, longest=4.0, kind="langsmith", data=data)
+        return cls(attempts=3, within=3600.0, shortest=1.0, longest=4.0, kind="langsmith", data=data, growth=2.0)
 
     def for_data(self) -> RetryPolicy:
         """What want of data is retried by, and evaluations: never LangSmith's policy, which is about deliveries."""
@@ -132,18 +134,23 @@ class RetryPolicy:
     def next_delay(self, failure: Failure, *, attempt: int, waited: float, rng: random.Random) -> float | None:
         """Seconds until the next attempt after attempt number ``attempt``, or None to give up.
 
-        ``waited`` is how long ago the delivery was first due. Full jitter, doubling from
-        ``shortest`` to ``longest``; never below what the destination asked for.
+        ``waited`` is how long ago the delivery was first due. Full jitter below a ceiling that grows
+        from ``shortest`` to ``longest``; never below what the destination asked for. An attempt
+        that was asked to come later is not counted: only ``within`` ends those.
         """
         if failure.cause == "data" and self.kind != "engine":
             return self.for_data().next_delay(failure, attempt=attempt, waited=waited, rng=rng)
-        if not self._wants_another(failure) or attempt >= self.attempts:
+        if not self._wants_another(failure) or (self.spends(failure) and attempt >= self.attempts):
             return None
         # Who writes `min: 2h` and no `max` means two hours, not the hour that is the default's most.
         longest = max(self.longest, self.shortest)
-        ceiling = min(longest, self.shortest * 2.0 ** min(attempt, 60))
+        ceiling = min(longest, self.shortest * self.growth ** min(attempt, 60))
         delay = max(rng.uniform(self.shortest / 2, ceiling), failure.after or 0.0)
         return delay if waited + delay <= self.within else None
+
+    def spends(self, failure: Failure) -> bool:
+        """Whether an attempt that failed so counts among ``attempts``."""
+        return self.kind == "langsmith" or failure.says != "pause"
 
     def _wants_another(self, failure: Failure) -> bool:
         if self.kind == "langsmith":

@@ -141,8 +141,8 @@ class _Batch:
         match then:
             case None:
                 self.finished.append(work_id)
-            case Again(due_at, lane):
-                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), 1))
+            case Again(due_at, lane, spent):
+                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), int(spent)))
             case Wait(due_at, waits_for):
                 self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0))
             case Dead(died_of):

@@ -95,10 +95,14 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Work goes back and is due again at ``due_at``, in the queue of ``lane``."""
+    """Work goes back and is due again at ``due_at``, in the queue of ``lane``.
+
+    Unless ``spent``, the attempt does not count among its attempts; in the history it stands all the same.
+    """
 
     due_at: float
     lane: str = ""
+    spent: bool = True
 
 
 @dataclass(frozen=True, slots=True)
