@@ -150,8 +150,10 @@ async def running(
         if tls is not None:
             _in_background(stack, tls.watch())
             reloader.listen(lambda _: tls.look_soon())
-        # What happens first at the end: nothing new is begun while requests are seen off.
-        stack.push_async_callback(worker.hold)
+        # What happens first at the end, from the last line up: webhooks are refused, those that came in are kept, what
+        # is under way is finished. Both listeners answer all the while: 503, `stopping`, and what people ask.
+        stack.push_async_callback(worker.stop, settings.grace)
+        stack.push_async_callback(receiver.settled)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader, metrics)
 

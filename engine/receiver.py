@@ -158,14 +158,15 @@ class Receiver:
         self._stopping = True
         self._bodies.stop()
 
-    async def drain(self) -> None:
-        """Wait for appends that are still under way, three seconds at most: their requests are answered by then.
-
-        Call it after the listener closed. What a stuck store still has then was refused; its senders send it again.
-        """
+    async def settled(self) -> None:
+        """Wait for appends that are under way, three seconds at most: their requests are answered by then."""
         until = time.monotonic() + _DRAIN
         while self._appending and (left := until - time.monotonic()) > 0:
             await asyncio.wait(self._appending, timeout=left)
+
+    async def drain(self) -> None:
+        """The end, after the listener closed. What a stuck store still has was refused; its senders send it again."""
+        await self.settled()
         if self._appending:
             _logger.error("the store has not answered for %d events that were refused", len(self._appending))
         self._threads.shutdown(wait=False, cancel_futures=True)

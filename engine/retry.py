@@ -117,7 +117,7 @@ class RetryPolicy:
     longest: float = 3600.0
     kind: Literal["engine", "langsmith"] = "engine"
     data: RetryPolicy | None = None
-    #: By how much the longest delay grows from attempt to attempt: with 4, eight attempts span an hour or more as a rule.
+    #: By how much the longest delay grows from attempt to attempt: with 4, eight attempts span an hour as a rule.
     growth: float = 4.0
 
     @classmethod
