@@ -149,7 +149,7 @@ class _Evaluation:
             beside = truths if index < 0 else (index, -1)
             if all(truths[other] is Truth.FALSE and other not in self.open for other in beside):
                 self._fall_back(index, per_run=per_run)
-        unmatched = all(truth is Truth.FALSE for truth in truths.values())
+        unmatched = not self.open and all(truth is Truth.FALSE for truth in truths.values())
         return Routing(
             tuple(self.decisions),
             tuple(self.plans),

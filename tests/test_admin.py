@@ -205,7 +205,7 @@ async def test_dead_deliveries_are_counted_and_replayed(engine: Engine, sink: We
     assert counted["count"] == 1
     backlog = await engine.get("/api/v1/backlog")
     assert (backlog["dead"], backlog["engine"]) == (1, engine.running.store.owner)
-    replayed = await engine.post("/api/v1/replay", {"deliveries": [counted["ids"][0][:18]]})
+    replayed = await engine.post("/api/v1/replay", {"deliveries": [counted["deliveries"][0][:18]]})
     assert replayed == counted | {"dry_run": False}
     event = await engine.settled(event_id)
     assert event["dead"] == 0

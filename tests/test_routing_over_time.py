@@ -260,3 +260,11 @@ def test_a_route_that_may_stop_holds_those_behind_it_while_it_waits() -> None:
     assert [one.truth for one in routing.decisions] == [Truth.WANTING, Truth.WANTING]
     assert routing.plans == ()
     assert routing.unmatched_reason is None
+
+
+def test_what_stays_undecided_for_want_of_data_is_not_unmatched() -> None:
+    block = '- filters: [{path: "$.feedback.score.value", eq: 1}]\n  actions: [{log: {message: x}}]'
+    routing = decide(block, final=True)
+    assert only(routing).truth is Truth.UNDECIDED
+    assert routing.unmatched_reason is None
+    assert decide(block, Fetched(feedback={RUN_ID: []})).unmatched_reason == "no_match"

@@ -134,6 +134,7 @@ def _event_words() -> list[Schema]:
         _query("rule", "a rule's id, or its name in the configuration"),
         _query("state", "how far it came", {"enum": list(EVENT_STATES)}),
         _query("unmatched", "whether no route matched", _BOOL),
+        _query("error", "a part of why it is pending or dead"),
         _query("before", "the id to page on from: `next` of the page before"),
         *_shared_words(),
     ]
@@ -263,9 +264,7 @@ def _delivery_schemas() -> dict[str, Schema]:
         "Deliveries": _object({"deliveries": _list(_ref("Delivery")), "next": _TEXT_OR_NULL}),
         "Attempt": _object(attempt),
         "Replay": _object(replay, optional=tuple(replay)),
-        "Replayed": _object(
-            {"kind": {"enum": ["events", "deliveries"]}, "ids": _list(_TEXT), "count": _COUNT, "dry_run": _BOOL}
-        ),
+        "Replayed": _object({"deliveries": _list(_TEXT), "events": _list(_TEXT), "count": _COUNT, "dry_run": _BOOL}),
     }
 
 

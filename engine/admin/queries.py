@@ -10,6 +10,7 @@ from uuid import UUID
 
 from engine.admin.query import (
     DELIVERY_WORDS,
+    MOST_ROWS,
     BadQuery,
     NotFound,
     boolean,
@@ -130,6 +131,8 @@ class Queries:
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make deliveries or events due again: those named, or those a query finds (dead ones, unless it says so).
 
+        A query for what is dead finds evaluations, too, unless it is for one route or action.
+
         Raises:
             BadQuery: it doesn't say what, or says it in words that make no sense.
             NotFound: an id is of nothing.
@@ -141,17 +144,44 @@ class Queries:
             raise BadQuery("nothing says what to replay", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
         if len(words) > 1 and ("events" in words or "deliveries" in words):
             raise BadQuery("ids and a query do not go together", "write one of them")
-        if "events" in words:
-            kind, ids = "events", await self._replay_events(texts("events", words["events"]), dry_run=dry_run)
-        else:
-            kind, ids = "deliveries", await self._replay_deliveries(await self._replay_query(words), dry_run=dry_run)
-        if ids and not dry_run:
+        deliveries, events = await self._replayed(words, dry_run=dry_run)
+        if (deliveries or events) and not dry_run:
             self._woken()
-        return {"kind": kind, "ids": list(ids), "count": len(ids), "dry_run": dry_run}
+        count = len(deliveries) + len(events)
+        return {"deliveries": list(deliveries), "events": list(events), "count": count, "dry_run": dry_run}
+
+    async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
+        """The ids of deliveries, and those of events, that are evaluated again."""
+        if "events" in words:
+            whole = [(await self._event(start)).row.id for start in texts("events", words["events"])]
+            return (), await self._replay_events(whole, dry_run=dry_run)
+        query = await self._replay_query(words)
+        deliveries = await self._replay_deliveries(query, dry_run=dry_run)
+        dead = () if "deliveries" in words else await self._dead_evaluations(query)
+        return deliveries, await self._replay_events(dead, dry_run=dry_run)
 
     async def _replay_events(self, ids: Sequence[str], *, dry_run: bool) -> Sequence[str]:
-        whole = [(await self._event(event_id)).row.id for event_id in ids]
-        return await self._store.replay_events(whole, now=self._clock(), dry_run=dry_run)
+        done: list[str] = []
+        for start in range(0, len(ids), MOST_ROWS):
+            some = ids[start : start + MOST_ROWS]
+            done += await self._store.replay_events(some, now=self._clock(), dry_run=dry_run)
+        return done
+
+    async def _dead_evaluations(self, query: DeliveryQuery) -> Sequence[str]:
+        """The events of which it is undecided what they come to: nobody knows for which route or action."""
+        if query.state != "dead" or query.route or query.action or query.before:
+            return ()
+        asked = EventQuery(
+            state="dead", event_id=query.event_id, error=query.error, since=query.since, until=query.until
+        )
+        ids: list[str] = []
+        while (room := query.limit - len(ids)) > 0:
+            before = ids[-1] if ids else None
+            rows = await self._store.events(replace(asked, before=before, limit=min(room, MOST_ROWS)))
+            if not rows:
+                break
+            ids += [row.id for row in rows]
+        return ids
 
     async def _replay_query(self, words: Mapping[str, Any]) -> DeliveryQuery:
         if "deliveries" in words:

@@ -16,7 +16,7 @@ from engine.units import parse_duration
 MOST_ROWS = 1000
 EVENT_STATES = ("pending", "routed", "dead")
 DELIVERY_STATES = ("due", "running", "succeeded", "dead")
-EVENT_WORDS = ("kind", "rule", "state", "unmatched", "since", "until", "before", "limit")
+EVENT_WORDS = ("kind", "rule", "state", "unmatched", "error", "since", "until", "before", "limit")
 DELIVERY_WORDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
@@ -51,6 +51,7 @@ def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
         kind=_one_of("kind", words.get("kind"), [str(kind) for kind in Kind]),
         state=_one_of("state", words.get("state"), EVENT_STATES),
         unmatched=None if unmatched is None else boolean("unmatched", unmatched),
+        error=_text("error", words.get("error")),
         since=moment(words.get("since"), now),
         until=moment(words.get("until"), now),
         before=_text("before", words.get("before")),

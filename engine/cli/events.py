@@ -35,6 +35,7 @@ def command() -> None:
 @click.option("--rule", metavar="NAME", help="Only this rule, by its id or its name in the configuration.")
 @click.option("--state", type=click.Choice(EVENT_STATES), help="Only those that came so far.")
 @click.option("--unmatched", is_flag=True, help="Only those that no route matched.")
+@click.option("--error", metavar="TEXT", help="Only those that are pending or dead for a reason with this text in it.")
 @click.option("--since", metavar="WHEN", help="Not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Not after: the same.")
 @click.option("--before", metavar="ID", help="The page after the one that ended with this event.")
@@ -89,7 +90,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
             short_event(event["id"]),
             age(event["received_at"]),
             event["kind"],
-            one_line(event["rule"] or event["rule_id"] or ""),
+            _rule(event),
             state(event["state"]),
             _matched(event),
             _count(event["open"], "yellow"),
@@ -98,8 +99,19 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
     return made
 
 
+def _rule(event: dict[str, Any]) -> Text:
+    """The rule, and below it why nobody knows what it comes to; cut to one line each."""
+    text = one_line(event["rule"] or event["rule_id"] or "")
+    if undecided := undecided_in_words(event):  # the word itself stands beside it
+        reason = undecided.removeprefix("undecided").removeprefix(":").strip()
+        text.append("\n" if text else "").append(" ".join(reason.split()), style="dim")
+    return text
+
+
 def _matched(event: dict[str, Any]) -> Text:
     """How many matched; where none but routes for everything, or for the rest, did, that too."""
+    if event["state"] == "dead":
+        return Text(f"{event['matched']}, rest undecided" if event["matched"] else "undecided", style="yellow")
     if not event["unmatched_reason"]:
         return Text(str(event["matched"]))
     if event["matched"]:
@@ -120,6 +132,14 @@ def unmatched_in_words(event: dict[str, Any]) -> str:
             return str(reason).replace("_", " ")
 
 
+def undecided_in_words(event: dict[str, Any]) -> str:
+    """Why it was given up to find out what matches an event; empty where that is known or may yet be."""
+    if event["state"] != "dead":
+        return ""
+    reason: str = event["reason"]
+    return reason if reason.startswith("undecided") else f"undecided: {reason}"
+
+
 def _count(number: int, style: str) -> Text:
     return Text(str(number), style=style if number else "dim")
 
@@ -130,12 +150,14 @@ def print_event(console: Console, event: dict[str, Any], found: Found, *, payloa
     decisions = latest_decisions(event["evaluations"])
     if decisions:
         console.print()
-        console.print(_decisions_table(decisions, found))
+        console.print(_decisions_table(decisions, found, given_up=event["state"] == "dead"))
     if event["deliveries"]:
         places = {(decision["index"], decision["route"]): place for place, decision in enumerate(decisions)}
         rows = sorted(event["deliveries"], key=lambda row: places.get((row["run_index"], row["route"]), len(places)))
         console.print()
         console.print(deliveries_table(rows, of_one_event=True))
+    if event["state"] == "dead" and event["payload"] is not None:
+        console.print(Text(f"\nengine replay {short_event(event['id'])} evaluates it again", style="dim"))
     if event["history"]:
         console.print(Text("\nevaluations that could not be finished", style="bold"))
         console.print(attempts_table(event["history"]))
@@ -159,16 +181,18 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("received", f"{event['received_at']} ({age(event['received_at'])} ago)"),
             ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
             ("state", state(event["state"])),
-            ("because", event["reason"]),
+            ("because", undecided_in_words(event) or event["reason"]),
             ("unmatched", f"{unmatched}{catch_all}" if unmatched else ""),
         ]
     )
 
 
-def _decisions_table(decisions: list[dict[str, Any]], found: Found) -> Table:
+def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up: bool) -> Table:
+    """Verdicts; what waits for data when it is ``given_up`` to evaluate the event stays undecided."""
+    verdicts = _VERDICTS | ({"wanting": ("undecided", "yellow")} if given_up else {})
     made = table("ROUTE*", "VERDICT")
     for decision in decisions:
-        words, style = _VERDICTS.get(decision["verdict"], (decision["verdict"], "yellow"))
+        words, style = verdicts.get(decision["verdict"], (decision["verdict"], "yellow"))
         made.add_row(_route(decision, found), Text(words, style=style))
     return made
 

@@ -37,11 +37,11 @@ _LOOK = 0.25
 
 @click.command("replay")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
-@click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what a query means anyway.")
+@click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what options mean anyway.")
 @click.option("--state", type=click.Choice(DELIVERY_STATES), help="Those in another state.")
 @click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
-@click.option("--event", metavar="ID", help="Only deliveries of this event; the start of its id is enough.")
+@click.option("--event", metavar="ID", help="Only what belongs to this event; the start of its id is enough.")
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
 @click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Of events not after: the same.")
@@ -61,8 +61,9 @@ def command(
 
     IDs are of deliveries (the same actions again, with the same idempotency keys) or of
     events (evaluated again, against the rules of today); their starts are enough. Without
-    IDs the options say which deliveries. With no engine running they are only marked due:
-    it takes them up when it starts. --dry-run renders the first by the rules of today (--json:
+    IDs the options say which: deliveries, and with them the events whose evaluation is dead (undecided
+    what matches), unless it is for one --route or --action. With no engine running they are only
+    marked due: it takes them up when it starts. --dry-run renders the first by the rules of today (--json:
     all of them), and says which had succeeded before.
     """
     place = place_from(options)
@@ -97,7 +98,7 @@ async def _choose(asked: Asked, ids: Sequence[str], query: dict[str, Any]) -> di
     """Whole ids by what they are of."""
     if not ids:
         found = await asked.replay(await resolved(asked, query) | {"dry_run": True})
-        return {"deliveries": found["ids"], "events": []}
+        return {"deliveries": found["deliveries"], "events": found["events"]}
     chosen: dict[str, list[str]] = {"deliveries": [], "events": []}
     for start in ids:
         kind, whole = await _identify(asked, start)
@@ -140,7 +141,8 @@ async def _list(asked: Asked, config: Path, chosen: dict[str, list[str]], *, as_
     if listed := ids[_SHOWN:_LISTED]:
         out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
     for event_id in chosen["events"]:
-        out().print(f"event {event_id}: engine explain --event {event_id} --render shows what would be sent")
+        words = f"event {event_id}: engine explain --event {event_id} --render shows what would be sent"
+        out().print(words, soft_wrap=True)
     say(f"{_count(chosen)} would be replayed" + _more(chosen))
 
 
@@ -168,7 +170,7 @@ async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, lis
         for kind, ids in chosen.items():
             for batch in _batches(ids):
                 answer = await asked.replay({kind: list(batch)})
-                done[kind] += answer["ids"]
+                done[kind] += answer[kind]
                 bar.advance(task, len(batch))
     return done
 

@@ -17,8 +17,8 @@ Prunable = Literal["dead", "unmatched", "bodies", "events", "marks"]
 class EventRow:
     """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries.
 
-    ``matched`` and ``unmatched_reason`` are those of the last evaluation; ``reason`` says why it
-    is still pending, or dead.
+    ``matched`` and ``unmatched_reason`` are those of the last evaluation; of one that is dead nobody
+    knows that nothing matches. ``reason`` says why it is still pending, or dead.
     """
 
     id: str
@@ -99,12 +99,17 @@ class DeliveryDetail:
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """Which events to list, newest first. ``before`` is an event id to page on from."""
+    """Which events to list, newest first. ``before`` is an event id to page on from.
+
+    ``error`` is a part of the reason why an evaluation is pending or dead, in any case of letters.
+    """
 
     kind: str | None = None
     rule_id: str | None = None
     state: str | None = None
     unmatched: bool | None = None
+    event_id: str | None = None
+    error: str | None = None
     since: float | None = None
     until: float | None = None
     before: str | None = None

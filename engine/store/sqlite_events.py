@@ -15,10 +15,11 @@ from engine.store.sqlite_leases import heads, load_fetched
 from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
 
+# An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
 _EVENTS = """
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
   CASE WHEN w.id IS NULL THEN 'routed' WHEN w.dead_at IS NULL THEN 'pending' ELSE 'dead' END,
-  d.unmatched_reason, coalesce(d.matched, 0),
+  CASE WHEN w.dead_at IS NULL THEN d.unmatched_reason END, coalesce(d.matched, 0),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
   coalesce(w.error, '')
@@ -35,7 +36,8 @@ _STATES = {
     "routed": "w.id IS NULL",
 }
 _UNMATCHED = (
-    "e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL) AND d.unmatched_reason IS NOT NULL"
+    "e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)"
+    " AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL"
 )
 _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 2"
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
@@ -127,8 +129,12 @@ def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any
         yield "e.received_at <= ?", query.until
     if query.state is not None:
         yield (_STATES[query.state],)
+    if query.error:
+        yield "instr(lower(w.error), lower(?)) > 0", clean(query.error)
+    if query.event_id is not None:
+        yield "e.id = ?", clean(query.event_id)
     if query.unmatched is not None:
-        yield (_UNMATCHED if query.unmatched else "d.unmatched_reason IS NULL",)
+        yield (_UNMATCHED if query.unmatched else "(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL)",)
     if query.before is not None:
         yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
 

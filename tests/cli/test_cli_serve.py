@@ -61,7 +61,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert {one["name"] for one in engine.json("destinations")["destinations"]} == {"http://127.0.0.1:9", "log"}
 
     counted = engine("replay", "--dead", "--error", "connection", "--dry-run")
-    assert "1 delivery would be replayed" in counted.output
+    assert "1 delivery and 1 event would be replayed" in counted.output
     assert "would send to " in counted.output
     assert '"url": ' in counted.output
     assert "had succeeded before" not in counted.output
@@ -88,7 +88,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert event["id"][:18] in offline.stdout
     assert "no engine" in offline.stderr
     marked = engine("replay", "--dead")
-    assert "1 delivery marked due" in marked.output
+    assert "1 delivery and 1 event marked due" in marked.output
     assert "needs a running engine" in engine("replay", "--dead", "--wait", expect=2).stderr
 
 
@@ -256,6 +256,31 @@ def test_a_token_is_taken_from_the_environment(engine: Command, serve: Serve) ->
     assert engine.json("events", "list")["events"] == []
     engine.environ["ENGINE_ADMIN_TOKEN"] = "wrong"
     assert "ENGINE_ADMIN_TOKEN" in engine("events", "list", expect=2).stderr
+
+
+def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all_that_is_dead(
+    engine: Command, serve: Serve
+) -> None:
+    server = serve()
+    file = engine.payload(payloads.rule([payloads.run(1, status="success", feedback_stats=None)]))
+    engine("send", file, "--to", server.url, "--secret", SECRET)
+    (event,) = settled(engine)
+    assert (event["state"], event["unmatched_reason"]) == ("dead", None)
+    assert re.search(r"dead +undecided +0 +0\s+for want of data", engine("events").output)
+    assert engine.json("events", "--unmatched")["events"] == []
+    shown = engine("events", "show", event["id"]).output
+    assert re.search(r"because +undecided for want of data", shown)
+    assert re.search(r"corrections/corrected  run 0 +undecided", shown)
+    assert "no match" not in re.sub("(errors|low-score)  run 0 +no match", "", shown)
+    assert f"engine replay {event['id'][:18]} evaluates it again" in shown
+
+    for words in ((), ("--since", "1h"), ("--event", event["id"][:18]), ("--error", "want of DATA")):
+        assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == [event["id"]]
+    for words in (("--until", "1h"), ("--error", "other words"), ("--route", "corrected"), ("--action", "log")):
+        assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == []
+    assert "1 event would be replayed" in engine("replay", "--dead", "--dry-run").output
+    waited = engine("replay", "--dead", "--wait", expect=1)
+    assert "1 event replayed: 0 succeeded, 1 dead" in waited.output
 
 
 def test_a_replay_of_an_event_that_ran_again_is_followed(engine: Command, serve: Serve) -> None:

@@ -842,7 +842,8 @@ class Listing:
         for event in (plain, other, alert):
             await store.append(event, leased=True)
         await store.settle_routed(routed(other, unmatched_reason="no_match"))
-        await store.settle_routed(routed(alert, pending=Dead("no"), attempt=attempt("dead")))
+        dead = Dead("No answer from there")
+        await store.settle_routed(routed(alert, pending=dead, attempt=attempt("dead", reason=dead.reason)))
 
         async def ids(query: EventQuery) -> list[str]:
             return [row.id for row in await store.events(query)]
@@ -855,8 +856,21 @@ class Listing:
         assert await ids(EventQuery(state="pending")) == [plain.id]
         assert await ids(EventQuery(state="routed")) == [other.id]
         assert await ids(EventQuery(state="dead")) == [alert.id]
+        assert await ids(EventQuery(state="dead", error="no ANSWER")) == [alert.id]
+        assert await ids(EventQuery(state="dead", error="other words")) == []
+        assert await ids(EventQuery(state="dead", event_id=alert.id, since=T0 + 20, until=T0 + 20)) == [alert.id]
+        assert await ids(EventQuery(state="dead", event_id=other.id)) == []
         assert await ids(EventQuery(unmatched=True)) == [other.id]
         assert await ids(EventQuery(unmatched=False)) == [alert.id, plain.id]
+
+    async def test_an_event_whose_evaluation_is_dead_is_not_unmatched(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        given_up = routed(event, unmatched_reason="no_match", pending=Dead("no"), attempt=attempt("dead"))
+        await store.settle_routed(given_up)
+        (row,) = await store.events(EventQuery(state="dead"))
+        assert row.unmatched_reason is None
+        assert await store.events(EventQuery(unmatched=True)) == []
 
     async def test_an_event_that_matched_in_the_end_is_not_unmatched(self, store: Store):
         event = make_event()
