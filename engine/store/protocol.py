@@ -102,8 +102,9 @@ class Store(Protocol):
     ) -> Sequence[Claimed]:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
-        Lanes take turns, the oldest of each first. ``rooms`` says how much may be taken of some lanes;
-        of one without room only what was first due before ``stale_before``, and one piece of that.
+        Lanes take turns, the one that waits for longest first, and of each its oldest. ``rooms`` says how much
+        may be taken of some lanes; of one without room only what was first due before ``stale_before``, and one
+        piece of that.
         Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
         together, unless the first alone has more; the rest stays due. Whoever gets an error
         or is cancelled has taken nothing.

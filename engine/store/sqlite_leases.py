@@ -121,12 +121,15 @@ def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> lis
 
 
 def _due(db: sqlite3.Connection, request: Claim) -> list[tuple[str, str, int]]:
-    """What may be taken: each lane's oldest, the lanes in turns, so that none waits for another's to be done."""
+    """What may be taken: each lane's oldest, the lanes in turns, so that none waits for another's to be done.
+
+    The lane whose oldest is due for longest comes first: where little is taken at a time it would else be the same
+    one again and again.
+    """
     limit = max(request.limit, 0)
     rooms = {lane: min(request.rooms.get(lane, limit), limit) for lane, due_at in heads(db) if due_at <= request.now}
-    queues = [
-        load_json(db.execute(_DUE, (lane, request.now, room)).fetchone()[0]) for lane, room in rooms.items() if room > 0
-    ]
+    open_lanes = [lane for lane, room in rooms.items() if room > 0][:limit]
+    queues = [load_json(db.execute(_DUE, (lane, request.now, rooms[lane])).fetchone()[0]) for lane in open_lanes]
     if request.stale_before is not None:
         closed = [lane for lane, room in request.rooms.items() if room <= 0]
         queues += [load_json(db.execute(_STALE, (lane, request.stale_before)).fetchone()[0]) for lane in closed]
@@ -135,9 +138,9 @@ def _due(db: sqlite3.Connection, request: Claim) -> list[tuple[str, str, int]]:
 
 
 def heads(db: sqlite3.Connection) -> list[tuple[str, float]]:
-    """The lanes in which something waits, and since when, or until when, the first of each."""
+    """The lanes in which something waits, and since when, or until when, the first of each; the oldest first."""
     found: list[tuple[str, float]] = load_json(db.execute(_HEADS).fetchone()[0])
-    return found
+    return sorted(found, key=lambda head: head[1])
 
 
 def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:
