@@ -185,13 +185,19 @@ def _text(value: Scalar) -> str:
 
 
 async def _excerpt(response: aiohttp.ClientResponse) -> str:
-    """The answer's first bytes. The status has told all that counts: a body that stalls or breaks changes nothing."""
-    read = b""
+    """The answer's first bytes. The status has told all that counts: a body that stalls or breaks changes nothing.
+
+    What is not the whole ends in "…": so the engine knows that a secret in it may be cut, and masks what is left of it.
+    """
+    read, whole = b"", False
     with contextlib.suppress(TimeoutError, aiohttp.ClientError):
         async with asyncio.timeout(_PATIENCE):
-            while len(read) < _EXCERPT and (chunk := await response.content.read(_EXCERPT - len(read))):
-                read += chunk
-    return read.decode("utf-8", "replace")
+            while len(read) <= _EXCERPT and not whole:
+                chunk = await response.content.read(_EXCERPT + 1 - len(read))
+                read, whole = read + chunk, not chunk
+    if whole:
+        return read.decode("utf-8", "replace")
+    return read[:_EXCERPT].decode("utf-8", "replace").rstrip("\ufffd") + "…"
 
 
 def _explained(response: aiohttp.ClientResponse, excerpt: str) -> str:

@@ -264,7 +264,7 @@ async def _post_to_webhook(url: str, message: dict[str, Any], context: ActionCon
     response = await client.send_dict(message)
     code = response.body.strip()
     check_response(response.status_code, response.headers, code + _advice(code, {}))
-    return {"status": response.status_code, "response": code[:200]}
+    return {"status": response.status_code, "response": _cut_plain(code, 200)}
 
 
 def _message(params: PostToSlack.Params, context: ActionContext) -> dict[str, Any]:

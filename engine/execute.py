@@ -23,6 +23,7 @@ from engine.foreign import ForeignLoop, NotStarted
 from engine.reasons import reason_class
 from engine.retry import Failure, classify
 from engine.route import Route, RoutedAction
+from engine.secrets import CUT
 from engine.spans import Facts, Span, Spans, carrying
 from engine.store.work import Work
 
@@ -238,7 +239,7 @@ def _kept(result: object) -> Result:
     except (TypeError, ValueError, RecursionError):
         return {"result": f"a {type(result).__name__} that is no JSON"}
     if len(text) > _LONGEST_RESULT:
-        return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + "…"}
+        return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + CUT}
     data = orjson.loads(text)
     return data if isinstance(data, dict) else {"result": data}
 

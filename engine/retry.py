@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
+from engine.secrets import shortened
 
 #: Statuses that say "not now". 401 and 410 are among them: what is mended in the configuration heals what waits.
 #: 404 is final for all but feedback, whose action asks for a retry.
@@ -21,6 +22,8 @@ RETRIED_STATUSES = frozenset({401, 408, 410, 425, 429, *range(500, 600)})
 LANGSMITH_TIMEOUT = 5.0
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
+#: How much of an answer a reason quotes, in characters.
+_LONGEST_EXCERPT = 200
 
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
 #: What an attempt says of its destination: it is well, nothing, it wants a pause, it fails, the key is wrong, it is
@@ -50,7 +53,7 @@ class HttpFailure(EngineError):  # noqa: N818 - what came back, not a fault of o
     """A destination answered with something other than 2xx."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str = "") -> None:
-        excerpt = " ".join(body.split())[:200]
+        excerpt = shortened(" ".join(body.split()), _LONGEST_EXCERPT)
         super().__init__(f"HTTP {status}" + (f": {excerpt}" if excerpt else ""))
         self.status = status
         self.headers = headers

@@ -16,6 +16,9 @@ import re2
 MASK = "***"
 #: Shorter values are masked only where they stand alone: inside other text they would hit innocent words.
 SHORTEST_WITHIN_TEXT = 5
+#: What stands where a text was cut. Whoever cuts a text before it is masked ends it so: the beginning of a secret
+#: that was cut is found in front of it only.
+CUT = "…"
 #: The most values that are remembered over reloads. Past it those that were in use the longest time ago are forgotten:
 #: whatever spoke of them has ended long since.
 MOST_REMEMBERED = 500
@@ -24,12 +27,18 @@ _SAFE = ("", "/", "/:@!$'()*,;?")
 _PERCENT = re.compile("%[0-9A-F]{2}")
 
 
+def shortened(text: str, most: int) -> str:
+    """At most so many characters of a text, marked with ``CUT`` where some are left out, so that it can be masked."""
+    return text if len(text) <= most else text[: most - len(CUT)] + CUT
+
+
 class Masker:
     """Replaces every known secret value in text and in JSON-like trees, however it was written down.
 
     Known are the value itself, percent-encoded (all ways that URL libraries have), escaped for
-    JSON, Python or HTML, and in base64 with anything before and behind it, as in Basic
-    authentication. A value of fewer than 5 characters is masked only where it stands alone.
+    JSON, Python or HTML, with its white space as single spaces, and in base64 with anything
+    before and behind it, as in Basic authentication. In front of ``CUT`` the first 5 characters
+    of one are enough. A value of fewer than 5 characters is masked only where it stands alone.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -38,14 +47,17 @@ class Masker:
         within = {form for form in forms if len(form) >= SHORTEST_WITHIN_TEXT}
         self._least = min(map(len, within | self._values.keys()), default=0)
         self._pattern = _pattern(within) if within else None
+        self._cut = _CutSecrets(within)
 
     def text(self, text: str) -> str:
         """The text with every secret in it replaced."""
-        if len(text) < self._least or not self._values:
+        was_cut = CUT in text
+        if not self._values or (len(text) < self._least and not was_cut):
             return text
         if text in self._values:
             return MASK
-        return self._within(text)
+        masked = self._within(text)
+        return self._cut.masked(masked) if was_cut else masked
 
     def _within(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
@@ -79,7 +91,43 @@ class Masker:
         return Masker(merged[-max(MOST_REMEMBERED, len(other._values)) :])
 
 
-def _pattern(forms: Iterable[str]) -> Any:
+class _CutSecrets:
+    """Finds what a cut has left of secrets, in one pass however long the text is and however often it was cut."""
+
+    def __init__(self, forms: Iterable[str]) -> None:
+        self._by_head: dict[bytes, list[bytes]] = {}
+        for form in forms:
+            data = form.encode("utf-8", "surrogatepass")
+            self._by_head.setdefault(data[:SHORTEST_WITHIN_TEXT], []).append(data)
+        self._heads = _pattern(self._by_head) if self._by_head else None
+        self._longest = max((len(form) for forms in self._by_head.values() for form in forms), default=0)
+
+    def masked(self, text: str) -> str:
+        """The text with every beginning of a secret in front of a ``CUT`` replaced."""
+        if self._heads is None:
+            return text
+        data = text.encode("utf-8", "surrogatepass")
+        parts, end = [], 0
+        for start, cut in self._left_of(data):
+            if start >= end:
+                parts += [data[end:start], MASK.encode()]
+                end = cut
+        return b"".join([*parts, data[end:]]).decode("utf-8", "surrogatepass")
+
+    def _left_of(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Where secrets begin that a cut ends, and where that is."""
+        sign, cut, start = CUT.encode(), -1, 0
+        while self._heads is not None and (found := self._heads.search(data, start)) is not None:
+            begin, start = found.start(), found.start() + 1  # they may overlap
+            if cut < start and (cut := data.find(sign, start)) < 0:
+                return
+            if cut - begin > self._longest:
+                start = cut - self._longest
+            elif any(form.startswith(data[begin:cut]) for form in self._by_head[found[0]]):
+                yield begin, cut
+
+
+def _pattern(forms: Iterable[str | bytes]) -> Any:
     """Finds the longest of some texts, in UTF-8. RE2 looks for hundreds in the time that Python's ``re`` takes for one.
 
     It works on Latin-1, which is to say on bytes, because secrets out of the environment may be any.
@@ -90,7 +138,8 @@ def _pattern(forms: Iterable[str]) -> Any:
     options.never_capture = True
     options.log_errors = False
     options.max_mem = 64 << 20
-    return re2.compile(b"|".join(re2.escape(form.encode("utf-8", "surrogatepass")) for form in forms), options)
+    raw = (form if isinstance(form, bytes) else form.encode("utf-8", "surrogatepass") for form in forms)
+    return re2.compile(b"|".join(map(re2.escape, raw)), options)
 
 
 def _forms(value: str) -> Iterator[str]:
@@ -100,6 +149,7 @@ def _forms(value: str) -> Iterator[str]:
     yield json.dumps(value, ensure_ascii=False)[1:-1]
     yield repr(value)[1:-1]
     yield html.escape(value)
+    yield " ".join(value.split())
     raw = _raw(value)
     for safe in _SAFE:
         for quoted in (quote(raw, safe=safe), quote_plus(raw, safe=safe)):

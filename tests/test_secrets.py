@@ -7,6 +7,7 @@ import html
 import json
 import timeit
 from collections.abc import Callable
+from functools import partial
 from urllib.parse import quote, quote_plus
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from engine.secrets import MOST_REMEMBERED, Masker
+from engine.secrets import MOST_REMEMBERED, Masker, shortened
 
 SECRET = 'p@ss/word "42"'
 
@@ -53,6 +54,34 @@ def test_no_secret_survives_in_any_text(secret: str, before: str, behind: str) -
     masked = Masker([secret]).text(before + secret + behind)
     assert "***" in masked
     assert not any(secret in part for part in masked.split("***"))
+
+
+@pytest.mark.parametrize(
+    "form", [SECRET, quote(SECRET, safe=""), json.dumps(SECRET)[1:-1], base64.b64encode(SECRET.encode()).decode()]
+)
+def test_what_a_cut_leaves_of_a_secret_is_masked(form: str) -> None:
+    masker = Masker([SECRET, "xoxb-another"])
+    for length in range(5, len(form) - 3):
+        cut = shortened("say " + form + " and more", 4 + length + 1)
+        assert masker.text(cut) == "say ***…", cut
+        assert masker.text(f"{cut} (12 more)\n{cut}") == "say ***… (12 more)\nsay ***…"
+
+
+def test_a_cut_that_hits_no_secret_changes_nothing() -> None:
+    masker = Masker([SECRET, "https://hooks.slack.com/services/T0/B0/xyz"])
+    for text in ("…", "a … b…", "https… //", "p@ss/… and https://hooks.slack.org…", "p@ss/word is no cut"):
+        assert masker.text(text) == text.replace("p@ss/…", "***…").replace("https…", "***…")
+
+
+def test_a_secret_of_several_lines_is_masked_in_a_text_whose_lines_were_joined() -> None:
+    secret = "-----BEGIN KEY-----\nabc\n-----END KEY-----\n"
+    assert Masker([secret]).text("it said " + " ".join(secret.split())) == "it said ***"
+
+
+def test_many_cuts_take_no_longer_than_the_text_is_long() -> None:
+    masker = Masker(["ab" * 3000])
+    for text in ("ab" * 2000 + "…" + "ababa…x" * 5000, "ababa" * 40_000 + "…"):
+        assert timeit.timeit(partial(masker.text, text), number=1) < 2
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def describe(value: Any) -> str:
     if isinstance(value, (int, float)):
         return f"the number {_number(value)}"
     if isinstance(value, str):
-        return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:60]!r}…"
+        return f"the text {value!r}" if len(value) <= 60 else f"the text {value[:60] + '…'!r}"
     if isinstance(value, Mapping):
         return f"an object with {len(value)} keys"
     if isinstance(value, (list, tuple)):

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.errors import EngineError
+from engine.secrets import shortened
+
+#: How much of LangSmith's words is passed on, in characters.
+_LONGEST_WORDS = 300
 
 
 class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
@@ -23,9 +27,9 @@ def failure_of(error: BaseException, task: str) -> LangSmithFailure:
     if response is None:
         cause = error.__cause__ or error
         words = str(cause).strip() or type(cause).__name__
-        return LangSmithFailure(f"LangSmith could not be reached to {task}: {words[:300]}")
+        return LangSmithFailure(f"LangSmith could not be reached to {task}: {shortened(words, _LONGEST_WORDS)}")
     status = int(response.status_code)
-    words = " ".join(_detail(response).split())[:300]
+    words = shortened(" ".join(_detail(response).split()), _LONGEST_WORDS)
     advice = _advice(status, words)
     message = f"LangSmith answered {status} when asked to {task}" + (f": {words}" if words else "")
     return LangSmithFailure(message + (f" ({advice})" if advice else ""), status=status, headers=response.headers)

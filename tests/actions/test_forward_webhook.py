@@ -109,7 +109,12 @@ async def test_redirects_are_not_followed_and_the_reason_names_the_target(attemp
 async def test_a_long_answer_is_read_in_part(attempt, sink):
     sink.faults.add(status=200, body=b"x" * 1_000_000)
     result = await attempt(ForwardWebhook(), {"url": sink.url})
-    assert result["response"] == "x" * 2048
+    assert result["response"] == "x" * 2048 + "…"
+
+
+async def test_an_answer_that_just_fits_is_whole(attempt, sink):
+    sink.faults.add(status=200, body=b"x" * 2048)
+    assert (await attempt(ForwardWebhook(), {"url": sink.url}))["response"] == "x" * 2048
 
 
 async def test_an_answer_whose_body_breaks_still_counts_as_received(attempt, sink):

@@ -181,3 +181,22 @@ async def test_a_delivery_whose_route_is_gone_waits_for_it(engine, sink) -> None
     engine.running.worker.wake()
     (row,) = await engine.settled(1)
     assert row.state == "succeeded"
+
+
+async def test_a_secret_that_an_answer_quotes_across_a_cut_is_masked(engine, sink) -> None:
+    token = "tok_5up3rS3cr3tV4lu3ThatNobodyMaySee0000"
+    engine.environ["TOKEN"] = token
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            actions: [{forward_webhook: {url: "${SINK}", headers: {X-Token: "${TOKEN}"}}}]
+    """)
+    sink.answer_with(400, body="e" * (201 - len(token)) + token + " is no key")
+    await engine.post(payloads.rule([payloads.run(0)]))
+    (refused,) = await engine.settled(1)
+    assert refused.reason.endswith("eee***…")
+    sink.answer_with(200, body="e" * (2049 - len(token)) + token)  # an echo
+    second = await engine.post(payloads.rule([payloads.run(1)]))
+    (row,) = await engine.settled(1, event_id=second["event"])
+    detail = await engine.running.store.delivery(row.id)
+    assert detail.attempts[0].detail["response"].endswith("eee***…")
