@@ -217,7 +217,9 @@ class _Evaluation:
             return Truth.TRUE if earlier.matched else Truth.FALSE
         document["route"] = route.word
         if earlier is not None:
-            return self._matched(index, document, route, [a for a in route.actions if a.name in earlier.pending])
+            # It matched before: a mute that came since, or another sample, does not undo that.
+            self._fire(index, document, route, [a for a in route.actions if a.name in earlier.pending], "")
+            return Truth.TRUE
         vain = ""
         if route.wait_for is not None and (missing := self._missing(index, document, route.wait_for)):
             if self._waits(index, document, route, route.wait_for, missing):
@@ -225,7 +227,7 @@ class _Evaluation:
             vain = f"{_feedback(missing)} did not come within {format_duration(route.wait_for.up_to)}"
         truth, at = route.filter.first_unmet(document)
         if truth is Truth.TRUE:
-            return self._matched(index, document, route, route.actions, vain)
+            return self._matched(index, document, route, vain)
         return self._unmet(index, document, route, truth, at, vain)
 
     def _missing(self, index: int, document: Document, wait: WaitFor) -> tuple[str, ...]:
@@ -257,17 +259,15 @@ class _Evaluation:
         self._note(index, document, route, truth, "; ".join(filter(None, (reason, vain))))
         return truth
 
-    def _matched(
-        self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction], vain: str = ""
-    ) -> Truth:
+    def _matched(self, index: int, document: Document, route: Route, vain: str) -> Truth:
         mute = self.around.mutes.get(route.id)
         if mute is not None and is_muting(mute, self.around.now):
-            self.held_back += [HeldBack(route.id, action.name, "muted") for action in actions]
+            self.held_back += [HeldBack(route.id, action.name, "muted") for action in route.actions]
             self._note(index, document, route, Truth.TRUE, muted_words(mute))
         elif route.sample is not None and not _sampled(route, self.event, document, route.sample):
             self._note(index, document, route, Truth.TRUE, f"not in the sample of {route.sample:.3%}")
         else:
-            self._fire(index, document, route, actions, vain)
+            self._fire(index, document, route, route.actions, vain)
         return Truth.TRUE
 
     def _fire(self, index: int, document: Document, route: Route, actions: Sequence[RoutedAction], reason: str) -> None:

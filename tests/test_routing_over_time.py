@@ -178,12 +178,12 @@ def test_a_muted_route_does_not_match_what_it_would_not_match() -> None:
     assert only(routing).truth is Truth.FALSE
 
 
-def test_a_mute_holds_for_actions_that_waited_for_data_too() -> None:
+def test_a_mute_leaves_alone_what_was_decided_before_it_also_what_waits_for_data() -> None:
     routes = '- actions:\n    - log: {message: x}\n      when: [{path: "$.feedback.k", exists: true}]'
     known = {(0, RULE_ID): Known(matched=True, pending=frozenset({"log"}))}
     routing = decide(routes, Fetched(feedback={RUN_ID: [{"key": "k"}]}), known=known, mutes={RULE_ID: mute()})
-    assert routing.plans == ()
-    assert only(routing).reason.startswith("muted")
+    assert [plan.action.name for plan in routing.plans] == ["log"]
+    assert (only(routing).reason, routing.held_back) == ("", ())
 
 
 # --- feedback that is waited for -------------------------------------------------------------------------------------
