@@ -46,7 +46,8 @@ class Worker:
         self._evaluator = Evaluator(desk, self._room_after_this, self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
-        self._bytes = 0
+        #: Bytes of the bodies in hand; how many events will be in hand when the store has kept them.
+        self._bytes = self._arriving = 0
         self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -74,14 +75,24 @@ class Worker:
         that waited for it would cost each event nearly what parsing it costs.
         """
         leased = self._room() > 0 and self._bytes + len(event.body) <= self._byte_limit
+        if leased:
+            self._arriving += 1
+            self._bytes += len(event.body)
         appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
         appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
         return appending
 
     def _accepted(self, event: Event, appending: asyncio.Future[Appended], *, leased: bool) -> None:
-        if appending.cancelled() or appending.exception() is not None:
-            return
-        appended = appending.result()
+        full = self._is_full()
+        if leased:
+            self._arriving -= 1
+            self._bytes -= len(event.body)
+        if not appending.cancelled() and appending.exception() is None:
+            self._begin(event, appending.result(), leased=leased)
+        if full and not self._is_full():
+            self._wake.set()
+
+    def _begin(self, event: Event, appended: Appended, *, leased: bool) -> None:
         if leased and not appended.duplicate:
             work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
             self._take_up(work, event, Fetched())
@@ -138,9 +149,8 @@ class Worker:
 
     async def _claim_and_nap(self) -> None:
         self._wake.clear()
-        room = min(self._room(), self._limit)
-        if room > 0 and self._bytes < self._byte_limit:
-            for claimed in await self._claim(room):
+        if not self._is_full():
+            for claimed in await self._claim(min(self._room(), self._limit)):
                 self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched), claimed.items)
         await self._nap()
 
@@ -164,7 +174,7 @@ class Worker:
     async def _nap(self) -> None:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
         seconds = _LONGEST_NAP
-        if self._room() > 0 and self._bytes < self._byte_limit:
+        if not self._is_full():
             shut = [name for name, room in self.gate.rooms().items() if not room]
             due, opens_at = await self._desk.store.next_due(shut=shut), self.gate.opens_at()
             now = self._desk.clock()
@@ -191,7 +201,11 @@ class Worker:
     # Work under way
 
     def _room(self) -> int:
-        return 0 if self._stopping else max(self._limit - len(self._running) + self.gate.waiting, 0)
+        under_way = len(self._running) + self._arriving - self.gate.waiting
+        return 0 if self._stopping else max(self._limit - under_way, 0)
+
+    def _is_full(self) -> bool:
+        return self._room() <= 0 or self._bytes >= self._byte_limit
 
     def _room_after_this(self) -> int:
         """Room for deliveries once the evaluation that asks is over."""
@@ -228,7 +242,7 @@ class Worker:
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        full = self._room() <= 0 or self._bytes >= self._byte_limit
+        full = self._is_full()
         _, helds = self._running.pop(task)
         for held in helds:
             held.hands -= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 
@@ -11,6 +12,7 @@ import pytest
 from harness import until
 from processes import Serve, left_behind
 
+from engine.event import parse_event
 from engine.sandbox import WebhookSink, payloads
 from engine.store.rows import DeliveryQuery
 
@@ -266,6 +268,23 @@ async def test_more_than_memory_may_hold_waits_in_the_store(engine, sink) -> Non
         assert engine.running.worker._bytes <= 75_000
     await engine.settled(20)
     await until(lambda: engine.running.worker._bytes == 0)
+
+
+async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "", concurrency=16, memory_limit=2**20)
+    worker, most, most_bytes = engine.running.worker, 0, 0
+    bodies = [json.dumps(run(number) | {"pad": "x" * 20_000}).encode() for number in range(200)]
+    events = [parse_event(body, time.time()) for body in bodies]
+    for event in events:
+        worker.accept(event)
+    while len(sink.received) < len(events):
+        await asyncio.sleep(0)
+        most, most_bytes = max(most, worker.busy - worker.gate.waiting), max(most_bytes, worker._bytes)
+    # A claim may bring as much again as arrives while it is made; an evaluation ends a moment after its delivery began.
+    assert most <= 4 * 16
+    assert most_bytes <= 2 * 2**20 + 25_000
+    await engine.settled(200)
+    assert (worker._bytes, worker._arriving) == (0, 0)
 
 
 async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(engine, sink) -> None:
