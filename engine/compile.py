@@ -55,7 +55,7 @@ _ACTION_WORDS: Final = {
     "logger": "log",
 }
 #: What the templates of ``on_dead`` see beside the document.
-_DEAD: Final = frozenset({"delivery"})
+_DEAD: Final = frozenset({"delivery", "throttle"})
 #: What stands in the file for each service that an action may require: block, key, variable.
 _SERVICES: Final = {
     "langsmith": ("a LangSmith API key", "api_key", "LANGSMITH_API_KEY"),

@@ -42,7 +42,7 @@ class Deliverer:
         """
         job = await self._bind(work, places, self._desk.rules().router, plan)
         if job is None:
-            await self._gone(work)
+            await self._gone(work, places)
             return
         if (until := holding_until(job.action.active, self._desk.clock())) is not None:
             await self._hold(job, until)
@@ -75,7 +75,7 @@ class Deliverer:
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane.name if lane else "")
-        if await self._record(job.work, attempt, then, self._others(job.work, places, job.action)):
+        if await self._record(job.work, attempt, then, places, self._others(job.work, places, job.action)):
             self._desk.observer.attempted(job, ran, attempt, then)
             if lane is not None and isinstance(then, Again):
                 self._gate.stored(lane)
@@ -86,7 +86,7 @@ class Deliverer:
         within = job.action.retry.within
         if now - work.first_at >= within:
             others = self._others(work, places, job.action)
-            await self._settle_overdue(work, overdue(shut, within), lane, others)
+            await self._settle_overdue(work, overdue(shut, within), places, lane, others)
             self._gate.overdue()
             return
         # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
@@ -97,14 +97,14 @@ class Deliverer:
         self._gate.stored(lane)
 
     async def _settle_overdue(
-        self, work: Work, reason: str, lane: Lane | None = None, others: Sequence[Work] = ()
+        self, work: Work, reason: str, places: Sequence[Place], lane: Lane | None = None, others: Sequence[Work] = ()
     ) -> None:
         """Its time is over, and no attempt was made of it now."""
         desk, now = self._desk, self._desk.clock()
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
         if lane is not None:
             attempt = replace(attempt, destination=lane.name)
-        if await self._record(work, attempt, Dead(reason), others):
+        if await self._record(work, attempt, Dead(reason), places, others):
             desk.observer.failed(work, attempt, Dead(reason))
 
     def _others(self, work: Work, places: Sequence[Place], action: RoutedAction) -> Sequence[Work]:
@@ -112,10 +112,16 @@ class Deliverer:
         return () if action.digests else on_their_own(work, places, self._desk.clock())
 
     async def _record(
-        self, work: Work, attempt: Attempt, then: Again | Dead | None, others: Sequence[Work] = ()
+        self,
+        work: Work,
+        attempt: Attempt,
+        then: Again | Dead | None,
+        places: Sequence[Place],
+        others: Sequence[Work] = (),
     ) -> bool:
         """Settle an attempt, with all that follows from it. Whether it was this process's to settle."""
-        follow = [*others, *await self._followers.of(work, attempt, then)]
+        items = len(places) - len(others)
+        follow = [*others, *await self._followers.of(work, attempt, then, items)]
         return await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
 
     async def _hold(self, job: Job, until: float) -> None:
@@ -130,7 +136,7 @@ class Deliverer:
         policy = router.retry if found is None else found[1].retry
         attempt, then = self._desk.consequence(work, policy, failure, started_at)
         others = () if found is None else self._others(work, places, found[1])
-        if await self._record(work, attempt, then, others):
+        if await self._record(work, attempt, then, places, others):
             self._desk.observer.failed(work, attempt, then)
 
     async def _release(self, work: Work, seconds: float) -> None:
@@ -152,14 +158,14 @@ class Deliverer:
         seen = [(held.event, index, held.fetched) for held, index in places]
         return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words))
 
-    async def _gone(self, work: Work) -> None:
+    async def _gone(self, work: Work, places: Sequence[Place]) -> None:
         """Its route or action is not in the configuration any more: wait for it to come back, within limits."""
         desk, now = self._desk, self._desk.clock()
         if now - work.first_at < desk.rules().router.retry.within:
             await self._release(work, _GONE_LOOK)
             return
         reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
-        await self._settle_overdue(work, reason)
+        await self._settle_overdue(work, reason, places)
 
     def _outcome(self, job: Job, ran: Ran, lane: str) -> tuple[Attempt, Again | Dead | None]:
         if ran.failure is not None:

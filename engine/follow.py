@@ -11,6 +11,7 @@ from engine.document import run_id_at
 from engine.errors import StoreError
 from engine.holdings import Held, Place
 from engine.route import Route, RoutedAction
+from engine.router import NOTHING_THROTTLED
 from engine.schedule import holding_until, skipping
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.times import iso_second
@@ -24,12 +25,16 @@ class Followers:
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
 
-    async def of(self, work: Work, attempt: Attempt, then: Again | Dead | None) -> list[Work]:
-        """The ``on_dead`` of its route, where this attempt was a delivery's last. Theirs have none of their own."""
+    async def of(self, work: Work, attempt: Attempt, then: Again | Dead | None, items: int) -> list[Work]:
+        """The ``on_dead`` of its route, where this attempt was a delivery's last. Theirs have none of their own.
+
+        ``items`` is of how many documents the delivery was made.
+        """
         route = self._desk.rules().router.routes.get(work.route)
         if not isinstance(then, Dead) or route is None or work.action.startswith(ON_DEAD):
             return []
-        words = {**(work.words or {}), "delivery": _delivery_words(work, attempt, then, self._desk.clock())}
+        delivery = _delivery_words(work, attempt, then, self._desk.clock()) | {"items": items}
+        words = {"throttle": NOTHING_THROTTLED, **(work.words or {}), "delivery": delivery}
         found = [await self._follower(work, route, action, words) for action in route.on_dead]
         return [follower for follower in found if follower is not None]
 
@@ -40,7 +45,7 @@ class Followers:
         until = holding_until(action.active, now)
         due_at = now if until is None else until
         return Work(
-            id=_follower_id(work, action.name),
+            id=_follower_id(work, action.name),  # whatever its replays: who asks for a thousand hears of none twice
             kind="deliver",
             event_id=work.event_id,
             first_at=due_at,
@@ -82,8 +87,8 @@ def _delivery_words(work: Work, attempt: Attempt, then: Dead, now: float) -> dic
 
 
 def _follower_id(work: Work, what: str) -> str:
-    """The same for one settlement, however often it is made; another for the next one, after a replay."""
-    name = f"{work.id}\0{work.replays}\0{what}".encode(errors="surrogatepass")
+    """The same however often it follows: it is made once."""
+    name = f"{work.id}\0{what}".encode(errors="surrogatepass")
     return work.id[:12] + hashlib.blake2b(name, digest_size=10).hexdigest()
 
 
@@ -94,7 +99,7 @@ def on_their_own(work: Work, places: Sequence[Place], now: float) -> list[Work]:
     """
     return [
         Work(
-            id=_follower_id(work, f"{held.event.id}\0{index}"),
+            id=_follower_id(work, f"{work.replays}\0{held.event.id}\0{index}"),
             kind="deliver",
             event_id=held.event.id,
             first_at=now,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from engine.decision import Circumstances, Decision, HeldBack, Plan, Routing, delivery_id
 from engine.document import Fetched, Site, build_document, digest_document, run_id, run_indexes, runs_at
@@ -33,6 +33,8 @@ ANY = "*"
 UNMATCHED = "unmatched"
 #: A document whose feedback nobody knows.
 _NO_FEEDBACK = dict.fromkeys(("feedback", "feedbacks"), Missing("feedback", "it is waited for"))
+#: What templates see as ``throttle`` where nothing was held back.
+NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: Route keys that are no ids.
 _WORDS = frozenset({ANY, UNMATCHED, *Kind})
 
@@ -120,7 +122,7 @@ def worded(document: Mapping[str, Any], action: RoutedAction, words: Mapping[str
     throttles = action.gating is not None and action.gating.kind == "throttle"
     if not (words or throttles):
         return document
-    return {**document, **({"throttle": {"suppressed": 0, "since": None}} if throttles else {}), **(words or {})}
+    return {**document, **({"throttle": NOTHING_THROTTLED} if throttles else {}), **(words or {})}
 
 
 class _Evaluation:

@@ -22,7 +22,7 @@ ROUTE_WORDS: Final = frozenset({"name", "key"})
 ITEM_WORDS: Final = frozenset({"run", "feedback", "feedbacks", "feedback_stats", "payload", "event", "route", "vars"})
 THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
 DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
-DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at"})
+DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
 #: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
 ON_DEAD: Final = "on_dead."
 #: Words that are there in some places only: what has to be written for them.
@@ -32,6 +32,8 @@ PLACED: Final = {
     "throttle": "it is there for the parameters of an action that has throttle: {every: 10m} beside it",
     "delivery": "it is there for the actions of a route's on_dead",
 }
+#: What is there instead where ``delivery`` is.
+_OF_THE_DEAD: Final = "here a digest is seen by its first item, and delivery.items says how many it had"
 #: What the engine works out for ``run`` and puts beside LangSmith's own fields.
 COMPUTED: Final = frozenset({"url", "latency", "cost"})
 #: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
@@ -106,7 +108,7 @@ class Vocabulary:
 
     def _placed(self, first: str, steps: Sequence[Step]) -> Slip | None:
         if first not in self.placed:
-            return Slip(0, f"there is no {first!r} here", PLACED[first])
+            return Slip(0, f"there is no {first!r} here", _OF_THE_DEAD if "delivery" in self.placed else PLACED[first])
         if first == "items":
             return self._of_items(steps)
         known = {"throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS, "delivery": DELIVERY_WORDS}[first]

@@ -437,7 +437,7 @@ on_dead:
 """)
 
 
-async def test_a_delivery_that_dies_is_told_of_once_a_death(engine, sink) -> None:
+async def test_a_delivery_that_dies_is_told_of_once_however_often_it_is_replayed(engine, sink) -> None:
     sink.answer_with(400)
     await engine.start(ON_DEAD)
     await send(engine, 0)
@@ -456,11 +456,42 @@ async def test_a_delivery_that_dies_is_told_of_once_a_death(engine, sink) -> Non
     }
     assert "400" in told["delivery"]["reason"]
     assert told["delivery"]["destination"].startswith("http://127.0.0.1")
+    assert told["delivery"]["items"] == 1
     await restart(engine)
     sink.answer_with(400)
     await replay(engine, deliveries=[dead.id])
-    await engine.settled(3)
-    assert len([one for one in sink.received if which(one) == "dead"]) == 2
+    await until(lambda: len(sink.received) == 3)
+    await engine.quiet()
+    assert [which(one) for one in sink.received] == ["it", "dead", "it"]
+
+
+async def test_a_death_is_told_with_what_a_throttle_held_back_and_how_many_items_a_digest_had(engine, sink) -> None:
+    await engine.start(
+        routes("""
+actions:
+  - forward_webhook: {url: "${SINK}?throttled", body: "{{ run.nothing if throttle.suppressed else 'x' }}"}
+    name: throttled
+    throttle: {every: 1h}
+  - forward_webhook: {url: "${SINK}?digest", body: "{{ run.nothing }}"}
+    name: digest
+    digest: {every: 1h, max: 3}
+on_dead:
+  - forward_webhook:
+      url: "${SINK}?dead"
+      body: {of: "{{ delivery.action }}", held_back: "{{ throttle.suppressed }}", items: "{{ delivery.items }}"}
+    when: [{expr: "throttle.suppressed >= 0"}]
+""")
+    )
+    await send(engine, 0, 1)
+    await until(lambda: len(sink.received) == 1)
+    await restart(engine, meanwhile="UPDATE window SET closes_at = 0 WHERE purpose = 'throttle'")
+    await send(engine, 2)
+    await engine.settled(5)
+    told = [one.body for one in sink.received if which(one) == "dead"]
+    assert sorted(told, key=lambda one: one["of"]) == [
+        {"of": "digest", "held_back": 0, "items": 3},
+        {"of": "throttled", "held_back": 1, "items": 1},
+    ]
 
 
 async def test_a_death_is_told_though_what_was_fetched_for_that_cannot_be_kept(
