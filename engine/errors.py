@@ -104,6 +104,10 @@ class StoreBusy(StoreError):  # noqa: N818 - a state, answered with 503
     """The store did not answer in time, or its disk is full. Nothing was accepted."""
 
 
+class StoreGone(StoreBusy):
+    """The store's file is not where it was. It may come back; if it does not, what was in it is lost."""
+
+
 class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
     """Raised by an action: try this delivery again.
 

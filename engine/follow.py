@@ -8,7 +8,6 @@ from typing import Any
 
 from engine.desk import Desk
 from engine.document import run_id_at
-from engine.errors import StoreError
 from engine.holdings import Held, Place
 from engine.route import Route, RoutedAction
 from engine.router import NOTHING_THROTTLED
@@ -64,10 +63,7 @@ class Followers:
         held = self._desk.holdings.at_hand(work.event_id)
         if held is None:
             return False
-        try:
-            await self._desk.holdings.hydrate(held, action.when.needs, work.index)
-        except StoreError as error:  # what was fetched is at hand, only not kept: no reason to forget a death
-            self._desk.logger.error("what was fetched is not kept", extra={"work": work.id, "reason": str(error)})
+        await self._desk.holdings.hydrate(held, action.when.needs, work.index)
         return action.when.check(self._document(work, route, held, words)) is Truth.TRUE
 
     def _document(self, work: Work, route: Route, held: Held, words: Mapping[str, Any]) -> dict[str, Any]:

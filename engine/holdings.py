@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from engine.document import Fetched
+from engine.errors import StoreError
 from engine.event import Event
 from engine.hydrate import Hydrator
 from engine.route import Needs
@@ -37,6 +39,7 @@ class Holdings:
 
     def __init__(self, hydrator: Hydrator, save: Callable[[str, Fetched], Awaitable[None]]) -> None:
         self._hydrator, self._save = hydrator, save
+        self._logger = logging.getLogger(__name__)
         self._held: WeakValueDictionary[str, Held] = WeakValueDictionary()
 
     def take(self, event: Event, fetched: Fetched) -> Held:
@@ -63,8 +66,16 @@ class Holdings:
         # Meanwhile another delivery of the event may have fetched something else.
         held.fetched = held.fetched.merge(fetched)
         if fetched.to_json() != before.to_json():
-            await self._save(held.event.id, fetched)
+            await self._keep(held.event.id, fetched)
         return True
+
+    async def _keep(self, event_id: str, fetched: Fetched) -> None:
+        """What was fetched is at hand: that it could not be kept besides is no failure of the work it is for."""
+        try:
+            await self._save(event_id, fetched)
+        except StoreError as error:
+            told = {"event": event_id, "reason": str(error)}
+            self._logger.warning("what was fetched is not kept; a retry fetches it again", extra=told)
 
     async def hydrate_each(self, places: Sequence[Place], wanted: Needs) -> bool:
         """Fetch what is wanted for several documents, some at a time. True if anything changed."""

@@ -10,7 +10,7 @@ from engine.decision import Plan
 from engine.deliver import Deliverer
 from engine.desk import Desk
 from engine.document import Fetched
-from engine.errors import StoreError
+from engine.errors import StoreBusy, StoreError, StoreGone
 from engine.evaluate import Evaluator
 from engine.event import Event
 from engine.execute import Executor
@@ -129,9 +129,20 @@ class Worker:
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
-        if unfinished:
-            await self._desk.store.release([work.id for work, _ in unfinished.values()], due_at=self._desk.clock())
-        await self.gate.written()
+        try:
+            if unfinished:
+                await self._give_back([work.id for work, _ in unfinished.values()])
+        finally:
+            await self.gate.written()
+
+    async def _give_back(self, ids: Sequence[str]) -> None:
+        try:
+            await self._desk.store.release(ids, due_at=self._desk.clock())
+        except StoreGone:
+            raise
+        except StoreBusy as error:
+            told = {"work": len(ids), "reason": str(error)}
+            self._desk.logger.warning("work was not given back, which the next start puts right", extra=told)
 
     async def _for_ever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """A step again and again. Nothing that goes wrong in one may end them: retries would end with it."""

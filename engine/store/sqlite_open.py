@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import StoreBusy, StoreError
+from engine.errors import StoreBusy, StoreError, StoreGone
 from engine.store.sqlite_vault import Database, check_keys
 from engine.store.vault import MissingKey, Vault
 
@@ -162,10 +162,10 @@ class Place:
         """See that the file is still there, if one was noted.
 
         Raises:
-            StoreBusy: it is not.
+            StoreGone: it is not.
         """
         if self._found is not None and self._found != self._look():
-            raise StoreBusy(
+            raise StoreGone(
                 f"{self._path} was removed or replaced while the engine works on it; "
                 "put it back as it was, or stop the engine and start it anew"
             )
