@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -27,6 +28,8 @@ LOOK_FOR_OVERDUE = 30.0
 _WRITTEN_WITHIN = 2.0
 #: A pause that lasts longer survives a restart, in seconds.
 LONG_PAUSE = 30.0
+#: A pause that is longer by no more than this is the same, in seconds.
+_A_MOMENT = 1.0
 #: The longest name of a lane, in characters.
 _LONGEST_NAME = 200
 #: Names that are remembered, before all of them are worked out anew.
@@ -46,8 +49,8 @@ class Gate:
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._writing: set[asyncio.Task[None]] = set()
-        #: Lanes that were told to be paused, and those whose pauses are in the store.
-        self._told: set[str] = set()
+        #: Lanes that were told to be paused, with until when at most, and those whose pauses are in the store.
+        self._told: dict[str, float] = {}
         self._kept: set[str] = set()
         self._names = _Names()
         self._closing = self._overdue = False
@@ -104,7 +107,7 @@ class Gate:
         self._woken()
 
     def look_for_overdue(self, now: float) -> bool:
-        """Whether it is time to look into shut lanes for what has waited too long."""
+        """Whether it is time to look into shut lanes for what waited too long. ``now`` is of a clock nobody sets."""
         if now < self._look_at and not self._overdue:
             return False
         self._look_at, self._overdue = now + LOOK_FOR_OVERDUE, False
@@ -200,12 +203,18 @@ class Gate:
             self._reopened(lane)
             return
         news = before is None or before.kind != block.kind or not (before.is_closed(now) or before.probes(now))
-        if news:
-            self._told.add(lane.name)
+        if news or self._is_longer(lane, block, now):
+            self._told[lane.name] = block.until or math.inf
             self._desk.observer.paused(lane.name, block.until, cause(block))
             self._keep(lane, block, now)
         if block.kind == "paused" and block.until is not None:
             asyncio.get_running_loop().call_later(block.until - now, self._pause_over, lane, block)
+
+    def _is_longer(self, lane: Lane, block: Block, now: float) -> bool:
+        """Whether a pause lasts longer than was told, and long enough to be kept. Many say the same a moment apart."""
+        if block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE:
+            return False
+        return block.until > self._told.get(lane.name, 0.0) + _A_MOMENT
 
     def _pause_over(self, lane: Lane, block: Block) -> None:
         if lane.last_block is block:
@@ -231,7 +240,7 @@ class Gate:
 
     def _forget(self, name: str) -> None:
         """It is open, or nobody remembers it."""
-        self._told.discard(name)
+        self._told.pop(name, None)
         self._unkeep(name)
 
     def _unkeep(self, name: str) -> None:

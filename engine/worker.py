@@ -180,7 +180,8 @@ class Worker:
 
     def _stale_before(self, now: float) -> float | None:
         """From time to time: since when what waits for a shut destination may have waited for too long."""
-        return now - self._desk.rules().router.least_within if self.gate.look_for_overdue(now) else None
+        look = self.gate.look_for_overdue(time.monotonic())
+        return now - self._desk.rules().router.least_within if look else None
 
     async def _nap(self) -> None:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+from dataclasses import replace
 
 import pytest
 
@@ -20,6 +21,7 @@ from engine.store import open_store
 from engine.traffic import Admitted, LimitTable, Shut
 from engine.traffic.lane import MOST_IN_LANE
 from engine.traffic.limits import LimitsSpec
+from engine.worker import Worker
 
 NAME = "https://example.com"
 GONE = Failure(retry=True, reason="HTTP 410", status=410, cause="answer")
@@ -50,15 +52,18 @@ class World:
 
     def another(self) -> Gate:
         """The gate after a restart."""
-        desk = Desk(
+        return Gate(self.desk(), 100, self.wake)
+
+    def desk(self, **other) -> Desk:
+        return Desk(
             store=self.store,
             rules=lambda: Rules(self.router(), Masker([SECRET])),
             holdings=Holdings(None, None),
             observer=self.told,
             logger=logging.getLogger("engine.test"),
             rng=random.Random(1),
+            **other,
         )
-        return Gate(desk, 100, self.wake)
 
     def router(self) -> Router:
         limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})
@@ -196,6 +201,21 @@ async def test_a_short_pause_is_not_worth_a_row_and_is_told_once(world) -> None:
     assert isinstance(await world.gate.enter(NAME), Admitted)
 
 
+@pytest.mark.parametrize("first", [5.0, 40.0])
+async def test_a_pause_that_is_made_longer_is_told_and_kept_as_such(world, first) -> None:
+    world.concurrency = 3
+    one, other, third = await world.entered(3)
+    for admitted, after in ((one, first), (other, 3600.0), (third, 3600.01)):
+        world.gate.leave(admitted, replace(BUSY, after=after))
+    await world.gate.written()
+    (control,) = await world.store.controls()
+    assert control.until_at == pytest.approx(time.time() + 3600, abs=5)
+    assert [word for word, _ in world.told.words] == ["paused", "paused"], "the third says nothing new"
+    world.gate = world.another()
+    await world.gate.restore()
+    assert isinstance(await world.gate.enter(NAME), Shut)
+
+
 async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_store(world) -> None:
     (admitted,) = await world.entered()
     world.gate.stored(admitted.lane)
@@ -218,3 +238,20 @@ async def test_a_lane_has_a_name_that_can_be_shown_and_is_its_own(world, destina
     assert SECRET not in name
     assert 0 < len(name) < 250
     assert name.isprintable()
+
+
+async def test_what_is_overdue_is_looked_for_now_and_then_and_at_once_after_some_was_found(world) -> None:
+    assert [world.gate.look_for_overdue(at) for at in (5.0, 6.0, 34.9, 35.0, 36.0)] == [True, False, False, True, False]
+    world.gate.overdue()
+    assert [world.gate.look_for_overdue(37.0) for _ in range(2)] == [True, False]
+
+
+async def test_a_clock_that_is_set_keeps_nobody_from_looking_for_what_is_overdue(world, monkeypatch) -> None:
+    passed = 1e6
+    monkeypatch.setattr("engine.worker.time.monotonic", lambda: passed)
+    worker = Worker(world.desk(), None)
+    tomorrow, now = 2e9 + 86400, 2e9
+    assert worker._stale_before(tomorrow) == tomorrow - 3600
+    passed += 30
+    assert worker._stale_before(now) == now - 3600
+    assert worker._stale_before(tomorrow) is None
