@@ -38,6 +38,18 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Signed:
+    """What a good signature says beside the body.
+
+    ``by`` tells one signing secret from another and gives none away. ``id`` is the sender's own
+    id of the message where the signature covers it, else empty.
+    """
+
+    by: str
+    id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One accepted webhook.
 
@@ -69,11 +81,10 @@ class Event:
         return self._word
 
 
-def parse_event(body: bytes, received_at: float, signed_id: str | None = None, trace: str = "") -> Event:
+def parse_event(body: bytes, received_at: float, signed: Signed | None = None, trace: str = "") -> Event:
     """The event a request body stands for, with a new id. ``received_at`` is in Unix seconds, UTC.
 
-    ``signed_id`` is None where no signature was checked, else the sender's own id of the message
-    that the signature covers beside the body, or empty. ``trace`` is the traceparent it goes on from.
+    ``signed`` is None where no signature was good. ``trace`` is the traceparent it goes on from.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -81,7 +92,7 @@ def parse_event(body: bytes, received_at: float, signed_id: str | None = None, t
     payload, repaired = parse_payload(body)
     kind = kind_of(payload)
     rule_id = _rule_id(payload, kind)
-    dedup_key = _dedup_key(payload, kind, rule_id, body, signed_id)
+    dedup_key = _dedup_key(payload, kind, rule_id, body, signed)
     return Event(new_event_id(received_at), kind, rule_id, dedup_key, received_at, body, payload, repaired, trace)
 
 
@@ -189,12 +200,13 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
     return lower if lower != rule_id and _UUID.fullmatch(lower) else rule_id
 
 
-def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes, signed_id: str | None) -> str:
+def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes, signed: Signed | None) -> str:
     """Equal for two deliveries of one webhook (LangSmith's rules send no delivery id).
 
     A rule, its time window and what it found are one delivery, also when presigned URLs were
     signed anew for a retry. Everything else is told apart by the sender's own id of it, where
-    a signature covers that, or by its bytes.
+    a signature covers that, or by its bytes. Senders that sign with different secrets may use
+    the same ids.
     """
     if kind is Kind.RULE:
         runs, threads = _ids(payload.get("runs"), _run_id), _ids(payload.get("threads"), _thread_id)
@@ -204,8 +216,9 @@ def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body
             # The time in front keeps the keys of one hour together in the store's index: a batch of
             # events then touches its last page, and not a page anywhere for each event.
             return f"rule:{str(window[1])[:32]}:{digest[:32]}"
-    if signed_id is not None and (own := _own_id(payload, kind) or signed_id):
-        return f"id:{kind}:{sha256(own.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
+    if signed is not None and (own := _own_id(payload, kind) or signed.id):
+        whose = f"{signed.by}:{own}".encode("utf-8", "surrogatepass")
+        return f"id:{kind}:{sha256(whose).hexdigest()[:32]}"
     return "body:" + sha256(body).hexdigest()
 
 

@@ -16,7 +16,7 @@ from engine.admission import Admission, NoRoom, Share
 from engine.bodies import BodyReader
 from engine.credentials import Standing, standing_of
 from engine.errors import BadBody
-from engine.event import Event, parse_event
+from engine.event import Event, Signed, parse_event
 from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
 from engine.signatures import BadSignature, check_claims
 from engine.spans import TRACEPARENT, Spans
@@ -251,13 +251,13 @@ class Receiver:
 
     def _parse(self, body: bytes, content_encoding: str, standing: Standing, received_at: float, trace: str) -> Event:
         """Check the signature, of the bytes as they were sent; only then is anything made of them."""
-        signed_id = self._signed_id(body, standing) if standing.claims else None
+        signed = self._signed(body, standing) if standing.claims else None
         if content_encoding:
             body = coding.decode(body, content_encoding, self._limit)
-        return parse_event(body, received_at, signed_id, trace)
+        return parse_event(body, received_at, signed, trace)
 
-    def _signed_id(self, body: bytes, standing: Standing) -> str | None:
-        """What ``parse_event`` takes: the sender's own id, as far as a good signature covers it."""
+    def _signed(self, body: bytes, standing: Standing) -> Signed | None:
+        """Who signed it, and what the signature covers; None where who showed a secret signed it with none."""
         try:
             return check_claims(standing.claims, self._signing_secrets(), body)
         except BadSignature:

@@ -22,6 +22,7 @@ from typing import Any, Final, Literal, assert_never
 from multidict import CIMultiDictProxy
 
 from engine.errors import EngineError
+from engine.event import Signed
 from engine.units import format_duration
 
 Form = Literal["standard", "langsmith", "github"]
@@ -72,16 +73,19 @@ def read_claims(headers: CIMultiDictProxy[str], now: float) -> tuple[tuple[Claim
     return tuple(claims), "; ".join(wrong)
 
 
-def check_claims(claims: Iterable[Claim], secrets: Sequence[str], body: bytes) -> str:
-    """The sender's own id of a message that has a good signature; empty where the signature covers none.
+def check_claims(claims: Iterable[Claim], secrets: Sequence[str], body: bytes) -> Signed:
+    """Who made a good signature, and the sender's own id of the message where it covers one.
+
+    Of several good ones that with an id counts; of several secrets that fit, the first.
 
     Raises:
         BadSignature: none is good.
     """
-    good = [claim for claim in claims if _is_good(claim, secrets, body)]
+    signers = [(claim, _signer(claim, secrets, body)) for claim in claims]
+    good = [Signed(_fingerprint(secret), claim.id) for claim, secret in signers if secret is not None]
     if not good:
         raise BadSignature("the signature is wrong: it was not made of these bytes with a secret that is known here")
-    return next((claim.id for claim in good if claim.id), "")
+    return next((signed for signed in good if signed.id), good[0])
 
 
 def sign(form: Form, secret: str, body: bytes, message_id: str, at: float) -> dict[str, str]:
@@ -148,15 +152,24 @@ def _standard_digests(text: str) -> Iterator[bytes]:
             yield digest
 
 
-def _is_good(claim: Claim, secrets: Sequence[str], body: bytes) -> bool:
-    """Every comparison is made, in constant time, on bytes."""
+def _signer(claim: Claim, secrets: Sequence[str], body: bytes) -> str | None:
+    """The first secret that made it, or None. Every comparison is made, in constant time, on bytes."""
+    good = [secret for secret in secrets if _is_good(claim, secret, body)]
+    return good[0] if good else None
+
+
+def _is_good(claim: Claim, secret: str, body: bytes) -> bool:
     good = False
-    for secret in secrets:
-        for key in _keys(claim.form)(secret):
-            made = _digest(key, claim.signed, body)
-            for digest in claim.digests:
-                good |= hmac.compare_digest(made, digest)
+    for key in _keys(claim.form)(secret):
+        made = _digest(key, claim.signed, body)
+        for digest in claim.digests:
+            good |= hmac.compare_digest(made, digest)
     return good
+
+
+def _fingerprint(secret: str) -> str:
+    """32 bits of it, one way: enough to tell senders apart, and it says nothing of the secret."""
+    return hmac.digest(_bytes(secret), b"whose messages these are", "sha256")[:4].hex()
 
 
 def _keys(form: Form) -> Callable[[str], tuple[bytes, ...]]:

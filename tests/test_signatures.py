@@ -83,7 +83,7 @@ async def test_a_github_example_of_its_documentation_is_good():
     digest = "757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     headers = CIMultiDictProxy(CIMultiDict({"X-Hub-Signature-256": f"sha256={digest}"}))
     claims, wrong = read_claims(headers, NOW)
-    assert (check_claims(claims, [secret], body), wrong) == ("", "")
+    assert (check_claims(claims, [secret], body).id, wrong) == ("", "")
 
 
 def test_a_standard_example_of_its_reference_library_is_good():
@@ -95,7 +95,7 @@ def test_a_standard_example_of_its_reference_library_is_good():
         "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
     }
     claims, _ = read_claims(CIMultiDictProxy(CIMultiDict(headers)), 1614265330)
-    assert check_claims(claims, [secret], body) == "msg_p5jXN8AQM9LWM0D4loKWxJek"
+    assert check_claims(claims, [secret], body).id == "msg_p5jXN8AQM9LWM0D4loKWxJek"
 
 
 @pytest.mark.parametrize("form", ["standard", "langsmith", "github"])
@@ -103,7 +103,7 @@ def test_a_standard_example_of_its_reference_library_is_good():
 def test_what_is_signed_here_is_good_here(form, secret):
     headers = CIMultiDictProxy(CIMultiDict(sign(form, secret, BODY, "msg_1", NOW)))
     claims, wrong = read_claims(headers, NOW)
-    assert (check_claims(claims, [secret], BODY), wrong) == ("msg_1" if form == "standard" else "", "")
+    assert (check_claims(claims, [secret], BODY).id, wrong) == ("msg_1" if form == "standard" else "", "")
     with pytest.raises(BadSignature):
         check_claims(claims, [secret], BODY + b" ")
 
@@ -213,6 +213,29 @@ async def test_a_rules_window_counts_for_more_than_a_gateways_id():
     async with signing(WHSEC) as served:
         answers = [await served.send(body, query="", headers=standard(body, message=name)) for name in "ab"]
         assert [answer.json["duplicate"] for answer in answers] == [False, True]
+
+
+async def test_senders_with_secrets_of_their_own_may_use_the_same_ids():
+    billing, support = b'{"from": "billing"}', b'{"from": "support"}'
+    async with signing(WHSEC, OTHER) as served:
+        sent = [(billing, KEY), (support, b"no" * 16), (support + b" ", b"no" * 16)]
+        answers = [await served.send(body, query="", headers=standard(body, key=key)) for body, key in sent]
+    assert [answer.json["duplicate"] for answer in answers] == [False, False, True]
+
+
+async def test_a_sender_that_signs_with_two_secrets_while_they_rotate_is_one_sender():
+    one, two = standard(), standard(key=b"no" * 16)
+    both = {**one, "webhook-signature": f"{two['webhook-signature']} {one['webhook-signature']}"}
+    async with signing(WHSEC, OTHER) as served:
+        answers = [await served.send(BODY, query="", headers=headers) for headers in (one, both)]
+    assert [answer.json["duplicate"] for answer in answers] == [False, True]
+
+
+def test_what_tells_signers_apart_gives_no_secret_away():
+    claims, _ = read_claims(CIMultiDictProxy(CIMultiDict(standard())), NOW)
+    by = check_claims(claims, [PLAIN, WHSEC], BODY).by
+    assert len(by) == 8
+    assert by not in WHSEC
 
 
 # Whatever the headers say
