@@ -20,6 +20,7 @@ from engine.admin.listener import Admin, admin_app
 from engine.clients import Clients
 from engine.culprit import suspect_of
 from engine.desk import Desk, Rules
+from engine.egress import Doors
 from engine.execute import Executor
 from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
@@ -97,7 +98,8 @@ async def running(
         spans, traced = _make_spans(stack, settings, environ, reloader.mask)
         observer = Observers([LogObserver(logger), metrics, *traced, *observers])
 
-        make_clients = partial(Clients, lambda: reloader.current.router)
+        doors = Doors()
+        make_clients = partial(Clients, lambda: reloader.current.router, doors)
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
@@ -144,8 +146,8 @@ async def running(
         before_listening()
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep)
-        people = _people_runner(Admin(store, worker, reloader, metrics, mutes), settings.admin_token)
-        admin = await _listen(stack, people, settings.admin, "--admin", tls if settings.admin_tls else None)
+        people = Admin(store, worker, reloader, metrics, mutes)
+        admin = await _listen_to_people(stack, people, settings, tls, doors)
         _in_background(stack, reloader.watch())
         if tls is not None:
             _in_background(stack, tls.watch())
@@ -177,9 +179,15 @@ def _make_spans(
     return spans, (TraceObserver(spans),)
 
 
-def _people_runner(admin: Admin, token: str | None) -> web.AppRunner:
-    app = admin_app(admin, token)
-    return web.AppRunner(app, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
+async def _listen_to_people(
+    stack: AsyncExitStack, admin: Admin, settings: ServeSettings, tls: Tls | None, doors: Doors
+) -> Address:
+    """From now on the admin listener is there, and no event leads to it."""
+    app = admin_app(admin, settings.admin_token)
+    runner = web.AppRunner(app, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
+    address = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
+    doors.keep(runner.addresses)
+    return address
 
 
 async def _watch_mutes(stack: AsyncExitStack, store: Store, logger: logging.Logger) -> Mutes:

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import aiohttp
 
-from engine.egress import Network, open_session
+from engine.egress import Doors, Network, open_session
 from engine.langsmith import LangSmith, LangSmithSettings
 from engine.slack import SlackSettings
 
@@ -32,18 +32,19 @@ class Clients:
     """HTTP session, LangSmith and Slack settings. Each event loop has its own: connections belong to a loop.
 
     ``outside`` is asked every time, so that a reload's new key or address counts at once.
-    Clients of earlier settings stay open for what is still under way, until ``close``.
+    Clients of earlier settings stay open for what is still under way, until ``close``. No event
+    leads to ``doors``.
     """
 
-    def __init__(self, outside: Callable[[], Outside]) -> None:
-        self._outside = outside
+    def __init__(self, outside: Callable[[], Outside], doors: Doors | None = None) -> None:
+        self._outside, self._doors = outside, doors
         self._http: aiohttp.ClientSession | None = None
         self._langsmith: dict[LangSmithSettings, LangSmith] = {}
 
     async def http(self) -> aiohttp.ClientSession:
         """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
         if self._http is None or self._http.closed:
-            self._http = open_session(lambda: self._outside().network)
+            self._http = open_session(lambda: self._outside().network, self._doors)
         return self._http
 
     @property

@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import PurePath
 from typing import Any, Final
 
-from engine.author_hosts import AuthorHosts, hosts_in_code
+from engine.author_origins import AuthorOrigins, origins_in_code
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
+from engine.egress import Origin
 from engine.errors import ConfigError, TemplateError
 from engine.filters import compile_filter
 from engine.fixed import fixed_destination
@@ -108,7 +109,7 @@ class _Compiler:
         self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
         self._templates = Templates(Vocabulary(config.vars))
-        self._hosts = AuthorHosts(self._templates, config.vars)
+        self._origins = AuthorOrigins(self._templates, config.vars)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
@@ -161,7 +162,7 @@ class _Compiler:
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
             destination=self._destination(registered, written.params_where, template) if sound else None,
-            hosts=self._author_hosts(written, registered, required),
+            origins=self._author_origins(written, registered, required),
             place=self._placer(written.params_where),
             gating=self._gating(written),
             active=self._active(written, hours),
@@ -260,17 +261,19 @@ class _Compiler:
         message, hint = self._masker.text(text), self._masker.text(fault.hint)
         self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
 
-    def _author_hosts(self, written: ActionConfig, registered: Registered, required: frozenset[str]) -> frozenset[str]:
-        """The hosts that stand in its parameters, in its own code, and of the services that it requires."""
+    def _author_origins(
+        self, written: ActionConfig, registered: Registered, required: frozenset[str]
+    ) -> frozenset[Origin]:
+        """The origins that stand in its parameters, in its own code, and of the services that it requires."""
         endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
-        in_code = frozenset[str]() if registered.builtin else hosts_in_code(type(registered.action))
-        return self._hosts.of([written.params, *(endpoints[service] for service in required)]) | in_code
+        in_code = frozenset[Origin]() if registered.builtin else origins_in_code(type(registered.action))
+        return self._origins.of([written.params, *(endpoints[service] for service in required)]) | in_code
 
     def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
         """Where requests go past the address guard, no event may decide where they go."""
         for name in address_params(registered.params) & written.params.keys():
             for where, text in _texts(written.params[name], (name,)):
-                if where in template.settled or not (tag := self._hosts.foreign_in(text)):
+                if where in template.settled or not (tag := self._origins.foreign_in(text)):
                     continue
                 message = f"{written.type}: {tag[:80]} lets an event decide where this address leads"
                 hint = (

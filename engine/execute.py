@@ -172,7 +172,7 @@ def _end(span: Span, ran: Ran) -> None:
 async def _attempt(ready: Ready, trace: str, clients: Clients) -> Result:
     job = ready.job
     context = await context_of(job, clients)
-    with trusting(job.action.hosts), carrying(trace):
+    with trusting(job.action.origins), carrying(trace):
         return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
 

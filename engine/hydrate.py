@@ -16,7 +16,7 @@ from yarl import URL
 
 from engine import coding
 from engine.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
-from engine.egress import Refused, plain_host, trusting
+from engine.egress import Refused, origin_of, trusting
 from engine.errors import BadBody, EngineError
 from engine.event import Event, parse_json
 from engine.langsmith import LangSmith
@@ -199,9 +199,11 @@ class Hydrator:
     async def _get(self, url: str) -> Any:
         """An object's JSON. The URL goes out as it was signed."""
         http = await self._http()
-        # LangSmith may keep objects itself, and its host is the author's. Other hosts are the event's.
-        own = plain_host(urlsplit(self._langsmith().settings.endpoint).hostname or "")
-        with trusting(frozenset({own})):
+        # LangSmith may hand objects out itself, and its origin is the author's. Its host's other ports are not: a run
+        # says where its data lies, and behind them may be anything. A store there stands under `network: {allow}`.
+        endpoint = urlsplit(self._langsmith().settings.endpoint)
+        own = origin_of(endpoint.scheme, endpoint.hostname or "", str(endpoint.port or ""))
+        with trusting(frozenset({own} if own else ())):
             return await self._read(http.get(URL(url, encoded=True)))
 
     async def _read(self, asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> Any:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import orjson
 from pydantic import BaseModel
 
+from engine.egress import Origin
 from engine.errors import ParamsError, TemplateError
 from engine.filters import Filter
 from engine.params import Leaves, Path, validate_rendered
@@ -85,7 +86,7 @@ class WaitFor:
 class RoutedAction:
     """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
 
-    ``hosts`` are the author's own, which it may reach wherever they are. ``destination`` is where every delivery of
+    ``origins`` are the author's own, which it may reach wherever they are. ``destination`` is where every delivery of
     it goes, None where only its parameters tell.
     ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
     parameters, and the line within it. ``active`` are the hours that must all hold, the route's among them.
@@ -99,7 +100,7 @@ class RoutedAction:
     retry: RetryPolicy
     timeout: float
     fixed: BaseModel | None = None
-    hosts: frozenset[str] = frozenset()
+    origins: frozenset[Origin] = frozenset()
     destination: str | None = None
     place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
     gating: Gating | None = None

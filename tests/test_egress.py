@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.egress import Network, Refused, open_session, parse_network, plain_host, trusting, user_agent
+from engine.egress import Doors, Network, Origin, Refused, open_session, parse_network, plain_host, trusting, user_agent
 from engine.egress.addresses import is_metadata, parse_address, why_not_public
 from engine.retry import classify
 
@@ -48,6 +48,10 @@ class Names(AbstractResolver):
 
 def port_of(sink):
     return sink.origin.rpartition(":")[2]
+
+
+def origin(host, sink):
+    return frozenset({Origin(host, int(port_of(sink)))})
 
 
 # --- the session -----------------------------------------------------------------------------------------------------
@@ -231,10 +235,10 @@ async def test_what_the_network_block_allows_is_reached(sink, entry):
         assert response.status == 200
 
 
-async def test_hosts_of_the_author_are_reached_and_nobody_elses(sink):
+async def test_origins_of_the_author_are_reached_and_nobody_elses(sink):
     names = Names(mine_example=["127.0.0.1"], other_example=["127.0.0.1"])
     async with open_session(resolver=names) as session:
-        with trusting(frozenset({"mine.example"})):
+        with trusting(origin("mine.example", sink)):
             for host in ("mine.example", "MINE.example", "mine.example."):
                 async with session.get(f"http://{host}:{port_of(sink)}/") as response:
                     assert response.status == 200
@@ -248,12 +252,58 @@ async def test_a_connection_made_for_one_who_is_trusted_serves_nobody_else(sink)
     """Keep-alive: the same name and port, and no look-up in between."""
     names = Names(mine_example=["127.0.0.1"])
     async with open_session(resolver=names) as session:
-        with trusting(frozenset({"mine.example"})):
+        with trusting(origin("mine.example", sink)):
             async with session.get(f"http://mine.example:{port_of(sink)}/") as response:
                 await response.read()
         with pytest.raises(Refused):
             await session.get(f"http://mine.example:{port_of(sink)}/")
         assert len(sink.received) == len(names.asked) == 1
+
+
+async def test_another_port_of_the_authors_host_is_anothers(sink):
+    from engine.sandbox import WebhookSink
+
+    async with WebhookSink() as elsewhere, open_session() as session:
+        with trusting(origin("127.0.0.1", sink)):
+            async with session.get(sink.url) as response:
+                assert response.status == 200
+            with pytest.raises(Refused, match=r"127\.0\.0\.1 is loopback.*allow: \[127\.0\.0\.1\]"):
+                await session.get(elsewhere.url)
+        assert elsewhere.received == []
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"])
+@pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
+async def test_no_event_leads_to_the_engines_own_door_whatever_is_allowed(sink, host, bound):
+    doors = Doors()
+    doors.keep([(bound, int(port_of(sink)))])
+    everything = parse_network(["0.0.0.0/0", "::/0", "localhost"])
+    async with open_session(lambda: everything, doors) as session:
+        with pytest.raises(Refused, match="own admin listener, where no event leads"):
+            await session.get(f"http://{host}:{port_of(sink)}/")
+    assert sink.received == []
+
+
+async def test_the_author_may_lead_to_it_and_events_to_other_ports(sink):
+    from engine.sandbox import WebhookSink
+
+    doors = Doors()
+    doors.keep([("127.0.0.1", int(port_of(sink))), ("::1", int(port_of(sink)), 0, 0)])
+    async with WebhookSink() as elsewhere, open_session(lambda: LOOPBACK, doors) as session:
+        async with session.get(elsewhere.url) as response:
+            assert response.status == 200
+        with trusting(origin("127.0.0.1", sink)):
+            async with session.get(sink.url) as response:
+                assert response.status == 200
+
+
+def test_a_door_to_everywhere_is_at_the_addresses_of_this_machine_alone():
+    doors = Doors()
+    doors.keep([("0.0.0.0", 8181), ("::1", 8182, 0, 0)])
+    at = {"127.0.0.1": True, "127.9.9.9": True, "::ffff:127.0.0.1": True, "0.0.0.0": True, "192.0.2.1": False}
+    assert {text: doors.opens(parse_address(text), 8181) for text in at} == at
+    assert not doors.opens(parse_address("127.0.0.1"), 8182)
+    assert doors.opens(parse_address("::1"), 8182)
 
 
 async def test_a_permission_withdrawn_counts_for_connections_that_are_there(sink):
@@ -316,7 +366,7 @@ async def test_metadata_services_are_never_reached_whoever_asks(address):
     everything = parse_network(["0.0.0.0/0", "::/0", "metadata.google.internal"])
     names = Names(metadata_google_internal=[address.partition("%")[0]])
     async with open_session(lambda: everything, resolver=names) as session:
-        with trusting(frozenset({"metadata.google.internal", plain_host(address)})):
+        with trusting(frozenset({Origin("metadata.google.internal", 80), Origin(plain_host(address), 80)})):
             for target in (url, "http://metadata.google.internal/"):
                 with pytest.raises(Refused, match="metadata service, which is never reached"):
                     await session.get(target)
@@ -337,7 +387,7 @@ async def test_a_task_that_an_action_starts_is_trusted_as_it_is(sink):
             async with session.get(sink.url) as response:
                 return response.status
 
-        with trusting(frozenset({"127.0.0.1"})):
+        with trusting(origin("127.0.0.1", sink)):
             assert await asyncio.create_task(ask()) == 200
         with pytest.raises(Refused):
             await asyncio.create_task(ask())

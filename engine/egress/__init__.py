@@ -1,15 +1,20 @@
 """Outgoing HTTP: the session that actions and hydration share, and the guard of where it may connect."""
 
 from engine.egress.addresses import is_metadata, parse_address
+from engine.egress.doors import Doors
 from engine.egress.guard import Refused, trusting
 from engine.egress.network import Network, parse_entry, parse_network, plain_host
+from engine.egress.origin import Origin, origin_of
 from engine.egress.session import open_session, user_agent
 
 __all__ = [
+    "Doors",
     "Network",
+    "Origin",
     "Refused",
     "is_metadata",
     "open_session",
+    "origin_of",
     "parse_address",
     "parse_entry",
     "parse_network",

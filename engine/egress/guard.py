@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 
 from engine.egress.addresses import Address, is_metadata, parse_address, why_not_public
+from engine.egress.doors import Doors
 from engine.egress.network import Network, plain_host
+from engine.egress.origin import Origin
 from engine.errors import Discard
 
 if TYPE_CHECKING:
@@ -20,9 +22,9 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-#: The hosts that are the author's, for whoever asks now: a variable of the task, because between an action and the
+#: The origins that are the author's, for whoever asks now: a variable of the task, because between an action and the
 #: connector lies a client library that passes nothing on.
-_AUTHORS: ContextVar[frozenset[str]] = ContextVar("authors_hosts", default=frozenset())
+_AUTHORS: ContextVar[frozenset[Origin]] = ContextVar("authors_origins", default=frozenset())
 
 
 class Refused(Discard):
@@ -30,20 +32,21 @@ class Refused(Discard):
 
 
 @contextmanager
-def trusting(hosts: frozenset[str]) -> Iterator[None]:
-    """Within it, requests of this task and those it starts may go to these hosts: they are the author's."""
-    token = _AUTHORS.set(hosts)
+def trusting(origins: frozenset[Origin]) -> Iterator[None]:
+    """Within it, requests of this task and those it starts may go to these origins: they are the author's."""
+    token = _AUTHORS.set(origins)
     try:
         yield
     finally:
         _AUTHORS.reset(token)
 
 
-def refusal(host: str, address: str, network: Network) -> str:
-    """Why a host must not be reached at an address, with the way to permit it; empty when it may.
+def refusal(host: str, port: int, address: str, network: Network, doors: Doors) -> str:
+    """Why a host must not be reached at an address and port, with the way to permit it; empty when it may.
 
     Addresses of clouds' metadata services are never reached, whoever wrote them. Whatever else
-    a host leads to is fine if it is the author's, or the ``network`` block's; others must be public.
+    an origin of the author's leads to is fine. For others the engine's own doors are shut, whatever
+    the ``network`` block says; what it permits is fine, and the rest must be public.
     """
     found = parse_address(address)
     if found is None:
@@ -51,7 +54,11 @@ def refusal(host: str, address: str, network: Network) -> str:
     if is_metadata(found):
         return f"{_led(host, found)} is a cloud's metadata service, which is never reached"
     name = plain_host(host)
-    if name in _AUTHORS.get() or network.permits(name, found):
+    if Origin(name, port) in _AUTHORS.get():
+        return ""
+    if doors.opens(found, port):
+        return f"{_led(host, found)} is, at port {port}, the engine's own admin listener, where no event leads"
+    if network.permits(name, found):
         return ""
     why = why_not_public(found)
     if not why:
@@ -80,9 +87,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     address at its other end, for it may have been made for somebody who is trusted with more.
     """
 
-    def __init__(self, network: Callable[[], Network], **options: Any) -> None:
+    def __init__(self, network: Callable[[], Network], doors: Doors, **options: Any) -> None:
         super().__init__(**options)
-        self._network = network
+        self._network, self._doors = network, doors
 
     async def connect(
         self,
@@ -92,9 +99,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     ) -> Connection:
         """As ever; nothing has been sent yet when it is refused."""
         connection = await super().connect(req, traces, timeout)
-        host = (req.proxy or req.url).raw_host or ""
-        reason = _refusal_of_peer(host, connection, self._network())
-        if reason:
+        url = req.proxy or req.url
+        peer = _peer_of(connection)
+        if peer and (reason := self._refusal(url.raw_host or "", url.port or 0, peer)):
             connection.release()
             raise Refused(reason)
         return connection
@@ -105,13 +112,16 @@ class GuardedConnector(aiohttp.TCPConnector):
             found = await super()._resolve_host(host, port, traces)
         except (aiohttp.InvalidURL, UnicodeError, ValueError) as error:
             raise Refused(f"{host[:200]!r} is no host: write a name, or an address in full") from error
-        refusals = [refusal(host, one["host"], self._network()) for one in found]
+        refusals = [self._refusal(host, port, one["host"]) for one in found]
         good = [one for one, reason in zip(found, refusals, strict=True) if not reason]
         if found and not good:
             raise Refused(refusals[0])
         return good
 
+    def _refusal(self, host: str, port: int, address: str) -> str:
+        return refusal(host, port, address, self._network(), self._doors)
 
-def _refusal_of_peer(host: str, connection: Connection, network: Network) -> str:
+
+def _peer_of(connection: Connection) -> str:
     peer = connection.transport.get_extra_info("peername") if connection.transport is not None else None
-    return refusal(host, str(peer[0]), network) if isinstance(peer, tuple) and peer else ""
+    return str(peer[0]) if isinstance(peer, tuple) and peer else ""

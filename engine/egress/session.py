@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import aiohttp
 from multidict import CIMultiDict
 
+from engine.egress.doors import Doors
 from engine.egress.guard import GuardedConnector
 from engine.egress.network import Network
 from engine.spans import TRACEPARENT, carried
@@ -46,17 +47,18 @@ with warnings.catch_warnings():
 
 
 def open_session(
-    network: Callable[[], Network] = Network, *, resolver: AbstractResolver | None = None
+    network: Callable[[], Network] = Network, doors: Doors | None = None, *, resolver: AbstractResolver | None = None
 ) -> aiohttp.ClientSession:
     """A session for requests that the engine makes. Call it on the loop that will use it, and close it there.
 
     Every connection passes the address guard, which asks ``network`` each time for what is
-    permitted (left out: public addresses, and the author's own hosts). It follows no redirects,
-    reads no proxy variables and no ``.netrc``, keeps no cookies and has no total timeout, since
-    attempts have their own.
+    permitted (left out: public addresses, and the author's own origins). No event leads to
+    ``doors``, whatever is permitted. It follows no redirects, reads no proxy variables and no
+    ``.netrc``, keeps no cookies and has no total timeout, since attempts have their own.
     """
+    options = {"limit": _MOST_CONNECTIONS, "ttl_dns_cache": _DNS_TTL, "resolver": resolver}
     return _Session(
-        connector=GuardedConnector(network, limit=_MOST_CONNECTIONS, ttl_dns_cache=_DNS_TTL, resolver=resolver),
+        connector=GuardedConnector(network, doors or Doors(), **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": user_agent()},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),

@@ -18,8 +18,8 @@ routes:
 """
 
 
-def calling_back(url: str) -> dict:
-    return payloads.rule([{**payloads.run(0), "extra": {"metadata": {"callback": url}}}])
+def calling_back(url: str, number: int = 0) -> dict:
+    return payloads.rule([{**payloads.run(number), "extra": {"metadata": {"callback": url}}}])
 
 
 async def test_an_address_out_of_an_event_is_dead_and_permitted_by_the_file_alive(engine, sink) -> None:
@@ -44,6 +44,43 @@ async def test_an_address_out_of_an_event_is_dead_and_permitted_by_the_file_aliv
 
     await until(succeeded)
     assert len(sink.received) == 2
+
+
+NOTED = f"""
+vars: {{docs: "${{SINK}}"}}
+routes:
+  {RULE}:
+    - name: templated
+      actions: [{{forward_webhook: {{url: "{{{{ run.extra.metadata.callback }}}}"}}}}]
+    - name: named
+      actions: [{{forward_webhook: {{url: "{{{{ run.extra.metadata.callback }}}}", body: "{{{{ vars.docs }}}}"}}}}]
+"""
+
+
+async def test_a_variable_opens_its_own_origin_to_the_action_that_names_it(engine, sink) -> None:
+    async with WebhookSink() as elsewhere:
+        await engine.start(NOTED)
+        await engine.post(calling_back(sink.url))
+        rows = {row.route: row for row in await engine.settled(2)}
+        assert rows[f"{RULE}/named"].state == "succeeded"
+        assert "network: {allow: [127.0.0.1]}" in rows[f"{RULE}/templated"].reason
+        await engine.post(calling_back(elsewhere.url, 1))
+        assert sorted(row.state for row in await engine.settled(4)) == ["dead", "dead", "dead", "succeeded"]
+        assert elsewhere.received == []
+
+
+async def test_no_run_leads_to_the_admin_listener_whatever_the_file_allows(engine) -> None:
+    await engine.start(NOTED)
+    for number, extra in enumerate(("", "network: {allow: [127.0.0.0/8, localhost]}\n"), 1):
+        engine.write(NOTED + extra)
+        await engine.running.reloader.reload()
+        last = engine.running.reloader.last
+        url = f"http://127.0.0.1:{engine.running.admin.port}/-/reload"
+        await engine.post(calling_back(url.replace("127.0.0.1", "localhost") if extra else url, number))
+        rows = await engine.settled(2 * number)
+        assert {row.state for row in rows} == {"dead"}
+        assert all("own admin listener, where no event leads" in row.reason for row in rows), rows
+        assert engine.running.reloader.last is last
 
 
 async def test_metadata_is_not_reached_even_where_the_file_says_so(engine) -> None:

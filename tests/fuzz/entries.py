@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine import coding
-from engine.author_hosts import AuthorHosts
+from engine.author_origins import AuthorOrigins
 from engine.compile import compile_router
 from engine.config import dump_masked, parse_config
 from engine.decision import Routing
@@ -84,8 +84,8 @@ def template(data: bytes) -> None:
             templates().compile({"text": text}, escape=escape).render(sample())
         except (TemplateError, WantOfData) as error:
             has_words(error)
-    AuthorHosts(templates(), VARS).of(text)
-    AuthorHosts(templates(), VARS).foreign_in(text)
+    AuthorOrigins(templates(), VARS).of(text)
+    AuthorOrigins(templates(), VARS).foreign_in(text)
 
 
 def expression(data: bytes) -> None:

@@ -1,50 +1,66 @@
-"""Whose a host is: the author's, who wrote it into the file, or the event's."""
+"""Whose an origin is: the author's, who wrote it into the file, or the event's."""
 
 from __future__ import annotations
 
 import pytest
 
-from engine.author_hosts import AuthorHosts, hosts_in_code
+from engine.author_origins import AuthorOrigins, origins_in_code
 from engine.compile import compile_router
 from engine.config import parse_config
+from engine.egress import Origin
 from engine.errors import ConfigError
 from engine.registry import load_installed
 from engine.templates import Templates
 from engine.vocabulary import Vocabulary
 
-VARS = {"host": "inner.corp", "hook": "http://hook.corp:8080/x?y=1", "hooks": {"a": "https://a.corp"}, "n": 3}
-EVERYWHERE = {"hook.corp", "a.corp"}
+VARS = {
+    "host": "inner.corp",
+    "door": "inner.corp:81",
+    "hook": "http://hook.corp:8080/x?y=1",
+    "hooks": {"a": "https://a.corp", "b": ["http://b.corp:1", "http://b.corp:2"]},
+    "n": 3,
+}
 
 
 @pytest.fixture(scope="module")
-def hosts():
-    return AuthorHosts(Templates(Vocabulary(VARS)), VARS)
+def origins():
+    return AuthorOrigins(Templates(Vocabulary(VARS)), VARS)
+
+
+def made(*written: str) -> set[Origin]:
+    """From ``host:port``."""
+    parts = (text.rpartition(":") for text in written)
+    return {Origin(host, int(port)) for host, _, port in parts}
 
 
 @pytest.mark.parametrize(
-    ("text", "host"),
+    ("text", "origin"),
     [
-        ("http://mine.corp/hook", "mine.corp"),
-        ("http://MINE.corp.", "mine.corp"),
-        ("http://mine.corp:8080", "mine.corp"),
-        ("https://user:pass@mine.corp/x", "mine.corp"),
-        ("http://10.0.0.5/x", "10.0.0.5"),
-        ("http://[::1]:80/x", "::1"),
-        ("http://bücher.corp/", "xn--bcher-kva.corp"),
-        ("http://mine.corp/{{ run.id }}", "mine.corp"),
-        ("http://mine.corp?id={{ run.id }}", "mine.corp"),
-        ("http://mine.corp:{{ run.port }}/", "mine.corp"),
-        ("https://{{ run.token }}@mine.corp/", "mine.corp"),
-        ("https://{{ vars.host }}/{{ run.id }}", "inner.corp"),
-        ("https://{{ vars.host }}", "inner.corp"),
-        ("{{ 'http://' ~ vars.host }}/{{ run.id }}", "inner.corp"),
-        ("  http://mine.corp/x\n", "mine.corp"),
-        ("{# note #}http://mine.corp/x", "mine.corp"),
+        ("http://mine.corp/hook", "mine.corp:80"),
+        ("https://mine.corp/hook", "mine.corp:443"),
+        ("HTTPS://MINE.corp.", "mine.corp:443"),
+        ("http://mine.corp:8080", "mine.corp:8080"),
+        ("http://mine.corp:/x", "mine.corp:80"),
+        ("https://user:pass@mine.corp/x", "mine.corp:443"),
+        ("http://10.0.0.5/x", "10.0.0.5:80"),
+        ("http://[::1]:81/x", "::1:81"),
+        ("http://bücher.corp/", "xn--bcher-kva.corp:80"),
+        ("http://mine.corp/{{ run.id }}", "mine.corp:80"),
+        ("http://mine.corp?id={{ run.id }}", "mine.corp:80"),
+        ("https://{{ run.token }}@mine.corp/", "mine.corp:443"),
+        ("https://{{ vars.host }}/{{ run.id }}", "inner.corp:443"),
+        ("https://{{ vars.host }}", "inner.corp:443"),
+        ("https://{{ vars.door }}/", "inner.corp:81"),
+        ("https://mine.corp:{{ vars.n }}/", "mine.corp:3"),
+        ("{{ 'http://' ~ vars.host }}/{{ run.id }}", "inner.corp:80"),
+        ("{{ vars.hook }}", "hook.corp:8080"),
+        ("  http://mine.corp/x\n", "mine.corp:80"),
+        ("{# note #}http://mine.corp/x", "mine.corp:80"),
     ],
 )
-def test_what_the_author_wrote_is_the_authors(hosts, text, host):
-    assert hosts.of({"url": text}) == EVERYWHERE | {host}
-    assert hosts.of({"deep": [{"url": text}]}) == EVERYWHERE | {host}
+def test_what_the_author_wrote_is_the_authors(origins, text, origin):
+    assert origins.of({"url": text}) == made(origin)
+    assert origins.of({"deep": [{"url": text}]}) == made(origin)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +73,14 @@ def test_what_the_author_wrote_is_the_authors(hosts, text, host):
         "http://{{ run.a }}mine.corp/",
         "http://{{ run.sub }}.mine.corp/",
         "http://mine{% if run.x %}.evil{% endif %}/",
+        "http://mine.corp:8{% if run.x %}1{% endif %}81/",
+        "http://mine.corp:{{ run.port }}/",
+        "http://mine.corp:8{{ run.port }}/",
+        "http://mine.corp:80{{ run.rest }}",
+        "http://mine.corp:0/",
+        "http://mine.corp:99999/",
+        "http://mine.corp:\uff18\uff10/",
+        "unknown://mine.corp/",
         "http://mine.corp\\@{{ run.host }}/",
         "{{ run.scheme }}://mine.corp/",
         "see http://mine.corp/x",
@@ -64,26 +88,51 @@ def test_what_the_author_wrote_is_the_authors(hosts, text, host):
         "http://mine.corp/ and http://other.corp/",
         "mine.corp/x",
         "http:///x",
-        "http://{{ vars.gone }}/",
     ],
 )
-def test_what_an_event_has_a_hand_in_or_is_no_address_is_not(hosts, text):
-    assert hosts.of({"url": text}) == EVERYWHERE
+def test_what_an_event_has_a_hand_in_or_is_no_address_is_not(origins, text):
+    assert origins.of({"url": text}) == set()
 
 
-def test_each_branch_has_a_host_of_its_own(hosts):
+def test_each_branch_has_an_origin_of_its_own(origins):
     text = "{% if run.error %}http://bad.corp/{% else %}http://good.corp/{{ run.id }}{% endif %}"
-    assert hosts.of(text) == EVERYWHERE | {"bad.corp", "good.corp"}
+    assert origins.of(text) == made("bad.corp:80", "good.corp:80")
+
+
+A, B = "a.corp:443", ("b.corp:1", "b.corp:2")
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("{{ vars.hook if run.error else vars.hooks.a }}", ["hook.corp:8080", A]),
+        ("{{ vars.hooks[run.name] }}", [A, *B]),
+        ("{{ vars.hooks.get(run.name) }}", [A, *B]),
+        ("{{ vars.hooks.b[1] ~ run.path }}", [B[1]]),
+        ("{{ vars.hooks.b[run.n] }}", B),
+        ("{% for one in vars.hooks.b %}{{ one }}{{ run.id }}{% endfor %}", B),
+        ("{% set all = vars %}{{ all[run.name] }}", ["hook.corp:8080", A, *B]),
+        ("{{ vars[run.name] }}", ["hook.corp:8080", A, *B]),
+        ("{{ vars.host ~ run.id }}", []),
+        ("{{ vars.hook.split(run.x) }}", ["hook.corp:8080"]),
+        ("{{ run.vars.hook }}", []),
+        ("{{ broken", []),
+    ],
+)
+def test_of_the_vars_those_count_that_the_parameters_name(origins, text, named):
+    assert origins.of({"url": "{{ run.url }}"}) == set()
+    assert origins.of({"url": "{{ run.url }}", "body": {"x": text}}) == made(*named)
 
 
 def compiled(text: str):
     return compile_router(parse_config("secrets: none\n" + text, environ={}), load_installed())
 
 
-def test_an_action_has_its_own_hosts_and_those_of_the_services_it_needs():
+def test_an_action_has_its_own_origins_and_those_of_the_services_it_needs():
     router = compiled(
         """
-langsmith: {api_key: k, endpoint: "http://langsmith.corp/api"}
+vars: {docs: "http://docs.corp"}
+langsmith: {api_key: k, endpoint: "http://langsmith.corp:1984/api"}
 slack: {token: t, endpoint: "http://slack.corp/api/"}
 routes:
   alert:
@@ -94,10 +143,10 @@ routes:
 """
     )
     (route,) = router.routes.values()
-    assert {action.name: set(action.hosts) for action in route.actions} == {
-        "forward_webhook": {"hook.corp"},
-        "post_to_slack": {"slack.corp"},
-        "add_to_dataset": {"langsmith.corp"},
+    assert {action.name: set(action.origins) for action in route.actions} == {
+        "forward_webhook": made("hook.corp:80"),
+        "post_to_slack": made("slack.corp:80"),
+        "add_to_dataset": made("langsmith.corp:1984"),
     }
 
 
@@ -112,14 +161,19 @@ class Coded:
 
     def addresses(self, given):
         built = f"http://{given}/x", f"http://half.{given}/", f"http://open.corp{given}"
-        return *built, f"http://fixed.corp/{given}", f"http://fixed.corp:{given}/"
+        return (
+            *built,
+            f"http://fixed.corp/{given}",
+            f"http://ported.corp:8080/{given}",
+            f"http://anywhere.corp:{given}/",
+        )
 
 
-def test_a_plug_in_has_the_hosts_of_addresses_in_its_file():
-    found = hosts_in_code(Coded)
-    assert {"plain.corp", "pathed.corp", "fixed.corp"} <= found
-    assert not found & {"half", "half.", "open.corp", "given"}
-    assert hosts_in_code(int) == frozenset()
+def test_a_plug_in_has_the_origins_of_addresses_in_its_file():
+    found = origins_in_code(Coded)
+    assert made("plain.corp:80", "pathed.corp:8080", "fixed.corp:80", "ported.corp:8080") <= found
+    assert not {origin.host for origin in found} & {"half", "half.", "open.corp", "given", "anywhere.corp"}
+    assert origins_in_code(int) == frozenset()
 
 
 # --- actions whose requests pass no guard ----------------------------------------------------------------------------

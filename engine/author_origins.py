@@ -1,23 +1,24 @@
-"""Which hosts are the author's: those that stand in the configuration or a plug-in, not in what an event brings."""
+"""Which origins are the author's: those that stand in the configuration or a plug-in, not in what an event brings."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from engine.egress import plain_host
+from engine.egress import Origin, origin_of
 from engine.errors import EngineError
 from engine.source import Where
-from engine.templates import Templates
+from engine.templates import Templates, is_template
+from engine.vocabulary import Step
 
 _TAG: Final = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 #: Stands for what only an event tells. It can be no part of a host's name.
 _UNKNOWN: Final = "\ufffc"
 _ADDRESS: Final = re.compile(
-    r"\s*[a-zA-Z][a-zA-Z0-9+.-]*://(?:[^/?#\\]*@)?(\[[^]/?#]*\]|[^/?#@:\\]*)(?::[^/?#@\\]*)?([/?#]?)"
+    r"\s*([a-zA-Z][a-zA-Z0-9+.-]*)://(?:[^/?#\\]*@)?(\[[^]/?#]*\]|[^/?#@:\\]*)(?::([^/?#@\\]*))?([/?#]?)"
 )
 #: One value, maybe through filters, and encoded at last. Not ``a ~ b | urlencode``: that encodes ``b`` alone.
 _ENCODED: Final = re.compile(
@@ -26,20 +27,20 @@ _ENCODED: Final = re.compile(
 _LITERAL: Final = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://")
 
 
-class AuthorHosts:
+class AuthorOrigins:
     """Tells them for one configuration, with its templates and ``vars``."""
 
     def __init__(self, templates: Templates, author: Mapping[str, Any]) -> None:
         self._templates, self._vars = templates, author
-        self._everywhere = frozenset(host for text in _texts(author) for host in self._in_text(text))
 
-    def of(self, params: Any) -> frozenset[str]:
-        """The hosts of every address among an action's parameters, and among ``vars``.
+    def of(self, params: Any) -> frozenset[Origin]:
+        """The origins of every address among an action's parameters, and of those ``vars`` that they name.
 
-        A host counts where nothing but the author's own words makes it: with
+        One counts where nothing but the author's own words makes it: with
         ``https://example.com/{{ run.id }}`` it does, with ``https://example.com{{ run.id }}`` it does not.
         """
-        return self._everywhere | {host for text in _texts(params) for host in self._in_text(text)}
+        found = (self._in_text(text) for written in _texts(params) for text in (written, *self._named(written)))
+        return frozenset(origin for origins in found for origin in origins)
 
     def foreign_in(self, text: str) -> str:
         """What of an address an event would decide before or in its host, or beyond it unencoded; empty if nothing."""
@@ -56,12 +57,19 @@ class AuthorHosts:
             return tags[0]
         return next((tag for tag in tags if not _ENCODED.fullmatch(tag)), "")
 
-    def _in_text(self, text: str) -> Iterator[str]:
-        """The hosts that a text leads to: one, or one in each branch of a template's ``if``."""
+    def _named(self, text: str) -> Iterator[str]:
+        """The texts of the ``vars`` that a template names; of all that it may be where only running it tells."""
+        looks = self._templates.looks(text, bare=False) if is_template(text) else ()
+        for _line, steps in looks:
+            if steps[0] == "vars":
+                yield from _texts(_beneath(self._vars, steps[1:]))
+
+    def _in_text(self, text: str) -> Iterator[Origin]:
+        """The origins that a text leads to: one, or one in each branch of a template's ``if``."""
         parts = re.split(r"\{%.*?%\}", self._known(text), flags=re.DOTALL)
         for number, part in enumerate(parts, 1):
-            if name := _host_of(part, whole=number == len(parts)):
-                yield name
+            if origin := _origin_in(part, whole=number == len(parts)):
+                yield origin
 
     def _known(self, text: str) -> str:
         """The text with what ``vars`` alone decide written out, and a mark for what they do not."""
@@ -86,14 +94,14 @@ class AuthorHosts:
         return None if isinstance(value, (dict, list)) else str(value)
 
 
-def hosts_in_code(kind: type) -> frozenset[str]:
-    """The hosts of addresses that stand in the file in which a class is written; none where it can't be read."""
+def origins_in_code(kind: type) -> frozenset[Origin]:
+    """The origins of addresses that stand in the file in which a class is written; none where it can't be read."""
     try:
         module = inspect.getmodule(kind)
         code = ast.parse(inspect.getsource(module)) if module is not None else None
     except (OSError, TypeError, SyntaxError, ValueError):
         return frozenset()
-    return frozenset(filter(None, map(_host_of, _texts_in_code(code)))) if code is not None else frozenset()
+    return frozenset(filter(None, map(_origin_in, _texts_in_code(code)))) if code is not None else frozenset()
 
 
 def _texts_in_code(code: ast.AST) -> Iterator[str]:
@@ -107,14 +115,26 @@ def _texts_in_code(code: ast.AST) -> Iterator[str]:
             yield from _texts_in_code(inner)
 
 
-def _host_of(text: str, *, whole: bool = True) -> str:
-    """The host of an address, if all of it is known; ``whole`` tells that nothing follows. Else nothing."""
+def _origin_in(text: str, *, whole: bool = True) -> Origin | None:
+    """The origin of an address, if all of it is known; ``whole`` tells that nothing follows. Else none."""
     found = _ADDRESS.match(text)
     if found is None or re.search(r"\s", text.strip()):
-        return ""
-    host, ending = found.groups()
+        return None
+    scheme, host, port, ending = found.groups()
     ended = bool(ending) or (whole and found.end() == len(text.rstrip()))
-    return plain_host(host) if ended and _UNKNOWN not in host else ""
+    return origin_of(scheme, host, port or "") if ended and _UNKNOWN not in host else None
+
+
+def _beneath(tree: Any, steps: Sequence[Step]) -> Any:
+    """What some steps lead to, as far as they are known and there; a method of what is found is no step."""
+    for step in steps:
+        if step is None or isinstance(tree, str):
+            break
+        try:
+            tree = tree[step]
+        except (LookupError, TypeError):
+            break
+    return tree
 
 
 def _texts(tree: Any) -> Iterator[str]:
