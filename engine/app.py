@@ -146,8 +146,7 @@ async def running(
         before_listening()
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep)
-        people = Admin(store, worker, reloader, metrics, mutes)
-        admin = await _listen_to_people(stack, people, settings, tls, doors)
+        admin = await _listen_to_people(stack, Admin(store, worker, reloader, metrics, mutes), settings, tls, doors)
         _in_background(stack, reloader.watch())
         if tls is not None:
             _in_background(stack, tls.watch())
