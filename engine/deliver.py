@@ -40,7 +40,8 @@ class Deliverer:
 
         ``places`` are the documents that it is about: one, or of a digest all its items'.
         """
-        job = await self._bind(work, places, self._desk.rules().router, plan)
+        router = self._desk.rules().router
+        job = await self._bind(work, places, router, plan)
         if job is None:
             await self._gone(work, places)
             return
@@ -56,21 +57,21 @@ class Deliverer:
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return
-            ran = await self._run(ready, entered)
+            ran = await self._run(ready, entered, router.hash)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK)
             return
         await self._settle(job, ran, entered.lane, places)
 
-    async def _run(self, ready: Ready, entered: Admitted) -> Ran:
+    async def _run(self, ready: Ready, entered: Admitted, config: str) -> Ran:
         """The attempt itself; whatever becomes of it, its place is free afterwards."""
         try:
             ran = await self._executor.run(ready)
         except BaseException:
             self._gate.give_up(entered)
             raise
-        self._gate.leave(entered, ran.failure)
+        self._gate.leave(entered, ran.failure, config)
         return ran
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:

@@ -81,13 +81,17 @@ class Gate:
     def _may_wait(self, lane: Lane, now: float) -> bool:
         return lane.waiting < lane.may_wait(now) and self.waiting < MOST_WAITING and not self._closing
 
-    def leave(self, admitted: Admitted, failure: Failure | None) -> None:
-        """The attempt is over; None is success."""
-        lane, now = admitted.lane, self._desk.clock()
+    def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> None:
+        """The attempt is over; None is success. ``config``: the hash of the rules it followed, if they are known.
+
+        That a key is refused or a URL gone says nothing of other rules, which may have mended it.
+        """
+        lane, now, rules = admitted.lane, self._desk.clock(), self._desk.rules()
         before = lane.last_block
         if failure is not None:
-            reason = " ".join(self._desk.rules().masker.text(failure.reason).split())[:300]
-            failure = replace(failure, reason=reason)
+            old = config not in ("", rules.router.hash) and failure.says in ("refused", "gone")
+            reason = " ".join(rules.masker.text(failure.reason).split())[:300]
+            failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
         self._lanes.left(admitted, failure, now)
         self._tell(lane, before, now)
         self._go_on(lane)

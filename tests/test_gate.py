@@ -189,6 +189,21 @@ async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_kee
     assert shut.block.until == pytest.approx(time.time() + 60, abs=5)
 
 
+@pytest.mark.parametrize("says", [GONE, replace(GONE, status=401)])
+async def test_an_attempt_of_the_old_rules_does_not_shut_what_the_new_ones_have_mended(world, says) -> None:
+    first, second = await world.entered(2)
+    world.gate.leave(first, says, "one")
+    world.hash = "two"
+    world.gate.reloaded()
+    world.gate.leave(second, says, "one")
+    await world.gate.written()
+    assert await world.store.controls() == []
+    (admitted,) = await world.entered()
+    assert isinstance(admitted, Admitted)
+    world.gate.leave(admitted, says, "two")
+    assert isinstance(await world.gate.enter(NAME), Shut)
+
+
 async def test_a_short_pause_is_not_worth_a_row_and_is_told_once(world) -> None:
     short = Failure(retry=True, reason="HTTP 429", status=429, cause="answer", after=0.05)
     one, other = await world.entered(2)
