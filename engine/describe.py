@@ -33,14 +33,14 @@ def describe_routes(
     """Every route in the order of the file, the disabled ones too, with what mutes it. Secrets are masked."""
     muted = {route: mute_view(mute) for route, mute in (mutes or {}).items() if is_muting(mute, now)}
     routes = [
-        _route(written, loaded.router.routes.get(written.id)) | {"muted": muted.get(written.id)}
+        _route(written, loaded.router.routes.get(written.id), now) | {"muted": muted.get(written.id)}
         for written in loaded.config.routes
     ]
     masked: list[dict[str, Any]] = loaded.masker.tree(routes)
     return masked
 
 
-def _route(written: RouteConfig, live: Route | None) -> dict[str, Any]:
+def _route(written: RouteConfig, live: Route | None, now: float) -> dict[str, Any]:
     return {
         "id": written.id,
         "key": written.key,
@@ -52,10 +52,10 @@ def _route(written: RouteConfig, live: Route | None) -> dict[str, Any]:
         "sample": written.sample,
         "conditions": _conditions(live.filter if live else None, written.filters),
         "needs": sorted(live.reads) if live else [],
-        "active": _active(written.active),
+        "active": _active(written.active, now),
         "wait_for": None if written.wait_for is None else _wait(written.wait_for),
-        "actions": [_action(action, _live_action(live, action.name)) for action in written.actions],
-        "on_dead": [_action(action, _live_action(live, f"{ON_DEAD}{action.name}")) for action in written.on_dead],
+        "actions": [_action(action, _live_action(live, action.name), now) for action in written.actions],
+        "on_dead": [_action(action, _live_action(live, f"{ON_DEAD}{action.name}"), now) for action in written.on_dead],
     }
 
 
@@ -64,8 +64,11 @@ def _live_action(route: Route | None, name: str) -> RoutedAction | None:
     return next((action for action in actions if action.name == name), None)
 
 
-def _active(active: Active | None) -> dict[str, Any] | None:
-    return None if active is None else {"hours": str(active.schedule), "otherwise": active.otherwise}
+def _active(active: Active | None, now: float) -> dict[str, Any] | None:
+    """Its hours, and whether now is one of them."""
+    if active is None:
+        return None
+    return {"hours": str(active.schedule), "otherwise": active.otherwise, "open": active.schedule.is_open(now)}
 
 
 def _wait(wait: WaitSpec) -> dict[str, Any]:
@@ -78,7 +81,7 @@ def _gate(spec: GateSpec | None) -> dict[str, Any] | None:
     return {"every": spec.every, "by": spec.by} | ({"max": spec.most} if spec.most else {})
 
 
-def _action(written: ActionConfig, live: RoutedAction | None) -> dict[str, Any]:
+def _action(written: ActionConfig, live: RoutedAction | None, now: float) -> dict[str, Any]:
     retry = None
     if live is not None:
         retry = {"policy": live.retry.kind, "attempts": live.retry.attempts, "within": live.retry.within}
@@ -91,7 +94,7 @@ def _action(written: ActionConfig, live: RoutedAction | None) -> dict[str, Any]:
         "retry": retry,
         "throttle": _gate(written.throttle),
         "digest": _gate(written.digest),
-        "active": _active(written.active),
+        "active": _active(written.active, now),
     }
 
 

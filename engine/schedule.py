@@ -17,6 +17,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from engine.suggest import did_you_mean, nearest
 
+#: How the reason begins of what waits for its hours.
+HELD: Final = "held until"
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 EVERY_DAY: Final = frozenset(range(7))
 ALL_HOURS: Final = (0, 24 * 60)
@@ -131,7 +133,7 @@ def held_words(active: Sequence[Active], until: float) -> str:
     """Why something is held, and until when, by the clock of the hours it waits for."""
     held = [one.schedule for one in active if one.otherwise == "hold"]
     opening = datetime.fromtimestamp(until, held[0].zone).strftime("%Y-%m-%d %H:%M %Z")
-    return f"held until {opening}: outside its hours, {' and '.join(map(str, held))}"
+    return f"{HELD} {opening}: outside its hours, {' and '.join(map(str, held))}"
 
 
 def never_open(schedules: Sequence[Schedule]) -> bool:

@@ -235,6 +235,7 @@ def _delivery_schemas() -> dict[str, Schema]:
         "updated_at": _TIME,
         "due_at": _TIME_OR_NULL,
         "reason": _TEXT,
+        "item_count": _COUNT | {"description": "how many items a digest has; 0 where it is none"},
     }
     attempt = {
         "number": _COUNT,

@@ -85,6 +85,7 @@ def delivery_view(row: DeliveryRow) -> dict[str, Any]:
         "updated_at": iso(row.updated_at),
         "due_at": _iso_or_none(row.due_at),
         "reason": row.reason,
+        "item_count": row.items,
     }
 
 

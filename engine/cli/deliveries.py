@@ -15,7 +15,8 @@ from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, facts, out, plural, say, short_delivery, state, table
+from engine.cli.output import age, ago, emit, facts, out, plural, say, short_delivery, state, table
+from engine.schedule import HELD
 from engine.units import format_duration
 
 #: How many items of a digest are named.
@@ -105,8 +106,19 @@ def _what(row: dict[str, Any], *, whole: bool) -> Text:
 
 
 def _why(row: dict[str, Any]) -> str:
-    wait = f"next {age(row['due_at'])}" if row["due_at"] and row["attempts"] else ""
-    return ": ".join(part for part in (wait, row["reason"]) if part)
+    return ": ".join(part for part in (_wait(row), row["reason"]) if part)
+
+
+def _wait(row: dict[str, Any]) -> str:
+    """Until when one that is due waits, or for how long it is overdue; nothing where its reason says so."""
+    if not row["due_at"] or row["reason"].startswith(HELD):
+        return ""
+    when = age(row["due_at"])
+    if not when.startswith("in "):
+        return f"due for {when}" if row["attempts"] or row["reason"] else ""
+    if row["item_count"] and not row["attempts"]:
+        return f"collecting ({plural(row['item_count'], 'item')}) until {row['due_at'][11:19]} UTC"
+    return f"next {when}"
 
 
 def _delivery_facts(row: dict[str, Any]) -> Table:
@@ -119,7 +131,7 @@ def _delivery_facts(row: dict[str, Any]) -> Table:
             ("action", row["action"]),
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
-            ("due", f"{row['due_at']} ({age(row['due_at'])})" if row["due_at"] else None),
+            ("due", f"{row['due_at']} ({ago(row['due_at'])})" if row["due_at"] else None),
             ("because", row["reason"]),
             ("items", _items(row["items"])),
             *_words(row["words"] or {}),

@@ -19,7 +19,7 @@ from engine.cli.found import Found, found_by_decision
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.outline import in_json
-from engine.cli.output import age, emit, facts, one_line, out, say, short_delivery, short_event, state, table
+from engine.cli.output import age, ago, emit, facts, one_line, out, say, short_delivery, short_event, state, table
 from engine.event import Kind
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
@@ -178,7 +178,7 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("event", event["id"]),
             ("kind", event["kind"]),
             ("rule", "  ".join(word for word in (event["rule"], event["rule_id"]) if word)),
-            ("received", f"{event['received_at']} ({age(event['received_at'])} ago)"),
+            ("received", f"{event['received_at']} ({ago(event['received_at'])})"),
             ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
             ("state", state(event["state"])),
             ("because", undecided_in_words(event) or event["reason"]),
@@ -217,9 +217,10 @@ def _why(decision: dict[str, Any], found: Found) -> Iterator[str]:
     if reason := decision.get("reason"):
         known = found.get((decision["index"], decision["route"]))
         yield f"{reason}  found {known}" if known else reason
-    if fires := decision.get("fires"):
+    collected = decision.get("collected", {})
+    if fires := [name for name in decision.get("fires", ()) if name not in collected]:
         yield f"fires {', '.join(fires)}"
-    for name, delivery in decision.get("collected", {}).items():
+    for name, delivery in collected.items():
         yield f"{name}: collected for digest {short_delivery(delivery)}"
     for name, note in decision.get("notes", {}).items():
         yield f"{name}: {note}"

@@ -148,6 +148,12 @@ def age(moment: str | None, now: datetime | None = None) -> str:
     return words if seconds >= 0 or words == "0s" else f"in {words}"
 
 
+def ago(moment: str | None, now: datetime | None = None) -> str:
+    """As ``age``, for the middle of a sentence: ``5s ago``, ``in 5s``."""
+    words = age(moment, now)
+    return words if not words or words.startswith("in ") else f"{words} ago"
+
+
 def _in_one_unit(seconds: float) -> str:
     for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
         if seconds >= size * (2 if unit == "d" else 1):

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from engine.admin.query import DELIVERY_STATES, BadQuery, NotFound
+from engine.admin.query import DELIVERY_STATES, MOST_ROWS, BadQuery, NotFound
 from engine.cli.access import Asked, Place, access_options, opened, place_from
 from engine.cli.client import AccessError
 from engine.cli.deliveries import deliveries_table
@@ -24,6 +24,7 @@ from engine.cli.options import json_option
 from engine.cli.output import emit, err, one_line, out, plural, say
 from engine.cli.preview import Previews, outline_of, succeeded_before
 from engine.errors import EngineError
+from engine.vocabulary import ON_DEAD
 
 #: How many are asked for at once: each request is one transaction.
 _BATCH = 500
@@ -90,7 +91,8 @@ async def _replay(
             return False
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
-    _tell(done, settled, live=asked.live, as_json=as_json)
+        held = [] if wait else await _held(asked, done["deliveries"])
+    _tell(done, settled, held, live=asked.live, as_json=as_json)
     return bool(settled and settled.died)
 
 
@@ -175,6 +177,23 @@ async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, lis
     return done
 
 
+async def _held(asked: Asked, ids: Sequence[str]) -> list[str]:
+    """Those of the deliveries that have to wait for their hours, a person's replay or not; of very many the newest."""
+    held: list[str] = []
+    for route in await asked.routes() or () if ids else ():
+        for action in (*route["actions"], *({**dead, "name": f"{ON_DEAD}{dead['name']}"} for dead in route["on_dead"])):
+            if _is_shut(route) or _is_shut(action):
+                words = {"route": route["id"], "action": action["name"], "limit": MOST_ROWS}
+                held += [row["id"] for row in (await asked.deliveries(words))["deliveries"]]
+    return sorted(set(held) & set(ids))
+
+
+def _is_shut(described: Mapping[str, Any]) -> bool:
+    """Whether a route or an action holds its deliveries now."""
+    active = described.get("active") or {"otherwise": "skip"}
+    return active["otherwise"] == "hold" and not active["open"]
+
+
 def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
     return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
 
@@ -247,9 +266,11 @@ async def _settled_event(asked: Asked, event_id: str) -> Sequence[Mapping[str, A
         await asyncio.sleep(_LOOK)
 
 
-def _tell(done: dict[str, list[str]], settled: _Settled | None, *, live: bool, as_json: bool) -> None:
+def _tell(
+    done: dict[str, list[str]], settled: _Settled | None, held: Sequence[str], *, live: bool, as_json: bool
+) -> None:
     if as_json:
-        emit(done | {"dry_run": False, "live": live, "settled": _as_json(settled)})
+        emit(done | {"dry_run": False, "live": live, "held": list(held), "settled": _as_json(settled)})
         return
     console = out()
     if settled is not None:
@@ -257,7 +278,8 @@ def _tell(done: dict[str, list[str]], settled: _Settled | None, *, live: bool, a
         console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
         _tell_died(console, settled.died)
     elif live:
-        console.print(f"{_count(done)} made due; the engine takes them up now")
+        words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
+        console.print(f"{_count(done)} made due; the engine takes them up now{words}", soft_wrap=True)
     else:
         console.print(f"{_count(done)} marked due; engine serve takes them up when it starts")
 

@@ -57,6 +57,7 @@ class DeliveryRow:
     """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits.
 
     ``created_at`` is when it was first decided on, ``updated_at`` when something last became of it.
+    ``items`` counts those of a digest.
     """
 
     id: str
@@ -72,6 +73,7 @@ class DeliveryRow:
     updated_at: float
     due_at: float | None
     reason: str
+    items: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,18 +34,28 @@ class _Table:
     tail: str
 
 
+# What is held or collected is first due long after it was decided on; what follows a death is decided on by that.
 _WORK = _Table(
     head="""
 SELECT d.id, d.event_id, d.route, d.action, d.idx, d.run_id,
   CASE WHEN d.dead_at IS NOT NULL THEN 'dead' WHEN d.owner IS NULL THEN 'due' ELSE 'running' END,
-  count(a.seq), d.replays, min(d.first_at, coalesce(min(a.first_at), d.first_at)),
-  max(d.first_at, coalesce(d.dead_at, 0), coalesce(max(a.started_at + a.seconds), 0)),
-  CASE WHEN d.dead_at IS NULL AND d.owner IS NULL THEN d.due_at END, coalesce(d.error, '')
+  count(a.seq), d.replays, min(d.first_at, d.decided_at, coalesce(min(a.first_at), d.first_at)),
+  max(
+    CASE d.replays WHEN 0 THEN min(d.first_at, d.decided_at) ELSE d.first_at END,
+    coalesce(d.dead_at, 0), coalesce(max(a.started_at + a.seconds), 0)
+  ),
+  CASE WHEN d.dead_at IS NULL AND d.owner IS NULL THEN d.due_at END, coalesce(d.error, ''), d.items
+FROM (SELECT d.*,
+  CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
+    (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.id),
+    (SELECT max(decided_at) FROM decision WHERE event_id = d.event_id), d.first_at
+  ) END AS decided_at,
+  (SELECT count(*) FROM digest_item WHERE delivery_id = d.id) AS items
 FROM (SELECT d.* FROM work AS d WHERE d.kind = 'deliver'""",
     ids="d.id IN (SELECT value FROM json_each(?))",
     before="d.event_id <= ? AND (d.event_id, d.id) < (?, ?)",
     tail="""
-ORDER BY d.event_id DESC, d.id DESC LIMIT ?) AS d
+ORDER BY d.event_id DESC, d.id DESC LIMIT ?) AS d) AS d
 LEFT JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.id
 GROUP BY d.event_id, d.id
 """,
@@ -54,7 +64,13 @@ GROUP BY d.event_id, d.id
 _SUCCESSES = _Table(
     head="""
 SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, 'succeeded',
-  count(a.seq), d.replay, min(a.first_at), d.started_at + d.seconds, NULL, ''
+  count(a.seq), d.replay, min(d.decided_at, min(a.first_at)), d.started_at + d.seconds, NULL, '', d.items
+FROM (SELECT d.*,
+  CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
+    (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.work_id),
+    (SELECT max(decided_at) FROM decision WHERE event_id = d.event_id), d.first_at
+  ) END AS decided_at,
+  (SELECT count(*) FROM digest_item WHERE delivery_id = d.work_id) AS items
 FROM (SELECT d.* FROM attempt AS d WHERE d.kind = 'deliver' AND d.outcome = 'succeeded'
   AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.id = d.work_id)
   AND NOT EXISTS (
@@ -64,7 +80,7 @@ FROM (SELECT d.* FROM attempt AS d WHERE d.kind = 'deliver' AND d.outcome = 'suc
     ids="d.work_id IN (SELECT value FROM json_each(?))",
     before="d.event_id <= ? AND (d.event_id, d.work_id) < (?, ?)",
     tail="""
-ORDER BY d.event_id DESC, d.work_id DESC LIMIT ?) AS d
+ORDER BY d.event_id DESC, d.work_id DESC LIMIT ?) AS d) AS d
 JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.work_id
 GROUP BY d.event_id, d.work_id
 """,

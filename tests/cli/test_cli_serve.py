@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from unittest.mock import ANY
 
@@ -464,3 +465,45 @@ def server_has_begun(engine: Command) -> None:
             return
         time.sleep(0.05)
     raise AssertionError("the action never ran")
+
+
+HELD = f"""
+secrets: ["{SECRET}"]
+routes:
+  {payloads.RULE_ID}:
+    actions:
+      - log: {{message: "{{{{ items | length }}}}"}}
+        digest: {{every: 1h}}
+      - log: {{message: x}}
+        name: later
+        active: {{days: DAY, otherwise: hold}}
+"""
+
+
+def test_what_is_collected_or_held_says_until_when_and_a_replay_says_that_it_stays_so(
+    engine: Command, serve: Serve
+) -> None:
+    far = (datetime.now(UTC) + timedelta(days=3)).strftime("%a").lower()
+    engine.write(HELD.replace("DAY", far))
+    server = serve()
+    file = engine.payload(payloads.rule([payloads.run(number) for number in range(3)]))
+    engine("send", file, "--to", server.url, "--secret", SECRET)
+    for _ in range(400):
+        rows = engine.json("deliveries")["deliveries"]
+        if len(rows) == 4:
+            break
+        time.sleep(0.05)
+    engine.environ["COLUMNS"] = "160"
+    listed = engine("deliveries").output
+    assert re.search(r"collecting \(3 items\) until \d\d:\d\d:\d\d UTC", listed)
+    assert len(re.findall(r" held until \d{4}-", listed)) == 3
+    assert re.search(r"^01\S+ +\d+s ", listed, re.MULTILINE)
+    assert " in " not in listed
+    held = next(row["id"] for row in rows if row["action"] == "later")
+    assert re.search(r"due .*\(in 3d\)|due .*\(in 2d\)", engine("deliveries", "show", held).output)
+    answer = engine("replay", held)
+    assert "1 delivery made due; the engine takes them up now; 1 of them only when their hours begin" in answer.output
+    shown = engine("events", "show", rows[0]["event_id"]).output
+    assert shown.count("log: collected for digest") == 3
+    assert "fires later\n" in re.sub(" +\n", "\n", shown)
+    assert "fires log" not in shown

@@ -396,6 +396,24 @@ class Digests:
         (row,) = await store.deliveries(DeliveryQuery(ids=[one.id]))
         assert row.state == "succeeded"
 
+    async def test_what_is_held_or_collected_is_as_old_as_its_decision(self, backend: Backend, store: Store):
+        _, first, _ = await gated(store, 1, EVERY_5_MINUTES)
+        await gated(store, 2, EVERY_5_MINUTES)
+        event = make_event(3)
+        await store.append(event, leased=True)
+        held = deliver(event, at=T0 + HOUR)
+        await store.settle_routed(routed(event, held, leased=False))
+        rows = {row.id: row for row in await store.deliveries(DeliveryQuery())}
+        assert [(rows[one].created_at, rows[one].updated_at) for one in (first.id, held.id)] == [(T0, T0)] * 2
+        assert [rows[one].items for one in (first.id, held.id)] == [2, 0]
+        assert rows[held.id].due_at == T0 + HOUR
+        backend.clock.now = T0 + HOUR
+        for claimed in await all_claimed(store, now=T0 + HOUR):
+            await succeed(store, claimed.work, at=T0 + HOUR)
+        done = await store.deliveries(DeliveryQuery())
+        assert {(row.state, row.created_at, row.updated_at) for row in done} == {("succeeded", T0, T0 + HOUR + 0.25)}
+        assert {row.items for row in done} == {2, 0}
+
     async def test_a_digest_is_replayed_with_its_items(self, store: Store):
         _, one, _ = await gated(store, 1, Digest("", 300.0, 2))
         await gated(store, 2, Digest("", 300.0, 2))
