@@ -137,6 +137,7 @@ class _Evaluation:
         self.plans: list[Plan] = []
         self.wanting: set[str] = set()
         self.matched = 0
+        self.truths: dict[tuple[int, str], Truth] = {}
         self.open: set[int] = set()  # documents of which a route stayed undecided for want of data
 
     def run(self) -> Routing:
@@ -209,9 +210,12 @@ class _Evaluation:
                 self._note(index, document, route, Truth.WANTING, f"waits for route {by.id!r}, which may stop here")
 
     def _route(self, index: int, document: Document, route: Route) -> Truth:
-        truth = self._judge(index, document, route)
-        self.matched += truth is Truth.TRUE
-        return truth
+        """Once for each document, whatever ways lead to it: two decisions would be one delivery, made twice at once."""
+        place = (index, route.id)
+        if place not in self.truths:
+            self.truths[place] = self._judge(index, document, route)
+            self.matched += self.truths[place] is Truth.TRUE
+        return self.truths[place]
 
     def _judge(self, index: int, document: Document, route: Route) -> Truth:
         earlier = self.known.get((index, route.id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +45,13 @@ def decide(routes: str, fetched: Fetched | None = None, *, of: Event | None = No
 def only(routing: Routing) -> Decision:
     [decision] = routing.decisions
     return decision
+
+
+def test_a_route_that_an_event_meets_in_two_ways_decides_once() -> None:
+    one = router("- actions: [{log: {message: x}}]")
+    twice = replace(one, by_key={RULE_ID: one.by_key[RULE_ID] * 2, "*": one.by_key[RULE_ID]})
+    routing = twice.decide(event(), Fetched(), Circumstances(RECEIVED))
+    assert (len(routing.plans), len(routing.decisions), routing.matched) == (1, 1, 1)
 
 
 # --- throttle and digest ---------------------------------------------------------------------------------------------

@@ -116,6 +116,9 @@ def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
         sheet.wrong(where, f"an id of the rule {name!r} is empty")
     elif re.search(r"[\s,;]", text):
         sheet.wrong(where, f"{text[:80]!r} is not one id", "several ids are a list: [one, two]")
+    elif text in KEY_WORDS:
+        sheet.wrong(where, f"{text!r} is a word of the engine's, not an id", f"write its routes below '{text}:' itself")
+        return ""
     elif slip := _slip_in_uuid(text):
         sheet.wrong(where, f"{text[:80]!r} {slip}", _COPY)
     return normal_id(text)
