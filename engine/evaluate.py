@@ -14,7 +14,7 @@ from engine.event import Event
 from engine.gate import Gate as Lanes
 from engine.holdings import Held
 from engine.retry import Failure
-from engine.router import Router
+from engine.router import WAITS, Router
 from engine.schedule import held_words
 from engine.secrets import Masker
 from engine.store.work import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
@@ -79,7 +79,10 @@ class Evaluator:
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float
     ) -> None:
         observer = self._desk.observer
-        observer.routed(event, routing, started_at)
+        made = len(routed.deliveries) - len(settled.throttled) - len(settled.collected)
+        observer.routed(event, routing, started_at, made, over=not isinstance(routed.pending, (Again, Wait)))
+        if isinstance(routed.pending, Wait) and not (work.error or "").startswith(WAITS):
+            observer.waits(event, routing)
         for held in routing.held_back:
             observer.held_back(event, held.route, held.action, held.why)
         for delivery in routed.deliveries if settled.throttled or settled.collected else ():

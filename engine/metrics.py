@@ -245,13 +245,14 @@ class Metrics(Observer, Collector):
         """By kind; duplicates apart."""
         (self._duplicates if appended.duplicate else self._accepted).add(event.kind.value)
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
-        """Every verdict. An evaluation that is not at its end yet is not counted here."""
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
+        """Every verdict that stands, once; and the evaluation at its end."""
         if not (routing.wanting or routing.awaiting):
             self._evaluations.add("routed")
         for decision in routing.decisions:
-            self._decisions.add(self._routes.label(decision.route), decision.truth.name.lower())
-        if routing.unmatched_reason:
+            if decision.settled:
+                self._decisions.add(self._routes.label(decision.route), decision.truth.name.lower())
+        if over and routing.unmatched_reason:
             self._unmatched.add(routing.unmatched_reason)
 
     def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:

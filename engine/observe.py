@@ -13,6 +13,7 @@ from engine.decision import Routing
 from engine.event import Event
 from engine.execute import Job, Ran
 from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
+from engine.truth import Truth
 
 #: Why a match is followed by no delivery of its own: its slot was taken, it went into a digest, somebody muted the
 #: route or action, or it is outside its hours.
@@ -34,8 +35,15 @@ class Observer:
     def accepted(self, event: Event, appended: Appended) -> None:
         """An event is durable (or was before: a duplicate)."""
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
-        """An evaluation is settled, which began at a time in Unix seconds."""
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
+        """An evaluation is settled, which began at a time in Unix seconds.
+
+        ``made`` is how many deliveries of their own follow: what was held back, or went into a digest, is not among
+        them. It is not ``over`` where another look at the event follows.
+        """
+
+    def waits(self, event: Event, routing: Routing) -> None:
+        """Routes wait for feedback that may come yet. Told at the first look, not at those that follow."""
 
     def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
         """A route matched, and this action of it makes no delivery of its own. ``route`` is the route's id."""
@@ -76,14 +84,22 @@ class LogObserver(Observer):
             }
             self._logger.info("duplicate" if appended.duplicate else "accepted", extra=facts)
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
-        """What matched; and, where nothing did, why."""
-        if self._logger.isEnabledFor(logging.INFO):
-            matched = [decision.route for decision in routing.decisions if decision.fires]
-            facts = {"event": event.id, "matched": ",".join(matched) or "-", "deliveries": len(routing.plans)}
-            if routing.unmatched_reason:
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
+        """What matched; and, where nothing did, why. A look that brought nothing, and is not the last, is no news."""
+        matched = dict.fromkeys(decision.route for decision in routing.decisions if decision.truth is Truth.TRUE)
+        level = logging.INFO if over or matched else logging.DEBUG
+        if self._logger.isEnabledFor(level):
+            facts = {"event": event.id, "matched": ",".join(matched) or "-", "deliveries": made}
+            if over and routing.unmatched_reason:
                 facts["unmatched"] = routing.unmatched_reason
-            self._logger.info("routed", extra=facts)
+            self._logger.log(level, "routed", extra=facts)
+
+    def waits(self, event: Event, routing: Routing) -> None:
+        """Which routes, for what, until when."""
+        routes = dict.fromkeys(decision.route for decision in routing.decisions if decision.truth is Truth.WANTING)
+        reason = "; ".join(sorted(routing.awaiting))
+        facts = {"event": event.id, "route": ",".join(routes), "reason": reason}
+        self._logger.info("evaluation waits", extra=facts)
 
     def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
         """What matched and was not sent is what people ask about."""
@@ -168,10 +184,15 @@ class Observers(Observer):
         for observer in self._observers:
             observer.accepted(event, appended)
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
         """Tell each."""
         for observer in self._observers:
-            observer.routed(event, routing, started_at)
+            observer.routed(event, routing, started_at, made, over=over)
+
+    def waits(self, event: Event, routing: Routing) -> None:
+        """Tell each."""
+        for observer in self._observers:
+            observer.waits(event, routing)
 
     def held_back(self, event: Event, route: str, action: str, why: HeldBack) -> None:
         """Tell each."""

@@ -33,6 +33,8 @@ ANY = "*"
 UNMATCHED = "unmatched"
 #: A document whose feedback nobody knows.
 _NO_FEEDBACK = dict.fromkeys(("feedback", "feedbacks"), Missing("feedback", "it is waited for"))
+#: How the reasons of routes begin that wait for feedback.
+WAITS: Final = "waits for "
 #: What templates see as ``throttle`` where nothing was held back.
 NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: Route keys that are no ids.
@@ -248,7 +250,7 @@ class _Evaluation:
             return False
         if route.filter.first_unmet({**document, **_NO_FEEDBACK})[0] is Truth.FALSE:
             return False
-        reason = f"waits for {_feedback(missing)} until {iso_second(until)}"
+        reason = f"{WAITS}{_feedback(missing)} until {iso_second(until)}"
         self.awaiting[reason] = until
         self._note(index, document, route, Truth.WANTING, reason)
         return True

@@ -130,12 +130,12 @@ class TraceObserver(Observer):
         facts: Facts = {"engine.event": appended.event_id, "engine.duplicate": appended.duplicate}
         self._spans.record("append", event.trace, event.received_at, time.time(), facts)
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
         """An evaluation."""
         facts: dict[str, str | int] = {
             "engine.event": event.id,
             "engine.matched": routing.matched,
-            "engine.deliveries": len(routing.plans),
+            "engine.deliveries": made,
         }
         if routing.unmatched_reason:
             facts["engine.unmatched_reason"] = routing.unmatched_reason

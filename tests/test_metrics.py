@@ -18,7 +18,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from engine.app import running
-from engine.decision import Routing
+from engine.decision import Decision, Routing
 from engine.errors import Discard, StoreBusy, TemplateError, WantOfData
 from engine.execute import Job, Ran
 from engine.metrics import MOST_DESTINATIONS, MOST_ROUTES, Metrics
@@ -28,6 +28,7 @@ from engine.retry import HttpFailure, classify
 from engine.settings import Address, ServeSettings
 from engine.store.rows import Backlog
 from engine.store.work import Attempt, Dead, Work
+from engine.truth import Truth
 
 
 class Parts:
@@ -201,8 +202,21 @@ async def test_an_evaluation_counts_when_it_is_at_its_end_and_not_while_it_waits
     event: Any = SimpleNamespace(id="e")
     end = Routing((), (), frozenset(), None)
     for routing in (end, replace(end, wanting=frozenset({"feedback"})), replace(end, awaiting={"score": 9.0})):
-        parts.metrics.routed(event, routing, 1.0)
+        parts.metrics.routed(event, routing, 1.0, 0, over=routing is end)
     assert await parts.read("engine_evaluations_total", outcome="routed") == 1
+
+
+async def test_a_verdict_counts_once_it_stands(parts: Parts) -> None:
+    event: Any = SimpleNamespace(id="e")
+    waiting = Decision("alert/a", -1, None, Truth.WANTING)
+    open_action = replace(waiting, truth=Truth.TRUE, pending=("log",))
+    for decision in (waiting, waiting, open_action, replace(open_action, pending=())):
+        over = decision.settled
+        routing = Routing((decision,), (), frozenset(), "no_match")
+        parts.metrics.routed(event, routing, 1.0, 0, over=over)
+    assert await parts.read("engine_decisions_total", route="alert/a", verdict="true") == 1
+    assert await parts.read("engine_decisions_total", route="alert/a", verdict="wanting") is None
+    assert await parts.read("engine_events_unmatched_total", reason="no_match") == 1
 
 
 async def test_others_add_what_they_know(parts: Parts) -> None:

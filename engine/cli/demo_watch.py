@@ -75,7 +75,7 @@ class Watch(Observer):
             self._stories[event.id] = story
         self.news.put_nowait(story)
 
-    def routed(self, event: Event, routing: Routing, started_at: float) -> None:
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
         """The story goes on; one from before this demo, or told already, does not."""
         if (story := self._stories.get(event.id)) is not None:
             story.routed(routing)

@@ -6,6 +6,7 @@ Most of them are stopped or killed in the middle: all that they hold back are ro
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
 import time
 from contextlib import closing
@@ -420,6 +421,57 @@ async def test_nobody_is_asked_about_what_does_not_match_anyway(engine, sink, la
     await engine.settled(1)
     assert (await engine.running.store.event(event)).row.state == "routed"
     assert not [one for one in langsmith.requests if "feedback" in one.path]
+
+
+# --- what the log says -----------------------------------------------------------------------------------------------
+
+
+def lines(caplog, *messages: str) -> list[Any]:
+    return [record for record in caplog.records if record.name == "engine" and record.message in messages]
+
+
+async def test_the_log_counts_deliveries_that_are_made_and_names_routes_that_matched(engine, caplog) -> None:
+    caplog.set_level(logging.DEBUG, "engine")
+    await engine.start(
+        routes("""
+actions:
+  - log: {message: x}
+    name: throttled
+    throttle: {every: 1h}
+  - log: {message: x}
+    name: digested
+    digest: {every: 1h}
+""")
+    )
+    first = await send(engine, 0)
+    await decisions(engine, first)
+    await decisions(engine, await send(engine, 1))
+    mute = {"route": RULE_ID, "for": "1h"}
+    async with engine.http.post(f"http://{engine.running.admin}/api/v1/mutes", json=mute) as answer:
+        assert answer.status == 200, await answer.text()
+    await decisions(engine, await send(engine, 2))
+    routed = await until(lambda: len(found := lines(caplog, "routed")) == 3 and found)
+    assert [(line.matched, line.deliveries) for line in routed] == [(RULE_ID, 1), (RULE_ID, 0), (RULE_ID, 0)]
+
+
+async def test_the_log_says_once_that_a_route_waits(engine, sink, langsmith, caplog) -> None:
+    caplog.set_level(logging.DEBUG, "engine")
+    run = payloads.run(0)
+    langsmith.add_run(run)
+    await engine.start(WAITING.replace("UP_TO", "10m"))
+    await send(engine, 0)
+    await engine.settled(1)
+    await restart(engine, meanwhile=ALL_DUE)
+    await until(lambda: len(lines(caplog, "routed", "evaluation waits")) == 3)
+    langsmith.add_feedback(run["id"], key="correctness", score=0.25)
+    await restart(engine, meanwhile=ALL_DUE)
+    await engine.settled(2)
+    first, waits, look, last = lines(caplog, "routed", "evaluation waits")
+    assert (first.message, first.levelname, first.deliveries) == ("routed", "INFO", 1)
+    assert (waits.levelname, waits.route) == ("INFO", f"{RULE_ID}/scored")
+    assert waits.reason.startswith("waits for feedback 'correctness' until ")
+    assert (look.message, look.levelname, look.deliveries) == ("routed", "DEBUG", 0)
+    assert (last.levelname, last.matched, last.deliveries) == ("INFO", f"{RULE_ID}/scored", 1)
 
 
 # --- on_dead ---------------------------------------------------------------------------------------------------------
