@@ -48,7 +48,7 @@ def _note(action: RoutedAction, shown: int, gone: int, items: int) -> str:
     """What is to be known of a digest beside what is shown."""
     notes = []
     if gone:
-        notes.append(f"items that are no longer kept would be left out, such as {gone} of the first {shown + gone}")
+        notes.append(f"{gone} of the first {shown + gone} items are no longer kept, so it can't be replayed")
     if not action.digests and items > 1:
         notes.append("no digest any more: its other items would be sent on their own")
     elif shown + gone < items:

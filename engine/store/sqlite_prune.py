@@ -10,12 +10,17 @@ from engine.event import event_ids_since
 from engine.store.packing import ids_json, load_json
 from engine.store.rows import Prunable
 
-#: What waits or is dead, or is an item of a digest that does or is, keeps its event whole; so does what happened since.
+#: What waits or is dead, or is an item of a digest that does or is, keeps its event whole; so does what happened since,
+#: also to a digest that it is an item of: all items of one are kept equally long.
 _IDLE = """
 e.received_at < :before
 AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id)
 AND NOT EXISTS (SELECT 1 FROM digest_item AS i JOIN work AS w ON w.id = i.delivery_id WHERE i.event_id = e.id)
 AND NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.event_id = e.id AND a.started_at >= :before)
+AND NOT EXISTS (
+  SELECT 1 FROM digest_item AS i JOIN attempt AS a ON a.work_id = i.delivery_id
+  WHERE i.event_id = e.id AND a.started_at >= :before
+)
 AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND d.decided_at >= :before)
 """
 _NEVER_MATCHED = " AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND d.matched > 0)"

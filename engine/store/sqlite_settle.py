@@ -40,14 +40,16 @@ SELECT json_group_array(json_array(id, attempts, replays, first_at, wanted IS NO
 WHERE id IN (SELECT value FROM json_each(?)) AND owner = ? AND dead_at IS NULL
 """
 _KNOWN = """
-SELECT json_group_array(json_array(id, replays, running)) FROM (
-  SELECT id, max(replays) AS replays, max(running) AS running FROM (
-    SELECT id, coalesce(wanted, replays) AS replays, owner IS NOT NULL AS running
+SELECT json_group_array(json_array(id, replays, running, digest)) FROM (
+  SELECT id, max(replays) AS replays, max(running) AS running, max(digest) AS digest FROM (
+    SELECT id, coalesce(wanted, replays) AS replays, owner IS NOT NULL AS running, NULL AS digest
     FROM work WHERE id IN (SELECT value FROM json_each(?1))
     UNION ALL
-    SELECT work_id, replay, 0 FROM attempt WHERE work_id IN (SELECT value FROM json_each(?1))
+    SELECT work_id, replay, 0, NULL FROM attempt WHERE work_id IN (SELECT value FROM json_each(?1))
     UNION ALL
-    SELECT item_id, replays, 0 FROM digest_item WHERE item_id IN (SELECT value FROM json_each(?1))
+    SELECT i.item_id, i.replays, 0, w.id FROM digest_item AS i
+    LEFT JOIN work AS w ON w.id = i.delivery_id AND w.owner IS NULL AND w.dead_at IS NULL
+    WHERE i.item_id IN (SELECT value FROM json_each(?1))
   ) GROUP BY id
 )
 """
@@ -113,10 +115,14 @@ class _Held(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """A delivery that was there before: the highest replay it ever had or will have, and whether it is being made."""
+    """A delivery that was there before: the highest replay it ever had or will have, and whether it is being made.
+
+    ``digest`` is one that waits, and has it as an item.
+    """
 
     replays: int
     running: bool = False
+    digest: str | None = None
 
 
 @dataclass(slots=True)
@@ -305,7 +311,10 @@ class _Routing:
         self._known[delivery.id] = _Known(delivery.replays, running=running)
         gate = self._routed.gates.get(delivery.id)
         if isinstance(gate, Digest):
-            self._through(delivery, gate)
+            # What is to be told by a digest that waits will be told: collected again, it would be told twice.
+            waits = None if before is None else before.digest
+            met = self._gates.meet(delivery, gate) if waits is None else Collected(waits, None)
+            self._become(delivery, met)
         elif running:
             self._batch.wanted.append((delivery.id, delivery.replays))
         else:
@@ -317,7 +326,10 @@ class _Routing:
         if gate is None:
             self._insert(delivery)
             return
-        match met := self._gates.meet(delivery, gate):
+        self._become(delivery, self._gates.meet(delivery, gate))
+
+    def _become(self, delivery: Work, met: Passed | Throttled | Collected) -> None:
+        match met:
             case Passed(deliver, words):
                 self._words[deliver.id] = words
                 self._insert(deliver, met)
@@ -350,4 +362,4 @@ def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _
 def _known(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Known]:
     """Those of the deliveries that ever were."""
     rows = load_json(db.execute(_KNOWN, (ids_json(ids),)).fetchone()[0]) if ids else ()
-    return {work_id: _Known(replays, bool(running)) for work_id, replays, running in rows}
+    return {work_id: _Known(replays, bool(running), digest) for work_id, replays, running, digest in rows}

@@ -23,6 +23,12 @@ _SAVE_FETCHED = "UPDATE event_body SET fetched_size = ?, fetched_encoding = ?, f
 _WITH_BODY = """
 SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
 """
+#: Without one of its items a digest would succeed, and tell less than it says.
+_INCOMPLETE = """
+SELECT json_group_array(DISTINCT i.delivery_id) FROM digest_item AS i
+WHERE i.delivery_id IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM event_body AS b WHERE b.event_id = i.event_id)
+"""
 #: The evaluation's next replay is beyond any its deliveries have had, so that all of them fire again.
 _EVALUATIONS = """
 SELECT json_group_array(json_array(
@@ -72,7 +78,7 @@ def _joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
-    """Those of a page that are not running and whose event still has its body; and the last of it, if it was full."""
+    """Those of a page that are not running and have all their bodies; and the last of the page, if it was full."""
     rows = list_deliveries(db, query)
     last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
     return [row.id for row in _with_bodies(db, rows)], last
@@ -81,7 +87,8 @@ def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str],
 def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
     rows = [row for row in rows if row.state != "running"]
     kept = set(load_json(db.execute(_WITH_BODY, (ids_json(row.event_id for row in rows),)).fetchone()[0]))
-    return [row for row in rows if row.event_id in kept]
+    incomplete = set(load_json(db.execute(_INCOMPLETE, (ids_json(row.id for row in rows),)).fetchone()[0]))
+    return [row for row in rows if row.event_id in kept and row.id not in incomplete]
 
 
 def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:

@@ -423,6 +423,41 @@ class Digests:
         (again,) = await store.claim(now=T0, limit=5)
         assert len(again.items) == 2
 
+    async def test_a_digest_without_all_its_bodies_is_not_replayed(self, backend: Backend, store: Store):
+        _, one, _ = await gated(store, 1, Digest("", 300.0, 2))
+        second, _, _ = await gated(store, 2, Digest("", 300.0, 2))
+        (claimed,) = await store.claim(now=T0, limit=5)
+        await succeed(store, claimed.work)
+        await backend.lose_body(store, second.id)
+        for dry_run in (True, False):
+            assert list(await store.replay_deliveries(DeliveryQuery(ids=[one.id]), now=T0, dry_run=dry_run)) == []
+
+    @pytest.mark.parametrize("attempts", [0, 1])
+    async def test_a_replay_of_an_item_leaves_it_in_the_digest_that_waits(
+        self, backend: Backend, store: Store, attempts: int
+    ):
+        event, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        if attempts:
+            backend.clock.now = T0 + 300
+            (claimed,) = await store.claim(now=T0 + 300, limit=5)
+            await store.settle_attempt(claimed.work, attempt("again", reason="503"), Again(T0 + 900))
+        for _ in range(3):
+            settled = await replayed(store, event, one, EVERY_5_MINUTES)
+            assert (settled.collected, settled.inserted) == ({one.id: one.id}, frozenset())
+        assert list(await store.claim(now=T0, limit=5)) == [], "it is not full, and not due"
+        (claimed,) = await store.claim(now=T0 + 900, limit=5)
+        assert (claimed.work.attempts, len(claimed.items)) == (attempts, 1)
+
+    @pytest.mark.parametrize("dies", [False, True])
+    async def test_an_item_of_a_digest_that_is_being_made_or_dead_is_collected_anew(self, store: Store, dies: bool):
+        event, one, _ = await gated(store, 1, Digest("", 300.0, 1))
+        (claimed,) = await store.claim(now=T0, limit=5)
+        if dies:
+            await store.settle_attempt(claimed.work, attempt("dead", reason="boom"), Dead("boom"))
+        settled = await replayed(store, event, one, EVERY_5_MINUTES)
+        assert one.id not in settled.collected.values()
+        assert settled.inserted == set(settled.collected.values())
+
     async def test_an_evaluation_that_is_made_again_after_a_crash_adds_nothing(self, backend: Backend, store: Store):
         event, work, _ = await gated(store, 1, EVERY_5_MINUTES, replays=0)
         assert await store.replay_events([event.id], now=T0)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 from contract_holding import EVERY_5_MINUTES, HOUR, ONE_IN_10_MINUTES, gated
-from store_cases import T0, Backend, accepted, all_claimed, fail, make_event, routed, succeed
+from store_cases import T0, Backend, accepted, all_claimed, attempt, fail, make_event, routed, succeed
 
 from engine.store.protocol import Store
 from engine.store.rows import DeliveryQuery, EventQuery, Prunable, Pruned
@@ -43,6 +43,15 @@ class Pruning:
         assert len(detail.evaluations) == 1
         assert (await store.append(make_event(), leased=True)).duplicate
         assert await pruned(store, "bodies", T0 + 50) == 0
+
+    @pytest.mark.parametrize("what", ["bodies", "events"])
+    async def test_the_items_of_a_digest_are_kept_equally_long(self, backend: Backend, store: Store, what: Prunable):
+        for number in (1, 2, 3):
+            await gated(store, number, Digest("", 300.0, 3))
+        (claimed,) = await store.claim(now=T0, limit=5)
+        await store.settle_attempt(claimed.work, attempt(at=T0 + DAY), None)
+        assert await pruned(store, what, T0 + HOUR) == 0
+        assert await pruned(store, what, T0 + DAY + HOUR) == 3
 
     @pytest.mark.parametrize("what", ["bodies", "events", "unmatched"])
     async def test_waiting_and_dead_work_keeps_its_event_whole(self, store: Store, what: Prunable):
