@@ -7,7 +7,7 @@ import hashlib
 import math
 import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from engine.desk import Desk
@@ -186,16 +186,20 @@ class Gate:
     # What the store is asked with
 
     def rooms(self) -> Mapping[str, int]:
-        """How much may be taken out of the store for each lane that is known."""
+        """How much may be taken out of the store for each lane that is known and not shut."""
         return self._lanes.rooms(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
+
+    def shut(self) -> Collection[str]:
+        """The lanes that take nothing now."""
+        return self._lanes.shut(self._desk.clock())
 
     def opens_at(self) -> float | None:
         """When the next lane opens by itself for which something waits in the store."""
         return self._lanes.opens_at(self._desk.clock())
 
-    def taken(self, lanes: Iterable[str], rooms: Mapping[str, int]) -> None:
-        """A claim took all that was due of lanes with room; these are the lanes it brought."""
-        self._lanes.taken(lanes, rooms)
+    def taken(self, left: Collection[str]) -> None:
+        """A claim took what it could. These are the lanes in which something due was left."""
+        self._lanes.taken(left)
 
     # Blocks: told once, kept where they last, undone by people
 

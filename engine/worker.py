@@ -166,16 +166,16 @@ class Worker:
         await self._nap()
 
     async def _claim(self, room: int) -> Sequence[Claimed]:
-        rooms, now = self.gate.rooms(), self._desk.clock()
+        now = self._desk.clock()
         found = await self._desk.store.claim(
             now=now,
             limit=room,
             max_bytes=min(CLAIM_BYTES, self._byte_limit - self._bytes),
-            rooms=rooms,
+            rooms=self.gate.rooms(),
+            shut=self.gate.shut(),
             stale_before=self._stale_before(now),
         )
-        if len(found) < room:
-            self.gate.taken((claimed.work.lane for claimed in found), rooms)
+        self.gate.taken(found.left)
         return found
 
     def _stale_before(self, now: float) -> float | None:
@@ -187,7 +187,7 @@ class Worker:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
         seconds = _LONGEST_NAP
         if not self._is_full():
-            shut = [name for name, room in self.gate.rooms().items() if not room]
+            shut = {*self.gate.shut(), *(name for name, room in self.gate.rooms().items() if not room)}
             due, opens_at = await self._desk.store.next_due(shut=shut), self.gate.opens_at()
             now = self._desk.clock()
             seconds = min([_LONGEST_NAP, *(max(at - now, 0.005) for at in (due, opens_at) if at is not None)])

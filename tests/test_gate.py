@@ -236,7 +236,7 @@ async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_st
     world.gate.stored(admitted.lane)
     world.gate.leave(admitted, None)
     assert world.woken == 1
-    world.gate.taken([], {NAME: 2})
+    world.gate.taken(())
     (admitted,) = await world.entered()
     world.gate.leave(admitted, None)
     assert world.woken == 1

@@ -24,10 +24,12 @@ from engine.store.rows import (
     Pruned,
     Size,
 )
-from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Routed, Settled, Work
+from engine.store.work import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
+#: How much one claim takes of a shut lane at most, to see whether its time is over.
+STALE_PIECES = 16
 #: How much one step of pruning deletes at most, in rows and in bytes of bodies: an append may have to wait for it.
 PRUNED_ROWS = 500
 PRUNED_BYTES = 4 * 2**20
@@ -98,13 +100,14 @@ class Store(Protocol):
         limit: int,
         max_bytes: int = CLAIM_BYTES,
         rooms: Mapping[str, int] | None = None,
+        shut: Collection[str] = (),
         stale_before: float | None = None,
-    ) -> Sequence[Claimed]:
+    ) -> Haul:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
         Lanes take turns, the one that waits for longest first, and of each its oldest. ``rooms`` says how much
-        may be taken of some lanes; of one without room only what was first due before ``stale_before``, and one
-        piece of that.
+        may be taken of some lanes. Of those that are ``shut`` nothing is, but up to ``STALE_PIECES`` of what is due
+        and was first due before ``stale_before``.
         Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
         together, unless the first alone has more; the rest stays due. Whoever gets an error
         or is cancelled has taken nothing.

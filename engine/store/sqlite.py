@@ -40,7 +40,7 @@ from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
 from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.vault import Vault
-from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Routed, Settled, Work
+from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Haul, Routed, Settled, Work
 from engine.store.writer import Kind, Writer
 
 #: How long work waits whose event is sealed with a key that is not there, in seconds.
@@ -71,7 +71,7 @@ class SqliteStore:
         self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(upkeep.save_fetched, mergeable=True)
         self._claim = Kind(
-            partial(leases.claim, self._owner, clock), forsaken=lambda _claim, ids: self._release_kind(ids)
+            partial(leases.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
         )
         self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
         self._settle_routed = Kind(
@@ -133,19 +133,20 @@ class SqliteStore:
         limit: int,
         max_bytes: int = CLAIM_BYTES,
         rooms: Mapping[str, int] | None = None,
+        shut: Collection[str] = (),
         stale_before: float | None = None,
-    ) -> Sequence[Claimed]:
+    ) -> Haul:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
-        request = leases.Claim(now, limit, max_bytes, rooms or {}, stale_before)
-        ids: list[str] = await self._writer.do(self._claim, request)
-        self._loading.update(ids)
+        request = leases.Claim(now, limit, max_bytes, rooms or {}, shut, stale_before)
+        taken: leases.Taken = await self._writer.do(self._claim, request)
+        self._loading.update(taken.ids)
         try:
-            return await self._load(ids, now) if ids else []
+            return Haul(await self._load(taken.ids, now) if taken.ids else (), taken.left)
         except BaseException:
-            self._writer.post(*self._release_kind(ids))
+            self._writer.post(*self._release_kind(taken.ids))
             raise
         finally:
-            self._loading.difference_update(ids)
+            self._loading.difference_update(taken.ids)
 
     async def release(self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "") -> None:
         """Give work back without spending an attempt."""

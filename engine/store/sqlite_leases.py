@@ -9,12 +9,13 @@ import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
+from math import inf
 from typing import Any
 
 from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
-from engine.store.protocol import ORPHANED_AFTER
+from engine.store.protocol import ORPHANED_AFTER, STALE_PIECES
 from engine.store.rows import ItemRow
 from engine.store.sqlite_beside import load_items, load_words
 from engine.store.sqlite_gates import give_back
@@ -35,23 +36,22 @@ SELECT json_group_array(json_array(lane, (
   SELECT min(w.due_at) FROM work AS w WHERE w.lane = head.lane AND w.owner IS NULL AND w.dead_at IS NULL
 ))) FROM head WHERE lane IS NOT NULL
 """
+#: What is due in a lane: of so many of the first of it, so many that were first due before a time.
 _DUE = """
 SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + coalesce((
   SELECT sum(o.size) FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
 ), 0))) FROM (
-  SELECT id, event_id FROM work
-  WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
+  SELECT id, event_id FROM (
+    SELECT id, event_id, first_at FROM work
+    WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
+  ) WHERE first_at < ?4 LIMIT ?5
 ) AS w
 LEFT JOIN event AS e ON e.id = w.event_id
 LEFT JOIN event_body AS b ON b.event_id = w.event_id
 """
-#: Whatever has waited longest is among those due first, or will be soon: so the whole lane need not be looked at.
-_STALE = """
-SELECT json_group_array(json_array(id, event_id, 0)) FROM (
-  SELECT id, event_id, first_at FROM work
-  WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL ORDER BY due_at LIMIT 1000
-) WHERE first_at < ?2
-"""
+#: Whatever has waited longest is among those due first, or will be soon: so the whole of a shut lane need not be
+#: looked at.
+_LOOKED_AT = 256
 _TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 #: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
 _LET_GO = """
@@ -105,36 +105,73 @@ class Claim:
     limit: int
     max_bytes: int
     rooms: Mapping[str, int] = field(default_factory=dict)
+    shut: Collection[str] = ()
     stale_before: float | None = None
 
+    def room(self, lane: str) -> int:
+        """How much may be taken of a lane."""
+        return 0 if lane in self.shut else max(min(self.rooms.get(lane, self.limit), self.limit), 0)
 
-def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[list[str]]:
-    """Take the oldest due work; its ids, oldest first."""
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The ids of what was taken, in turns, and the lanes in which something due may be left."""
+
+    ids: list[str]
+    left: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What may be taken of a lane: ids, their events' and sizes. ``whole``: nothing else is due there."""
+
+    lane: str
+    found: list[tuple[str, str, int]]
+    whole: bool
+
+
+def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[Taken]:
+    """Take the oldest due work."""
     return [_claim(owner, clock(), db, request) for request in requests]
 
 
-def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> list[str]:
-    ids = _within(_due(db, request), request.max_bytes)
+def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
+    lanes = [lane for lane, due_at in heads(db) if due_at <= request.now]
+    queues = _queues(db, request, lanes)
+    ids = _within(_in_turns(queues, request.limit), request.max_bytes)
     if ids:
         db.execute(_TAKE, (owner, at, ids_json(ids)))
-    return ids
+    taken = set(ids)
+    done = (queue.lane for queue in queues if queue.whole and all(found[0] in taken for found in queue.found))
+    return Taken(ids, frozenset(lanes).difference(done))
 
 
-def _due(db: sqlite3.Connection, request: Claim) -> list[tuple[str, str, int]]:
-    """What may be taken: each lane's oldest, the lanes in turns, so that none waits for another's to be done.
+def _queues(db: sqlite3.Connection, request: Claim, lanes: Iterable[str]) -> list[_Queue]:
+    """What may be taken of each lane, its oldest first. Of more lanes than pieces are wanted nobody need know."""
+    found = (_queue(db, request, lane) for lane in lanes)
+    return list(islice((queue for queue in found if queue.found), max(request.limit, 0)))
+
+
+def _queue(db: sqlite3.Connection, request: Claim, lane: str) -> _Queue:
+    """What may be taken of a lane. Of one that is shut it is a little of what is stale."""
+    most = request.room(lane)
+    look, before = most, inf
+    if lane in request.shut and request.stale_before is not None:
+        most, look, before = min(STALE_PIECES, request.limit), _LOOKED_AT, request.stale_before
+    if most <= 0:
+        return _Queue(lane, [], whole=False)
+    found = load_json(db.execute(_DUE, (lane, request.now, look, before, most)).fetchone()[0])
+    return _Queue(lane, found, whole=before == inf and len(found) < most)
+
+
+def _in_turns(queues: Iterable[_Queue], limit: int) -> Iterable[tuple[str, str, int]]:
+    """One of each, then the next of each, so that no lane waits for another's to be done.
 
     The lane whose oldest is due for longest comes first: where little is taken at a time it would else be the same
     one again and again.
     """
-    limit = max(request.limit, 0)
-    rooms = {lane: min(request.rooms.get(lane, limit), limit) for lane, due_at in heads(db) if due_at <= request.now}
-    open_lanes = [lane for lane, room in rooms.items() if room > 0][:limit]
-    queues = [load_json(db.execute(_DUE, (lane, request.now, rooms[lane])).fetchone()[0]) for lane in open_lanes]
-    if request.stale_before is not None:
-        closed = [lane for lane, room in request.rooms.items() if room <= 0]
-        queues += [load_json(db.execute(_STALE, (lane, request.stale_before)).fetchone()[0]) for lane in closed]
-    turns = chain.from_iterable(zip_longest(*queues))
-    return [tuple(found) for found in islice((found for found in turns if found is not None), limit)]
+    turns = chain.from_iterable(zip_longest(*(queue.found for queue in queues)))
+    return islice((found for found in turns if found is not None), max(limit, 0))
 
 
 def heads(db: sqlite3.Connection) -> list[tuple[str, float]]:

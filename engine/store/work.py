@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, overload
 
 from engine.event import Event
 
@@ -63,6 +63,26 @@ class Claimed:
     event: Event
     fetched: Mapping[str, Any] | None
     items: Sequence[Item] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Haul(Sequence[Claimed]):
+    """What one claim brought. ``left`` are the lanes in which, as far as it knows, something due was left."""
+
+    pieces: Sequence[Claimed] = ()
+    left: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    @overload
+    def __getitem__(self, index: int) -> Claimed: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Claimed]: ...
+
+    def __getitem__(self, index: int | slice) -> Claimed | Sequence[Claimed]:
+        return self.pieces[index]
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from engine.retry import Failure
@@ -83,24 +83,25 @@ class Lanes:
         admitted.lane.left(failure, now, probe=admitted.probe)
 
     def rooms(self, now: float, *, ahead: bool = True) -> Mapping[str, int]:
-        """How much may be taken out of the store for each. Lanes that are not known have all the room there is.
+        """How much may be taken out of the store for each that is not shut. Those not known have all the room there is.
 
         ``ahead``: also some to wait in memory.
         """
-        return {lane.name: lane.room(now, ahead=ahead) for lane in self._lanes.values()}
+        return {lane.name: lane.room(now, ahead=ahead) for lane in self._lanes.values() if lane.block(now) is None}
+
+    def shut(self, now: float) -> Collection[str]:
+        """Those that take nothing."""
+        return {lane.name for lane in self._lanes.values() if lane.block(now) is not None}
 
     def opens_at(self, now: float) -> float | None:
         """When the next lane opens by itself for which something waits in the store, or None."""
         times = (lane.opens_at(now) for lane in self._lanes.values() if lane.stored and not lane.room(now))
         return min((at for at in times if at is not None), default=None)
 
-    def taken(self, names: Iterable[str], rooms: Mapping[str, int]) -> None:
-        """A claim under ``rooms`` brought work of these lanes, and had room for more: of the others none is due."""
-        found = set(names)
-        for name, room in rooms.items():
-            lane = self._lanes.get(name)
-            if lane is not None and room > 0 and name not in found:
-                lane.stored = False
+    def taken(self, left: Collection[str]) -> None:
+        """A claim took what it could, and left something due in these."""
+        for lane in self._lanes.values():
+            lane.stored = lane.name in left
 
     def _make_room(self, now: float) -> None:
         if len(self._lanes) < self._look_at:

@@ -216,7 +216,7 @@ class Routing:
         assert detail is not None
         assert (detail.row.state, detail.row.reason) == ("pending", "no feedback yet")
         assert detail.attempts == [why]
-        assert await store.claim(now=T0 + 29, limit=5) == []
+        assert list(await store.claim(now=T0 + 29, limit=5)) == []
         (claimed,) = await store.claim(now=T0 + 30, limit=5)
         assert (claimed.work.kind, claimed.work.attempts, claimed.work.error) == ("evaluate", 1, "no feedback yet")
         assert (await store.settle_routed(routed(event, first, second))).inserted == {second.id}
@@ -421,7 +421,7 @@ class Claiming:
         assert [claimed.work.due_at for claimed in first] == [T0 + 10, T0 + 20]
         second = await store.claim(now=T0 + 35, limit=2)
         assert [claimed.work.due_at for claimed in second] == [T0 + 30]
-        assert await store.claim(now=T0 + 50, limit=0) == []
+        assert list(await store.claim(now=T0 + 50, limit=0)) == []
 
     async def test_a_claim_has_no_more_bytes_than_it_may(self, store: Store):
         events = [make_event(number, size=1000, at=T0 + number) for number in range(5)]
@@ -501,7 +501,7 @@ class Claiming:
     async def test_released_work_is_due_without_an_attempt(self, store: Store):
         _, (work, other) = await accepted(store, "one", "other")
         await store.release([work.id], due_at=T0 + 5)
-        assert await store.claim(now=T0 + 4, limit=5) == []
+        assert list(await store.claim(now=T0 + 4, limit=5)) == []
         (claimed,) = await store.claim(now=T0 + 5, limit=5)
         assert claimed.work == replace(work, due_at=T0 + 5)
         await succeed(store, other)

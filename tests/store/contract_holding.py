@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,7 +23,7 @@ from store_cases import (
 )
 
 from engine.event import Event
-from engine.store.protocol import Store
+from engine.store.protocol import STALE_PIECES, Store
 from engine.store.rows import DeliveryQuery
 from engine.store.work import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
 
@@ -71,7 +73,7 @@ def suppressed(settled: Settled, work: Work) -> int:
     return count
 
 
-def ids(claimed: list[Claimed]) -> list[str]:
+def ids(claimed: Sequence[Claimed]) -> list[str]:
     return [one.work.id for one in claimed]
 
 
@@ -119,10 +121,49 @@ class Lanes:
 
     async def test_of_a_shut_lane_what_is_stale_can_be_taken(self, store: Store):
         stale, fresh = await parked(store, "shut", 2)
-        rooms = {"shut": 0}
-        assert list(await store.claim(now=T0, limit=5, rooms=rooms, stale_before=T0)) == []
-        claimed = await store.claim(now=T0, limit=5, rooms=rooms, stale_before=T0 + 1)
-        assert set(ids(list(claimed))) == {stale.id, fresh.id}
+        assert list(await store.claim(now=T0 + 1, limit=5, shut={"shut"})) == []
+        assert list(await store.claim(now=T0 + 1, limit=5, shut={"shut"}, stale_before=T0)) == []
+        assert list(await store.claim(now=T0 + 1, limit=5, rooms={"shut": 0}, stale_before=T0 + 1)) == [], "it is busy"
+        claimed = await store.claim(now=T0 + 1, limit=5, shut={"shut"}, stale_before=T0 + 1)
+        assert set(ids(claimed)) == {stale.id, fresh.id}
+
+    async def test_of_what_is_stale_no_more_is_taken_than_was_asked_for(self, store: Store):
+        for number in range(STALE_PIECES + 4):
+            event = make_event(number, size=1000)
+            await store.append(event, leased=True)
+            await store.settle_routed(routed(event, work := deliver(event)))
+            await store.release([work.id], due_at=T0, lane="gone")
+        claim = partial(store.claim, now=T0 + 9, shut={"gone"}, stale_before=T0 + 1)
+        assert len(await claim(limit=100, max_bytes=2500)) == 2
+        assert len(await claim(limit=1)) == 1
+        assert len(await claim(limit=100)) == STALE_PIECES
+
+    async def test_what_is_not_due_yet_is_not_stale(self, store: Store):
+        _, (work,) = await accepted(store, "d1")
+        await store.settle_attempt(work, attempt("again"), Again(T0 + HOUR, "gone"))
+        claim = partial(store.claim, limit=5, shut={"gone"}, stale_before=T0 + 1)
+        assert list(await claim(now=T0 + HOUR - 1)) == []
+        assert ids(await claim(now=T0 + HOUR)) == [work.id]
+
+    async def test_a_claim_says_in_which_lanes_it_left_something(self, store: Store):
+        for lane, first in (("a", 0), ("b", 2), ("full", 4), ("shut", 6)):
+            await parked(store, lane, 2, first=first)
+        await parked(store, "later", 1, first=8, due_at=T0 + 60)
+        claim = partial(store.claim, now=T0 + 1, rooms={"full": 0, "a": 9}, shut={"shut"})
+        assert (await claim(limit=0)).left == {"a", "b", "full", "shut"}
+        assert (await claim(limit=3)).left == {"b", "full", "shut"}
+        assert (await claim(limit=3)).left == {"full", "shut"}
+
+    async def test_bytes_and_damage_do_not_make_a_lane_seem_empty(self, backend: Backend, store: Store):
+        for number, lane in enumerate("ab"):
+            event = make_event(number, size=1000)
+            await store.append(event, leased=True)
+            await store.settle_routed(routed(event, work := deliver(event)))
+            await store.release([work.id], due_at=T0 + number, lane=lane)
+            if lane == "a":
+                await backend.lose_body(store, event.id)
+        found = await store.claim(now=T0 + 9, limit=10, max_bytes=500)
+        assert (list(found), found.left) == ([], {"b"})
 
     async def test_next_due_passes_over_shut_lanes(self, store: Store):
         await parked(store, "shut", 1, due_at=T0 + 1)

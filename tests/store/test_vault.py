@@ -151,7 +151,7 @@ async def test_work_that_a_missing_key_keeps_shut_waits_and_is_not_dead(tmp_path
         healthy = await marked(store, 1)
         claimed = await store.claim(now=clock.now, limit=10)
         assert [one.event.id for one in claimed] == [healthy]
-        assert await store.claim(now=clock.now + 60, limit=10) == []
+        assert list(await store.claim(now=clock.now + 60, limit=10)) == []
         due = await store.next_due()
     assert due == clock.now + 300
     async with opened(tmp_path, f"{NEW},{OLD}", clock) as store:
