@@ -80,6 +80,29 @@ async def test_it_has_no_total_timeout_of_its_own():
         assert session.timeout.total is None
 
 
+async def test_a_healthy_destination_does_not_wait_for_the_connections_of_slow_ones(sink):
+    held = []
+
+    async def hang(_reader, writer):
+        held.append(writer)
+
+    slow = await asyncio.start_server(hang, "127.0.0.1", 0, backlog=512)
+    url = f"http://127.0.0.1:{slow.sockets[0].getsockname()[1]}/"
+    async with open_session(lambda: LOOPBACK) as session:
+        waiting = [asyncio.create_task(session.get(url)) for _ in range(300)]
+        async with asyncio.timeout(10):
+            while len(held) < 300:
+                await asyncio.sleep(0.01)
+            async with session.get(sink.url) as response:
+                assert response.status == 200
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+    for writer in held:
+        writer.close()
+    slow.close()
+
+
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
 async def test_it_follows_no_redirect_even_when_told_to(sink, status, method):

@@ -20,6 +20,7 @@ from engine.app import Running, running
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
+from engine.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.interpreter import tune_interpreter
 from engine.log import configure_logging
 from engine.receiver import WEBHOOK_PATH
@@ -187,11 +188,20 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return factory
 
 
+def _raise_limit(concurrency: int, logger: logging.Logger) -> None:
+    """Have as many connections as the system allows, and say so where these are too few."""
+    limit, needed = raise_descriptor_limit(), descriptors_needed(concurrency)
+    if limit is not None and limit < needed:
+        told = {"limit": limit, "needed": needed, "next": "raise `ulimit -Hn`, or lower --concurrency"}
+        logger.warning("this process may have too few open files and connections", extra=told)
+
+
 async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> None:
     masker = _CurrentMasker()
     logger = configure_logging(log_format, log_level, masker)
     async with contextlib.AsyncExitStack() as stack:
         with _held_back(logger):
+            _raise_limit(settings.concurrency, logger)
             engine = await stack.enter_async_context(running(settings, logger, before_listening=tune_interpreter))
             masker.live = lambda: engine.reloader.masker
             address = AdminAddress(_admin_url(engine, settings), engine.store.owner)

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
 _DISTRIBUTION = "langsmith-rules-engine"
-#: Connections at once, over all destinations; beyond it requests wait within their attempt's timeout.
-_MOST_CONNECTIONS = 256
 #: Seconds until an address is looked up again.
 _DNS_TTL = 30
 #: Seconds to wait for a connection; the attempt's own timeout is the usual limit.
@@ -54,9 +52,11 @@ def open_session(
     Every connection passes the address guard, which asks ``network`` each time for what is
     permitted (left out: public addresses, and the author's own origins). No event leads to
     ``doors``, whatever is permitted. It follows no redirects, reads no proxy variables and no
-    ``.netrc``, keeps no cookies and has no total timeout, since attempts have their own.
+    ``.netrc``, keeps no cookies and has no total timeout, since attempts have their own. It
+    opens any number of connections: lanes and hands are the limit, and a healthy destination's
+    attempt must not wait for those that slow ones have.
     """
-    options = {"limit": _MOST_CONNECTIONS, "ttl_dns_cache": _DNS_TTL, "resolver": resolver}
+    options = {"limit": 0, "ttl_dns_cache": _DNS_TTL, "resolver": resolver}
     return _Session(
         connector=GuardedConnector(network, doors or Doors(), **options),
         cookie_jar=aiohttp.DummyCookieJar(),
