@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final
 
 from engine.config import ActionConfig, Config
@@ -21,6 +22,8 @@ from engine.units import parse_duration, parse_share
 from engine.vocabulary import Step, undocumented
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
+#: Words that no event decides: who reads only these reads nothing of any item.
+_OF_NO_ITEM: Final = frozenset({"vars", "route"})
 _GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
@@ -44,6 +47,8 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
     looker = _Looker()
     for route in config.routes:
         yield from looker.conditions(route.filters, (*route.where, "filters"))
+        if route.wait_for is not None:
+            yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
         for action in (*route.actions, *route.on_dead):
             yield from looker.conditions(action.when, (*action.where, "when"))
             yield from looker.templates(action.params, action.params_where)
@@ -110,11 +115,37 @@ class _Looker:
     def digest(self, action: ActionConfig) -> Iterator[Doubt]:
         """A digest whose parameters read of the first item alone."""
         texts = list(_texts(action.params))
-        reads = [steps[0] for text in texts for _, steps in self._templates.looks(text, bare=False)]
-        if reads and not {"items", "digest"} & set(reads):
+        looks = [steps[0] for text in texts for _, steps in self._templates.looks(text, bare=False)]
+        reads = set(looks) - _OF_NO_ITEM
+        if reads and not {"items", "digest"} & reads and not _sends_items(action):
             message = "this digest tells of its first item only: no parameter reads items"
             hint = "write {% for item in items %}{{ item.run.name }} {% endfor %}"
             yield Doubt((*action.where, "digest"), message, hint, at_key=True)
+
+    def stale(self, value: Any, where: Where, keys: frozenset[str]) -> Iterator[Doubt]:
+        """Conditions that look for feedback that is waited for where it can't come any more."""
+        for place, steps in self._reads(value, where):
+            found = next((key for owner, key in pairwise(steps) if owner == "feedback_stats" and key in keys), None)
+            if found is not None:
+                message = f"feedback_stats came with the webhook: a {found!r} that is waited for is not in them"
+                yield Doubt(
+                    place,
+                    message,
+                    f"what comes later is in feedback: path: $.feedback.{found}.score, or expr: feedback.{found}.score",
+                )
+
+    def _reads(self, value: Any, where: Where) -> Iterator[tuple[Where, Sequence[Step]]]:
+        """What sound conditions look for, with their places."""
+        if isinstance(value, (list, tuple)):
+            for index, each in enumerate(value):
+                yield from self._reads(each, (*where, index))
+        elif isinstance(value, dict):
+            for key in _GROUPS & value.keys():
+                yield from self._reads(value[key], (*where, key))
+            if isinstance(path := value.get("path"), str):
+                yield (*where, "path"), compile_path(path).steps or ()
+            if isinstance(text := value.get("expr"), str):
+                yield from (((*where, "expr"), steps) for _, steps in self._templates.looks(text, bare=True))
 
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = text.splitlines()
@@ -124,6 +155,11 @@ class _Looker:
             found = re.search(rf"\b{re.escape(odd[0])}\b", lines[line - 1]) if line <= len(lines) else None
             column = found.start() + 1 if found else 1
             yield Doubt(where, _no_field(odd[0]), odd[1], line, column)
+
+
+def _sends_items(action: ActionConfig) -> bool:
+    """Whether an action sends all items of a digest where nothing says what to send."""
+    return action.type == "forward_webhook" and "body" not in action.params
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -47,6 +47,15 @@ def test_it_loads_without_any_environment_variable(config):
     assert config.langsmith.endpoint == "https://api.smith.langchain.com"
 
 
+def test_a_run_that_may_be_corrected_is_waited_for_and_no_other(router):
+    payload = seed()
+    awaited = []
+    for tags in (None, ["for-review"]):
+        payload["runs"][0]["tags"] = tags
+        awaited.append(list(router.decide(parse_event(orjson.dumps(payload), 0.0), Fetched()).awaiting))
+    assert awaited == [[], ["waits for feedback 'correctness' until 1970-01-01T00:10:00Z"]]
+
+
 def test_every_operator_group_and_quantifier_is_shown(config):
     shown = words_of(config)
     assert set(OPERATORS) - shown == set()
