@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
+from engine.network_words import cannot_connect, network_words, words_of
 from engine.secrets import shortened
 
 #: Statuses that say "not now". 401 and 410 are among them: what is mended in the configuration heals what waits.
@@ -196,7 +197,7 @@ def _classify_foreign(error: BaseException) -> Failure:
         # Below 300 the destination said yes: what failed is what the action made of the answer. And not every
         # attribute called status is HTTP's.
         if (status := _status_of(link)) is not None and 300 <= status < 600:
-            return _classify_status(status, _headers_of(link), _words(error))
+            return _classify_status(status, _headers_of(link), words_of(error))
     if cause := _network_cause_in(error):
         return _of_network(error, cause)
     reason = f"{type(error).__name__}: {error}" if str(error).strip() else type(error).__name__
@@ -213,16 +214,8 @@ def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -
     if cause == "timeout":
         words = str(error).strip()
         return Failure(retry=True, reason=f"timed out: {words}" if words else "timed out", cause="timeout")
-    return Failure(retry=True, reason=f"no connection: {_words(error)}", cause="connection")
-
-
-def _words(error: BaseException) -> str:
-    """An exception's message. A single word, such as a KeyError's key, or none says little without its class."""
-    message = str(error).strip()
-    if len(message.split()) > 1 and not isinstance(error, KeyError):
-        return message
-    name = type(error).__name__
-    return f"{name}: {message}" if message else name
+    told = next(filter(None, map(cannot_connect, _chain(error))), "")
+    return Failure(retry=True, reason=told or f"no connection: {network_words(error)}", cause="connection")
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:

@@ -31,6 +31,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from multidict import CIMultiDict
 
+from engine.network_words import cannot_connect, network_words
+
 #: Seconds that an endpoint has to answer.
 ANSWER_LIMIT = 5.0
 #: Attempts after the first one.
@@ -40,6 +42,10 @@ FIRST_DELAY = 1.0
 #: How much of an answer is kept for people, in bytes, and how long is waited for it, in seconds.
 _KEPT, _PATIENCE = 2000, 1.0
 
+#: What can be done about a connection that failed: its certificate is not trusted; TLS was expected where none is
+#: spoken; somebody is there, but gave no answer that is HTTP, as who expects TLS.
+Fault = Literal["", "certificate", "no_tls", "no_http"]
+
 
 @dataclass(frozen=True, slots=True)
 class SendAttempt:
@@ -47,7 +53,8 @@ class SendAttempt:
 
     ``status`` is None where no answer came; ``reason`` says why it did not deliver, and is
     empty where it did. ``retry`` tells whether the policy allows another attempt after it.
-    ``answer`` is the beginning of what the endpoint had to say, for people; it decides nothing.
+    ``answer`` is the beginning of what the endpoint had to say, and ``fault`` what may be wrong with
+    the connection, both for people; they decide nothing.
     """
 
     number: int
@@ -57,6 +64,7 @@ class SendAttempt:
     reason: str
     retry: bool
     answer: str = ""
+    fault: Fault = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +84,7 @@ class _Outcome:
     #: When the answer was there, by the sender's clock; None where there was none.
     at: float | None = None
     answer: str = ""
+    fault: Fault = ""
 
 
 class Sender:
@@ -132,7 +141,9 @@ class Sender:
         outcome = await self._post(session, url, body, headers)
         duration = (self._clock() if outcome.at is None else outcome.at) - started
         retry = outcome.retry and number <= self._retries
-        attempt = SendAttempt(number, delay, duration, outcome.status, outcome.reason, retry, outcome.answer)
+        attempt = SendAttempt(
+            number, delay, duration, outcome.status, outcome.reason, retry, outcome.answer, outcome.fault
+        )
         if self._on_attempt is not None:
             self._on_attempt(attempt)
         return attempt
@@ -156,7 +167,7 @@ class Sender:
         except TimeoutError:
             return _Outcome(None, f"no answer within {self._limit:g} s", retry=False)
         except (aiohttp.ClientError, OSError) as error:
-            return _Outcome(None, f"connection failed: {str(error) or type(error).__name__}", retry=True)
+            return _Outcome(None, _told(error), retry=True, fault=_fault(error))
 
     def _judge(self, status: int) -> _Outcome:
         if 200 <= status < 300:
@@ -181,6 +192,23 @@ class Sender:
         """From here on the endpoint's time counts."""
         scope: asyncio.Timeout = context.trace_request_ctx
         scope.reschedule(asyncio.get_running_loop().time() + self._limit)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, aiohttp.ClientResponseError):  # it quotes all that came
+        return "connection failed: what answers there speaks no HTTP"
+    return cannot_connect(error) or f"connection failed: {network_words(error)}"
+
+
+def _fault(error: Exception) -> Fault:
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return "certificate"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason="WRONG_VERSION_NUMBER")):
+            return "no_tls"
+        case aiohttp.ClientConnectorError():
+            return ""
+    return "no_http"
 
 
 async def _beginning(response: aiohttp.ClientResponse) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import random
 import socket
 import ssl
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import aiohttp
 import httpx2
 import pytest
+from certificates import Pair
 from hypothesis import given
 from hypothesis import strategies as st
 from langsmith.utils import LangSmithConnectionError
@@ -290,11 +292,50 @@ def test_what_was_swallowed_on_purpose_does_not_count(inner, how, counts):
         (ValueError("two words"), "ValueError: two words"),
         (ConnectionResetError(), "no connection: ConnectionResetError"),
         (ConnectionResetError("closed"), "no connection: ConnectionResetError: closed"),
-        (socket.gaierror(-2, "name not known"), "no connection: [Errno -2] name not known"),
+        (socket.gaierror(-2, "name not known"), "no connection: name not known"),
+        (ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"), "no connection: connection reset by peer"),
+        (aiohttp.ServerDisconnectedError(), "no connection: it closed the connection without an answer"),
+        (
+            OSError("Multiple exceptions: [Errno 111] Connect call failed ('::1', 9), [Errno 101] x"),
+            f"no connection: {os.strerror(111).lower()} and {os.strerror(101).lower()}",
+        ),
+        (ssl.SSLError(1, "a word of OpenSSL"), "no connection: a word of OpenSSL"),
     ],
 )
 def test_a_reason_says_more_than_a_key(error, reason):
     assert classify(error).reason == reason
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+async def test_a_connection_that_is_refused_is_told_in_words(host):
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        port = closed.getsockname()[1]
+        async with aiohttp.ClientSession() as session:
+            for scheme in ("http", "https"):
+                with pytest.raises(aiohttp.ClientConnectorError) as caught:
+                    await session.get(f"{scheme}://{host}:{port}/")
+                assert classify(caught.value).reason == f"cannot connect to {host}:{port}: connection refused"
+                wrapped = LangSmithConnectionError("Request error")
+                wrapped.__cause__ = caught.value
+                assert classify(wrapped).reason == f"cannot connect to {host}:{port}: connection refused"
+
+
+async def test_a_certificate_that_is_not_trusted_and_a_port_without_tls_are_told_in_words(tmp_path, sink):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    files = Pair.made().write(tmp_path)
+    context.load_cert_chain(files.cert, files.key)
+    server = await asyncio.start_server(lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context)
+    port, plain = server.sockets[0].getsockname()[1], sink.origin.rpartition(":")[2]
+    expected = {
+        port: "its certificate is not trusted (self-signed certificate)",
+        plain: "it does not speak TLS there",
+    }
+    async with server, aiohttp.ClientSession() as session:
+        for at, words in expected.items():
+            with pytest.raises(aiohttp.ClientSSLError) as caught:
+                await session.get(f"https://127.0.0.1:{at}/")
+            assert classify(caught.value).reason == f"cannot connect to 127.0.0.1:{at}: {words}"
 
 
 @pytest.mark.parametrize(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 import pytest
 import uvloop
+from certificates import Pair
 
 from engine.sandbox import WebhookSink
 from engine.sender import Delivery, SendAttempt, Sender
@@ -118,7 +120,8 @@ async def test_a_refused_connection_is_retried_twice(sleeps):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/"
         delivery = await _sender(sleeps).send(url, BODY, {})
     assert (delivery.result, _statuses(delivery), sleeps.slept) == ("failed", [None] * 3, [1.0, 2.0])
-    assert delivery.reason.startswith("connection failed: ")
+    assert delivery.reason == f"cannot connect to {url[7:-1]}: connection refused"
+    assert delivery.attempts[0].fault == ""
 
 
 async def test_an_endpoint_that_comes_up_between_two_attempts_is_reached():
@@ -203,6 +206,33 @@ async def test_what_is_not_http_is_a_failed_connection(sleeps):
     async with _raw_server(babble) as url:
         delivery = await _sender(sleeps).send(url, BODY, {})
     assert (delivery.result, len(delivery.attempts)) == ("failed", 3)
+    assert delivery.reason == "connection failed: what answers there speaks no HTTP"
+    assert delivery.attempts[-1].fault == "no_http"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "reason", "fault"),
+    [
+        ("http", "connection failed: it closed the connection without an answer", "no_http"),
+        ("https", "cannot connect to {}: its certificate is not trusted (self-signed certificate)", "certificate"),
+    ],
+)
+async def test_what_is_wrong_with_an_https_port_is_told_in_words(sleeps, tmp_path, scheme, reason, fault):
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    files = Pair.made().write(tmp_path)
+    context.load_cert_chain(files.cert, files.key)
+    async with await asyncio.start_server(
+        lambda _reader, writer: writer.close(), "127.0.0.1", 0, ssl=context
+    ) as server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        delivery = await _sender(sleeps).send(f"{scheme}://{where}/", BODY, {})
+    assert (delivery.reason, delivery.attempts[-1].fault) == (reason.format(where), fault)
+
+
+async def test_a_port_that_speaks_no_tls_is_told_in_words(sink, sleeps):
+    delivery = await _sender(sleeps).send(sink.url.replace("http:", "https:"), BODY, {})
+    assert delivery.reason.endswith(": it does not speak TLS there")
+    assert delivery.attempts[-1].fault == "no_tls"
 
 
 async def test_refused_connections_and_5xx_share_the_two_retries(sink, sleeps):

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from engine.errors import EngineError
+from engine.network_words import network_words
 from engine.settings import is_loopback
 
 #: How long the admin listener may take, in seconds; a replay of many thousands does.
@@ -158,9 +159,7 @@ class AdminClient:
                 return response.status, self._read(await response.read())
         except aiohttp.ClientConnectorCertificateError as error:
             hint = "name the certificates to trust: ENGINE_ADMIN_CA=FILE"
-            raise AccessError(
-                f"{self.url}: its certificate is not trusted here: {error.certificate_error}", hint
-            ) from error
+            raise AccessError(f"{self.url}: {network_words(error.certificate_error)}", hint) from error
         except aiohttp.ClientConnectionError as error:
             raise Unreachable(f"no engine answers at {self.url}", "start it with engine serve") from error
         except aiohttp.ClientResponseError as error:

@@ -7,7 +7,7 @@ import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
@@ -29,12 +29,18 @@ from engine.errors import BadBody
 from engine.event import parse_payload
 from engine.freshen import freshen
 from engine.receiver import WEBHOOK_PATH
-from engine.sender import Delivery, SendAttempt, Sender
+from engine.sender import Delivery, Fault, SendAttempt, Sender
 from engine.signatures import Form, secret_problem, sign
 from engine.units import format_duration
 
 #: How many sendings may be under way at once.
 _AT_ONCE = 64
+#: What to do about a connection that failed.
+_HINTS: Mapping[Fault, str] = {
+    "certificate": "trust it with --ca FILE, or take any certificate with --insecure",
+    "no_tls": "if it speaks plain HTTP, write http://",
+    "no_http": "if it speaks HTTPS, write https://",
+}
 
 
 @click.command("send")
@@ -91,9 +97,12 @@ def command(
     results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
     failed = [result for result in results if result.result == "failed"]
     if as_json:
-        emit(_as_json(results[0]) if count == 1 else _totals(results, failed))
+        emit(_as_json(results[0], order.url) if count == 1 else _totals(results, failed))
     elif count > 1:
         _tell_all(out(), results, failed)
+    hints = set() if as_json else {_hint(result, order.url) for result in failed}
+    for hint in sorted(hints - {""}):
+        err().print(Text(hint, style="cyan"), soft_wrap=True)
     if failed:
         sys.exit(FINDINGS)
 
@@ -237,6 +246,12 @@ def _why(delivery: Delivery) -> str:
     return f"{delivery.reason}: {error}" if error else delivery.reason
 
 
+def _hint(delivery: Delivery, url: str) -> str:
+    """What to do about how it ended; empty if nothing is known."""
+    fault = delivery.attempts[-1].fault
+    return "" if fault == "no_http" and url.startswith("https:") else _HINTS.get(fault, "")
+
+
 def _duplicates(results: list[Delivery]) -> int:
     return sum(Answer.of(result.attempts[-1]).duplicate for result in results)
 
@@ -250,7 +265,7 @@ def _totals(results: list[Delivery], failed: list[Delivery]) -> dict[str, Any]:
     }
 
 
-def _as_json(delivery: Delivery) -> dict[str, Any]:
+def _as_json(delivery: Delivery, url: str) -> dict[str, Any]:
     attempts = [
         {
             "number": attempt.number,
@@ -265,4 +280,6 @@ def _as_json(delivery: Delivery) -> dict[str, Any]:
     ]
     last = Answer.of(delivery.attempts[-1])
     known = {"event": last.event, "duplicate": last.duplicate if last.event else None}
-    return {"result": delivery.result, "reason": delivery.reason, **known, "attempts": attempts}
+    hint = _hint(delivery, url)
+    told = {"reason": delivery.reason, **({"hint": hint} if hint else {})}
+    return {"result": delivery.result, **told, **known, "attempts": attempts}

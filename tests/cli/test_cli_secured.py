@@ -31,7 +31,13 @@ def test_https_from_the_first_banner_to_a_renewal(engine: Command, serve: Serve,
 
     assert "delivered (202)" in send("--ca", str(files.cert))
     assert "duplicate" in send("--insecure")
-    assert "certificate" in send(expect=1)
+    failed = send(expect=1)
+    assert "its certificate is not trusted (self-signed certificate)" in failed
+    assert failed.count("trust it with --ca FILE, or take any certificate with --insecure") == 1
+    plain = ["send", "--kind", "issue", "--to", server.url.replace("https:", "http:")]
+    assert engine(*plain, expect=1).output.count("if it speaks HTTPS, write https://") == 1
+    assert engine(*plain, "--count", "2", expect=1).output.count("if it speaks HTTPS, write https://") == 1
+    assert engine.json(*plain, expect=1)["hint"] == "if it speaks HTTPS, write https://"
     assert "hush" not in str(server.log)
 
     new.write(tmp_path, "hush")

@@ -55,7 +55,9 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     for head in ("ROUTE ", "DELIVERY ", "evaluations that", "engine explain"):
         assert f"\n\n{head}" in shown
     assert "corrections" in engine("events").output
-    assert "no connection" in engine("deliveries", "show", dead[0]["id"][:18]).output
+    assert (
+        "cannot connect to 127.0.0.1:9: connection refused" in engine("deliveries", "show", dead[0]["id"][:18]).output
+    )
     listed = engine("deliveries", "list").output
     assert all(len(line) <= 80 for line in listed.splitlines())
 
@@ -71,7 +73,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert previewed["would"]["would"] == "fire"
     waited = engine("replay", dead[0]["id"][:18], "--wait", expect=1)
     assert "1 delivery replayed: 0 succeeded, 1 dead" in waited.output
-    assert f"{dead[0]['id']}  no connection" in waited.output
+    assert f"{dead[0]['id']}  cannot connect to 127.0.0.1:9: connection refused" in waited.output
     assert "after 2 attempts, replayed 1 time\n" in re.sub(
         " +\n", "\n", engine("deliveries", "show", dead[0]["id"]).output
     )
@@ -368,12 +370,12 @@ def test_a_digest_and_what_tells_of_its_death_are_shown_and_rendered_whole(
     assert payloads.run(2)["id"] in shown
     assert [item["run_index"] for item in engine.json("deliveries", "show", dead)["items"]] == [0, 1, 0]
     told_of = engine("deliveries", "show", told).output
-    assert re.search(rf"tells of +{dead} forward_webhook +\n +no connection", told_of)
+    assert re.search(rf"tells of +{dead} forward_webhook +\n +cannot connect to ", told_of)
     assert engine.json("deliveries", "show", told)["words"]["delivery"]["id"] == dead
 
     (digest,) = engine.json("replay", dead, "--dry-run")["previews"]
     assert (digest["would"]["params"]["body"], digest["would"]["note"]) == ("n0+n1+n2", "")
-    assert "forward_webhook gave up: no connection" in engine("replay", told, "--dry-run").output
+    assert "forward_webhook gave up: cannot connect to " in engine("replay", told, "--dry-run").output
     with monkeypatch.context() as patch:
         patch.setattr("engine.cli.preview._MOST_ITEMS", 2)
         bounded = engine("replay", dead, "--dry-run").output
