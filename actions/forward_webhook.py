@@ -102,6 +102,10 @@ class ForwardWebhook(Action):
             None, description="whsec_…: sign as Standard Webhooks do"
         )
 
+    def outline(self, params: Params, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The parameters, with the body that is sent where none is written."""
+        return {**super().outline(params, payload), **({"body": payload} if _sends_all(params) else {})}
+
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
         """Make one request. Its ``webhook-id`` is the delivery's, the same for every attempt.
 
@@ -130,13 +134,18 @@ class ForwardWebhook(Action):
 
 def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes | None, str | None]:
     """What to send and its content type. Left out, the body is the payload; with GET and DELETE it is nothing."""
-    if "body" not in params.model_fields_set and params.method in ("POST", "PUT", "PATCH"):
+    if _sends_all(params):
         return _json(_whole(context)), "application/json"
     if params.body is None:
         return None, None
     if isinstance(params.body, str):
         return params.body.encode("utf-8", "replace"), "text/plain; charset=utf-8"
     return _json(params.body), "application/json"
+
+
+def _sends_all(params: ForwardWebhook.Params) -> bool:
+    """Whether the payload is the body."""
+    return "body" not in params.model_fields_set and params.method in ("POST", "PUT", "PATCH")
 
 
 def _whole(context: ActionContext) -> Mapping[str, Any]:

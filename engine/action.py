@@ -100,6 +100,13 @@ class ActionContext:
         return [_payload_of(item) for item in self.document["items"]]
 
 
+def whole_payload(document: Mapping[str, Any], *, digest: bool) -> Mapping[str, Any]:
+    """The payload as it came; of a digest all of them, with how many and since when."""
+    if not digest:
+        return _payload_of(document)
+    return {"items": [_payload_of(item) for item in document["items"]], "digest": document["digest"]}
+
+
 def _payload_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
     payload: Mapping[str, Any] = document["payload"]
     runs = payload.get("runs")
@@ -144,6 +151,15 @@ class Action(ABC):
         """What limits and pauses are kept by: by default scheme, host and port of ``params.url``."""
         url = getattr(params, "url", None)
         return origin(url) if isinstance(url, str) else type(self).__name__
+
+    def outline(self, params: Any, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What people are shown of what would be sent: the parameters that are set, unless an action adds to them.
+
+        ``payload`` is the webhook as it came, with this run; of a digest ``{items, digest}``, with the webhooks of all.
+        """
+        del payload
+        shown: dict[str, Any] = params.model_dump(mode="json", by_alias=True, exclude_unset=True)
+        return shown
 
     @abstractmethod
     async def run(self, params: Any, context: ActionContext) -> Mapping[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from engine.action import whole_payload
 from engine.document import STORED_PARTS, Fetched
 from engine.errors import ParamsError, WantOfData
 from engine.event import Event
@@ -57,7 +58,7 @@ def _note(action: RoutedAction, shown: int, gone: int, items: int) -> str:
 
 
 def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
-    """The parameters exactly as they would be sent, or why they can't be told.
+    """The action's outline of what would be sent, or why it can't be told.
 
     ``would`` says what the delivery would come to: ``fire``, ``wait`` for data, or ``die`` at once,
     for the ``reason`` that the store would keep (its ``hint`` stands apart).
@@ -68,8 +69,9 @@ def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any
         return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
     except ParamsError as error:
         return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
+    acting = action.registered.action
     return {
         "would": "fire",
-        "params": params.model_dump(mode="json", by_alias=True, exclude_unset=True),
-        "destination": action.registered.action.destination(params),
+        "params": dict(acting.outline(params, whole_payload(document, digest=action.digests))),
+        "destination": acting.destination(params),
     }

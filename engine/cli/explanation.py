@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -46,7 +46,7 @@ def actions_of(report: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield from route["actions"]
 
 
-def dies(action: dict[str, Any]) -> bool:
+def dies(action: Mapping[str, Any]) -> bool:
     """Whether its delivery would be dead at once, because its parameters come to nothing that can be sent."""
     return bool(action.get("would") == "die")
 

@@ -53,12 +53,17 @@ def muted_at(place: Place) -> Mapping[str, Control]:
         answer = asyncio.run(_ask(place))
     except (AccessError, TimeoutError):
         return {}
-    return {mute["route"]: _control(mute) for mute in answer["mutes"]}
+    return controls_of(answer)
 
 
 async def _ask(place: Place) -> Mapping[str, Any]:
     async with asyncio.timeout(_PATIENCE), neighbour(place) as client:
         return {"mutes": []} if client is None else await client.mutes()
+
+
+def controls_of(answer: Mapping[str, Any]) -> Mapping[str, Control]:
+    """The mutes that an engine tells of, by route."""
+    return {mute["route"]: _control(mute) for mute in answer["mutes"]}
 
 
 def _control(mute: Mapping[str, Any]) -> Control:

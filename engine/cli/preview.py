@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +14,23 @@ from engine.admin.query import NotFound
 from engine.cli.access import Asked
 from engine.cli.client import AccessError
 from engine.cli.explanation import dies
+from engine.cli.mutes import controls_of
 from engine.cli.outline import Outline, in_json, value
-from engine.cli.output import say
+from engine.cli.output import plural, say
 from engine.cli.stored import stored_event
+from engine.decision import delivery_id
 from engine.document import Fetched
 from engine.errors import ConfigError
 from engine.event import Event
-from engine.preview import Place, preview
+from engine.explain import Focus, explain
+from engine.preview import WOULD_FETCH, Place, preview
 from engine.reload import Loaded, Loader
 
 #: An event, and what was fetched for it.
 _Stored = tuple[Event, Fetched]
 #: A digest is rendered with so many of its items at most, and with none after those that have so many bytes.
 _MOST_ITEMS, _MOST_BYTES = 50, 16 * 2**20
+_NOT_LOADED = "the configuration cannot be loaded"
 
 
 class Previews:
@@ -39,15 +44,32 @@ class Previews:
         self._loaded = _load(config)
         self._events: dict[str, _Stored] = {}
 
-    async def of(self, delivery_id: str) -> dict[str, Any]:
+    async def of(self, wanted: str) -> dict[str, Any]:
         """A delivery, whether it had succeeded before, and what it would come to (see ``engine.preview``)."""
-        delivery = await self._asked.delivery(delivery_id)
+        delivery = await self._asked.delivery(wanted)
         about = {key: delivery[key] for key in ("id", "event_id", "route", "action", "run_index", "state", "reason")}
         return about | {"succeeded_before": had_succeeded(delivery), "would": await self._preview(delivery)}
 
+    async def of_event(self, event_id: str) -> dict[str, Any]:
+        """An event, and the deliveries that follow if it is evaluated now, each as ``of`` tells of one."""
+        event = await self._asked.event(event_id)
+        about = {key: event[key] for key in ("id", "kind", "rule_id", "state", "reason")}
+        if self._loaded is None or event["payload"] is None:
+            error = _NOT_LOADED if self._loaded is None else "its payload is no longer kept"
+            return about | {"would_fetch": [], "deliveries": [], "error": error}
+        mutes = controls_of(await self._asked.mutes())
+        focus = Focus(render=True, now=time.time(), mutes=mutes)
+        report = explain(self._loaded, *stored_event(event), focus)
+        kept = {row["id"] for row in event["deliveries"]}
+        deliveries = [one | {"succeeded_before": await self._had(one["id"], kept)} for one in _following(report)]
+        return about | {"would_fetch": report["would_fetch"], "deliveries": deliveries, "error": ""}
+
+    async def _had(self, wanted: str, kept: Container[str]) -> bool:
+        return wanted in kept and had_succeeded(await self._asked.delivery(wanted))
+
     async def _preview(self, delivery: Mapping[str, Any]) -> dict[str, Any]:
         if self._loaded is None:
-            return {"would": "unknown", "params": None, "error": "the configuration cannot be loaded"}
+            return {"would": "unknown", "params": None, "error": _NOT_LOADED}
         before, self._events = self._events, {}
         try:
             event, fetched = await self._remember(delivery["event_id"], before)
@@ -82,6 +104,25 @@ class Previews:
         return stored
 
 
+def _following(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The deliveries that a report's matches make, with what each would send."""
+    event_id = report["event"]["id"]
+    for document in report["documents"]:
+        for route in document["routes"]:
+            for action in route["actions"] if route["applies"] else ():
+                if action["fires"]:
+                    place = {"route": route["route"], "action": action["name"], "run_index": document["index"]}
+                    id_ = delivery_id(event_id, document["index"], route["route"], action["name"])
+                    yield {"id": id_, "event_id": event_id, **place, "state": None, "would": _would(action)}
+
+
+def _would(action: Mapping[str, Any]) -> dict[str, Any]:
+    told = ("would", "params", "error", "reason", "hint", "destination")
+    held_back = f"{action['gate']['kind']} stands before it" if action["gate"] else ""
+    notes = [note for note in (held_back, action["because"]) if note]
+    return {key: action[key] for key in told if key in action} | {"note": "; ".join(notes)}
+
+
 def succeeded_before(delivery: Mapping[str, Any]) -> bool:
     """Whether an attempt at a delivery succeeded in an earlier round than its present one."""
     rounds = {attempt["replay"] for attempt in delivery["history"] if attempt["outcome"] == "succeeded"}
@@ -93,15 +134,38 @@ def had_succeeded(delivery: Mapping[str, Any]) -> bool:
     return any(attempt["outcome"] == "succeeded" for attempt in delivery["history"])
 
 
+def outline_of_event(shown: Mapping[str, Any]) -> Outline:
+    """An event's preview for people."""
+    count = plural(len(shown["deliveries"]), "delivery", "deliveries")
+    outline = Outline(value(f"event {shown['id']}", "  ", (f"{count} would follow", "bold")))
+    if shown["error"]:
+        outline.add(Text(shown["error"], style="yellow"))
+    if shown["would_fetch"]:
+        outline.add(Text(f"{', '.join(shown['would_fetch'])} {WOULD_FETCH}: more may follow", style="yellow"))
+    for delivery in shown["deliveries"]:
+        _fill(outline.add(_head(delivery)), delivery, again="")
+    return outline
+
+
 def outline_of(shown: Mapping[str, Any]) -> Outline:
     """A delivery's preview for people."""
+    outline = Outline(_head(shown))
+    _fill(outline, shown, again=" again")
+    return outline
+
+
+def _head(shown: Mapping[str, Any]) -> Text:
     before = "  had succeeded before" if shown["succeeded_before"] else ""
     run = f"  run {shown['run_index']}" if shown["run_index"] >= 0 else ""
     place = (f"{shown['route']} → {shown['action']}", "bold")
-    outline = Outline(value(shown["id"], "  ", place, (run, "dim"), (before, "yellow")))
+    return value(shown["id"], "  ", place, (run, "dim"), (before, "yellow"))
+
+
+def _fill(outline: Outline, shown: Mapping[str, Any], *, again: str) -> None:
+    """What a delivery would come to, below its head."""
     would = shown["would"]
     if dies(would):
-        outline.add(Text.assemble(("✗ would be dead again: ", "red"), would["error"]))
+        outline.add(Text.assemble((f"✗ would be dead{again}: ", "red"), would["error"]))
     elif would.get("error"):
         outline.add(Text(would["error"], style="yellow"))
     if would.get("note"):
@@ -111,7 +175,6 @@ def outline_of(shown: Mapping[str, Any]) -> Outline:
     if would["params"] is not None:
         to = f" to {would['destination']}" if would.get("destination") not in (None, shown["action"]) else ""
         outline.add(Text(f"would send{to}", style="green")).add(in_json(would["params"]))
-    return outline
 
 
 def _load(config: Path) -> Loaded | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, one_line, out, plural, say
-from engine.cli.preview import Previews, outline_of, succeeded_before
+from engine.cli.preview import Previews, outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
 from engine.vocabulary import ON_DEAD
 
@@ -136,30 +136,33 @@ async def _list(asked: Asked, config: Path, chosen: dict[str, list[str]], *, as_
     ids = chosen["deliveries"]
     previews = Previews(asked, config)
     if as_json:
-        emit(chosen | {"dry_run": True, "previews": await _previewed(previews, ids)})
+        shown = {
+            "previews": await _previewed(previews.of, ids),
+            "event_previews": await _previewed(previews.of_event, chosen["events"]),
+        }
+        emit(chosen | {"dry_run": True} | shown)
         return
     for delivery_id in ids[:_SHOWN]:
         outline_of(await previews.of(delivery_id)).print(out())
     if listed := ids[_SHOWN:_LISTED]:
         out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
-    for event_id in chosen["events"]:
-        words = f"event {event_id}: engine explain --event {event_id} --render shows what would be sent"
-        out().print(words, soft_wrap=True)
+    for event_id in chosen["events"][:_SHOWN]:
+        outline_of_event(await previews.of_event(event_id)).print(out())
     say(f"{_count(chosen)} would be replayed" + _more(chosen))
 
 
-async def _previewed(previews: Previews, ids: Sequence[str]) -> list[dict[str, Any]]:
+async def _previewed(preview: Callable[[str], Awaitable[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
     shown = []
     with _bar(hidden=len(ids) <= _BATCH) as bar:
         task = bar.add_task("rendering", total=len(ids))
-        for delivery_id in ids:
-            shown.append(await previews.of(delivery_id))
+        for one in ids:
+            shown.append(await preview(one))
             bar.advance(task)
     return shown
 
 
 def _more(chosen: dict[str, list[str]]) -> str:
-    hidden = len(chosen["deliveries"]) - _LISTED
+    hidden = max(len(chosen["deliveries"]) - _LISTED, 0) + max(len(chosen["events"]) - _SHOWN, 0)
     return f" ({hidden} are not shown)" if hidden > 0 else ""
 
 

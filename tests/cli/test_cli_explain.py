@@ -55,7 +55,9 @@ def test_parameters_are_shown_as_they_would_be_sent_with_secrets_masked(engine: 
     report = engine.json("explain", engine.payload(), "--render", "--run", "2", "--route", "errors")
     action = routes_of(report, 2)["corrections/errors"]["actions"][0]
     assert action["fires"]
-    assert action["params"] == {"url": "http://127.0.0.1:9/hook", "headers": {"X-Key": "***"}}
+    written = {"url": "http://127.0.0.1:9/hook", "headers": {"X-Key": "***"}}
+    assert action["params"] == written | {"body": action["params"]["body"]}
+    assert [run["id"] for run in action["params"]["body"]["runs"]] == [payloads.complete()["runs"][2]["id"]]
     assert action["destination"] == "http://127.0.0.1:9"
     assert "the-api-key-itself" not in engine("explain", engine.payload(), "--render").output
 

@@ -67,7 +67,9 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert "1 delivery and 1 event would be replayed" in counted.output
     assert "would send to " in counted.output
     assert '"url": ' in counted.output
-    assert "had succeeded before" not in counted.output
+    assert f'"rule_id": "{payloads.RULE_ID}"' in counted.output
+    assert re.search(r"low-score → log  run 0  had succeeded before", counted.output)
+    assert re.search(r"errors → forward_webhook  run 2\n", re.sub(" +\n", "\n", counted.output))
     (previewed,) = engine.json("replay", "--dead", "--dry-run")["previews"]
     assert (previewed["id"], previewed["succeeded_before"]) == (dead[0]["id"], False)
     assert previewed["would"]["would"] == "fire"
@@ -318,6 +320,14 @@ def test_a_replay_of_what_had_worked_is_visible_as_such(engine: Command, serve: 
     assert [(one["replay"], one["outcome"]) for one in history] == [(round_, "succeeded") for round_ in range(3)]
 
 
+ALERTED = """  alert:
+    actions:
+      - log: {message: "evaluated again"}
+      - forward_webhook: {url: "http://127.0.0.1:9/hook"}
+        digest: {every: 1h}
+"""
+
+
 def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, serve: Serve) -> None:
     server = serve()
     text = engine.config.read_text()
@@ -330,6 +340,19 @@ def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, s
     assert "words of today" in engine("replay", row["id"], "--dry-run").output
     engine.write(text + "  alert: {actions: [{log: {message: '{{ run.nowhere }}'}}]}\n")
     assert "would be dead again" in engine("replay", row["id"], "--dry-run").output
+    event = row["event_id"]
+    engine.write(text + ALERTED)
+    follows = engine("replay", event, "--dry-run").output
+    assert "2 deliveries would follow" in follows
+    assert re.search(r"alert → log +had succeeded before", follows)
+    assert "evaluated again" in follows
+    assert re.search(r"alert → forward_webhook\n", re.sub(" +\n", "\n", follows))
+    assert "digest stands before it" in follows
+    (preview,) = engine.json("replay", event, "--dry-run")["event_previews"]
+    assert [one["succeeded_before"] for one in preview["deliveries"]] == [True, False]
+    assert preview["deliveries"][1]["would"]["params"]["body"]["items"][0]["alert_rule_name"]
+    engine("mute", "alert", "--for", "1h")
+    assert "0 deliveries would follow" in engine("replay", event, "--dry-run").output
     engine.write(text)
     gone = engine.json("replay", row["id"], "--dry-run")["previews"][0]["would"]
     assert "alert → log is not in today's configuration" in gone["error"]
