@@ -13,6 +13,9 @@ from engine.store.work import Digest, Gate, Throttle, Work
 
 Purpose = Literal["throttle", "digest"]
 
+#: The events of one digest have at most so many bytes together, or there is but one: all are in memory at once.
+DIGEST_BYTES = 16 * 2**20
+
 
 class WindowKey(NamedTuple):
     """What a window groups."""
@@ -28,13 +31,15 @@ class Window:
     """A throttle's or a digest's open time. Times are Unix seconds.
 
     ``count`` is of those held back (throttle), or of the items (digest). ``holder`` is the delivery that took the
-    throttle's slot, None once that died; or the one that a digest's items are collected for.
+    throttle's slot, None once that died; or the one that a digest's items are collected for. ``bytes`` is how large
+    the events of these items are together.
     """
 
     opened_at: float
     closes_at: float
     count: int
     holder: str | None
+    bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +73,23 @@ class Collected:
 class Gates:
     """The windows that a batch of deliveries meets, and what becomes of them. Load, pass each through, write.
 
-    ``collecting`` are the digests whose items may still be added to: waiting, and not begun.
+    ``collecting`` are the digests whose items may still be added to: waiting, and not begun. ``sizes`` are those of
+    the events, in bytes.
     """
 
-    def __init__(self, now: float, windows: Mapping[WindowKey, Window], collecting: Iterable[str]) -> None:
+    def __init__(
+        self,
+        now: float,
+        windows: Mapping[WindowKey, Window],
+        collecting: Iterable[str],
+        sizes: Mapping[str, int] | None = None,
+    ) -> None:
         self._now = now
         self._windows = dict(windows)
         self._collecting = set(collecting)
+        self._sizes = sizes or {}
+        #: The events, by digest, whose bytes are counted already: many items may be of one.
+        self._weighed: set[tuple[str, str]] = set()
         #: The windows to write; None: to delete.
         self.changed: dict[WindowKey, Window | None] = {}
         #: Items to keep: the digest's delivery, and the delivery each would have been alone.
@@ -107,22 +122,41 @@ class Gates:
 
     def _collect(self, work: Work, gate: Digest) -> Collected:
         key = window_key(work, gate)
-        window = self._windows.get(key)
-        opened: Work | None = None
-        if window is None or window.closes_at <= self._now or window.holder not in self._collecting:
+        window, opened = self._with_room(key, work), None
+        if window is None:
             opened = _digest_of(work, max(work.due_at, self._now + gate.every))
             window = Window(self._now, opened.due_at, 0, opened.id)
             self._collecting.add(opened.id)
         holder = window.holder or ""
         window.count += 1
+        window.bytes += self._size(window, work)
+        self._weighed.add((holder, work.event_id))
         self.items.append((holder, work))
         if window.count < gate.most:
             self._open(key, window)
-            return Collected(holder, opened)
+        else:
+            self._close(key, window)
+        return Collected(holder, opened)
+
+    def _with_room(self, key: WindowKey, work: Work) -> Window | None:
+        """The digest that collects, if one does; one that would become too large is closed."""
+        window = self._windows.get(key)
+        if window is None or window.closes_at <= self._now or window.holder not in self._collecting:
+            return None
+        if window.bytes and window.bytes + self._size(window, work) > DIGEST_BYTES:
+            self._close(key, window)
+            return None
+        return window
+
+    def _size(self, window: Window, work: Work) -> int:
+        """What a digest would grow by."""
+        known = (window.holder or "", work.event_id) in self._weighed
+        return 0 if known else self._sizes.get(work.event_id, 0)
+
+    def _close(self, key: WindowKey, window: Window) -> None:
         self.changed[key] = None
         self._windows.pop(key, None)
-        self.full.append(holder)
-        return Collected(holder, opened)
+        self.full.append(window.holder or "")
 
     def _open(self, key: WindowKey, window: Window) -> None:
         self._windows[key] = self.changed[key] = window

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 
 from engine.store.gates import Gates, Window, WindowKey, window_key
 from engine.store.packing import dump_json, ids_json, load_json
 from engine.store.sqlite_rows import ITEMS, item_row
-from engine.store.work import Routed
+from engine.store.work import Digest, Routed
 
 _WINDOWS = """
 SELECT json_group_array(json_array(w.purpose, w.route, w.action, w.group_key, w.opened_at, w.closes_at, w.count,
-  w.holder))
+  w.holder, w.bytes))
 FROM json_each(?) AS j JOIN window AS w ON w.purpose = json_extract(j.value, '$[0]')
   AND w.route = json_extract(j.value, '$[1]') AND w.action = json_extract(j.value, '$[2]')
   AND w.group_key = json_extract(j.value, '$[3]')
+"""
+_SIZES = """
+SELECT json_group_object(e.id, e.size + coalesce(b.fetched_size, 0))
+FROM event AS e LEFT JOIN event_body AS b ON b.event_id = e.id WHERE e.id IN (SELECT value FROM json_each(?))
 """
 #: A digest that has begun to be made, or is due, takes no more items: who reads them has all of them.
 _COLLECTING = """
@@ -23,8 +28,8 @@ SELECT json_group_array(id) FROM work
 WHERE id IN (SELECT value FROM json_each(?)) AND owner IS NULL AND dead_at IS NULL AND attempts = 0 AND due_at > ?
 """
 _PUT = """
-INSERT OR REPLACE INTO window (purpose, route, action, group_key, opened_at, closes_at, count, holder)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+INSERT OR REPLACE INTO window (purpose, route, action, group_key, opened_at, closes_at, count, holder, bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REMOVE = "DELETE FROM window WHERE purpose = ? AND route = ? AND action = ? AND group_key = ?"
 _HURRY = "UPDATE work SET due_at = ? WHERE id IN (SELECT value FROM json_each(?))"
@@ -60,7 +65,14 @@ def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float
     windows = {WindowKey(*row[:4]): Window(*row[4:]) for row in rows}
     holders = [window.holder for key, window in windows.items() if key.purpose == "digest" and window.holder]
     found = db.execute(_COLLECTING, (ids_json(holders), now)).fetchone() if holders else None
-    return Gates(now, windows, load_json(found[0]) if found else ())
+    return Gates(now, windows, load_json(found[0]) if found else (), _sizes(db, requests))
+
+
+def _sizes(db: sqlite3.Connection, requests: Sequence[Routed]) -> Mapping[str, int]:
+    """How large the events are that a digest may collect."""
+    ids = [one.event_id for one in requests if any(isinstance(gate, Digest) for gate in one.gates.values())]
+    sizes: Mapping[str, int] = load_json(db.execute(_SIZES, (ids_json(ids),)).fetchone()[0]) if ids else {}
+    return sizes
 
 
 def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
@@ -69,7 +81,7 @@ def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
         if window is None:
             db.execute(_REMOVE, key)
         else:
-            db.execute(_PUT, (*key, window.opened_at, window.closes_at, window.count, window.holder))
+            db.execute(_PUT, (*key, *astuple(window)))
     ITEMS.run(db, [item_row(delivery_id, work, now) for delivery_id, work in gates.items])
     if gates.full:
         db.execute(_HURRY, (now, ids_json(gates.full)))

@@ -379,6 +379,37 @@ class Digests:
         (claimed,) = await store.claim(now=T0, limit=5)
         assert (claimed.work.id, len(claimed.items)) == (one.id, 3)
 
+    async def test_it_is_full_by_its_bytes_too_and_the_next_opens_another(self, store: Store):
+        digest, holders = Digest("", 300.0, 100), []
+        for number in range(10):
+            event = make_event(number, size=5_000_000)
+            await store.append(event, leased=True)
+            works = [deliver(event, f"d{index}", index=index) for index in (0, 1)]
+            settled = await store.settle_routed(routed(event, *works, gates={work.id: digest for work in works}))
+            holders += [settled.collected[work.id] for work in works]
+        assert [holders.count(holder) for holder in dict.fromkeys(holders)] == [6, 6, 6, 2], "an event counts once"
+        made = [claimed for _ in range(4) for claimed in await store.claim(now=T0, limit=5)]
+        assert [len(claimed.items) for claimed in made] == [6, 6, 6], "the last one collects"
+
+    async def test_an_event_that_is_larger_alone_is_collected_all_the_same(self, store: Store):
+        for number, size in enumerate((20_000_000, 1)):
+            event = make_event(number, size=size)
+            await store.append(event, leased=True)
+            work = deliver(event)
+            settled = await store.settle_routed(routed(event, work, gates={work.id: EVERY_5_MINUTES}))
+            assert settled.collected == {work.id: work.id}
+
+    async def test_a_large_item_does_not_hurry_a_digest_that_waits_for_its_retry(self, store: Store):
+        _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
+        (claimed,) = await all_claimed(store)
+        await store.settle_attempt(claimed.work, attempt("again", reason="503"), Again(T0 + 900))
+        event = make_event(2, size=20_000_000)
+        await store.append(event, leased=True)
+        work = deliver(event)
+        await store.settle_routed(routed(event, work, gates={work.id: EVERY_5_MINUTES}))
+        (row,) = await store.deliveries(DeliveryQuery(ids=[one.id]))
+        assert row.due_at == T0 + 900
+
     async def test_one_that_has_begun_takes_no_more_items(self, backend: Backend, store: Store):
         _, one, _ = await gated(store, 1, EVERY_5_MINUTES)
         backend.clock.now = T0 + 300
