@@ -60,7 +60,7 @@ class Deliverer:
             ran = await self._run(ready, entered, router.hash)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
-            await self._release(work, _BLOCKED_LOOK)
+            await self._release(work, _BLOCKED_LOOK, counted=False)
             return
         await self._settle(job, ran, entered.lane, places)
 
@@ -84,6 +84,11 @@ class Deliverer:
     async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
         """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
         desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
+        reason = waiting(shut)
+        if shut.block is None:  # it is our limits that keep it: it keeps its place, and its time does not run
+            await desk.persist(lambda: desk.store.release([work.id], due_at=work.due_at, lane=lane.name, reason=reason))
+            self._gate.stored(lane)
+            return
         within = job.action.retry.within
         if now - work.first_at >= within:
             others = self._others(work, places, job.action)
@@ -93,7 +98,6 @@ class Deliverer:
         # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
         stale = now - work.first_at >= desk.rules().router.least_within
         due_at = min(now + _STALE_LOOK, work.first_at + within) if stale else now
-        reason = waiting(shut)
         await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, lane=lane.name, reason=reason))
         self._gate.stored(lane)
 
@@ -126,9 +130,10 @@ class Deliverer:
         return await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
 
     async def _hold(self, job: Job, until: float) -> None:
-        """It is outside its hours: it waits in the store, no attempt spent."""
-        reason = held_words(job.action.active, until)
-        await self._desk.persist(lambda: self._desk.store.release([job.work.id], due_at=until, reason=reason))
+        """It is outside its hours: it waits in the store, no attempt spent, and its time does not run."""
+        desk, work, reason = self._desk, job.work, held_words(job.action.active, until)
+        held = max(until - work.due_at, 0.0)
+        await desk.persist(lambda: desk.store.release([work.id], due_at=until, reason=reason, uncounted=held))
 
     async def fail(self, work: Work, places: Sequence[Place], failure: Failure, started_at: float) -> None:
         """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
@@ -140,9 +145,10 @@ class Deliverer:
         if await self._record(work, attempt, then, places, others):
             self._desk.observer.failed(work, attempt, then)
 
-    async def _release(self, work: Work, seconds: float) -> None:
+    async def _release(self, work: Work, seconds: float, *, counted: bool = True) -> None:
         due_at = self._desk.clock() + seconds
-        await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at))
+        uncounted = 0.0 if counted else max(due_at - work.due_at, 0.0)
+        await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at, uncounted=uncounted))
 
     async def _bind(self, work: Work, places: Sequence[Place], router: Router, plan: Plan | None) -> Job | None:
         """The delivery under today's rules, with the data its parameters read; None where they know it no more."""

@@ -74,7 +74,7 @@ class Desk:
         now, masker = self.clock(), self.rules().masker
         reason = masker.text(failure.reason)
         delay = policy.next_delay(
-            failure, attempt=work.attempts + 1, waited=max(now - work.first_at, 0.0), rng=self.rng
+            failure, attempt=work.attempts + 1, waited=_failing_for(work, started_at, now), rng=self.rng
         )
         attempt = Attempt(
             number=work.attempts + 1,
@@ -88,3 +88,11 @@ class Desk:
             worker=self.store.owner,
         )
         return attempt, Dead(reason) if delay is None else Again(now + delay, spent=policy.spends(failure))
+
+
+def _failing_for(work: Work, started_at: float, now: float) -> float:
+    """The seconds that count towards ``within``: not those it waited for its turn when it had fallen due.
+
+    Nor those that ``Store.release`` and ``Wait`` were told not to count.
+    """
+    return max(work.due_at - work.first_at, 0.0) + max(now - started_at, 0.0)

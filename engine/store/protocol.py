@@ -113,10 +113,13 @@ class Store(Protocol):
         or is cancelled has taken nothing.
         """
 
-    async def release(self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "") -> None:
+    async def release(
+        self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "", uncounted: float = 0.0
+    ) -> None:
         """Give work back without spending an attempt, to the queue of ``lane`` (None: where it was).
 
-        ``reason`` says to people why it waits; empty leaves what was said before.
+        ``reason`` says to people why it waits; empty leaves what was said before. ``uncounted`` is for how many
+        seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
         """
 
     async def next_due(self, *, shut: Collection[str] = ()) -> float | None:

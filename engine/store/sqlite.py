@@ -148,9 +148,11 @@ class SqliteStore:
         finally:
             self._loading.difference_update(taken.ids)
 
-    async def release(self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "") -> None:
+    async def release(
+        self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "", uncounted: float = 0.0
+    ) -> None:
         """Give work back without spending an attempt."""
-        await self._writer.do(*self._release_kind(ids, due_at, lane=lane, reason=reason))
+        await self._writer.do(*self._release_kind(ids, due_at, lane=lane, reason=reason, uncounted=uncounted))
 
     async def next_due(self, *, shut: Collection[str] = ()) -> float | None:
         """When the next unowned work falls due that waits in no shut lane."""
@@ -308,7 +310,7 @@ class SqliteStore:
         """What a missing key keeps shut is not lost, and not dead: it waits for the key."""
         reason = next(iter(sealed.values()))
         self._logger.error("work waits for a key", extra={"work": len(sealed), "reason": reason})
-        await self.release(list(sealed), due_at=now + _KEY_PAUSE, reason=reason)
+        await self.release(list(sealed), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
 
     def _release_kind(self, ids: Sequence[str], due_at: float | None = None, **where: Any) -> tuple[Kind, None]:
         """What makes work of ours due, at once or later."""

@@ -57,7 +57,7 @@ _TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM
 _LET_GO = """
 UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
-  first_at = CASE WHEN wanted IS NULL THEN first_at ELSE :now END"""
+  first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END"""
 _RELEASE = """
   due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
   error = CASE WHEN :reason = '' THEN error ELSE :reason END
@@ -295,10 +295,11 @@ def release(
     now: float,
     lane: str | None = None,
     reason: str = "",
+    uncounted: float = 0.0,
 ) -> None:
     """Make work of the owner's due, as if it had not been taken."""
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
-    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, **given})
+    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "uncounted": uncounted, **given})
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
@@ -338,4 +339,4 @@ def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
 
 
 def _let_go(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
-    db.execute(",".join([_LET_GO, which]), values)
+    db.execute(",".join([_LET_GO, which]), {"uncounted": 0.0, **values})

@@ -57,11 +57,11 @@ _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 _MOVE_ON = """
 UPDATE work SET attempts = work.attempts + new.spent, owner = NULL, leased_at = NULL,
   due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error,
-  lane = coalesce(new.lane, work.lane)
+  lane = coalesce(new.lane, work.lane), first_at = coalesce(new.first_at, work.first_at)
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS due_at,
     json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error, json_extract(value, '$[4]') AS lane,
-    json_extract(value, '$[5]') AS spent
+    json_extract(value, '$[5]') AS spent, json_extract(value, '$[6]') AS first_at
   FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
@@ -133,7 +133,9 @@ class _Batch:
     now: float
     finished: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    moved: list[tuple[str, float | None, float | None, str, str | None, int]] = field(default_factory=list)
+    moved: list[tuple[str, float | None, float | None, str, str | None, int, float | None]] = field(
+        default_factory=list
+    )
     died: list[str] = field(default_factory=list)
     begun_again: list[tuple[str, str | None]] = field(default_factory=list)
     wanted: list[tuple[str, int]] = field(default_factory=list)
@@ -148,11 +150,11 @@ class _Batch:
             case None:
                 self.finished.append(work_id)
             case Again(due_at, lane, spent):
-                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), int(spent)))
+                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), int(spent), None))
             case Wait(due_at, waits_for):
-                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0))
+                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, due_at))
             case Dead(died_of):
-                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1))
+                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None))
                 self.died.append(work_id)
             case _:
                 assert_never(then)

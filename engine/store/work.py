@@ -127,7 +127,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An evaluation is put off until ``due_at`` for a reason that is no failure: no attempt is spent."""
+    """An evaluation is put off until ``due_at`` for a reason that is no failure.
+
+    No attempt is spent, and its ``first_at`` is then: ``within`` is for failing.
+    """
 
     due_at: float
     reason: str

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
+import time
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -120,3 +124,94 @@ async def test_a_stop_with_a_busy_store_still_waits_for_what_is_to_outlast_it(
     monkeypatch.undo()
     await engine.start(text, grace=0.1)
     await until(running)
+
+
+# Time that is meant to pass
+
+
+def age(engine, statement: str) -> None:
+    """SQL on the store of a stopped engine: what time alone would have brought about."""
+    with closing(sqlite3.connect(engine.config.parent / "data" / "engine.db")) as db, db:
+        db.execute(statement)
+
+
+def hours(shut: bool) -> str:
+    """Hours in which we are not now, or in which we are."""
+    day = datetime.now(UTC) + timedelta(days=3 if shut else 0)
+    return f"{{days: [{', '.join(f'{day + timedelta(days=n):%a}' for n in (-1, 0, 1))}], otherwise: hold}}"
+
+
+async def test_a_weekend_on_hold_does_not_count_as_failing(engine, sink) -> None:
+    text = routes('actions: [{forward_webhook: {url: "${SINK}", body: x}, active: HOURS}]', attempts=3)
+    slow = text.replace("min: 10ms, max: 20ms", "min: 1s, max: 2s")
+    sink.answer_with(503)
+    await engine.start(slow.replace("HOURS", hours(shut=False)))
+    await engine.post(payloads.rule([payloads.run(0)]))
+    await until(lambda: len(sink.received) == 1)
+    engine.write(slow.replace("HOURS", hours(shut=True)))
+    await engine.running.reloader.reload()
+
+    async def held() -> list[Any]:
+        return [row for row in await engine.deliveries() if row.due_at and row.due_at > time.time() + 3600]
+
+    (row,) = await until(held)
+    held_for = row.due_at - time.time()
+    await engine.stop()
+    age(engine, f"UPDATE work SET due_at = due_at - {held_for}, first_at = first_at - {held_for}")
+    sink.answer_with(503)
+    await engine.start(text.replace("HOURS", hours(shut=False)))
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts, len(sink.received)) == ("succeeded", 3, 3)
+
+
+async def test_what_waits_its_turn_behind_a_limit_of_ours_is_made_however_late(engine, sink) -> None:
+    text = routes('actions: [{forward_webhook: {url: "${SINK}", body: x}}]', attempts=3)
+    limited = f"limits: {{default: {{rate: 2/s, burst: 1, concurrency: 1}}}}\n{text}"
+    sink.faults.add(status=503, times=None)
+    await engine.start(text.replace("min: 10ms, max: 20ms", "min: 1h, max: 1h"))
+    await engine.post(payloads.rule([payloads.run(number) for number in range(16)]))
+
+    async def tried() -> bool:
+        rows = await engine.deliveries()
+        return len(rows) == 16 and sum(row.attempts for row in rows) >= 5
+
+    await until(tried)
+    await engine.stop()
+    sink.faults.clear()
+    two_days_ago = time.time() - 2 * 86400
+    age(engine, f"UPDATE work SET first_at = {two_days_ago}, due_at = {two_days_ago}")
+    age(engine, "DELETE FROM control")
+    await engine.start(limited)
+    rows = await engine.settled(16, seconds=40)
+    assert {row.state for row in rows} == {"succeeded"}
+
+
+async def test_a_long_wait_for_feedback_does_not_count_as_failing(engine, sink, langsmith) -> None:
+    waiting = """
+wait_for: {feedback: correctness, up_to: 24h}
+filters: [{path: "$.feedback.correctness.score", lt: 0.5}]
+actions: [{forward_webhook: {url: "${SINK}", body: x}}]
+"""
+    down = 'langsmith: {api_key: k, endpoint: "http://127.0.0.1:9"}\n'
+    langsmith.add_run(payloads.run(0))
+    await engine.start(routes(waiting, attempts=100, head=down))
+    event = (await engine.post(payloads.rule([payloads.run(0)])))["event"]
+
+    async def waits() -> bool:
+        return (await engine.running.store.event(event)).row.reason.startswith("waits for feedback")
+
+    await until(waits)
+    await engine.stop()
+    age(engine, "UPDATE event SET received_at = received_at - 86401")
+    age(engine, "UPDATE work SET first_at = first_at - 86401, due_at = due_at - 86401")
+    await engine.start()
+
+    async def tried() -> bool:
+        return len((await engine.running.store.event(event)).attempts) >= 2
+
+    await until(tried)
+    assert (await engine.running.store.event(event)).row.state == "pending"
+    await engine.stop()
+    await engine.start(routes(waiting, attempts=100))
+    await engine.quiet()
+    assert (await engine.running.store.event(event)).row.state == "routed"
