@@ -53,7 +53,7 @@ class Deliverer:
             if isinstance(ready, Ran):
                 await self._settle(job, ready, None, places)
                 return
-            entered = await self._gate.enter(ready.destination)
+            entered = await self._gate.enter(ready.destination, work.lane)
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return
@@ -78,8 +78,6 @@ class Deliverer:
         attempt, then = self._outcome(job, ran, lane.name if lane else "")
         if await self._record(job.work, attempt, then, places, self._others(job.work, places, job.action)):
             self._desk.observer.attempted(job, ran, attempt, then)
-            if lane is not None and isinstance(then, Again):
-                self._gate.stored(lane)
 
     async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
         """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""

@@ -60,9 +60,14 @@ class Gate:
 
     # Entering and leaving
 
-    async def enter(self, destination: str) -> Admitted | Shut:
-        """A place in the destination's lane, at once or after a moment; or why there is none."""
+    async def enter(self, destination: str, queue: str = "") -> Admitted | Shut:
+        """A place in the destination's lane, at once or after a moment; or why there is none.
+
+        ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there.
+        """
         lane, now = self._lane(destination), self._desk.clock()
+        if lane.stored and queue != lane.name:
+            return Shut(lane, lane.block(now))
         if not lane.waiting:
             answer = self._lanes.enter(lane, now)
             if isinstance(answer, Admitted) or answer.block is not None:
@@ -74,7 +79,7 @@ class Gate:
     def turned_away(self, destination: str) -> Shut | None:
         """Whether a delivery to a destination would not even wait here if it came now, and why."""
         lane, now = self._lane(destination), self._desk.clock()
-        if (not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now):
+        if not lane.stored and ((not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now)):
             return None
         return Shut(lane, lane.block(now))
 
@@ -102,8 +107,10 @@ class Gate:
         self._go_on(admitted.lane)
 
     def stored(self, lane: Lane) -> None:
-        """A delivery went to the store, to wait in this lane."""
+        """A delivery went to the store, or is about to, to wait in this lane; it is due."""
         lane.stored = True
+        if lane.wants(self._desk.clock()):
+            self._woken()
 
     def overdue(self) -> None:
         """A delivery is dead for having waited too long: others may be, too."""

@@ -232,14 +232,27 @@ async def test_a_pause_that_is_made_longer_is_told_and_kept_as_such(world, first
 
 
 async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_store(world) -> None:
-    (admitted,) = await world.entered()
-    world.gate.stored(admitted.lane)
-    world.gate.leave(admitted, None)
-    assert world.woken == 1
+    first, second = await world.entered(2)
+    world.gate.stored(first.lane)
+    await begun(*(world.gate.enter(NAME, NAME) for _ in range(2)))
+    world.gate.leave(first, None)
+    assert world.woken == 2, "a claim takes some ahead"
     world.gate.taken(())
-    (admitted,) = await world.entered()
-    world.gate.leave(admitted, None)
-    assert world.woken == 1
+    world.gate.leave(second, None)
+    assert world.woken == 2
+
+
+async def test_who_comes_does_not_pass_what_waits_in_the_store(world) -> None:
+    (inside,) = await world.entered()
+    assert world.gate.turned_away(NAME) is None
+    world.gate.stored(inside.lane)
+    assert isinstance(world.gate.turned_away(NAME), Shut)
+    assert [isinstance(each, Shut) for each in await world.entered(2)] == [True, True]
+    assert isinstance(await world.gate.enter(NAME, NAME), Admitted), "it was taken out of the store"
+    world.gate.taken({NAME})
+    assert isinstance(world.gate.turned_away(NAME), Shut)
+    world.gate.taken(())
+    assert world.gate.turned_away(NAME) is None
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,8 @@ class Lane:
     """Counts attempts, tells how many more may begin. Use it through ``Lanes``.
 
     ``destination`` is what its limits go by, ``name`` what people and the store call it.
-    ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store.
+    ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store, and
+    are due: who comes goes there, too, behind them.
     """
 
     __slots__ = (

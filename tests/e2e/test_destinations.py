@@ -232,6 +232,25 @@ async def test_a_rate_spaces_what_comes_at_once(engine, sink) -> None:
         assert end - begin >= 2 / 20 - 0.02
 
 
+async def test_what_waits_in_the_store_gets_its_turn_while_others_come(engine, sink) -> None:
+    limits = "limits: {default: {rate: 40/s, burst: 1, concurrency: 4}}\ndefaults: {retry: {min: 10ms, max: 20ms}}\n"
+    sink.answer_with(503)  # number 0 has one bad moment
+    action = '{forward_webhook: {url: "${SINK}", body: "{{ run.extra.n }}"}}'
+    await engine.start(f"{limits}routes:\n  {RULE}:\n    actions: [{action}]\n", grace=0.1)
+
+    async def post(numbers: range) -> None:
+        runs = [payloads.run(n, extra={"n": n}) for n in numbers]
+        await engine.post(payloads.rule(runs) | {"start_time": str(numbers.start)})
+
+    await post(range(180))  # more than memory takes
+    for number in range(180, 420):  # about as many come as go
+        await asyncio.sleep(0.024)
+        await post(range(number, number + 1))
+    turns = [int(request.raw) for request in sink.received]
+    assert turns.count(0) == 2
+    assert sum(number < 180 for number in set(turns)) > 175, "the oldest come first"
+
+
 async def test_a_limit_of_concurrency_holds_and_is_hot(engine, sink) -> None:
     most = 0
     under_way = 0
