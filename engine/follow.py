@@ -57,14 +57,21 @@ class Followers:
         )
 
     async def _wanted(self, work: Work, route: Route, action: RoutedAction, words: Mapping[str, Any]) -> bool:
-        """Whether its ``when`` holds; only what is true does, as everywhere."""
+        """Whether its ``when`` holds, or can't be told for want of data.
+
+        What kills deliveries may keep that data away, too; an alarm too many is better than none.
+        """
         if action.when is None:
             return True
         held = self._desk.holdings.at_hand(work.event_id)
         if held is None:
-            return False
+            return True
         await self._desk.holdings.hydrate(held, action.when.needs, work.index)
-        return action.when.check(self._document(work, route, held, words)) is Truth.TRUE
+        verdict = action.when.check(self._document(work, route, held, words))
+        if verdict is Truth.WANTING:
+            told = {"delivery": work.id, "action": action.name}
+            self._desk.logger.warning("on_dead follows, as the data its `when` reads can't be had", extra=told)
+        return verdict in (Truth.TRUE, Truth.WANTING)
 
     def _document(self, work: Work, route: Route, held: Held, words: Mapping[str, Any]) -> dict[str, Any]:
         return {**self._desk.rules().router.document(held.event, work.index, held.fetched, route), **words}

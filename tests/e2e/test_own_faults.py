@@ -215,3 +215,31 @@ actions: [{forward_webhook: {url: "${SINK}", body: x}}]
     await engine.start(routes(waiting, attempts=100))
     await engine.quiet()
     assert (await engine.running.store.event(event)).row.state == "routed"
+
+
+# Deaths that somebody is to hear of
+
+
+async def test_a_death_is_told_where_the_data_to_decide_on_that_cannot_be_had(engine, sink, caplog) -> None:
+    down = 'langsmith: {api_key: k, endpoint: "http://127.0.0.1:9"}\n'
+    sink.answer_with(400)
+    await engine.start(
+        routes(
+            """
+actions: [{forward_webhook: {url: "${SINK}?it", body: x}}]
+on_dead:
+  - forward_webhook: {url: "${SINK}?dead", body: y}
+    when: [{path: "$.feedback.score.score", exists: false}]
+  - forward_webhook: {url: "${SINK}?not", body: y}
+    name: not
+    when: [{path: "$.runs[*].status", eq: of no run}]
+""",
+            attempts=2,
+            head=down,
+        )
+    )
+    await engine.post(payloads.rule([payloads.run(0)]))
+    rows = await engine.settled(2)
+    assert [which(one) for one in sink.received] == ["it", "dead"]
+    assert {row.attempts for row in rows} == {1}
+    assert "on_dead follows, as the data its `when` reads can't be had" in caplog.text
