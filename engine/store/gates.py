@@ -12,9 +12,10 @@ from engine.store.packing import clean
 from engine.store.work import Digest, Gate, Throttle, Work
 
 Purpose = Literal["throttle", "digest"]
-
 #: The events of one digest have at most so many bytes together, or there is but one: all are in memory at once.
 DIGEST_BYTES = 16 * 2**20
+#: By so many seconds a window may seem to have opened in the future: clocks of two writes differ, and are corrected.
+_CLOCK_SLACK = 1.0
 
 
 class WindowKey(NamedTuple):
@@ -40,6 +41,10 @@ class Window:
     count: int
     holder: str | None
     bytes: int = 0
+
+    def is_open(self, now: float) -> bool:
+        """Whether it is not over yet. A clock that was set back must not make it last longer."""
+        return self.opened_at - _CLOCK_SLACK <= now < self.closes_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ class Gates:
     def _throttle(self, work: Work, gate: Throttle) -> Passed | Throttled:
         key = window_key(work, gate)
         window = self._windows.get(key)
-        if window is not None and window.closes_at > self._now and window.holder != work.id:
+        if window is not None and window.is_open(self._now) and window.holder != work.id:
             if not work.replays:  # a replay was counted, or made, the first time
                 window.count += 1
                 self.changed[key] = window
@@ -141,7 +146,7 @@ class Gates:
     def _with_room(self, key: WindowKey, work: Work) -> Window | None:
         """The digest that collects, if one does; one that would become too large is closed."""
         window = self._windows.get(key)
-        if window is None or window.closes_at <= self._now or window.holder not in self._collecting:
+        if window is None or not window.is_open(self._now) or window.holder not in self._collecting:
             return None
         if window.bytes and window.bytes + self._size(window, work) > DIGEST_BYTES:
             self._close(key, window)

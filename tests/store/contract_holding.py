@@ -240,6 +240,32 @@ class Throttles:
         assert settled.inserted == {works[0].id}
         assert set(settled.throttled) == {works[1].id, works[2].id}
 
+    async def test_a_clock_that_was_set_back_opens_the_slot(self, backend: Backend, store: Store):
+        backend.clock.now = T0 + 86400
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        await gated(store, 2, ONE_IN_10_MINUTES)
+        backend.clock.now = T0
+        _, work, settled = await gated(store, 3, ONE_IN_10_MINUTES)
+        assert settled.inserted == {work.id}
+        assert suppressed(settled, work) == 1
+        _, held_back, settled = await gated(store, 4, ONE_IN_10_MINUTES)
+        assert set(settled.throttled) == {held_back.id}
+
+    async def test_a_clock_that_is_put_right_by_moments_opens_no_slot(self, backend: Backend, store: Store):
+        await gated(store, 1, ONE_IN_10_MINUTES)
+        backend.clock.now = T0 - 0.5
+        _, held_back, settled = await gated(store, 2, ONE_IN_10_MINUTES)
+        assert set(settled.throttled) == {held_back.id}
+
+    async def test_a_clock_that_was_set_back_begins_a_new_digest(self, backend: Backend, store: Store):
+        backend.clock.now = T0 + 86400
+        await gated(store, 1, EVERY_5_MINUTES)
+        backend.clock.now = T0
+        _, second, settled = await gated(store, 2, EVERY_5_MINUTES)
+        assert settled.inserted == {second.id}
+        (digest,) = await store.claim(now=T0 + 300, limit=5)
+        assert (digest.work.id, len(digest.items)) == (second.id, 1)
+
     async def test_the_dead_give_their_slot_back(self, store: Store):
         _, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
         await gated(store, 2, ONE_IN_10_MINUTES)
