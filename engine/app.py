@@ -45,6 +45,9 @@ from engine.worker import Worker
 _REQUESTS_END = 3.0
 
 
+_logger = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True, slots=True)
 class Running:
     """A running engine: where it listens, and its parts for whoever embeds it."""
@@ -248,8 +251,16 @@ def _show(
 
 
 def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Something that goes on until the end."""
-    stack.callback(asyncio.create_task(work).cancel)
+    """Something that goes on until the end. Should it end by an exception before, the log says so."""
+    task = asyncio.create_task(work)
+    task.add_done_callback(_tell_end)
+    stack.callback(task.cancel)
+
+
+def _tell_end(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        name = getattr(task.get_coro(), "__qualname__", "a task")
+        _logger.error("%s ended by a fault of the engine's own: restart it, and report this", name, exc_info=error)
 
 
 async def _listen(

@@ -145,7 +145,22 @@ class Site(web.BaseSite):
 
 
 def _load(files: TlsFiles, now: float) -> _Loaded:
-    """Check the files, then have OpenSSL read them."""
+    """Check the files, then have OpenSSL read them.
+
+    Raises:
+        SettingsError: they can't be used, for whatever reason; says which.
+    """
+    try:
+        return _checked(files, now)
+    except SettingsError:
+        raise
+    except Exception as error:
+        # Kinds of keys and broken files that the libraries have an exception of their own for.
+        why = f"{type(error).__name__}: {error}"
+        raise SettingsError(f"{files.cert} cannot be used with {files.key}: {why}; use an RSA or ECDSA key") from error
+
+
+def _checked(files: TlsFiles, now: float) -> _Loaded:
     chain = _certificates(files.cert)
     key = _private_key(files)
     _check_pair(chain, key, files)

@@ -10,6 +10,8 @@ import time
 import aiohttp
 import pytest
 from certificates import Pair, replace
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import serialization
 from receiving import FakeStore
 
 from engine.public import receiver_runner
@@ -110,6 +112,30 @@ async def test_a_renewal_in_two_steps_says_nothing_and_one_that_fails_keeps_the_
         (record,) = caplog.records
         assert "was not renewed, the one of before stays" in record.message
         assert "holds no private key" in record.message
+
+
+@pytest.mark.parametrize("error", [UnsupportedAlgorithm("no such curve"), OverflowError("a date")])
+async def test_a_renewal_that_nobody_foresaw_to_fail_keeps_the_old_certificate(tmp_path, caplog, monkeypatch, error):
+    def load(*_: object) -> None:
+        raise error
+
+    old, new = Pair.made(), Pair.made()
+    files = old.write(tmp_path)
+    async with Served(Tls(files)) as served:
+        new.write(tmp_path)
+        with monkeypatch.context() as patched:
+            patched.setattr(serialization, "load_pem_private_key", load)
+            for _ in range(3):
+                await served.tls.refresh()
+            with pytest.raises(SettingsError, match=str(error)):
+                Tls(files)
+        (record,) = caplog.records
+        assert str(error) in record.message
+        assert (await served.shown())[0] == old.der
+        newest = Pair.made()
+        newest.write(tmp_path)
+        await served.tls.refresh()
+        assert (await served.shown())[0] == newest.der
 
 
 async def test_a_certificate_that_ends_soon_is_warned_of(tmp_path, caplog):
