@@ -274,7 +274,7 @@ class Metrics(Observer, Collector):
             self._evaluations.add(attempt.outcome)
             return
         route = self._routes.label(work.route)
-        reason = "gone" if route == Names.OTHER else "overdue" if attempt.destination else "unexpected"
+        reason = "unconfigured" if route == Names.OTHER else "overdue" if attempt.destination else "unexpected"
         self._attempts.add(route, "", attempt.outcome, reason)
 
     def paused(self, destination: str, until_at: float | None, reason: str) -> None:

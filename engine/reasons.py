@@ -9,11 +9,11 @@ from engine.retry import Failure
 
 #: ``auth``: 401 or 403. ``client_error``: any other answer that is final (3xx, 4xx). ``data``: what was to be fetched
 #: could not be. ``template``: a parameter could not be made. ``discarded`` and ``retry``: the action said so itself.
-#: ``gone``: the route or action is no longer configured. ``overdue``: its destination took nothing for
+#: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination took nothing for
 #: as long as it may wait. ``unexpected``: what nobody foresaw.
 ReasonClass = Literal[
-    "", "auth", "client_error", "connection", "data", "discarded", "gone", "overdue", "rate_limited", "retry",
-    "server_error", "template", "timeout", "unexpected",
+    "", "auth", "client_error", "connection", "data", "discarded", "overdue", "rate_limited", "retry",
+    "server_error", "template", "timeout", "unconfigured", "unexpected",
 ]  # fmt: skip
 REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
 

@@ -312,9 +312,16 @@ async def test_with_a_token_everything_but_the_first_page_takes_it(tmp_path: Pat
 async def test_the_first_page_names_the_addresses_and_cannot_be_framed(engine: Engine) -> None:
     async with engine.session.get(engine.base + "/") as response:
         page = await response.text()
-        assert "/api/v1/events" in page
+        for path in ("/metrics", "/api/v1/events", "/api/v1/mutes", "/api/v1/destinations"):
+            assert f'href="{path}"' in page
         assert "frame-ancestors 'none'" in response.headers["Content-Security-Policy"]
         assert response.headers["X-Content-Type-Options"] == "nosniff"
+
+
+async def test_who_looks_for_health_here_is_told_where_it_is(engine: Engine) -> None:
+    for path in ("/healthz", "/readyz"):
+        status, answer = await engine.ask("GET", path)
+        assert (status, answer["hint"]) == (404, f"{path} is on the public listener: engine serve --listen")
 
 
 async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:

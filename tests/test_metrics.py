@@ -194,7 +194,7 @@ async def test_what_could_not_be_attempted_is_counted_too(parts: Parts) -> None:
     parts.metrics.failed(Work("e", "evaluate", "e", 1.0, 1.0), Attempt(1, 0, 1.0, 0.0, "again"), None)
     parts.metrics.failed(Work("d", "deliver", "e", 1.0, 1.0, "gone/x", "a"), Attempt(1, 0, 1.0, 0.0, "dead"), Dead(""))
     assert await parts.read("engine_evaluations_total", outcome="again") == 1
-    labels = {"route": "other", "action": "", "outcome": "dead", "reason": "gone"}
+    labels = {"route": "other", "action": "", "outcome": "dead", "reason": "unconfigured"}
     assert await parts.read("engine_attempts_total", **labels) == 1
 
 

@@ -199,10 +199,12 @@ class _Api:
 
     async def index(self, _request: web.Request) -> web.Response:
         """``GET /``: where things are."""
-        links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in self.addresses() if "{" not in path)
+        paths = ["/metrics", *(path for path in self.addresses() if "{" not in path)]
+        links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in paths)
         page = (
             "<!doctype html><meta charset=utf-8><title>engine</title><h1>engine: admin listener</h1>"
-            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/destinations/resume, POST /-/reload; "
+            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/destinations/resume, POST /api/v1/mutes, "
+            "POST /-/reload; /healthz and /readyz are on the public listener; "
             "the whole is described in openapi.json."
         )
         return web.Response(text=page, content_type="text/html")
@@ -281,7 +283,10 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
         allowed = ", ".join(sorted(error.allowed_methods))
         return error_response(405, f"{request.method} is not for this address", f"use {allowed}", {hdrs.ALLOW: allowed})
     except web.HTTPNotFound:
-        return error_response(404, "nothing is here", "the addresses are at /api/v1/openapi.json")
+        hint = "the addresses are at /api/v1/openapi.json"
+        if request.path in ("/healthz", "/readyz"):
+            hint = f"{request.path} is on the public listener: engine serve --listen"
+        return error_response(404, "nothing is here", hint)
     except web.HTTPRequestEntityTooLarge:
         return error_response(413, f"the body is more than {_BODY_LIMIT} bytes", "ask in several requests")
     except StoreBusy as error:

@@ -51,23 +51,29 @@ class Muting:
     async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Mute a route, named by its id or its name, ``for`` a duration; null or left out is until it is unmuted.
 
+        A mute that is there already is replaced, and told of; its reason stays where no other is given.
+
         Raises:
             BadQuery: the body makes no sense.
             NotFound: no route goes by that name.
         """
         check_words(body, _WORDS)
         now, seconds = self._clock(), _duration(body.get("for"))
+        subject = self._subject(body.get("route"))
+        earlier = next(
+            (one for one in await self._store.controls() if (one.kind, one.subject) == ("mute", subject)), None
+        )
         control = Control(
             kind="mute",
-            subject=self._subject(body.get("route")),
-            reason=_words("reason", body.get("reason")),
+            subject=subject,
+            reason=_words("reason", body.get("reason")) or (earlier.reason if earlier else ""),
             set_by=_words("by", body.get("by")) or "the admin API",
             set_at=now,
             until_at=None if seconds is None else now + seconds,
         )
         await self._store.set_control(control)
         await self._changed()
-        return self._masked({"mute": mute_view(control)})
+        return self._masked({"mute": mute_view(control), "replaced": mute_view(earlier) if earlier else None})
 
     async def unmute(self, route: str) -> dict[str, Any]:
         """Let a route go again; ``muted`` tells whether it was muted. One that is gone from the file can be, too.

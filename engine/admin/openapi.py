@@ -316,7 +316,7 @@ def _rule_schemas() -> dict[str, Schema]:
         "RoutedAction": _object(routed),
         "MutedRoute": _object(muted),
         "Mutes": _object({"mutes": _list(_ref("MutedRoute"))}),
-        "Muted": _object({"mute": _ref("MutedRoute")}),
+        "Muted": _object({"mute": _ref("MutedRoute"), "replaced": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]}}),
         "Unmuted": _object({"route": _TEXT, "muted": _BOOL | {"description": "whether it was muted before"}}),
         "Mute": _object(
             {

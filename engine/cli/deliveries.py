@@ -15,7 +15,7 @@ from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import age, ago, emit, facts, out, plural, say, short_delivery, state, table
+from engine.cli.output import age, ago, emit, facts, next_page, out, plural, say, short_delivery, state, table
 from engine.schedule import HELD
 from engine.units import format_duration
 
@@ -54,7 +54,7 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
         return
     out().print(deliveries_table(answer["deliveries"]))
     if answer["next"]:
-        say(f"there are more: --before {answer['next']}")
+        say(f"there are more: {next_page(words | ({'dead': True} if dead else {}), answer['next'])}")
 
 
 @command.command("show")

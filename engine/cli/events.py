@@ -19,10 +19,33 @@ from engine.cli.found import Found, found_by_decision
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.outline import in_json
-from engine.cli.output import age, ago, emit, facts, one_line, out, say, short_delivery, short_event, state, table
+from engine.cli.output import (
+    age,
+    ago,
+    emit,
+    facts,
+    next_page,
+    one_line,
+    out,
+    say,
+    short_delivery,
+    short_event,
+    state,
+    table,
+)
 from engine.event import Kind
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
+
+
+class _State(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2 only
+    """An event's state; what looks like one and has an option of its own is told."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The state, or click's error."""
+        if value == "unmatched":
+            self.fail("an event without a match is routed, too: write --unmatched", param, ctx)
+        return super().convert(value, param, ctx)
 
 
 @click.group("events", cls=DefaultGroup, default="list")
@@ -33,7 +56,7 @@ def command() -> None:
 @command.command("list")
 @click.option("--kind", type=click.Choice([str(kind) for kind in Kind]), help="Only this kind of webhook.")
 @click.option("--rule", metavar="NAME", help="Only this rule, by its id or its name in the configuration.")
-@click.option("--state", type=click.Choice(EVENT_STATES), help="Only those that came so far.")
+@click.option("--state", type=_State(EVENT_STATES), help="Only those that came so far.")
 @click.option("--unmatched", is_flag=True, help="Only those that no route matched.")
 @click.option("--error", metavar="TEXT", help="Only those that are pending or dead for a reason with this text in it.")
 @click.option("--since", metavar="WHEN", help="Not before: 30m, 2h, 7d (ago) or a time.")
@@ -55,7 +78,7 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
         return
     out().print(_events_table(answer["events"]))
     if answer["next"]:
-        say(f"there are more: --before {answer['next']}")
+        say(f"there are more: {next_page(words | ({'unmatched': True} if unmatched else {}), answer['next'])}")
 
 
 @command.command("show", short_help="Show one event: decisions, deliveries, payload.")

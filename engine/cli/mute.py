@@ -63,8 +63,14 @@ def command(
     if as_json:
         emit(answer)
         return
-    until = answer["mute"]["until"]
-    say(f"{answer['mute']['route']} is muted {f'until {until}' if until else 'until it is unmuted'}", "green")
+    say(f"{answer['mute']['route']} is muted {_until(answer['mute'])}", "green")
+    if before := answer["replaced"]:
+        why = f": {before['reason']}" if before["reason"] else ""
+        say(f"in place of a mute {_until(before)} by {before['by']}{why}", "yellow")
+
+
+def _until(mute: dict[str, Any]) -> str:
+    return f"until {mute['until']}" if mute["until"] else "until it is unmuted"
 
 
 async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def show(place: Place, *, as_json: bool) -> None:
     else:
         made = table("ROUTE*", "UNTIL", "BY", "SINCE>", "REASON*")
         for mute in answer["mutes"]:
-            until = (mute["until"] or "unmuted")[:19].replace("T", " ")
+            until = f"{mute['until'][:19].replace('T', ' ')} UTC" if mute["until"] else "unmuted"
             made.add_row(one_line(mute["route"]), until, mute["by"], age(mute["since"]), one_line(mute["reason"]))
         out().print(made)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -96,6 +97,13 @@ def problem_text(problem: Problem, *, style: str = "red") -> Text:
 def say(words: str, style: str = "dim") -> None:
     """A remark to the person at the terminal, on standard error."""
     err().print(Text(words, style=style), soft_wrap=True)
+
+
+def next_page(words: Mapping[str, Any], before: str) -> str:
+    """The command at work, with its options, that lists what comes after ``before``."""
+    options = [f"--{word}" if value is True else f"--{word} {shlex.quote(str(value))}" for word, value in words.items()]
+    kept = [option for option in options if not option.startswith("--before ")]
+    return " ".join([click.get_current_context().command_path, *kept, f"--before {before}"])
 
 
 def plural(count: int, word: str, many: str = "") -> str:

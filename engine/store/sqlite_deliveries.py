@@ -94,13 +94,13 @@ SELECT event_id FROM work WHERE id = ?1 UNION ALL SELECT event_id FROM attempt W
 """
 _STARTING_WITH = """
 SELECT DISTINCT id FROM (
-  SELECT id FROM (SELECT id FROM work WHERE id >= ?1 AND id < ?2 AND kind = 'deliver' ORDER BY id LIMIT 2)
+  SELECT id FROM (SELECT id FROM work WHERE id >= ?1 AND id < ?2 AND kind = 'deliver' ORDER BY id LIMIT 4)
   UNION ALL
   SELECT work_id FROM (
     SELECT DISTINCT work_id FROM attempt
-    WHERE work_id >= ?1 AND work_id < ?2 AND kind = 'deliver' ORDER BY work_id LIMIT 2
+    WHERE work_id >= ?1 AND work_id < ?2 AND kind = 'deliver' ORDER BY work_id LIMIT 4
   )
-) ORDER BY id LIMIT 2
+) ORDER BY id LIMIT 4
 """
 # Ids sort by time, but received_at is what counts: the edge's id is sought among events of about that time.
 _FIRST_SINCE = """
@@ -163,7 +163,8 @@ def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) 
     if start in found:
         return start
     if len(found) > 1:
-        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it; write more of the id")
+        such = ", ".join(found[:3])
+        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it, such as {such}")
     return found[0] if found else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 from engine.sandbox import payloads
@@ -15,7 +16,10 @@ def test_a_route_is_muted_and_let_go_in_a_running_engine(engine: Command, serve:
     assert "corrections/low-score is muted until " in told.output
     (mute,) = engine.json("mutes")["mutes"]
     assert (mute["route"], mute["reason"]) == ("corrections/low-score", "we know")
-    assert "low-score" in engine("mute", "--list").output
+    again = engine("mute", "low-score", "--for", "1h").output
+    assert re.search(r"in place of a mute until \S+Z by .*: we know", again)
+    assert engine.json("mutes")["mutes"][0]["reason"] == "we know"
+    assert re.search(r"\d\d:\d\d:\d\d UTC", engine("mute", "--list").output)
     assert "muted until" in engine("routes").output
     (route,) = [one for one in engine.json("routes")["routes"] if one["name"] == "low-score"]
     assert route["muted"]["reason"] == "we know"

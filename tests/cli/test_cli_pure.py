@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from engine.cli.deliveries import _why
 from engine.cli.events import unmatched_in_words
 from engine.cli.main import COMMANDS
-from engine.cli.output import age, ago
+from engine.cli.output import age, ago, next_page
 from engine.freshen import freshen
 from engine.sandbox import payloads
 from tests.cli.conftest import Command
@@ -258,6 +259,16 @@ def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> N
 )
 def test_why_nothing_matched_is_told_in_words_that_fit_the_kind(event: dict[str, Any], words: str) -> None:
     assert unmatched_in_words(event) == words
+
+
+def test_who_asks_for_the_state_unmatched_is_told_of_the_option(engine: Command) -> None:
+    assert "write --unmatched" in engine("events", "--state", "unmatched", expect=2).stderr
+
+
+def test_the_next_page_is_a_whole_command() -> None:
+    with click.Context(click.Command("list"), info_name="engine events list"):
+        told = next_page({"rule": "two words", "unmatched": True, "before": "0", "limit": 3}, "0199")
+    assert told == "engine events list --rule 'two words' --unmatched --limit 3 --before 0199"
 
 
 def test_ages_are_told_in_one_unit() -> None:
