@@ -13,7 +13,7 @@ from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.egress import Origin
 from engine.errors import ConfigError, TemplateError
-from engine.filters import compile_filter
+from engine.filters import Filter, compile_filter
 from engine.fixed import fixed_destination
 from engine.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
 from engine.params_words import named_in
@@ -108,12 +108,16 @@ class _Compiler:
         self._config, self._registry, self._source = config, registry, config.source
         self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
+        self._of_feedback: list[Where] = []  # the places in the route at hand that read it
         self._templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
-        filter_ = compile_filter(written.filters or [], (*written.where, "filters"), self._source, self._templates)
+        where = (*written.where, "filters")
+        filter_ = compile_filter(written.filters or [], where, self._source, self._templates)
+        self._of_feedback = [(*written.where, "wait_for")] if written.wait_for is not None else []
+        self._of_feedback += _conditions_of_feedback(filter_, where)
         hours = () if written.active is None else (written.active,)
         actions = tuple(action for one in written.actions if (action := self._action(one, hours)) is not None)
         on_dead = tuple(action for one in written.on_dead if (action := self._action(one, (), _DEAD)) is not None)
@@ -130,7 +134,7 @@ class _Compiler:
             wait_for=None if wait is None else WaitFor(wait.feedback, wait.up_to),
             on_dead=tuple(replace(action, name=f"{ON_DEAD}{action.name}") for action in on_dead),
         )
-        self._check_reach(written.where, route)
+        self._check_reach(written.where)
         return route
 
     def _action(
@@ -151,6 +155,10 @@ class _Compiler:
         if written.when is not None:
             templates = self._templates.knowing(beside)
             when = compile_filter(written.when, (*written.where, "when"), self._source, templates)
+            self._of_feedback += _conditions_of_feedback(when, (*written.where, "when"))
+        self._of_feedback += _places_of_feedback(template, written.params_where)
+        if "feedback" in registered.action.needs:
+            self._of_feedback.append(written.params_where)
         retry = _policy(written.retry, self.retry) if written.retry else self.retry
         return RoutedAction(
             name=written.name,
@@ -183,6 +191,7 @@ class _Compiler:
         by = None
         if spec.by is not None:
             by = self._templates.compile_into(spec.by, (*spec.where, "by"), self._source)
+            self._of_feedback += _places_of_feedback(by, (*spec.where, "by"))
         return Gating("throttle" if written.throttle else "digest", spec.every, by, spec.most)
 
     def _active(self, written: ActionConfig, hours: tuple[Active, ...]) -> tuple[Active, ...]:
@@ -306,13 +315,23 @@ class _Compiler:
             self._source.report(written.params_where, message, "mend the plug-in", at_key=True)
             return frozenset()
 
-    def _check_reach(self, where: Where, route: Route) -> None:
+    def _check_reach(self, where: Where) -> None:
         """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
-        reads = route.reads.union(*(action.needs | action.decides_by for action in (*route.actions, *route.on_dead)))
         settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
-        if "feedback" in reads and self._config.langsmith.api_key is None and not settled:
+        if self._of_feedback and self._config.langsmith.api_key is None and not settled:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
-            self._source.report(where, "this route reads feedback, which has to be fetched from LangSmith", hint)
+            message = "this reads feedback, which has to be fetched from LangSmith"
+            self._source.report(self._of_feedback[0], message, hint)
+
+
+def _conditions_of_feedback(filter_: Filter, where: Where) -> list[Where]:
+    """The places of conditions that read feedback."""
+    return [(*where, index) for index, condition in enumerate(filter_.conditions) if "feedback" in condition.needs]
+
+
+def _places_of_feedback(template: Template, where: Where) -> list[Where]:
+    """The places of templates that read feedback."""
+    return [(*where, *place) for place, needs in template.reads.items() if "feedback" in needs]
 
 
 def _words(written: ActionConfig) -> frozenset[str]:

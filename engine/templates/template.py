@@ -165,17 +165,23 @@ class _Leaf:
 class Template:
     """A compiled parameter tree.
 
-    ``needs`` is what it may touch of a run's data; ``literal`` tells that no template is in it;
+    ``needs`` is what it may touch of a run's data, ``reads`` which of its places do; ``literal`` tells that no
+    template is in it;
     ``templated`` are the places within it that hold one; of those, ``mixed`` have text around them
     and so always make a text, and ``settled`` read nothing but ``vars``; ``tree`` is what the author wrote.
     """
 
     tree: Any
-    needs: Needs
+    reads: Mapping[Where, Needs]
     templated: frozenset[Where]
     mixed: frozenset[Where]
     _leaves: Mapping[Where, _Leaf]
     _root: _Node
+
+    @property
+    def needs(self) -> Needs:
+        """All that any place may touch."""
+        return _NO_NEEDS.union(*self.reads.values())
 
     @property
     def settled(self) -> frozenset[Where]:
@@ -307,7 +313,7 @@ class _Compilation:
         self._plain = plain
         self._escaping = escaping
         self._escape = escape
-        self._needs = _NO_NEEDS
+        self._reads: dict[Where, Needs] = {}
         self._templated: set[Where] = set()
         self._mixed: set[Where] = set()
         self._settled: dict[Where, _Leaf] = {}
@@ -316,7 +322,7 @@ class _Compilation:
     def template(self, tree: Any) -> Template:
         """The compiled tree; ``mistakes`` then holds what is wrong with it."""
         root = self._node(tree, (), raw=False)
-        return Template(tree, self._needs, frozenset(self._templated), frozenset(self._mixed), self._settled, root)
+        return Template(tree, self._reads, frozenset(self._templated), frozenset(self._mixed), self._settled, root)
 
     def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
         if isinstance(tree, dict):
@@ -349,7 +355,8 @@ class _Compilation:
             return self._wrong(where, [parsed], key=key)
         if found := mistakes(sandbox, text, parsed.tree, self._vocabulary):
             return self._wrong(where, found, key=key)
-        self._needs |= needs_of(parsed.tree)
+        if needs := needs_of(parsed.tree):
+            self._reads[where] = needs
         native = parsed.native and not key
         if not parsed.native and not key:
             self._mixed.add(where)
