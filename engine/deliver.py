@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from engine.decision import Plan
 from engine.desk import Desk
+from engine.errors import StoreError
 from engine.execute import Executor, Job, Ran, Ready
 from engine.follow import Followers, on_their_own
 from engine.foreign import NotStarted
@@ -26,6 +28,8 @@ _GONE_LOOK = 30.0
 _BLOCKED_LOOK = 1.0
 #: How long a delivery rests that was taken out of a shut lane to see whether its time is over, in seconds.
 _STALE_LOOK = 30.0
+#: Between two tries to settle a delivery in a store that is not busy but broken, in seconds.
+_UNSETTLED_REST = 30.0
 
 
 class Deliverer:
@@ -125,7 +129,20 @@ class Deliverer:
         """Settle an attempt, with all that follows from it. Whether it was this process's to settle."""
         items = len(places) - len(others)
         follow = [*others, *await self._followers.of(work, attempt, then, items)]
-        return await self._desk.persist(lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
+        return await self._keep(work, lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
+
+    async def _keep(self, work: Work, settle: Callable[[], Awaitable[bool]]) -> bool:
+        """Settle at any price: what was made and can't be written down must not be made again by this process.
+
+        Meanwhile its place is taken, so that a store which can settle nothing bounds how much is sent.
+        """
+        while True:
+            try:
+                return await self._desk.persist(settle)
+            except StoreError as error:
+                told = {"delivery": work.id, "reason": str(error)}
+                self._desk.logger.error("what a delivery came to can't be written down; trying again", extra=told)
+                await asyncio.sleep(_UNSETTLED_REST)
 
     async def _hold(self, job: Job, until: float) -> None:
         """It is outside its hours: it waits in the store, no attempt spent, and its time does not run."""

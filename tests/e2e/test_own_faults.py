@@ -130,7 +130,7 @@ async def test_a_stop_with_a_busy_store_still_waits_for_what_is_to_outlast_it(
 
 
 def age(engine, statement: str) -> None:
-    """SQL on the store of a stopped engine: what time alone would have brought about."""
+    """SQL on the store: what time, or damage, would have brought about."""
     with closing(sqlite3.connect(engine.config.parent / "data" / "engine.db")) as db, db:
         db.execute(statement)
 
@@ -243,3 +243,19 @@ on_dead:
     assert [which(one) for one in sink.received] == ["it", "dead"]
     assert {row.attempts for row in rows} == {1}
     assert "on_dead follows, as the data its `when` reads can't be had" in caplog.text
+
+
+# A store that is broken
+
+
+async def test_what_was_made_and_cannot_be_written_down_is_not_made_again(engine, sink, monkeypatch, caplog) -> None:
+    monkeypatch.setattr("engine.deliver._UNSETTLED_REST", 0.05)
+    monkeypatch.setattr("engine.worker._AFTER_SURPRISE", 0.05)
+    await engine.start(routes('actions: [{forward_webhook: {url: "${SINK}", body: x}}]'))
+    age(engine, "ALTER TABLE attempt RENAME TO damaged")  # stands for a damaged page of it
+    await engine.post(payloads.rule([payloads.run(0)]))
+    await until(lambda: caplog.text.count("can't be written down; trying again") >= 4)
+    assert len(sink.received) == 1
+    age(engine, "ALTER TABLE damaged RENAME TO attempt")
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts, len(sink.received)) == ("succeeded", 1, 1)
