@@ -27,8 +27,10 @@ _PATIENCE = 3.0
 _MOST_GIVEN_UP = 16
 #: Loops that one plug-in may cost, until its file changes.
 _MOST_BLOCKED = 2
+#: Calls of one plug-in under way at once, as many as one destination's; one that is slow takes no other's places.
+_MOST_CALLS_OF_ONE = 32
 #: Calls under way at once: one that blocks delays the others, and their time is counted.
-_MOST_CALLS = 32
+_MOST_CALLS = 256
 #: How long a call waits for the loop to get to it, in seconds.
 _LONGEST_QUEUE = 30.0
 
@@ -76,6 +78,41 @@ class _Place(Generic[M]):
         self.logger.warning("a plug-in left behind: %s", context.get("message"), exc_info=context.get("exception"))
 
 
+class _Slots:
+    """Places for calls under way: so many for one plug-in, so many for all of them."""
+
+    def __init__(self) -> None:
+        self._all = asyncio.Semaphore(_MOST_CALLS)
+        self._own: dict[object, asyncio.Semaphore] = {}
+        self._users: Counter[object] = Counter()
+
+    async def take(self, who: object) -> None:
+        """Wait for a place. Whoever waits for one of its own keeps none of all."""
+        own = self._own.setdefault(who, asyncio.Semaphore(_MOST_CALLS_OF_ONE))
+        self._users[who] += 1
+        try:
+            await own.acquire()
+            try:
+                await self._all.acquire()
+            except BaseException:
+                own.release()
+                raise
+        except BaseException:
+            self._leave(who)
+            raise
+
+    def give_back(self, who: object) -> None:
+        """Let the next one have it."""
+        self._all.release()
+        self._own[who].release()
+        self._leave(who)
+
+    def _leave(self, who: object) -> None:
+        self._users[who] -= 1
+        if not self._users[who]:  # after a reload it never comes again
+            del self._users[who], self._own[who]
+
+
 class ForeignLoop(Generic[M]):
     """Runs coroutines on an event loop in a daemon thread. Start it once, close it once.
 
@@ -93,7 +130,7 @@ class ForeignLoop(Generic[M]):
     ) -> None:
         self._open_means, self._close_means, self._logger = open_means, close_means, logger
         self._longest_queue = longest_queue
-        self._slots = asyncio.Semaphore(_MOST_CALLS)
+        self._slots = _Slots()
         self._given_up = 0
         self._blocked: Counter[object] = Counter()
         self._probes: set[asyncio.Task[None]] = set()
@@ -134,17 +171,17 @@ class ForeignLoop(Generic[M]):
             raise TimeoutError(f"no answer after {seconds:g} s: the plug-in blocks its loop") from error
         finally:
             call.take_back()
-            self._slots.release()
+            self._slots.give_back(who)
 
     async def _begin(self, who: object, make: Callable[[M], Coroutine[Any, Any, T]]) -> tuple[_Place[M], Call[M, T]]:
         """Wait for a slot, which is the caller's from then on, and until the call starts."""
         try:
             async with asyncio.timeout(self._longest_queue):
-                await self._slots.acquire()
+                await self._slots.take(who)
                 try:
                     return await self._hand_over(who, make)
                 except BaseException:
-                    self._slots.release()
+                    self._slots.give_back(who)
                     raise
         except TimeoutError as error:
             raise NotStarted(f"the plug-ins' loop was blocked for {self._longest_queue:g} s") from error

@@ -10,6 +10,7 @@ import time
 
 import pytest
 
+from engine import foreign as foreign_module
 from engine.foreign import ForeignLoop, NotStarted, PluginBlocks
 from engine.foreign_call import PluginExit
 
@@ -61,6 +62,29 @@ async def test_what_it_raises_is_raised_here(foreign: ForeignLoop) -> None:
 
     with pytest.raises(KeyError, match="there"):
         await foreign.call_within("me", called(fail), 5)
+
+
+async def test_a_plug_in_that_is_slow_keeps_no_other_from_starting(foreign: ForeignLoop) -> None:
+    most, ran = foreign_module._MOST_CALLS_OF_ONE, 0
+
+    async def slow() -> None:
+        nonlocal ran
+        ran += 1
+        await asyncio.sleep(60)
+
+    async def quick() -> str:
+        return "done"
+
+    calls = [asyncio.create_task(foreign.call_within("slow", called(slow), 70)) for _ in range(most + 5)]
+    while ran < most:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        assert await foreign.call_within("quick", called(quick), 5) == "done"
+    assert ran == most
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    assert await foreign.call_within("slow", called(quick), 5) == "done"
 
 
 async def test_cancelling_the_wait_cancels_it_there(foreign: ForeignLoop) -> None:
