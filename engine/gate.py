@@ -193,7 +193,7 @@ class Gate:
     # What the store is asked with
 
     def rooms(self) -> Mapping[str, int]:
-        """How much may be taken out of the store for each lane that is known and not shut."""
+        """How much may be taken out of the store for each lane that is in use and not shut."""
         return self._lanes.rooms(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
 
     def shut(self) -> Collection[str]:
@@ -295,7 +295,7 @@ class Gate:
                 self._unkeep(control.subject)
                 continue
             lane = self._lanes.lane(control.subject, control.subject, rules.router.limits, now)
-            lane.restore(block)
+            self._lanes.restore(lane, block, now)
             self._tell(lane, None, now)
 
     def reloaded(self) -> None:
@@ -316,7 +316,7 @@ class Gate:
         return True
 
     def _reset(self, lane: Lane) -> None:
-        lane.reset()
+        self._lanes.reset(lane, self._desk.clock())
         self._reopened(lane)
         self._go_on(lane)
         self._woken()

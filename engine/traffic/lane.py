@@ -90,6 +90,11 @@ class Lane:
         """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
         return max(self.free(now) + (self._ahead(now) if ahead else 0) - self.waiting, 0)
 
+    @property
+    def in_use(self) -> bool:
+        """Whether it may have less room than one that nobody knows."""
+        return bool(self.under_way or self.waiting or self.stored or self._ramp or self.limits.rate)
+
     def wants(self, now: float) -> bool:
         """Whether it is time to take more out of the store."""
         return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0

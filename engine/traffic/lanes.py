@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 
 from engine.retry import Failure
 from engine.traffic.lane import Lane
@@ -15,6 +16,8 @@ from engine.traffic.shutter import Block
 _FEW = 256
 #: The most that are kept in mind; past it blocked ones are forgotten, too, those first that were shut first.
 MOST_LANES = 10_000
+#: How many blocked ones are forgotten at a time.
+_MADE_ROOM = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ class Lanes:
     ) -> None:
         self._rng, self._most, self._forgotten = rng, most, forgotten
         self._lanes: dict[str, Lane] = {}
+        self._doors = _Doors()
         self._look_at = _FEW
 
     def __iter__(self) -> Iterator[Lane]:
@@ -63,6 +67,7 @@ class Lanes:
         if lane is None:
             self._make_room(now)
             lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng)
+            self._doors.note(lane, now)
         lane.destination = destination
         lane.change(limits, now)
         return lane
@@ -81,17 +86,30 @@ class Lanes:
     def left(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """An attempt ended, and this is what it came to; None is success."""
         admitted.lane.left(failure, now, probe=admitted.probe)
+        self._doors.note(admitted.lane, now)
+
+    def restore(self, lane: Lane, block: Block, now: float) -> None:
+        """Block a lane as it was before a restart."""
+        lane.restore(block)
+        self._doors.note(lane, now)
+
+    def reset(self, lane: Lane, now: float) -> None:
+        """Let everything into a lane again."""
+        lane.reset()
+        self._doors.note(lane, now)
 
     def rooms(self, now: float, *, ahead: bool = True) -> Mapping[str, int]:
-        """How much may be taken out of the store for each that is not shut. Those not known have all the room there is.
+        """How much may be taken out of the store for each that is neither shut nor idle. Others have all the room.
 
         ``ahead``: also some to wait in memory.
         """
-        return {lane.name: lane.room(now, ahead=ahead) for lane in self._lanes.values() if lane.block(now) is None}
+        self._doors.look(now)
+        return {name: lane.room(now, ahead=ahead) for name, lane in self._doors.open.items() if lane.in_use}
 
     def shut(self, now: float) -> Collection[str]:
         """Those that take nothing."""
-        return {lane.name for lane in self._lanes.values() if lane.block(now) is not None}
+        self._doors.look(now)
+        return set(self._doors.shut)
 
     def opens_at(self, now: float) -> float | None:
         """When the next lane opens by itself for which something waits in the store, or None."""
@@ -107,8 +125,11 @@ class Lanes:
         if len(self._lanes) < self._look_at:
             return
         idle = [lane.name for lane in self._lanes.values() if lane.is_idle(now)]
-        for name in idle + self._least_wanted(len(self._lanes) - len(idle) - MOST_LANES + 1, set(idle)):
-            del self._lanes[name]
+        left = len(self._lanes) - len(idle)
+        # Some more than need be: a look at all of them for each new one would be long.
+        surplus = left - MOST_LANES + _MADE_ROOM if left >= MOST_LANES else 0
+        for name in idle + self._least_wanted(surplus, set(idle)):
+            self._doors.forget(self._lanes.pop(name))
             self._forgotten(name)
         self._look_at = min(max(2 * len(self._lanes), _FEW), MOST_LANES)
 
@@ -118,3 +139,45 @@ class Lanes:
         others = [each for each in self._lanes.values() if not (each.under_way or each.waiting or each.name in besides)]
         since = {lane.name: lane.last_block.since if lane.last_block else 0.0 for lane in others}
         return sorted(since, key=since.__getitem__)[:count]
+
+
+class _Doors:
+    """Which lanes are shut, without a look at each: told of every change, and of time."""
+
+    def __init__(self) -> None:
+        self.open: dict[str, Lane] = {}
+        #: With until when; None: until people change something.
+        self.shut: dict[str, tuple[Lane, float | None]] = {}
+        self._opens: list[tuple[float, str]] = []
+        self._now = 0.0
+
+    def note(self, lane: Lane, now: float) -> None:
+        """A lane is new, or something happened that may have shut or opened it."""
+        block = lane.block(now)
+        if block is None:
+            self.shut.pop(lane.name, None)
+            self.open[lane.name] = lane
+            return
+        self.open.pop(lane.name, None)
+        if self.shut.get(lane.name) != (lane, block.until):
+            self.shut[lane.name] = lane, block.until
+            if block.until is not None:
+                heappush(self._opens, (block.until, lane.name))
+
+    def look(self, now: float) -> None:
+        """Open those whose time has come. Of a clock that was set back nobody knows which those are."""
+        if now < self._now:
+            self._note_all(list(self.shut), now)
+        self._now = now
+        while self._opens and self._opens[0][0] <= now:
+            self._note_all([heappop(self._opens)[1]], now)
+
+    def _note_all(self, names: Iterable[str], now: float) -> None:
+        for name in names:
+            if name in self.shut:
+                self.note(self.shut[name][0], now)
+
+    def forget(self, lane: Lane) -> None:
+        """It is no longer known."""
+        self.open.pop(lane.name, None)
+        self.shut.pop(lane.name, None)

@@ -233,6 +233,51 @@ def test_nor_do_those_that_are_gone() -> None:
     street.left(under_way)
 
 
+def test_a_claim_with_thousands_of_lanes_looks_at_few() -> None:
+    street = Street()
+    for number in range(MOST_LANES - 10):
+        street.attempt(GONE if number % 2 else BUSY, name=f"https://{number}.example")
+    street.attempt(DOWN, name="failed once")
+    street.enter("busy")
+    asked = 0
+
+    class Counted(dict):
+        def values(self):
+            nonlocal asked
+            asked += 1
+            return super().values()
+
+    street.lanes._lanes = Counted(street.lanes._lanes)
+    assert set(street.lanes.rooms(NOW)) == {"busy"}
+    assert len(street.lanes.shut(NOW)) == MOST_LANES - 10
+    assert len(street.lanes.shut(NOW + 10)) == MOST_LANES // 2 - 5, "the pauses are over"
+    assert len(street.lanes.rooms(NOW + 10)) == 1 + MOST_LANES // 2 - 5, "these are used gently at first"
+    assert asked == 0
+
+
+def test_room_is_made_for_many_at_a_time(street) -> None:
+    forgotten: list[str] = []
+    street.lanes = Lanes(random.Random(1), forgotten=forgotten.append)
+    for number in range(MOST_LANES + 400):
+        street.attempt(GONE, name=f"https://{number}.example")
+    assert len(forgotten) == 500
+
+
+def test_a_lane_is_shut_until_its_time_is_over_however_often_that_changes(street) -> None:
+    first, second, third = [street.enter() for _ in range(3)]
+    street.left(first, BUSY)
+    street.now += 5
+    street.left(second, BUSY)
+    street.now += 5
+    assert street.lanes.shut(street.now) == {"d"}
+    street.now += 5
+    assert street.lanes.shut(street.now) == set()
+    street.left(third, GONE)
+    assert street.lanes.shut(street.now + 1e6) == {"d"}
+    street.lanes.reset(street.lanes.get("d"), street.now)
+    assert street.lanes.shut(street.now) == set()
+
+
 # --- limits ----------------------------------------------------------------------------------------------------------
 
 
