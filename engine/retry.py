@@ -31,6 +31,8 @@ Cause = Literal["answer", "connection", "timeout", "data", "action"]
 #: gone.
 Says = Literal["well", "nothing", "pause", "failing", "refused", "gone"]
 
+#: What came back is no HTTP: half an answer of a proxy, say. aiohttp puts an error with a status of its own around it.
+_NO_ANSWERS = frozenset({"HttpProcessingError"})
 #: Exceptions of HTTP clients, known by name so that none of them has to be imported here (nor installed: httpx and
 #: its fork have the same names). A connection that did not come about in time is a failed connection, not a late
 #: answer: nothing was sent.
@@ -193,6 +195,8 @@ def _classify_timeout(error: TimeoutError) -> Failure:
 
 
 def _classify_foreign(error: BaseException) -> Failure:
+    if any(_names_of(link) & _NO_ANSWERS for link in _chain(error)):
+        return _of_network(error, "connection")
     for link in _chain(error):
         # Below 300 the destination said yes: what failed is what the action made of the answer. And not every
         # attribute called status is HTTP's.

@@ -485,3 +485,18 @@ async def test_a_timeout_of_the_attempt_is_a_timeout():
         async with asyncio.timeout(0.001):
             await asyncio.sleep(5)
     assert classify(caught.value).cause == "timeout"
+
+
+async def test_what_is_no_http_at_all_is_tried_again_as_a_connection_that_failed():
+    async def babble(_reader, writer):
+        writer.write(b"\x15\x03\x01 this is no HTTP\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(babble, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.ClientError) as caught:
+            await http.get(f"http://127.0.0.1:{port}/")
+    failure = classify(caught.value)
+    assert (failure.retry, failure.cause, failure.status) == (True, "connection", None)
