@@ -97,6 +97,7 @@ async def running(
             routes=lambda: reloader.current.router.routes,
             backlog=store.backlog,
             mask=reloader.mask,
+            knows=lambda route, action: reloader.current.router.find(route, action) is not None,
         )
         spans, traced = _make_spans(stack, settings, environ, reloader.mask)
         observer = Observers([LogObserver(logger), metrics, *traced, *observers])

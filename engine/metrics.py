@@ -39,6 +39,9 @@ _ACCEPT = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 _ATTEMPT = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 _WAIT = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0)
 
+#: The most pauses that are remembered, for several destinations may share a label; the oldest go first.
+_MOST_PAUSES = 10_000
+
 #: What a gauge reads: a number, or numbers by the values of its labels.
 Read = Callable[[], float | Mapping[Labels, float]]
 
@@ -77,9 +80,10 @@ class _Described:
 class Metrics(Observer, Collector):
     """Counts what it hears as an observer, and collects it for ``registry``, which is never the global one.
 
-    ``routes`` are the ids of the routes at work, ``backlog`` asks the store, ``mask`` takes secrets
-    out of what becomes a label. ``unready`` is set by whoever knows why events would not be
-    accepted. Others add what they know with ``gauge``, ``counts``, ``distribution`` and ``show``.
+    ``routes`` are the ids of the routes at work, ``knows`` tells whether a route has an action,
+    ``backlog`` asks the store, ``mask`` takes secrets out of what becomes a label. ``unready`` is
+    set by whoever knows why events would not be accepted. Others add what they know with
+    ``gauge``, ``counts``, ``distribution`` and ``show``.
     """
 
     def __init__(
@@ -89,15 +93,17 @@ class Metrics(Observer, Collector):
         routes: Callable[[], Iterable[str]],
         backlog: Callable[[], Awaitable[Backlog]],
         mask: Callable[[str], str] = str,
+        knows: Callable[[str, str], bool] = lambda _route, _action: True,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._knows = knows
         self._registry, self._ask, self._mask, self._clock = registry, backlog, mask, clock
         self._route_ids = routes
         self._routes, self._destinations = Names(MOST_ROUTES), Names(MOST_DESTINATIONS)
         self._backlog: Backlog | None = None
         self._obstacle = ""
         self.unready: Callable[[], Awaitable[str]] = _ready
-        self._pauses: dict[str, float | None] = {}
+        self._pauses: dict[str, tuple[str, float | None]] = {}
         self._good, self._hash, self._tried_at, self._loaded_at = True, "", 0.0, 0.0
         self._described: list[_Described] = []
         self._make_counters()
@@ -226,8 +232,10 @@ class Metrics(Observer, Collector):
         return {(): 0.0 if since is None else max(self._clock() - since, 0.0)}
 
     def _read_pauses(self) -> Mapping[Labels, float]:
-        now = self._clock()
-        return {(to,): float(until is None or until > now) for to, until in self._pauses.copy().items()}
+        now, found = self._clock(), dict[Labels, float]()
+        for label, until in self._pauses.copy().values():
+            found[label,] = max(found.get((label,), 0.0), float(until is None or until > now))
+        return found
 
     def _read_good(self) -> float:
         return float(self._good)
@@ -274,18 +282,23 @@ class Metrics(Observer, Collector):
             self._evaluations.add(attempt.outcome)
             return
         route = self._routes.label(work.route)
-        reason = "unconfigured" if route == Names.OTHER else "overdue" if attempt.destination else "unexpected"
+        known = self._knows(work.route, work.action)
+        reason = "unconfigured" if not known else "overdue" if attempt.destination else "unexpected"
         self._attempts.add(route, "", attempt.outcome, reason)
 
     def paused(self, destination: str, until_at: float | None, reason: str) -> None:
         """Shown until the time is over, or it is reopened."""
-        label = self._destinations.meet(self._mask(destination))
-        self._pauses[label] = until_at
+        name = self._mask(destination)
+        label = self._destinations.meet(name)
+        self._pauses.pop(name, None)
+        self._pauses[name] = label, until_at
+        if len(self._pauses) > _MOST_PAUSES:
+            del self._pauses[next(iter(self._pauses))]
         self._paused.add(label)
 
     def reopened(self, destination: str) -> None:
         """Not paused any more."""
-        self._pauses.pop(self._destinations.label(self._mask(destination)), None)
+        self._pauses.pop(self._mask(destination), None)
 
     def reloaded(self, problems: int, config_hash: str, at: float) -> None:
         """Routes that are gone take their metrics with them."""

@@ -44,6 +44,7 @@ class Parts:
             routes=lambda: self.routes,
             backlog=self.ask,
             mask=lambda text: text.replace("s3cret", "***"),
+            knows=lambda route, action: route in self.routes and action == "a",
             clock=lambda: 100.0,
         )
         self.metrics.reloaded(0, "abc", 50.0)
@@ -188,6 +189,36 @@ async def test_pauses_are_shown_until_they_are_over_without_secrets(parts: Parts
     parts.metrics.reopened("https://s3cret.example")
     assert await parts.read("engine_destination_paused", destination="https://***.example") is None
     assert await parts.read("engine_destination_pauses_total", destination="https://***.example") == 1
+
+
+async def test_of_several_destinations_that_share_a_label_one_that_is_paused_is_shown(parts: Parts) -> None:
+    for number in range(MOST_DESTINATIONS):
+        parts.metrics.paused(f"https://{number}.example", 99.0, "429")
+    parts.metrics.paused("https://one.example", None, "410")
+    parts.metrics.paused("https://two.example", None, "410")
+    parts.metrics.paused("https://three.example", 99.0, "429")
+    parts.metrics.reopened("https://one.example")
+    assert await parts.read("engine_destination_paused", destination="other") == 1
+    parts.metrics.reopened("https://two.example")
+    assert await parts.read("engine_destination_paused", destination="other") == 0
+
+
+async def test_a_death_says_whether_its_route_and_action_are_configured(parts: Parts) -> None:
+    parts.routes += [f"alert/{number}" for number in range(MOST_ROUTES)]
+    parts.metrics.reloaded(0, "abc", 50.0)
+    dead = Attempt(1, 0, 1.0, 0.0, "dead", destination="https://slow.example")
+    for work, attempt_, route, reason in (
+        (
+            Work("d", "deliver", "e", 1.0, 1.0, "alert/a", "removed"),
+            replace(dead, destination=""),
+            "alert/a",
+            "unconfigured",
+        ),
+        (Work("d", "deliver", "e", 1.0, 1.0, parts.routes[-1], "a"), dead, "other", "overdue"),
+    ):
+        parts.metrics.failed(work, attempt_, Dead(""))
+        labels = {"route": route, "action": "", "outcome": "dead", "reason": reason}
+        assert await parts.read("engine_attempts_total", **labels) == 1
 
 
 async def test_what_could_not_be_attempted_is_counted_too(parts: Parts) -> None:
