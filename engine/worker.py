@@ -162,7 +162,8 @@ class Worker:
         self._wake.clear()
         if not self._is_full():
             for claimed in await self._claim(min(self._room(), self._limit)):
-                self._take_up(claimed.work, claimed.event, Fetched.from_json(claimed.fetched), claimed.items)
+                fetched = Fetched.from_json(claimed.fetched)
+                self._take_up(claimed.work, claimed.event, fetched, claimed.items, claimed.broken)
         await self._nap()
 
     async def _claim(self, room: int) -> Sequence[Claimed]:
@@ -223,22 +224,28 @@ class Worker:
         """Room for deliveries once the evaluation that asks is over."""
         return 0 if self._stopping else self._room() + 1
 
-    def _take_up(self, work: Work, event: Event, fetched: Fetched, items: Sequence[Item] = ()) -> None:
+    def _take_up(
+        self, work: Work, event: Event, fetched: Fetched, items: Sequence[Item] = (), broken: str = ""
+    ) -> None:
         take = self._desk.holdings.take
         held = take(event, fetched)
         if work.kind == "evaluate":
             self._start(work, [held], lambda: self._evaluate(work, held), self._evaluator.fail)
         else:
             places = [(take(item.event, Fetched.from_json(item.fetched)), item.index) for item in items]
-            self._start_delivery(work, places or [(held, work.index)], None)
+            self._start_delivery(work, places or [(held, work.index)], None, broken)
 
-    def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None) -> None:
+    def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None, broken: str = "") -> None:
         helds = [held for held, _ in places]
 
         async def fail(work: Work, failure: Failure, started_at: float) -> None:
             await self._deliverer.fail(work, places, failure, started_at)
 
-        self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), fail)
+        if broken:
+            lost = Failure(retry=False, reason=broken)
+            self._start(work, helds, lambda: fail(work, lost, self._desk.clock()), fail)
+        else:
+            self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
         for delivery, plan in await self._evaluator.evaluate(work, held):

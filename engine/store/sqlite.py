@@ -302,6 +302,8 @@ class SqliteStore:
         loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids)
         if loaded.hopeless:
             await self._do(partial(leases.bury, self._owner), reasons=loaded.hopeless, now=now)
+            for work_id, reason in loaded.hopeless.items():
+                self._logger.error("work is dead, as its event is lost", extra={"work": work_id, "reason": reason})
         if loaded.sealed:
             await self._put_off(loaded.sealed, now)
         return loaded.claimed

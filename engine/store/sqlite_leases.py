@@ -212,18 +212,20 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> L
     events = _Events(db)
     items = load_items(db, ids)
     for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
-        work = Work(*known)
+        work, broken = Work(*known), ""
         try:
-            work = replace(work, words=load_words(db, work.id) if has_words else None)
-            found = events.get(work.event_id)
+            try:
+                work = replace(work, words=load_words(db, work.id) if has_words else None)
+            except ValueError as error:
+                broken = f"what its templates see is damaged: {error}"
+            whole = events.items(work.id, items.get(work.id, ()))
+            found = (whole[0].event, whole[0].fetched) if whole else events.get(work.event_id)
             if isinstance(found, str):
                 loaded.hopeless[work.id] = found
             else:
-                loaded.claimed.append(Claimed(work, *found, events.items(work.id, items.get(work.id, ()))))
+                loaded.claimed.append(Claimed(work, *found, whole, broken))
         except MissingKey as error:
             loaded.sealed[work.id] = str(error)
-        except ValueError as error:
-            loaded.hopeless[work.id] = f"what its templates see is damaged: {error}"
     return loaded
 
 

@@ -56,13 +56,16 @@ class Claimed:
     """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored.
 
     Pieces of one claim that are about one event share its ``event`` and ``fetched``, the very same objects.
-    ``items`` are those of a digest, in the order they were collected; others have none.
+    ``items`` are those of a digest, in the order they were collected; others have none. A digest's ``event`` is
+    that of its first item which can be read. ``broken`` says why it can't be made though its event is at hand:
+    whoever took it settles it as dead, with all that follows from that.
     """
 
     work: Work
     event: Event
     fetched: Mapping[str, Any] | None
     items: Sequence[Item] = ()
+    broken: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -259,3 +259,62 @@ async def test_what_was_made_and_cannot_be_written_down_is_not_made_again(engine
     age(engine, "ALTER TABLE damaged RENAME TO attempt")
     (row,) = await engine.settled(1)
     assert (row.state, row.attempts, len(sink.received)) == ("succeeded", 1, 1)
+
+
+async def test_a_digest_tells_of_the_items_that_are_whole_though_its_first_is_damaged(engine, sink, caplog) -> None:
+    await engine.start(
+        routes("""
+actions:
+  - forward_webhook: {url: "${SINK}", body: {runs: "{{ items | map(attribute='run.id') | list }}"}}
+    digest: {every: 1h}
+""")
+    )
+    for number in range(3):
+        start = f"2026-05-04T00:00:0{number}+00:00"
+        await engine.post(payloads.rule([payloads.run(number)]) | {"start_time": start})
+
+    async def collected() -> bool:
+        backlog = await engine.running.store.backlog()
+        return len(await engine.deliveries()) == 1 and not (engine.running.worker.busy or backlog.evaluations)
+
+    await until(collected)
+    await engine.stop()
+    age(engine, "UPDATE event_body SET body = x'00', encoding = 1 WHERE event_id = (SELECT event_id FROM work)")
+    age(engine, "UPDATE work SET due_at = 0")
+    await engine.start()
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts) == ("succeeded", 1)
+    (told,) = sink.received
+    assert told.body["runs"] == [payloads.run(number)["id"] for number in (1, 2)]
+    assert "an item of a digest is left out" in caplog.text
+
+
+async def test_a_delivery_whose_words_are_damaged_dies_with_an_attempt_and_is_told_of(engine, sink, caplog) -> None:
+    sink.answer_with(503)
+    text = routes(
+        """
+actions:
+  - forward_webhook: {url: "${SINK}?it", body: "{{ throttle.suppressed }}"}
+    throttle: {every: 1h}
+on_dead:
+  - forward_webhook: {url: "${SINK}?dead", body: "{{ delivery.reason }}"}
+""",
+        attempts=8,
+    ).replace("min: 10ms, max: 20ms", "min: 1h, max: 1h")
+    await engine.start(text)
+    await engine.post(payloads.rule([payloads.run(0)]))
+
+    async def tried() -> bool:
+        return [row.attempts for row in await engine.deliveries()] == [1]
+
+    await until(tried)
+    await engine.stop()
+    age(engine, "UPDATE delivery_words SET words = x'ffff'")
+    age(engine, "UPDATE work SET due_at = 0")
+    await engine.start(text)
+    rows = {row.action: row for row in await engine.settled(2)}
+    dead, told = rows["forward_webhook"], rows["on_dead.forward_webhook"]
+    assert (dead.state, dead.attempts, told.state) == ("dead", 2, "succeeded")
+    assert [which(one) for one in sink.received] == ["it", "dead"]
+    assert "what its templates see is damaged" in dead.reason
+    assert "delivery dead" in caplog.text

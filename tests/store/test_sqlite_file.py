@@ -294,7 +294,7 @@ class TestTrouble:
         await store_again(path, bad, good)
 
     @pytest.mark.parametrize("damage", ["x'00'", "x'5b5d'"])
-    async def test_damaged_words_make_their_delivery_dead_and_no_other(self, store: SqliteStore, damage: str):
+    async def test_damaged_words_break_their_delivery_and_no_other(self, store: SqliteStore, damage: str):
         event = make_event(1)
         await store.append(event, leased=True)
         bad, good = (deliver(event, name, words={"throttle": {"suppressed": 1}}) for name in ("bad", "good"))
@@ -302,14 +302,15 @@ class TestTrouble:
         await store._do(
             lambda db: db.execute(f"UPDATE delivery_words SET words = {damage} WHERE work_id = ?", (bad.id,))
         )
-        assert [claimed.work for claimed in await all_claimed(store)] == [good]
-        (row,) = await store.deliveries(DeliveryQuery(state="dead"))
-        assert (row.id, "what its templates see is damaged" in row.reason) == (bad.id, True)
+        claimed = {one.work.id: one for one in await all_claimed(store)}
+        assert (claimed[good.id].work, claimed[good.id].broken) == (good, "")
+        assert "what its templates see is damaged" in claimed[bad.id].broken
+        assert (claimed[bad.id].work.words, claimed[bad.id].event) == (None, event)
         detail = await store.delivery(bad.id)
         assert detail is not None
         assert detail.words is None
 
-    async def test_words_on_damaged_pages_make_their_delivery_dead_and_no_other(self, tmp_path: Path):
+    async def test_words_on_damaged_pages_break_their_delivery_and_no_other(self, tmp_path: Path):
         path = tmp_path / "engine.db"
         store = sqlite_store(path)
         await store.open()
@@ -323,9 +324,9 @@ class TestTrouble:
         store = sqlite_store(path)
         await store.open()
         break_overflow(path)
-        assert [claimed.work for claimed in await all_claimed(store)] == [good]
-        (row,) = await store.deliveries(DeliveryQuery(state="dead"))
-        assert (row.id, "the store's file is damaged there" in row.reason) == (bad.id, True)
+        broken = {one.work.id: one.broken for one in await all_claimed(store)}
+        assert broken[good.id] == ""
+        assert "the store's file is damaged there" in broken[bad.id]
         detail = await store.event(event.id)
         assert detail is not None
         assert [evaluation["decisions"] for evaluation in detail.evaluations] == [[]]
