@@ -40,12 +40,12 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 class Gate:
     """Holds the lanes of one process. No lane has more than ``most`` attempts under way.
 
-    ``woken`` is called when more could be taken out of the store.
+    ``woken`` is called when more could be taken out of the store. A lane that holds ``most_held`` bytes takes no more.
     """
 
-    def __init__(self, desk: Desk, most: int, woken: Callable[[], None]) -> None:
+    def __init__(self, desk: Desk, most: int, woken: Callable[[], None], most_held: float = math.inf) -> None:
         self._desk, self._woken = desk, woken
-        self._lanes = Lanes(desk.rng, most, self._forget)
+        self._lanes = Lanes(desk.rng, most, self._forget, most_held)
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._writing: set[asyncio.Task[None]] = set()
@@ -60,14 +60,25 @@ class Gate:
 
     # Entering and leaving
 
-    async def enter(self, destination: str, queue: str = "") -> Admitted | Shut:
+    async def enter(self, destination: str, queue: str = "", size: int = 0) -> Admitted | Shut:
         """A place in the destination's lane, at once or after a moment; or why there is none.
 
-        ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there.
+        ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there. ``size`` is
+        how many bytes of memory the delivery keeps until it leaves again.
         """
         lane, now = self._lane(destination), self._desk.clock()
-        if lane.stored and queue != lane.name:
+        if lane.is_heavy or (lane.stored and queue != lane.name):
             return Shut(lane, lane.block(now))
+        lane.held += size
+        answer: Admitted | Shut | None = None
+        try:
+            answer = await self._enter(lane, now)
+        finally:
+            if not isinstance(answer, Admitted):
+                lane.held -= size
+        return replace(answer, size=size) if isinstance(answer, Admitted) else answer
+
+    async def _enter(self, lane: Lane, now: float) -> Admitted | Shut:
         if not lane.waiting:
             answer = self._lanes.enter(lane, now)
             if isinstance(answer, Admitted) or answer.block is not None:
@@ -79,7 +90,8 @@ class Gate:
     def turned_away(self, destination: str) -> Shut | None:
         """Whether a delivery to a destination would not even wait here if it came now, and why."""
         lane, now = self._lane(destination), self._desk.clock()
-        if not lane.stored and ((not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now)):
+        open_ = not lane.is_heavy and not lane.stored
+        if open_ and ((not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now)):
             return None
         return Shut(lane, lane.block(now))
 
@@ -93,6 +105,7 @@ class Gate:
         """
         lane, now, rules = admitted.lane, self._desk.clock(), self._desk.rules()
         before = lane.last_block
+        lane.held -= admitted.size
         if failure is not None:
             old = config not in ("", rules.router.hash) and failure.says in ("refused", "gone")
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
@@ -104,6 +117,7 @@ class Gate:
     def give_up(self, admitted: Admitted) -> None:
         """The attempt was broken off by this process, which says nothing of the destination."""
         admitted.lane.given_up(self._desk.clock())
+        admitted.lane.held -= admitted.size
         self._go_on(admitted.lane)
 
     def stored(self, lane: Lane) -> None:

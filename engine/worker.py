@@ -42,7 +42,7 @@ class Worker:
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
         self._desk, self._limit, self._byte_limit = desk, limit, byte_limit
-        self.gate = Gate(desk, max(limit // _SHARE, 1), self.wake)
+        self.gate = Gate(desk, max(limit // _SHARE, 1), self.wake, byte_limit // _SHARE)
         self._evaluator = Evaluator(desk, self._room_after_this, self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}

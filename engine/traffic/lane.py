@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Literal
 
@@ -27,17 +28,21 @@ class Lane:
 
     ``destination`` is what its limits go by, ``name`` what people and the store call it.
     ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store, and
-    are due: who comes goes there, too, behind them.
+    are due: who comes goes there, too, behind them. ``held`` is how many bytes of memory the events have of all that
+    wait in memory or are under way; from ``most_held`` on no more come.
     """
 
     __slots__ = (
-        "_bucket", "_moved_at", "_ramp", "_shutter", "_used_at", "destination", "limits", "name", "stored", "under_way",
-        "waiting",
+        "_bucket", "_moved_at", "_ramp", "_shutter", "_used_at", "destination", "held", "limits", "most_held", "name",
+        "stored", "under_way", "waiting",
     )  # fmt: skip
 
-    def __init__(self, name: str, destination: str, limits: Limits, now: float, rng: random.Random) -> None:
+    def __init__(
+        self, name: str, destination: str, limits: Limits, now: float, rng: random.Random, most_held: float = math.inf
+    ) -> None:
         self.name, self.destination, self.limits = name, destination, limits
-        self.under_way = self.waiting = 0
+        self.under_way = self.waiting = self.held = 0
+        self.most_held = most_held
         self.stored = False
         self._bucket = Bucket(limits.rate, limits.burst, now)
         self._shutter = Shutter(rng)
@@ -88,12 +93,19 @@ class Lane:
 
     def room(self, now: float, *, ahead: bool = True) -> int:
         """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
+        if self.is_heavy:
+            return 0
         return max(self.free(now) + (self._ahead(now) if ahead else 0) - self.waiting, 0)
 
     @property
     def in_use(self) -> bool:
         """Whether it may have less room than one that nobody knows."""
         return bool(self.under_way or self.waiting or self.stored or self._ramp or self.limits.rate)
+
+    @property
+    def is_heavy(self) -> bool:
+        """Whether it holds all the memory that one lane may."""
+        return self.held >= self.most_held
 
     def wants(self, now: float) -> bool:
         """Whether it is time to take more out of the store."""

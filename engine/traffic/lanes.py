@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -22,10 +23,14 @@ _MADE_ROOM = 500
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are."""
+    """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are.
+
+    ``size`` is how many bytes of memory its lane holds for it.
+    """
 
     lane: Lane
     probe: bool
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +44,18 @@ class Shut:
 class Lanes:
     """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
 
-    No lane has more than ``most`` attempts under way, whatever its limits say. ``forgotten`` is told their names.
+    No lane has more than ``most`` attempts under way, whatever its limits say, and none begins to hold more when it
+    holds ``most_held`` bytes. ``forgotten`` is told their names.
     """
 
     def __init__(
-        self, rng: random.Random, most: int = 1_000_000, forgotten: Callable[[str], None] = lambda _name: None
+        self,
+        rng: random.Random,
+        most: int = 1_000_000,
+        forgotten: Callable[[str], None] = lambda _name: None,
+        most_held: float = math.inf,
     ) -> None:
-        self._rng, self._most, self._forgotten = rng, most, forgotten
+        self._rng, self._most, self._forgotten, self._most_held = rng, most, forgotten, most_held
         self._lanes: dict[str, Lane] = {}
         self._doors = _Doors()
         self._look_at = _FEW
@@ -66,7 +76,7 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             self._make_room(now)
-            lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng)
+            lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng, self._most_held)
             self._doors.note(lane, now)
         lane.destination = destination
         lane.change(limits, now)

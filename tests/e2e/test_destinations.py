@@ -306,6 +306,23 @@ async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engin
     assert (worker._bytes, worker._arriving) == (0, 0)
 
 
+async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine, sink, healthy) -> None:
+    engine.environ["HEALTHY"] = healthy.url
+    await engine.start((TWO_ROUTES % "").replace("${SINK}?two", "${HEALTHY}"), memory_limit=4 * 2**20, grace=0.1)
+    sink.faults.add(hang=1.0, times=None)
+    for number in range(12):
+        await engine.post(run(number) | {"pad": "x" * 500_000})
+    worker, hanging = engine.running.worker, lane(engine, sink.url)
+    await until(lambda: hanging.under_way and not hanging.waiting and hanging.stored)
+    begun = time.monotonic()
+    await engine.post(run(99, OTHERS))
+    await until(lambda: healthy.received)
+    assert time.monotonic() - begun < 0.9
+    assert worker._bytes <= 2 * 2**20
+    await engine.settled(13)
+    assert (len(sink.received), hanging.held) == (12, 0)
+
+
 async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(engine, sink) -> None:
     await engine.start(TWO_ROUTES % "limits: {default: {concurrency: 3}}", grace=0.3)
     sink.faults.add(hang=60, times=None)
