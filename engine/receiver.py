@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from threading import Lock
 
 from aiohttp import hdrs, web
 
@@ -19,7 +20,7 @@ from engine.errors import BadBody
 from engine.event import Event, Signed, parse_event
 from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
 from engine.signatures import BadSignature, check_claims
-from engine.spans import TRACEPARENT, Spans
+from engine.spans import TRACEPARENT, Facts, Span, Spans, valid_traceparent
 from engine.store.work import Appended
 
 #: Where LangSmith posts to. The path is part of what users configured there.
@@ -174,16 +175,18 @@ class Receiver:
     async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
         """From the first look to the store's answer. Whom nobody knows begins no trace."""
         standing = self._admit(request)
-        span = self._spans.begin("receive", request.headers.get(TRACEPARENT, ""), "server")
+        trace = _Trace(self._spans, request.headers.get(TRACEPARENT, ""))
+        if standing.trusted:
+            trace.begin()
         try:
-            appended = await self._admitted(request, until, standing, span.traceparent)
+            appended = await self._admitted(request, until, standing, trace)
         except BaseException as error:
-            span.end(error=error.reason if isinstance(error, Refusal) else "gone")
+            trace.end(error=error.reason if isinstance(error, Refusal) else "gone")
             raise
-        span.end({"engine.event": appended.event_id, "engine.duplicate": appended.duplicate})
+        trace.end({"engine.event": appended.event_id, "engine.duplicate": appended.duplicate})
         return appended
 
-    async def _admitted(self, request: web.BaseRequest, until: float, standing: Standing, trace: str) -> Appended:
+    async def _admitted(self, request: web.BaseRequest, until: float, standing: Standing, trace: _Trace) -> Appended:
         share = Share(self.admission, proven=standing.trusted)
         try:
             body = await self._bodies.read(request, share, until)
@@ -213,7 +216,7 @@ class Receiver:
         return standing
 
     def _keep(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: str
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace
     ) -> asyncio.Future[Appended]:
         """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
 
@@ -239,7 +242,7 @@ class Receiver:
         share.give_back()
 
     async def _digest(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: str
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace
     ) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append."""
         loop, now = asyncio.get_running_loop(), self._clock()
@@ -249,12 +252,15 @@ class Receiver:
         share.grow(len(event.body) - len(body))
         return await self._append(event)
 
-    def _parse(self, body: bytes, content_encoding: str, standing: Standing, received_at: float, trace: str) -> Event:
+    def _parse(
+        self, body: bytes, content_encoding: str, standing: Standing, received_at: float, trace: _Trace
+    ) -> Event:
         """Check the signature, of the bytes as they were sent; only then is anything made of them."""
         signed = self._signed(body, standing) if standing.claims else None
+        traceparent = trace.begin()
         if content_encoding:
             body = coding.decode(body, content_encoding, self._limit)
-        return parse_event(body, received_at, signed, trace)
+        return parse_event(body, received_at, signed, traceparent)
 
     def _signed(self, body: bytes, standing: Standing) -> Signed | None:
         """Who signed it, and what the signature covers; None where who showed a secret signed it with none."""
@@ -288,6 +294,35 @@ class Receiver:
         except Exception as error:
             # A request is where its work ends, whatever became of it.
             raise refusal_of(error, self._limit) from error
+
+
+class _Trace:
+    """A request's span, which begins once its sender is known: by its secret at once, by its signature later.
+
+    It may begin in a thread, and after its request was given up; then there is none any more.
+    """
+
+    __slots__ = ("_lock", "_over", "_parent", "_span", "_spans")
+
+    def __init__(self, spans: Spans, parent: str) -> None:
+        self._spans, self._parent = spans, parent
+        self._span: Span | None = None
+        self._over = False
+        self._lock = Lock()
+
+    def begin(self) -> str:
+        """The traceparent that what becomes of the request goes on from. The first call begins the span."""
+        with self._lock:
+            if self._span is None and not self._over:
+                self._span = self._spans.begin("receive", self._parent, "server")
+            return self._span.traceparent if self._span is not None else valid_traceparent(self._parent)
+
+    def end(self, facts: Facts | None = None, error: str = "") -> None:
+        """The request has its answer."""
+        with self._lock:
+            self._over = True
+        if self._span is not None:
+            self._span.end(facts, error)
 
 
 def _wake(answered: asyncio.Future[None]) -> None:

@@ -18,6 +18,7 @@ from receiving import FakeStore, post, serving
 from engine.admission import Admission
 from engine.receiver import WEBHOOK_PATH
 from engine.signatures import HEADERS, TOLERANCE, BadSignature, check_claims, read_claims, sign
+from engine.spans import Span, Spans
 
 KEY = b"a key of 24 bytes or so!"
 WHSEC = f"whsec_{b64encode(KEY).decode()}"
@@ -236,6 +237,29 @@ def test_what_tells_signers_apart_gives_no_secret_away():
     by = check_claims(claims, [PLAIN, WHSEC], BODY).by
     assert len(by) == 8
     assert by not in WHSEC
+
+
+class Begun(Spans):
+    """Remembers the spans that were begun."""
+
+    def __init__(self) -> None:
+        self.parents: list[str] = []
+
+    def begin(self, _name, parent, *_):
+        self.parents.append(parent)
+        return Span(parent)
+
+
+@pytest.mark.parametrize("size", [0, 100_000], ids=["on-the-loop", "in-a-thread"])
+async def test_a_trace_begins_with_a_good_signature_and_not_with_something_like_one(size):
+    trace = f"00-{'a' * 32}-{'b' * 16}-01"
+    body, spans = BODY + b" " * size, Begun()
+    async with signing(PLAIN, spans=spans) as served:
+        for headers, status in (({"X-Hub-Signature-256": f"sha256={'0' * 64}"}, 401), (hub(body), 202)):
+            answer = await served.send(body, query="", headers={**headers, "traceparent": trace})
+            assert answer.status == status
+            assert spans.parents == ([] if status == 401 else [trace])
+        assert next(iter(served.store.events.values())).trace == trace
 
 
 # Whatever the headers say
