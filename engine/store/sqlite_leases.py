@@ -71,6 +71,13 @@ _BURY = """
   dead_at = :now, error = :reason
 WHERE id = :id AND owner = :owner AND dead_at IS NULL
 """
+_BURIED = """
+INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
+  outcome, reason, destination, worker)
+SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts + 1, :now, 0.0, 'dead', :reason, '',
+  owner
+FROM work WHERE id = :id AND owner = :owner AND dead_at IS NULL
+"""
 #: What was taken in the future was taken before the clock was set back.
 _ORPHANS = """
 SELECT json_group_array(id) FROM work
@@ -305,9 +312,11 @@ def release(
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
-    """Declare claimed work dead that can't even be begun."""
+    """Declare claimed work dead that can't even be begun, with an attempt that says why."""
     for work_id, reason in reasons.items():
-        _let_go(db, _BURY, {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner})
+        given = {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner}
+        db.execute(_BURIED, given)
+        _let_go(db, _BURY, given)
     give_back(db, list(reasons), now=now)
 
 

@@ -87,6 +87,9 @@ async def test_what_can_not_be_buried_is_given_back_with_the_rest(store: SqliteS
             await store.claim(now=T0, limit=5)
     assert [claimed.event for claimed in await all_claimed(store)] == [good]
     assert [row.id for row in await store.events(EventQuery(state="dead"))] == [bad.id]
+    detail = await store.event(bad.id)
+    assert detail is not None
+    assert [(one.number, one.outcome, "no longer kept" in one.reason) for one in detail.attempts] == [(1, "dead", True)]
 
 
 async def test_a_question_that_fails_in_an_unforeseen_way_is_a_store_error(store: SqliteStore):
