@@ -342,7 +342,7 @@ class Gate:
     # The end
 
     def close(self) -> None:
-        """Nobody waits in memory any longer: who does goes back to the store."""
+        """Nobody waits in memory any longer: who does goes back to the store. Who comes and finds a place has it."""
         self._closing = True
         for lane in tuple(self._lanes):
             self._go_on(lane)

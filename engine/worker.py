@@ -111,7 +111,10 @@ class Worker:
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 
     async def hold(self) -> None:
-        """Take up nothing new from the store, and start no more deliveries: the end is near."""
+        """Take up nothing new, from the store or from evaluations that end now, and let nobody wait for a place.
+
+        What is in hand already, and finds its destination free, is still attempted: ``stop`` has a grace for that.
+        """
         self._stopping = True
         for service in self._services:
             service.cancel()

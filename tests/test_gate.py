@@ -150,6 +150,12 @@ async def test_at_the_end_nobody_waits(world) -> None:
     assert isinstance(await world.gate.enter(NAME), Shut)
 
 
+async def test_a_closed_gate_lets_in_who_finds_a_place_and_lets_nobody_wait(world) -> None:
+    world.gate.close()
+    entered = [await world.gate.enter(NAME) for _ in range(3)]
+    assert [type(one) for one in entered] == [Admitted, Admitted, Shut]
+
+
 async def test_new_limits_let_in_who_waits(world) -> None:
     await world.entered(2)
     waiting = await begun(*(world.gate.enter(NAME) for _ in range(3)))

@@ -117,7 +117,8 @@ def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
     elif re.search(r"[\s,;]", text):
         sheet.wrong(where, f"{text[:80]!r} is not one id", "several ids are a list: [one, two]")
     elif text in KEY_WORDS:
-        sheet.wrong(where, f"{text!r} is a word of the engine's, not an id", f"write its routes below '{text}:' itself")
+        key = '"*":' if text == "*" else f"{text}:"
+        sheet.wrong(where, f"{text!r} is a word of the engine's, not an id", f"write its routes below {key} itself")
         return ""
     elif slip := _slip_in_uuid(text):
         sheet.wrong(where, f"{text[:80]!r} {slip}", _COPY)
