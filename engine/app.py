@@ -238,8 +238,11 @@ def _show(
 ) -> None:
     """The numbers that parts of the engine have in hand."""
     metrics.unready = receiver.unready
+    metrics.in_memory = worker.gate.waits
     hand = receiver.admission
-    metrics.gauge("engine_work_under_way", "Evaluations and deliveries under way.", lambda: worker.busy)
+    metrics.gauge(
+        "engine_work_under_way", "Evaluations and deliveries under way, without those that wait.", lambda: worker.busy
+    )
     metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", lambda: hand.held)
     metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
     metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)

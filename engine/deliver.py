@@ -20,7 +20,7 @@ from engine.router import Router, worded
 from engine.schedule import held_words, holding_until
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
-from engine.traffic.words import overdue, waiting
+from engine.traffic.words import overdue, waiting, waiting_after
 
 #: How long a delivery whose route or action is gone waits between looks, in seconds.
 _GONE_LOOK = 30.0
@@ -80,7 +80,7 @@ class Deliverer:
         return ran
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
-        attempt, then = self._outcome(job, ran, lane.name if lane else "")
+        attempt, then = self._outcome(job, ran, lane)
         if await self._record(job.work, attempt, then, places, self._others(job.work, places, job.action)):
             self._desk.observer.attempted(job, ran, attempt, then)
 
@@ -190,12 +190,16 @@ class Deliverer:
         reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
         await self._settle_overdue(work, reason, places)
 
-    def _outcome(self, job: Job, ran: Ran, lane: str) -> tuple[Attempt, Again | Dead | None]:
+    def _outcome(self, job: Job, ran: Ran, lane: Lane | None) -> tuple[Attempt, Again | Dead | None]:
+        name = lane.name if lane is not None else ""
         if ran.failure is not None:
             attempt, then = self._desk.consequence(
-                job.work, job.action.retry, ran.failure, ran.started_at, destination=lane
+                job.work, job.action.retry, ran.failure, ran.started_at, destination=name
             )
-            return attempt, replace(then, lane=lane) if isinstance(then, Again) else then
+            if lane is not None and isinstance(then, Again):
+                shut = Shut(lane, lane.block(self._desk.clock()))
+                then = replace(then, lane=name, reason=waiting_after(attempt.reason, shut))
+            return attempt, then
         masker = self._desk.rules().masker
         attempt = Attempt(
             number=job.work.attempts + 1,
@@ -203,7 +207,7 @@ class Deliverer:
             started_at=ran.started_at,
             seconds=ran.seconds,
             outcome="succeeded",
-            destination=lane,
+            destination=name,
             detail=masker.tree(ran.result) if ran.result else None,
             worker=self._desk.store.owner,
         )

@@ -32,6 +32,8 @@ class Evaluator:
     def __init__(self, desk: Desk, room: Callable[[], int], lanes: Lanes) -> None:
         self._desk, self._room, self._lanes = desk, room, lanes
         self._aside = Aside()
+        #: How many deliveries are this process's to be, once the transaction is through that is under way.
+        self._promised = 0
 
     async def evaluate(self, work: Work, held: Held) -> list[tuple[Work, Plan]]:
         """Decide, settle, and return the deliveries that are this process's to make now."""
@@ -47,7 +49,7 @@ class Evaluator:
             event_id=work.event_id,
             decisions=[rules.masker.tree(decision.to_json()) for decision in _news(work, routing, pending)],
             deliveries=deliveries,
-            leased=frozenset(mine[: self._room()]),
+            leased=frozenset(mine[: max(self._room() - self._promised, 0)]),
             config_hash=rules.router.hash,
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
@@ -57,13 +59,21 @@ class Evaluator:
             work=work,
             gates=_gates(routing.plans, rules.masker),
         )
-        settled = await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
+        settled = await self._settle(routed)
         self._tell(work, held.event, routing, routed, settled, started_at)
         return [
             (replace(delivery, words=settled.words.get(delivery.id)), plan)
             for delivery, plan in zip(deliveries, routing.plans, strict=True)
             if delivery.id in settled.leased
         ]
+
+    async def _settle(self, routed: Routed) -> Settled:
+        """Others that settle meanwhile must not count on the same room."""
+        self._promised += len(routed.leased)
+        try:
+            return await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
+        finally:
+            self._promised -= len(routed.leased)
 
     def _lined_up(self, plan: Plan, delivery: Work) -> Work:
         """One whose destination is known and takes nothing now begins in that destination's queue."""

@@ -38,14 +38,14 @@ _CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Gate:
-    """Holds the lanes of one process. No lane has more than ``most`` attempts under way.
+    """Holds the lanes of one process, which have at most ``total`` attempts under way together.
 
     ``woken`` is called when more could be taken out of the store. A lane that holds ``most_held`` bytes takes no more.
     """
 
-    def __init__(self, desk: Desk, most: int, woken: Callable[[], None], most_held: float = math.inf) -> None:
+    def __init__(self, desk: Desk, total: int, woken: Callable[[], None], most_held: float = math.inf) -> None:
         self._desk, self._woken = desk, woken
-        self._lanes = Lanes(desk.rng, most, self._forget, most_held)
+        self._lanes = Lanes(desk.rng, total, self._forget, most_held)
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._writing: set[asyncio.Task[None]] = set()
@@ -55,6 +55,8 @@ class Gate:
         self._names = _Names()
         self._closing = self._overdue = False
         self._look_at = 0.0
+        #: The configuration whose word counts.
+        self._config = desk.rules().router.hash
         #: How many deliveries wait in memory.
         self.waiting = 0
 
@@ -96,7 +98,8 @@ class Gate:
         return Shut(lane, lane.block(now))
 
     def _may_wait(self, lane: Lane, now: float) -> bool:
-        return lane.waiting < lane.may_wait(now) and self.waiting < MOST_WAITING and not self._closing
+        # As with places: a lane that keeps many waiting leaves as many to the others.
+        return lane.waiting < min(lane.may_wait(now), MOST_WAITING - self.waiting) and not self._closing
 
     def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> None:
         """The attempt is over; None is success. ``config``: the hash of the rules it followed, if they are known.
@@ -113,12 +116,14 @@ class Gate:
         self._lanes.left(admitted, failure, now)
         self._tell(lane, before, now)
         self._go_on(lane)
+        self._share()
 
     def give_up(self, admitted: Admitted) -> None:
         """The attempt was broken off by this process, which says nothing of the destination."""
         admitted.lane.given_up(self._desk.clock())
         admitted.lane.held -= admitted.size
         self._go_on(admitted.lane)
+        self._share()
 
     def stored(self, lane: Lane) -> None:
         """A delivery went to the store, or is about to, to wait in this lane; it is due."""
@@ -185,6 +190,17 @@ class Gate:
         self._arm(lane)
         if lane.wants(now):
             self._woken()
+
+    def _share(self) -> None:
+        """A place is free: others may have it who had none, though their own lanes had room."""
+        places = self._lanes.places
+        if not places.short:
+            return
+        places.short = False
+        for name in tuple(self._queues):
+            if (lane := self._lanes.get(name)) is not None:
+                self._go_on(lane)
+        self._woken()
 
     def _arm(self, lane: Lane) -> None:
         """Look again when the lane's rate lets the next one in."""
@@ -256,7 +272,7 @@ class Gate:
         self._forget(lane.name)
 
     def _keep(self, lane: Lane, block: Block, now: float) -> None:
-        """What outlasts a restart. A refused key is tried once after one, a circuit is closed."""
+        """What outlasts a restart. A refused key is tried once after one, a failing destination at once."""
         lasts = block.kind in ("refused", "gone")
         if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
             self._unkeep(lane.name)
@@ -268,7 +284,7 @@ class Gate:
         self._write(lambda: self._desk.store.set_control(control))
 
     def _forget(self, name: str) -> None:
-        """It is open, or nobody remembers it."""
+        """It is well, or nobody remembers it."""
         self._told.pop(name, None)
         self._unkeep(name)
 
@@ -313,10 +329,16 @@ class Gate:
             self._tell(lane, None, now)
 
     def reloaded(self) -> None:
-        """The configuration was loaded anew: its limits count, and what it may have mended is tried again."""
-        table, now = self._desk.rules().router.limits, self._desk.clock()
+        """The configuration was loaded anew. If it is another, its limits count, and what it may mend is tried again.
+
+        The same file saved once more mends nothing.
+        """
+        router, now = self._desk.rules().router, self._desk.clock()
+        if router.hash == self._config:
+            return
+        self._config = router.hash
         for lane in tuple(self._lanes):
-            lane.change(self._lanes.limits(lane.destination, table), now)
+            lane.change(self._lanes.limits(lane.destination, router.limits), now)
             self._go_on(lane)
             if lane.last_block is not None and lane.last_block.kind in ("refused", "gone"):
                 self._reset(lane)
@@ -324,7 +346,7 @@ class Gate:
     def resume(self, name: str) -> bool:
         """Let everything go to a destination again. Whether anything was in its way."""
         lane = self._lanes.get(name)
-        if lane is None or lane.state(self._desk.clock()) == "open":
+        if lane is None or lane.state(self._desk.clock()) == "well":
             return False
         self._reset(lane)
         return True
@@ -334,6 +356,10 @@ class Gate:
         self._reopened(lane)
         self._go_on(lane)
         self._woken()
+
+    def waits(self) -> Mapping[str, int]:
+        """How many wait in memory, by the names of their lanes."""
+        return {name: len(queue) for name, queue in self._queues.items()}
 
     def lanes(self) -> Iterable[Lane]:
         """Every lane that is known, for people to look at."""

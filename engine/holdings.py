@@ -20,11 +20,51 @@ _AT_ONCE = 8
 
 @dataclass(slots=True, weakref_slot=True)
 class Held:
-    """One event at hand, and what was fetched for it so far. ``hands`` counts the pieces of work that have it."""
+    """One event at hand, and what was fetched for it so far."""
 
     event: Event
     fetched: Fetched
-    hands: int = 0
+
+
+class Hands:
+    """Room for work of one kind: so many pieces, with so many bytes of their events' bodies, or little more."""
+
+    def __init__(self, limit: int, byte_limit: int) -> None:
+        self.limit, self.byte_limit = limit, byte_limit
+        #: How many pieces are in hand or on their way, and how many bytes their events have, each counted once.
+        self.count = self.bytes = 0
+        self._pieces: dict[str, int] = {}
+
+    def expect(self, size: int) -> None:
+        """A piece of work will be in hand when the store has kept its event, which has so many bytes."""
+        self.count += 1
+        self.bytes += size
+
+    def arrived(self, size: int) -> None:
+        """The store has kept it, or not: what becomes of it is another matter."""
+        self.count -= 1
+        self.bytes -= size
+
+    def take(self, helds: Sequence[Held]) -> None:
+        """A piece of work that is about these events is in hand."""
+        self.count += 1
+        for event in (held.event for held in helds):
+            before = self._pieces.get(event.id, 0)
+            self.bytes += 0 if before else len(event.body)
+            self._pieces[event.id] = before + 1
+
+    def drop(self, helds: Sequence[Held]) -> None:
+        """It is over."""
+        self.count -= 1
+        for event in (held.event for held in helds):
+            if left := self._pieces.pop(event.id) - 1:
+                self._pieces[event.id] = left
+            else:
+                self.bytes -= len(event.body)
+
+    def room(self, waiting: int = 0) -> int:
+        """How many more may be taken; ``waiting`` of those in hand take no room."""
+        return max(self.limit - self.count + waiting, 0) if self.bytes < self.byte_limit else 0
 
 
 #: A document at hand: an event, and the place of a run in it (-1: the whole event).

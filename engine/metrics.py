@@ -82,8 +82,9 @@ class Metrics(Observer, Collector):
 
     ``routes`` are the ids of the routes at work, ``knows`` tells whether a route has an action,
     ``backlog`` asks the store, ``mask`` takes secrets out of what becomes a label. ``unready`` is
-    set by whoever knows why events would not be accepted. Others add what they know with
-    ``gauge``, ``counts``, ``distribution`` and ``show``.
+    set by whoever knows why events would not be accepted, ``in_memory`` by whoever has deliveries
+    wait there, by destination. Others add what they know with ``gauge``, ``counts``,
+    ``distribution`` and ``show``.
     """
 
     def __init__(
@@ -103,6 +104,8 @@ class Metrics(Observer, Collector):
         self._backlog: Backlog | None = None
         self._obstacle = ""
         self.unready: Callable[[], Awaitable[str]] = _ready
+        self.in_memory: Callable[[], Mapping[str, int]] = dict
+        self._in_memory: Mapping[str, int] = {}
         self._pauses: dict[str, tuple[str, float | None]] = {}
         self._good, self._hash, self._tried_at, self._loaded_at = True, "", 0.0, 0.0
         self._described: list[_Described] = []
@@ -197,6 +200,7 @@ class Metrics(Observer, Collector):
 
     async def page(self, accept: str) -> tuple[bytes, str]:
         """The text, in the format that an Accept header asks for, and its content type."""
+        self._in_memory = self.in_memory()
         self._backlog, self._obstacle = await asyncio.gather(self._look(), self.unready())
         encode, content_type = choose_encoder(accept)
         return await in_thread(partial(encode, self._registry)), content_type
@@ -217,7 +221,8 @@ class Metrics(Observer, Collector):
 
     def _read_lanes(self) -> Mapping[Labels, float]:
         found: dict[Labels, float] = {}
-        for lane, count in (self._backlog.by_lane if self._backlog else {}).items():
+        stored = self._backlog.by_lane if self._backlog else {}
+        for lane, count in (*stored.items(), *self._in_memory.items()):
             label = (self._destinations.meet(self._mask(lane)),)
             found[label] = found.get(label, 0) + count
         return found

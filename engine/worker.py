@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Final
 
 from engine.decision import Plan
 from engine.deliver import Deliverer
@@ -15,19 +17,20 @@ from engine.evaluate import Evaluator
 from engine.event import Event
 from engine.execute import Executor
 from engine.gate import Gate
-from engine.holdings import Held, Place
+from engine.holdings import Hands, Held, Place
 from engine.retry import Failure
 from engine.store.protocol import CLAIM_BYTES
-from engine.store.work import Appended, Claimed, Item, Work
+from engine.store.work import Appended, Claimed, Item, Work, WorkKind
 
 _Do = Callable[[], Awaitable[None]]
+_KINDS: Final[tuple[WorkKind, ...]] = ("evaluate", "deliver")
 _Fail = Callable[[Work, Failure, float], Awaitable[None]]
 
 #: The longest time between two looks for due work, in seconds: takes over what nobody announced.
 _LONGEST_NAP = 1.0
 #: How long work rests that could not even be settled, in seconds.
 _AFTER_SURPRISE = 60.0
-#: One destination has this part of all that may be under way, at most: if it hangs, the others have the rest.
+#: One destination's deliveries have this part of the memory for deliveries, at most.
 _SHARE = 4
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
@@ -36,31 +39,37 @@ HEARTBEAT = 2.0
 class Worker:
     """Holds the work of this process; the rest waits in the store.
 
-    At most ``limit`` pieces are under way, and some deliveries more wait a moment for their destinations. The
-    bodies of all their events have at most ``byte_limit`` bytes together, or little more.
+    Evaluations and deliveries have room each of their own, so that routing never waits for a destination: ``limit``
+    pieces are under way of each at most, and some deliveries more wait a moment for their destinations. The bodies
+    of all their events have at most ``byte_limit`` bytes together, half for each kind, or little more.
     """
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
-        self._desk, self._limit, self._byte_limit = desk, limit, byte_limit
-        self.gate = Gate(desk, max(limit // _SHARE, 1), self.wake, byte_limit // _SHARE)
-        self._evaluator = Evaluator(desk, self._room_after_this, self.gate)
+        self._desk = desk
+        self._hands: dict[WorkKind, Hands] = {kind: Hands(limit, byte_limit // 2) for kind in _KINDS}
+        self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
+        self.gate = Gate(desk, limit, self._wakes["deliver"].set, byte_limit // 2 // _SHARE)
+        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
-        #: Bytes of the bodies in hand; how many events will be in hand when the store has kept them.
-        self._bytes = self._arriving = 0
-        self._wake = asyncio.Event()
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
         self._clock_offset = desk.clock() - time.monotonic()
 
     @property
     def busy(self) -> int:
-        """How many pieces of work are under way."""
-        return len(self._running)
+        """How many pieces of work are under way; what waits in memory for a destination is not."""
+        return len(self._running) - self.gate.waiting
+
+    @property
+    def bytes_in_hand(self) -> int:
+        """How many bytes of bodies are in hand."""
+        return sum(hands.bytes for hands in self._hands.values())
 
     def wake(self) -> None:
         """There may be new due work in the store."""
-        self._wake.set()
+        for wake in self._wakes.values():
+            wake.set()
 
     def reloaded(self, *, good: bool) -> None:
         """The rules are others, if it went well: what waited for them, or for a destination they mend, may go on."""
@@ -74,23 +83,22 @@ class Worker:
         The future is the store's own, and fails with a ``StoreError`` where nothing was kept: a task
         that waited for it would cost each event nearly what parsing it costs.
         """
-        leased = self._room() > 0 and self._bytes + len(event.body) <= self._byte_limit
+        hands = self._hands["evaluate"]
+        leased = self._room("evaluate") > 0 and hands.bytes + len(event.body) <= hands.byte_limit
         if leased:
-            self._arriving += 1
-            self._bytes += len(event.body)
+            hands.expect(len(event.body))
         appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
         appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
         return appending
 
     def _accepted(self, event: Event, appending: asyncio.Future[Appended], *, leased: bool) -> None:
-        full = self._is_full()
+        full = self._room("evaluate") <= 0
         if leased:
-            self._arriving -= 1
-            self._bytes -= len(event.body)
+            self._hands["evaluate"].arrived(len(event.body))
         if not appending.cancelled() and appending.exception() is None:
             self._begin(event, appending.result(), leased=leased)
-        if full and not self._is_full():
-            self._wake.set()
+        if full and self._room("evaluate") > 0:
+            self._wakes["evaluate"].set()
 
     def _begin(self, event: Event, appended: Appended, *, leased: bool) -> None:
         if leased and not appended.duplicate:
@@ -107,7 +115,11 @@ class Worker:
             StoreError: the store cannot tell which destinations were shut.
         """
         await self.gate.restore()
-        services = {"looking for due work": self._claim_and_nap, "showing signs of life": self._beat}
+        services: dict[str, Callable[[], Awaitable[None]]] = {
+            "looking for due evaluations": partial(self._claim_and_nap, "evaluate"),
+            "looking for due deliveries": partial(self._claim_and_nap, "deliver"),
+            "showing signs of life": self._beat,
+        }
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 
     async def hold(self) -> None:
@@ -161,24 +173,27 @@ class Worker:
 
     # Due work in the store
 
-    async def _claim_and_nap(self) -> None:
-        self._wake.clear()
-        if not self._is_full():
-            for claimed in await self._claim(min(self._room(), self._limit)):
+    async def _claim_and_nap(self, kind: WorkKind) -> None:
+        self._wakes[kind].clear()
+        if (room := self._room(kind)) > 0:
+            for claimed in await self._claim(kind, room):
                 fetched = Fetched.from_json(claimed.fetched)
                 self._take_up(claimed.work, claimed.event, fetched, claimed.items, claimed.broken)
-        await self._nap()
+        await self._nap(kind)
 
-    async def _claim(self, room: int) -> Sequence[Claimed]:
-        now = self._desk.clock()
-        found = await self._desk.store.claim(
+    async def _claim(self, kind: WorkKind, room: int) -> Sequence[Claimed]:
+        now, hands = self._desk.clock(), self._hands[kind]
+        claim = partial(
+            self._desk.store.claim,
             now=now,
             limit=room,
-            max_bytes=min(CLAIM_BYTES, self._byte_limit - self._bytes),
-            rooms=self.gate.rooms(),
-            shut=self.gate.shut(),
-            stale_before=self._stale_before(now),
+            max_bytes=min(CLAIM_BYTES, hands.byte_limit - hands.bytes),
+            kind=kind,
         )
+        if kind == "evaluate":
+            return await claim()
+        stale_before = self._stale_before(now)
+        found = await claim(rooms=self.gate.rooms(), shut=self.gate.shut(), stale_before=stale_before)
         self.gate.taken(found.left)
         return found
 
@@ -187,19 +202,24 @@ class Worker:
         look = self.gate.look_for_overdue(time.monotonic())
         return now - self._desk.rules().router.least_within if look else None
 
-    async def _nap(self) -> None:
+    async def _nap(self, kind: WorkKind) -> None:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
         seconds = _LONGEST_NAP
-        if not self._is_full():
-            shut = {*self.gate.shut(), *(name for name, room in self.gate.rooms().items() if not room)}
-            due, opens_at = await self._desk.store.next_due(shut=shut), self.gate.opens_at()
-            now = self._desk.clock()
-            seconds = min([_LONGEST_NAP, *(max(at - now, 0.005) for at in (due, opens_at) if at is not None)])
+        if self._room(kind) > 0:
+            times, now = await self._next(kind), self._desk.clock()
+            seconds = min([_LONGEST_NAP, *(max(at - now, 0.005) for at in times if at is not None)])
         try:
             async with asyncio.timeout(seconds):
-                await self._wake.wait()
+                await self._wakes[kind].wait()
         except TimeoutError:
             return
+
+    async def _next(self, kind: WorkKind) -> Sequence[float | None]:
+        """When the next work of a kind falls due, and when a lane opens by itself."""
+        if kind == "evaluate":
+            return [await self._desk.store.next_due(kind=kind)]
+        shut = {*self.gate.shut(), *(name for name, room in self.gate.rooms().items() if not room)}
+        return [await self._desk.store.next_due(kind=kind, shut=shut), self.gate.opens_at()]
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
@@ -216,16 +236,10 @@ class Worker:
 
     # Work under way
 
-    def _room(self) -> int:
-        under_way = len(self._running) + self._arriving - self.gate.waiting
-        return 0 if self._stopping else max(self._limit - under_way, 0)
-
-    def _is_full(self) -> bool:
-        return self._room() <= 0 or self._bytes >= self._byte_limit
-
-    def _room_after_this(self) -> int:
-        """Room for deliveries once the evaluation that asks is over."""
-        return 0 if self._stopping else self._room() + 1
+    def _room(self, kind: WorkKind) -> int:
+        if self._stopping:
+            return 0
+        return self._hands[kind].room(self.gate.waiting if kind == "deliver" else 0)
 
     def _take_up(
         self, work: Work, event: Event, fetched: Fetched, items: Sequence[Item] = (), broken: str = ""
@@ -257,21 +271,15 @@ class Worker:
     def _start(self, work: Work, helds: Sequence[Held], do: _Do, fail: _Fail) -> None:
         task = asyncio.create_task(self._see_through(work, do, fail))
         self._running[task] = work, helds
-        for held in helds:
-            if not held.hands:
-                self._bytes += len(held.event.body)
-            held.hands += 1
+        self._hands[work.kind].take(helds)
         task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        full = self._is_full()
-        _, helds = self._running.pop(task)
-        for held in helds:
-            held.hands -= 1
-            if not held.hands:
-                self._bytes -= len(held.event.body)
+        work, helds = self._running.pop(task)
+        full = self._room(work.kind) <= 0
+        self._hands[work.kind].drop(helds)
         if full:
-            self._wake.set()
+            self._wakes[work.kind].set()
 
     async def _see_through(self, work: Work, do: _Do, fail: _Fail) -> None:
         """Do a piece of work. What nobody foresaw is a failed attempt like any other, and bounded like any other."""

@@ -356,7 +356,7 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
     assert (shut["name"], shut["state"], shut["reason"]) == (sink.origin, "gone", "it is gone (HTTP 410)")
     assert (shut["waiting"], shut["under_way"], shut["until"]) == (1, 0, None)
     assert shut["limits"] == {"concurrency": 32, "rate": None, "burst": None}
-    assert [(one["name"], one["state"]) for one in others] == [("log", "open")]
+    assert [(one["name"], one["state"]) for one in others] == [("log", "well")]
 
     status, answer = await engine.ask("POST", "/api/v1/destinations/resume", json={"name": sink.origin[:-1]})
     assert (status, answer["hint"]) == (404, f"did you mean {sink.origin!r}?")
@@ -366,5 +366,5 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
         "resumed": True,
     }
     assert (await engine.settled(waits))["dead"] == 0
-    assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"open"}
+    assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"well"}
     assert (await engine.ask("POST", "/api/v1/destinations/resume", json={"name": sink.origin}))[0] == 404

@@ -159,7 +159,7 @@ async def test_a_closed_gate_lets_in_who_finds_a_place_and_lets_nobody_wait(worl
 async def test_new_limits_let_in_who_waits(world) -> None:
     await world.entered(2)
     waiting = await begun(*(world.gate.enter(NAME) for _ in range(3)))
-    world.concurrency = 4
+    world.concurrency, world.hash = 4, "two"
     world.gate.reloaded()
     await asyncio.sleep(0.01)
     assert [task.done() for task in waiting] == [True, True, False]
@@ -178,6 +178,47 @@ async def test_what_outlasts_a_restart_is_kept_and_forgotten_when_it_is_over(wor
     assert await world.store.controls() == []
     assert [word for word, _ in world.told.words] == ["paused", "paused", "reopened"]
     assert not world.gate.resume(NAME), "nothing is in its way any more"
+
+
+async def test_only_a_changed_configuration_opens_what_was_gone_and_one_attempt_finds_out(world) -> None:
+    await world.fail(GONE)
+    for _ in range(6):
+        world.gate.reloaded()
+    assert isinstance(await world.gate.enter(NAME), Shut)
+    world.hash = "two"
+    world.gate.reloaded()
+    one, *others = await begun(*(world.gate.enter(NAME) for _ in range(12)))
+    assert isinstance(one.result(), Admitted)
+    assert not any(other.done() for other in others)
+    world.gate.leave(one.result(), GONE)
+    assert all(isinstance(answer, Shut) for answer in await asyncio.gather(*others))
+    assert world.gate.resume(NAME)
+    (admitted,) = await world.entered()
+    (waiting,) = await begun(world.gate.enter(NAME))
+    world.gate.leave(admitted, None)
+    assert isinstance(await waiting, Admitted)
+
+
+async def test_what_others_leave_goes_to_those_who_found_no_place(world) -> None:
+    world.gate = Gate(world.gate._desk, 8, world.wake)
+    held = [await world.gate.enter(f"https://{name}.example") for name in "abcdefgh"]
+    assert isinstance(await world.gate.enter("https://late.example"), Shut)
+    assert world.woken == 0
+    world.gate.leave(held[0], None)
+    assert world.woken == 1
+    world.gate.leave(held[1], None)
+    assert world.woken == 1, "nobody else asked"
+    assert isinstance(await world.gate.enter("https://late.example"), Admitted)
+
+
+async def test_one_busy_lane_does_not_take_all_the_room_for_waiting(world, monkeypatch) -> None:
+    monkeypatch.setattr("engine.gate.MOST_WAITING", 10)
+    await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME) for _ in range(10)))
+    assert [task.done() for task in waiting] == [False] * 5 + [True] * 5
+    assert world.gate.waits() == {NAME: 5}
+    for task in waiting:
+        task.cancel()
 
 
 async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_keeps_a_pause(world) -> None:

@@ -179,6 +179,8 @@ async def test_what_waits_for_a_destination_is_shown_without_secrets_and_bounded
     parts.backlog = Backlog(by_lane={"https://s3cret.example": 3} | lanes)
     assert await parts.read("engine_waiting_deliveries", destination="https://***.example") == 3
     assert await parts.read("engine_waiting_deliveries", destination="other") == 8
+    parts.metrics.in_memory = lambda: {"https://s3cret.example": 2}
+    assert await parts.read("engine_waiting_deliveries", destination="https://***.example") == 5
 
 
 async def test_pauses_are_shown_until_they_are_over_without_secrets(parts: Parts) -> None:

@@ -18,6 +18,8 @@ from engine.units import format_rate
 
 #: The most that one answer shows: those that are shut first, then those for which most waits.
 MOST_DESTINATIONS = 500
+#: In which states nothing is known to keep deliveries away. Where no engine runs, nobody knows how a destination is.
+_TAKING = ("well", "unknown")
 
 
 class Destinations:
@@ -30,15 +32,23 @@ class Destinations:
         self._store, self._gate, self._clock = store, gate, clock
 
     async def list(self) -> dict[str, Any]:
-        """Every destination that is known or waited for; ``left_out`` counts those that are not shown."""
-        waiting, now = (await self._store.backlog()).by_lane, self._clock()
-        found = {name: _idle(name) for name in waiting}
+        """Every destination that is known or waited for; ``left_out`` counts those that are not shown.
+
+        ``unassigned`` counts the deliveries that wait and whose destination shows when it is their turn.
+        """
+        backlog, now = await self._store.backlog(), self._clock()
+        waiting = backlog.by_lane
+        found = {name: _idle(name, "unknown" if self._gate is None else "well") for name in waiting}
         found |= await self._shut()
         if self._gate is not None:
             found |= {lane.name: _of_lane(lane, now) for lane in self._gate.lanes()}
         rows = [row | {"waiting": row["waiting"] + waiting.get(name, 0)} for name, row in found.items()]
-        rows.sort(key=lambda row: (row["state"] == "open", -row["waiting"], row["name"]))
-        return {"destinations": rows[:MOST_DESTINATIONS], "left_out": max(len(rows) - MOST_DESTINATIONS, 0)}
+        rows.sort(key=lambda row: (row["state"] in _TAKING, -row["waiting"], row["name"]))
+        return {
+            "destinations": rows[:MOST_DESTINATIONS],
+            "left_out": max(len(rows) - MOST_DESTINATIONS, 0),
+            "unassigned": backlog.unassigned,
+        }
 
     async def resume(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Let deliveries go to a destination again, whatever kept them.
@@ -54,7 +64,7 @@ class Destinations:
         opened = self._gate.resume(name) if self._gate is not None else False
         # Without a gate the row is all there is; with one it writes for itself.
         if not opened and not (self._gate is None and await self._store.remove_control("pause", name)):
-            shut = [row["name"] for row in (await self.list())["destinations"] if row["state"] != "open"]
+            shut = [row["name"] for row in (await self.list())["destinations"] if row["state"] not in _TAKING]
             raise NotFound(f"nothing keeps deliveries from {name!r}", did_you_mean(name, shut) if shut else "")
         return {"name": name, "resumed": True}
 
@@ -65,10 +75,10 @@ class Destinations:
         return {each.subject: _of_control(each) for each in await self._store.controls() if each.kind == "pause"}
 
 
-def _idle(name: str) -> dict[str, Any]:
+def _idle(name: str, state: str) -> dict[str, Any]:
     return {
         "name": name,
-        "state": "open",
+        "state": state,
         "reason": "",
         "since": None,
         "until": None,
@@ -80,7 +90,7 @@ def _idle(name: str) -> dict[str, Any]:
 
 def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
-    block = lane.last_block if state != "open" else None
+    block = lane.last_block if state != "well" else None
     return {
         "name": lane.name,
         "state": state,
@@ -100,8 +110,7 @@ def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
 def _of_control(control: Control) -> dict[str, Any]:
     until = None if control.until_at is None else iso(control.until_at)
     state = (control.state or {}).get("kind", "paused")
-    return _idle(control.subject) | {
-        "state": state,
+    return _idle(control.subject, state) | {
         "reason": control.reason,
         "since": iso(control.set_at),
         "until": until,

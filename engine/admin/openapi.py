@@ -338,7 +338,7 @@ def _destination_schemas() -> dict[str, Schema]:
     per_lane = {"concurrency": _COUNT, "rate": _TEXT_OR_NULL, "burst": {"type": ["integer", "null"]}}
     destination = {
         "name": _TEXT,
-        "state": {"enum": ["open", "paused", "circuit", "refused", "gone", "probing"]},
+        "state": {"enum": ["well", "paused", "failing", "refused", "gone", "probing", "unknown"]},
         "reason": _TEXT,
         "since": _TIME_OR_NULL,
         "until": _TIME_OR_NULL | {"description": "the end of a pause, else the next probe"},
@@ -347,7 +347,9 @@ def _destination_schemas() -> dict[str, Schema]:
         "limits": _object(per_lane) | {"type": ["object", "null"]},
     }
     return {
-        "Destinations": _object({"destinations": _list(_object(destination)), "left_out": _COUNT}),
+        "Destinations": _object(
+            {"destinations": _list(_object(destination)), "left_out": _COUNT, "unassigned": _COUNT}
+        ),
         "Resume": _object({"name": _TEXT}),
         "Resumed": _object({"name": _TEXT, "resumed": _BOOL}),
     }

@@ -17,6 +17,7 @@ from engine.cli.names import resolved
 from engine.cli.options import json_option
 from engine.cli.output import age, ago, emit, facts, next_page, out, plural, say, short_delivery, state, table
 from engine.schedule import HELD
+from engine.traffic.words import WAITS
 from engine.units import format_duration
 
 #: How many items of a digest are named.
@@ -118,7 +119,8 @@ def _wait(row: dict[str, Any]) -> str:
         return f"due for {when}" if row["attempts"] or row["reason"] else ""
     if row["item_count"] and not row["attempts"]:
         return f"collecting ({plural(row['item_count'], 'item')}) until {row['due_at'][11:19]} UTC"
-    return f"next {when}"
+    # One that waits for a destination is not made when it is due.
+    return "" if WAITS in row["reason"] else f"next {when}"
 
 
 def _delivery_facts(row: dict[str, Any]) -> Table:

@@ -6,15 +6,16 @@ import asyncio
 from typing import Any
 
 import click
+from rich.table import Table
 from rich.text import Text
 
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, out, say, table
+from engine.cli.output import age, emit, out, plural, say, table
 
-_STYLES = {"open": "green", "paused": "yellow", "probing": "yellow", "circuit": "red", "refused": "red", "gone": "red"}
-_WORDS = {"circuit": "circuit open", "refused": "key refused"}
+_STYLES = {"well": "green", "paused": "yellow", "probing": "yellow", "failing": "red", "refused": "red", "gone": "red"}
+_WORDS = {"refused": "key refused", "unknown": "unknown: no engine runs"}
 
 
 @click.group("destinations", cls=DefaultGroup, default="list")
@@ -31,15 +32,15 @@ def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     if as_json:
         emit(answer)
         return
-    if not answer["destinations"]:
+    if rows := answer["destinations"]:
+        out().print(_table(rows))
+    elif not answer["unassigned"]:
         say("no destination is known: nothing was delivered lately, and nothing waits")
-        return
-    made = table("DESTINATION*", "STATE*", "UNDER WAY>", "WAITING>", "LIMITS")
-    for row in answer["destinations"]:
-        made.add_row(row["name"], _state(row), str(row["under_way"]), str(row["waiting"]), _limits(row["limits"]))
-    out().print(made)
     if answer["left_out"]:
         say(f"and {answer['left_out']} more")
+    if count := answer["unassigned"]:
+        verb = "waits" if count == 1 else "wait"
+        say(f"{plural(count, 'delivery', 'deliveries')} {verb} whose destination shows when it is their turn")
 
 
 @command.command("resume")
@@ -65,17 +66,33 @@ async def _resume(place: Place, name: str) -> dict[str, Any]:
         return await asked.resume(name)
 
 
+def _table(rows: list[dict[str, Any]]) -> Table:
+    """Limits are those of a running engine: without one there is nothing to show of them."""
+    columns = ("DESTINATION*", "STATE*", "UNDER WAY>", "WAITING>")
+    limited = any(row["limits"] for row in rows)
+    made = table(*columns, "LIMITS") if limited else table(*columns)
+    for row in rows:
+        cells = [row["name"], _state(row), str(row["under_way"]), str(row["waiting"])]
+        made.add_row(*cells, *([_limits(row["limits"])] if limited else []))
+    return made
+
+
 def _state(row: dict[str, Any]) -> Text:
-    """The state, how long it lasts, and below it why."""
+    """The state, since when or how long it lasts, and below it why."""
     word = row["state"]
     text = Text(_WORDS.get(word, word), style=_STYLES.get(word, ""))
-    if row["since"]:
-        text.append(f" for {age(row['since'])}", style="dim")
-    if row["until"] and word != "probing":
-        text.append(f", {'until' if word == 'paused' else 'next probe'} {row['until'][11:19]} UTC", style="dim")
-    if word == "gone":
-        text.append(", until the configuration changes", style="dim")
+    text.append(_times(row), style="dim")
     return text.append(f"\n{row['reason']}", style="dim") if row["reason"] else text
+
+
+def _times(row: dict[str, Any]) -> str:
+    until = f"{row['until'][11:19]} UTC" if row["until"] else ""
+    if row["state"] == "paused" and until:
+        return f" until {until} ({age(row['until']).removeprefix('in ')} more)"
+    since = f" since {age(row['since'])} ago" if row["since"] else ""
+    if row["state"] == "gone":
+        return f"{since}; until the configuration changes"
+    return f"{since}; next probe at {until}" if until and row["state"] != "probing" else since
 
 
 def _limits(limits: dict[str, Any] | None) -> str:

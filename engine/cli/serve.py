@@ -110,7 +110,7 @@ _MOST_HELD = 10_000
     envvar="ENGINE_CONCURRENCY",
     show_default=True,
     show_envvar=True,
-    help="How many evaluations and deliveries are under way at once, at most.",
+    help="How many deliveries are under way at once, at most, and how many evaluations beside them.",
 )
 @click.option(
     "--memory-limit",

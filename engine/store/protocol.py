@@ -24,7 +24,7 @@ from engine.store.rows import (
     Pruned,
     Size,
 )
-from engine.store.work import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work
+from engine.store.work import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work, WorkKind
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
@@ -99,12 +99,14 @@ class Store(Protocol):
         now: float,
         limit: int,
         max_bytes: int = CLAIM_BYTES,
+        kind: WorkKind | None = None,
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
         stale_before: float | None = None,
     ) -> Haul:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
+        ``kind``: only such; whatever waits of the other kind, and however long, costs nothing.
         Lanes take turns, the one that waits for longest first, and of each its oldest. ``rooms`` says how much
         may be taken of some lanes. Of those that are ``shut`` nothing is, but up to ``STALE_PIECES`` of what is due
         and was first due before ``stale_before``.
@@ -122,8 +124,11 @@ class Store(Protocol):
         seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
         """
 
-    async def next_due(self, *, shut: Collection[str] = ()) -> float | None:
-        """When the next unowned work falls due that waits in none of the ``shut`` lanes, or None."""
+    async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
+        """When the next unowned work (of a ``kind``) falls due that waits in none of the ``shut`` lanes, or None.
+
+        Evaluations are in no lane.
+        """
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched, so that a retry or replay has it.

@@ -143,7 +143,8 @@ class DeliveryQuery:
 class Backlog:
     """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is).
 
-    ``by_lane`` counts the deliveries that wait in the queue of a known destination.
+    ``by_lane`` counts the deliveries that wait in the queue of a known destination, ``unassigned`` those that wait
+    in none. Neither counts what somebody has in hand.
     """
 
     evaluations: int = 0
@@ -152,6 +153,7 @@ class Backlog:
     oldest_due_at: float | None = None
     by_route: Mapping[str, int] = field(default_factory=dict)
     by_lane: Mapping[str, int] = field(default_factory=dict)
+    unassigned: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
 from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.vault import Vault
-from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Haul, Routed, Settled, Work
+from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Haul, Routed, Settled, Work, WorkKind
 from engine.store.writer import Kind, Writer
 
 #: How long work waits whose event is sealed with a key that is not there, in seconds.
@@ -132,12 +132,13 @@ class SqliteStore:
         now: float,
         limit: int,
         max_bytes: int = CLAIM_BYTES,
+        kind: WorkKind | None = None,
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
         stale_before: float | None = None,
     ) -> Haul:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
-        request = leases.Claim(now, limit, max_bytes, rooms or {}, shut, stale_before)
+        request = leases.Claim(now, limit, max_bytes, kind, rooms or {}, shut, stale_before)
         taken: leases.Taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
@@ -154,9 +155,9 @@ class SqliteStore:
         """Give work back without spending an attempt."""
         await self._writer.do(*self._release_kind(ids, due_at, lane=lane, reason=reason, uncounted=uncounted))
 
-    async def next_due(self, *, shut: Collection[str] = ()) -> float | None:
+    async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
         """When the next unowned work falls due that waits in no shut lane."""
-        return await self._work.ask(next_due, shut=shut)
+        return await self._work.ask(next_due, kind=kind, shut=shut)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""

@@ -14,6 +14,7 @@ from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_
 from engine.store.sqlite_leases import heads, load_fetched
 from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
+from engine.store.work import WorkKind
 
 # An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
 _EVENTS = """
@@ -49,7 +50,7 @@ FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
 _DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
 _COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
 _LANES = """
-SELECT lane, count(*) FROM work WHERE owner IS NULL AND dead_at IS NULL AND lane <> '' GROUP BY lane
+SELECT lane, count(*) FROM work WHERE owner IS NULL AND dead_at IS NULL AND kind = 'deliver' GROUP BY lane
 """
 
 
@@ -111,12 +112,14 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
             by_route[route] = count
     oldest = next_due(db)
     due = oldest if oldest is not None and oldest <= now else None
-    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, dict(db.execute(_LANES).fetchall()))
+    lanes = dict(db.execute(_LANES).fetchall())
+    unassigned = lanes.pop("", 0)
+    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned)
 
 
-def next_due(db: sqlite3.Connection, *, shut: Collection[str] = ()) -> float | None:
+def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
     """When the first of the work falls due that nobody holds and that waits in none of the shut lanes."""
-    return min((due_at for lane, due_at in heads(db) if lane not in shut), default=None)
+    return min((head.due_at for head in heads(db, kind) if head.lane not in shut), default=None)
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, islice, zip_longest
 from math import inf
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import BadBody
 from engine.event import Event, Kind, parse_payload
@@ -22,9 +22,9 @@ from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import as_damage
 from engine.store.sqlite_vault import opened
 from engine.store.vault import MissingKey
-from engine.store.work import Claimed, Item, Work
+from engine.store.work import Claimed, Item, Work, WorkKind
 
-#: The lanes in which something waits, from one to the next by the index, and when the first of each is due.
+#: The lanes in which something waits, from one to the next by the index, and when the first of each kind is due.
 _HEADS = """
 WITH RECURSIVE head (lane) AS (
   SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
@@ -32,9 +32,10 @@ WITH RECURSIVE head (lane) AS (
   SELECT (SELECT min(w.lane) FROM work AS w WHERE w.lane > head.lane AND w.owner IS NULL AND w.dead_at IS NULL)
   FROM head WHERE head.lane IS NOT NULL
 )
-SELECT json_group_array(json_array(lane, (
-  SELECT min(w.due_at) FROM work AS w WHERE w.lane = head.lane AND w.owner IS NULL AND w.dead_at IS NULL
-))) FROM head WHERE lane IS NOT NULL
+SELECT json_group_array(json_array(lane, kind, (
+  SELECT min(w.due_at) FROM work AS w
+  WHERE w.lane = head.lane AND w.kind = kinds.kind AND w.owner IS NULL AND w.dead_at IS NULL
+))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
 """
 #: What is due in a lane: of so many of the first of it, so many that were first due before a time.
 _DUE = """
@@ -43,7 +44,7 @@ SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coale
 ), 0))) FROM (
   SELECT id, event_id FROM (
     SELECT id, event_id, first_at FROM work
-    WHERE lane = ?1 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
+    WHERE lane = ?1 AND kind = ?6 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
   ) WHERE first_at < ?4 LIMIT ?5
 ) AS w
 LEFT JOIN event AS e ON e.id = w.event_id
@@ -111,6 +112,7 @@ class Claim:
     now: float
     limit: int
     max_bytes: int
+    kind: WorkKind | None = None
     rooms: Mapping[str, int] = field(default_factory=dict)
     shut: Collection[str] = ()
     stale_before: float | None = None
@@ -128,11 +130,19 @@ class Taken:
     left: frozenset[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Queue:
-    """What may be taken of a lane: ids, their events' and sizes. ``whole``: nothing else is due there."""
+class Head(NamedTuple):
+    """A queue in which something waits: of one kind, in one lane, and since when, or until when, its first does."""
 
     lane: str
+    kind: WorkKind
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What may be taken of a queue: ids, their events' and sizes. ``whole``: nothing else is due there."""
+
+    head: Head
     found: list[tuple[str, str, int]]
     whole: bool
 
@@ -143,32 +153,32 @@ def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, reques
 
 
 def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
-    lanes = [lane for lane, due_at in heads(db) if due_at <= request.now]
-    queues = _queues(db, request, lanes)
+    due = [head for head in heads(db, request.kind) if head.due_at <= request.now]
+    queues = _queues(db, request, due)
     ids = _within(_in_turns(queues, request.limit), request.max_bytes)
     if ids:
         db.execute(_TAKE, (owner, at, ids_json(ids)))
     taken = set(ids)
-    done = (queue.lane for queue in queues if queue.whole and all(found[0] in taken for found in queue.found))
-    return Taken(ids, frozenset(lanes).difference(done))
+    done = {queue.head for queue in queues if queue.whole and all(found[0] in taken for found in queue.found)}
+    return Taken(ids, frozenset(head.lane for head in due if head not in done))
 
 
-def _queues(db: sqlite3.Connection, request: Claim, lanes: Iterable[str]) -> list[_Queue]:
+def _queues(db: sqlite3.Connection, request: Claim, heads: Iterable[Head]) -> list[_Queue]:
     """What may be taken of each lane, its oldest first. Of more lanes than pieces are wanted nobody need know."""
-    found = (_queue(db, request, lane) for lane in lanes)
+    found = (_queue(db, request, head) for head in heads)
     return list(islice((queue for queue in found if queue.found), max(request.limit, 0)))
 
 
-def _queue(db: sqlite3.Connection, request: Claim, lane: str) -> _Queue:
+def _queue(db: sqlite3.Connection, request: Claim, head: Head) -> _Queue:
     """What may be taken of a lane. Of one that is shut it is a little of what is stale."""
-    most = request.room(lane)
+    most = request.room(head.lane)
     look, before = most, inf
-    if lane in request.shut and request.stale_before is not None:
+    if head.lane in request.shut and request.stale_before is not None:
         most, look, before = min(STALE_PIECES, request.limit), _LOOKED_AT, request.stale_before
     if most <= 0:
-        return _Queue(lane, [], whole=False)
-    found = load_json(db.execute(_DUE, (lane, request.now, look, before, most)).fetchone()[0])
-    return _Queue(lane, found, whole=before == inf and len(found) < most)
+        return _Queue(head, [], whole=False)
+    found = load_json(db.execute(_DUE, (head.lane, request.now, look, before, most, head.kind)).fetchone()[0])
+    return _Queue(head, found, whole=before == inf and len(found) < most)
 
 
 def _in_turns(queues: Iterable[_Queue], limit: int) -> Iterable[tuple[str, str, int]]:
@@ -181,10 +191,10 @@ def _in_turns(queues: Iterable[_Queue], limit: int) -> Iterable[tuple[str, str, 
     return islice((found for found in turns if found is not None), max(limit, 0))
 
 
-def heads(db: sqlite3.Connection) -> list[tuple[str, float]]:
-    """The lanes in which something waits, and since when, or until when, the first of each; the oldest first."""
-    found: list[tuple[str, float]] = load_json(db.execute(_HEADS).fetchone()[0])
-    return sorted(found, key=lambda head: head[1])
+def heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
+    """The queues in which something waits, of one kind or of both; the one that is due first comes first."""
+    found = (Head(*head) for head in load_json(db.execute(_HEADS).fetchone()[0]) if head[2] is not None)
+    return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
 
 
 def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:

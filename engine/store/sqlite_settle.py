@@ -149,8 +149,9 @@ class _Batch:
         match then:
             case None:
                 self.finished.append(work_id)
-            case Again(due_at, lane, spent):
-                self.moved.append((work_id, due_at, None, clean_reason(reason), clean(lane), int(spent), None))
+            case Again(due_at, lane, spent, waits_for):
+                why = clean_reason(waits_for or reason)
+                self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None))
             case Wait(due_at, waits_for):
                 self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, due_at))
             case Dead(died_of):

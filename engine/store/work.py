@@ -121,11 +121,13 @@ class Again:
     """Work goes back and is due again at ``due_at``, in the queue of ``lane``.
 
     Unless ``spent``, the attempt does not count among its attempts; in the history it stands all the same.
+    ``reason`` says to people why it waits; empty is what the attempt came to.
     """
 
     due_at: float
     lane: str = ""
     spent: bool = True
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

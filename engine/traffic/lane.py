@@ -9,6 +9,7 @@ from typing import Literal
 from engine.retry import Failure
 from engine.traffic.bucket import Bucket
 from engine.traffic.limits import Limits
+from engine.traffic.places import Places
 from engine.traffic.shutter import Block, Shutter
 
 #: Idle lanes remember failures for so long, in seconds.
@@ -20,7 +21,7 @@ MOST_IN_LANE = 128
 #: A full lane that nobody has entered or left for so long is stuck: nobody waits in memory for it. In seconds.
 _STUCK_AFTER = 1.0
 #: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is well again.
-State = Literal["open", "paused", "circuit", "refused", "gone", "probing"]
+State = Literal["well", "paused", "failing", "refused", "gone", "probing"]
 
 
 class Lane:
@@ -33,14 +34,21 @@ class Lane:
     """
 
     __slots__ = (
-        "_bucket", "_moved_at", "_ramp", "_shutter", "_used_at", "destination", "held", "limits", "most_held", "name",
-        "stored", "under_way", "waiting",
+        "_bucket", "_moved_at", "_places", "_ramp", "_shutter", "_used_at", "destination", "held", "limits",
+        "most_held", "name", "stored", "under_way", "waiting",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, destination: str, limits: Limits, now: float, rng: random.Random, most_held: float = math.inf
+        self,
+        name: str,
+        destination: str,
+        limits: Limits,
+        now: float,
+        rng: random.Random,
+        places: Places,
+        most_held: float = math.inf,
     ) -> None:
-        self.name, self.destination, self.limits = name, destination, limits
+        self.name, self.destination, self.limits, self._places = name, destination, limits, places
         self.under_way = self.waiting = self.held = 0
         self.most_held = most_held
         self.stored = False
@@ -67,7 +75,7 @@ class Lane:
         """In a word."""
         block = self._shutter.block
         if block is None or (block.kind == "paused" and not block.is_closed(now)):
-            return "open"
+            return "well"
         return "probing" if block.probes(now) else block.kind
 
     @property
@@ -77,11 +85,15 @@ class Lane:
 
     def free(self, now: float) -> int:
         """How many attempts may begin now."""
-        places, tokens = self._places(now), self._bucket.ready(now)
-        return places if tokens is None else min(places, tokens)
+        own, tokens = self._own(now), self._bucket.ready(now)
+        own = own if tokens is None else min(own, tokens)
+        shared = self._places.more(self.under_way)
+        if own and not shared and (self.stored or self.waiting):
+            self._places.short = True
+        return min(own, shared)
 
-    def _places(self, now: float) -> int:
-        """How many more may be under way, leaving the rate out of account."""
+    def _own(self, now: float) -> int:
+        """How many more may be under way, leaving the rate and the other lanes out of account."""
         block = self._shutter.block
         if block is not None and block.is_closed(now):
             return 0
@@ -112,16 +124,17 @@ class Lane:
         return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0
 
     def _ahead(self, now: float) -> int:
-        recovers = self._ramp is not None or self.state(now) != "open"
+        recovers = self._ramp is not None or self.state(now) != "well"
         return 0 if recovers else min(self.limits.concurrency, self.may_wait(now))
 
     def may_wait(self, now: float) -> int:
         """How many may wait in memory: those whose turn will come within the time that one waits, as far as one knows.
 
-        There is no use in waiting for one that hangs, or once for a minute's rate.
+        There is no use in waiting for one that hangs, or once for a minute's rate, or for places that others have.
         """
-        stuck = not self._places(now) and now - self._moved_at > _STUCK_AFTER
-        if stuck or self.block(now) is not None:
+        own = self._own(now)
+        stuck = not own and now - self._moved_at > _STUCK_AFTER
+        if stuck or (own and not self._places.more(self.under_way)) or self.block(now) is not None:
             return 0
         rate = self.limits.rate
         return min(MOST_IN_LANE, int(rate * PATIENCE)) if rate else MOST_IN_LANE
@@ -141,24 +154,28 @@ class Lane:
         block = self._shutter.block
         probe = block is not None and block.probes(now)
         self._bucket.take(now)
+        self._places.taken += 1
         self.under_way += 1
         self._used_at = self._moved_at = now
         return probe
 
     def left(self, failure: Failure | None, now: float, *, probe: bool = False) -> None:
         """An attempt ended; None is success."""
-        self.under_way -= 1
-        self._used_at = self._moved_at = now
+        self._leave(now)
         before, says = self._shutter.block, "well" if failure is None else failure.says
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
         self._shutter.learn(says, reason, now, after=after, probe=probe)
         if self._shutter.block is not None and self._shutter.block is not before:
             self._ramp = 1
-        elif says == "well" and self._ramp is not None and self.state(now) == "open":
+        elif says == "well" and self._ramp is not None and self.state(now) == "well":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
 
     def given_up(self, now: float) -> None:
         """An attempt ended without telling anything: this process gave it up."""
+        self._leave(now)
+
+    def _leave(self, now: float) -> None:
+        self._places.taken -= 1
         self.under_way -= 1
         self._used_at = self._moved_at = now
 
@@ -167,9 +184,9 @@ class Lane:
         self._shutter.block, self._ramp, self.stored = block, 1, True
 
     def reset(self) -> None:
-        """Let everything in again: people know better. What is under way keeps its place."""
+        """Let attempts in again, one at a time at first: people know better, or think so. What is under way stays."""
         self._shutter.reset()
-        self._ramp = None
+        self._ramp = 1
 
     def is_idle(self, now: float) -> bool:
         """Whether it can be forgotten without anybody noticing."""

@@ -11,6 +11,7 @@ from heapq import heappop, heappush
 from engine.retry import Failure
 from engine.traffic.lane import Lane
 from engine.traffic.limits import Limits, LimitTable
+from engine.traffic.places import Places
 from engine.traffic.shutter import Block
 
 #: So many lanes are kept before the idle ones are looked for.
@@ -44,18 +45,19 @@ class Shut:
 class Lanes:
     """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
 
-    No lane has more than ``most`` attempts under way, whatever its limits say, and none begins to hold more when it
-    holds ``most_held`` bytes. ``forgotten`` is told their names.
+    They have at most ``total`` attempts under way together, shared as ``places`` say, whatever their limits are, and
+    none begins to hold more when it holds ``most_held`` bytes. ``forgotten`` is told the names of those that are.
     """
 
     def __init__(
         self,
         rng: random.Random,
-        most: int = 1_000_000,
+        total: int = 1_000_000,
         forgotten: Callable[[str], None] = lambda _name: None,
         most_held: float = math.inf,
     ) -> None:
-        self._rng, self._most, self._forgotten, self._most_held = rng, most, forgotten, most_held
+        self._rng, self._forgotten, self._most_held = rng, forgotten, most_held
+        self.places = Places(total)
         self._lanes: dict[str, Lane] = {}
         self._doors = _Doors()
         self._look_at = _FEW
@@ -76,7 +78,8 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             self._make_room(now)
-            lane = self._lanes[name] = Lane(name, destination, limits, now, self._rng, self._most_held)
+            lane = Lane(name, destination, limits, now, self._rng, self.places, self._most_held)
+            self._lanes[name] = lane
             self._doors.note(lane, now)
         lane.destination = destination
         lane.change(limits, now)
@@ -85,13 +88,17 @@ class Lanes:
     def limits(self, destination: str, table: LimitTable) -> Limits:
         """What holds for a destination here."""
         limits = table.of(destination)
-        return limits if limits.concurrency <= self._most else replace(limits, concurrency=self._most)
+        most = self.places.most
+        return limits if limits.concurrency <= most else replace(limits, concurrency=most)
 
     def enter(self, lane: Lane, now: float) -> Admitted | Shut:
         """Begin an attempt, if one may."""
         if lane.free(now) > 0:
             return Admitted(lane, lane.enter(now))
-        return Shut(lane, lane.block(now))
+        block = lane.block(now)
+        if block is None and not self.places.more(lane.under_way):
+            self.places.short = True
+        return Shut(lane, block)
 
     def left(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """An attempt ended, and this is what it came to; None is success."""

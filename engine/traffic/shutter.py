@@ -8,8 +8,8 @@ from typing import Literal, TypeGuard, assert_never
 
 from engine.retry import Says
 
-#: Why nothing goes to a destination: it asked for a pause; its circuit is open; it refuses the key; it is gone.
-BlockKind = Literal["paused", "circuit", "refused", "gone"]
+#: Why nothing goes to a destination: it asked for a pause; it keeps failing; it refuses the key; it is gone.
+BlockKind = Literal["paused", "failing", "refused", "gone"]
 
 #: So many failures in a row open the circuit.
 FAILURES_TO_OPEN = 5
@@ -22,7 +22,7 @@ BETWEEN_KEYS = 300.0
 #: So far back a clock may be set without a block being taken for one of the past, in seconds.
 _CLOCK_SLACK = 1.0
 #: What outlasts what: a 410 is not undone by a late 429.
-_WEIGHT: dict[BlockKind, int] = {"paused": 0, "circuit": 0, "refused": 1, "gone": 2}
+_WEIGHT: dict[BlockKind, int] = {"paused": 0, "failing": 0, "refused": 1, "gone": 2}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +98,7 @@ class Shutter:
 
     def _well(self, now: float) -> None:
         self._failures = 0
-        if self.block is None or self.block.kind in ("circuit", "refused") or not self._holds(now):
+        if self.block is None or self.block.kind in ("failing", "refused") or not self._holds(now):
             self.block, self._rounds = None, 0
 
     def _pause(self, reason: str, now: float, after: float | None, *, probe: bool) -> None:
@@ -114,7 +114,7 @@ class Shutter:
         if not probe and (self._holds(now) or self._failures < FAILURES_TO_OPEN):
             return
         self._failures = 0
-        self._set(Block("circuit", reason, now, now + self._grown(FIRST_COOL_DOWN, LONGEST_COOL_DOWN)), now, anew=probe)
+        self._set(Block("failing", reason, now, now + self._grown(FIRST_COOL_DOWN, LONGEST_COOL_DOWN)), now, anew=probe)
 
     def _grown(self, first: float, longest: float) -> float:
         """Full jitter below a ceiling that doubles with each round."""

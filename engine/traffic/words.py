@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import assert_never
+from typing import Final, assert_never
 
 from engine.traffic.lanes import Shut
 from engine.traffic.shutter import Block
 from engine.units import format_duration
+
+#: How a reason says that a destination takes nothing for now.
+WAITS: Final = "waits for "
+#: So much of a reason, in characters, tells it from others: a lane keeps no more of one than it shows.
+_TOLD = 200
 
 
 def waiting(shut: Shut) -> str:
     """Why a delivery waits."""
     if shut.block is None:
         return f"waits its turn for {shut.lane.name}"
-    return f"waits for {shut.lane.name}: {describe(shut.block)}"
+    return f"{WAITS}{shut.lane.name}: {describe(shut.block)} (engine destinations shows it)"
+
+
+def waiting_after(reason: str, shut: Shut) -> str:
+    """Why a delivery waits that was attempted in vain: for what that came to, and for a destination that is shut."""
+    if shut.block is None:
+        return reason
+    why = waiting(shut)
+    return why if " ".join(reason.split())[:_TOLD] in why else f"{reason}; {why}"
 
 
 def overdue(shut: Shut, within: float) -> str:
@@ -28,7 +41,7 @@ def describe(block: Block) -> str:
     match block.kind:
         case "paused":
             return f"paused until {_time(block.until)} because {cause(block)}"
-        case "circuit" | "refused":
+        case "failing" | "refused":
             return f"{cause(block)}; next probe at {_time(block.until)}"
         case "gone":
             return f"{cause(block)}; stopped until the configuration changes"
@@ -41,7 +54,7 @@ def cause(block: Block) -> str:
     match block.kind:
         case "paused":
             return f"it said {block.reason}"
-        case "circuit":
+        case "failing":
             return f"it keeps failing ({block.reason})"
         case "refused":
             return f"it refuses the key ({block.reason}): mend it in the configuration"

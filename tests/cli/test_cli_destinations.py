@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 
 import pytest
 
+from engine.event import parse_event
+from engine.sandbox import payloads
 from engine.store import open_store
-from engine.store.work import Control
+from engine.store.work import Control, Routed, Work
 from tests.cli.conftest import Command
 
 NAME = "https://hooks.example.com"
@@ -38,11 +41,42 @@ def test_what_is_shut_is_shown_with_its_reason_and_opened_by_name(stopped: Comma
     stopped.environ["COLUMNS"] = "160"
     listed = stopped("destinations").output
     assert NAME in listed
-    assert "gone for 2m, until the configuration changes" in " ".join(listed.split())
+    assert "gone since 2m ago; until the configuration changes" in " ".join(listed.split())
     assert "HTTP 410" in listed
     assert [one["state"] for one in stopped.json("destinations", "list")["destinations"]] == ["gone", "paused"]
     assert f"resumed: {NAME}" in stopped("destinations", "resume", NAME).output
     assert [one["name"] for one in stopped.json("destinations")["destinations"]] == ["slack #ops"]
+
+
+def test_what_waits_is_told_without_an_engine_and_how_a_destination_is_is_not_guessed(engine: Command) -> None:
+    engine.environ["COLUMNS"] = "160"
+
+    async def prepare() -> None:
+        folder = engine.folder / "engine-data"
+        folder.mkdir()
+        store = open_store(f"sqlite:///{folder / 'engine.db'}")
+        await store.open()
+        now = time.time()
+        event = parse_event(payloads.to_body(payloads.complete()), now)
+        await store.append(event, leased=True)
+        works = [Work(f"d{number}", "deliver", event.id, now, now, route="r", action="log") for number in range(3)]
+        await store.settle_routed(Routed(event.id, (), works, frozenset(("d0",)), "hash", now))
+        await store.release(["d0"], due_at=now, lane=NAME, reason=f"waits for {NAME}")
+        await store.close()
+
+    asyncio.run(prepare())
+    answer = engine.json("destinations")
+    assert [(one["name"], one["state"], one["waiting"]) for one in answer["destinations"]] == [(NAME, "unknown", 1)]
+    assert answer["unassigned"] == 2
+    listed = engine("destinations")
+    assert "unknown: no engine runs" in listed.stdout
+    assert "LIMITS" not in listed.stdout
+    assert "2 deliveries wait whose destination shows when it is their turn" in listed.stderr
+
+
+def test_a_pause_shows_its_end(stopped: Command) -> None:
+    stopped.environ["COLUMNS"] = "160"
+    assert re.search(r"paused until \d\d:\d\d:\d\d UTC \((10|9)m more\)", stopped("destinations").stdout)
 
 
 def test_a_name_nobody_knows_gets_a_suggestion(stopped: Command) -> None:

@@ -84,11 +84,17 @@ async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_ane
     await engine.post(run(1, OTHERS))
     rows = await waiting(engine, 2)
     assert sorted(row.attempts for row in rows) == [0, 1]
-    (other,) = [row for row in rows if row.route == OTHERS]
-    assert "it is gone (HTTP 410); stopped until the configuration changes" in other.reason
+    wanted = f"waits for {sink.origin}: it is gone (HTTP 410); stopped until the configuration changes"
+    assert all(row.reason.startswith(wanted) for row in rows), "also the one whose own attempt met it"
+    (met,) = [row for row in rows if row.route == RULE]
+    assert (await engine.running.store.delivery(met.id)).attempts[0].reason.startswith("HTTP 410")
     await asyncio.sleep(0.5)
     assert len(sink.received) == 1
-    engine.write(TWO_ROUTES % "# mended")
+    engine.write(TWO_ROUTES % "# the same")
+    await engine.running.reloader.reload()
+    await asyncio.sleep(0.2)
+    assert len(sink.received) == 1, "the same configuration mends nothing"
+    engine.write(TWO_ROUTES % "vars: {mended: true}")
     await engine.running.reloader.reload()
     rows = await engine.settled(2)
     assert {row.state for row in rows} == {"succeeded"}
@@ -284,9 +290,9 @@ async def test_more_than_memory_may_hold_waits_in_the_store(engine, sink) -> Non
     body = payloads.run(0) | {"outputs": {"text": "x" * 20_000}}
     for number in range(20):
         await engine.post(payloads.rule([body | {"id": payloads.run(number)["id"]}]))
-        assert engine.running.worker._bytes <= 75_000
+        assert engine.running.worker.bytes_in_hand <= 75_000
     await engine.settled(20)
-    await until(lambda: engine.running.worker._bytes == 0)
+    await until(lambda: engine.running.worker.bytes_in_hand == 0)
 
 
 async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engine, sink) -> None:
@@ -298,12 +304,13 @@ async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engin
         worker.accept(event)
     while len(sink.received) < len(events):
         await asyncio.sleep(0)
-        most, most_bytes = max(most, worker.busy - worker.gate.waiting), max(most_bytes, worker._bytes)
+        most, most_bytes = max(most, worker.busy), max(most_bytes, worker.bytes_in_hand)
     # A claim may bring as much again as arrives while it is made; an evaluation ends a moment after its delivery began.
     assert most <= 4 * 16
     assert most_bytes <= 2 * 2**20 + 25_000
     await engine.settled(200)
-    assert (worker._bytes, worker._arriving) == (0, 0)
+    await until(lambda: not worker.busy)
+    assert (worker.bytes_in_hand, worker._room("evaluate"), worker._room("deliver")) == (0, 16, 16)
 
 
 async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine, sink, healthy) -> None:
@@ -318,7 +325,7 @@ async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine
     await engine.post(run(99, OTHERS))
     await until(lambda: healthy.received)
     assert time.monotonic() - begun < 0.9
-    assert worker._bytes <= 2 * 2**20
+    assert worker.bytes_in_hand <= 2 * 2**20
     await engine.settled(13)
     assert (len(sink.received), hanging.held) == (12, 0)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from contextlib import AsyncExitStack
 
 from harness import until
 
 from engine.gate import MOST_WAITING
-from engine.sandbox import payloads
+from engine.sandbox import WebhookSink, payloads
 
+OTHERS = "22222222-2222-4222-8222-222222222222"
 #: Times are sixty times as short as by default.
 RULES = """
 defaults: {timeout: 170ms, retry: {attempts: 8, within: 24m, min: 17ms, max: 60s}}
@@ -63,3 +65,35 @@ async def test_acceptance_does_not_notice_memory_stays_bounded_and_all_is_made_i
     rows = await engine.settled(800, seconds=60)
     assert {row.state for row in rows} == {"succeeded"}
     assert len({one.headers["webhook-id"] for one in sink.received if one.status == 200}) == 800
+
+
+HUNG = 20
+MANY_HUNG = """
+defaults: {timeout: 60s}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    actions:
+%s
+  22222222-2222-4222-8222-222222222222: {actions: [{forward_webhook: {url: "${SINK}"}}]}
+"""
+
+
+async def test_twenty_hung_destinations_do_not_keep_a_healthy_one_waiting(engine, sink) -> None:
+    """One webhook of 40 runs, forwarded to each: far more than there are places."""
+    async with AsyncExitStack() as stack:
+        hung = [await stack.enter_async_context(WebhookSink()) for _ in range(HUNG)]
+        for one in hung:
+            one.faults.add(hang=3600.0, times=None)
+        actions = [f'      - {{forward_webhook: {{url: "{one.url}"}}, name: hung{n}}}' for n, one in enumerate(hung)]
+        await engine.start(MANY_HUNG % "\n".join(actions), concurrency=CONCURRENCY + 32, grace=0.1)
+        await engine.post(payloads.rule([payloads.run(number) for number in range(40)]))
+        await until(lambda: all(one.received for one in hung))
+        for number in range(3):
+            await engine.post(payloads.rule([payloads.run(number)], rule_id=OTHERS))
+        await engine.settled(3, route=OTHERS)  # long before any of the others' timeouts
+        backlog = await engine.running.store.backlog()
+        assert (backlog.evaluations, backlog.deliveries) == (0, 40 * HUNG), "routing waits for nobody"
+        lanes = {lane.name: lane.under_way for lane in engine.running.worker.gate.lanes()}
+        assert all(lanes[one.origin] >= 1 for one in hung)
+        assert sum(lanes.values()) < CONCURRENCY + 32
+        await engine.stop()

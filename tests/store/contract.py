@@ -969,7 +969,7 @@ class Listing:
         await fail(store, dead)
         await put_off(store, due, T0 + 10)
         await store.append(make_event(2, at=T0 + 30), leased=False)
-        assert await store.backlog() == Backlog(1, 2, 1, None, {"corrections/a": 2})
+        assert await store.backlog() == Backlog(1, 2, 1, None, {"corrections/a": 2}, unassigned=1)
         backend.clock.now = T0 + 15
         assert (await store.backlog()).oldest_due_at == T0 + 10
 

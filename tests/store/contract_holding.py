@@ -165,6 +165,21 @@ class Lanes:
         found = await store.claim(now=T0 + 9, limit=10, max_bytes=500)
         assert (list(found), found.left) == ([], {"b"})
 
+    async def test_one_kind_is_found_however_much_of_the_other_waits(self, store: Store):
+        _, deliveries = await accepted(store, "d1", "d2", number=1)
+        await store.release([work.id for work in deliveries], due_at=T0)
+        event = make_event(2, at=T0 + 30)
+        await store.append(event, leased=False)
+        assert (await store.backlog()).unassigned == 2
+        assert await store.next_due(kind="evaluate") == event.received_at
+        assert await store.next_due(kind="deliver", shut={""}) is None
+        (evaluation,) = await store.claim(now=T0 + 60, limit=1, kind="evaluate")
+        assert evaluation.work.event_id == event.id
+        claimed = await store.claim(now=T0 + 60, limit=9, kind="deliver")
+        assert set(ids(list(claimed))) == {work.id for work in deliveries}
+        assert await store.next_due() is None
+        assert (await store.backlog()).unassigned == 0, "they are in hand"
+
     async def test_next_due_passes_over_shut_lanes(self, store: Store):
         await parked(store, "shut", 1, due_at=T0 + 1)
         await parked(store, "open", 1, first=1, due_at=T0 + 9 - 0.001)

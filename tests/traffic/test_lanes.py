@@ -14,7 +14,7 @@ from engine.traffic import Admitted, Lanes, Limits, LimitTable, Shut
 from engine.traffic.bucket import Bucket
 from engine.traffic.lanes import MOST_LANES
 from engine.traffic.limits import LimitsSpec
-from engine.traffic.words import overdue, waiting
+from engine.traffic.words import overdue, waiting, waiting_after
 
 NOW = 1000.0
 DOWN = Failure(retry=True, reason="HTTP 503", status=503, cause="answer")
@@ -77,11 +77,12 @@ def test_a_429_pauses_the_destination_for_everybody_until_the_time_it_named(stre
     street.attempt(BUSY)
     shut = street.enter()
     assert (shut.block.kind, street.room, street.lanes.opens_at(NOW)) == ("paused", 0, None)
-    assert waiting(shut) == "waits for d: paused until 00:16:50 UTC because it said HTTP 429"
+    why = "paused until 00:16:50 UTC because it said HTTP 429"
+    assert waiting(shut) == f"waits for d: {why} (engine destinations shows it)"
     street.lanes.get("d").stored = True
     assert street.lanes.opens_at(NOW) == NOW + 10
     street.now += 10
-    assert street.state == "open"
+    assert street.state == "well"
     assert isinstance(street.enter(), Admitted)
 
 
@@ -101,7 +102,7 @@ def test_a_lane_that_was_shut_is_used_gently_at_first(street) -> None:
 def test_an_open_circuit_lets_one_probe_in_at_a_time(street) -> None:
     for _ in range(5):
         street.attempt(LATE)
-    assert (street.state, street.room) == ("circuit", 0)
+    assert (street.state, street.room) == ("failing", 0)
     assert "it keeps failing (timed out); next probe at" in waiting(street.enter())
     street.now = street.lanes.get("d").last_block.until
     assert (street.state, street.room) == ("probing", 1)
@@ -110,10 +111,10 @@ def test_an_open_circuit_lets_one_probe_in_at_a_time(street) -> None:
     assert probe.probe
     assert isinstance(street.enter(), Shut)
     street.left(probe, DOWN)
-    assert street.state == "circuit"
+    assert street.state == "failing"
     street.now = street.lanes.get("d").last_block.until
     street.attempt(WRONG)
-    assert street.state == "open", "a destination that refuses this one lives"
+    assert street.state == "well", "a destination that refuses this one lives"
 
 
 def test_a_probe_that_is_given_up_lets_another_one_in(street) -> None:
@@ -129,10 +130,17 @@ def test_a_destination_that_is_gone_stays_so_until_people_say_otherwise(street) 
     street.attempt(GONE)
     street.now += 1e6
     shut = street.enter()
-    assert waiting(shut) == "waits for d: it is gone (HTTP 410); stopped until the configuration changes"
+    why = "it is gone (HTTP 410); stopped until the configuration changes"
+    assert waiting(shut) == f"waits for d: {why} (engine destinations shows it)"
+    assert waiting_after("HTTP  410", shut) == waiting(shut), "it is not said twice"
+    assert waiting_after("timed out", shut) == f"timed out; {waiting(shut)}"
     assert overdue(shut, 86400) == ("waited 1d for d: it is gone (HTTP 410); stopped until the configuration changes")
     street.lanes.get("d").reset()
-    assert isinstance(street.enter(), Admitted)
+    first = street.enter()
+    assert isinstance(first, Admitted)
+    assert isinstance(street.enter(), Shut), "people may be wrong: one finds out, and costs one attempt"
+    street.left(first)
+    assert [isinstance(street.enter(), Admitted) for _ in range(3)] == [True, True, False]
 
 
 def test_a_refused_key_is_tried_again_from_time_to_time(street) -> None:
@@ -209,7 +217,7 @@ def test_new_limits_count_at_once(street) -> None:
 
 
 def test_no_lane_has_more_than_its_share_whatever_its_limits_say(street) -> None:
-    street.lanes = Lanes(random.Random(1), most=2)
+    street.lanes = Lanes(random.Random(1), total=8)
     assert [isinstance(street.enter(), Admitted) for _ in range(3)] == [True, True, False]
 
 
@@ -297,6 +305,70 @@ def test_the_most_exact_pattern_counts_and_the_others_fill_in() -> None:
     assert limits.of("https://www.example.com") == Limits(5, 3.0, 1)
     assert limits.of("Odd") == Limits(8, 0.0, 1)
     assert limits.of("langsmith") == Limits(16, 80.0, 100)
+
+
+# --- places, shared by all lanes --------------------------------------------------------------------------------------
+
+
+def crowded(total: int, concurrency: int = 1000) -> Street:
+    street = Street(table(concurrency))
+    street.lanes = Lanes(random.Random(1), total)
+    return street
+
+
+def test_lanes_that_hang_together_share_equally_and_leave_as_much_again() -> None:
+    street = crowded(512)
+    hung = [f"hung {number}" for number in range(30)]
+    for name in hung * 512:
+        street.enter(name)
+    shares = {street.lanes.get(name).under_way for name in hung}
+    assert max(shares) - min(shares) <= 1
+    assert max(shares) == pytest.approx(384 / 31, abs=1)
+    healthy = sum(isinstance(street.enter("healthy"), Admitted) for _ in range(512))
+    assert healthy == pytest.approx(384 / 31 / 2, abs=2), "half of what is free: the rest stays for the next one"
+
+
+def test_lanes_that_hang_one_after_another_never_take_the_last_places() -> None:
+    street = crowded(512)
+    for number in range(127):
+        while isinstance(street.enter(f"hung {number}"), Admitted):
+            pass
+    assert street.lanes.get("hung 0").under_way == 128, "a quarter at most"
+    assert isinstance(street.enter("healthy"), Admitted)
+
+
+def test_who_found_no_place_is_told_of_the_next_one() -> None:
+    street = crowded(8)
+    inside = [street.enter(name) for name in "abcdefgh"]
+    assert isinstance(street.enter("late"), Shut)
+    assert street.lanes.places.short
+    late = street.lanes.get("late")
+    assert (late.may_wait(street.now), late.room(street.now)) == (0, 0), "there is no use in waiting in memory"
+    street.left(inside[0])
+    assert isinstance(street.enter("late"), Admitted)
+
+
+@settings(deadline=None)
+@given(st.integers(8, 600), st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=400))
+def test_a_lane_with_nothing_under_way_can_always_begin_while_few_hold_all_they_get(total, steps) -> None:
+    street, inside = crowded(total), []
+    few = total // 4 - 1
+    for which, ends in steps:
+        if ends and inside:
+            street.left(inside.pop(which % len(inside)))
+        elif isinstance(admitted := street.enter(f"hung {which % few}"), Admitted):
+            inside.append(admitted)
+    for number in range(few):
+        while isinstance(street.enter(f"hung {number}"), Admitted):
+            pass
+    places = street.lanes.places
+    assert places.taken == sum(lane.under_way for lane in street.lanes) <= total
+    assert all(lane.under_way <= places.most for lane in street.lanes)
+    lane = street.lanes.lane("healthy", "healthy", street.limits, street.now)
+    room, entered = lane.free(street.now), 0
+    while isinstance(street.enter("healthy"), Admitted):
+        entered += 1
+    assert entered == room >= 1, "and it is told beforehand how much"
 
 
 # --- properties ------------------------------------------------------------------------------------------------------

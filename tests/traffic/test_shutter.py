@@ -36,7 +36,7 @@ def test_failures_in_a_row_open_the_circuit() -> None:
         made.learn("failing", "HTTP 503", NOW)
     assert made.block is None
     made.learn("failing", "HTTP 503", NOW)
-    assert (made.block.kind, made.block.reason) == ("circuit", "HTTP 503")
+    assert (made.block.kind, made.block.reason) == ("failing", "HTTP 503")
     assert NOW + 1 <= made.block.until <= NOW + 2
 
 
@@ -120,7 +120,7 @@ def test_a_destination_that_fails_after_a_pause_opens_the_circuit() -> None:
     made.learn("pause", "HTTP 429", NOW, after=1.0)
     for _ in range(FAILURES_TO_OPEN):
         made.learn("failing", "timed out", NOW + 2)
-    assert made.block.kind == "circuit"
+    assert made.block.kind == "failing"
 
 
 def test_a_refused_key_waits_for_a_slow_probe() -> None:

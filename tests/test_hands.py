@@ -1,0 +1,28 @@
+"""How much work of one kind is in hand."""
+
+from __future__ import annotations
+
+from engine.document import Fetched
+from engine.event import parse_event
+from engine.holdings import Hands, Held
+from engine.sandbox import payloads
+
+
+def test_pieces_are_counted_and_bodies_that_several_share_once() -> None:
+    event = parse_event(payloads.to_body(payloads.complete()), 0.0)
+    held, size = Held(event, Fetched()), len(event.body)
+    hands = Hands(limit=3, byte_limit=size + 1)
+    hands.take([held])
+    hands.take([held, held])
+    assert (hands.count, hands.bytes, hands.room()) == (2, size, 1)
+    assert hands.room(waiting=2) == 3, "those that wait take no room"
+    hands.drop([held])
+    hands.drop([held, held])
+    assert (hands.count, hands.bytes, hands.room()) == (0, 0, 3)
+
+
+def test_without_room_for_more_bodies_there_is_room_for_nothing() -> None:
+    event = parse_event(payloads.to_body(payloads.complete()), 0.0)
+    hands = Hands(limit=3, byte_limit=len(event.body))
+    hands.take([Held(event, Fetched())])
+    assert hands.room(waiting=1) == 0
