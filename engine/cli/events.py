@@ -107,7 +107,7 @@ async def _event(place: Place, event_id: str) -> dict[str, Any]:
 
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
-    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "PENDING>", "DEAD>")
+    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>")
     for event in events:
         made.add_row(
             short_event(event["id"]),

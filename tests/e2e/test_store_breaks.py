@@ -24,6 +24,7 @@ from processes import Serve, left_behind
 from engine.sandbox import payloads
 from engine.store import open_store
 from engine.store.rows import DeliveryQuery, EventQuery
+from engine.traffic.shutter import LONGEST_COOL_DOWN
 
 CONFIG = """
 secrets: ["${SECRET}"]
@@ -94,7 +95,8 @@ class House:
         def delivered() -> list[str]:
             return [one.body["run"] for one in sink.received if one.status == 200]
 
-        await until(lambda: set(self.accepted.values()) <= set(delivered()), 30)
+        # A destination that has failed for a while is tried again after so long at the latest.
+        await until(lambda: set(self.accepted.values()) <= set(delivered()), LONGEST_COOL_DOWN + 20)
         assert len(delivered()) <= len(set(delivered())) + again
         assert await self.serve.terminate() == 0
         async with left_behind(self.data) as store:
