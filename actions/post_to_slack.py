@@ -7,25 +7,31 @@ import hashlib
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Annotated, Any, NoReturn, Self
+from types import MappingProxyType
+from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
+import orjson
 from pydantic import AfterValidator, Field, model_validator
 
+from actions._slack_text import TEXT, cut, fallback_of, fit_blocks
 from engine import Action, ActionContext, Discard, EscapePayload, Retry, Service, check_response
 from engine import Params as BaseParams
 
-#: Slack's limits, in characters and pieces (docs.slack.dev: chat.postMessage, Block Kit reference).
-_TEXT, _FALLBACK, _SECTION, _FIELD, _HEADER, _MARKDOWN, _BUTTON = 4000, 1000, 3000, 2000, 150, 12000, 75
-_BLOCKS, _FIELDS, _ELEMENTS = 50, 10, 10
+#: Bytes of an answer that are read. One to a message holds the message, which is far shorter.
+_LONGEST_ANSWER = 1 << 20
+#: Characters of an answer that a reason quotes.
+_LONGEST_EXCERPT = 200
+_CODE = re.compile(r"[a-z][a-z0-9_]{1,99}")
 #: Threads remembered for ``thread_by``.
 _MOST_THREADS = 10_000
 _ICON = re.compile(r":[^:\s]+:")
 
-#: What a person can do about Slack's refusals (docs.slack.dev: chat.postMessage, "Errors"; incoming webhooks).
+#: What a person can do about Slack's error codes (docs.slack.dev: chat.postMessage, "Errors"; incoming webhooks).
 _ADVICE = {
     "not_in_channel": "invite the bot there: /invite @bot",
     "channel_not_found": "check the channel's name; for a private one, invite the bot there: /invite @bot",
@@ -42,6 +48,7 @@ _ADVICE = {
     "posting_to_general_channel_denied": "the workspace's settings forbid posting there; ask its administrator",
     "no_service": "the webhook was removed; make a new one and change webhook_url",
     "no_active_hooks": "the webhook was disabled; make a new one and change webhook_url",
+    "no_channel": "the webhook's channel is gone; make a new webhook and change webhook_url",
     "no_team": "the webhook's workspace is gone; change webhook_url",
     "invalid_token": "check webhook_url",
     "msg_too_long": "shorten text",
@@ -147,8 +154,7 @@ class PostToSlack(Action):
         """
         message = _message(params, context)
         if params.webhook_url is not None:
-            thread = {} if params.thread_ts is None else {"thread_ts": params.thread_ts}
-            return await _post_to_webhook(params.webhook_url, message | thread, context)
+            return await _post_to_webhook(params.webhook_url, message, params.thread_ts, context)
         channel = params.channel or ""
         if params.thread_by is None:
             return await _post(channel, message, params.thread_ts, context)
@@ -181,21 +187,65 @@ class _ThreadGone(Discard):
     """The message that was to be replied to is not there."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What came back: the status, the headers and the body, of which at most ``_LONGEST_ANSWER`` bytes were read."""
+
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+
+class _Accepted:
+    """An answer that slack_sdk takes for success."""
+
+    status = 200
+    content_type = "application/json"
+    headers: Mapping[str, str] = MappingProxyType({})
+
+    async def text(self) -> str:
+        return "ok"
+
+    async def json(self) -> dict[str, bool]:
+        return {"ok": True}
+
+
 class _Session:
-    """The engine's session as slack_sdk uses one, without following redirects and within the attempt's time."""
+    """The engine's session as slack_sdk uses one, without following redirects and within the attempt's time.
+
+    It keeps the answer for ``_check`` and hands slack_sdk another: the SDK takes a 201 for a failure, and raises
+    errors of its own about HTML, broken JSON and JSON that is not an object.
+    """
+
+    closed = False
 
     def __init__(self, context: ActionContext) -> None:
         self._context = context
+        self._answer: _Answer | None = None
 
     @property
-    def closed(self) -> bool:
-        return self._context.http.closed
+    def answer(self) -> _Answer:
+        """The answer to the one request that was made."""
+        assert self._answer is not None  # a request that fails raises through slack_sdk
+        return self._answer
 
-    def request(self, method: str, url: str, **options: Any) -> Any:
+    @asynccontextmanager
+    async def request(self, method: str, url: str, **options: Any) -> AsyncIterator[_Accepted]:
         # slack_sdk takes a proxy from the environment; the engine does not.
         options |= {"proxy": None, "allow_redirects": False}
         options["timeout"] = aiohttp.ClientTimeout(total=self._context.timeout)
-        return self._context.http.request(method, url, **options)
+        async with self._context.http.request(method, url, **options) as response:
+            self._answer = _Answer(response.status, response.headers, await _read(response))
+        yield _Accepted()
+
+
+async def _read(response: aiohttp.ClientResponse) -> str:
+    body = b""
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > _LONGEST_ANSWER:
+            break
+    return body[:_LONGEST_ANSWER].decode("utf-8", "replace")
 
 
 def _quiet_logger() -> logging.Logger:
@@ -206,74 +256,111 @@ def _quiet_logger() -> logging.Logger:
 
 
 async def _post(channel: str, message: dict[str, Any], thread_ts: str | None, context: ActionContext) -> dict[str, Any]:
-    from slack_sdk.errors import SlackApiError
     from slack_sdk.web.async_client import AsyncWebClient
 
     if not context.slack.token:
         raise Retry("there is no Slack token: set slack.token in the configuration, or use webhook_url")
+    session = _Session(context)
     client = AsyncWebClient(
         token=context.slack.token,
         base_url=context.slack.endpoint,
-        session=_Session(context),  # type: ignore[arg-type]  # it uses these two members only
+        session=session,  # type: ignore[arg-type]  # it uses these two members only
         logger=_quiet_logger(),
         retry_handlers=[],
     )
     # Tells people and programs which delivery a message came from, should one ever appear twice.
     metadata = {"event_type": "langsmith_rules_engine", "event_payload": {"delivery_id": context.delivery_id}}
-    try:
-        answer = await client.chat_postMessage(channel=channel, thread_ts=thread_ts, metadata=metadata, **message)
-    except SlackApiError as error:
-        _refuse(error.response, channel, thread_ts)
+    await client.chat_postMessage(channel=channel, thread_ts=thread_ts, metadata=metadata, **message)
+    answer = _check(session.answer, channel, thread_ts)
     posted = {"channel": answer.get("channel"), "ts": answer.get("ts")}
     return {**posted, "thread_ts": thread_ts} if thread_ts else posted
 
 
-def _refuse(response: Any, channel: str, thread_ts: str | None) -> NoReturn:
-    """Raise what follows from an answer that is not ok: by its status, else by the error it names."""
-    data = getattr(response, "data", None)
-    answer: Mapping[str, Any] = data if isinstance(data, Mapping) else {}
-    code = str(answer.get("error") or "")
-    # Where its JSON is broken, slack_sdk hands on aiohttp's response instead of its own.
-    status = response.status_code if hasattr(response, "status_code") else response.status
-    check_response(status, response.headers, code)
-    check_response(_STATUSES.get(code, status), response.headers, f"Slack said {code}{_advice(code, answer)}")
-    if not code:
-        raise Retry("Slack: an answer that makes no sense")
-    if thread_ts and code in _THREAD_GONE:
-        raise _ThreadGone(f"Slack: {code}: there is no message {thread_ts} to reply to in {channel}")
-    raise Discard(f"Slack refused the message for {channel}: {code}{_advice(code, answer)}")
-
-
-def _advice(code: str, answer: Mapping[str, Any]) -> str:
-    if code == "missing_scope":
-        return f": add the scope {answer.get('needed') or 'chat:write'} to the Slack app and install it again"
-    details = (answer.get("response_metadata") or {}).get("messages") or ()
-    words = "; ".join([*([_ADVICE[code]] if code in _ADVICE else []), *map(str, details)])
-    return f": {words}" if words else ""
-
-
-async def _post_to_webhook(url: str, message: dict[str, Any], context: ActionContext) -> dict[str, Any]:
+async def _post_to_webhook(
+    url: str, message: dict[str, Any], thread_ts: str | None, context: ActionContext
+) -> dict[str, Any]:
     from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+    session = _Session(context)
     client = AsyncWebhookClient(
         url,
-        session=_Session(context),  # type: ignore[arg-type]  # it uses these two members only
+        session=session,  # type: ignore[arg-type]  # it uses these two members only
         logger=_quiet_logger(),
         retry_handlers=[],
     )
-    response = await client.send_dict(message)
-    code = response.body.strip()
-    check_response(response.status_code, response.headers, code + _advice(code, {}))
-    return {"status": response.status_code, "response": _cut_plain(code, 200)}
+    await client.send_dict(message if thread_ts is None else {**message, "thread_ts": thread_ts})
+    answer = session.answer
+    if not (200 <= answer.status < 300 and answer.text.strip() == "ok"):
+        _check(answer, "the webhook", thread_ts)
+    return {"status": answer.status, "response": _excerpt(answer.text)}
+
+
+def _check(answer: _Answer, channel: str, thread_ts: str | None) -> Mapping[str, Any]:
+    """What Slack says about a message that it accepted. Only ``"ok": true`` says so, whatever the status.
+
+    Raises:
+        HttpFailure: by the status, or by the status that belongs to the error code.
+        Retry: the answer says neither ok nor an error code.
+        Discard: Slack refuses the message for good.
+    """
+    parsed = _parsed(answer.text)
+    said: Mapping[str, Any] = parsed if isinstance(parsed, Mapping) else {}
+    code = _code(said, answer.text)
+    words = f"{code}{_advice(code, said)}"
+    check_response(answer.status, answer.headers, words or _excerpt(answer.text))
+    if said.get("ok") is True:
+        return said
+    check_response(_STATUSES.get(code, answer.status), answer.headers, f"Slack said {words}")
+    if not code:
+        what = "is not JSON" if parsed is None else "has neither ok nor an error code"
+        raise Retry(f"Slack's answer {what}: {_excerpt(answer.text) or 'it is empty'}")
+    if thread_ts and code in _THREAD_GONE:
+        raise _ThreadGone(f"Slack: {code}: there is no message {thread_ts} to reply to in {channel}")
+    raise Discard(f"Slack refused the message for {channel}: {words}")
+
+
+def _parsed(text: str) -> Any:
+    """The JSON of a text; None where it is none."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return None
+
+
+def _code(said: Mapping[str, Any], text: str) -> str:
+    """The error code in an answer: of the Web API under ``error``, of an incoming webhook the whole text."""
+    code = said["error"] if "error" in said else text.strip()
+    if not isinstance(code, str) or not _CODE.fullmatch(code):
+        return ""
+    return code if "error" in said or "_" in code or code in _STATUSES else ""
+
+
+def _advice(code: str, said: Mapping[str, Any]) -> str:
+    if code == "missing_scope":
+        return f": add the scope {said.get('needed') or 'chat:write'} to the Slack app and install it again"
+    metadata = said.get("response_metadata")
+    details = metadata.get("messages") if isinstance(metadata, Mapping) else None
+    texts = [_ADVICE[code]] if code in _ADVICE else []
+    texts += map(str, details if isinstance(details, list) else [])
+    return f": {'; '.join(texts)}" if texts else ""
+
+
+def _excerpt(text: str) -> str:
+    """The beginning of an answer on one line, with control characters written out."""
+    line = " ".join(text[: 2 * _LONGEST_EXCERPT].split())
+    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
+    return line if len(line) <= _LONGEST_EXCERPT else f"{line[: _LONGEST_EXCERPT - 1]}…"
 
 
 def _message(params: PostToSlack.Params, context: ActionContext) -> dict[str, Any]:
     """The message's body, every text within Slack's limits; with blocks, ``text`` is what notifications show."""
     tail = _tail(context)
     message: dict[str, Any] = {"unfurl_links": params.unfurl, "unfurl_media": params.unfurl}
-    message["text"] = _cut(params.text or _words_of(params.blocks or [], context), _TEXT, tail)
+    message["text"] = cut(
+        params.text or fallback_of(params.blocks or []) or f"A message of {context.route}", TEXT, tail
+    )
     if params.blocks:
-        message["blocks"] = _fit_blocks(params.blocks, tail)
+        message["blocks"] = fit_blocks(params.blocks, tail)
     if params.username is not None:
         message["username"] = params.username
     if params.icon is not None:
@@ -288,89 +375,3 @@ def _tail(context: ActionContext) -> str:
         return "… (cut)"
     safe = url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E").replace("|", "%7C")
     return f"… (cut; <{safe}|full run>)"
-
-
-def _cut(text: str, limit: int, tail: str) -> str:
-    """The text, cut between code points when it is too long: never within an entity, a link or an open code block."""
-    if len(text) <= limit:
-        return text
-    tail = tail if len(tail) < limit // 2 else "…"
-    head = _whole_markup(text[: limit - len(tail) - 4], text)
-    fence = "\n```" if head.count("```") % 2 else ""
-    return head + fence + tail
-
-
-def _whole_markup(head: str, text: str) -> str:
-    """Leave out what would be half of ``&amp;`` or of ``<address|words>``."""
-    ampersand = head.rfind("&", -6)
-    if ampersand >= 0 and ";" not in head[ampersand:]:
-        head = head[:ampersand]
-    opening = head.rfind("<")
-    if opening > head.rfind(">") and re.match(r"<[^<>\s][^<>\n]*>", text[opening:]):
-        head = head[:opening]
-    return head
-
-
-def _cut_plain(text: str, limit: int) -> str:
-    return text if len(text) <= limit else text[: limit - 1] + "…"
-
-
-def _fit_blocks(blocks: list[dict[str, Any]], tail: str) -> list[dict[str, Any]]:
-    kept = [_fit_block(block, tail) for block in blocks[:_BLOCKS]]
-    if len(blocks) > _BLOCKS:
-        left_out = len(blocks) - _BLOCKS + 1
-        words = f"{left_out} more blocks {tail}"
-        kept[-1] = {"type": "context", "elements": [{"type": "mrkdwn", "text": words}]}
-    return kept
-
-
-def _fit_block(block: dict[str, Any], tail: str) -> dict[str, Any]:
-    fitted, kind = dict(block), block.get("type")
-    if kind == "markdown" and isinstance(block.get("text"), str):
-        fitted["text"] = _cut_plain(block["text"], _MARKDOWN)
-    elif "text" in block:
-        fitted["text"] = _fit_text(block["text"], _HEADER if kind == "header" else _SECTION, tail)
-    if isinstance(block.get("fields"), list):
-        fitted["fields"] = [_fit_text(text, _FIELD, tail) for text in block["fields"][:_FIELDS]]
-    if kind == "context" and isinstance(block.get("elements"), list):
-        fitted["elements"] = [_fit_text(element, _SECTION, tail) for element in block["elements"][:_ELEMENTS]]
-    if kind == "actions" and isinstance(block.get("elements"), list):
-        fitted["elements"] = [_fit_button(element, tail) for element in block["elements"]]
-    if isinstance(block.get("accessory"), dict):
-        fitted["accessory"] = _fit_button(block["accessory"], tail)
-    return fitted
-
-
-def _fit_button(element: Any, tail: str) -> Any:
-    if not isinstance(element, dict) or "text" not in element:
-        return element
-    return {**element, "text": _fit_text(element["text"], _BUTTON, tail)}
-
-
-def _fit_text(text: Any, limit: int, tail: str) -> Any:
-    """A Block Kit text object within a limit; whatever else stands there is left to Slack to judge."""
-    if not isinstance(text, dict) or not isinstance(text.get("text"), str):
-        return text
-    is_markup = text.get("type") == "mrkdwn"
-    words = _cut(text["text"], limit, tail) if is_markup else _cut_plain(text["text"], limit)
-    return {**text, "text": words}
-
-
-def _words_of(blocks: list[dict[str, Any]], context: ActionContext) -> str:
-    """A fallback for notifications and screen readers: the blocks' own words."""
-    words = " ".join(text for block in blocks for text in _texts(block)).strip()
-    return _cut(words, _FALLBACK, "…") or f"A message of {context.route}"
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        text = value.get("text")
-        if isinstance(text, str):
-            yield text
-        else:
-            yield from _texts(text)
-        for name in ("fields", "elements"):
-            yield from _texts(value.get(name))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)

@@ -13,6 +13,21 @@ from engine.sandbox.server import Answer, Recorded, Refused, StandIn
 from engine.sandbox.slack_limits import check_message
 
 _HOOK = "/services/T0001/B0001/sandboxwebhooktoken"
+#: The status of an incoming webhook's error codes (docs.slack.dev: incoming webhooks); others come with a 200.
+_WEBHOOK_STATUSES = {
+    "invalid_payload": 400,
+    "no_text": 400,
+    "user_not_found": 400,
+    "action_prohibited": 403,
+    "invalid_token": 403,
+    "posting_to_general_channel_denied": 403,
+    "channel_not_found": 404,
+    "no_active_hooks": 404,
+    "no_service": 404,
+    "no_team": 404,
+    "channel_is_archived": 410,
+    "rollup_error": 500,
+}
 #: 2024-04-05, the day of the seed's payload; message times count up from here.
 _FIRST_TS = 1712280000
 
@@ -34,6 +49,8 @@ class SlackStandIn(StandIn):
 
     With ``token`` any other one is ``invalid_auth``. With ``channels`` any other one is
     ``channel_not_found`` (names with or without ``#``, or ids). ``archived`` ones refuse.
+    With ``webhook_error`` the incoming webhook refuses every message with that code, at the
+    status that Slack gives it (200 for those that it gives none).
     ``rate_limits`` is none, or ``SLACK_LIMITS``: one message a second per channel.
     """
 
@@ -45,6 +62,7 @@ class SlackStandIn(StandIn):
         token: str | None = None,
         channels: Sequence[str] | None = None,
         archived: Sequence[str] = (),
+        webhook_error: str = "",
         rate_limits: Sequence[RateLimit] = (),
         on_request: Callable[[Recorded], None] | None = None,
     ) -> None:
@@ -52,6 +70,7 @@ class SlackStandIn(StandIn):
         self.token = token
         self.channels = None if channels is None else {channel.lstrip("#") for channel in channels}
         self.archived = {channel.lstrip("#") for channel in archived}
+        self.webhook_error = webhook_error
         self.limiter = RateLimiter(rate_limits)
         self.messages: list[Message] = []
         self._count = itertools.count(1)
@@ -119,6 +138,9 @@ class SlackStandIn(StandIn):
         if error := check_message(recorded.body):
             recorded.note = error
             raise Refused(400, error)
+        if error := self.webhook_error:
+            recorded.note = error
+            raise Refused(_WEBHOOK_STATUSES.get(error, 200), error)
         self._limit(recorded, _HOOK)
         self._keep(recorded, "", recorded.body)
         return Answer("ok")

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actions.post_to_slack import PostToSlack, _cut
+from actions._slack_text import cut
+from actions.post_to_slack import PostToSlack
 from engine import Discard, EscapePayload, Retry
 from engine.params import escaped_params
 from engine.retry import HttpFailure, classify
@@ -148,17 +149,76 @@ async def test_too_many_blocks_end_in_a_note(attempt, slack):
 
 @given(st.text("ab&;<>|`\n ", max_size=400), st.integers(30, 200))
 def test_a_cut_text_keeps_the_limit_and_no_half_entity_or_link(text, limit):
-    cut = _cut(text.replace("&", "&amp;"), limit, "… (cut)")
-    assert len(cut) <= limit
-    head = cut.removesuffix("… (cut)").removesuffix("\n```")
+    shortened = cut(text.replace("&", "&amp;"), limit, "… (cut)")
+    assert len(shortened) <= limit
+    head = shortened.removesuffix("… (cut)").removesuffix("\n```")
     assert "&" not in head[-4:] or ";" in head[head.rfind("&") :]
 
 
 def test_a_cut_does_not_split_a_link_or_leave_a_code_block_open():
     link = "<https://x.y/" + "z" * 40 + "|words>"
-    assert _cut("a" * 80 + link + "b" * 80, 100, "…") == "a" * 80 + "…"
-    assert _cut("a < b " * 50, 100, "…").startswith("a < b a < b")
-    assert _cut("```" + "a" * 200, 100, "…").endswith("a\n```…")
+    assert cut("a" * 80 + link + "b" * 80, 100) == "a" * 80 + "…"
+    assert cut("a < b " * 50, 100).startswith("a < b a < b")
+    assert cut("```" + "a" * 200, 100).endswith("a\n```…")
+    assert cut("```" + "a" * 90 + "```" + "b" * 50, 100) == "```" + "a" * 90 + "```" + "b" * 3 + "…"
+
+
+def test_a_long_label_is_shortened_inside_its_link():
+    assert cut("<https://x.y|" + "words " * 50 + ">", 40) == "<https://x.y|words words words words …>…"
+    assert cut("<https://x.y|" + "a&amp;" * 50 + ">", 30) == "<https://x.y|a&amp;a&amp;a…>…"
+    assert cut("x" * 87 + "<https://x.y|words>", 100) == "x" * 87 + "…"
+
+
+@pytest.mark.parametrize("kind", ["header", "button", "section", "markdown", "mrkdwn"])
+@pytest.mark.parametrize(
+    "entity", ["&amp;", "&lt;", "&gt;", "&#128512;", "&#x1F600;", "&CounterClockwiseContourIntegral;"]
+)
+async def test_no_text_of_a_block_is_cut_inside_an_entity(attempt, slack, kind, entity):
+    limit = {"header": 150, "button": 75, "markdown": 12_000}.get(kind, 3000)
+    for before in range(len(entity) + 2):
+        words = "x" * (limit - before) + entity + "y" * 40
+        blocks = {
+            "header": {"type": "header", "text": {"type": "plain_text", "text": words}},
+            "button": {
+                "type": "actions",
+                "elements": [{"type": "button", "text": {"type": "plain_text", "text": words}}],
+            },
+            "section": section(words, "plain_text"),
+            "markdown": {"type": "markdown", "text": words},
+            "mrkdwn": section(words),
+        }
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t", "blocks": [blocks[kind]]}, run=None)
+        sent = slack.messages[-1].blocks[0]
+        sent = sent["elements"][0]["text"] if kind == "button" else sent["text"]
+        text = sent if kind == "markdown" else sent["text"]
+        whole = entity if before > len(entity) else ""
+        tail = "… (cut)" if kind == "mrkdwn" else "…"
+        kept = min(limit - before, limit - len(tail))
+        assert text == ("x" * kept + (whole if kind != "mrkdwn" else "") + tail)
+
+
+@pytest.mark.parametrize(
+    "letter",
+    ["e\u0301", "👍🏽", "👨\u200d👩\u200d👧", "🇩🇪", "❤\ufe0f", "🏴\U000e0067\U000e0062\U000e007f"],
+)
+def test_no_cut_is_inside_what_is_shown_as_one_character(letter):
+    for markup in (True, False):
+        cuts = {cut("x" * before + letter * 30, 60, markup=markup) for before in range(30, 60)}
+        for text in cuts:
+            assert text.rstrip("…").lstrip("x").replace(letter, "") == ""
+
+
+def test_marks_without_end_do_not_empty_a_text():
+    assert cut("e" + "\u0301" * 500, 100) == "e" + "\u0301" * 98 + "…"
+
+
+@given(st.text("a&;mp#x1<>|`\n\u0301\u200d🇩", max_size=300), st.integers(30, 200), st.booleans())
+def test_a_cut_keeps_the_limit_and_the_beginning(text, limit, markup):
+    shortened = cut(text, limit, markup=markup)
+    assert len(shortened) <= limit
+    assert shortened == text or shortened.endswith("…")
+    if not markup:
+        assert text.startswith(shortened.removesuffix("…"))
 
 
 @pytest.mark.parametrize(
@@ -213,11 +273,107 @@ async def test_what_slack_says_with_a_200_means_what_its_status_would(attempt, s
     assert words in failure.reason
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"{", b""])
-async def test_an_answer_that_is_no_json_is_tried_again(attempt, slack, body):
-    slack.faults.add(status=200, body=body, headers={"Content-Type": "application/json"})
-    with pytest.raises(Retry):
+@pytest.mark.parametrize(
+    ("body", "content_type", "words"),
+    [
+        ("<html>\x1b[2J\n busy</html>", "text/html", r"is not JSON: <html>\x1b[2J busy</html>"),
+        ("<html>", "application/json", "is not JSON: <html>"),
+        ("{", "application/json", "is not JSON: {"),
+        ("", "application/json", "is not JSON: it is empty"),
+        ("ok", "text/plain", "is not JSON: ok"),
+        ("[1]", "application/json", "has neither ok nor an error code: [1]"),
+        ('{"ok": 1}', "application/json", 'has neither ok nor an error code: {"ok": 1}'),
+        ('{"ok": false}', "application/json", 'has neither ok nor an error code: {"ok": false}'),
+        (
+            '{"ok": false, "error": {}}',
+            "application/json",
+            'has neither ok nor an error code: {"ok": false, "error": {}}',
+        ),
+        ("x" * 300, "application/gzip", f"is not JSON: {'x' * 199}…"),
+        ("[" * 100_000, "application/json", f"is not JSON: {'[' * 199}…"),
+    ],
+)
+async def test_an_answer_that_is_unclear_is_tried_again_and_quoted(attempt, slack, body, content_type, words):
+    slack.faults.add(body=body, headers={"Content-Type": content_type})
+    with pytest.raises(Retry) as caught:
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+    failure = classify(caught.value)
+    assert (failure.reason, failure.expected) == (f"Slack's answer {words}", True)
+
+
+async def test_an_answer_that_is_not_utf8_is_tried_again(attempt, slack):
+    slack.faults.add(body=b"\xff\xfe", headers={"Content-Type": "application/json"})
+    with pytest.raises(Retry, match="is not JSON: \ufffd\ufffd"):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+async def test_an_endless_answer_is_not_read_to_its_end(attempt, slack):
+    slack.faults.add(body=b" " * (3 << 20) + b'{"ok": true}')
+    with pytest.raises(Retry, match="is not JSON: it is empty"):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+@pytest.mark.parametrize("status", [200, 201, 202])
+async def test_ok_is_success_with_every_status_of_success(attempt, slack, status):
+    body = '{"ok": true, "channel": "C1", "ts": "1.5", "warning": "missing_charset"}'
+    slack.faults.add(status=status, body=body, headers={"Content-Type": "application/json"})
+    assert await attempt(PostToSlack(), {"channel": "#q", "text": "t"}) == {"channel": "C1", "ts": "1.5"}
+
+
+async def test_ok_is_no_success_with_a_status_of_failure(attempt, slack):
+    slack.faults.add(status=502, body='{"ok": true}', headers={"Content-Type": "application/json"})
+    with pytest.raises(HttpFailure, match="HTTP 502"):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("no_channel", "no_channel: the webhook's channel is gone; make a new webhook and change webhook_url"),
+        ("channel_is_archived", "channel_is_archived: unarchive the channel or choose another"),
+        (
+            "action_prohibited\n",
+            "action_prohibited: the workspace's settings forbid posting there; ask its administrator",
+        ),
+        ("invalid_token", "invalid_token: check webhook_url"),
+        ('{"ok": false, "error": "no_channel", "response_metadata": 1}', "no_channel: the webhook's channel is gone"),
+        ('{"ok": false, "error": "something"}', "something"),
+        ("something_new", "something_new"),
+    ],
+)
+async def test_a_webhook_that_refuses_with_a_200_is_dead_and_says_what_to_do(attempt, slack, body, words):
+    slack.faults.add(body=body)
+    with pytest.raises(Discard) as caught:
+        await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    assert str(caught.value).startswith(f"Slack refused the message for the webhook: {words}")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("<html>busy</html>", "Slack's answer is not JSON: <html>busy</html>"),
+        ("", "Slack's answer is not JSON: it is empty"),
+        ("OK", "Slack's answer is not JSON: OK"),
+        ("maintenance", "Slack's answer is not JSON: maintenance"),
+        ('{"ok": false}', 'Slack\'s answer has neither ok nor an error code: {"ok": false}'),
+        ("ratelimited", "HTTP 429: Slack said ratelimited"),
+        ("rollup_error", "HTTP 500: Slack said rollup_error"),
+        ('{"ok": false, "error": "internal_error"}', "HTTP 500: Slack said internal_error"),
+    ],
+)
+async def test_a_webhook_that_fails_with_a_200_is_tried_again(attempt, slack, body, words):
+    slack.faults.add(body=body)
+    with pytest.raises((Retry, HttpFailure)) as caught:
+        await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    failure = classify(caught.value)
+    assert (failure.reason, failure.retry, failure.expected) == (words, True, True)
+
+
+@pytest.mark.parametrize("body", ["ok", "ok\n", '{"ok": true}', '{"ok":true,"warning":"x"}'])
+async def test_a_webhook_succeeds_with_ok_alone(attempt, slack, body):
+    slack.faults.add(body=body)
+    result = await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    assert result == {"status": 200, "response": body.strip()}
 
 
 async def test_the_real_rate_limit_of_a_channel(attempt):
@@ -251,6 +407,17 @@ async def test_a_webhooks_refusals_say_what_to_do(attempt, slack, status, body, 
         await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
     assert classify(caught.value).retry is retry
     assert slack.webhook_url not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "failure"),
+    [("no_channel", 200, Discard), ("channel_not_found", 404, HttpFailure), ("invalid_token", 403, HttpFailure)],
+)
+async def test_the_webhooks_stand_in_refuses_as_slack_does(attempt, slack, code, status, failure):
+    slack.webhook_error = code
+    with pytest.raises(failure, match=code):
+        await attempt(PostToSlack(), {"webhook_url": slack.webhook_url, "text": "t"})
+    assert (slack.requests[0].status, slack.requests[0].answer, slack.messages) == (status, code, [])
 
 
 def test_only_a_channel_requires_the_token():
