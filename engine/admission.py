@@ -24,8 +24,8 @@ class NoRoom(EngineError):  # noqa: N818 - reads as the answer it causes
 class Admission:
     """What one process holds between a request's first byte and its event's commit.
 
-    ``held`` is in bytes of bodies (what they parse to takes some times as much); ``unproven`` are
-    those of them whose sender is not known yet. ``under_way`` and ``late`` count appends. All of
+    ``held`` is in bytes of bodies, and ``parsed`` about how many bytes they parsed to; each has the
+    same limit. ``unproven`` are bodies whose sender is not known yet. ``under_way`` and ``late`` count appends. All of
     it is given back when nothing is left in memory, not when the request is answered: a stuck
     store goes on holding what it was given.
     """
@@ -35,6 +35,7 @@ class Admission:
         "held_limit",
         "late",
         "late_limit",
+        "parsed",
         "under_way",
         "under_way_limit",
         "unproven",
@@ -48,7 +49,11 @@ class Admission:
         self.under_way_limit = under_way_limit
         self.late_limit = late_limit
         self.unproven_limit = held_limit // UNPROVEN_PART
-        self.held = self.unproven = self.under_way = self.late = 0
+        self.held = self.parsed = self.unproven = self.under_way = self.late = 0
+
+    def in_memory(self) -> int:
+        """About how many bytes of memory are held."""
+        return self.held + self.parsed
 
     def obstacle(self, size: int = 0, *, proven: bool = True) -> str:
         """Empty when there is room for another body of ``size`` bytes, else why there is none."""
@@ -56,7 +61,7 @@ class Admission:
             return f"the store is stuck: it has {self.late} events that were refused because it did not answer"
         if self.under_way >= self.under_way_limit:
             return f"{self.under_way} events wait for the store already"
-        if self.held >= self.held_limit or self.held + size > self.held_limit:
+        if self.parsed >= self.held_limit or self.held >= self.held_limit or self.held + size > self.held_limit:
             return _TOO_MANY
         if not proven and (self.unproven >= self.unproven_limit or self.unproven + size > self.unproven_limit):
             return _TOO_MANY_UNPROVEN
@@ -66,13 +71,13 @@ class Admission:
 class Share:
     """What one request holds of an admission's room."""
 
-    __slots__ = ("_admission", "_kept", "_late", "_proven", "size")
+    __slots__ = ("_admission", "_kept", "_late", "_parsed", "_proven", "size")
 
     def __init__(self, admission: Admission, *, proven: bool = True) -> None:
         self._admission = admission
         self._proven = proven
         self._kept = self._late = False
-        self.size = 0
+        self.size = self._parsed = 0
 
     def grow(self, size: int) -> None:
         """Hold so many more bytes, or fewer where ``size`` is negative.
@@ -89,6 +94,18 @@ class Share:
             admission.unproven += size
         self.size += size
         admission.held += size
+
+    def expand(self, size: int) -> None:
+        """Hold so many bytes for what the body parsed to. Any size fits while the others have half of the room at most.
+
+        Raises:
+            NoRoom: it does not fit. Nothing more is held then.
+        """
+        admission = self._admission
+        if admission.parsed + size > admission.held_limit and admission.parsed > admission.held_limit // 2:
+            raise NoRoom(_TOO_MANY)
+        self._parsed += size
+        admission.parsed += size
 
     def prove(self) -> None:
         """The sender is known now."""
@@ -116,5 +133,6 @@ class Share:
         self.prove()
         admission = self._admission
         admission.held -= self.size
+        admission.parsed -= self._parsed
         admission.under_way -= self._kept
         admission.late -= self._late

@@ -243,7 +243,7 @@ def _show(
     metrics.gauge(
         "engine_work_under_way", "Evaluations and deliveries under way, without those that wait.", lambda: worker.busy
     )
-    metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", lambda: hand.held)
+    metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", hand.in_memory)
     metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
     metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)
     metrics.gauge("engine_store_bytes", "What the store has.", lambda: {(): upkeep.size.used} if upkeep.size else {})

@@ -57,7 +57,7 @@ class Deliverer:
             if isinstance(ready, Ran):
                 await self._settle(job, ready, None, places)
                 return
-            size = sum(len(held.event.body) for held, _ in places)
+            size = sum(held.event.size for held, _ in places)
             entered = await self._gate.enter(ready.destination, work.lane, size)
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from engine.errors import BadBody
+from engine.scan import parsed_size
 
 #: An escape within JSON text: a surrogate pair, a surrogate on its own, or any other.
 _ESCAPE = re.compile(
@@ -58,7 +59,8 @@ class Event:
     body was not strict JSON, and what JSON has no words for was replaced (see
     ``parse_json``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
     by it. ``dedup_key`` is equal for two deliveries of one webhook. ``trace`` is the W3C
-    traceparent that all which becomes of it goes on from, or empty.
+    traceparent that all which becomes of it goes on from, or empty. ``parsed_size`` is about how
+    many bytes ``payload`` takes in memory.
     """
 
     id: str
@@ -70,7 +72,13 @@ class Event:
     payload: dict[str, Any]
     repaired: bool = False
     trace: str = ""
+    parsed_size: int = field(default=0, compare=False)
     _word: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes it takes in memory: its body, and what that parsed to."""
+        return len(self.body) + self.parsed_size
 
     @property
     def word(self) -> dict[str, str]:
@@ -93,7 +101,30 @@ def parse_event(body: bytes, received_at: float, signed: Signed | None = None, t
     kind = kind_of(payload)
     rule_id = _rule_id(payload, kind)
     dedup_key = _dedup_key(payload, kind, rule_id, body, signed)
-    return Event(new_event_id(received_at), kind, rule_id, dedup_key, received_at, body, payload, repaired, trace)
+    event_id = new_event_id(received_at)
+    size = parsed_size(body)
+    return Event(event_id, kind, rule_id, dedup_key, received_at, body, payload, repaired, trace, size)
+
+
+def restored_event(
+    event_id: str,
+    kind: str,
+    rule_id: str | None,
+    dedup_key: str,
+    received_at: float,
+    body: bytes,
+    *,
+    repaired: bool,
+    trace: str,
+) -> Event:
+    """An event as a store kept it; ``received_at`` is in Unix seconds, UTC.
+
+    Raises:
+        BadBody: the body is not a JSON object; says why and where.
+    """
+    payload, _ = parse_payload(body)
+    size = parsed_size(body)
+    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, repaired, trace, size)
 
 
 def parse_payload(body: bytes) -> tuple[dict[str, Any], bool]:

@@ -27,16 +27,16 @@ class Held:
 
 
 class Hands:
-    """Room for work of one kind: so many pieces, with so many bytes of their events' bodies, or little more."""
+    """Room for work of one kind: so many pieces, whose events take so many bytes of memory, or little more."""
 
     def __init__(self, limit: int, byte_limit: int) -> None:
         self.limit, self.byte_limit = limit, byte_limit
-        #: How many pieces are in hand or on their way, and how many bytes their events have, each counted once.
+        #: How many pieces are in hand or on their way, and how many bytes their events take, each counted once.
         self.count = self.bytes = 0
         self._pieces: dict[str, int] = {}
 
     def expect(self, size: int) -> None:
-        """A piece of work will be in hand when the store has kept its event, which has so many bytes."""
+        """A piece of work will be in hand when the store has kept its event, which takes so many bytes."""
         self.count += 1
         self.bytes += size
 
@@ -50,7 +50,7 @@ class Hands:
         self.count += 1
         for event in (held.event for held in helds):
             before = self._pieces.get(event.id, 0)
-            self.bytes += 0 if before else len(event.body)
+            self.bytes += 0 if before else event.size
             self._pieces[event.id] = before + 1
 
     def drop(self, helds: Sequence[Held]) -> None:
@@ -60,7 +60,11 @@ class Hands:
             if left := self._pieces.pop(event.id) - 1:
                 self._pieces[event.id] = left
             else:
-                self.bytes -= len(event.body)
+                self.bytes -= event.size
+
+    def fits(self, size: int) -> bool:
+        """Whether an event of so many bytes fits; where nothing else is, any does."""
+        return not self.bytes or self.bytes + size <= self.byte_limit
 
     def room(self, waiting: int = 0) -> int:
         """How many more may be taken; ``waiting`` of those in hand take no room."""

@@ -228,8 +228,10 @@ class Receiver:
         if content_encoding or len(body) > (_CHECKED_INLINE if standing.claims else _PARSED_INLINE):
             keeping = self._digest(body, content_encoding, share, standing, trace)
         else:
-            keeping = self._append(self._parse(body, "", standing, self._clock(), trace))
+            event = self._parse(body, "", standing, self._clock(), trace)
             share.prove()
+            share.expand(event.parsed_size)
+            keeping = self._append(event)
         # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
         appending = asyncio.ensure_future(keeping)
         share.keep()
@@ -250,6 +252,7 @@ class Receiver:
         event = await loop.run_in_executor(self._threads, parse)
         share.prove()
         share.grow(len(event.body) - len(body))
+        share.expand(event.parsed_size)
         return await self._append(event)
 
     def _parse(

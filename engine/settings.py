@@ -81,7 +81,7 @@ class ServeSettings:
     """Everything ``engine serve`` is told outside the configuration file.
 
     ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
-    bytes, decompressed; so is ``memory_limit``, the most that the bodies of events in hand have together.
+    bytes, decompressed. ``memory_limit``, in bytes, is the most that events in hand take together, parsed.
     ``store_key`` seals what the store holds of payloads (see ``store.vault``).
     """
 

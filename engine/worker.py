@@ -19,6 +19,7 @@ from engine.execute import Executor
 from engine.gate import Gate
 from engine.holdings import Hands, Held, Place
 from engine.retry import Failure
+from engine.scan import GROWTH
 from engine.store.protocol import CLAIM_BYTES
 from engine.store.work import Appended, Claimed, Item, Work, WorkKind
 
@@ -40,8 +41,8 @@ class Worker:
     """Holds the work of this process; the rest waits in the store.
 
     Evaluations and deliveries have room each of their own, so that routing never waits for a destination: ``limit``
-    pieces are under way of each at most, and some deliveries more wait a moment for their destinations. The bodies
-    of all their events have at most ``byte_limit`` bytes together, half for each kind, or little more.
+    pieces are under way of each at most, and some deliveries more wait a moment for their destinations. All their
+    events take at most ``byte_limit`` bytes of memory together, half for each kind, or little more.
     """
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
@@ -63,7 +64,7 @@ class Worker:
 
     @property
     def bytes_in_hand(self) -> int:
-        """How many bytes of bodies are in hand."""
+        """How many bytes the events in hand take."""
         return sum(hands.bytes for hands in self._hands.values())
 
     def wake(self) -> None:
@@ -84,9 +85,9 @@ class Worker:
         that waited for it would cost each event nearly what parsing it costs.
         """
         hands = self._hands["evaluate"]
-        leased = self._room("evaluate") > 0 and hands.bytes + len(event.body) <= hands.byte_limit
+        leased = self._room("evaluate") > 0 and hands.fits(event.size)
         if leased:
-            hands.expect(len(event.body))
+            hands.expect(event.size)
         appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
         appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
         return appending
@@ -94,7 +95,7 @@ class Worker:
     def _accepted(self, event: Event, appending: asyncio.Future[Appended], *, leased: bool) -> None:
         full = self._room("evaluate") <= 0
         if leased:
-            self._hands["evaluate"].arrived(len(event.body))
+            self._hands["evaluate"].arrived(event.size)
         if not appending.cancelled() and appending.exception() is None:
             self._begin(event, appending.result(), leased=leased)
         if full and self._room("evaluate") > 0:
@@ -187,7 +188,7 @@ class Worker:
             self._desk.store.claim,
             now=now,
             limit=room,
-            max_bytes=min(CLAIM_BYTES, hands.byte_limit - hands.bytes),
+            max_bytes=min(CLAIM_BYTES, (hands.byte_limit - hands.bytes) // (1 + GROWTH)),
             kind=kind,
         )
         if kind == "evaluate":

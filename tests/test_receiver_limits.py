@@ -12,8 +12,9 @@ import pytest
 from receiving import FakeStore, post, read_answer, serving
 
 import engine.receiver
-from engine.admission import Admission
+from engine.admission import Admission, NoRoom, Share
 from engine.receiver import DEADLINE, SHUTDOWN_TIMEOUT
+from engine.scan import parsed_size
 
 BODY = b'{"n":1}'
 #: So large that it is parsed in a thread.
@@ -28,6 +29,7 @@ async def until(condition) -> None:
 
 def admission_of(served) -> tuple[int, int, int]:
     admission = served.receiver.admission
+    assert bool(admission.parsed) == bool(admission.held)
     return admission.held, admission.under_way, admission.late
 
 
@@ -73,6 +75,7 @@ async def test_what_a_stuck_store_holds_stays_counted_until_its_append_is_done()
     async with serving(store, deadline=0.1) as served:
         assert [(await served.send(body)).status for body in (BODY, LARGE)] == [503, 503]
         assert admission_of(served) == (len(BODY) + len(LARGE), 2, 2)
+        assert served.receiver.admission.in_memory() == sum(len(body) + parsed_size(body) for body in (BODY, LARGE))
         store.stuck.set()
         await until(lambda: admission_of(served) == (0, 0, 0))
         assert len(store.events) == 2
@@ -108,6 +111,35 @@ async def test_a_body_that_will_not_fit_is_refused_by_its_length():
         answer = await served.send_raw(post(b"{", length=1001), timeout=1)
         assert answer.startswith(b"HTTP/1.1 503")
         assert (await served.send(BODY)).status == 202
+
+
+def test_what_a_body_parses_to_fits_whatever_it_takes_while_others_have_half_of_the_room():
+    admission = Admission(1000)
+    first, second, third = Share(admission), Share(admission), Share(admission)
+    first.expand(500)
+    second.expand(5000)
+    assert (admission.parsed, admission.in_memory(), admission.held) == (5500, 5500, 0)
+    assert admission.obstacle() == "too many large bodies are in hand at once"
+    second.give_back()
+    assert (admission.parsed, admission.obstacle()) == (500, "")
+    third.expand(1)
+    with pytest.raises(NoRoom, match="too many large bodies"):
+        second.expand(500)
+    assert admission.parsed == 501
+    third.expand(499)
+    assert admission.parsed == 1000
+
+
+async def test_a_small_body_that_parses_to_much_is_refused_where_the_others_have_the_room():
+    body = b'{"a":[' + b"0," * 1000 + b"0]}"
+    admission = Admission(parsed_size(body) + 30)
+    store = FakeStore(stuck=asyncio.Event())
+    async with serving(store, admission=admission, deadline=0.2) as served:
+        first, second = [await served.send(body) for _ in range(2)]
+        assert "did not answer in time" in first.json["error"]
+        assert (second.status, second.json["error"]) == (503, "too many large bodies are in hand at once")
+        store.stuck.set()
+        await until(lambda: admission_of(served) == (0, 0, 0))
 
 
 async def test_a_body_that_does_not_fit_once_it_is_decompressed_is_refused():

@@ -119,7 +119,7 @@ _MOST_HELD = 10_000
     envvar="ENGINE_MEMORY_LIMIT",
     show_default=True,
     show_envvar=True,
-    help="How much the webhooks in hand have together; more of them wait in the store.",
+    help="How much memory the webhooks in hand take together, parsed; more of them wait in the store.",
 )
 @click.option(
     "--traces",

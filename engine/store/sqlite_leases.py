@@ -13,7 +13,7 @@ from math import inf
 from typing import Any, NamedTuple
 
 from engine.errors import BadBody
-from engine.event import Event, Kind, parse_payload
+from engine.event import Event, restored_event
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
 from engine.store.protocol import ORPHANED_AFTER, STALE_PIECES
 from engine.store.rows import ItemRow
@@ -287,8 +287,9 @@ def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[s
 def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Event:
     kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
     body = opened(db, encoding, data, "event_body.body", event_id)
-    payload, _ = parse_payload(body)
-    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, bool(repaired), trace or "")
+    return restored_event(
+        event_id, kind, rule_id, dedup_key, received_at, body, repaired=bool(repaired), trace=trace or ""
+    )
 
 
 def load_fetched(
