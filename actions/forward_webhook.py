@@ -11,12 +11,12 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 from pydantic import AfterValidator, Field
 
+from actions._addresses import absolute_url
 from engine import Action, ActionContext, check_response
 from engine import Params as BaseParams
 
@@ -25,10 +25,6 @@ _EXCERPT = 2048
 #: Seconds to wait for them once the status is known.
 _PATIENCE = 1.0
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
-#: What would end a URL, or a line, early.
-_BREAKING = re.compile(r"[\x00-\x20\x7f]")
-#: Segments that clients and servers resolve, in every spelling that either takes for them.
-_DOTS = re.compile(r"(?:^|[/\\])(?:\.|%2e){1,2}(?=[/\\;]|$)", re.IGNORECASE)
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Headers that the engine or HTTP itself decides.
 _RESERVED = frozenset(
@@ -39,16 +35,7 @@ Scalar = str | int | float | bool
 
 
 def _absolute(url: str) -> str:
-    if _BREAKING.search(url):
-        raise ValueError("url holds a space or a control character: what comes out of an event needs | urlencode there")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("url must be absolute, like https://example.com/hook")
-    if parts.port == 0:
-        raise ValueError("url has no usable port")
-    if _DOTS.search(parts.path):
-        raise ValueError("url holds /../ or /./, which would lead to another path than the one that is written")
-    return url
+    return absolute_url(url, "url", "https://example.com/hook")
 
 
 def _safe_headers(headers: dict[str, Scalar]) -> dict[str, Scalar]:

@@ -18,6 +18,7 @@ import aiohttp
 import orjson
 from pydantic import AfterValidator, Field, model_validator
 
+from actions._addresses import absolute_url
 from actions._slack_text import TEXT, cut, fallback_of, fit_blocks
 from engine import Action, ActionContext, Discard, EscapePayload, Retry, Service, check_response
 from engine import Params as BaseParams
@@ -70,10 +71,7 @@ _THREAD_GONE = frozenset({"thread_not_found", "message_not_found", "cannot_reply
 
 
 def _web_address(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\x00-\x20\x7f]", url):
-        raise ValueError("webhook_url must be absolute, like https://hooks.slack.com/services/…")
-    return url
+    return absolute_url(url, "webhook_url", "https://hooks.slack.com/services/…")
 
 
 def _emoji_or_address(icon: str) -> str:
@@ -346,10 +344,11 @@ def _advice(code: str, said: Mapping[str, Any]) -> str:
 
 
 def _excerpt(text: str) -> str:
-    """The beginning of an answer on one line, with control characters written out."""
+    """The beginning of an answer on one line, with control characters written out; where it was cut it ends in "…"."""
     line = " ".join(text[: 2 * _LONGEST_EXCERPT].split())
     line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
-    return line if len(line) <= _LONGEST_EXCERPT else f"{line[: _LONGEST_EXCERPT - 1]}…"
+    whole = len(line) <= _LONGEST_EXCERPT and len(text) <= 2 * _LONGEST_EXCERPT
+    return line if whole else f"{line[: _LONGEST_EXCERPT - 1]}…"
 
 
 def _message(params: PostToSlack.Params, context: ActionContext) -> dict[str, Any]:

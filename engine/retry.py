@@ -39,6 +39,10 @@ _NO_ANSWERS = frozenset({"HttpProcessingError"})
 _CONNECT_TIMEOUTS = frozenset({"ConnectionTimeoutError", "ConnectTimeout"})
 _TIMEOUTS = frozenset({"TimeoutException", "APITimeoutError"})
 _CONNECTION_FAULTS = frozenset({"ClientConnectionError", "ClientPayloadError", "TransportError"})
+#: What HTTP clients raise for a URL that no request can be made to; a Location header's is not ours, and not meant.
+_UNUSABLE_URLS = frozenset(
+    {"InvalidURL", "InvalidSchema", "MissingSchema", "UnsupportedProtocol", "LocationParseError"}
+)
 #: What SDKs put around either; the exception inside knows better, where there is one.
 _WRAPPERS = frozenset({"LangSmithConnectionError", "APIConnectionError"})
 #: Errors of the network that Python has no class of their own for (errno(3)); Windows lacks some.
@@ -195,6 +199,8 @@ def _classify_timeout(error: TimeoutError) -> Failure:
 
 
 def _classify_foreign(error: BaseException) -> Failure:
+    if any(_names_of(link) & _UNUSABLE_URLS and "RedirectClientError" not in _names_of(link) for link in _chain(error)):
+        return Failure(retry=False, reason=f"the URL cannot be used: {words_of(error)}")
     if any(_names_of(link) & _NO_ANSWERS for link in _chain(error)):
         return _of_network(error, "connection")
     for link in _chain(error):

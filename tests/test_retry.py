@@ -218,6 +218,30 @@ def test_what_an_sdk_wrapped_says_what_it_was(inner):
     assert classify(outer).cause == ("timeout" if isinstance(inner, httpx2.ReadTimeout) else "connection")
 
 
+@pytest.mark.parametrize("name", ["InvalidURL", "InvalidSchema", "MissingSchema", "UnsupportedProtocol"])
+def test_a_url_that_no_client_can_use_is_final(name):
+    error = type(name, (OSError,), {})("No scheme supplied")
+    outer = RuntimeError("it failed")
+    outer.__cause__ = error
+    failure = Failure(retry=False, reason="the URL cannot be used: No scheme supplied")
+    assert classify(error) == failure
+    assert classify(outer) == Failure(retry=False, reason="the URL cannot be used: it failed")
+
+
+@pytest.mark.parametrize("url", ["http://[::1]x/", "http://x\u2028y/", "http://127.0.0.1\\@x.y/", "x.y"])
+async def test_a_url_that_aiohttp_cannot_use_is_final(url):
+    async with aiohttp.ClientSession() as http:
+        with pytest.raises(aiohttp.InvalidURL) as caught:
+            await http.get(url)
+    failure = classify(caught.value)
+    assert (failure.retry, failure.expected, failure.says) == (False, True, "nothing")
+    assert failure.reason.startswith("the URL cannot be used: ")
+
+
+def test_where_a_redirect_leads_is_not_the_delivery_s_url():
+    assert classify(aiohttp.InvalidUrlRedirectClientError("http://x:y/")).retry
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -134,6 +134,71 @@ async def test_proxy_variables_are_not_read(attempt, sink, monkeypatch):
     assert await attempt(ForwardWebhook(), {"url": sink.url})
 
 
+SLASHES = ["/", "\\", "%2f", "%2F", "%5c", "%5C", "%252f", "%25252F", "%255C", "%u002f", "%u005C", "%c0%af", "%c1%9C"]
+DOTS = ["..", ".", "%2e%2e", "%2E.", ".%2e", "%252e%252E", "%c0%ae.", "%u002e%u002E", "%25c0%25ae."]
+AUTHORS = [
+    "https://x.y",
+    "https://x.y/",
+    "https://x.y/.well-known/hook",
+    "https://x.y/a/.../b",
+    "https://x.y/a/..b/c../.d/e.",
+    "https://x.y/api/v4/projects/group%2Fproject/repository/files/lib%2Fclass%2Erb",
+    "https://x.y/a%2f.hidden/b%5c...",
+    "https://x.y:8443/triggers/manual/paths/invoke?sp=%2F..%2Fmanual&u=../x#/../",
+    "https://user:p%40ss@x.y/a;v=1.0/b",
+    "https://x.y/%E8%B3%AA/%25/100%25",
+    "http://[::1]:80/x",
+    "http://[fe80::1%25eth0]/x",
+    "https://bücher.example/x",
+    "https://a_b.internal/x",
+    "HTTPS://X.Y/x",
+]
+
+
+@pytest.mark.parametrize("slash", SLASHES)
+@pytest.mark.parametrize("dots", DOTS)
+def test_dots_lead_to_no_other_path_however_they_are_written(slash, dots):
+    for end in [*(f"{sign}b" for sign in (*SLASHES, ";", "%3b", "%253B", "%00")), "", "?b", "#b"]:
+        with pytest.raises(ValidationError, match=r"url holds /\.\./ or /\./, maybe encoded"):
+            ForwardWebhook.Params(url=f"https://x.y/a{slash}{dots}{end}")
+
+
+@pytest.mark.parametrize("url", AUTHORS)
+def test_what_an_author_writes_is_left_alone(url):
+    assert ForwardWebhook.Params(url=url).url == url
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("http://[::1/x", "Invalid IPv6 URL"),
+        ("http://[::1]x/", ""),
+        ("http://x.y:99999/", "Port out of range"),
+        ("http://x.y:port/", "Port could not be cast"),
+        ("http://x.y:-1/", "Port could not be cast"),
+        ("http://x\u2028y/", ""),
+        ("http://x\x85y/", ""),
+        ("http://\u2100/", "NFKC"),
+        ("http://127.0.0.1\\@x.y/", ""),
+        ("http://@:80/", ""),
+        ("http://x%41.y/", "no host holds '%'"),
+        ('http://x"y/', "no host holds '\"'"),
+        ("http://x|y/", r"no host holds '\|'"),
+        ("http://{x}/", "no host holds '{'"),
+    ],
+)
+def test_a_url_that_cannot_be_parsed_is_refused(url, why):
+    with pytest.raises(ValidationError, match=f"url cannot be parsed: .*{why}"):
+        ForwardWebhook.Params(url=url)
+
+
+@pytest.mark.parametrize("control", ["\x00", "\t", "\n", "\r", "\x1b", "\x7f", " "])
+@pytest.mark.parametrize("url", ["http://x{}y/", "http://x.y/a{}b", "http://x.y/?a={}b", "{}http://x.y/"])
+def test_a_control_character_in_a_url_is_refused(url, control):
+    with pytest.raises(ValidationError, match="url holds a space or a control character"):
+        ForwardWebhook.Params(url=url.format(control))
+
+
 @pytest.mark.parametrize(
     ("params", "words"),
     [

@@ -309,7 +309,7 @@ async def test_an_answer_that_is_not_utf8_is_tried_again(attempt, slack):
 
 async def test_an_endless_answer_is_not_read_to_its_end(attempt, slack):
     slack.faults.add(body=b" " * (3 << 20) + b'{"ok": true}')
-    with pytest.raises(Retry, match="is not JSON: it is empty"):
+    with pytest.raises(Retry, match="is not JSON: …"):
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
 
 
@@ -467,7 +467,9 @@ def test_the_destination_is_the_channel_or_a_hash_of_the_webhook():
         ({"channel": "#q", "text": ""}, "needs text or blocks"),
         ({"webhook_url": "https://x.y", "text": "t", "thread_by": "k"}, "thread_by needs a channel"),
         ({"channel": "#q", "text": "t", "thread_by": "k", "thread_ts": "1.2"}, "no thread_ts"),
-        ({"webhook_url": "hooks.slack.com/x", "text": "t"}, "must be absolute"),
+        ({"webhook_url": "hooks.slack.com/x", "text": "t"}, "must be absolute, like https://hooks"),
+        ({"webhook_url": "https://x.y/services/..%2fb", "text": "t"}, "webhook_url holds /../ or /./"),
+        ({"webhook_url": "https://x.y:port/", "text": "t"}, "webhook_url cannot be parsed: Port could not be cast"),
         ({"channel": "#q", "text": "t", "icon": "robot"}, "an emoji like :robot_face:"),
         ({"channel": "#q", "text": "t", "thread_ts": 1.2}, "valid string"),
     ],
