@@ -478,3 +478,20 @@ def test_any_tree_of_the_files_own_words_is_read_or_refused_with_places(top, rou
     config, problems = attempt(yaml.safe_dump(tree, allow_unicode=True), {"A": "value"})
     assert all(problem.line >= 1 for problem in problems)
     assert dump_masked(config) if config else problems
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://[::1",
+        "http://[::1]x/",
+        "http://h:99999/",
+        "http://h:port/",
+        r"http://127.0.0.1\\@h/",
+        r"http://h\u2028x/",
+    ],
+)
+@pytest.mark.parametrize("block", ["langsmith", "slack"])
+def test_an_endpoint_that_no_client_can_parse_is_no_web_address(block, address):
+    with pytest.raises(ConfigError, match="is not a web address"):
+        parse(f'secrets: none\n{block}: {{endpoint: "{address}"}}\nroutes: {{alert: {{actions: [{{log: {{}}}}]}}}}\n')

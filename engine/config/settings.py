@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from yarl import URL
+
 from engine.config.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
@@ -204,6 +206,7 @@ def _endpoint(section: Section, default: str) -> str:
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
+        URL(text)  # as the clients read it
     except ValueError:
         good = False
     address = parse_address(parts.hostname or "") if good else None
