@@ -50,6 +50,16 @@ class Fetched:
             {**self.inputs, **other.inputs}, {**self.outputs, **other.outputs}, feedback, {**errors, **other.errors}
         )
 
+    def beyond(self, other: Fetched) -> Fetched:
+        """What is not in ``other``, or is not the same there."""
+        feedback = _new(self.feedback or {}, other.feedback or {})
+        return Fetched(_new(self.inputs, other.inputs), _new(self.outputs, other.outputs), feedback or None)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to store."""
+        return not (self.inputs or self.outputs or self.feedback)
+
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it."""
         return {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "feedback": self.feedback}
@@ -60,6 +70,16 @@ class Fetched:
         if not data:
             return cls()
         return cls(data.get("inputs") or {}, data.get("outputs") or {}, data.get("feedback"))
+
+
+_ABSENT = object()
+
+
+def _new(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of the values that are not known. Equal ones need no look inside where they are the same object."""
+    return {
+        key: value for key, value in values.items() if (old := known.get(key, _ABSENT)) is not value and old != value
+    }
 
 
 @dataclass(frozen=True, slots=True)

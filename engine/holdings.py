@@ -107,10 +107,11 @@ class Holdings:
         fetched = await self._hydrator.fetch(held.event, wanted, places, before, refresh=refresh)
         if fetched is before:
             return False
-        # Meanwhile another delivery of the event may have fetched something else.
+        # Meanwhile another delivery of the event may have fetched something else, or waited for the same.
+        new = fetched.beyond(before).beyond(held.fetched)
         held.fetched = held.fetched.merge(fetched)
-        if fetched.to_json() != before.to_json():
-            await self._keep(held.event.id, fetched)
+        if not new.is_empty:
+            await self._keep(held.event.id, new)
         return True
 
     async def _keep(self, event_id: str, fetched: Fetched) -> None:

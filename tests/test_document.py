@@ -305,3 +305,13 @@ def test_a_row_without_a_time_gives_way_to_any_and_of_equals_the_later_counts():
     rows = [{"key": "k", "modified_at": None, "n": 1}, {"key": "k", "n": 2}]
     assert newest_by_key(rows)["k"]["n"] == 2
     assert newest_by_key([{"key": "k", "created_at": "2024-01-01", "n": 0}, *rows])["k"]["n"] == 0
+
+
+def test_beyond_what_is_known_is_what_is_new_or_another():
+    shared = {"a": 1}
+    known = Fetched({"r1": shared, "r2": 2}, {"r1": None}, {"r1": [1]}, {"outputs": "why"})
+    more = Fetched({"r1": shared, "r2": 3}, {"r1": None, "r2": None}, {"r1": [1], "r2": []}, {"inputs": "why"})
+    assert more.beyond(known) == Fetched({"r2": 3}, {"r2": None}, {"r2": []})
+    assert more.beyond(Fetched()) == Fetched(more.inputs, more.outputs, more.feedback)
+    assert (known.beyond(known), known.beyond(known).is_empty) == (Fetched(), True)
+    assert not any(one.is_empty for one in (Fetched({"a": 1}), Fetched({}, {"a": None}), Fetched(feedback={"a": []})))

@@ -134,6 +134,8 @@ class Store(Protocol):
         """Store with the event what hydration fetched, so that a retry or replay has it.
 
         Joined with what is there: each of its maps (``inputs``, ``outputs``, ``feedback``) by run, newer ones count.
+        It writes what it is given and nothing else. What is read back has all three maps, empty where nothing was
+        fetched; ``feedback`` is None there.
         """
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:

@@ -38,6 +38,7 @@ from engine.store.rows import (
 )
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
+from engine.store.sqlite_fetched import pieces_of, save_fetched
 from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.vault import Vault
 from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Haul, Routed, Settled, Work, WorkKind
@@ -69,7 +70,7 @@ class SqliteStore:
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
-        self._save_fetched = Kind(upkeep.save_fetched, mergeable=True)
+        self._save_fetched = Kind(save_fetched, mergeable=True)
         self._claim = Kind(
             partial(leases.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
         )
@@ -161,7 +162,8 @@ class SqliteStore:
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""
-        await self._writer.do(self._save_fetched, (event_id, fetched))
+        for pieces in pieces_of(event_id, fetched):
+            await self._writer.do(self._save_fetched, pieces, sum(len(piece.data) for piece in pieces))
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
         """The evaluations of one round of an event."""

@@ -11,7 +11,8 @@ from engine.errors import BadQuestion
 from engine.store.packing import clean, load_json
 from engine.store.rows import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
-from engine.store.sqlite_leases import heads, load_fetched
+from engine.store.sqlite_fetched import load_fetched
+from engine.store.sqlite_leases import heads
 from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
 from engine.store.work import WorkKind

@@ -8,6 +8,7 @@ from dataclasses import astuple
 
 from engine.store.gates import Gates, Window, WindowKey, window_key
 from engine.store.packing import dump_json, ids_json, load_json
+from engine.store.sqlite_fetched import SIZE
 from engine.store.sqlite_rows import ITEMS, item_row
 from engine.store.work import Digest, Routed
 
@@ -18,10 +19,10 @@ FROM json_each(?) AS j JOIN window AS w ON w.purpose = json_extract(j.value, '$[
   AND w.route = json_extract(j.value, '$[1]') AND w.action = json_extract(j.value, '$[2]')
   AND w.group_key = json_extract(j.value, '$[3]')
 """
-_SIZES = """
-SELECT json_group_object(e.id, e.size + coalesce(b.fetched_size, 0))
+_SIZES = f"""
+SELECT json_group_object(e.id, e.size + coalesce(b.fetched_size, 0) + {SIZE.format(id="e.id")})
 FROM event AS e LEFT JOIN event_body AS b ON b.event_id = e.id WHERE e.id IN (SELECT value FROM json_each(?))
-"""
+"""  # noqa: S608 - ours
 #: A digest that has begun to be made, or is due, takes no more items: who reads them has all of them.
 _COLLECTING = """
 SELECT json_group_array(id) FROM work

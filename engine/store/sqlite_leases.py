@@ -18,6 +18,7 @@ from engine.store.packing import clean_or_none, clean_reason, ids_json, load_jso
 from engine.store.protocol import ORPHANED_AFTER, STALE_PIECES
 from engine.store.rows import ItemRow
 from engine.store.sqlite_beside import load_items, load_words
+from engine.store.sqlite_fetched import SIZE, load_fetched
 from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import as_damage
 from engine.store.sqlite_vault import opened
@@ -38,9 +39,11 @@ SELECT json_group_array(json_array(lane, kind, (
 ))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
 """
 #: What is due in a lane: of so many of the first of it, so many that were first due before a time.
-_DUE = """
-SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + coalesce((
-  SELECT sum(o.size) FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
+_DUE = f"""
+SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0)
+  + {SIZE.format(id="w.event_id")} + coalesce((
+    SELECT sum(o.size + {SIZE.format(id="o.id")})
+    FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
 ), 0))) FROM (
   SELECT id, event_id FROM (
     SELECT id, event_id, first_at FROM work
@@ -49,7 +52,7 @@ SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coale
 ) AS w
 LEFT JOIN event AS e ON e.id = w.event_id
 LEFT JOIN event_body AS b ON b.event_id = w.event_id
-"""
+"""  # noqa: S608 - ours
 #: Whatever has waited longest is among those due first, or will be soon: so the whole of a shut lane need not be
 #: looked at.
 _LOOKED_AT = 256
@@ -290,20 +293,6 @@ def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Eve
     return restored_event(
         event_id, kind, rule_id, dedup_key, received_at, body, repaired=bool(repaired), trace=trace or ""
     )
-
-
-def load_fetched(
-    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
-) -> Mapping[str, Any] | None:
-    """What hydration stored, from its columns; None where it stored nothing.
-
-    Raises:
-        ValueError: the data is damaged.
-    """
-    if data is None or encoding is None:
-        return None
-    fetched: Mapping[str, Any] = load_json(opened(db, encoding, data, "event_body.fetched", event_id))
-    return fetched
 
 
 def release(

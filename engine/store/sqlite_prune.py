@@ -36,7 +36,8 @@ _LOOKED_AT = {
 #: Ids are in the order of time, so what is too young is not even looked at.
 _FIND = """
 WITH looked AS ({looked_at} BETWEEN :after AND :edge AND {column} > :after ORDER BY 1 LIMIT :limit)
-SELECT json_group_array(json_array(j.id, {may_go}, coalesce(length(b.body), 0) + coalesce(length(b.fetched), 0)))
+SELECT json_group_array(json_array(j.id, {may_go}, coalesce(length(b.body), 0) + coalesce(length(b.fetched), 0)
+  + coalesce((SELECT sum(length(data)) FROM fetched WHERE event_id = j.id), 0)))
 FROM looked AS j JOIN event AS e ON e.id = j.id LEFT JOIN event_body AS b ON b.event_id = j.id
 """
 _STILL = "SELECT json_group_array(e.id) FROM json_each(:ids) AS j JOIN event AS e ON e.id = j.value WHERE {may_go}"
@@ -56,6 +57,7 @@ _MANY = {
     "decision": "seq",
     "delivery_words": "work_id",
     "digest_item": "(delivery_id, item_id)",
+    "fetched": "rowid",
 }
 _SOME = """
 DELETE FROM {table} WHERE {key} IN (
@@ -63,6 +65,7 @@ DELETE FROM {table} WHERE {key} IN (
 )
 """
 _BODIES = "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
+_FETCHED = "DELETE FROM fetched WHERE event_id IN (SELECT value FROM json_each(?))"
 _EVENTS = "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))"
 #: How much longer a throttle's window is kept that held some back, in seconds: the next delivery tells how many. Keys
 #: come out of events, so most never come again, and kept for ever they would fill the store.
@@ -119,6 +122,7 @@ def remove(
     if what == "dead":
         return _remove_dead(db, ids, before, limit)
     if what == "bodies":
+        db.execute(_FETCHED, (ids_json(ids),))
         return db.execute(_BODIES, (ids_json(ids),)).rowcount, True
     return _remove_events(db, ids, limit)
 

@@ -1,25 +1,20 @@
-"""The quieter verbs that write: keep what was fetched, replay. Each runs in the writer's transaction."""
+"""Replay. Each verb runs in the writer's transaction."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
-from functools import reduce
+from collections.abc import Sequence
 from typing import Any
 
-from engine.store.packing import clean, dump_json, ids_json, load_json, pack
+from engine.store.packing import clean, ids_json, load_json
 from engine.store.rows import DeliveryQuery, DeliveryRow
 from engine.store.sqlite_deliveries import list_deliveries
-from engine.store.sqlite_leases import load_fetched
 from engine.store.sqlite_rows import WORK
-from engine.store.sqlite_vault import sealed
 
 _REVIVE = """
 UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1
 WHERE id IN (SELECT value FROM json_each(?2))
 """
-_FETCHED = "SELECT fetched_encoding, fetched FROM event_body WHERE event_id = ?"
-_SAVE_FETCHED = "UPDATE event_body SET fetched_size = ?, fetched_encoding = ?, fetched = ? WHERE event_id = ?"
 _WITH_BODY = """
 SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
 """
@@ -42,39 +37,6 @@ FROM json_each(?) AS j
 JOIN event_body AS b ON b.event_id = j.value
 LEFT JOIN work AS w ON w.id = j.value
 """
-
-
-def save_fetched(db: sqlite3.Connection, requests: Sequence[tuple[str, Mapping[str, Any]]]) -> list[None]:
-    """Keep with each event what hydration fetched, joined with what was kept before."""
-    events: dict[str, list[Mapping[str, Any]]] = {}
-    for event_id, fetched in requests:
-        events.setdefault(event_id, []).append(fetched)
-    for event_id, fetches in events.items():
-        found = db.execute(_FETCHED, (event_id,)).fetchone()
-        if found is not None:
-            data = dump_json(reduce(_joined, fetches, _kept(db, event_id, *found)))
-            packed = sealed(db, *pack(data), "event_body.fetched", event_id)
-            db.execute(_SAVE_FETCHED, (len(data), *packed, event_id))
-    return [None] * len(requests)
-
-
-def _kept(db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None) -> Mapping[str, Any]:
-    try:
-        return load_fetched(db, event_id, encoding, data) or {}
-    except ValueError:  # damaged: what is fetched now can only do good
-        return {}
-
-
-def _joined(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, Any]:
-    """Maps by run are joined, the newer run's counts; nothing (null) takes nothing away."""
-    joined = dict(old)
-    for name, value in new.items():
-        before = joined.get(name)
-        if isinstance(before, Mapping) and isinstance(value, Mapping):
-            joined[name] = {**before, **value}
-        elif value is not None or before is None:
-            joined[name] = value
-    return joined
 
 
 def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:

@@ -17,6 +17,7 @@ from engine.store.vault import SEALED, VARIABLE, MissingKey, Vault
 _SEALED_ROWS: Final = {
     "event_body.body": ("encoding >= 2", 1),
     "event_body.fetched": ("fetched_encoding >= 2", 1),
+    "fetched.data": ("encoding >= 2", 1),
     "decision.decisions": ("encoding >= 2", 1),
     "delivery_words.words": ("encoding >= 2", 1),
     "attempt.detail": ("substr(detail, 1, 1) IN (x'02', x'03')", 2),

@@ -31,7 +31,7 @@ from engine.errors import AmbiguousId, BadQuestion, StoreError
 from engine.event import Event, Kind
 from engine.store.protocol import ORPHANED_AFTER, Store
 from engine.store.rows import Backlog, DeliveryQuery, EventQuery
-from engine.store.work import Again, Appended, Dead, Work
+from engine.store.work import Again, Appended, Dead, Digest, Work
 
 _APPENDER = Path(__file__).with_name("appender.py")
 
@@ -448,6 +448,18 @@ class Claiming:
             await store.save_fetched(event.id, {"inputs": {"a": "x" * 20_000}})
         assert len(await all_claimed(store, max_bytes=50_000)) == 2
 
+    async def test_a_claim_counts_what_was_fetched_for_the_items_of_a_digest(self, store: Store):
+        for number in range(2):
+            event = make_event(number)
+            await store.append(event, leased=True)
+            work = deliver(event)
+            gates = {work.id: Digest("", 300.0, 2)}
+            await store.settle_routed(routed(event, work, leased=False, gates=gates))
+            await store.save_fetched(event.id, {"inputs": {"a": "x" * 20_000}})
+        await store.append(make_event(2, at=T0 + 400), leased=False)
+        (digest,) = await all_claimed(store, max_bytes=40_000)
+        assert [item.fetched["inputs"] for item in digest.items] == [{"a": "x" * 20_000}] * 2
+
     async def test_deliveries_of_one_event_share_it_and_count_it_once(self, store: Store):
         event = make_event(size=50_000)
         await store.append(event, leased=True)
@@ -461,7 +473,7 @@ class Claiming:
 
     async def test_comes_with_what_was_fetched(self, store: Store):
         event, (work,) = await accepted(store, "one")
-        fetched = {"inputs": {"run-0": {"q": "é" * 9000}}, "feedback": None}
+        fetched = {"inputs": {"run-0": {"q": "é" * 9000}}, "outputs": {}, "feedback": None}
         await store.save_fetched(event.id, fetched)
         await put_off(store, work, T0)
         (claimed,) = await all_claimed(store)
@@ -496,7 +508,7 @@ class Claiming:
         await store.save_fetched("no-such-event", {"inputs": {}})
         detail = await store.event(event.id)
         assert detail is not None
-        assert detail.fetched == {"inputs": {"a": 2}}
+        assert detail.fetched == {"inputs": {"a": 2}, "outputs": {}, "feedback": None}
 
     async def test_released_work_is_due_without_an_attempt(self, store: Store):
         _, (work, other) = await accepted(store, "one", "other")

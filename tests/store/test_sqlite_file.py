@@ -171,7 +171,7 @@ class TestSchema:
         names = {row[0] for row in await store._people.ask(_all, "SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert names == {
             *("meta", "event", "event_body", "work", "attempt", "decision", "replica", "window", "control"),
-            *("delivery_words", "digest_item"),
+            *("delivery_words", "digest_item", "fetched"),
         }
 
     async def test_is_durable_by_its_settings(self, store: SqliteStore):
@@ -337,8 +337,8 @@ class TestTrouble:
     ):
         event, (work,) = await accepted(store, "one")
         await store.settle_attempt(work, attempt("dead", detail={"a": 1}), Dead("no"))
-        await store.save_fetched(event.id, {"inputs": {}})
-        for column in ("decision.decisions", "attempt.detail", "event_body.body", "event_body.fetched"):
+        await store.save_fetched(event.id, {"inputs": {"run-0": 1}})
+        for column in ("decision.decisions", "attempt.detail", "event_body.body", "fetched.data"):
             table, _, name = column.partition(".")
             await store._do(lambda db, sql=f"UPDATE {table} SET {name} = x'02ff'": db.execute(sql))
         await store._do(lambda db: db.execute("UPDATE event_body SET encoding = 1"))

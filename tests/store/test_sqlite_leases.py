@@ -232,11 +232,11 @@ async def test_the_attempts_of_an_evaluation_say_since_when_it_is_under_way(stor
 async def test_what_was_fetched_replaces_what_is_damaged(store: SqliteStore):
     event, _ = await accepted(store, "one")
     await store.save_fetched(event.id, {"inputs": {"a": "x" * 20_000}})
-    await store._do(lambda db: db.execute("UPDATE event_body SET fetched = x'00'"))
+    await store._do(lambda db: db.execute("UPDATE fetched SET data = x'00'"))
     await store.save_fetched(event.id, {"inputs": {"b": 1}})
     detail = await store.event(event.id)
     assert detail is not None
-    assert detail.fetched == {"inputs": {"b": 1}}
+    assert detail.fetched == {"inputs": {"b": 1}, "outputs": {}, "feedback": None}
 
 
 async def test_a_replay_asked_for_while_the_disk_refuses_the_settle_is_not_lost(store: SqliteStore):

@@ -52,7 +52,7 @@ async def marked(store: Store, number: int = 0, *, size: int = 0) -> str:
     """An event with the marker everywhere where it may stand, and a delivery that is due again."""
     event = make_event(number, text=MARKER, size=size)
     await store.append(event, leased=True)
-    await store.save_fetched(event.id, {"feedback": [MARKER]})
+    await store.save_fetched(event.id, {"feedback": {"run-0": [MARKER]}})
     work = replace(deliver(event), words={"throttle": MARKER})
     dead = replace(deliver(event, "d2"), words={"throttle": MARKER})
     await store.settle_routed(routed(event, work, dead, decisions=[{"found": MARKER}]))
@@ -65,7 +65,7 @@ async def whole(store: Store, event_id: str) -> None:
     """Everything about a marked event comes back as it was."""
     detail = await store.event(event_id)
     assert MARKER.encode() in detail.body
-    assert detail.fetched == {"feedback": [MARKER]}
+    assert detail.fetched == {"inputs": {}, "outputs": {}, "feedback": {"run-0": [MARKER]}}
     assert detail.evaluations[0]["decisions"] == [{"found": MARKER}]
     (dead,) = [row for row in detail.deliveries if row.state == "dead"]
     assert (await store.delivery(dead.id)).attempts[0].detail == {"response": MARKER}
@@ -108,7 +108,7 @@ async def test_an_old_key_may_go_when_nothing_is_sealed_with_it_any_more(tmp_pat
     async with opened(tmp_path, OLD) as store:
         await marked(store)
     db = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
-    for table in ("event_body", "decision", "delivery_words"):
+    for table in ("event_body", "fetched", "decision", "delivery_words"):
         db.execute(f"DELETE FROM {table}")
     db.execute("UPDATE attempt SET detail = NULL")
     db.close()
