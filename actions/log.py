@@ -30,7 +30,7 @@ class Log(Action):
         return "log"
 
     async def run(self, params: Params, context: ActionContext) -> None:
-        """Log, on one line whatever the text holds."""
+        """Log, on one line whatever the text holds; done when the line is written."""
         level = logging.getLevelNamesMapping()[params.level.upper()]
         message = params.message.translate(_CONTROLS)
-        context.logger.log(level, "%s", message, extra={"fields": params.fields})
+        await context.log_line(level, message, params.fields)

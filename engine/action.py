@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from engine.log import write_line
 from engine.missing import Missing
 
 if TYPE_CHECKING:
@@ -91,6 +92,16 @@ class ActionContext:
         What LangSmith did not send along, and no parameter made the engine fetch, is null.
         """
         return _payload_of(self.document)
+
+    async def log_line(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
+        """Write a line to the engine's log and return when it is written, for lines that must not be lost.
+
+        ``logger`` never waits, and drops lines where what reads the log does not keep up.
+
+        Raises:
+            Retry: the line could not be written, or the log takes none at the moment.
+        """
+        await write_line(self.logger, level, message, fields)
 
     @property
     def payloads(self) -> Sequence[Mapping[str, Any]] | None:

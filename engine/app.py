@@ -37,6 +37,7 @@ from engine.settings import Address, ServeSettings, SettingsError
 from engine.spans import Spans
 from engine.store import open_store
 from engine.store.protocol import Store
+from engine.tally import Counts
 from engine.tls import Site, Tls
 from engine.upkeep import Upkeep
 from engine.worker import Worker
@@ -68,12 +69,13 @@ async def running(
     environ: Mapping[str, str] = os.environ,
     observers: Sequence[Observer] = (),
     before_listening: Callable[[], None] = lambda: None,
+    dropped_lines: Counts | None = None,
 ) -> AsyncIterator[Running]:
     """Start everything, in order; stop it in the opposite order on leaving.
 
     One straight function on purpose: each part is handed what it needs and nothing else, and
     what is opened first is closed last. ``before_listening`` is called when all is loaded, and
-    nobody can connect yet.
+    nobody can connect yet. ``dropped_lines`` counts the lines that the log lost.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -149,7 +151,7 @@ async def running(
         )
         before_listening()
         public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
-        _show(metrics, worker, receiver, readiness, lag, store, upkeep)
+        _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
         admin = await _listen_to_people(stack, Admin(store, worker, reloader, metrics, mutes), settings, tls, doors)
         _in_background(stack, reloader.watch())
         if tls is not None:
@@ -235,6 +237,7 @@ def _show(
     lag: LoopLag,
     store: Store,
     upkeep: Upkeep,
+    dropped_lines: Counts,
 ) -> None:
     """The numbers that parts of the engine have in hand."""
     metrics.unready = receiver.unready
@@ -249,6 +252,7 @@ def _show(
     metrics.gauge("engine_store_bytes", "What the store has.", lambda: {(): upkeep.size.used} if upkeep.size else {})
     metrics.show("engine_store_commit_seconds", "How long the store's transactions took.", store.commits.seconds)
     metrics.show("engine_store_commit_verbs", "How many writes shared a transaction.", store.commits.verbs)
+    metrics.show("engine_log_lines_dropped", "Log lines that were not written.", dropped_lines)
     metrics.show("engine_loop_lag_seconds", "How late the event loop's clock ticked.", lag.lag)
     metrics.show("engine_loop_stalls", "How often the event loop was blocked.", lag.stalls, "culprit")
     metrics.show("engine_loop_stall_seconds", "For how long it was blocked.", lag.stall_seconds, "culprit")

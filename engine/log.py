@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import json
 import logging
 import re
@@ -9,15 +11,21 @@ import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isfinite
 from typing import Any, TextIO
 
+from engine.error_text import error_text, traceback_text
+from engine.errors import Retry
 from engine.secrets import Masker
 
 LOGGER_NAME = "engine"
 #: Loggers that are handed to actions: what they log is their authors', and shown to the letter.
 _ACTIONS = "engine.action."
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+#: The attribute of a record under which a ``Receipt`` travels. No keyword argument can be called so.
+_RECEIPT = "engine.receipt"
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _RECEIPT}
 #: What could forge a line, steer a terminal, reverse what is read, or not be written at all. In JSON text the first 32
 #: are escaped already, in text lines a tab does no harm and a line's end is ours.
 _CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
@@ -28,6 +36,73 @@ _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}
 _FOR_MACHINES = frozenset({"outcome", "action_type", "replay"})
 #: How much of an id people need: of one that begins with the time as much as the command line shows, else less.
 _SHORT_ID, _SHORT_TIMED_ID = 13, 18
+#: Types whose values never change and can be shown in every format, as can finite numbers.
+_PLAIN = frozenset({str, int, bool, type(None)})
+#: What a line takes in memory beside its texts, about, in bytes.
+_LINE_BYTES = 500
+
+Plain = str | int | float | bool | None
+
+
+class _Json(str):
+    """A text that is JSON already."""
+
+    __slots__ = ()
+
+
+@dataclass(slots=True)
+class Receipt:
+    """Tells who logs a line with it what became of the line. A handler that writes later sets ``written``.
+
+    ``refused``: the line was dropped.
+    """
+
+    written: concurrent.futures.Future[None] | None = None
+    refused: bool = False
+
+
+def receipt_of(record: logging.LogRecord) -> Receipt | None:
+    """The receipt that a record was logged with."""
+    receipt = vars(record).get(_RECEIPT)
+    return receipt if isinstance(receipt, Receipt) else None
+
+
+async def write_line(logger: logging.Logger, level: int, message: str, fields: Mapping[str, Any]) -> None:
+    """Log a line, and return when it is written. A line below the log's level is not, and needs not be.
+
+    Cancelling it takes the line back where it is not being written yet.
+
+    Raises:
+        Retry: the line was dropped, because what reads the log does not keep up, or it could not be written.
+    """
+    receipt = Receipt()
+    logger.log(level, "%s", message, extra={"fields": fields, _RECEIPT: receipt})
+    if receipt.refused:
+        raise Retry("the log takes no lines at the moment: standard error could not be written")
+    if receipt.written is not None:
+        await asyncio.wrap_future(receipt.written)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What a record says, taken from it when it was logged: nothing that happens afterwards changes it.
+
+    ``at`` is Unix seconds. ``masker`` knows the secrets of then.
+    """
+
+    at: float
+    level: str
+    logger: str
+    message: str
+    fields: tuple[tuple[str, Plain], ...]
+    trouble: str
+    masker: Masker = field(repr=False)
+
+    @property
+    def size(self) -> int:
+        """About what it takes in memory, in bytes."""
+        texts = sum(len(name) + (len(value) if isinstance(value, str) else 8) for name, value in self.fields)
+        return _LINE_BYTES + len(self.message) + len(self.trouble) + texts
 
 
 def fields_of(record: logging.LogRecord) -> dict[str, Any]:
@@ -39,35 +114,67 @@ def fields_of(record: logging.LogRecord) -> dict[str, Any]:
     further = extra.get("fields")
     if isinstance(further, Mapping):
         del extra["fields"]
-        extra.update((str(name), value) for name, value in further.items())
+        extra.update((_text(name), value) for name, value in further.items())
     return extra
 
 
-class _Formatter(logging.Formatter, ABC):
-    """Masks the finished line, so that no way into a log record is missed."""
+class LineFormatter(logging.Formatter, ABC):
+    """Formats in two steps: ``capture``, when a record is logged; ``render``, in any thread at any later time.
+
+    The finished line is masked, so that no way into a log record is missed: with the secrets of when it was logged,
+    and with those of when it is written.
+    """
 
     def __init__(self, masker: Callable[[], Masker]) -> None:
         super().__init__()
         self._masker = masker
 
     def format(self, record: logging.LogRecord) -> str:
-        return _CONTROLS.sub(self.escaped, self._masker().text(self.line(record)))
+        """Both steps at once."""
+        return self.render(self.capture(record))
+
+    def capture(self, record: logging.LogRecord) -> Line:
+        """What a record says now. Never raises, whatever the objects in it do."""
+        return Line(
+            record.created,
+            record.levelname,
+            record.name,
+            _message(record),
+            tuple((name, self._fixed(value)) for name, value in fields_of(record).items()),
+            _trouble(record),
+            self._masker(),
+        )
+
+    def render(self, line: Line) -> str:
+        """The finished text, masked, without the end of the line."""
+        mask = self._mask_of(line)
+        return _CONTROLS.sub(self.escaped, mask(self.line(line, mask)))
+
+    def _mask_of(self, line: Line) -> Callable[[str], str]:
+        now = self._masker()
+        if now is line.masker:
+            return now.text
+        return lambda text: now.text(line.masker.text(text))
+
+    def _fixed(self, value: Any) -> Plain:
+        """A value that nothing changes any more."""
+        kind = type(value)
+        return value if kind in _PLAIN or (kind is float and isfinite(value)) else self.fixed(value)
 
     @abstractmethod
-    def line(self, record: logging.LogRecord) -> str:
-        """The finished line, not yet masked."""
+    def fixed(self, value: Any) -> str:
+        """The text of a value that is not plain."""
+
+    @abstractmethod
+    def line(self, line: Line, mask: Callable[[str], str]) -> str:
+        """The line's text. It is masked afterwards; ``mask`` is for what has to be masked before it is cut."""
 
     @abstractmethod
     def escaped(self, control: re.Match[str]) -> str:
         """A character that may not stand in a line as it is."""
 
-    def trouble(self, record: logging.LogRecord) -> str:
-        """The traceback and the stack, or nothing."""
-        traceback = self.formatException(record.exc_info) if record.exc_info and record.exc_info[0] else ""
-        return "\n".join(filter(None, (traceback, record.stack_info)))
 
-
-class TextFormatter(_Formatter):
+class TextFormatter(LineFormatter):
     """``19:02:11 INFO    message  key=value …``, the traceback below.
 
     Whatever a text holds, only a line of ours begins at the left: further lines are indented.
@@ -75,47 +182,60 @@ class TextFormatter(_Formatter):
     reason comes first.
     """
 
-    def line(self, record: logging.LogRecord) -> str:
+    def fixed(self, value: Any) -> str:
+        """As ``str`` shows it."""
+        return _text(value)
+
+    def line(self, line: Line, mask: Callable[[str], str]) -> str:
         """One line, fields behind the message."""
-        at = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        fields = fields_of(record)
-        texts = ((name, "" if value is None else str(value)) for name, value in fields.items())
-        pairs = _brief(texts, self._masker()) if _is_engines(record) else texts
+        at = datetime.fromtimestamp(line.at, UTC).strftime("%H:%M:%S")
+        texts = ((name, "" if value is None else str(value)) for name, value in line.fields)
+        pairs = _brief(texts, mask) if _is_engines(line.logger) else texts
         shown = "".join(f"  {_shown(name)}={_shown(value)}" for name, value in pairs)
-        whose = "" if _is_ours(record) else f"{record.name}: "
-        first, *more = self._lines(_message(record))
-        more += self._lines(self.trouble(record)) if record.exc_info or record.stack_info else []
-        return "\n    ".join([f"{at} {record.levelname:<7} {whose}{first}{shown}", *more])
+        whose = "" if _is_ours(line.logger) else f"{line.logger}: "
+        first, *more = _lines(line.message, mask)
+        more += _lines(line.trouble, mask) if line.trouble else []
+        return "\n    ".join([f"{at} {line.level:<7} {whose}{first}{shown}", *more])
 
     def escaped(self, control: re.Match[str]) -> str:
         """As Python writes it."""
         return repr(control[0])[1:-1]
 
-    def _lines(self, text: str) -> list[str]:
-        """Masked before it is taken apart: a secret may have several lines."""
-        return self._masker().text(text).replace("\r\n", "\n").rstrip("\n").split("\n") if "\n" in text else [text]
+
+def _lines(text: str, mask: Callable[[str], str]) -> list[str]:
+    """Masked before it is taken apart: a secret may have several lines."""
+    return mask(text).replace("\r\n", "\n").rstrip("\n").split("\n") if "\n" in text else [text]
 
 
-class JsonFormatter(_Formatter):
+class JsonFormatter(LineFormatter):
     """One JSON object a line."""
 
-    def line(self, record: logging.LogRecord) -> str:
+    def fixed(self, value: Any) -> str:
+        """As JSON."""
+        return _Json(_json(value))
+
+    def line(self, line: Line, mask: Callable[[str], str]) -> str:
         """One object: at, level, message, the fields, and logger and traceback where there is one.
 
         A field that is called like one of these gets an underscore behind its name.
         """
-        own = {
-            "at": datetime.fromtimestamp(record.created, UTC).isoformat(),
-            "level": record.levelname.lower(),
-            "message": _message(record),
+        del mask
+        shown: dict[str, Plain] = {
+            "at": datetime.fromtimestamp(line.at, UTC).isoformat(),
+            "level": line.level.lower(),
+            "message": line.message,
         }
-        if record.name != LOGGER_NAME:
-            own["logger"] = record.name
-        trouble = self.trouble(record)
-        fields: dict[str, Any] = {}
-        for name, value in fields_of(record).items():
-            fields[_free(name, fields)] = value
-        return _json({**own, **fields, **({"traceback": trouble} if trouble else {})})
+        if line.logger != LOGGER_NAME:
+            shown["logger"] = line.logger
+        for name, value in line.fields:
+            shown[_free(name, shown)] = value
+        if line.trouble:
+            shown["traceback"] = line.trouble
+        ready = [f"{_json(name)}: {value}" for name, value in shown.items() if type(value) is _Json]
+        if not ready:
+            return _json(shown)
+        plain = _json({name: value for name, value in shown.items() if type(value) is not _Json})
+        return f"{plain[:-1]}, {', '.join(ready)}}}"
 
     def escaped(self, control: re.Match[str]) -> str:
         r"""``\u009b``: the text is JSON still."""
@@ -125,43 +245,66 @@ class JsonFormatter(_Formatter):
 _OWN_KEYS = frozenset({"at", "level", "message", "logger", "traceback"})
 
 
-def _free(name: str, fields: Mapping[str, Any]) -> str:
-    while name in _OWN_KEYS or name in fields:
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in _OWN_KEYS or name in taken:
         name += "_"
     return name
 
 
-def _json(data: Mapping[str, Any]) -> str:
+def _json(value: Any) -> str:
     try:
-        return json.dumps(data, default=str, ensure_ascii=False, allow_nan=False)
-    except (TypeError, ValueError):  # a key that is no text, a number that is none, a list that holds itself
-        plain = {
-            name: value if isinstance(value, (str, int, type(None))) else str(value) for name, value in data.items()
-        }
-        return json.dumps(plain, ensure_ascii=False)
+        return json.dumps(value, default=_text, ensure_ascii=False, allow_nan=False)
+    except Exception:  # noqa: BLE001 - a key that is no text, a list that holds itself, a foreign mapping that raises
+        return json.dumps(_text(value), ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    """``str(value)``, of exceptions cut; of what cannot be converted what it is."""
+    if isinstance(value, BaseException):
+        return error_text(value)
+    try:
+        return str.__str__(str(value))
+    except BaseException as error:  # noqa: BLE001 - foreign code, which may raise even SystemExit here
+        return f"({type(value).__name__}, whose __str__ raised {type(error).__name__})"
 
 
 def _message(record: logging.LogRecord) -> str:
     """The message; where it does not fit its arguments, both. Logging itself would print them, not masked."""
+    if not record.args:
+        return _text(record.msg)
     try:
-        return record.getMessage()
-    except Exception as error:  # noqa: BLE001 - formatting runs what foreign objects say of themselves
-        return f"{record.msg} (its arguments do not fit: {type(error).__name__})"
+        return str.__str__(_text(record.msg) % _arguments(record.args))
+    except BaseException as error:  # noqa: BLE001 - formatting runs what foreign objects say of themselves
+        return f"{_text(record.msg)} (its arguments do not fit: {type(error).__name__})"
 
 
-def _is_ours(record: logging.LogRecord) -> bool:
-    return record.name == LOGGER_NAME or record.name.startswith(f"{LOGGER_NAME}.")
+def _arguments(args: Any) -> Any:
+    """Exceptions among them as their texts, which are cut, and never raise."""
+    if isinstance(args, tuple):
+        return tuple(error_text(one) if isinstance(one, BaseException) else one for one in args)
+    return args
 
 
-def _is_engines(record: logging.LogRecord) -> bool:
-    return _is_ours(record) and not record.name.startswith(_ACTIONS)
+def _trouble(record: logging.LogRecord) -> str:
+    """The traceback and the stack, or nothing."""
+    _, error, start = record.exc_info or (None, None, None)
+    traceback = traceback_text(error, start) if error is not None else ""
+    return "\n".join(filter(None, (traceback, record.stack_info)))
 
 
-def _brief(texts: Iterable[tuple[str, str]], masker: Masker) -> Iterator[tuple[str, str]]:
+def _is_ours(logger: str) -> bool:
+    return logger == LOGGER_NAME or logger.startswith(f"{LOGGER_NAME}.")
+
+
+def _is_engines(logger: str) -> bool:
+    return _is_ours(logger) and not logger.startswith(_ACTIONS)
+
+
+def _brief(texts: Iterable[tuple[str, str]], mask: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The engine's facts as people read them; JSON lines have all. Masked before an id, or a secret, is cut."""
     for name, text in sorted(texts, key=lambda pair: pair[0] != "reason"):
         if text not in ("", "-") and name not in _FOR_MACHINES:
-            yield name, text if " " in text or "://" in text else _UUID.sub(_short_id, masker.text(text))
+            yield name, text if " " in text or "://" in text else _UUID.sub(_short_id, mask(text))
 
 
 def _short_id(found: re.Match[str]) -> str:
@@ -201,7 +344,7 @@ class _Foreign(logging.Handler):
         self._target = target
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not _is_ours(record):
+        if not _is_ours(record.name):
             self._target.handle(record)
 
 
@@ -214,8 +357,13 @@ def configure_logging(
     come through, and Python's own warnings do.
     """
     handler = _ToStandardError(stream)
-    handler.setFormatter(JsonFormatter(masker) if style == "json" else TextFormatter(masker))
+    handler.setFormatter(formatter_of(style, masker))
     return route_logging(handler, level)
+
+
+def formatter_of(style: str, masker: Callable[[], Masker]) -> LineFormatter:
+    """The formatter of a style, ``text`` or ``json``."""
+    return JsonFormatter(masker) if style == "json" else TextFormatter(masker)
 
 
 def route_logging(handler: logging.Handler, level: str) -> logging.Logger:

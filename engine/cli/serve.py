@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
-from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +16,21 @@ import click
 from rich.text import Text
 
 from engine.app import Running, running
+from engine.aside import in_thread
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
 from engine.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.interpreter import tune_interpreter
-from engine.log import configure_logging
+from engine.log import formatter_of, route_logging
+from engine.log_queue import LogQueue
 from engine.receiver import WEBHOOK_PATH
 from engine.secrets import Masker
 from engine.settings import Address, ServeSettings, TlsFiles
 from engine.store.vault import VARIABLE as KEY_VARIABLE
 
-#: How many log lines are held back at most until the engine serves.
-_MOST_HELD = 10_000
+#: How long the banner may take where nobody reads standard output, in seconds.
+_LONGEST_BANNER = 1.0
 
 
 @click.command("serve")
@@ -198,34 +199,35 @@ def _raise_limit(concurrency: int, logger: logging.Logger) -> None:
 
 async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> None:
     masker = _CurrentMasker()
-    logger = configure_logging(log_format, log_level, masker)
+    lines = LogQueue(formatter_of(log_format, masker))
+    logger = route_logging(lines, log_level)
     async with contextlib.AsyncExitStack() as stack:
-        with _held_back(logger):
+        # Lines wait until now, to come out below the banner and with the secrets known.
+        with _written_afterwards(lines):
             _raise_limit(settings.concurrency, logger)
-            engine = await stack.enter_async_context(running(settings, logger, before_listening=tune_interpreter))
+            engine = await stack.enter_async_context(
+                running(settings, logger, before_listening=tune_interpreter, dropped_lines=lines.dropped)
+            )
             masker.live = lambda: engine.reloader.masker
             address = AdminAddress(_admin_url(engine, settings), engine.store.owner)
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))
             stop = asyncio.Event()
             _handle_signals(engine, stop, logger)
-            _announce(engine, settings, log_format, logger)
+            await _announce(engine, settings, log_format, logger)
         await stop.wait()
         logger.info("stopping", extra={"grace": settings.grace, "under_way": engine.worker.busy})
     logger.info("stopped")
 
 
 @contextlib.contextmanager
-def _held_back(logger: logging.Logger) -> Iterator[None]:
-    """What is logged meanwhile comes out at the end: below the banner, and with the secrets known."""
-    handlers = logger.handlers[:]
-    held = [MemoryHandler(_MOST_HELD, logging.CRITICAL + 1, handler) for handler in handlers]
-    logger.handlers[:] = held
+def _written_afterwards(lines: LogQueue) -> Iterator[None]:
+    """Log lines are written from the end on, and first of all where it ends by an exception."""
     try:
         yield
-    finally:
-        logger.handlers[:] = handlers
-        for handler in held:
-            handler.close()
+    except BaseException:
+        lines.flush()
+        raise
+    lines.start()
 
 
 class _CurrentMasker:
@@ -269,7 +271,7 @@ def _on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, callback
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(callback))
 
 
-def _announce(engine: Running, settings: ServeSettings, log_format: str, logger: logging.Logger) -> None:
+async def _announce(engine: Running, settings: ServeSettings, log_format: str, logger: logging.Logger) -> None:
     loaded = engine.reloader.current
     plugins = [registered for registered in loaded.registry if not registered.builtin]
     if log_format == "json":
@@ -278,14 +280,20 @@ def _announce(engine: Running, settings: ServeSettings, log_format: str, logger:
         counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
         logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
         return
-    console = out()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_LONGEST_BANNER):
+            await in_thread(lambda: _print_banner(engine, settings, [plugin.name for plugin in plugins]))
+
+
+def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) -> None:
+    loaded, console = engine.reloader.current, out()
     console.print(Text("engine serves", style="bold green"), Text(f"(pid {os.getpid()})", style="dim"))
     console.print(
         facts(
             [
                 ("  config", f"{settings.config} · {loaded.config.hash}"),
                 ("  routes", _count_routes(engine)),
-                ("  plug-ins", ", ".join(sorted(plugin.name for plugin in plugins))),
+                ("  plug-ins", ", ".join(sorted(plugins))),
                 ("  store", _where(settings)),
                 ("  admin", f"{_admin_url(engine, settings)}/"),
                 ("  webhook", Text(_webhook(engine, settings), style="bold")),

@@ -19,8 +19,11 @@ from unittest.mock import ANY
 import pytest
 
 from engine.cli.deliveries import _words
-from engine.cli.serve import _held_back
+from engine.cli.serve import _written_afterwards
+from engine.log import TextFormatter
+from engine.log_queue import LogQueue
 from engine.sandbox import payloads
+from engine.secrets import Masker
 from tests.cli.conftest import SECRET, Command, Server
 
 Serve = Callable[..., Server]
@@ -173,24 +176,24 @@ def test_the_banner_comes_before_the_first_line_of_the_log(engine: Command) -> N
         both.kill()
 
 
-def test_what_is_logged_while_starting_comes_out_when_it_fails(engine: Command) -> None:
-    logger = logging.getLogger("engine.test.held")
-    heard: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
+def test_what_is_logged_while_starting_comes_out_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = LogQueue(TextFormatter(Masker))
+    logger = logging.Logger("engine.test.held")
+    logger.addHandler(lines)
 
     def start() -> None:
-        with _held_back(logger):
+        with _written_afterwards(lines):
             logger.warning("early")
-            assert heard == []
+            assert capsys.readouterr().err == ""
             raise OSError("no store")
 
     with pytest.raises(OSError, match="no store"):
         start()
+    assert capsys.readouterr().err.endswith("WARNING early\n")
     logger.warning("late")
-    assert heard == ["early", "late"]
-    assert logger.handlers == [handler]
+    assert lines.drain(5)
+    assert capsys.readouterr().err.endswith("WARNING late\n")
+    lines.close()
 
 
 def test_a_broken_configuration_does_not_start(engine: Command) -> None:

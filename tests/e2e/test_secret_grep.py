@@ -9,6 +9,7 @@ import json
 import logging
 import ssl
 from collections.abc import Iterator
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -18,7 +19,7 @@ from certificates import Pair
 from click.testing import CliRunner
 
 from engine.cli.main import cli
-from engine.cli.serve import _CurrentMasker, _held_back
+from engine.cli.serve import _CurrentMasker
 from engine.log import JsonFormatter, TextFormatter, route_logging
 from engine.sandbox import payloads
 from engine.settings import Address
@@ -178,15 +179,17 @@ class Logs:
 
 async def start(engine, logs: Logs, tmp_path: Path, *, sealed: bool) -> None:
     """With everything that takes a secret switched on."""
-    logger = route_logging(logs.handler(), "debug")
-    with _held_back(logger):
-        await engine.start(
-            admin_token=SECRETS["ADMIN_TOKEN"],
-            store_key=f"{SECRETS['STORE_KEY']},{SECRETS['OLD_STORE_KEY']}" if sealed else "",
-            tls=Pair.made().write(tmp_path, SECRETS["TLS_PASSWORD"]),
-            admin=Address("127.0.0.1", 0),
-        )
-        logs.masker.live = lambda: engine.running.reloader.masker
+    held = MemoryHandler(10_000, logging.CRITICAL + 1, logs.handler())
+    route_logging(held, "debug")
+    await engine.start(
+        admin_token=SECRETS["ADMIN_TOKEN"],
+        store_key=f"{SECRETS['STORE_KEY']},{SECRETS['OLD_STORE_KEY']}" if sealed else "",
+        tls=Pair.made().write(tmp_path, SECRETS["TLS_PASSWORD"]),
+        admin=Address("127.0.0.1", 0),
+    )
+    logs.masker.live = lambda: engine.running.reloader.masker
+    held.flushLevel = logging.DEBUG
+    held.flush()
 
 
 def payload(sink_url: str, *, sealed: bool) -> dict[str, Any]:

@@ -1,0 +1,400 @@
+"""The queue before standard error: it never waits, it says what it dropped, and nothing that is logged changes."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from engine.errors import Retry
+from engine.log import JsonFormatter, TextFormatter, write_line
+from engine.log_queue import LogQueue
+from engine.secrets import Masker
+
+Made = Callable[..., tuple[logging.Logger, LogQueue]]
+
+
+class Gate(io.StringIO):
+    """A stream whose reader pauses while it is shut."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = threading.Event()
+        self.entered = threading.Event()
+        self.error: Exception | None = None
+
+    def write(self, text: str) -> int:
+        self.entered.set()
+        assert self.open.wait(20)
+        if self.error is not None:
+            raise self.error
+        return super().write(text)
+
+    @property
+    def lines(self) -> list[str]:
+        return [line[17:] for line in self.getvalue().splitlines()]
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest.fixture
+def made() -> Iterator[Made]:
+    queues: list[LogQueue] = []
+
+    def make(stream: Any, formatter: Any = None, **bounds: int) -> tuple[logging.Logger, LogQueue]:
+        queue = LogQueue(formatter or TextFormatter(Masker), stream=stream, **bounds)
+        queues.append(queue)
+        logger = logging.Logger("engine")
+        logger.addHandler(queue)
+        return logger, queue
+
+    yield make
+    for queue in queues:
+        queue.close()
+
+
+def test_lines_wait_until_it_is_started_and_come_out_in_order(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.open.set()
+    for number in range(1000):
+        logger.info("line %d", number)
+    assert gate.lines == []
+    queue.start()
+    assert queue.drain(5)
+    assert gate.lines == [f"line {number}" for number in range(1000)]
+
+
+def test_what_does_not_fit_is_dropped_and_one_line_says_how_many_where_it_happened(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=10)
+    for number in range(14):
+        logger.info("line %d", number)
+    gate.open.set()
+    assert queue.drain(5)
+    logger.info("after")
+    assert queue.drain(5)
+    dropped = "4 log lines were dropped because standard error could not be written"
+    assert gate.lines == [*(f"line {number}" for number in range(10)), dropped, "after"]
+    assert queue.dropped.read() == {(): 4}
+
+
+def test_a_queue_that_was_full_takes_lines_again_when_it_is_half_empty(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=4)
+    queue.start()
+    logger.info("writing")
+    assert gate.entered.wait(5)
+    for number in range(4):
+        logger.info("line %d", number)
+    gate.open.set()
+    assert queue.drain(5)
+    logger.info("again")
+    assert queue.drain(5)
+    dropped = "1 log line was dropped because standard error could not be written"
+    assert gate.lines == ["writing", "line 0", "line 1", "line 2", dropped, "again"]
+
+
+def test_what_is_being_written_counts_among_what_waits(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=1)
+    queue.start()
+    logger.info("writing")
+    assert gate.entered.wait(5)
+    logger.info("dropped")
+    assert queue.dropped.read() == {(): 1}
+    gate.open.set()
+
+
+def test_the_queue_is_bounded_by_bytes_and_takes_one_line_that_is_larger_alone(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_bytes=10_000)
+    logger.info("x" * 20_000)
+    logger.info("small")
+    assert queue.dropped.read() == {(): 1}
+    gate.open.set()
+    assert queue.drain(5)
+    logger.info("y", extra={"fields": {"z": "z" * 9000}})
+    logger.info("w" * 1000)
+    assert queue.drain(5)
+    assert [len(line) for line in gate.lines[:1]] == [20_000]
+    assert queue.dropped.read() == {(): 2}
+
+
+def test_handing_a_line_in_does_not_wait_for_what_reads_it(made: Made) -> None:
+    read_end, write_end = os.pipe()
+    with os.fdopen(write_end, "w") as stream:
+        logger, queue = made(stream, most_bytes=1 << 20)
+        queue.start()
+        begun = time.monotonic()
+        for _ in range(2000):
+            logger.info("x" * 1000)
+        assert time.monotonic() - begun < 3
+        assert not queue.drain(0.05)
+        dropped = int(queue.dropped.read()[()])
+        assert dropped > 0
+        with os.fdopen(read_end, "rb") as reader:
+            whole = 0
+            while whole < 2000 - dropped:
+                whole += reader.readline().endswith(b"x\n")
+            assert f"{dropped} log lines were dropped because".encode() in reader.readline()
+
+
+def test_a_stop_does_not_wait_for_a_reader_that_has_stopped(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    logger.info("stuck")
+    begun = time.monotonic()
+    assert not queue.drain(0.1)
+    queue.close()
+    assert time.monotonic() - begun < 2
+    gate.open.set()
+
+
+def test_lines_after_the_end_are_dropped_and_keep_nobody_waiting(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.open.set()
+    logger.info("before")
+    assert queue.drain(5)
+    queue.close()
+    logger.info("after")
+    assert queue.drain(5)
+    assert gate.lines == ["before"]
+    assert queue.dropped.read() == {(): 1}
+
+
+# --- errors in writing -----------------------------------------------------------------------------------------------
+
+
+def test_an_error_in_writing_loses_lines_and_not_the_thread(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.error = OSError(28, "no space left")
+    gate.open.set()
+    logger.info("lost")
+    logger.info("lost")
+    assert queue.drain(5)
+    gate.error = None
+    logger.info("written")
+    assert queue.drain(5)
+    assert gate.lines == ["2 log lines were dropped because standard error could not be written", "written"]
+    assert queue.dropped.read() == {(): 2}
+
+
+def test_lost_lines_are_reported_when_writing_works_even_if_nothing_else_is_logged(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.error = BrokenPipeError()
+    gate.open.set()
+    logger.info("lost")
+    assert queue.drain(5)
+    gate.error = None
+    assert queue.drain(5)
+    assert gate.lines == ["1 log line was dropped because standard error could not be written"]
+
+
+def test_a_pipe_that_nobody_reads_any_more_ends_nothing(made: Made) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    with os.fdopen(write_end, "w") as stream:
+        logger, queue = made(stream)
+        logger.info("lost")
+        assert queue.drain(5)
+        assert queue.dropped.read() == {(): 1}
+        logger.info("lost")
+        assert queue.drain(5)
+        assert queue.dropped.read() == {(): 2}
+
+
+def test_a_line_that_was_written_in_part_does_not_run_into_the_next(made: Made, monkeypatch: Any) -> None:
+    read_end, write_end = os.pipe()
+    real, calls = os.write, []
+
+    def write(descriptor: int, data: Any) -> int:
+        calls.append(1)
+        if len(calls) == 1:
+            return real(descriptor, data[:20])
+        if len(calls) == 2:
+            raise OSError(28, "no space left")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with os.fdopen(write_end, "w") as stream, os.fdopen(read_end, "rb") as reader:
+        logger, queue = made(stream)
+        logger.info("torn apart")
+        assert queue.drain(5)
+        logger.info("whole")
+        assert queue.drain(5)
+        assert [reader.readline()[17:].decode() for _ in range(3)] == [
+            "tor\n",
+            "1 log line was dropped because standard error could not be written\n",
+            "whole\n",
+        ]
+
+
+def test_a_descriptor_that_does_not_block_is_waited_for(made: Made) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    with os.fdopen(write_end, "w") as stream, os.fdopen(read_end, "rb") as reader:
+        logger, queue = made(stream)
+        for _ in range(200):
+            logger.info("x" * 1000)
+        assert not queue.drain(0.1)
+        assert sum(len(reader.readline()) for _ in range(200)) == 200 * (17 + 1001)
+        assert queue.dropped.read() == {(): 0}
+
+
+def test_standard_error_that_is_closed_ends_nothing(made: Made, monkeypatch: Any) -> None:
+    logger, queue = made(None)
+    monkeypatch.setattr("sys.stderr", None)
+    logger.info("lost")
+    assert queue.drain(5)
+    assert queue.dropped.read() == {(): 1}
+
+
+def test_a_line_that_cannot_be_formatted_is_reported_and_ends_nothing(made: Made, gate: Gate) -> None:
+    class Odd(TextFormatter):
+        def line(self, line: Any, mask: Any) -> str:
+            if line.message == "odd":
+                raise KeyError("secret")
+            return super().line(line, mask)
+
+    gate.open.set()
+    logger, queue = made(gate, Odd(Masker))
+    logger.info("odd")
+    logger.info("good")
+    assert queue.drain(5)
+    assert gate.lines == ["a log line of engine could not be written: KeyError", "good"]
+
+
+# --- lines that must not be lost -------------------------------------------------------------------------------------
+
+
+async def test_a_line_that_must_not_be_lost_is_done_when_it_is_written(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    queue.start()
+    writing = asyncio.create_task(write_line(logger, logging.INFO, "kept", {"a": 1}))
+    await asyncio.to_thread(gate.entered.wait, 5)
+    await asyncio.sleep(0.05)
+    assert not writing.done()
+    gate.open.set()
+    await asyncio.wait_for(writing, 5)
+    assert gate.lines == ["kept  a=1"]
+
+
+async def test_it_is_retried_while_the_queue_is_full(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=1)
+    logger.info("full")
+    with pytest.raises(Retry, match="takes no lines at the moment"):
+        await write_line(logger, logging.INFO, "refused", {})
+    gate.open.set()
+    assert queue.drain(5)
+    await write_line(logger, logging.INFO, "kept", {})
+    assert gate.lines[-1] == "kept"
+
+
+async def test_it_is_retried_where_writing_fails(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    queue.start()
+    gate.error = OSError(28, "no space left")
+    gate.open.set()
+    with pytest.raises(Retry, match=r"the log could not be written: \[Errno 28\] no space left"):
+        await write_line(logger, logging.INFO, "kept", {})
+    assert queue.dropped.read() == {(): 0}
+
+
+async def test_one_that_is_not_waited_for_any_longer_is_taken_back(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    queue.start()
+    logger.info("writing")
+    await asyncio.to_thread(gate.entered.wait, 5)
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await write_line(logger, logging.INFO, "taken back", {})
+    gate.open.set()
+    await asyncio.to_thread(queue.drain, 5)
+    assert gate.lines == ["writing"]
+    assert queue.dropped.read() == {(): 0}
+
+
+async def test_below_the_level_and_with_other_handlers_nothing_is_waited_for(made: Made, gate: Gate) -> None:
+    logger, _queue = made(gate)
+    logger.setLevel("ERROR")
+    await write_line(logger, logging.INFO, "hush", {})
+    other = logging.Logger("engine")
+    other.addHandler(logging.StreamHandler(heard := io.StringIO()))
+    await write_line(other, logging.INFO, "said", {})
+    assert heard.getvalue() == "said\n"
+
+
+# --- what was logged stays what it was -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("formatter", [TextFormatter, JsonFormatter])
+def test_nothing_changes_a_line_once_it_was_handed_in(formatter: Any, made: Made, gate: Gate) -> None:
+    class Says:
+        words = "before"
+
+        def __str__(self) -> str:
+            return self.words
+
+    says, tree, error = Says(), {"k": ["before"]}, ValueError("before")
+    logger, queue = made(gate, formatter(Masker))
+    logger.info("%s %s", says, tree, extra={"tree": tree, "says": says})
+    try:
+        raise error
+    except ValueError:
+        logger.exception("trouble")
+    says.words, tree["k"], error.args = "later", ["later"], ("later",)
+    gate.open.set()
+    assert queue.drain(5)
+    assert gate.getvalue().count("before") == 5
+    assert "later" not in gate.getvalue()
+
+
+def test_a_line_is_masked_with_the_secrets_of_then_and_of_now(made: Made, gate: Gate) -> None:
+    masker = Masker(["old-secret"])
+    logger, queue = made(gate, TextFormatter(lambda: masker))
+    logger.info("old-secret and new-secret")
+    masker = Masker(["new-secret"])
+    gate.open.set()
+    assert queue.drain(5)
+    assert gate.lines == ["*** and ***"]
+
+
+def test_a_finalizer_that_logs_while_a_line_is_handed_in_does_not_hang(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.open.set()
+    put = queue._entries.put
+
+    class Entries:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queue_entries, name)
+
+        def put(self, entry: Any) -> None:
+            if "outer" in str(getattr(getattr(entry, "line", None), "message", "")):
+                logger.info("inner")
+            put(entry)
+
+    queue_entries, queue._entries = queue._entries, Entries()  # type: ignore[assignment]
+    logger.info("outer")
+    assert queue.drain(5)
+    assert gate.lines == ["inner", "outer"]
+
+
+def test_json_lines_hold_trees_as_trees(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, JsonFormatter(Masker))
+    gate.open.set()
+    logger.info("m", extra={"fields": {"tree": {"a": [1, None]}, "nan": float("nan"), "n": 1.5, "t": True, "s": "x"}})
+    assert queue.drain(5)
+    line = json.loads(gate.getvalue())
+    assert {name: line[name] for name in ("tree", "nan", "n", "t", "s")} == {
+        "tree": {"a": [1, None]},
+        "nan": "nan",
+        "n": 1.5,
+        "t": True,
+        "s": "x",
+    }
