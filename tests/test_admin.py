@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
+import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -15,6 +18,7 @@ import aiohttp
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
+from engine.admin import answers
 from engine.admin.openapi import openapi_document
 from engine.app import Running, running
 from engine.sandbox import WebhookSink, payloads
@@ -368,3 +372,44 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
     assert (await engine.settled(waits))["dead"] == 0
     assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"well"}
     assert (await engine.ask("POST", "/api/v1/destinations/resume", json={"name": sink.origin}))[0] == 404
+
+
+async def test_an_event_of_18_mb_is_shown_while_the_loop_goes_on(engine: Engine) -> None:
+    text = 'why does it say "no"? ' * 500
+    inputs = {"messages": [{"role": "user", "content": text} for _ in range(15)]}
+    runs = [payloads.run(number, inputs=inputs) for number in range(100)]
+    body = payloads.to_body(payloads.rule(runs))
+    assert len(body) > 18_000_000
+    event_id = await engine.send(payloads.rule(runs))
+    await asyncio.sleep(1)
+    ticking = asyncio.create_task(longest_turn())
+    url = f"{engine.base}/api/v1/events/{event_id}"
+    async with engine.session.get(url) as response:
+        length = response.headers["Content-Length"]
+        parts = [part async for part in response.content.iter_any()]
+    ticking.cancel()
+    shown = json.loads(b"".join(parts))
+    assert (len(b"".join(parts)), shown["payload"]) == (int(length), json.loads(body))
+    assert await ticking < 0.1
+
+
+async def longest_turn() -> float:
+    """Until it is cancelled: the most processor time that the loop's thread used between two turns, in seconds."""
+    longest, last = 0.0, time.thread_time()
+    with contextlib.suppress(asyncio.CancelledError):
+        while True:
+            await asyncio.sleep(0)
+            longest, last = max(longest, time.thread_time() - last), time.thread_time()
+    return longest
+
+
+@pytest.mark.parametrize("path", ["routes", "actions", "config", "events", "deliveries", "openapi.json"])
+async def test_other_answers_are_made_off_the_loop_too(
+    engine: Engine, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dumped: list[int] = []
+    dump = answers.dump_in_pieces
+    monkeypatch.setattr(answers, "dump_in_pieces", lambda value: dumped.append(threading.get_ident()) or dump(value))
+    await engine.get(f"/api/v1/{path}")
+    assert len(dumped) == 1
+    assert dumped[0] != threading.get_ident()

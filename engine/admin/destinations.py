@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from heapq import nsmallest
 from typing import Any
 
 from engine.admin.query import BadQuery, NotFound, check_words
@@ -38,15 +39,22 @@ class Destinations:
         """
         backlog, now = await self._store.backlog(), self._clock()
         waiting = backlog.by_lane
-        found = {name: _idle(name, "unknown" if self._gate is None else "well") for name in waiting}
-        found |= await self._shut()
-        if self._gate is not None:
-            found |= {lane.name: _of_lane(lane, now) for lane in self._gate.lanes()}
-        rows = [row | {"waiting": row["waiting"] + waiting.get(name, 0)} for name, row in found.items()]
-        rows.sort(key=lambda row: (row["state"] in _TAKING, -row["waiting"], row["name"]))
+        shut = await self._shut()
+        lanes = {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
+        usual = "unknown" if self._gate is None else "well"
+
+        def order(name: str) -> tuple[bool, int, str]:
+            state = lanes[name].state(now) if name in lanes else shut[name]["state"] if name in shut else usual
+            return state in _TAKING, -waiting.get(name, 0), name
+
+        def row(name: str) -> dict[str, Any]:
+            known = _of_lane(lanes[name], now) if name in lanes else shut.get(name) or _idle(name, usual)
+            return known | {"waiting": waiting.get(name, 0)}
+
+        names = {*waiting, *shut, *lanes}
         return {
-            "destinations": rows[:MOST_DESTINATIONS],
-            "left_out": max(len(rows) - MOST_DESTINATIONS, 0),
+            "destinations": [row(name) for name in nsmallest(MOST_DESTINATIONS, names, key=order)],
+            "left_out": max(len(names) - MOST_DESTINATIONS, 0),
             "unassigned": backlog.unassigned,
         }
 

@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from aiohttp import hdrs, web
 
-from engine.admin.answers import error_response, json_response
+from engine.admin.answers import Renderer, error_response, json_response
 from engine.admin.destinations import Destinations
 from engine.admin.guard import Guard
 from engine.admin.muting import Muting
@@ -59,6 +59,7 @@ class Admin:
         self.metrics = metrics
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
         self._mutes = mutes
+        self.renderer = Renderer()
         self.muting = Muting(
             store,
             lambda: reloader.masker,
@@ -71,6 +72,7 @@ class Admin:
             lambda: reloader.masker,
             lambda: reloader.current.config.rules,
             woken=worker.wake,
+            renderer=self.renderer,
             clock=clock,
         )
         self.destinations = Destinations(store, worker.gate, clock=clock)
@@ -150,18 +152,45 @@ class _Api:
         """What can be read, by address."""
         queries = self._admin.queries
         return {
-            "/api/v1/events": _asked(queries.events),
-            "/api/v1/events/{id}": _named(queries.event),
-            "/api/v1/deliveries": _asked(queries.deliveries),
-            "/api/v1/deliveries/{id}": _named(queries.delivery),
-            "/api/v1/routes": _told(self._admin.routes),
-            "/api/v1/actions": _told(self._admin.actions),
-            "/api/v1/config": _told(self._admin.config),
-            "/api/v1/openapi.json": _told(openapi_document),
-            "/api/v1/destinations": _told_later(self._admin.destinations.list),
+            "/api/v1/events": self._asked(queries.events),
+            "/api/v1/events/{id}": self._named(queries.event),
+            "/api/v1/deliveries": self._asked(queries.deliveries),
+            "/api/v1/deliveries/{id}": self._named(queries.delivery),
+            "/api/v1/routes": self._told(self._admin.routes),
+            "/api/v1/actions": self._told(self._admin.actions),
+            "/api/v1/config": self._told(self._admin.config),
+            "/api/v1/openapi.json": self._told(openapi_document),
+            "/api/v1/destinations": self.destinations,
             "/api/v1/backlog": self.backlog,
             "/api/v1/mutes": self.mutes,
         }
+
+    def _told(self, tell: Callable[[], dict[str, Any]]) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            _words(request, none=True)
+            return await self._admin.renderer.response(tell)
+
+        return handler
+
+    def _asked(self, ask: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            return await self._respond(await ask(_words(request)))
+
+        return handler
+
+    def _named(self, ask: Callable[[str], Awaitable[dict[str, Any]]]) -> Handler:
+        async def handler(request: web.Request) -> web.Response:
+            return await self._respond(await ask(request.match_info["id"]))
+
+        return handler
+
+    async def _respond(self, answer: dict[str, Any]) -> web.Response:
+        return await self._admin.renderer.response(lambda: answer)
+
+    async def destinations(self, request: web.Request) -> web.Response:
+        """``GET /api/v1/destinations``."""
+        _words(request, none=True)
+        return await self._respond(await self._admin.destinations.list())
 
     async def backlog(self, _request: web.Request) -> web.Response:
         """``GET /api/v1/backlog``."""
@@ -169,7 +198,7 @@ class _Api:
 
     async def replay(self, request: web.Request) -> web.Response:
         """``POST /api/v1/replay``."""
-        return json_response(await self._admin.queries.replay(await _body(request)))
+        return await self._respond(await self._admin.queries.replay(await _body(request)))
 
     async def resume(self, request: web.Request) -> web.Response:
         """``POST /api/v1/destinations/resume``."""
@@ -208,36 +237,6 @@ class _Api:
             "the whole is described in openapi.json."
         )
         return web.Response(text=page, content_type="text/html")
-
-
-def _told(tell: Callable[[], dict[str, Any]]) -> Handler:
-    async def handler(request: web.Request) -> web.Response:
-        _words(request, none=True)
-        return json_response(tell())
-
-    return handler
-
-
-def _told_later(tell: Callable[[], Awaitable[dict[str, Any]]]) -> Handler:
-    async def handler(request: web.Request) -> web.Response:
-        _words(request, none=True)
-        return json_response(await tell())
-
-    return handler
-
-
-def _asked(ask: Callable[[Mapping[str, Any]], Awaitable[dict[str, Any]]]) -> Handler:
-    async def handler(request: web.Request) -> web.Response:
-        return json_response(await ask(_words(request)))
-
-    return handler
-
-
-def _named(ask: Callable[[str], Awaitable[dict[str, Any]]]) -> Handler:
-    async def handler(request: web.Request) -> web.Response:
-        return json_response(await ask(request.match_info["id"]))
-
-    return handler
 
 
 def _words(request: web.Request, *, none: bool = False) -> dict[str, str]:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
+from engine.admin.answers import Renderer
 from engine.admin.query import (
     DELIVERY_WORDS,
     MOST_ROWS,
@@ -35,7 +36,7 @@ _REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
 
 
 class Queries:
-    """Answers as JSON, with secrets masked.
+    """Answers as JSON, with secrets masked. They are made in a thread (see ``Renderer``).
 
     ``rules`` gives the names that the configuration has for rule ids; ``woken`` is called
     after a replay made work due.
@@ -48,8 +49,10 @@ class Queries:
         rules: Callable[[], Mapping[str, Sequence[str]]],
         *,
         woken: Callable[[], None] = lambda: None,
+        renderer: Renderer | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self._renderer = renderer or Renderer()
         self._store, self._masker, self._rules = store, masker, rules
         self._woken, self._clock = woken, clock
 
@@ -63,11 +66,8 @@ class Queries:
         rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
         page = rows[: query.limit]
         names = self._names()
-        answer = {
-            "events": [event_view(row, names) for row in page],
-            "next": page[-1].id if len(rows) > len(page) else None,
-        }
-        return self._masked(answer)
+        last = page[-1].id if len(rows) > len(page) else None
+        return await self._masked(lambda: {"events": [event_view(row, names) for row in page], "next": last})
 
     def _names(self) -> dict[str, str]:
         """What the configuration calls its rules, by id."""
@@ -98,7 +98,8 @@ class Queries:
         Raises:
             NotFound: there is none, or more than one.
         """
-        return self._masked(event_detail_view(await self._event(event_id), self._names()))
+        detail, names = await self._event(event_id), self._names()
+        return await self._masked(lambda: event_detail_view(detail, names))
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.
@@ -109,11 +110,8 @@ class Queries:
         query = delivery_query(words, self._clock())
         rows = await self._delivery_rows(replace(query, limit=query.limit + 1))
         page = rows[: query.limit]
-        answer = {
-            "deliveries": [delivery_view(row) for row in page],
-            "next": page[-1].id if len(rows) > len(page) else None,
-        }
-        return self._masked(answer)
+        last = page[-1].id if len(rows) > len(page) else None
+        return await self._masked(lambda: {"deliveries": [delivery_view(row) for row in page], "next": last})
 
     async def _delivery_rows(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
         if query.event_id is not None:
@@ -126,7 +124,8 @@ class Queries:
         Raises:
             NotFound: there is none, or more than one.
         """
-        return self._masked(delivery_detail_view(await self._delivery(delivery_id)))
+        detail = await self._delivery(delivery_id)
+        return await self._masked(lambda: delivery_detail_view(detail))
 
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make deliveries or events due again: those named, or those a query finds (dead ones, unless it says so).
@@ -214,8 +213,9 @@ class Queries:
             raise NotFound(f"no delivery starts with {start!r}", "engine deliveries list shows their ids")
         return detail
 
-    def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:
-        masked: dict[str, Any] = self._masker().tree(answer)
+    async def _masked(self, view: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        masker = self._masker()
+        masked: dict[str, Any] = await self._renderer.make(lambda: masker.tree(view()))
         return masked
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+from engine.admin.pieces import load_in_pieces
 from engine.errors import BadBody, Problem
 from engine.event import parse_payload
 from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
@@ -54,6 +55,12 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str]) -> dict[str
 def _payload(body: bytes | None) -> dict[str, Any] | None:
     if body is None:
         return None
+    try:
+        payload = load_in_pieces(body)
+    except ValueError:
+        payload = None
+    if isinstance(payload, dict):
+        return payload
     try:
         return parse_payload(body)[0]
     except BadBody:
