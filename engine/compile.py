@@ -87,9 +87,6 @@ def compile_router(config: Config, registry: Registry) -> Router:
         retry=compiler.retry.for_data(),
         network=config.network,
         limits=config.limits,
-        least_within=min(
-            (action.retry.within for route in enabled for action in (*route.actions, *route.on_dead)), default=0.0
-        ),
     )
 
 

@@ -22,12 +22,8 @@ from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
 from engine.traffic.words import overdue, waiting, waiting_after
 
-#: How long a delivery whose route or action is gone waits between looks, in seconds.
-_GONE_LOOK = 30.0
 #: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
 _BLOCKED_LOOK = 1.0
-#: How long a delivery rests that was taken out of a shut lane to see whether its time is over, in seconds.
-_STALE_LOOK = 30.0
 #: Between two tries to settle a delivery in a store that is not busy but broken, in seconds.
 _UNSETTLED_REST = 30.0
 
@@ -87,21 +83,14 @@ class Deliverer:
     async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
         """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
         desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
-        reason = waiting(shut)
-        if shut.block is None:  # it is our limits that keep it: it keeps its place, and its time does not run
-            await desk.persist(lambda: desk.store.release([work.id], due_at=work.due_at, lane=lane.name, reason=reason))
-            self._gate.stored(lane)
-            return
         within = job.action.retry.within
-        if now - work.first_at >= within:
+        if shut.block is not None and now - work.first_at >= within:
             others = self._others(work, places, job.action)
             await self._settle_overdue(work, overdue(shut, within), places, lane, others)
-            self._gate.overdue()
             return
-        # Being overdue by the shortest measure it would be taken out of a shut lane again at once, before all others.
-        stale = now - work.first_at >= desk.rules().router.least_within
-        due_at = min(now + _STALE_LOOK, work.first_at + within) if stale else now
-        await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, lane=lane.name, reason=reason))
+        # Where it is our limits that keep it, it keeps its place, and its time does not run.
+        where = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
+        await desk.persist(lambda: desk.store.release([work.id], lane=lane.name, reason=waiting(shut), **where))
         self._gate.stored(lane)
 
     async def _settle_overdue(
@@ -182,13 +171,18 @@ class Deliverer:
         return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words))
 
     async def _gone(self, work: Work, places: Sequence[Place]) -> None:
-        """Its route or action is not in the configuration any more: wait for it to come back, within limits."""
-        desk, now = self._desk, self._desk.clock()
-        if now - work.first_at < desk.rules().router.retry.within:
-            await self._release(work, _GONE_LOOK)
+        """Its route or action is not in the configuration any more: it waits until a reload brings it back.
+
+        It is dead when its time is over before.
+        """
+        desk, within = self._desk, self._desk.rules().router.retry.within
+        gone = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
+        if desk.clock() - work.first_at >= within:
+            await self._settle_overdue(work, gone, places)
             return
-        reason = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
-        await self._settle_overdue(work, reason, places)
+        lane, reason = self._gate.removed(work.route, work.action), f"{gone}; waits until it is there again"
+        where = {"due_at": work.due_at, "until": work.first_at + within}
+        await desk.persist(lambda: desk.store.release([work.id], lane=lane, reason=reason, **where))
 
     def _outcome(self, job: Job, ran: Ran, lane: Lane | None) -> tuple[Attempt, Again | Dead | None]:
         name = lane.name if lane is not None else ""
@@ -198,7 +192,8 @@ class Deliverer:
             )
             if lane is not None and isinstance(then, Again):
                 shut = Shut(lane, lane.block(self._desk.clock()))
-                then = replace(then, lane=name, reason=waiting_after(attempt.reason, shut))
+                until = job.work.first_at + job.action.retry.within
+                then = replace(then, lane=name, reason=waiting_after(attempt.reason, shut), until=until)
             return attempt, then
         masker = self._desk.rules().masker
         attempt = Attempt(

@@ -83,7 +83,8 @@ class Evaluator:
         if shut is None:
             return delivery
         self._lanes.stored(shut.lane)
-        return replace(delivery, lane=shut.lane.name, error=waiting(shut))
+        until = delivery.first_at + plan.action.retry.within
+        return replace(delivery, lane=shut.lane.name, error=waiting(shut), until=until)
 
     def _tell(
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float

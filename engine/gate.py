@@ -13,17 +13,14 @@ from dataclasses import replace
 from engine.desk import Desk
 from engine.retry import Failure
 from engine.secrets import Masker
-from engine.store.work import Control
-from engine.traffic import Admitted, Block, Lane, Lanes, Shut
+from engine.store.work import Control, Haul
+from engine.traffic import Admitted, Ask, Block, Lane, Lanes, Shut
 from engine.traffic.lane import PATIENCE
 from engine.traffic.shutter import is_kind
 from engine.traffic.words import cause
 
 #: How many deliveries may wait in memory, for all lanes together.
 MOST_WAITING = 512
-#: Between two looks for work whose time ended while its destination took nothing, in seconds; while such looks find
-#: some, they follow each other at once.
-LOOK_FOR_OVERDUE = 30.0
 #: How long a stop waits for what is to outlast it to be written, in seconds.
 _WRITTEN_WITHIN = 2.0
 #: A pause that lasts longer survives a restart, in seconds.
@@ -53,8 +50,9 @@ class Gate:
         self._told: dict[str, float] = {}
         self._kept: set[str] = set()
         self._names = _Names()
-        self._closing = self._overdue = False
-        self._look_at = 0.0
+        #: Routes that are gone with an action, by the lanes in which their deliveries wait.
+        self._removed: dict[str, tuple[str, str]] = {}
+        self._closing = False
         #: The configuration whose word counts.
         self._config = desk.rules().router.hash
         #: How many deliveries wait in memory.
@@ -127,21 +125,20 @@ class Gate:
 
     def stored(self, lane: Lane) -> None:
         """A delivery went to the store, or is about to, to wait in this lane; it is due."""
-        lane.stored = True
+        self._lanes.store(lane)
         if lane.wants(self._desk.clock()):
             self._woken()
 
-    def overdue(self) -> None:
-        """A delivery is dead for having waited too long: others may be, too."""
-        self._overdue = True
-        self._woken()
-
-    def look_for_overdue(self, now: float) -> bool:
-        """Whether it is time to look into shut lanes for what waited too long. ``now`` is of a clock nobody sets."""
-        if now < self._look_at and not self._overdue:
-            return False
-        self._look_at, self._overdue = now + LOOK_FOR_OVERDUE, False
-        return True
+    def removed(self, route: str, action: str) -> str:
+        """The lane in which deliveries of a removed route or action wait: shut until a reload brings that back."""
+        rules, now = self._desk.rules(), self._desk.clock()
+        name = _name_of(f"removed route {route}, action {action}", rules.masker)
+        if rules.router.find(route, action) is None:
+            lane = self._lanes.lane(name, name, rules.router.limits, now)
+            reason = f"route {route!r} with action {action!r} is not in the configuration"
+            self._lanes.restore(lane, Block("gone", reason, now, None), now)
+            self._removed[name] = route, action
+        return name
 
     # Waiting in memory
 
@@ -222,21 +219,23 @@ class Gate:
 
     # What the store is asked with
 
-    def rooms(self) -> Mapping[str, int]:
-        """How much may be taken out of the store for each lane that is in use and not shut."""
-        return self._lanes.rooms(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
+    def ask(self) -> Ask:
+        """How much may be taken out of the store for which lane."""
+        return self._lanes.ask(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
 
-    def shut(self) -> Collection[str]:
-        """The lanes that take nothing now."""
-        return self._lanes.shut(self._desk.clock())
+    def without_room(self) -> Collection[str]:
+        """The lanes of which nothing can be taken now."""
+        now = self._desk.clock()
+        rooms = self._lanes.rooms(now, ahead=self.waiting < MOST_WAITING)
+        return {*self._lanes.shut(now), *(name for name, room in rooms.items() if not room)}
 
     def opens_at(self) -> float | None:
         """When the next lane opens by itself for which something waits in the store."""
         return self._lanes.opens_at(self._desk.clock())
 
-    def taken(self, left: Collection[str]) -> None:
-        """A claim took what it could. These are the lanes in which something due was left."""
-        self._lanes.taken(left)
+    def taken(self, ask: Ask, found: Haul) -> None:
+        """A claim took what it could."""
+        self._lanes.taken(ask, found.left, found.passed, found.emptied)
 
     # Blocks: told once, kept where they last, undone by people
 
@@ -285,6 +284,7 @@ class Gate:
 
     def _forget(self, name: str) -> None:
         """It is well, or nobody remembers it."""
+        self._removed.pop(name, None)
         self._told.pop(name, None)
         self._unkeep(name)
 
@@ -338,10 +338,19 @@ class Gate:
             return
         self._config = router.hash
         for lane in tuple(self._lanes):
+            if lane.name in self._removed:
+                self._bring_back(lane)
+                continue
             lane.change(self._lanes.limits(lane.destination, router.limits), now)
             self._go_on(lane)
             if lane.last_block is not None and lane.last_block.kind in ("refused", "gone"):
                 self._reset(lane)
+
+    def _bring_back(self, lane: Lane) -> None:
+        """If a removed route is there again, its deliveries wait no longer."""
+        if self._desk.rules().router.find(*self._removed[lane.name]) is not None:
+            self._lanes.forget(lane)
+            del self._removed[lane.name]
 
     def resume(self, name: str) -> bool:
         """Let everything go to a destination again. Whether anything was in its way."""

@@ -47,7 +47,6 @@ class Router:
 
     ``by_key`` holds, for a rule id or kind, its routes in the order of the file; ``routes`` has the
     enabled ones by id; ``retry`` serves evaluations that want data. ``limits`` are those of destinations.
-    ``least_within`` is the shortest time that any action's deliveries may wait, in seconds.
     ``network`` is what may be reached beside public addresses.
     """
 
@@ -60,7 +59,6 @@ class Router:
     routes: Mapping[str, Route]
     retry: RetryPolicy
     limits: LimitTable
-    least_within: float
     network: Network = field(default_factory=Network)
 
     def routes_of(self, event: Event) -> tuple[Route, ...]:

@@ -193,15 +193,10 @@ class Worker:
         )
         if kind == "evaluate":
             return await claim()
-        stale_before = self._stale_before(now)
-        found = await claim(rooms=self.gate.rooms(), shut=self.gate.shut(), stale_before=stale_before)
-        self.gate.taken(found.left)
+        ask = self.gate.ask()
+        found = await claim(rooms=ask.rooms, shut=ask.shut, opened=ask.opened)
+        self.gate.taken(ask, found)
         return found
-
-    def _stale_before(self, now: float) -> float | None:
-        """From time to time: since when what waits for a shut destination may have waited for too long."""
-        look = self.gate.look_for_overdue(time.monotonic())
-        return now - self._desk.rules().router.least_within if look else None
 
     async def _nap(self, kind: WorkKind) -> None:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
@@ -219,7 +214,7 @@ class Worker:
         """When the next work of a kind falls due, and when a lane opens by itself."""
         if kind == "evaluate":
             return [await self._desk.store.next_due(kind=kind)]
-        shut = {*self.gate.shut(), *(name for name, room in self.gate.rooms().items() if not room)}
+        shut = self.gate.without_room()
         return [await self._desk.store.next_due(kind=kind, shut=shut), self.gate.opens_at()]
 
     async def _beat(self) -> None:

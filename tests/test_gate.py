@@ -18,10 +18,10 @@ from engine.retry import Failure
 from engine.router import Router
 from engine.secrets import Masker
 from engine.store import open_store
+from engine.store.work import Haul
 from engine.traffic import Admitted, LimitTable, Shut
 from engine.traffic.lane import MOST_IN_LANE
 from engine.traffic.limits import LimitsSpec
-from engine.worker import Worker
 
 NAME = "https://example.com"
 GONE = Failure(retry=True, reason="HTTP 410", status=410, cause="answer")
@@ -42,12 +42,24 @@ class Told(Observer):
         self.words.append(("reopened", destination))
 
 
+class Kept:
+    """A route whose one action is the log."""
+
+    on_dead = ()
+
+    @property
+    def actions(self) -> tuple[Kept, ...]:
+        return (self,)
+
+    name = "log"
+
+
 class World:
     """A gate with its store, under rules that can be changed."""
 
     def __init__(self, store) -> None:
         self.store, self.told, self.woken = store, Told(), 0
-        self.hash, self.concurrency, self.secrets = "one", 2, ()
+        self.hash, self.concurrency, self.routes = "one", 2, {}
         self.gate = self.another()
 
     def another(self) -> Gate:
@@ -67,8 +79,8 @@ class World:
 
     def router(self) -> Router:
         limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})
-        nothing = dict.fromkeys(("langsmith", "slack", "site", "vars", "by_key", "routes", "retry"))
-        return Router(hash=self.hash, limits=limits, least_within=3600.0, **nothing)
+        nothing = dict.fromkeys(("langsmith", "slack", "site", "vars", "by_key", "retry"))
+        return Router(hash=self.hash, limits=limits, routes=self.routes, **nothing)
 
     def wake(self) -> None:
         self.woken += 1
@@ -284,7 +296,7 @@ async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_st
     await begun(*(world.gate.enter(NAME, NAME) for _ in range(2)))
     world.gate.leave(first, None)
     assert world.woken == 2, "a claim takes some ahead"
-    world.gate.taken(())
+    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
     world.gate.leave(second, None)
     assert world.woken == 2
 
@@ -296,9 +308,9 @@ async def test_who_comes_does_not_pass_what_waits_in_the_store(world) -> None:
     assert isinstance(world.gate.turned_away(NAME), Shut)
     assert [isinstance(each, Shut) for each in await world.entered(2)] == [True, True]
     assert isinstance(await world.gate.enter(NAME, NAME), Admitted), "it was taken out of the store"
-    world.gate.taken({NAME})
+    world.gate.taken(world.gate.ask(), Haul(left=frozenset({NAME})))
     assert isinstance(world.gate.turned_away(NAME), Shut)
-    world.gate.taken(())
+    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
     assert world.gate.turned_away(NAME) is None
 
 
@@ -315,18 +327,53 @@ async def test_a_lane_has_a_name_that_can_be_shown_and_is_its_own(world, destina
     assert name.isprintable()
 
 
-async def test_what_is_overdue_is_looked_for_now_and_then_and_at_once_after_some_was_found(world) -> None:
-    assert [world.gate.look_for_overdue(at) for at in (5.0, 6.0, 34.9, 35.0, 36.0)] == [True, False, False, True, False]
-    world.gate.overdue()
-    assert [world.gate.look_for_overdue(37.0) for _ in range(2)] == [True, False]
+async def test_deliveries_of_a_removed_route_wait_in_a_lane_that_is_shut_until_it_is_there_again(world) -> None:
+    name = world.gate.removed("corrections/a", "log")
+    assert name == "removed route corrections/a, action log"
+    assert (set(world.gate.ask().shut), world.told.words) == ({name}, [])
+    world.hash = "two"
+    world.gate.reloaded()
+    assert set(world.gate.ask().shut) == {name}, "it is not there yet"
+    world.hash, world.routes = "three", {"corrections/a": Kept()}
+    world.gate.reloaded()
+    ask = world.gate.ask()
+    assert (set(ask.shut), set(ask.opened), dict(ask.rooms)) == (set(), {name}, {})
+    world.gate.taken(ask, Haul())
+    assert set(world.gate.ask().opened) == set(), "it is told once"
+    assert world.gate.removed("corrections/a", "log") == name
+    assert set(world.gate.ask().shut) == set(), "a reload may come between"
 
 
-async def test_a_clock_that_is_set_keeps_nobody_from_looking_for_what_is_overdue(world, monkeypatch) -> None:
-    passed = 1e6
-    monkeypatch.setattr("engine.worker.time.monotonic", lambda: passed)
-    worker = Worker(world.desk(), None)
-    tomorrow, now = 2e9 + 86400, 2e9
-    assert worker._stale_before(tomorrow) == tomorrow - 3600
-    passed += 30
-    assert worker._stale_before(now) == now - 3600
-    assert worker._stale_before(tomorrow) is None
+async def test_a_removed_route_that_people_open_is_shut_by_its_next_delivery(world) -> None:
+    name = world.gate.removed("corrections/a", "log")
+    assert world.gate.resume(name)
+    assert set(world.gate.ask().shut) == set()
+    world.gate.removed("corrections/a", "log")
+    assert set(world.gate.ask().shut) == {name}
+
+
+async def test_a_claim_is_told_which_lanes_it_need_not_pass_over_any_more(world) -> None:
+    first, second = await world.entered(2)
+    ask = world.gate.ask()
+    assert (ask.rooms, set(ask.opened)) == ({NAME: 2}, set())
+    world.gate.taken(ask, Haul(left=frozenset({NAME}), passed=frozenset({NAME})))
+    world.gate.leave(first, GONE)
+    world.gate.give_up(second)
+    assert set(world.gate.ask().opened) == set()
+    world.gate.resume(NAME)
+    ask = world.gate.ask()
+    assert (ask.rooms, set(ask.opened)) == ({NAME: 1}, {NAME})
+    assert set(world.gate.ask().opened) == {NAME}, "the claim may have failed"
+    world.gate.taken(ask, Haul(emptied=frozenset({NAME})))
+    assert set(world.gate.ask().opened) == set()
+
+
+async def test_what_was_stored_while_a_claim_was_made_is_not_forgotten_by_its_answer(world) -> None:
+    (inside,) = await world.entered()
+    world.gate.stored(inside.lane)
+    ask = world.gate.ask()
+    world.gate.stored(inside.lane)
+    world.gate.taken(ask, Haul(emptied=frozenset({NAME})))
+    assert isinstance(world.gate.turned_away(NAME), Shut)
+    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
+    assert world.gate.turned_away(NAME) is None

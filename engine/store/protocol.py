@@ -28,8 +28,8 @@ from engine.store.work import Again, Appended, Attempt, Control, Dead, Haul, Rou
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
-#: How much one claim takes of a shut lane at most, to see whether its time is over.
-STALE_PIECES = 16
+#: How long a claim passes over a lane that is shut, or busy, unless it is said to have opened, in seconds.
+SHUT_LOOK, BUSY_LOOK = 300.0, 5.0
 #: How much one step of pruning deletes at most, in rows and in bytes of bodies: an append may have to wait for it.
 PRUNED_ROWS = 500
 PRUNED_BYTES = 4 * 2**20
@@ -102,32 +102,43 @@ class Store(Protocol):
         kind: WorkKind | None = None,
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
-        stale_before: float | None = None,
+        opened: Collection[str] = (),
     ) -> Haul:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
         ``kind``: only such; whatever waits of the other kind, and however long, costs nothing.
         Lanes take turns, the one that waits for longest first, and of each its oldest. ``rooms`` says how much
-        may be taken of some lanes. Of those that are ``shut`` nothing is, but up to ``STALE_PIECES`` of what is due
-        and was first due before ``stale_before``.
+        may be taken of some lanes, of the others any number. Of those that are ``shut`` only that is taken whose time
+        (``until``) is over. A lane of which nothing may be taken is passed over by the next claims, for ``SHUT_LOOK``
+        or ``BUSY_LOOK`` seconds or until one is told that it ``opened``: the cost of a claim follows what it takes
+        and what was stored meanwhile, not how many lanes wait.
         Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
         together, unless the first alone has more; the rest stays due. Whoever gets an error
         or is cancelled has taken nothing.
         """
 
     async def release(
-        self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "", uncounted: float = 0.0
+        self,
+        ids: Sequence[str],
+        *,
+        due_at: float,
+        lane: str | None = None,
+        reason: str = "",
+        uncounted: float = 0.0,
+        until: float | None = None,
     ) -> None:
         """Give work back without spending an attempt, to the queue of ``lane`` (None: where it was).
 
         ``reason`` says to people why it waits; empty leaves what was said before. ``uncounted`` is for how many
         seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
+        ``until`` is when its time is over should its lane be shut then; None leaves what it was.
         """
 
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-        """When the next unowned work (of a ``kind``) falls due that waits in none of the ``shut`` lanes, or None.
+        """When to look for unowned work (of a ``kind``) that waits in none of the ``shut`` lanes, or None.
 
-        Evaluations are in no lane.
+        That is when the next of it falls due, or a little before; of lanes that a claim passed over, when claims look
+        at them again. Evaluations are in no lane.
         """
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 from engine.errors import BadQuestion, StoreError
 from engine.event import Event
+from engine.store import sqlite_claim as claims
 from engine.store import sqlite_controls as controls
 from engine.store import sqlite_leases as leases
 from engine.store import sqlite_prune as prune
@@ -37,7 +38,7 @@ from engine.store.rows import (
     Size,
 )
 from engine.store.sqlite_deliveries import list_deliveries, one_delivery
-from engine.store.sqlite_events import backlog, decisions, list_events, next_due, one_event
+from engine.store.sqlite_events import backlog, decisions, list_events, one_event
 from engine.store.sqlite_fetched import pieces_of, save_fetched
 from engine.store.sqlite_open import disk_of, make_directory, prepare
 from engine.store.vault import Vault
@@ -72,7 +73,7 @@ class SqliteStore:
         self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(save_fetched, mergeable=True)
         self._claim = Kind(
-            partial(leases.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
+            partial(claims.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
         )
         self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
         self._settle_routed = Kind(
@@ -136,14 +137,15 @@ class SqliteStore:
         kind: WorkKind | None = None,
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
-        stale_before: float | None = None,
+        opened: Collection[str] = (),
     ) -> Haul:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
-        request = leases.Claim(now, limit, max_bytes, kind, rooms or {}, shut, stale_before)
-        taken: leases.Taken = await self._writer.do(self._claim, request)
+        request = claims.Claim(now, limit, max_bytes, kind, rooms or {}, shut, opened)
+        taken: claims.Taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
-            return Haul(await self._load(taken.ids, now) if taken.ids else (), taken.left)
+            pieces = await self._load(taken.ids, now) if taken.ids else ()
+            return Haul(pieces, taken.left, taken.passed, taken.emptied)
         except BaseException:
             self._writer.post(*self._release_kind(taken.ids))
             raise
@@ -151,14 +153,22 @@ class SqliteStore:
             self._loading.difference_update(taken.ids)
 
     async def release(
-        self, ids: Sequence[str], *, due_at: float, lane: str | None = None, reason: str = "", uncounted: float = 0.0
+        self,
+        ids: Sequence[str],
+        *,
+        due_at: float,
+        lane: str | None = None,
+        reason: str = "",
+        uncounted: float = 0.0,
+        until: float | None = None,
     ) -> None:
         """Give work back without spending an attempt."""
-        await self._writer.do(*self._release_kind(ids, due_at, lane=lane, reason=reason, uncounted=uncounted))
+        where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until}
+        await self._writer.do(*self._release_kind(ids, due_at, **where))
 
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
         """When the next unowned work falls due that waits in no shut lane."""
-        return await self._work.ask(next_due, kind=kind, shut=shut)
+        return await self._work.ask(claims.next_due, kind=kind, shut=shut)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""

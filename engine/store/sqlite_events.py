@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,6 @@ from engine.store.sqlite_fetched import load_fetched
 from engine.store.sqlite_leases import heads
 from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
-from engine.store.work import WorkKind
 
 # An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
 _EVENTS = """
@@ -111,16 +110,11 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
             evaluations += count
         else:
             by_route[route] = count
-    oldest = next_due(db)
+    oldest = min((head.due_at for head in heads(db)), default=None)
     due = oldest if oldest is not None and oldest <= now else None
     lanes = dict(db.execute(_LANES).fetchall())
     unassigned = lanes.pop("", 0)
     return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned)
-
-
-def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-    """When the first of the work falls due that nobody holds and that waits in none of the shut lanes."""
-    return min((head.due_at for head in heads(db, kind) if head.lane not in shut), default=None)
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:

@@ -1,4 +1,4 @@
-"""Whose work is whose: claim, give back, signs of life. All but ``load_claimed`` run in the writer's transaction."""
+"""Whose work is whose: give back, signs of life. All but ``load_claimed`` run in the writer's transaction."""
 
 from __future__ import annotations
 
@@ -6,19 +6,17 @@ import logging
 import os
 import socket
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, islice, zip_longest
-from math import inf
 from typing import Any, NamedTuple
 
 from engine.errors import BadBody
 from engine.event import Event, restored_event
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
-from engine.store.protocol import ORPHANED_AFTER, STALE_PIECES
+from engine.store.protocol import ORPHANED_AFTER
 from engine.store.rows import ItemRow
 from engine.store.sqlite_beside import load_items, load_words
-from engine.store.sqlite_fetched import SIZE, load_fetched
+from engine.store.sqlite_fetched import load_fetched
 from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import as_damage
 from engine.store.sqlite_vault import opened
@@ -38,30 +36,12 @@ SELECT json_group_array(json_array(lane, kind, (
   WHERE w.lane = head.lane AND w.kind = kinds.kind AND w.owner IS NULL AND w.dead_at IS NULL
 ))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
 """
-#: What is due in a lane: of so many of the first of it, so many that were first due before a time.
-_DUE = f"""
-SELECT json_group_array(json_array(w.id, w.event_id, coalesce(e.size, 0) + coalesce(b.fetched_size, 0)
-  + {SIZE.format(id="w.event_id")} + coalesce((
-    SELECT sum(o.size + {SIZE.format(id="o.id")})
-    FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
-), 0))) FROM (
-  SELECT id, event_id FROM (
-    SELECT id, event_id, first_at FROM work
-    WHERE lane = ?1 AND kind = ?6 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?2 ORDER BY due_at LIMIT ?3
-  ) WHERE first_at < ?4 LIMIT ?5
-) AS w
-LEFT JOIN event AS e ON e.id = w.event_id
-LEFT JOIN event_body AS b ON b.event_id = w.event_id
-"""  # noqa: S608 - ours
-#: Whatever has waited longest is among those due first, or will be soon: so the whole of a shut lane need not be
-#: looked at.
-_LOOKED_AT = 256
-_TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 #: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
 _LET_GO = """
 UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
-  first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END"""
+  first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END,
+  until_at = CASE WHEN wanted IS NULL THEN coalesce(:until, until_at + :uncounted) ELSE :now END"""
 _RELEASE = """
   due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
   error = CASE WHEN :reason = '' THEN error ELSE :reason END
@@ -108,31 +88,6 @@ FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """How much due work somebody wants: so many pieces, with so many bytes of events; see ``Store.claim``."""
-
-    now: float
-    limit: int
-    max_bytes: int
-    kind: WorkKind | None = None
-    rooms: Mapping[str, int] = field(default_factory=dict)
-    shut: Collection[str] = ()
-    stale_before: float | None = None
-
-    def room(self, lane: str) -> int:
-        """How much may be taken of a lane."""
-        return 0 if lane in self.shut else max(min(self.rooms.get(lane, self.limit), self.limit), 0)
-
-
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """The ids of what was taken, in turns, and the lanes in which something due may be left."""
-
-    ids: list[str]
-    left: frozenset[str]
-
-
 class Head(NamedTuple):
     """A queue in which something waits: of one kind, in one lane, and since when, or until when, its first does."""
 
@@ -141,77 +96,10 @@ class Head(NamedTuple):
     due_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Queue:
-    """What may be taken of a queue: ids, their events' and sizes. ``whole``: nothing else is due there."""
-
-    head: Head
-    found: list[tuple[str, str, int]]
-    whole: bool
-
-
-def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[Taken]:
-    """Take the oldest due work."""
-    return [_claim(owner, clock(), db, request) for request in requests]
-
-
-def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
-    due = [head for head in heads(db, request.kind) if head.due_at <= request.now]
-    queues = _queues(db, request, due)
-    ids = _within(_in_turns(queues, request.limit), request.max_bytes)
-    if ids:
-        db.execute(_TAKE, (owner, at, ids_json(ids)))
-    taken = set(ids)
-    done = {queue.head for queue in queues if queue.whole and all(found[0] in taken for found in queue.found)}
-    return Taken(ids, frozenset(head.lane for head in due if head not in done))
-
-
-def _queues(db: sqlite3.Connection, request: Claim, heads: Iterable[Head]) -> list[_Queue]:
-    """What may be taken of each lane, its oldest first. Of more lanes than pieces are wanted nobody need know."""
-    found = (_queue(db, request, head) for head in heads)
-    return list(islice((queue for queue in found if queue.found), max(request.limit, 0)))
-
-
-def _queue(db: sqlite3.Connection, request: Claim, head: Head) -> _Queue:
-    """What may be taken of a lane. Of one that is shut it is a little of what is stale."""
-    most = request.room(head.lane)
-    look, before = most, inf
-    if head.lane in request.shut and request.stale_before is not None:
-        most, look, before = min(STALE_PIECES, request.limit), _LOOKED_AT, request.stale_before
-    if most <= 0:
-        return _Queue(head, [], whole=False)
-    found = load_json(db.execute(_DUE, (head.lane, request.now, look, before, most, head.kind)).fetchone()[0])
-    return _Queue(head, found, whole=before == inf and len(found) < most)
-
-
-def _in_turns(queues: Iterable[_Queue], limit: int) -> Iterable[tuple[str, str, int]]:
-    """One of each, then the next of each, so that no lane waits for another's to be done.
-
-    The lane whose oldest is due for longest comes first: where little is taken at a time it would else be the same
-    one again and again.
-    """
-    turns = chain.from_iterable(zip_longest(*(queue.found for queue in queues)))
-    return islice((found for found in turns if found is not None), max(limit, 0))
-
-
 def heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
     """The queues in which something waits, of one kind or of both; the one that is due first comes first."""
     found = (Head(*head) for head in load_json(db.execute(_HEADS).fetchone()[0]) if head[2] is not None)
     return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
-
-
-def _within(found: Iterable[tuple[str, str, int]], max_bytes: int) -> list[str]:
-    """The first of the ids whose events have no more bytes together; at least one, or a large event would never go."""
-    ids: list[str] = []
-    events: set[str] = set()
-    total = 0
-    for work_id, event_id, size in found:
-        total += 0 if event_id in events else size
-        if ids and total > max_bytes:
-            break
-        events.add(event_id)
-        ids.append(work_id)
-    return ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,10 +193,11 @@ def release(
     lane: str | None = None,
     reason: str = "",
     uncounted: float = 0.0,
+    until: float | None = None,
 ) -> None:
     """Make work of the owner's due, as if it had not been taken."""
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
-    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "uncounted": uncounted, **given})
+    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until, **given})
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
@@ -323,6 +212,7 @@ def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now:
 def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:
     """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
     db.execute("DELETE FROM replica")
+    db.execute("UPDATE lane SET look_at = 0")  # which destinations take nothing is not known yet
     _let_go(db, _FREE_OTHERS, {"now": now})
     beat(owner, db, now=now, holding=None)
 
@@ -350,4 +240,4 @@ def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
 
 
 def _let_go(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
-    db.execute(",".join([_LET_GO, which]), {"uncounted": 0.0, **values})
+    db.execute(",".join([_LET_GO, which]), {"uncounted": 0.0, "until": None, **values})

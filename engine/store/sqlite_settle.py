@@ -57,17 +57,19 @@ _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 _MOVE_ON = """
 UPDATE work SET attempts = work.attempts + new.spent, owner = NULL, leased_at = NULL,
   due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error,
-  lane = coalesce(new.lane, work.lane), first_at = coalesce(new.first_at, work.first_at)
+  lane = coalesce(new.lane, work.lane), first_at = coalesce(new.first_at, work.first_at),
+  until_at = coalesce(new.until_at, work.until_at)
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS due_at,
     json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error, json_extract(value, '$[4]') AS lane,
-    json_extract(value, '$[5]') AS spent, json_extract(value, '$[6]') AS first_at
+    json_extract(value, '$[5]') AS spent, json_extract(value, '$[6]') AS first_at,
+    json_extract(value, '$[7]') AS until_at
   FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
 _BEGIN_AGAIN = """
 UPDATE work SET attempts = 0, replays = wanted, wanted = NULL, owner = NULL, leased_at = NULL,
-  first_at = ?1, due_at = ?1, error = new.error
+  first_at = ?1, due_at = ?1, until_at = ?1, error = new.error
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS error FROM json_each(?2)
 ) AS new WHERE work.id = new.id
@@ -133,7 +135,7 @@ class _Batch:
     now: float
     finished: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    moved: list[tuple[str, float | None, float | None, str, str | None, int, float | None]] = field(
+    moved: list[tuple[str, float | None, float | None, str, str | None, int, float | None, float | None]] = field(
         default_factory=list
     )
     died: list[str] = field(default_factory=list)
@@ -149,13 +151,13 @@ class _Batch:
         match then:
             case None:
                 self.finished.append(work_id)
-            case Again(due_at, lane, spent, waits_for):
+            case Again(due_at, lane, spent, waits_for, until):
                 why = clean_reason(waits_for or reason)
-                self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None))
+                self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None, until))
             case Wait(due_at, waits_for):
-                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, due_at))
+                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, due_at, None))
             case Dead(died_of):
-                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None))
+                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None, None))
                 self.died.append(work_id)
             case _:
                 assert_never(then)
@@ -204,7 +206,7 @@ def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequenc
         events.append((event.id, key, str(event.kind), rule_id, at, *facts))
         bodies.append((event.id, *pack(event.body)))
         lease = (request.owner, None if request.owner is None else now)
-        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, ""))
+        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None))
         results.append(Appended(event.id, duplicate=False))
     _EVENTS.run(db, events)
     _BODIES.run(db, bodies)

@@ -23,7 +23,8 @@ class Work:
     the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
     ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
     ``lane`` is the destination in whose queue it waits, empty while that is not known. ``words`` is
-    what its templates see beside the event.
+    what its templates see beside the event. ``until`` is when its time is over should that lane be shut then; it is
+    written, and not read back.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Work:
     error: str | None = None
     lane: str = ""
     words: Mapping[str, Any] | None = None
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +72,16 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class Haul(Sequence[Claimed]):
-    """What one claim brought. ``left`` are the lanes in which, as far as it knows, something due was left."""
+    """What one claim brought.
+
+    Of the lanes it met, something due was ``left`` in some; of those it ``passed`` over some that had no room, which
+    the next claims do, too. In those it ``emptied`` nothing is due any more. Of others it knows nothing.
+    """
 
     pieces: Sequence[Claimed] = ()
     left: frozenset[str] = frozenset()
+    passed: frozenset[str] = frozenset()
+    emptied: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.pieces)
@@ -118,7 +126,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Work goes back and is due again at ``due_at``, in the queue of ``lane``.
+    """Work goes back and is due again at ``due_at``, in the queue of ``lane``; for ``until`` see ``Work``.
 
     Unless ``spent``, the attempt does not count among its attempts; in the history it stands all the same.
     ``reason`` says to people why it waits; empty is what the attempt came to.
@@ -128,6 +136,7 @@ class Again:
     lane: str = ""
     spent: bool = True
     reason: str = ""
+    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,13 +29,14 @@ class Lane:
 
     ``destination`` is what its limits go by, ``name`` what people and the store call it.
     ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store, and
-    are due: who comes goes there, too, behind them. ``held`` is how many bytes of memory the events have of all that
-    wait in memory or are under way; from ``most_held`` on no more come.
+    are due: who comes goes there, too, behind them; ``stored_during`` is the claim during which that was noted last.
+    ``passed``: claims pass over it until they are told that it has room. ``held`` is how many bytes of memory the
+    events have of all that wait in memory or are under way; from ``most_held`` on no more come.
     """
 
     __slots__ = (
         "_bucket", "_moved_at", "_places", "_ramp", "_shutter", "_used_at", "destination", "held", "limits",
-        "most_held", "name", "stored", "under_way", "waiting",
+        "most_held", "name", "passed", "stored", "stored_during", "under_way", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -51,7 +52,8 @@ class Lane:
         self.name, self.destination, self.limits, self._places = name, destination, limits, places
         self.under_way = self.waiting = self.held = 0
         self.most_held = most_held
-        self.stored = False
+        self.stored = self.passed = False
+        self.stored_during = 0
         self._bucket = Bucket(limits.rate, limits.burst, now)
         self._shutter = Shutter(rng)
         #: While it recovers, so many at once; None when it is as it was.

@@ -42,6 +42,19 @@ class Shut:
     block: Block | None
 
 
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a claim is told: how much may be taken of each lane in use, which take nothing, which take something again.
+
+    ``number`` counts the claims.
+    """
+
+    rooms: Mapping[str, int]
+    shut: Collection[str]
+    opened: Collection[str]
+    number: int
+
+
 class Lanes:
     """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
 
@@ -61,6 +74,9 @@ class Lanes:
         self._lanes: dict[str, Lane] = {}
         self._doors = _Doors()
         self._look_at = _FEW
+        self._claims = 0
+        #: Lanes that claims pass over, though nothing is known any more that keeps them.
+        self._opened: set[str] = set()
 
     def __iter__(self) -> Iterator[Lane]:
         return iter(self._lanes.values())
@@ -133,10 +149,38 @@ class Lanes:
         times = (lane.opens_at(now) for lane in self._lanes.values() if lane.stored and not lane.room(now))
         return min((at for at in times if at is not None), default=None)
 
-    def taken(self, left: Collection[str]) -> None:
-        """A claim took what it could, and left something due in these."""
-        for lane in self._lanes.values():
-            lane.stored = lane.name in left
+    def ask(self, now: float, *, ahead: bool = True) -> Ask:
+        """What the next claim is told; ``taken`` wants to know it again."""
+        self._claims += 1
+        rooms = self.rooms(now, ahead=ahead)
+        opened = {name for name, room in rooms.items() if room and self._lanes[name].passed}
+        return Ask(rooms, self.shut(now), opened | self._opened, self._claims)
+
+    def store(self, lane: Lane) -> None:
+        """Something due waits in the store for a lane, or is about to."""
+        lane.stored, lane.stored_during = True, self._claims
+
+    def taken(self, ask: Ask, left: Collection[str], passed: Collection[str], emptied: Collection[str]) -> None:
+        """A claim took what it could; see ``Haul``. What was stored while it was made, it may not have seen."""
+        self._opened.difference_update(ask.opened)
+        for lane in self._known(emptied):
+            if lane.stored_during < ask.number:
+                lane.stored = False
+        for lane in self._known(left):
+            lane.stored = True
+        for lane in self._known(ask.opened):
+            lane.passed = False
+        for lane in self._known(passed):
+            lane.passed = True
+
+    def _known(self, names: Collection[str]) -> Iterator[Lane]:
+        return (lane for name in names if (lane := self._lanes.get(name)) is not None)
+
+    def forget(self, lane: Lane) -> None:
+        """Nothing is known of a lane any more, nor that claims are to pass over it."""
+        del self._lanes[lane.name]
+        self._doors.forget(lane)
+        self._opened.add(lane.name)
 
     def _make_room(self, now: float) -> None:
         if len(self._lanes) < self._look_at:

@@ -101,10 +101,7 @@ async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_ane
     assert caplog.text.count("destination paused") == 1
 
 
-async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with_that_reason(
-    engine, sink, monkeypatch
-) -> None:
-    monkeypatch.setattr("engine.gate.LOOK_FOR_OVERDUE", 0.5)
+async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with_that_reason(engine, sink) -> None:
     await engine.start("""
         defaults: {retry: {attempts: 4, within: 1s, min: 50ms, max: 100ms}}
         routes:

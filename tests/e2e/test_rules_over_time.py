@@ -235,10 +235,7 @@ async def test_the_items_of_one_that_is_none_any_more_outlive_a_death_that_nobod
     assert sorted(one.raw.decode() for one in sink.received) == sorted(others)
 
 
-async def test_the_items_of_one_that_is_none_any_more_outlive_its_death_before_a_shut_destination(
-    engine, sink, monkeypatch
-) -> None:
-    monkeypatch.setattr("engine.gate.LOOK_FOR_OVERDUE", 0.1)
+async def test_the_items_of_one_that_is_none_any_more_outlive_its_death_before_a_shut_destination(engine, sink) -> None:
     await engine.start(routes(ORDINARY_NOW))
     for event in (await send(engine, 0, 1), await send(engine, 2)):
         await decisions(engine, event)

@@ -23,7 +23,7 @@ from store_cases import (
 )
 
 from engine.event import Event
-from engine.store.protocol import STALE_PIECES, Store
+from engine.store.protocol import BUSY_LOOK, SHUT_LOOK, Store
 from engine.store.rows import DeliveryQuery
 from engine.store.work import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
 
@@ -119,40 +119,110 @@ class Lanes:
         assert list(await store.claim(now=T0 + 59, limit=5)) == []
         assert len(await store.claim(now=T0 + 60, limit=5)) == 1
 
-    async def test_of_a_shut_lane_what_is_stale_can_be_taken(self, store: Store):
-        stale, fresh = await parked(store, "shut", 2)
-        assert list(await store.claim(now=T0 + 1, limit=5, shut={"shut"})) == []
-        assert list(await store.claim(now=T0 + 1, limit=5, shut={"shut"}, stale_before=T0)) == []
-        assert list(await store.claim(now=T0 + 1, limit=5, rooms={"shut": 0}, stale_before=T0 + 1)) == [], "it is busy"
-        claimed = await store.claim(now=T0 + 1, limit=5, shut={"shut"}, stale_before=T0 + 1)
-        assert set(ids(claimed)) == {stale.id, fresh.id}
+    async def test_of_a_shut_lane_only_that_is_taken_whose_time_is_over(self, store: Store):
+        works = await parked(store, "shut", 2)
+        _, (third,) = await accepted(store, "d1", number=2)
+        await store.release([third.id], due_at=T0, lane="shut", until=T0 + 9)
+        claim = partial(store.claim, limit=5, shut={"shut"})
+        assert list(await claim(now=T0 + 8.9)) == []
+        assert await store.next_due(shut={"shut"}) == T0 + 9
+        assert ids(await claim(now=T0 + 9)) == [third.id]
+        await store.release([third.id], due_at=T0 + 60)
+        assert ids(await claim(now=T0 + 9)) == [third.id], "its time stays what it was"
+        await store.release([third.id], due_at=T0, uncounted=30.0)
+        assert list(await claim(now=T0 + 38.9)) == []
+        assert ids(await claim(now=T0 + 39)) == [third.id]
+        assert set(ids(await store.claim(now=T0 + 39, limit=5, opened={"shut"}))) == {work.id for work in works}
 
-    async def test_of_what_is_stale_no_more_is_taken_than_was_asked_for(self, store: Store):
-        for number in range(STALE_PIECES + 4):
+    async def test_a_failed_attempt_and_a_new_delivery_have_their_time_too(self, store: Store):
+        _, (work,) = await accepted(store, "d1")
+        await store.settle_attempt(work, attempt("again"), Again(T0 + 5, "shut", until=T0 + 9))
+        event = make_event(1)
+        await store.append(event, leased=True)
+        born = deliver(event, lane="shut", until=T0 + 8)
+        await store.settle_routed(routed(event, born, leased=False))
+        claim = partial(store.claim, limit=5, shut={"shut"})
+        assert ids(await claim(now=T0 + 8)) == [born.id]
+        assert ids(await claim(now=T0 + 9)) == [work.id]
+
+    async def test_a_replay_in_a_shut_lane_is_looked_at_at_once(self, store: Store):
+        _, (work,) = await accepted(store, "d1")
+        await store.settle_attempt(work, attempt("again"), Again(T0, "shut", until=T0 + HOUR))
+        (claimed,) = await store.claim(now=T0, limit=1)
+        await fail(store, claimed.work)
+        await store.replay_deliveries(DeliveryQuery(state="dead"), now=T0 + 5)
+        assert ids(await store.claim(now=T0 + 5, limit=5, shut={"shut"})) == [work.id]
+
+    async def test_time_that_is_over_in_a_lane_that_takes_deliveries_brings_nobody_forward(self, store: Store):
+        _, (work,) = await accepted(store, "d1")
+        await store.release([work.id], due_at=T0 + 100, lane="open", until=T0 + 9)
+        assert list(await store.claim(now=T0 + 9, limit=5)) == []
+        assert await store.next_due() == T0 + 100
+        assert list(await store.claim(now=T0 + 99, limit=5, shut={"open"})) == []
+        assert ids(await store.claim(now=T0 + 9 + HOUR, limit=5, shut={"open"})) == [work.id]
+
+    async def test_of_what_is_overdue_no_more_is_taken_than_was_asked_for(self, store: Store):
+        for number in range(20):
             event = make_event(number, size=1000)
             await store.append(event, leased=True)
             await store.settle_routed(routed(event, work := deliver(event)))
-            await store.release([work.id], due_at=T0, lane="gone")
-        claim = partial(store.claim, now=T0 + 9, shut={"gone"}, stale_before=T0 + 1)
+            await store.release([work.id], due_at=T0, lane="gone", until=T0 + 1)
+        claim = partial(store.claim, now=T0 + 9, shut={"gone"})
         assert len(await claim(limit=100, max_bytes=2500)) == 2
         assert len(await claim(limit=1)) == 1
-        assert len(await claim(limit=100)) == STALE_PIECES
+        assert len(await claim(limit=20)) == 10, "half, so that other lanes have the rest"
+        assert len(await claim(limit=100)) == 7
 
-    async def test_what_is_not_due_yet_is_not_stale(self, store: Store):
-        _, (work,) = await accepted(store, "d1")
-        await store.settle_attempt(work, attempt("again"), Again(T0 + HOUR, "gone"))
-        claim = partial(store.claim, limit=5, shut={"gone"}, stale_before=T0 + 1)
-        assert list(await claim(now=T0 + HOUR - 1)) == []
-        assert ids(await claim(now=T0 + HOUR)) == [work.id]
+    async def test_a_lane_that_was_passed_over_is_looked_at_again_when_it_opened_or_after_a_while(self, store: Store):
+        for number, name in enumerate(("busy", "shut", "shut for long")):
+            await parked(store, name, 1, first=number)
+        found = await store.claim(now=T0 + 1, limit=9, rooms={"busy": 0}, shut={"shut", "shut for long"})
+        assert (list(found), found.passed) == ([], {"busy", "shut", "shut for long"})
+        again = await store.claim(now=T0 + 1, limit=9)
+        assert (list(again), again.left, again.passed, again.emptied) == ([], set(), set(), set())
+        assert await store.next_due() == T0 + 1 + BUSY_LOOK
+        opened = await store.claim(now=T0 + 1, limit=9, opened={"shut", "nobody knows"})
+        assert ([one.work.lane for one in opened], opened.emptied) == (["shut"], {"shut"})
+        assert [one.work.lane for one in await store.claim(now=T0 + 1 + BUSY_LOOK, limit=9)] == ["busy"]
+        assert [one.work.lane for one in await store.claim(now=T0 + 1 + SHUT_LOOK, limit=9)] == ["shut for long"]
+        assert await store.next_due() is None
+
+    async def test_what_is_stored_in_a_lane_that_was_passed_over_is_found(self, store: Store):
+        await parked(store, "busy", 1)
+        await store.claim(now=T0 + 1, limit=9, rooms={"busy": 0})
+        await parked(store, "busy", 1, first=1)
+        assert len(await store.claim(now=T0 + 1, limit=9)) == 2
+
+    async def test_a_restart_looks_at_every_lane(self, backend: Backend, store: Store):
+        await parked(store, "shut", 1)
+        await store.claim(now=T0 + 1, limit=9, shut={"shut"})
+        await store.close()
+        again = backend.store("another")
+        await again.open()
+        assert len(await again.claim(now=T0 + 1, limit=9)) == 1
+        await again.close()
+
+    async def test_a_long_lane_fills_what_short_ones_leave(self, store: Store):
+        await parked(store, "long", 30)
+        for number in range(5):
+            await parked(store, f"short {number}", 1, first=30 + number)
+        claimed = await store.claim(now=T0 + 1, limit=20, rooms={"long": 12})
+        lanes = [one.work.lane for one in claimed]
+        assert (len(lanes), lanes.count("long")) == (17, 12)
+        assert len(set(lanes[:6])) == 6
+        assert len(await store.claim(now=T0 + 1, limit=15)) == 15
 
     async def test_a_claim_says_in_which_lanes_it_left_something(self, store: Store):
         for lane, first in (("a", 0), ("b", 2), ("full", 4), ("shut", 6)):
             await parked(store, lane, 2, first=first)
         await parked(store, "later", 1, first=8, due_at=T0 + 60)
         claim = partial(store.claim, now=T0 + 1, rooms={"full": 0, "a": 9}, shut={"shut"})
-        assert (await claim(limit=0)).left == {"a", "b", "full", "shut"}
-        assert (await claim(limit=3)).left == {"b", "full", "shut"}
-        assert (await claim(limit=3)).left == {"full", "shut"}
+        found = await claim(limit=0)
+        assert (found.left, found.passed, found.emptied) == ({"a", "b", "full", "shut"}, set(), set())
+        found = await claim(limit=3)
+        assert (found.left, found.passed, found.emptied) == ({"b", "full", "shut"}, {"full", "shut"}, {"a"})
+        found = await claim(limit=3)
+        assert (found.left, found.passed, found.emptied) == (set(), set(), {"b"})
 
     async def test_bytes_and_damage_do_not_make_a_lane_seem_empty(self, backend: Backend, store: Store):
         for number, lane in enumerate("ab"):

@@ -200,9 +200,11 @@ def test_of_a_shut_lane_nothing_is_taken_ahead(street) -> None:
 def test_a_lane_whose_due_work_was_all_taken_wakes_nobody(street) -> None:
     street.attempt()
     lane = street.lanes.get("d")
-    street.lanes.taken({"d", "unknown"})
+    street.lanes.taken(street.lanes.ask(NOW), {"d", "unknown"}, {"unknown"}, {"nor this"})
     assert lane.stored
-    street.lanes.taken(set())
+    street.lanes.taken(street.lanes.ask(NOW), set(), set(), set())
+    assert lane.stored, "the claim did not meet it"
+    street.lanes.taken(street.lanes.ask(NOW), set(), set(), {"d"})
     assert not lane.stored
 
 

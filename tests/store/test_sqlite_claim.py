@@ -1,0 +1,145 @@
+"""What a claim costs on SQLite: it follows what is taken, however many destinations wait."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.store import sqlite_claim
+from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
+from engine.store.sqlite_claim import PASSED_OVER, Claim, Taken
+from engine.store.sqlite_open import connect, prepare
+
+NOW = 1000.0
+LIMIT = 64
+FEW, MANY = 2_000, 20_000
+#: Steps of SQLite's machine that one count of its progress stands for.
+STEPS = 50
+
+
+class Lanes:
+    """A store in which one delivery waits in each of so many lanes."""
+
+    def __init__(self, folder: Path, count: int) -> None:
+        path = folder / f"{count}.db"
+        prepare(path)
+        self.db = connect(path)
+        self.names = [f"https://{number:05}.example" for number in range(count)]
+        self.steps = 0
+        self.db.execute("BEGIN")
+        rows = [(f"d{number}", f"e{number}", name, number / 1e6) for number, name in enumerate(self.names)]
+        self.db.executemany(
+            "INSERT INTO work (id, kind, event_id, route, action, idx, first_at, due_at, attempts, replays, lane)"
+            " VALUES (?1, 'deliver', ?2, 'r', 'a', 0, ?4, ?4, 0, 0, ?3)",
+            rows,
+        )
+        self.db.execute("COMMIT")
+        self.db.set_progress_handler(self._step, STEPS)
+
+    def _step(self) -> int:
+        self.steps += STEPS
+        return 0
+
+    def counted(self, question: Callable[[], Any]) -> tuple[Any, int]:
+        """An answer, and how many steps it took."""
+        self.steps = 0
+        return question(), self.steps
+
+    def claim(self, now: float = NOW, **asked: Any) -> tuple[Taken, int]:
+        request = Claim(now, LIMIT, 2**30, "deliver", **asked)
+        taken, steps = self.counted(lambda: sqlite_claim.claim("me", lambda: now, self.db, [request]))
+        return taken[0], steps
+
+    def settle(self, **asked: Any) -> None:
+        """Claim until all lanes that take nothing are passed over."""
+        for _ in range(len(self.names) // PASSED_OVER + 2):
+            self.claim(**asked)
+
+    def next_due(self, **asked: Any) -> tuple[float | None, int]:
+        return self.counted(lambda: sqlite_claim.next_due(self.db, kind="deliver", **asked))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("lanes")
+
+
+@pytest.fixture
+def both(folder: Path) -> Iterator[list[Lanes]]:
+    made = [Lanes(folder, FEW), Lanes(folder, MANY)]
+    with closing(made[0].db), closing(made[1].db):
+        yield made
+    for file in folder.iterdir():
+        file.unlink()
+
+
+def test_with_all_lanes_open_a_claim_costs_what_it_takes(both: list[Lanes]) -> None:
+    (few, less), (many, more) = [lanes.claim() for lanes in both]
+    assert few.ids == many.ids == [f"d{number}" for number in range(LIMIT)]
+    assert more < 1.3 * less
+    assert len(many.left) == PASSED_OVER
+    assert many.emptied == set(both[1].names[:LIMIT])
+
+
+@pytest.mark.parametrize("kind", ["shut", "busy"])
+def test_with_all_lanes_shut_or_busy_a_claim_costs_nothing(both: list[Lanes], kind: str) -> None:
+    for lanes in both:
+        asked = {"shut": set(lanes.names)} if kind == "shut" else {"rooms": dict.fromkeys(lanes.names, 0)}
+        first, steps = lanes.claim(**asked)
+        assert (first.ids, len(first.passed)) == ([], LIMIT + PASSED_OVER)
+        assert steps < 100_000
+        lanes.settle(**asked)
+        again, steps = lanes.claim(**asked)
+        assert (again, steps < 200) == (Taken([]), True)
+        look, steps = lanes.next_due(shut=asked.get("shut", ()))
+        assert steps < 200 * (1 + PASSED_OVER // 10)
+        assert look == NOW + (SHUT_LOOK if kind == "shut" else BUSY_LOOK)
+
+
+def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both: list[Lanes]) -> None:
+    """And the shut ones wait for longer than any of the others."""
+    costs = []
+    for lanes in both:
+        half = len(lanes.names) // 2
+        shut = set(lanes.names[:half])
+        lanes.settle(shut=shut, rooms=dict.fromkeys(lanes.names, 0))
+        assert lanes.next_due(shut=shut)[0] == NOW + BUSY_LOOK
+        taken, steps = lanes.claim(NOW + BUSY_LOOK, shut=shut)
+        assert taken.ids == [f"d{half + number}" for number in range(LIMIT)]
+        costs.append(steps)
+    assert costs[1] < 1.3 * costs[0]
+
+
+def test_lanes_of_which_one_is_told_that_they_opened_come_in_their_turn(both: list[Lanes]) -> None:
+    lanes = both[1]
+    lanes.settle(shut=set(lanes.names))
+    opened = {lanes.names[7], lanes.names[5], lanes.names[19_000]}
+    taken, steps = lanes.claim(opened=opened)
+    assert taken.ids == ["d5", "d7", "d19000"]
+    assert (taken.left, taken.passed, taken.emptied) == (set(), set(), opened)
+    assert steps < 2000
+
+
+def test_a_claim_looks_at_no_more_of_a_lane_than_it_may_take(both: list[Lanes]) -> None:
+    lanes = both[1]
+    lanes.db.execute("UPDATE work SET lane = 'one'")
+    taken, steps = lanes.claim(rooms={"one": 3})
+    assert (taken.ids, taken.left, taken.emptied) == (
+        ["d0", "d1", "d2"],
+        {"one"},
+        set(lanes.names[: LIMIT + PASSED_OVER - 1]),
+    )
+    assert steps < 30_000
+    assert lanes.claim()[0].ids == [f"d{number}" for number in range(3, 3 + LIMIT)]
+
+
+def test_lanes_that_seem_to_wait_and_are_empty_are_forgotten(both: list[Lanes]) -> None:
+    lanes = both[0]
+    lanes.db.execute("DELETE FROM work")
+    lanes.settle()
+    assert lanes.db.execute("SELECT count(*) FROM lane").fetchone() == (0,)
+    assert lanes.next_due()[0] is None
