@@ -13,7 +13,7 @@ from store_cases import T0, Clock, accepted, all_claimed, make_event, succeed
 
 from engine.errors import StoreError
 from engine.event import Event
-from engine.store import open_store, sqlite_open
+from engine.store import open_store
 from engine.store.packing import dump_json, pack
 from engine.store.sqlite import SqliteStore
 from engine.store.sqlite_fetched import SAVED_BYTES, pieces_of
@@ -48,10 +48,8 @@ async def fetched_of(store: SqliteStore, event: Event) -> Any:
     return detail.fetched
 
 
-async def written_by_version_6(folder: Path, keys: str, monkeypatch: pytest.MonkeyPatch) -> Event:
-    """A store as the version before left it: what was fetched is one value of the event's."""
-    files = sqlite_open._schema_files()[:6]
-    monkeypatch.setattr(sqlite_open, "_schema_files", lambda: files)
+async def with_an_old_value(folder: Path, keys: str) -> Event:
+    """A store in which an event has what versions before schema 7 kept: all that was fetched, as one value."""
     store = opened(folder, keys)
     await store.open()
     event = make_event(size=20_000)
@@ -65,7 +63,6 @@ async def written_by_version_6(folder: Path, keys: str, monkeypatch: pytest.Monk
 
     await store._do(save)
     await store.close()
-    monkeypatch.undo()
     return event
 
 
@@ -78,9 +75,9 @@ def untouched(folder: Path) -> Any:
 
 @pytest.mark.parametrize("keys", ["", KEY], ids=["plain", "sealed"])
 async def test_what_an_earlier_version_fetched_is_read_as_it_is_and_joined_with_new_rows(
-    tmp_path: Path, keys: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, keys: str
 ) -> None:
-    event = await written_by_version_6(tmp_path, keys, monkeypatch)
+    event = await with_an_old_value(tmp_path, keys)
     before = untouched(tmp_path)
     store = opened(tmp_path, keys)
     await store.open()
@@ -98,8 +95,8 @@ async def test_what_an_earlier_version_fetched_is_read_as_it_is_and_joined_with_
     assert untouched(tmp_path) == before, "it is rewritten neither by the start nor by a save"
 
 
-async def test_a_claim_counts_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    event = await written_by_version_6(tmp_path, "", monkeypatch)
+async def test_a_claim_counts_both(tmp_path: Path) -> None:
+    event = await with_an_old_value(tmp_path, "")
     store = opened(tmp_path)
     await store.open()
     other = make_event(1, at=T0 + 1)
