@@ -24,8 +24,12 @@ lint: $(VENV)/.develops ## Lint, check types and imports
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.develops ## Measure against a bare handler, jsonpath-ng and a hand-written script, side by side
-	$(BIN)/python -m bench
+QUICK   ?=
+AGAINST ?=
+JSON    ?=
+bench: $(VENV)/.benches ## Measure beside other servers (QUICK=1, AGAINST=another checkout, JSON=file)
+	$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(if $(AGAINST),--against '$(AGAINST)') \
+	  $(if $(JSON),--json '$(JSON)')
 
 chaos: $(VENV)/.develops ## Break everything around the engine and compare the books (CHAOS_KILLS=50, CHAOS_SEED=…)
 	$(BIN)/python -m chaos
@@ -56,3 +60,7 @@ $(VENV)/.develops: pyproject.toml constraints.txt | $(BIN)/pip
 	@echo "Installing into $(VENV), with what tests need …"
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.runs
+
+$(VENV)/.benches: $(VENV)/.develops
+	@$(PIP) --editable '.[bench]' || echo "FastAPI and uvicorn do not install here: they are left out"
+	@touch $@

@@ -1,1 +1,1 @@
-"""Measurements, as ratios of two things run side by side on the same bodies: ``make bench``."""
+"""Measurements of the engine beside other servers, every party a process of its own: ``make bench``."""

@@ -1,147 +1,136 @@
-"""``make bench``: five ratios, each from one run, against the targets of today. Exit 1 if one is missed."""
+"""``make bench``: measure every row, print the table, exit 1 if a ratio is beyond its bound."""
 
 from __future__ import annotations
 
-import asyncio
+import argparse
 import json
-import statistics
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
-import uvloop
-from aiohttp import web
+from bench import hanging
+from bench.load import generator_name
+from bench.measure import Group, Options, in_rounds, progress, rounds_until
+from bench.plan import NOW, ROWS, engines, groups
+from bench.processes import BenchError, environment
+from bench.ratios import Pair
+from bench.report import Results, as_json, machine, table
 
-from bench.filters import measure as measure_filters
-from bench.hanging import TARGET as HANGING_TARGET
-from bench.hanging import measure as measure_hanging
-from bench.isolation import TARGET as ISOLATION_TARGET
-from bench.isolation import measure as measure_isolation
-from bench.load import Result, load
-from bench.servers import PATH
-
-ROUNDS = 7
-REQUESTS = 6_000
-EVENTS = 3_000
-#: So many come first and are not counted: what is imported, opened and cached at the first requests.
-WARM_UP = 500
+#: How many seconds all of it may take, and the quick form. What does not fit in has fewer rounds.
+BUDGET, QUICK_BUDGET = 2100.0, 270.0
 
 
-@contextmanager
-def server(name: str, argument: str) -> Iterator[int]:
-    """One of the servers in a process of its own."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "bench.servers", name, argument],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        yield json.loads(process.stdout.readline())["port"]
-    finally:
-        process.stdin.close()
-        process.wait(30)
+def arguments(given: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer and shorter rounds: under 5 minutes")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was measured, too")
+    parser.add_argument("--against", type=Path, metavar="CHECKOUT", help="measure the engine of another checkout, too")
+    parser.add_argument("--folder", type=Path, help="where data folders are made; default: /var/tmp")
+    parser.add_argument("--only", metavar="TEXT", default="", help="only groups and rows whose name has this in it")
+    parser.add_argument("--own-generator", action="store_true", help="not wrk, even if it is installed")
+    return parser.parse_args(given)
 
 
-def accept_rate(name: str) -> float:
-    """Requests a second, answered 202."""
-    with tempfile.TemporaryDirectory() as folder, server(name, folder) as port:
-        result = uvloop.run(_after_warm_up(port))
-    assert result.statuses == {202: REQUESTS}, result.statuses
-    return REQUESTS / result.seconds
+def options_of(given: argparse.Namespace) -> Options:
+    folder = given.folder or (Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir()))
+    rounds, seconds, warm_up = (3, 1.2, 0.4) if given.quick else (7, 3.0, 1.0)
+    return Options(rounds, seconds, warm_up, folder, given.own_generator)
 
 
-async def _after_warm_up(port: int) -> Result:
-    await load(port, PATH, WARM_UP)
-    return await load(port, PATH, REQUESTS, first=WARM_UP)
+def check_checkout(name: str, checkout: Path) -> None:
+    """Make sure that the engine of a checkout is the one that would run.
 
-
-class Sink:
-    """Counts what is forwarded to it."""
-
-    def __init__(self) -> None:
-        self._seen, self._more = 0, asyncio.Event()
-
-    async def handle(self, request: web.Request) -> web.Response:
-        await request.read()
-        self._seen += 1
-        self._more.set()
-        return web.Response(text="ok")
-
-    async def seen(self, count: int) -> None:
-        """Wait until so many have come, two minutes at most."""
-        async with asyncio.timeout(120):
-            while self._seen < count:
-                self._more.clear()
-                await self._more.wait()
-
-
-async def _through(name: str) -> float:
-    sink = Sink()
-    app = web.Application()
-    app.router.add_post("/", sink.handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    with server(name, f"http://127.0.0.1:{runner.addresses[0][1]}/") as port:
-        await load(port, PATH, WARM_UP)
-        await sink.seen(WARM_UP)
-        started = time.perf_counter()
-        await load(port, PATH, EVENTS, first=WARM_UP)
-        await sink.seen(WARM_UP + EVENTS)
-        seconds = time.perf_counter() - started
-    await runner.cleanup()
-    return EVENTS / seconds
-
-
-def through_rate(name: str) -> float:
-    """Events a second, from the first request to the last forwarded webhook."""
-    return uvloop.run(_through(name))
-
-
-def side_by_side(measure, ours: str, theirs: str) -> tuple[float, float, float]:
-    """Medians over rounds that alternate: ours, theirs, and the ratio of a round's two.
-
-    What disturbs the machine for a while disturbs both of a round, so its ratio is still true.
+    Raises:
+        BenchError: it is not.
     """
-    rates = [(measure(ours), measure(theirs)) for _ in range(ROUNDS)]
-    return tuple(map(statistics.median, zip(*((mine, other, mine / other) for mine, other in rates), strict=True)))
+    command = [sys.executable, "-P", "-c", "import engine; print(engine.__file__)"]
+    found = subprocess.run(command, env=environment(checkout), capture_output=True, text=True, check=False)
+    if found.stdout.strip() != str(checkout / "engine" / "__init__.py"):
+        raise BenchError(f"{name}: no engine in {checkout}: {found.stdout}{found.stderr}")
 
 
-def report(title: str, ours: float, theirs: float, ratio: float, target: float, unit: str) -> bool:
-    good = ratio >= target
-    verdict = "ok" if good else "MISSED"
-    print(
-        f"{title:<44} {ours:>10,.0f} {theirs:>10,.0f} {unit:<12} {ratio:>7.2f}  (at least {target:g}: {verdict})",
-        flush=True,
-    )
-    return good
+def measure_all(checkouts: dict[str, Path], options: Options, *, only: str, budget: float) -> Results:
+    """Every group and row, each with a share of the time that goes by how many processes it measures."""
+    results = Results()
+    chosen = [group for group in groups(checkouts) if only in group.name]
+    alone = {key: measure for key, measure in ALONE.items() if only in key}
+    weights = [2 * len(checkouts)] * len(alone) + [len(group.parties) for group in chosen]
+    shares = shares_of(weights, time.monotonic() + budget)
+    for key, measure in alone.items():
+        _alone(results, key, measure, checkouts, options, next(shares))
+    for group in chosen:
+        _group(results, group, options, next(shares))
+    return results
 
 
-def report_latency(title: str, beside: float, alone: float, ratio: float, target: float) -> bool:
-    """Here less is better: milliseconds beside and alone, whose ratio may be so much at most."""
-    good = ratio <= target
-    verdict, times = "ok" if good else "MISSED", f"{beside * 1e3:>10.1f} {alone * 1e3:>10.1f} {'ms':<12}"
-    print(f"{title:<44} {times} {ratio:>7.2f}  (at most {target:g}: {verdict})", flush=True)
-    return good
+def shares_of(weights: list[int], end: float, clock: Callable[[], float] = time.monotonic) -> Iterator[float]:
+    """Until when each of some tasks has time, asked for as it begins. What one does not use, the next ones have."""
+    for place, weight in enumerate(weights):
+        now = clock()
+        yield now + (end - now) * weight / sum(weights[place:])
+
+
+def _group(results: Results, group: Group, options: Options, until: float) -> None:
+    """A group's samples, or why there are none."""
+    results.samples[group.name] = {}
+    try:
+        results.samples[group.name] = in_rounds(group, options, until)
+    except BenchError as error:
+        for row in (row for row in ROWS if row.group == group.name):
+            results.failures[row.key] = {NOW: str(error)}
+
+
+def _alone(results: Results, key: str, measure: Measure, checkouts: dict[str, Path], options: Options, until: float):
+    """A row without a group, for each engine."""
+    pairs, failures = results.pairs.setdefault(key, {}), results.failures.setdefault(key, {})
+    for place, (name, checkout) in enumerate(checkouts.items()):
+        progress(f"{key}: {name}")
+        share = (until - time.monotonic()) / (len(checkouts) - place)
+        try:
+            pairs[name] = measure(checkout, options, time.monotonic() + share)
+        except BenchError as error:
+            failures[name] = str(error)
+    progress("")
+
+
+def _hanging(checkout: Path, options: Options, until: float) -> list[Pair]:
+    return hanging.measure(checkout, rounds_until(options.rounds * 2 - 1, until), options.folder)
+
+
+def _filters(checkout: Path, options: Options, _: float) -> list[Pair]:
+    """In a process of its own. Raises BenchError where that engine's filters are not where they are today."""
+    command = [sys.executable, "-P", str(Path(__file__).with_name("filters.py")), str(options.rounds)]
+    found = subprocess.run(command, env=environment(checkout), capture_output=True, text=True, check=False, timeout=300)
+    if found.returncode:
+        raise BenchError(found.stderr.strip().splitlines()[-1])
+    return [tuple(pair) for pair in json.loads(found.stdout)]
+
+
+#: Rows without a group. Each is measured until a time of the monotonic clock.
+Measure = Callable[[Path, Options, float], list[Pair]]
+ALONE: dict[str, Measure] = {"hanging": _hanging, "filters": _filters}
 
 
 def main() -> int:
-    print(f"{'':<44} {'ours':>10} {'theirs':>10} {'':<12} {'ratio':>7}")
-    accepted = side_by_side(accept_rate, "accept", "bare")
-    results = [report("accepted durably, beside a bare handler", *accepted, 0.4, "requests/s")]
-    ours, theirs = measure_filters()
-    results += [report("compiled filters, beside jsonpath-ng", ours, theirs, ours / theirs, 20, "checks/s")]
-    through = side_by_side(through_rate, "engine", "script")
-    results += [report("end to end, beside a hand-written script", *through, 0.25, "events/s")]
-    blocked, waiting = measure_isolation()
-    title = "accepted while a plug-in blocks, or does not"
-    results += [report(title, blocked, waiting, blocked / waiting, ISOLATION_TARGET, "requests/s")]
-    results += [report_latency("forwarded while another destination hangs", *measure_hanging(), HANGING_TARGET)]
-    return 0 if all(results) else 1
+    given, started = arguments(), time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    options, checkouts = options_of(given), engines(given.against and given.against.resolve())
+    for name, checkout in checkouts.items():
+        check_checkout(name, checkout)
+    facts = machine(options.folder) | {"generator": generator_name(own=options.own_generator), "quick": given.quick}
+    print(" · ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
+    budget = QUICK_BUDGET if given.quick else BUDGET
+    results = measure_all(checkouts, options, only=given.only, budget=budget)
+    print(table(results))
+    facts["seconds"] = round(time.monotonic() - started)
+    print(f"{facts['seconds']} s in all")
+    if given.json:
+        given.json.write_text(json.dumps(as_json(results, facts), indent=1))
+    return 1 if results.missed() else 0
 
 
 if __name__ == "__main__":

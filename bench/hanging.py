@@ -1,214 +1,84 @@
-"""A healthy destination's latency while another one hangs, beside its latency alone, under the same load.
+"""A destination's latency while another one hangs, beside its latency alone, under the same load.
 
-    python -m bench.hanging
-
-Latency is from a webhook's first byte sent to the forwarded one's arrival. The destination that
-hangs takes connections and never answers; it is given more events than the engine has hands,
-before anything is measured, so that what is measured is how things are for as long as it hangs.
+Latency is from a webhook's first byte sent to the forwarded one's arrival. The destination that hangs takes
+connections and never answers. Before anything is measured, more events come than the engine delivers at once.
 """
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import json
-import logging
-import math
-import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
-import aiohttp
-import uvloop
-from aiohttp import web
+from bench.bodies import RULE
+from bench.parties import engine, served
+from bench.processes import BenchError, Helper, Sink
 
-from bench.load import bodies
-from bench.servers import LOOPBACK, PATH
-from engine.app import running
-from engine.interpreter import tune_interpreter
-from engine.settings import ServeSettings
-
-#: The most that the latency may grow by, as a factor.
-TARGET = 1.5
-ROUNDS = 11
-#: Events that come first, and fill every hand that is not kept from it.
-WARM_UP = 700
+#: Events that come first, and how many come in a second.
+WARM_UP, WARM_UP_RATE = 700, 700.0
 #: Events of a round, and how many of them come in a second.
 EVENTS, RATE = 100, 100.0
-RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
-HEALTHY = '  - {{name: healthy, actions: [{{forward_webhook: {{url: "{healthy}"}}}}]}}\n'
+HEALTHY = '    - {name: healthy, actions: [{forward_webhook: {url: "SINK"}}]}\n'
 #: With so long a timeout it hangs to the end: no attempt fails, and no circuit opens.
-HANGING = '  - {{name: hanging, actions: [{{forward_webhook: {{url: "{hanging}"}}, timeout: 5m}}]}}\n'
-CONFIG = {
-    "alone": f"secrets: none\nroutes:\n  {RULE}:\n" + HEALTHY,
-    "beside": f"secrets: none\nroutes:\n  {RULE}:\n" + HANGING + HEALTHY,
-}
-_NUMBER = re.compile(rb"2024-04-05T01:28:56\.(\d{9})")
-
-
-class Arrivals:
-    """When each event was forwarded, by its number."""
-
-    def __init__(self) -> None:
-        self._at: dict[int, float] = {}
-        self._more = asyncio.Event()
-
-    async def handle(self, request: web.Request) -> web.Response:
-        found = _NUMBER.search(await request.read())
-        self._at.setdefault(int(found[1]), time.perf_counter())
-        self._more.set()
-        return web.Response(text="ok")
-
-    async def seen(self, count: int) -> dict[int, float]:
-        """Once so many have come; a minute at most."""
-        async with asyncio.timeout(60):
-            while len(self._at) < count:
-                self._more.clear()
-                await self._more.wait()
-        return self._at
-
-
-def measure() -> tuple[float, float, float]:
-    """Medians over rounds: seconds beside the one that hangs, seconds alone, and the ratio of a round's two.
-
-    Both engines run all the time, and their events come in turns: what disturbs the machine disturbs both.
-    """
-    try:
-        rounds = uvloop.run(_rounds())
-    except TimeoutError:  # the healthy one's events did not come through at all
-        return math.inf, math.nan, math.inf
-    ratios = [beside / alone for beside, alone in rounds]
-    return statistics.median(b for b, _ in rounds), statistics.median(a for _, a in rounds), statistics.median(ratios)
-
-
-async def _rounds() -> list[tuple[float, float]]:
-    async with AsyncExitStack() as stack:
-        hanging = await asyncio.start_server(_hang, "127.0.0.1", 0)
-        stack.callback(hanging.close)
-        url = f"http://127.0.0.1:{hanging.sockets[0].getsockname()[1]}/"
-        beside, alone = [await stack.enter_async_context(_subject(name, url)) for name in ("beside", "alone")]
-        return [await _round(beside, alone) for _ in range(ROUNDS)]
-
-
-async def _round(beside: Subject, alone: Subject) -> tuple[float, float]:
-    """Each has its events in the middle between two of the other's."""
-
-    async def later() -> float:
-        await asyncio.sleep(0.5 / RATE)
-        return await alone.latency()
-
-    first, second = await asyncio.gather(beside.latency(), later())
-    return first, second
+HANGING = '    - {name: hanging, actions: [{forward_webhook: {url: "HANGS"}, timeout: 5m}]}\n'
+_HEAD = f"secrets: none\nroutes:\n  {RULE}:\n"
 
 
 class Subject:
-    """An engine, and what it forwards to the healthy destination."""
+    """An engine, what sends to it, and what it forwards to."""
 
-    def __init__(self, url: str, http: aiohttp.ClientSession, arrivals: Arrivals) -> None:
-        self._url, self._http, self._arrivals = url, http, arrivals
-        self._next = 0
-
-    async def warm_up(self) -> None:
-        """Many at once, until all have come."""
-        await asyncio.gather(*(_post(self._http, self._url, body) for body in bodies(WARM_UP)))
+    def __init__(self, config: str, checkout: Path, folder: Path | None, stack: contextlib.ExitStack) -> None:
+        self._sink = stack.enter_context(Sink())
+        server = stack.enter_context(served(engine("", config, checkout), self._sink.url, folder))
+        self._warm = stack.enter_context(Helper("bench.pace", str(server.port), str(WARM_UP_RATE)))
+        self._pace = stack.enter_context(Helper("bench.pace", str(server.port), str(RATE)))
         self._next = WARM_UP
-        await self._arrivals.seen(WARM_UP)
 
-    async def latency(self) -> float:
-        """The mean over a round's events, so that slow ones count, too; in seconds."""
-        sent = await _steadily(self._http, self._url, self._next)
+    def warm_up(self) -> None:
+        self._warm.ask(f"0 {WARM_UP}")
+        self._all_of(WARM_UP)
+
+    def begin(self) -> None:
+        self._pace.say(f"{self._next} {EVENTS}")
+
+    def latency(self) -> float:
+        """The mean of the round that was begun, in milliseconds; the slowest events count, too."""
+        sent = json.loads(self._pace.read())
+        self._all_of(self._next + EVENTS)
+        came = self._sink.times(self._next, EVENTS)
         self._next += EVENTS
-        at = await self._arrivals.seen(self._next)
-        return statistics.fmean(at[number] - started for number, started in sent.items())
+        return statistics.fmean(end - start for start, end in zip(sent, came, strict=True)) * 1e3
+
+    def _all_of(self, count: int) -> None:
+        seen = self._sink.wait(count, 60)["seen"]
+        if seen < count:
+            raise BenchError(f"{count - seen} of {count} events were not forwarded within a minute")
 
 
-@asynccontextmanager
-async def _subject(name: str, hanging: str) -> AsyncIterator[Subject]:
-    arrivals = Arrivals()
-    async with _healthy(arrivals) as healthy, aiohttp.ClientSession() as http:
-        with tempfile.TemporaryDirectory() as folder:
-            config = CONFIG[name].format(healthy=healthy, hanging=hanging)
-            with server(config, folder) as port:
-                subject = Subject(f"http://127.0.0.1:{port}{PATH}", http, arrivals)
-                await subject.warm_up()
-                yield subject
+def measure(checkout: Path, rounds: Iterable[int], folder: Path | None) -> list[tuple[float, float]]:
+    """Milliseconds beside the one that hangs, and alone.
+
+    Both engines run all the time, and each has its events in the middle between two of the other's: what
+    disturbs the machine disturbs both.
+
+    Raises:
+        BenchError: events did not arrive.
+    """
+    with contextlib.ExitStack() as stack:
+        hanging = stack.enter_context(Sink("--hang"))
+        beside_config = _HEAD + HANGING.replace("HANGS", hanging.url) + HEALTHY
+        beside = Subject(beside_config, checkout, folder, stack)
+        alone = Subject(_HEAD + HEALTHY, checkout, folder, stack)
+        beside.warm_up()
+        alone.warm_up()
+        return [_round(beside, alone) for _ in rounds]
 
 
-async def _steadily(http: aiohttp.ClientSession, url: str, number: int) -> dict[int, float]:
-    """Events at an even pace: when each was sent."""
-    sent: dict[int, float] = {}
-    first = time.perf_counter()
-    async with asyncio.TaskGroup() as tasks:
-        for place, body in enumerate(bodies(EVENTS, first=number)):
-            await asyncio.sleep(max(0.0, first + place / RATE - time.perf_counter()))
-            sent[number + place] = time.perf_counter()
-            tasks.create_task(_post(http, url, body))
-    return sent
-
-
-async def _post(http: aiohttp.ClientSession, url: str, body: bytes) -> None:
-    async with http.post(url, data=body) as response:
-        assert response.status == 202, response.status
-
-
-@asynccontextmanager
-async def _healthy(arrivals: Arrivals) -> AsyncIterator[str]:
-    app = web.Application()
-    app.router.add_post("/", arrivals.handle)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}/"
-    await runner.cleanup()
-
-
-async def _hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Take everything, and say nothing."""
-    while await reader.read(65536):
-        pass
-    writer.close()
-
-
-@contextmanager
-def server(config: str, folder: str) -> Iterator[int]:
-    """The engine in a process of its own; killed at the end, for much waits then that nobody will take."""
-    (Path(folder) / "config.yaml").write_text(config)
-    command = [sys.executable, "-m", "bench.hanging", folder]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    try:
-        yield json.loads(process.stdout.readline())["port"]
-    finally:
-        process.kill()
-        process.communicate()
-
-
-async def serve(folder: Path) -> None:
-    """Print the port and serve until killed."""
-    logger = logging.getLogger("engine")
-    logger.setLevel(logging.CRITICAL)
-    settings = ServeSettings(config=folder / "config.yaml", data=folder, listen=LOOPBACK, admin=LOOPBACK)
-    async with running(settings, logger, environ={}) as engine:
-        tune_interpreter()
-        print(json.dumps({"port": engine.public.port}), flush=True)
-        await asyncio.Event().wait()
-
-
-def main() -> int:
-    """Print both latencies and their ratio."""
-    beside, alone, ratio = measure()
-    print(f"forwarded while another destination hangs   {beside * 1e3:9.1f} ms")
-    print(f"forwarded alone                             {alone * 1e3:9.1f} ms")
-    print(f"ratio {ratio:.2f}, at most {TARGET}: {'ok' if ratio <= TARGET else 'MISSED'}")
-    return 0 if ratio <= TARGET else 1
-
-
-if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        uvloop.run(serve(Path(sys.argv[1])))
-    else:
-        sys.exit(main())
+def _round(beside: Subject, alone: Subject) -> tuple[float, float]:
+    beside.begin()
+    time.sleep(0.5 / RATE)
+    alone.begin()
+    return beside.latency(), alone.latency()
