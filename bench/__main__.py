@@ -21,7 +21,9 @@ from bench.ratios import Pair
 from bench.report import Results, as_json, machine, table
 
 #: How many seconds all of it may take, and the quick form. What does not fit in has fewer rounds.
-BUDGET, QUICK_BUDGET = 2100.0, 270.0
+BUDGET, QUICK_BUDGET = 2100.0, 250.0
+#: After how many seconds it gives up, because something hangs.
+LIMIT, QUICK_LIMIT = 2400, 300
 
 
 def arguments(given: list[str] | None = None) -> argparse.Namespace:
@@ -39,6 +41,13 @@ def options_of(given: argparse.Namespace) -> Options:
     folder = given.folder or (Path("/var/tmp") if Path("/var/tmp").is_dir() else Path(tempfile.gettempdir()))
     rounds, seconds, warm_up = (3, 1.2, 0.4) if given.quick else (7, 3.0, 1.0)
     return Options(rounds, seconds, warm_up, folder, given.own_generator)
+
+
+def stop_by_signals(seconds: int) -> None:
+    """End every process at SIGTERM, and when so many seconds are over."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGALRM, lambda *_: sys.exit(f"stopped after {seconds} s: something hangs"))
+    signal.alarm(seconds)
 
 
 def check_checkout(name: str, checkout: Path) -> None:
@@ -117,13 +126,17 @@ ALONE: dict[str, Measure] = {"hanging": _hanging, "filters": _filters}
 
 def main() -> int:
     given, started = arguments(), time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    budget, limit = (QUICK_BUDGET, QUICK_LIMIT) if given.quick else (BUDGET, LIMIT)
+    stop_by_signals(limit)
     options, checkouts = options_of(given), engines(given.against and given.against.resolve())
-    for name, checkout in checkouts.items():
-        check_checkout(name, checkout)
+    try:
+        for name, checkout in checkouts.items():
+            check_checkout(name, checkout)
+    except BenchError as error:
+        print(error, file=sys.stderr)
+        return 2
     facts = machine(options.folder) | {"generator": generator_name(own=options.own_generator), "quick": given.quick}
     print(" · ".join(f"{name} {value}" for name, value in facts.items()), flush=True)
-    budget = QUICK_BUDGET if given.quick else BUDGET
     results = measure_all(checkouts, options, only=given.only, budget=budget)
     print(table(results))
     facts["seconds"] = round(time.monotonic() - started)
