@@ -4,11 +4,18 @@ from pathlib import Path
 
 import pytest
 
-from engine.config import load_config
+from engine.config import load_config, yamlfast
 from engine.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "config_mistakes"
 FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
+
+
+@pytest.fixture(autouse=True, params=["libyaml", "pure"])
+def parser(request, monkeypatch):
+    """Both of PyYAML's parsers: libyaml's, where it reads a text, and the one in Python."""
+    if request.param == "pure":
+        monkeypatch.setattr(yamlfast, "LIBYAML", None)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

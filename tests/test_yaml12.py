@@ -3,15 +3,25 @@
 import json
 import math
 import time
+from pathlib import Path
 
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.config import load_config, yaml12, yamlfast, yamlnodes
 from engine.config.yaml12 import MAX_BYTES, read_yaml
-from engine.config.yamlnodes import MAX_DEPTH, resolve_plain
+from engine.config.yamlfast import MAX_DEPTH
+from engine.config.yamlscalars import resolve_plain
 from engine.errors import ConfigError
+
+
+@pytest.fixture(autouse=True, params=["libyaml", "pure"])
+def parser(request, monkeypatch):
+    """Both of PyYAML's parsers: libyaml's, where it reads a text, and the one in Python."""
+    if request.param == "pure":
+        monkeypatch.setattr(yamlfast, "LIBYAML", None)
 
 
 def tree_of(text):
@@ -131,7 +141,7 @@ def test_merges_nest():
 def test_an_anchor_bomb_is_refused_in_good_time(text):
     begun = time.monotonic()
     (problem,) = problems_of(text)
-    assert "too much to hold" in problem
+    assert "anchors expand to more than " in problem
     assert time.monotonic() - begun < 10
 
 
@@ -154,8 +164,40 @@ def test_nesting_up_to_the_limit_is_read():
     assert tree_of("[" * (MAX_DEPTH - 1) + "]" * (MAX_DEPTH - 1))
 
 
-def test_a_file_too_large_is_refused():
-    assert "larger than" in problems_of("# " + "x" * MAX_BYTES)[0]
+def test_a_file_too_large_is_refused(monkeypatch):
+    assert problems_of("# " + "x" * MAX_BYTES) == ["c.yaml: the file is larger than 20 MB"]
+    monkeypatch.setattr(yaml12, "MAX_BYTES", 1000)
+    assert tree_of("a: 1 #" + "x" * 994) == {"a": 1}
+    assert "larger than" in problems_of("a: 1 #" + "x" * 995)[0]
+
+
+def test_a_file_too_large_is_not_read(tmp_path):
+    path = tmp_path / "c.yaml"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a sparse file
+    with pytest.raises(ConfigError, match=r"c\.yaml: the file is larger than 20 MB$"):
+        load_config(path, environ={})
+
+
+def test_of_a_pipe_without_end_no_more_is_read_than_a_file_may_have():
+    with pytest.raises(ConfigError, match=r"^/dev/zero: the file is larger than 20 MB$"):
+        load_config(Path("/dev/zero"), environ={})
+
+
+def test_what_is_written_is_bounded_by_itself_and_names_no_anchor(monkeypatch):
+    monkeypatch.setattr(yamlfast, "MAX_VALUES", 1000)
+    monkeypatch.setattr(yamlnodes, "MAX_VALUES", 1000)
+    assert len(tree_of("[" + "x," * 999 + "]")) == 999
+    assert problems_of("[" + "x," * 1000 + "]") == ["c.yaml:1:2000: the file has more than 1,000 values"]
+
+
+def test_anchors_are_bounded_by_what_they_add_not_by_the_size_of_the_file(monkeypatch):
+    monkeypatch.setattr(yaml12, "MAX_ADDED_VALUES", 100)
+    plain = "".join(f"k{number}: [a, b, c]\n" for number in range(200))
+    shared = "s: &s {" + ", ".join(f"v{number}: 1" for number in range(9)) + "}\n"
+    assert len(tree_of(plain + shared + "a: *s\n" * 1 + "b: {<<: *s}\n")) == 203
+    many = "".join(f"m{number}: *s\n" for number in range(60))
+    assert "anchors expand to more than 100 values here" in problems_of(plain + shared + many)[0]
 
 
 def test_every_duplicate_key_is_reported_with_the_line_of_the_first():

@@ -9,7 +9,7 @@ import yaml
 from engine.config.limits import write_limits
 from engine.config.model import Config, Retention, RetrySpec
 from engine.config.retention import format_age, format_cap
-from engine.config.yamlnodes import resolve_plain
+from engine.config.yamlscalars import resolve_plain
 from engine.units import format_duration
 
 

@@ -27,7 +27,7 @@ from engine.config.settings import (
     read_slack,
     read_vars,
 )
-from engine.config.yaml12 import Parsed, read_yaml
+from engine.config.yaml12 import MAX_BYTES, Parsed, read_yaml, too_large
 from engine.errors import ConfigError
 from engine.source import Source, Where
 
@@ -109,13 +109,20 @@ def read_config(path: Path, *, environ: Mapping[str, str] | None = None, text: s
         ConfigError: the file cannot be read, or is not YAML.
     """
     if text is None:
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            source = Source(str(path))
-            source.report((), f"cannot read the configuration: {error.strerror or error}")
-            raise ConfigError(source.problems) from None
+        text = _bytes_of(path)
     return _read(text, str(path), os.environ if environ is None else environ, path.absolute().parent)
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise too_large(str(path))
+            return file.read(MAX_BYTES + 1)  # a pipe has no size, and may have no end
+    except OSError as error:
+        source = Source(str(path))
+        source.report((), f"cannot read the configuration: {error.strerror or error}")
+        raise ConfigError(source.problems) from None
 
 
 def _sound(config: Config) -> Config:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from engine.config.yamlnodes import resolve_plain
+from engine.config.yamlscalars import resolve_plain
 from engine.source import Source, Where
 from engine.suggest import did_you_mean, nearest
 from engine.units import parse_duration, parse_share

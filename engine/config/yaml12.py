@@ -19,25 +19,19 @@ from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import Reader
 
 from engine.config.mistakes import quoted, requote, should_read
-from engine.config.yamlnodes import (
-    MAX_DEPTH,
-    TAG,
-    Halt,
-    NodeLoader,
-    compose,
-    kind_of_plain,
-    resolve_plain,
-    stop,
-    stopping,
-)
+from engine.config.yamlfast import MAX_DEPTH, TAG, Noted
+from engine.config.yamlnodes import Halt, compose, stop, stopping
+from engine.config.yamlscalars import kind_of_plain, resolve_plain
+from engine.errors import ConfigError
 from engine.source import Mark, Source, Where
 
-#: A configuration is written by people; what is larger than this was not.
-MAX_BYTES: Final = 512 << 10
-#: Values of a file with every alias written out, so that anchors cannot be made into a bomb.
-MAX_VALUES: Final = 50_000
-#: Characters of all texts of a file with every alias written out.
-MAX_CHARACTERS: Final = 8 << 20
+#: Larger files are not read at all.
+MAX_BYTES: Final = 20_000_000
+#: Values that aliases and merges may add to those that are written (10,000 routes with thirty each), so that anchors
+#: cannot be made into a bomb.
+MAX_ADDED_VALUES: Final = 300_000
+#: Characters that they may add.
+MAX_ADDED_CHARACTERS: Final = 8 << 20
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -62,12 +56,12 @@ def read_yaml(data: bytes | str, file: str) -> Parsed:
     """
     source = Source(file, _decode(data, file))
     _refuse_unprintable(source)
-    node, loader = compose(source)
-    builder = _Builder(source)
+    node, noted = compose(source)
+    builder = _Builder(source, noted.nodes + MAX_ADDED_VALUES, len(source.text) + MAX_ADDED_CHARACTERS)
     with stopping(source):
         tree = None if node is None else builder.build(node, ())
     source.marks = builder.marks
-    _report_lost(loader, source)
+    _report_lost(noted, source)
     return Parsed(tree, source, frozenset(builder.empty))
 
 
@@ -76,7 +70,7 @@ def read_yaml(data: bytes | str, file: str) -> Parsed:
 
 def _decode(data: bytes | str, file: str) -> str:
     if len(data) > MAX_BYTES:
-        raise stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES >> 10} KiB")
+        raise too_large(file)
     if isinstance(data, str):
         return data.removeprefix("\ufeff")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
@@ -89,6 +83,11 @@ def _decode(data: bytes | str, file: str) -> str:
         shown = Source(file, data.decode("utf-8", "replace").removeprefix("\ufeff"))
         message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
         raise stop(shown, line, column, message, "save the file as UTF-8") from None
+
+
+def too_large(file: str) -> ConfigError:
+    """The error for a file of more than ``MAX_BYTES``."""
+    return stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES // 1_000_000} MB")
 
 
 def _refuse_unprintable(source: Source) -> None:
@@ -105,12 +104,12 @@ def _refuse_unprintable(source: Source) -> None:
     raise stop(shown, line, column, message, hint)
 
 
-def _report_lost(loader: NodeLoader, source: Source) -> None:
+def _report_lost(noted: Noted, source: Source) -> None:
     """``text: &now then`` is the text ``then``; what was meant as text would be lost in silence. So with ``!``."""
-    for name, event in loader.anchored.items():
-        if name not in loader.aliased and event.start_mark:
+    for name, event in noted.anchored.items():
+        if name not in noted.aliased and event.start_mark:
             _report_unquoted(source, event.start_mark, f"the anchor &{name} is used nowhere", "&")
-    for mark in loader.lone_tags:
+    for mark in noted.lone_tags:
         _report_unquoted(source, mark, "a lone ! means nothing here", "!")
 
 
@@ -129,6 +128,8 @@ class _Builder:
     """Nodes to data, marks kept. Aliases are written out, within limits."""
 
     source: Source
+    most_values: int
+    most_characters: int
     marks: dict[Where, Mark] = field(default_factory=dict)
     empty: set[Where] = field(default_factory=set)
     values: int = 0
@@ -156,10 +157,10 @@ class _Builder:
     def _spend(self, node: Node) -> None:
         self.values += 1
         self.characters += len(node.value) if isinstance(node, ScalarNode) else 0
-        if self.values > MAX_VALUES or self.characters > MAX_CHARACTERS:
-            message = "too much to hold: with every alias (*name) written out the file has more than "
-            limit = f"{MAX_VALUES} values" if self.values > MAX_VALUES else f"{MAX_CHARACTERS >> 20} MiB of text"
-            raise Halt(None, None, message + limit, node.start_mark)
+        if self.values > self.most_values or self.characters > self.most_characters:
+            added = f"{MAX_ADDED_CHARACTERS >> 20} MiB of text"
+            what = f"{MAX_ADDED_VALUES:,} values" if self.values > self.most_values else added
+            raise Halt(None, None, f"anchors expand to more than {what} here", node.start_mark)
 
     @contextmanager
     def _inside(self, node: Node) -> Iterator[None]:
