@@ -90,7 +90,7 @@ async def running(
         reloader = Reloader(loader, loaded, logger)
 
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        store = open_store(settings.store_url, keys=settings.store_key)
+        store = open_store(settings.store_url, keys=settings.store_key, max_values=settings.max_values)
         await store.open()
         stack.push_async_callback(store.close)
 
@@ -146,6 +146,7 @@ async def running(
             ready=readiness.obstacle,
             obstacle=lambda: upkeep.full,
             limit=settings.body_limit,
+            max_values=settings.max_values,
             on_result=observer.answered,
             spans=spans,
         )

@@ -16,7 +16,7 @@ from engine.gate import Gate
 from engine.holdings import Place
 from engine.retry import Failure
 from engine.route import RoutedAction
-from engine.router import Router, worded
+from engine.router import UNMATCHED, Router, worded
 from engine.schedule import held_words, holding_until
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
@@ -41,6 +41,9 @@ class Deliverer:
         ``places`` are the documents that it is about: one, or of a digest all its items'.
         """
         router = self._desk.rules().router
+        if reason := _unparsed(work, places, router):
+            await self.fail(work, places, Failure(retry=False, reason=reason), self._desk.clock())
+            return
         job = await self._bind(work, places, router, plan)
         if job is None:
             await self._gone(work, places)
@@ -207,3 +210,11 @@ class Deliverer:
             worker=self._desk.store.owner,
         )
         return attempt, None
+
+
+def _unparsed(work: Work, places: Sequence[Place], router: Router) -> str:
+    """Why a delivery can't be made of its events, which were parsed when it was decided on; empty where it can."""
+    found = router.find(work.route, work.action)
+    if found is not None and UNMATCHED in found[0].keys:
+        return ""
+    return next((held.event.unparsed for held, _ in places if held.event.unparsed), "")

@@ -88,6 +88,10 @@ class BadBody(EngineError):  # noqa: N818 - reads as the answer it causes
     """A request body is not a JSON object. Answered with 400."""
 
 
+class TooComplex(BadBody):
+    """JSON text has more values or levels than are parsed. A webhook that has is kept all the same, unparsed."""
+
+
 class StoreError(EngineError):
     """The store cannot take or give anything: locked, foreign, newer, full or broken."""
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from engine.errors import BadBody
-from engine.scan import parsed_size
+from engine.errors import BadBody, TooComplex
+from engine.scan import MAX_VALUES, parsed_size
 
 #: An escape within JSON text: a surrogate pair, a surrogate on its own, or any other.
 _ESCAPE = re.compile(
@@ -36,6 +36,8 @@ class Kind(StrEnum):
     PROMPT = "prompt"
     ISSUE = "issue"
     UNKNOWN = "unknown"
+    #: Has more values or levels than are parsed, so that nothing else is known of it.
+    UNPARSED = "unparsed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +62,8 @@ class Event:
     ``parse_json``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
     by it. ``dedup_key`` is equal for two deliveries of one webhook. ``trace`` is the W3C
     traceparent that all which becomes of it goes on from, or empty. ``parsed_size`` is about how
-    many bytes ``payload`` takes in memory.
+    many bytes ``payload`` takes in memory. ``unparsed`` says why the body was not parsed, and is
+    empty where it was; without it ``payload`` is.
     """
 
     id: str
@@ -73,6 +76,7 @@ class Event:
     repaired: bool = False
     trace: str = ""
     parsed_size: int = field(default=0, compare=False)
+    unparsed: str = ""
     _word: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -89,21 +93,23 @@ class Event:
         return self._word
 
 
-def parse_event(body: bytes, received_at: float, signed: Signed | None = None, trace: str = "") -> Event:
+def parse_event(
+    body: bytes, received_at: float, signed: Signed | None = None, trace: str = "", max_values: int = MAX_VALUES
+) -> Event:
     """The event a request body stands for, with a new id. ``received_at`` is in Unix seconds, UTC.
 
     ``signed`` is None where no signature was good. ``trace`` is the traceparent it goes on from.
+    One with more than ``max_values`` values, or nested too deep, is of kind ``unparsed``.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
     """
-    payload, repaired = parse_payload(body)
-    kind = kind_of(payload)
+    payload, repaired, size, unparsed = _read(body, max_values)
+    kind = Kind.UNPARSED if unparsed else kind_of(payload)
     rule_id = _rule_id(payload, kind)
     dedup_key = _dedup_key(payload, kind, rule_id, body, signed)
     event_id = new_event_id(received_at)
-    size = parsed_size(body)
-    return Event(event_id, kind, rule_id, dedup_key, received_at, body, payload, repaired, trace, size)
+    return Event(event_id, kind, rule_id, dedup_key, received_at, body, payload, repaired, trace, size, unparsed)
 
 
 def restored_event(
@@ -116,30 +122,83 @@ def restored_event(
     *,
     repaired: bool,
     trace: str,
+    max_values: int = MAX_VALUES,
 ) -> Event:
     """An event as a store kept it; ``received_at`` is in Unix seconds, UTC.
 
+    With another ``max_values`` than it was kept with, an event may become one that is not parsed,
+    or one that is.
+
     Raises:
         BadBody: the body is not a JSON object; says why and where.
     """
-    payload, _ = parse_payload(body)
-    size = parsed_size(body)
-    return Event(event_id, Kind(kind), rule_id, dedup_key, received_at, body, payload, repaired, trace, size)
+    payload, repaired_now, size, unparsed = _read(body, max_values)
+    known = Kind.UNPARSED if unparsed else Kind(kind)
+    if known is Kind.UNPARSED and not unparsed:
+        known, repaired = kind_of(payload), repaired_now
+        rule_id = _rule_id(payload, known)
+    return Event(event_id, known, rule_id, dedup_key, received_at, body, payload, repaired, trace, size, unparsed)
 
 
-def parse_payload(body: bytes) -> tuple[dict[str, Any], bool]:
+def _read(body: bytes, max_values: int) -> tuple[dict[str, Any], bool, int, str]:
+    """A body's payload, whether it was repaired, about how many bytes it takes, and why it was not parsed, if so.
+
+    Raises:
+        BadBody: the body is not a JSON object; says why and where.
+    """
+    try:
+        size = parsed_size(body, max_values)
+        return *_parse_object(body), size, ""
+    except TooComplex as error:
+        _check_ends(body)
+        return {}, False, 0, str(error)
+
+
+def _check_ends(body: bytes) -> None:
+    """Refuse what is no JSON object for sure, though it is not parsed.
+
+    Raises:
+        BadBody: it does not begin and end like one.
+    """
+    # Zero bytes and byte order marks are what UTF-16 and UTF-32 have beside these characters.
+    first = body.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1]
+    last = body.rstrip(b"\0 \t\r\n")[-1:]
+    if first == b"[":
+        raise BadBody("the body is a JSON array, not an object")
+    if (first, last) != (b"{", b"}"):
+        raise BadBody("the body is not a JSON object: it does not begin with { and end with }")
+
+
+def parse_payload(body: bytes, max_values: int = MAX_VALUES) -> tuple[dict[str, Any], bool]:
     """A webhook's payload, and whether the body had to be repaired.
 
     Raises:
+        TooComplex: it has more than ``max_values`` values, or is nested too deep.
         BadBody: the body is not a JSON object; says why and where.
     """
-    payload, repaired = parse_json(body)
+    parsed_size(body, max_values)
+    return _parse_object(body)
+
+
+def _parse_object(body: bytes) -> tuple[dict[str, Any], bool]:
+    payload, repaired = _parse(body)
     if not isinstance(payload, dict):
         raise BadBody(f"the body is a JSON {_JSON_NAMES[type(payload)]}, not an object")
     return payload, repaired
 
 
-def parse_json(body: bytes) -> tuple[Any, bool]:
+def parse_json(body: bytes, max_values: int = MAX_VALUES) -> tuple[Any, bool]:
+    """Any JSON value, and whether the text had to be repaired to be one. See ``parse_payload``.
+
+    Raises:
+        TooComplex: it has more than ``max_values`` values, or is nested too deep.
+        BadBody: it is not JSON; says why and where.
+    """
+    parsed_size(body, max_values)
+    return _parse(body)
+
+
+def _parse(body: bytes) -> tuple[Any, bool]:
     """Any JSON value, and whether the text had to be repaired to be one.
 
     Strict JSON goes through orjson: the last of duplicate keys counts, and integers beyond 64
@@ -149,13 +208,14 @@ def parse_json(body: bytes) -> tuple[Any, bool]:
     numbers that are not finite (1e400, too) become null, what is no character becomes U+FFFD.
 
     Raises:
-        BadBody: neither reading works, or the text is nested deeper than 1024 levels (254 where it needs repair).
+        TooComplex: the text is nested deeper than 1024 levels, or 254 where it needs repair.
+        BadBody: neither reading works.
     """
     try:
         return orjson.loads(body), False
     except orjson.JSONDecodeError as error:
         if "depth limit" in str(error):
-            raise BadBody("the body is nested deeper than 1024 levels") from error
+            raise TooComplex("the body is nested deeper than 1024 levels") from error
     return _parse_tolerantly(body), True
 
 
@@ -171,7 +231,7 @@ def _parse_tolerantly(body: bytes) -> Any:
     except json.JSONDecodeError as error:
         raise BadBody(_describe(error)) from error
     except (RecursionError, orjson.JSONEncodeError) as error:
-        raise BadBody("the body is nested too deep, and is not strict JSON") from error
+        raise TooComplex("the body is nested too deep, and is not strict JSON") from error
     return value
 
 

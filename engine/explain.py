@@ -57,7 +57,7 @@ def explain(loaded: Loaded, event: Event, fetched: Fetched, focus: Focus = _EVER
 def needs_of(loaded: Loaded, event: Event) -> frozenset[str]:
     """The data that this event's routes and their actions read."""
     router = loaded.router
-    routes = (*router.routes_of(event), *router.by_key.get(ANY, ()), *router.by_key.get(UNMATCHED, ()))
+    routes = (*router.routes_of(event), *router.routes_of_all(event), *router.by_key.get(UNMATCHED, ()))
     return frozenset().union(*(route.reads.union(*(action.needs for action in route.actions)) for route in routes))
 
 
@@ -104,7 +104,7 @@ class _Explanation:
         self._loaded, self._router, self._event = loaded, loaded.router, event
         self._fetched, self._focus = fetched, focus
         self._own = self._router.routes_of(event)
-        self._reason = "no_match" if self._own else "unknown_rule"
+        self._reason = self._router.unmatched_reason(event)
         now = event.received_at if focus.now is None else focus.now
         self._routing = self._router.decide(event, fetched, Circumstances(now, mutes=focus.mutes, looked=True))
         self._decisions = {(one.index, one.route): one for one in self._routing.decisions}
@@ -136,11 +136,14 @@ class _Explanation:
             "received_at": iso(event.received_at),
             "runs": len([index for index in run_indexes(event) if index >= 0]),
             "repaired": event.repaired,
+            "unparsed": event.unparsed or None,
         }
 
     def _notes(self) -> Iterator[str]:
         """What a person should know before wondering about a verdict."""
-        if not self._own:
+        if self._event.unparsed:
+            yield f"{self._event.unparsed}: it is kept as it came, and only routes under `unmatched` see it"
+        elif not self._own:
             about = f"rule {self._event.rule_id}" if self._event.rule_id else f"kind {self._event.kind}"
             known = {key for key in self._router.by_key if key not in (ANY, UNMATCHED)}
             hint = did_you_mean(self._event.rule_id, known) if self._event.rule_id else ""
@@ -182,7 +185,7 @@ class _Explanation:
 
     def _routes(self) -> list[Route]:
         """The routes to explain: those that look at this event, or the one that was asked for."""
-        chosen = (*self._own, *self._router.by_key.get(ANY, ()), *self._router.by_key.get(UNMATCHED, ()))
+        chosen = (*self._own, *self._router.routes_of_all(self._event), *self._router.by_key.get(UNMATCHED, ()))
         if self._focus.route is None:
             return list(chosen)
         names = {written.id: written.name for written in self._loaded.config.routes}

@@ -74,8 +74,11 @@ class LogObserver(Observer):
         self._logger = logger
 
     def accepted(self, event: Event, appended: Appended) -> None:
-        """At info, duplicates too: people look for them."""
-        if self._logger.isEnabledFor(logging.INFO):
+        """At info, duplicates too: people look for them. What is not parsed is a warning."""
+        if event.unparsed and not appended.duplicate:
+            told = {"event": appended.event_id, "bytes": len(event.body), "reason": event.unparsed}
+            self._logger.warning("accepted, but not parsed", extra=told)
+        elif self._logger.isEnabledFor(logging.INFO):
             facts = {
                 "event": appended.event_id,
                 "kind": str(event.kind),

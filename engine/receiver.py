@@ -19,6 +19,7 @@ from engine.credentials import Standing, standing_of
 from engine.errors import BadBody
 from engine.event import Event, Signed, parse_event
 from engine.refusal import Refusal, overload, refusal_of, too_large, unauthorized
+from engine.scan import MAX_VALUES
 from engine.signatures import BadSignature, check_claims
 from engine.spans import TRACEPARENT, Facts, Span, Spans, valid_traceparent
 from engine.store.work import Appended
@@ -59,6 +60,7 @@ class Receiver:
         obstacle: Callable[[], str] = str,
         admission: Admission | None = None,
         limit: int = BODY_LIMIT,
+        max_values: int = MAX_VALUES,
         clock: Callable[[], float] = time.time,
         deadline: float = DEADLINE,
         on_result: Callable[[str, float], None] = lambda _reason, _seconds: None,
@@ -76,6 +78,7 @@ class Receiver:
                 is bounded whatever it says.
             admission: that bound; by default in proportion to ``limit``.
             limit: the largest body, decompressed, in bytes.
+            max_values: how many JSON values a body may have to be parsed.
             clock: the time in Unix seconds.
             deadline: after how many seconds a request is refused with 503, whether its body is
                 still coming in or the store has not answered.
@@ -88,7 +91,7 @@ class Receiver:
         self._ready = ready
         self._obstacle = obstacle
         self.admission = admission or Admission(limit * _BODIES_HELD)
-        self._limit = limit
+        self._limit, self._max_values = limit, max_values
         self._clock = clock
         self._deadline = deadline
         self._on_result = on_result
@@ -263,7 +266,7 @@ class Receiver:
         traceparent = trace.begin()
         if content_encoding:
             body = coding.decode(body, content_encoding, self._limit)
-        return parse_event(body, received_at, signed, traceparent)
+        return parse_event(body, received_at, signed, traceparent, self._max_values)
 
     def _signed(self, body: bytes, standing: Standing) -> Signed | None:
         """Who signed it, and what the signature covers; None where who showed a secret signed it with none."""

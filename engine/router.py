@@ -62,11 +62,17 @@ class Router:
     network: Network = field(default_factory=Network)
 
     def routes_of(self, event: Event) -> tuple[Route, ...]:
-        """The routes of an event's own rule or kind, without ``*`` and ``unmatched``."""
+        """The routes of an event's own rule or kind, without ``*`` and ``unmatched``; of one not parsed, none."""
+        if event.unparsed:
+            return ()
         # An id that is one of our own words (a body may say anything) is nobody's.
         rule_id = event.rule_id
         own = () if rule_id is None or rule_id in _WORDS else self.by_key.get(rule_id, ())
         return own + self.by_key.get(str(event.kind), ())
+
+    def routes_of_all(self, event: Event) -> tuple[Route, ...]:
+        """The routes under ``*``, which see every event that was parsed."""
+        return () if event.unparsed else self.by_key.get(ANY, ())
 
     def find(self, route_id: str, action: str) -> tuple[Route, RoutedAction] | None:
         """The route and action a waiting delivery was made for, as they are today; None where they are gone."""
@@ -98,7 +104,9 @@ class Router:
         return worded(digest_document(documents, [event.received_at for event, _, _ in places]), action, words)
 
     def unmatched_reason(self, event: Event) -> str:
-        """Why no route matched an event, if none did: its rule is unknown, or none of the rule's routes fits."""
+        """Why no route matched, if none did: not parsed, an unknown rule, or none of the rule's routes fits."""
+        if event.unparsed:
+            return "unparsed"
         return "no_match" if self.routes_of(event) else "unknown_rule"
 
     def decide(self, event: Event, fetched: Fetched, circumstances: Circumstances | None = None) -> Routing:
@@ -165,7 +173,7 @@ class _Evaluation:
 
     def _decide(self, index: int, own: Sequence[Route], *, per_run: bool | None) -> Truth:
         """Whether one of the rule's own routes matched a document, or ``WANTING`` if that is open; then ``*``."""
-        everywhere = _seeing(self._routes(ANY), per_run)
+        everywhere = _seeing(self.router.routes_of_all(self.event), per_run)
         if not (own or everywhere):
             return Truth.FALSE
         document = self._document(index)

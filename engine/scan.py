@@ -1,34 +1,93 @@
-"""What JSON text will take in memory once it is parsed, estimated from its bytes."""
+"""What JSON text holds, found from its bytes before it is parsed: how many values, and how much memory they take."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from typing import Final
 
+from engine.errors import TooComplex
+
+#: How many values a body may have to be parsed. While orjson makes them it holds the interpreter's lock: about half a
+#: second for so many, and 150 MB.
+MAX_VALUES: Final = 1_000_000
 #: How many times its own size a small body takes once it is parsed: 3.4 to 4.7 for LangSmith's payloads of one run.
 GROWTH: Final = 4
 #: Up to this size, in bytes, ``GROWTH`` says it, and the text is not looked at.
 _SMALL = 4 * 1024
-#: Beyond this size every byte is looked at; below it one in ``_STEP`` is enough.
+#: Up to this size, in bytes, one byte in ``_STEP`` is looked at; beyond it all are.
 _SAMPLED = 256 * 1024
 _STEP = 7
-#: What one value takes beside its text, in bytes. Measured: 37 to 136, 53 for a payload of 100 runs.
+#: What one value takes beside its text, in bytes. Measured: 37 to 136, and 53 for a payload of 100 runs.
 _VALUE_BYTES = 80
-#: The bytes that do not begin a value: each value but the first follows a comma or opens a container.
+#: How many bytes are looked at in one call: it holds the interpreter's lock.
+_CHUNK = 256 * 1024
+#: The bytes that do not begin a value. Each value but the first follows a comma or is the first in its container.
 _NOT_OPENING = bytes(byte for byte in range(256) if byte not in b",[{")
-#: How many bytes are looked at without a break: a call that takes longer keeps other threads waiting.
-_CHUNK = 1024 * 1024
+_WHITE = b" \t\r\n"
 
 
-def parsed_size(body: bytes) -> int:
-    """About how many bytes the objects take that a body parses to.
+def parsed_size(body: bytes, max_values: int = MAX_VALUES) -> int:
+    """About how many bytes of memory the objects take that a body parses to.
 
-    Commas within texts count as values, so a long prose text is taken for up to twice of what it is.
+    Commas in texts are taken for values unless that makes too many, so the result for a long
+    prose text is up to twice of what it should be.
+
+    Raises:
+        TooComplex: it has more than ``max_values`` values.
     """
-    if len(body) <= _SMALL:
+    # A value takes two bytes: itself, and the comma or bracket beside it.
+    surely_few = len(body) < 2 * max_values
+    if surely_few and len(body) <= _SMALL:
         return GROWTH * len(body)
-    step = _STEP if len(body) <= _SAMPLED else 1
-    chunks = (body[start : start + _CHUNK : step] for start in range(0, len(body), _CHUNK))
-    values = step * sum(len(chunk.translate(None, _NOT_OPENING)) for chunk in chunks)
+    values = _most_values(body, _STEP if surely_few and len(body) <= _SAMPLED else 1)
+    if values > max_values and not surely_few:
+        values = count_values(body, max_values)
+        if values > max_values:
+            raise TooComplex(f"the body has more than {max_values:,} values, the limit of --max-values")
     # One character beyond Latin-1 makes a text take two bytes for each of its characters.
     wide = not body.isascii() or b"\\u" in body
     return len(body) * (2 if wide else 1) + values * _VALUE_BYTES
+
+
+def _most_values(body: bytes, step: int) -> int:
+    """At most so many values; where only every ``step``-th byte is looked at, about so many."""
+    chunks = (body[start : start + _CHUNK : step] for start in range(0, len(body), _CHUNK))
+    return 1 + step * sum(len(chunk.translate(None, _NOT_OPENING)) for chunk in chunks)
+
+
+def count_values(body: bytes, limit: int) -> int:
+    """How many values JSON text has, or, where these are more than ``limit``, some number beyond it.
+
+    Keys are not counted. Text that is not JSON has some number, too.
+    """
+    values, quoted, opened = 1, False, b""
+    for chunk in _chunks(_in_utf8(body)):
+        pieces = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
+        # A quotation mark stands for each text, so that an array of one text is not taken for an empty one.
+        outside = opened + b'"'.join(pieces[quoted::2]).translate(None, _WHITE)
+        quoted ^= len(pieces) % 2 == 0
+        opened = outside[-1:] if not quoted and outside.endswith((b"[", b"{")) else b""
+        outside = outside.removesuffix(opened)
+        containers = outside.count(b"[") + outside.count(b"{")
+        values += outside.count(b",") + containers - outside.count(b"[]") - outside.count(b"{}")
+        if values > limit:
+            break
+    return values
+
+
+def _in_utf8(body: bytes) -> bytes:
+    encoding = json.detect_encoding(body)
+    return body if encoding.startswith("utf-8") else body.decode(encoding, "replace").encode()
+
+
+def _chunks(body: bytes) -> Iterator[bytes]:
+    """The text in pieces, no escape cut in two."""
+    start = 0
+    while start < len(body):
+        chunk = body[start : start + _CHUNK]
+        backslashes = len(chunk) - len(chunk.rstrip(b"\\"))
+        if backslashes % 2 and len(chunk) == _CHUNK:
+            chunk = chunk[:-1]
+        start += len(chunk)
+        yield chunk

@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import EngineError
+from engine.scan import MAX_VALUES
 
 
 class SettingsError(EngineError):
@@ -82,6 +83,7 @@ class ServeSettings:
 
     ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
     bytes, decompressed. ``memory_limit``, in bytes, is the most that events in hand take together, parsed.
+    Events with more than ``max_values`` values are kept unparsed.
     ``store_key`` seals what the store holds of payloads (see ``store.vault``).
     """
 
@@ -98,6 +100,7 @@ class ServeSettings:
     concurrency: int = 512
     traces: bool = False
     memory_limit: int = 256 * 1024 * 1024
+    max_values: int = MAX_VALUES
 
     @property
     def store_url(self) -> str:

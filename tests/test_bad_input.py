@@ -123,8 +123,8 @@ async def test_a_secret_that_is_not_ascii(raw):
         (b"[" + GOOD + b"]", "a JSON array, not an object"),
         (b'"text"', "a JSON string, not an object"),
         (b"null", "a JSON null, not an object"),
-        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "nested deeper than 1024 levels"),
-        (b"[" * 1_000_000, "nested deeper than 1024 levels"),
+        (b'{"a":' * 50_000, "it does not begin with { and end with }"),
+        (b"[" * 1_000_000, "a JSON array, not an object"),
         (b"\x00" * 100, "not JSON"),
         (b"\x1f\x8b\x08\x00", "not JSON"),
     ],
@@ -158,6 +158,26 @@ async def test_what_python_may_write_is_accepted_and_marked_as_repaired(body, pa
         assert (event.payload, event.repaired, event.body) == (payload, True, body)
         assert orjson.loads(orjson.dumps(event.payload)) == payload
         assert documents(event)
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "the body is nested deeper than 1024 levels"),
+        (b'{"a":NaN,"b":' + b"[" * 900 + b"]" * 900 + b"}", "the body is nested too deep, and is not strict JSON"),
+        (b'{"a":[' + b"[],\n" * 600_000 + b"0]}", "the body has more than 500,000 values, the limit of --max-values"),
+    ],
+    ids=["deep", "deep and not strict", "many values"],
+)
+async def test_what_is_too_much_to_parse_is_accepted_and_kept_as_it_came(body, reason):
+    async with serving(max_values=500_000) as served:
+        first, again = await served.send(body), await served.send(body)
+        assert (first.status, first.json["duplicate"], again.json["duplicate"]) == (202, False, True)
+        (event,) = served.store.events.values()
+        assert (event.kind, event.rule_id, event.payload, event.body) == (Kind.UNPARSED, None, {}, body)
+        assert (event.unparsed, event.size, event.repaired) == (reason, len(body), False)
+        assert documents(event)
+        await still_well(served)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,19 @@
-"""What a body takes in memory once it is parsed, estimated from its bytes."""
+"""What a body holds, found from its bytes before it is parsed: how many values, how much memory they take."""
 
 from __future__ import annotations
 
+import json
 import sys
 
 import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+import engine.scan
+from engine.errors import TooComplex
 from engine.sandbox import payloads
-from engine.scan import parsed_size
+from engine.scan import MAX_VALUES, count_values, parsed_size
 
 MANY = 40_000
 
@@ -57,6 +62,71 @@ def test_commas_in_texts_are_taken_for_values(text):
     assert parsed_size(orjson.dumps({"a": text})) > len(text)
 
 
-def test_nothing_is_larger_when_it_is_looked_at_in_pieces():
-    one = b'{"a":"' + b"x" * (3 * 1024 * 1024) + b'",' + b"0," * 10
-    assert parsed_size(one) == len(one) + 12 * 80
+def test_a_large_body_is_looked_at_whole():
+    one = b'{"a":"' + b"x" * (3 * 1024 * 1024) + b'","b":[' + b"0," * 10
+    assert parsed_size(one) == len(one) + 14 * 80
+
+
+def test_of_a_small_body_the_size_is_enough():
+    assert parsed_size(b",[{" * 1000) == 4 * 3000
+
+
+# How many values
+
+
+def how_many(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return 1 + sum(map(how_many, inner))
+
+
+TEXTS = st.text(alphabet=',[]{}"\\ :aé\n', max_size=6)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300)
+@given(value=VALUES, chunk=st.sampled_from([2, 4, 8, 16, 1024]), indent=st.sampled_from([None, 1]))
+def test_values_are_counted_exactly_whatever_texts_hold_and_wherever_they_are_cut(value, chunk, indent):
+    body = json.dumps(value, indent=indent, ensure_ascii=False).encode()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.scan, "_CHUNK", chunk)
+        assert count_values(body, 1000) == how_many(value)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be", "utf-32-le"])
+def test_values_are_counted_in_other_encodings_too(encoding):
+    assert count_values('{"a, [b": [1, "x,y", []]}'.encode(encoding), 1000) == 5
+
+
+def test_counting_stops_beyond_the_limit():
+    body = b"[" + b"0," * 2_000_000 + b"0]"
+    assert 1000 < count_values(body, 1000) < 2_000_000
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        b"0," * 997 + b"0",
+        b"[]," * 997 + b"{}",
+        b'{"a":"x,y"},' * 498 + b"[1]",
+        b"[" * 300 + b"0," * 697 + b"0" + b"]" * 300,
+    ],
+)
+def test_as_many_values_as_the_limit_are_parsed_and_not_one_more(values):
+    exactly = b'{"a":[' + values + b"]}"
+    assert how_many(orjson.loads(exactly)) == 1000
+    assert parsed_size(exactly, 1000) > 0
+    with pytest.raises(TooComplex, match=r"^the body has more than 999 values, the limit of --max-values$"):
+        parsed_size(exactly, 999)
+
+
+@pytest.mark.parametrize(
+    "text", ["Well, here, as in any text, are commas. " * 100_000, ",[{" * 1_500_000, 'a "quoted, word", \\ ' * 200_000]
+)
+def test_commas_in_texts_do_not_make_too_many_values(text):
+    body = orjson.dumps({"runs": [{"inputs": text}]})
+    assert count_values(body, MAX_VALUES) == 4
+    assert parsed_size(body, 4) == len(body) + 4 * 80

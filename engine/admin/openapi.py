@@ -180,7 +180,7 @@ def _event_schemas() -> dict[str, Schema]:
         "bytes": _COUNT,
         "repaired": _BOOL,
         "state": {"enum": list(EVENT_STATES)},
-        "unmatched_reason": {"enum": ["unknown_rule", "no_match", None]},
+        "unmatched_reason": {"enum": ["unknown_rule", "no_match", "unparsed", None]},
         "matched": _COUNT,
         "open": _COUNT,
         "dead": _COUNT,
@@ -188,6 +188,7 @@ def _event_schemas() -> dict[str, Schema]:
     }
     detail = event | {
         "payload": _OBJECT_OR_NULL,
+        "unparsed": _TEXT_OR_NULL | {"description": "why the payload is null though the body is kept"},
         "fetched": _OBJECT_OR_NULL,
         "evaluations": _list(_ref("Evaluation")),
         "deliveries": _list(_ref("Delivery")),

@@ -98,8 +98,8 @@ class Queries:
         Raises:
             NotFound: there is none, or more than one.
         """
-        detail, names = await self._event(event_id), self._names()
-        return await self._masked(lambda: event_detail_view(detail, names))
+        detail, names, max_values = await self._event(event_id), self._names(), self._store.max_values
+        return await self._masked(lambda: event_detail_view(detail, names, max_values))
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.

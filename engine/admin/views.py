@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.admin.pieces import load_in_pieces
-from engine.errors import BadBody, Problem
+from engine.errors import BadBody, Problem, TooComplex
 from engine.event import parse_payload
+from engine.scan import parsed_size
 from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.work import Attempt
 
@@ -41,10 +42,16 @@ def event_view(row: EventRow, rules: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def event_detail_view(detail: EventDetail, rules: Mapping[str, str]) -> dict[str, Any]:
-    """An event whole. ``payload`` is null once its body was deleted; ``history`` are evaluations that failed."""
+def event_detail_view(detail: EventDetail, rules: Mapping[str, str], max_values: int) -> dict[str, Any]:
+    """An event whole. ``history`` are evaluations that failed.
+
+    ``payload`` is null once its body was deleted, and where it has more than ``max_values`` values
+    or is nested too deep: then ``unparsed`` says so, and is null otherwise.
+    """
+    payload, unparsed = _payload(detail.body, max_values)
     return event_view(detail.row, rules) | {
-        "payload": _payload(detail.body),
+        "payload": payload,
+        "unparsed": unparsed,
         "fetched": None if detail.fetched is None else dict(detail.fetched),
         "evaluations": [_evaluation_view(evaluation) for evaluation in detail.evaluations],
         "deliveries": [delivery_view(row) for row in detail.deliveries],
@@ -52,19 +59,26 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str]) -> dict[str
     }
 
 
-def _payload(body: bytes | None) -> dict[str, Any] | None:
+def _payload(body: bytes | None, max_values: int) -> tuple[dict[str, Any] | None, str | None]:
+    """A body's payload, where it is kept and parsed, and why it is not parsed, if so."""
     if body is None:
-        return None
+        return None, None
+    try:
+        return _parsed(body, max_values), None
+    except TooComplex as error:
+        return None, str(error)
+    except BadBody:
+        return None, None
+
+
+def _parsed(body: bytes, max_values: int) -> dict[str, Any]:
+    """A body's payload. A strict one is parsed in pieces, once it is known not to have too many values."""
+    parsed_size(body, max_values)
     try:
         payload = load_in_pieces(body)
     except ValueError:
         payload = None
-    if isinstance(payload, dict):
-        return payload
-    try:
-        return parse_payload(body)[0]
-    except BadBody:
-        return None
+    return payload if isinstance(payload, dict) else parse_payload(body, max_values)[0]
 
 
 def _evaluation_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:

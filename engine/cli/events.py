@@ -186,7 +186,9 @@ def print_event(console: Console, event: dict[str, Any], found: Found, *, payloa
         console.print(attempts_table(event["history"]))
     if decisions and event["payload"] is not None:
         console.print(Text(f"\nengine explain --event {short_event(event['id'])} shows every clause", style="dim"))
-    if payload and event["payload"] is None:
+    if payload and event["unparsed"]:
+        say("the body was not parsed, so there is no payload to show")
+    elif payload and event["payload"] is None:
         say("the payload is no longer kept")
     elif payload:
         console.print()
@@ -206,6 +208,7 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("state", state(event["state"])),
             ("because", undecided_in_words(event) or event["reason"]),
             ("unmatched", f"{unmatched}{catch_all}" if unmatched else ""),
+            ("unparsed", event["unparsed"] or ""),
         ]
     )
 

@@ -54,6 +54,8 @@ def dies(action: Mapping[str, Any]) -> bool:
 def _headline(event: dict[str, Any]) -> Text:
     rule = f" {event['rule']} ({event['rule_id']})" if event["rule"] else f" {event['rule_id'] or ''}".rstrip()
     runs = "no runs" if not event["runs"] else "1 run" if event["runs"] == 1 else f"{event['runs']} runs"
+    if event["unparsed"]:
+        return Text(event["kind"], style="bold")
     repaired = " · the JSON had to be repaired" if event["repaired"] else ""
     return Text.assemble((f"{event['kind']}{rule}", "bold"), (f" · {runs}{repaired}", "dim"))
 

@@ -25,6 +25,7 @@ from engine.interpreter import tune_interpreter
 from engine.log import formatter_of, route_logging
 from engine.log_queue import LogQueue
 from engine.receiver import WEBHOOK_PATH
+from engine.scan import MAX_VALUES
 from engine.secrets import Masker
 from engine.settings import Address, ServeSettings, TlsFiles
 from engine.store.vault import VARIABLE as KEY_VARIABLE
@@ -123,6 +124,15 @@ _LONGEST_BANNER = 1.0
     help="How much memory the webhooks in hand take together, parsed; more of them wait in the store.",
 )
 @click.option(
+    "--max-values",
+    type=click.IntRange(1),
+    default=MAX_VALUES,
+    envvar="ENGINE_MAX_VALUES",
+    show_default=True,
+    show_envvar=True,
+    help="How many JSON values a webhook may have to be parsed; with more it is kept, for routes under `unmatched`.",
+)
+@click.option(
     "--traces",
     is_flag=True,
     envvar="ENGINE_TRACES",
@@ -143,6 +153,7 @@ def command(
     body_limit: int,
     concurrency: int,
     memory_limit: int,
+    max_values: int,
     *,
     traces: bool,
 ) -> None:
@@ -166,6 +177,7 @@ def command(
         concurrency=concurrency,
         traces=traces,
         memory_limit=memory_limit,
+        max_values=max_values,
     )
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings, log_format, log_level))

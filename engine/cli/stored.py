@@ -11,7 +11,7 @@ import orjson
 
 from engine.cli.client import AccessError
 from engine.document import Fetched
-from engine.event import Event, parse_event
+from engine.event import Event, Kind, parse_event
 
 
 def stored_event(detail: Mapping[str, Any]) -> tuple[Event, Fetched]:
@@ -20,8 +20,13 @@ def stored_event(detail: Mapping[str, Any]) -> tuple[Event, Fetched]:
     Raises:
         AccessError: its payload is gone.
     """
+    received_at = datetime.fromisoformat(detail["received_at"]).timestamp()
+    if detail["unparsed"]:
+        event = Event(detail["id"], Kind.UNPARSED, None, "", received_at, b"", {}, unparsed=detail["unparsed"])
+        return event, Fetched()
     if detail["payload"] is None:
         raise AccessError(f"the payload of event {detail['id']} is no longer kept")
-    received_at = datetime.fromisoformat(detail["received_at"]).timestamp()
-    event = parse_event(orjson.dumps(detail["payload"]), received_at)
+    body = orjson.dumps(detail["payload"])
+    # It was parsed where it is stored, perhaps with a higher limit than this command's.
+    event = parse_event(body, received_at, max_values=len(body))
     return replace(event, id=detail["id"]), Fetched.from_json(detail["fetched"])

@@ -8,19 +8,26 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from engine.errors import StoreError
+from engine.scan import MAX_VALUES
 from engine.store.protocol import Store
 
 _WRITE_AS = "write it as a path, as sqlite:///relative/path or as sqlite:////absolute/path"
 
 
 def open_store(
-    url_or_path: str | Path, *, owner: str | None = None, clock: Callable[[], float] = time.time, keys: str = ""
+    url_or_path: str | Path,
+    *,
+    owner: str | None = None,
+    clock: Callable[[], float] = time.time,
+    keys: str = "",
+    max_values: int = MAX_VALUES,
 ) -> Store:
     """The store behind a URL or path, not opened yet: ``await store.open()`` comes next.
 
     A path is that of SQLite's file, or of a directory, in which the file is ``engine.db``.
     ``owner`` is this replica's name (default: one that no other process has). ``clock`` gives
-    Unix seconds. With ``keys`` (see ``vault``) what it holds of payloads is sealed.
+    Unix seconds. With ``keys`` (see ``vault``) what it holds of payloads is sealed. Events with more
+    than ``max_values`` values are loaded unparsed.
 
     Raises:
         StoreError: the URL's scheme is not known, or not part of this version; a key is none.
@@ -28,7 +35,8 @@ def open_store(
     from engine.store.sqlite import SqliteStore
     from engine.store.vault import vault_of
 
-    return SqliteStore(_sqlite_path(url_or_path), owner=owner, clock=clock, vault=vault_of(keys))
+    path, vault = _sqlite_path(url_or_path), vault_of(keys)
+    return SqliteStore(path, owner=owner, clock=clock, vault=vault, max_values=max_values)
 
 
 def _sqlite_path(url_or_path: str | Path) -> Path:

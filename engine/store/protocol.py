@@ -45,6 +45,10 @@ class Store(Protocol):
         """This replica's name; work it holds bears it."""
 
     @property
+    def max_values(self) -> int:
+        """How many values a body may have to be parsed; events with more are loaded unparsed."""
+
+    @property
     def commits(self) -> Commits:
         """How long its transactions take, and how much each does."""
 

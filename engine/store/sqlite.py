@@ -60,10 +60,12 @@ class SqliteStore:
     waits for another. Verbs may be called from any event loop. It is opened once.
     """
 
-    def __init__(self, path: Path, *, owner: str | None, clock: Callable[[], float], vault: Vault) -> None:
+    def __init__(
+        self, path: Path, *, owner: str | None, clock: Callable[[], float], vault: Vault, max_values: int
+    ) -> None:
         self._path, self._vault = path, vault
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._clock = clock
+        self._clock, self._max_values = clock, max_values
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._writer = Writer(path, vault)
         self._work = Reader(path, "work", vault)
@@ -84,6 +86,11 @@ class SqliteStore:
     def owner(self) -> str:
         """This replica's name."""
         return self._owner
+
+    @property
+    def max_values(self) -> int:
+        """How many values a body may have to be parsed."""
+        return self._max_values
 
     @property
     def commits(self) -> Commits:
@@ -312,7 +319,7 @@ class SqliteStore:
         return await self._writer.do(_kind(verb, arguments), None)
 
     async def _load(self, ids: Sequence[str], now: float) -> Sequence[Claimed]:
-        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids)
+        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, max_values=self._max_values)
         if loaded.hopeless:
             await self._do(partial(leases.bury, self._owner), reasons=loaded.hopeless, now=now)
             for work_id, reason in loaded.hopeless.items():

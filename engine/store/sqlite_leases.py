@@ -111,13 +111,13 @@ class Loaded:
     sealed: dict[str, str] = field(default_factory=dict)
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> Loaded:
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], max_values: int) -> Loaded:
     """Claimed work with its event, in the order of the ids.
 
     Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
     """
     loaded = Loaded()
-    events = _Events(db)
+    events = _Events(db, max_values)
     items = load_items(db, ids)
     for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
         work, broken = Work(*known), ""
@@ -140,14 +140,14 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str]) -> L
 class _Events:
     """The events of one claim, each read once."""
 
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
+    def __init__(self, db: sqlite3.Connection, max_values: int) -> None:
+        self._db, self._max_values = db, max_values
         self._read: dict[str, tuple[Event, Mapping[str, Any] | None] | str] = {}
 
     def get(self, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
         """An event and what was fetched for it, or why it can't be had."""
         if event_id not in self._read:
-            self._read[event_id] = _load_event(self._db, event_id)
+            self._read[event_id] = _load_event(self._db, event_id, self._max_values)
         return self._read[event_id]
 
     def items(self, delivery_id: str, rows: Iterable[ItemRow]) -> list[Item]:
@@ -163,23 +163,31 @@ class _Events:
         return items
 
 
-def _load_event(db: sqlite3.Connection, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
+def _load_event(db: sqlite3.Connection, event_id: str, max_values: int) -> tuple[Event, Mapping[str, Any] | None] | str:
     """An event and what was fetched for it, or why it can't be had, ever."""
     try:
         with as_damage():
             row = db.execute(_EVENT, (event_id,)).fetchone()
             if row is None:
                 return "the event's body is no longer kept, so there is nothing to work from"
-            return _event(db, event_id, row[:8]), load_fetched(db, event_id, *row[8:])
+            return _event(db, event_id, row[:8], max_values), load_fetched(db, event_id, *row[8:])
     except (BadBody, ValueError) as error:
         return str(error)
 
 
-def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any]) -> Event:
+def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any], max_values: int) -> Event:
     kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
     body = opened(db, encoding, data, "event_body.body", event_id)
     return restored_event(
-        event_id, kind, rule_id, dedup_key, received_at, body, repaired=bool(repaired), trace=trace or ""
+        event_id,
+        kind,
+        rule_id,
+        dedup_key,
+        received_at,
+        body,
+        repaired=bool(repaired),
+        trace=trace or "",
+        max_values=max_values,
     )
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from engine.cli.stored import stored_event
+from engine.document import Fetched
+from engine.event import Kind
 from engine.sandbox import payloads
-from tests.cli.conftest import Command
+from tests.cli.conftest import CONFIG, Command
 
 
 def routes_of(report: dict[str, Any], index: int) -> dict[str, dict[str, Any]]:
@@ -158,3 +161,41 @@ def test_disabled_routes_and_batch_statistics_are_noted(engine: Command) -> None
     report = engine.json("explain", engine.payload(payloads.rule(runs, feedback_stats={"x": {"avg": 1}})), expect=1)
     assert any("corrections/errors is disabled" in note for note in report["notes"])
     assert any("whole batch of 2 runs" in note for note in report["notes"])
+
+
+def test_a_webhook_that_is_not_parsed_is_explained_by_the_routes_that_see_it(engine: Command) -> None:
+    engine.write(
+        CONFIG
+        + """
+  "*": {actions: [log: {message: any}]}
+  unmatched:
+    filters: [{expr: "event.unmatched_reason == 'unparsed'"}]
+    actions: [log: {message: "{{ event.kind }}"}]
+"""
+    )
+    file = engine.folder / "payload.json"
+    file.write_bytes(b'{"a":' * 1100 + b"1" + b"}" * 1100)
+    report = engine.json("explain", str(file), "--render")
+    assert (report["event"]["kind"], report["event"]["rule_id"], report["event"]["runs"]) == ("unparsed", None, 0)
+    assert report["event"]["unparsed"] == "the body is nested deeper than 1024 levels"
+    assert (report["matched"], report["unmatched_reason"]) == (True, "unparsed")
+    (seen,) = routes_of(report, -1).values()
+    assert (seen["route"], seen["actions"][0]["params"]["message"]) == ("unmatched", "unparsed")
+    assert report["notes"] == [
+        "the body is nested deeper than 1024 levels: it is kept as it came, and only routes under `unmatched` see it"
+    ]
+    shown = engine("explain", str(file)).output
+    assert shown.startswith("unparsed\n! the body is nested deeper than 1024 levels: it is kept as it came")
+
+
+def test_a_stored_event_is_explained_though_it_is_not_parsed() -> None:
+    detail = {"id": "e1", "received_at": "2026-01-02T11:00:00Z", "payload": None, "unparsed": "why", "fetched": None}
+    event, fetched = stored_event(detail)
+    assert (event.id, event.kind, event.unparsed, event.payload) == ("e1", Kind.UNPARSED, "why", {})
+    assert fetched == Fetched()
+
+
+def test_a_stored_event_was_parsed_where_it_is_stored_whatever_the_limit_is_here() -> None:
+    detail = {"id": "e1", "received_at": "2026-01-02T11:00:00Z", "payload": {"a": [0] * 1_000_001}, "unparsed": None}
+    event, _ = stored_event(detail | {"fetched": None})
+    assert (event.id, event.kind, event.unparsed, event.payload) == ("e1", Kind.UNKNOWN, "", detail["payload"])

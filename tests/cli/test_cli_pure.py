@@ -254,6 +254,7 @@ def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> N
         ({"kind": "rule", "unmatched_reason": "no_match"}, "no match"),
         ({"kind": "prompt", "unmatched_reason": "unknown_rule"}, "no route for prompt"),
         ({"kind": "unknown", "unmatched_reason": "unknown_rule"}, "no route for this kind"),
+        ({"kind": "unparsed", "unmatched_reason": "unparsed"}, "unparsed"),
         ({"kind": "alert", "unmatched_reason": None}, ""),
     ],
 )
