@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from engine.error_text import named_error
+
 T = TypeVar("T")
 
 #: What took longer than this on the loop is done aside from then on, in seconds.
@@ -72,4 +74,4 @@ def _raisable(error: BaseException) -> Exception:
     """A future cannot raise StopIteration, and what would end the program must not do so from a thread."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
-    return RuntimeError(f"it raised {error!r}")
+    return RuntimeError(f"it raised {named_error(error)}")

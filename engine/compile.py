@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import PurePath
@@ -12,6 +12,7 @@ from engine.author_origins import AuthorOrigins, origins_in_code
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.document import Site
 from engine.egress import Origin
+from engine.error_text import named_error
 from engine.errors import ConfigError, TemplateError
 from engine.filters import Filter, compile_filter
 from engine.fixed import fixed_destination
@@ -239,11 +240,20 @@ class _Compiler:
             return False
         tree, leaves = self._settled(where, template)
         sound = True
-        for fault in literal_faults(registered.params, tree, leaves):
+        for fault in self._literal_faults(written, registered, tree, leaves):
             sound = False
             if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
                 self._report_fault(written, fault)
         return sound
+
+    def _literal_faults(
+        self, written: ActionConfig, registered: Registered, tree: Any, leaves: Leaves
+    ) -> Sequence[Fault]:
+        try:
+            return literal_faults(registered.params, tree, leaves)
+        except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
+            message = f"{written.type}.Params raised {named_error(error)}"
+            return [Fault((), "", message, "a validator raises ValueError for what it refuses", at_key=True)]
 
     def _settled(self, where: Where, template: Template) -> tuple[Any, Leaves]:
         """The parameters with what only the author's own ``vars`` decide filled in: it is known now, so checked now."""
@@ -307,8 +317,8 @@ class _Compiler:
         """What an action says that it requires."""
         try:
             return frozenset(registered.action.requires(written.params)) & _SERVICES.keys()
-        except Exception as error:  # noqa: BLE001 - foreign code ends here
-            message = f"{written.type}.requires raised {type(error).__name__}: {error}"
+        except BaseException as error:  # noqa: BLE001 - foreign code ends here
+            message = f"{written.type}.requires raised {named_error(error)}"
             self._source.report(written.params_where, message, "mend the plug-in", at_key=True)
             return frozenset()
 

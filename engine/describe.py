@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from engine.admin.muting import mute_view
 from engine.admin.views import iso, problem_views
 from engine.config import ActionConfig, GateSpec, RouteConfig, WaitSpec, dump_masked
+from engine.error_text import named_error
 from engine.filters import Filter
 from engine.mutes import is_muting
 from engine.params import models_in
@@ -129,8 +130,8 @@ def _lacks(registered: Registered) -> str:
     """What is missing here for the action to work, with the way to get it."""
     try:
         return registered.action.lacks()
-    except Exception as error:  # noqa: BLE001 - foreign code, asked only to be shown
-        return f"{type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001 - foreign code, asked only to be shown
+        return named_error(error)
 
 
 def _parameters(model: type[BaseModel], prefix: str = "") -> Iterator[dict[str, Any]]:

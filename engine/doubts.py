@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from engine.config import ActionConfig, Config
+from engine.error_text import named_error
 from engine.errors import PathError
 from engine.filters.operands import number_of
 from engine.jsonpath import compile_path
@@ -66,8 +67,9 @@ def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
         return
     try:
         words = registered.action.lacks()
-    except Exception as error:  # noqa: BLE001 - foreign code ends here
-        words = f"{action.type}.lacks raised {type(error).__name__}: {error}"
+    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+        yield Doubt(action.params_where, f"{action.type}.lacks raised {named_error(error)}", "", at_key=True)
+        return
     if words:
         message, _, command = words.partition(": ")
         yield Doubt(action.params_where, message, command, at_key=True)

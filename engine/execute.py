@@ -18,6 +18,7 @@ from engine.action import ActionContext
 from engine.aside import Aside
 from engine.clients import Clients
 from engine.egress import trusting
+from engine.error_text import error_text, named_error
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
 from engine.reasons import reason_class
@@ -212,8 +213,8 @@ def _copy(value: Any, seen: dict[int, Any]) -> Any:
 def _failure(error: Exception) -> Failure:
     try:
         return classify(error)
-    except Exception:  # noqa: BLE001 - a foreign exception may raise another when it is asked for its words
-        return Failure(retry=True, reason=f"{type(error).__name__}, which has no words", expected=False)
+    except BaseException:  # noqa: BLE001 - a foreign exception's attributes may raise anything
+        return Failure(retry=True, reason=named_error(error), expected=False)
 
 
 async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Result:
@@ -221,7 +222,7 @@ async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Resul
         async with asyncio.timeout(seconds):
             return await attempt
     except TimeoutError as error:
-        raise TimeoutError(str(error) or f"no answer within {seconds:g} s") from error
+        raise TimeoutError(error_text(error) or f"no answer within {seconds:g} s") from error
 
 
 def _we_are_cancelled() -> bool:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
+from engine.error_text import named_error
 from engine.errors import EngineError
 
 T = TypeVar("T")
@@ -61,7 +62,7 @@ class Call(Generic[M, T]):
         except Exception as error:  # noqa: BLE001 - it is passed on, to the other thread
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - asyncio would let it end the loop, and all other plug-ins with it
-            self._fail(PluginExit(f"the plug-in raised {_words(error)}"))
+            self._fail(PluginExit(f"the plug-in raised {named_error(error)}"))
 
     def _first(self) -> bool:
         """Of starting and taking back, only one happens."""
@@ -79,10 +80,3 @@ class Call(Generic[M, T]):
 
         with contextlib.suppress(RuntimeError):  # the loop here is closed: nobody waits any more
             self._here.call_soon_threadsafe(tell)
-
-
-def _words(error: BaseException) -> str:
-    try:
-        return f"{type(error).__name__}: {error}"
-    except Exception:  # noqa: BLE001 - foreign: it may not even have words
-        return type(error).__name__

@@ -8,6 +8,8 @@ import socket
 import ssl
 from typing import Final
 
+from engine.error_text import error_text
+
 #: asyncio tries every address of a name; where they fail in different ways, this is all that is left of it.
 _SEVERAL: Final = re.compile(r"\[Errno (\d+)\]")
 
@@ -36,7 +38,7 @@ def network_words(error: BaseException) -> str:
             return _in_a_sentence(text)
         case OSError(errno=int(number)):
             return _in_a_sentence(os.strerror(number))
-        case OSError() if found := dict.fromkeys(_SEVERAL.findall(str(error))):
+        case OSError() if found := dict.fromkeys(_SEVERAL.findall(error_text(error))):
             return " and ".join(_in_a_sentence(os.strerror(int(number))) for number in found)
     if type(error).__name__ == "ServerDisconnectedError":
         return "it closed the connection without an answer"
@@ -45,7 +47,7 @@ def network_words(error: BaseException) -> str:
 
 def words_of(error: BaseException) -> str:
     """An exception's message. A single word, such as a KeyError's key, or none says little without its class."""
-    message = str(error).strip()
+    message = error_text(error).strip()
     if len(message.split()) > 1 and not isinstance(error, KeyError):
         return message
     name = type(error).__name__

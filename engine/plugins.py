@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.action import Action
+from engine.error_text import named_error
 from engine.errors import Problem
 from engine.fingerprint import Fingerprint, digest_of
 from engine.registry import Registered, Registry, clash, register
@@ -120,13 +121,14 @@ def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | 
 
 def _import_action(package: str, file: Path) -> Registered | Problem:
     try:
-        module = _import(f"{package}.{file.stem}", file)
+        return _action_of(_import(f"{package}.{file.stem}", file), file)
     except SyntaxError as error:
+        if error.filename != str(file):  # a helper's, or of code that the file compiles itself
+            return Problem(str(file), _line_in(error, file), 1, f"import raised {named_error(error)}")
         hint = "mend the file; it is loaded again as soon as it is saved"
         return Problem(str(file), error.lineno or 1, error.offset or 1, f"syntax error: {error.msg}", hint)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
-        return Problem(str(file), _line_in(error, file), 1, f"import raised {type(error).__name__}: {error}")
-    return _action_of(module, file)
+    except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+        return Problem(str(file), _line_in(error, file), 1, f"import raised {named_error(error)}")
 
 
 def _import(name: str, file: Path) -> ModuleType:

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.action import whole_payload
 from engine.document import STORED_PARTS, Fetched
+from engine.error_text import named_error
 from engine.errors import ParamsError, WantOfData
 from engine.event import Event
 from engine.reload import Loaded
@@ -69,9 +70,10 @@ def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any
         return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
     except ParamsError as error:
         return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
-    acting = action.registered.action
-    return {
-        "would": "fire",
-        "params": dict(acting.outline(params, whole_payload(document, digest=action.digests))),
-        "destination": acting.destination(params),
-    }
+    except Exception as error:  # noqa: BLE001 - a plug-in's validators end here
+        return {"would": "wait", "params": None, "error": f"not rendered: {named_error(error)}"}
+    try:
+        shown = dict(action.registered.action.outline(params, whole_payload(document, digest=action.digests)))
+        return {"would": "fire", "params": shown, "destination": action.registered.action.destination(params)}
+    except Exception as error:  # noqa: BLE001 - a plug-in's own code, asked only to be shown
+        return {"would": "fire", "params": None, "error": f"cannot be shown: {named_error(error)}"}

@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from engine.action import Action, Need
+from engine.error_text import named_error
 from engine.errors import Problem
 from engine.suggest import did_you_mean
 
@@ -94,21 +95,24 @@ def _origin(entry: EntryPoint) -> tuple[str, bool]:
 def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered | Problem:
     try:
         loaded = entry.load()
-    except Exception as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
-        return Problem(origin, 0, 0, f"{entry.value} cannot be imported: {type(error).__name__}: {error}")
+    except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+        return Problem(origin, 0, 0, f"{entry.value} cannot be imported: {named_error(error)}")
     return register(entry.name, loaded, origin, builtin=builtin)
 
 
 def register(name: str, candidate: Any, origin: str, *, line: int = 0, builtin: bool = False) -> Registered | Problem:
     """Verify an action's class and make its one instance, or say what is wrong with it."""
-    if fault := next(_faults(candidate), None):
-        message, hint = fault
-        return Problem(origin, line, 1 if line else 0, message, hint)
+    where = (origin, line, 1 if line else 0)
+    try:
+        if fault := next(_faults(candidate), None):
+            return Problem(*where, *fault)
+    except BaseException as error:  # noqa: BLE001 - looking at a foreign class may run its code
+        return Problem(*where, f"{name} cannot be looked at: {named_error(error)}", "it is no usual class of actions")
     try:
         return Registered(name, candidate(), origin, builtin)
-    except Exception as error:  # noqa: BLE001 - foreign constructor
-        message = f"{candidate.__name__}() raised {type(error).__name__}: {error}"
-        return Problem(origin, line, 1 if line else 0, message, "an action is made once, without arguments")
+    except BaseException as error:  # noqa: BLE001 - foreign constructor
+        message = f"{candidate.__name__}() raised {named_error(error)}"
+        return Problem(*where, message, "an action is made once, without arguments")
 
 
 def _faults(candidate: Any) -> Iterator[tuple[str, str]]:

@@ -7,26 +7,31 @@ import contextlib
 import importlib
 import logging
 import operator
-import sys
+import threading
 import time
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from watchfiles import awatch
 
+from engine import load_limit
 from engine.aside import in_thread
 from engine.compile import compile_router
 from engine.config import Config, read_config
+from engine.error_text import named_error
 from engine.errors import ConfigError, Problem
 from engine.fingerprint import Fingerprint, Fingerprinter
+from engine.load_limit import blocked, run_bounded
 from engine.plugins import PluginLoader, plugin_files
 from engine.registry import Registry, load_installed
 from engine.router import Router
 from engine.secrets import Masker
 from engine.settings import Address
+
+T = TypeVar("T")
 
 #: What is required of a configuration beyond what it says itself. Reports into its ``source``, or raises ConfigError.
 Check = Callable[[Config], None]
@@ -38,8 +43,6 @@ _LOOK_MS = 1000
 _DEBOUNCE_MS = 100
 #: How long to wait after watching failed, in seconds. The files are compared all the same, each time.
 _PAUSE = 1.0
-#: How long a loading may take, in seconds. Plug-ins are imported in it, which may do anything.
-LONGEST_LOADING = 30.0
 #: How often the configuration is read at most to learn which files it consists of.
 _READINGS = 3
 
@@ -123,6 +126,7 @@ class Loader:
         self._plugins = PluginLoader()
         self._installed: Registry | None = None
         self._sources = _Sources(path)
+        self._thread = 0
         self._fingerprinter = Fingerprinter()
 
     def load(self) -> Loaded:
@@ -149,12 +153,25 @@ class Loader:
             ConfigError: as above, or because a plug-in blocks while it is imported; with its place.
         """
         try:
-            async with asyncio.timeout(LONGEST_LOADING):
+            async with asyncio.timeout(load_limit.LONGEST_LOADING):
                 return await in_thread(self._load_for_work)
         except TimeoutError:
-            raise ConfigError([_blocked(self.path, self._sources.plugins)]) from None
+            raise ConfigError([blocked(self.path, self._sources.plugins, self._thread)]) from None
+
+    def load_bounded(self) -> Loaded:
+        """The same for commands, which have no event loop yet; and without what only attempts need.
+
+        Raises:
+            ConfigError: as above.
+        """
+        return self.bounded(self.load)
+
+    def bounded(self, work: Callable[[], T], *, patient: bool = False) -> T:
+        """What work with the plug-ins' code returns, see ``load_limit``."""
+        return run_bounded(work, self.path, lambda: self._sources.plugins, patient=patient)
 
     def _load_for_work(self) -> Loaded:
+        self._thread = threading.get_ident()
         loaded = self.load()
         _import_libraries(loaded.router)
         return loaded
@@ -188,19 +205,6 @@ def _import_libraries(router: Router) -> None:
     for name in dict.fromkeys(name for action in actions for name in action.registered.action.libraries):
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
-
-
-def _blocked(path: Path, folders: tuple[Path, ...]) -> Problem:
-    """Where the loading stands that did not end: at a line of a plug-in, as a rule."""
-    message = f"loading has not ended within {LONGEST_LOADING:g} s"
-    for frame in sys._current_frames().values():  # noqa: SLF001 - the only way to look at another thread
-        stack = [(Path(one.f_code.co_filename), line, one.f_code) for one, line in traceback.walk_stack(frame)]
-        if any(code is Loader.load.__code__ for *_, code in stack):
-            for file, line, _ in stack:
-                if file.parent in folders:
-                    hint = "a plug-in must not wait or work while it is imported; mend the file, and it is loaded again"
-                    return Problem(str(file), line, 1, f"the plug-in blocks here: {message}", hint)
-    return Problem(str(path), 0, 0, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +258,7 @@ class Reloader:
                 # A reload is where everything it runs ends, foreign code included: nothing may stop the server.
                 await self._remember(self._loader.masker)
                 self._logger.error("reload failed", exc_info=error)
-                self._failed((Problem(str(self._loader.path), 0, 0, f"{type(error).__name__}: {error}"),))
+                self._failed((Problem(str(self._loader.path), 0, 0, named_error(error)),))
             else:
                 await self._remember(loaded.masker)
                 self._succeeded(loaded)
@@ -299,7 +303,7 @@ class Reloader:
                 told = ""
             except Exception as error:
                 # Whatever becomes of the watcher (a folder vanishes, the kernel has no watches left), changes count.
-                words = f"{type(error).__name__}: {error}"
+                words = named_error(error)
                 if words != told:
                     text = "watching the configuration failed; its files are compared every %g s instead"
                     self._logger.error(text, _PAUSE, exc_info=error)

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
+from engine.error_text import error_text, named_error
 from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
 from engine.network_words import cannot_connect, network_words, words_of
 from engine.secrets import shortened
@@ -173,15 +174,15 @@ def classify(error: BaseException) -> Failure:
     """What an exception out of ``Action.run`` means: retried or final, and the reason for people."""
     match error:
         case Retry():
-            return Failure(retry=True, reason=str(error), after=_bounded(error.after))
+            return Failure(retry=True, reason=error_text(error), after=_bounded(error.after))
         case Discard():
-            return Failure(retry=False, reason=str(error) or "discarded by the action")
+            return Failure(retry=False, reason=error_text(error) or "discarded by the action")
         case TemplateError():
-            return Failure(retry=False, reason=str(error))
+            return Failure(retry=False, reason=error_text(error))
         case WantOfData():
-            return Failure(retry=True, reason=f"data wanting: {error}", cause="data")
+            return Failure(retry=True, reason=f"data wanting: {error_text(error)}", cause="data")
         case HttpFailure():
-            return _classify_status(error.status, error.headers, str(error))
+            return _classify_status(error.status, error.headers, error_text(error))
         case TimeoutError():
             return _classify_timeout(error)
         case _:
@@ -210,8 +211,7 @@ def _classify_foreign(error: BaseException) -> Failure:
             return _classify_status(status, _headers_of(link), words_of(error))
     if cause := _network_cause_in(error):
         return _of_network(error, cause)
-    reason = f"{type(error).__name__}: {error}" if str(error).strip() else type(error).__name__
-    return Failure(retry=True, reason=reason, expected=False)
+    return Failure(retry=True, reason=named_error(error), expected=False)
 
 
 def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Failure:
@@ -222,7 +222,7 @@ def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Fa
 
 def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -> Failure:
     if cause == "timeout":
-        words = str(error).strip()
+        words = error_text(error).strip()
         return Failure(retry=True, reason=f"timed out: {words}" if words else "timed out", cause="timeout")
     told = next(filter(None, map(cannot_connect, _chain(error))), "")
     return Failure(retry=True, reason=told or f"no connection: {network_words(error)}", cause="connection")
@@ -310,7 +310,7 @@ def _network_cause(error: BaseException) -> Literal["connection", "timeout"] | N
 
 def _of_network_errno(error: OSError) -> bool:
     # asyncio tries every address of a name, and has no errno for several failures.
-    return error.errno in _NETWORK_ERRNOS or str(error).startswith("Multiple exceptions: ")
+    return error.errno in _NETWORK_ERRNOS or error_text(error).startswith("Multiple exceptions: ")
 
 
 def _names_of(error: BaseException) -> set[str]:

@@ -12,6 +12,7 @@ from engine.decision import Plan
 from engine.deliver import Deliverer
 from engine.desk import Desk
 from engine.document import Fetched
+from engine.error_text import named_error
 from engine.errors import StoreBusy, StoreError, StoreGone
 from engine.evaluate import Evaluator
 from engine.event import Event
@@ -285,8 +286,7 @@ class Worker:
                 await do()
             except Exception as error:
                 self._desk.logger.error("work failed unforeseen", extra={"work": work.id}, exc_info=error)
-                reason = f"{type(error).__name__}: {error}"
-                await fail(work, Failure(retry=True, reason=reason, expected=False), started_at)
+                await fail(work, Failure(retry=True, reason=named_error(error), expected=False), started_at)
         except Exception as error:
             self._desk.logger.error("work could not be settled; it rests", extra={"work": work.id}, exc_info=error)
             due_at = self._desk.clock() + _AFTER_SURPRISE

@@ -19,7 +19,8 @@ from engine.cli.options import config_option, json_option
 from engine.cli.output import emit, err, out, print_problems, say, table
 from engine.config import read_config
 from engine.describe import describe_action, describe_actions
-from engine.errors import ConfigError
+from engine.errors import ConfigError, Problem
+from engine.load_limit import run_bounded
 from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
 
@@ -30,28 +31,46 @@ from engine.registry import Registry, load_installed
 @json_option
 def command(name: str | None, config: Path, as_json: bool) -> None:  # noqa: FBT001
     """List the actions that routes can use; with a NAME, show its parameters and an example."""
-    registry = _registry(config)
+    folders = _folders(config)
     if name is not None:
-        _show(registry, name, as_json=as_json)
+        action = run_bounded(lambda: _described(_registry(folders), name), config, lambda: folders)
+        if as_json:
+            emit(action)
+        else:
+            _print(out(), action)
         return
-    broken = list(registry.broken.values())
+    actions, broken = run_bounded(lambda: _all_described(_registry(folders)), config, lambda: folders)
     if as_json:
-        emit({"actions": describe_actions(registry), "broken": problem_views(broken)})
+        emit({"actions": actions, "broken": problem_views(broken)})
         return
-    out().print(_actions_table(describe_actions(registry)))
+    out().print(_actions_table(actions))
     print_problems(err(), broken)
 
 
-def _registry(config: Path) -> Registry:
-    """What is installed, and the configuration's plug-in folders where it can be read."""
-    installed = load_installed()
-    folders: Sequence[Path] = ()
+def _folders(config: Path) -> Sequence[Path]:
+    """The configuration's plug-in folders, where it can be read."""
     if config.exists():
         try:
-            folders = read_config(config, environ=os.environ).plugins
+            return read_config(config, environ=os.environ).plugins
         except ConfigError:
             say(f"{config} cannot be read: its plug-in folders are left out (engine check tells more)", "yellow")
-    return PluginLoader().load(folders, installed)
+    return ()
+
+
+def _registry(folders: Sequence[Path]) -> Registry:
+    """What is installed, and what is in the plug-in folders."""
+    return PluginLoader().load(folders, load_installed())
+
+
+def _all_described(registry: Registry) -> tuple[list[dict[str, Any]], list[Problem]]:
+    return describe_actions(registry), list(registry.broken.values())
+
+
+def _described(registry: Registry, name: str) -> dict[str, Any]:
+    registered = registry.get(name)
+    if registered is None:
+        raise NotFound(*registry.explain_missing(name))
+    return describe_action(registered)
 
 
 def _actions_table(actions: list[dict[str, Any]]) -> Table:
@@ -63,17 +82,6 @@ def _actions_table(actions: list[dict[str, Any]]) -> Table:
             what.append(f"\n{action['lacks']}", style="yellow")
         made.add_row(Text(action["name"], style="bold"), what, Text(origin, style="dim"))
     return made
-
-
-def _show(registry: Registry, name: str, *, as_json: bool) -> None:
-    registered = registry.get(name)
-    if registered is None:
-        raise NotFound(*registry.explain_missing(name))
-    action = describe_action(registered)
-    if as_json:
-        emit(action)
-        return
-    _print(out(), action)
 
 
 def _print(console: Console, action: dict[str, Any]) -> None:

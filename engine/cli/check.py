@@ -73,10 +73,16 @@ def _failed(results: Sequence[_Checked], *, strict: bool) -> bool:
 def _check(path: Path, place: Place) -> _Checked:
     working = at_work(replace(place, config=path)) if path.exists() else None
     try:
-        loaded = Loader(path, os.environ).load()
+        loader = Loader(path, os.environ)
+        loaded, remarks = loader.bounded(lambda: _look(loader))
     except ConfigError as error:
         return _Checked(path, None, error.problems, (), working)
-    return _Checked(path, loaded, (), advise(loaded), working)
+    return _Checked(path, loaded, (), remarks, working)
+
+
+def _look(loader: Loader) -> tuple[Loaded, Sequence[Problem]]:
+    loaded = loader.load()
+    return loaded, advise(loaded)
 
 
 def _as_json(result: _Checked) -> dict[str, Any]:

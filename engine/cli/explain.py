@@ -65,7 +65,8 @@ def command(
     held. Nothing is sent, nothing is stored, and without --fetch no network is touched.
     Exits with 1 if nothing matched, or if --render shows that a delivery would be dead at once.
     """
-    loaded = Loader(options["config"], os.environ).load()
+    loader = Loader(options["config"], os.environ)
+    loaded = loader.load_bounded()
     place = place_from(options)
     if [file, kind, event_id].count(None) != 2:
         raise BadQuery("give a FILE, --kind or --event ID", "engine send --kind rule --print writes a sample payload")
@@ -76,7 +77,8 @@ def command(
     known = _supplied(event, known, feedback, fetched)
     if fetch:
         known = asyncio.run(_fetch(loaded, event, known))
-    report = explain(loaded, event, known, Focus(route, run, render, time.time(), muted_at(place)))
+    focus = Focus(route, run, render, time.time(), muted_at(place))
+    report = loader.bounded(lambda: explain(loaded, event, known, focus), patient=True)
     if as_json:
         emit(report)
     else:

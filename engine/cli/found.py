@@ -40,7 +40,7 @@ def _loaded(config: Path) -> Loaded | None:
     if not config.exists():
         return None
     try:
-        return Loader(config, os.environ).load()
+        return Loader(config, os.environ).load_bounded()
     except ConfigError:
         return None
 

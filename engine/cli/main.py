@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
+import logging
+import os
 import sys
+import threading
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -16,6 +21,12 @@ from engine.errors import EngineError
 
 #: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
 GOOD, FINDINGS, COULD_NOT_RUN = 0, 1, 2
+#: How long threads that plug-ins have started may go on when a command's work is done, in seconds.
+_PATIENCE = 1.0
+#: How long output may take at the end, in seconds, where it has to be hurried.
+_LONGEST_FLUSH = 3.0
+#: Threads of ours in which code of plug-ins may be running, or a write to a pipe that nobody reads.
+_OWN_THREADS = frozenset({"aside", "loading"})
 
 
 class Entry(NamedTuple):
@@ -98,4 +109,41 @@ def cli() -> None:
 def main() -> None:
     """The console script."""
     write_plainly_where_needed()
-    sys.exit(cli(prog_name="engine"))
+    code: object = GOOD
+    try:
+        cli(prog_name="engine")
+    except SystemExit as end:
+        code = end.code
+    except BaseException:  # noqa: BLE001 - the interpreter would wait for plug-ins' threads once it has shown this
+        sys.excepthook(*sys.exc_info())
+        code = FINDINGS
+    _end(code)
+
+
+def _end(code: object) -> None:
+    """End the process with an exit code, also while threads of plug-ins are running."""
+    if _lasting_threads():
+        watch = threading.Thread(target=_flush, daemon=True)  # what reads the output may have stopped
+        watch.start()
+        watch.join(_LONGEST_FLUSH)
+        os._exit(code if isinstance(code, int) else int(code is not None))
+    sys.exit(code)  # type: ignore[arg-type]
+
+
+def _lasting_threads() -> bool:
+    """Whether threads are running that would keep the interpreter from ending: not even after a moment they end."""
+    deadline = time.monotonic() + _PATIENCE
+    for thread in threading.enumerate():
+        if thread is threading.main_thread() or (thread.daemon and thread.name not in _OWN_THREADS):
+            continue
+        thread.join(max(deadline - time.monotonic(), 0))
+        if thread.is_alive():
+            return True
+    return False
+
+
+def _flush() -> None:
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            stream.flush()

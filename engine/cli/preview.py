@@ -179,7 +179,7 @@ def _fill(outline: Outline, shown: Mapping[str, Any], *, again: str) -> None:
 
 def _load(config: Path) -> Loaded | None:
     try:
-        return Loader(config, os.environ).load()
+        return Loader(config, os.environ).load_bounded()
     except ConfigError as error:
         say(f"{config} cannot be loaded, so what would be sent is not known: {error.problems[0]}", "yellow")
         return None

@@ -28,7 +28,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show the routes of the configuration: keys, conditions, actions; and what is muted where an engine runs."""
     place = place_from(options)
     config = place.config
-    routes = describe_routes(Loader(config, os.environ).load(), muted_at(place), time.time())
+    routes = describe_routes(Loader(config, os.environ).load_bounded(), muted_at(place), time.time())
     if as_json:
         emit({"routes": routes})
     elif not routes:

@@ -8,6 +8,8 @@ import functools
 import logging
 import os
 import signal
+import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,9 +20,11 @@ from rich.text import Text
 from engine.app import Running, running
 from engine.aside import in_thread
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
+from engine.cli.main import FINDINGS
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
 from engine.cli.output import err, facts, out
 from engine.descriptors import descriptors_needed, raise_descriptor_limit
+from engine.errors import EngineError
 from engine.interpreter import tune_interpreter
 from engine.log import formatter_of, route_logging
 from engine.log_queue import LogQueue
@@ -179,8 +183,38 @@ def command(
         memory_limit=memory_limit,
         max_values=max_values,
     )
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings, log_format, log_level))
+    masker = _CurrentMasker()
+    lines = LogQueue(formatter_of(log_format, masker))
+    logger = route_logging(lines, log_level)
+    try:
+        with _uncaught_logged(logger), asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(_serve(settings, lines, masker, logger, json=log_format == "json"))
+    except (EngineError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        logger.critical("the engine ended by a fault: start it again, and report this", exc_info=error)
+        sys.exit(FINDINGS)
+
+
+@contextlib.contextmanager
+def _uncaught_logged(logger: logging.Logger) -> Iterator[None]:
+    """What no code catches, in threads and in finalizers, is a log line: Python would print it, not masked."""
+
+    def of_thread(args: threading.ExceptHookArgs) -> None:
+        if args.exc_type is not SystemExit:
+            name = args.thread.name if args.thread else "unknown"
+            logger.error("the thread %s ended by an exception", name, exc_info=args.exc_value)
+
+    def of_finalizer(args: sys.UnraisableHookArgs) -> None:
+        what = args.err_msg or "an exception was ignored"
+        logger.error("%s in %s", what, type(args.object).__name__, exc_info=args.exc_value)
+
+    before = threading.excepthook, sys.unraisablehook
+    threading.excepthook, sys.unraisablehook = of_thread, of_finalizer
+    try:
+        yield
+    finally:
+        threading.excepthook, sys.unraisablehook = before
 
 
 def _tls_files(cert: Path | None, key: Path | None) -> TlsFiles | None:
@@ -209,10 +243,9 @@ def _raise_limit(concurrency: int, logger: logging.Logger) -> None:
         logger.warning("this process may have too few open files and connections", extra=told)
 
 
-async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> None:
-    masker = _CurrentMasker()
-    lines = LogQueue(formatter_of(log_format, masker))
-    logger = route_logging(lines, log_level)
+async def _serve(
+    settings: ServeSettings, lines: LogQueue, masker: _CurrentMasker, logger: logging.Logger, *, json: bool
+) -> None:
     async with contextlib.AsyncExitStack() as stack:
         # Lines wait until now, to come out below the banner and with the secrets known.
         with _written_afterwards(lines):
@@ -225,7 +258,7 @@ async def _serve(settings: ServeSettings, log_format: str, log_level: str) -> No
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))
             stop = asyncio.Event()
             _handle_signals(engine, stop, logger)
-            await _announce(engine, settings, log_format, logger)
+            await _announce(engine, settings, logger, json=json)
         await stop.wait()
         logger.info("stopping", extra={"grace": settings.grace, "under_way": engine.worker.busy})
     logger.info("stopped")
@@ -283,10 +316,10 @@ def _on_signal(loop: asyncio.AbstractEventLoop, number: signal.Signals, callback
         signal.signal(number, lambda _number, _frame: loop.call_soon_threadsafe(callback))
 
 
-async def _announce(engine: Running, settings: ServeSettings, log_format: str, logger: logging.Logger) -> None:
+async def _announce(engine: Running, settings: ServeSettings, logger: logging.Logger, *, json: bool) -> None:
     loaded = engine.reloader.current
     plugins = [registered for registered in loaded.registry if not registered.builtin]
-    if log_format == "json":
+    if json:
         given = {"public": str(engine.public), "admin": str(engine.admin), "store": _where(settings)}
         given |= {"tls": str(settings.tls.cert)} if settings.tls else {}
         counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
