@@ -18,12 +18,6 @@ import orjson
 from engine.errors import BadBody, TooComplex
 from engine.scan import MAX_VALUES, parsed_size
 
-#: An escape within JSON text: a surrogate pair, a surrogate on its own, or any other.
-_ESCAPE = re.compile(
-    r"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\."
-)
-#: Maybe half of a surrogate pair. Without one there is nothing to put right, which takes longer than all the rest.
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
@@ -223,15 +217,36 @@ def _parse_tolerantly(body: bytes) -> Any:
     if not body.strip():
         raise BadBody("the body is empty")
     text = body.decode(json.detect_encoding(body), "replace")
-    if _SURROGATE.search(text):
-        text = _ESCAPE.sub(lambda match: "\\ufffd" if match[1] else match[0], text)
     try:
         value = json.loads(text, strict=False, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
-        orjson.dumps(value)
+        return _without_surrogates(value)
     except json.JSONDecodeError as error:
         raise BadBody(_describe(error)) from error
     except (RecursionError, orjson.JSONEncodeError) as error:
         raise TooComplex("the body is nested too deep, and is not strict JSON") from error
+
+
+def _without_surrogates(value: Any) -> Any:
+    """A value that orjson can write again: where it can't, surrogates on their own become U+FFFD.
+
+    Raises:
+        JSONEncodeError, RecursionError: it is nested too deep.
+    """
+    try:
+        orjson.dumps(value)
+    except orjson.JSONEncodeError:
+        value = _repaired(value)
+        orjson.dumps(value)
+    return value
+
+
+def _repaired(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_repaired(item) for item in value]
+    if isinstance(value, dict):
+        return {_repaired(key): _repaired(item) for key, item in value.items()}
     return value
 
 
