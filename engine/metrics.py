@@ -25,6 +25,7 @@ from engine.event import Event
 from engine.execute import Job, Ran
 from engine.observe import HeldBack, Observer
 from engine.reasons import reason_class
+from engine.refusal import REFUSALS
 from engine.store.rows import Backlog
 from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
 from engine.tally import Counts, Distribution, Distributions, Labels, Names
@@ -119,6 +120,9 @@ class Metrics(Observer, Collector):
         self._accepted = self.counts("engine_events_accepted", "Events kept and answered with 202.", "kind")
         self._duplicates = self.counts("engine_events_duplicate", "Repetitions of an event that is kept.", "kind")
         self._rejected = self.counts("engine_requests_rejected", "Webhooks that were not accepted.", "reason")
+        # There from the start: a series that begins with 1 has no increase that an alert could see.
+        for reason in REFUSALS:
+            self._rejected.add(reason, amount=0)
         self._evaluations = self.counts("engine_evaluations", "Evaluations of events.", "outcome")
         self._decisions = self.counts(
             "engine_decisions", "Verdicts of routes, on a run or an event.", "route", "verdict"

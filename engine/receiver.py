@@ -41,6 +41,8 @@ _BODIES_HELD = 4
 _PARSED_INLINE = 256 * 1024
 #: The same where a signature is to be checked first, with every secret there is: anybody may ask for that.
 _CHECKED_INLINE = 32 * 1024
+#: How much of a header the log shows, in characters.
+_SHOWN = 100
 #: Threads that decompress and parse. orjson holds the interpreter's lock, so that more would not be faster.
 _THREADS = 2
 
@@ -120,9 +122,7 @@ class Receiver:
         try:
             appended = await self._accept(request, started + self._deadline)
         except Refusal as refusal:
-            _logger.info("refused a request from %s: %d %s", request.remote, refusal.status, refusal.error)
-            self._on_result(refusal.reason, time.monotonic() - started)
-            return refusal.response()
+            return self._refuse(request, refusal, time.monotonic() - started)
         self._on_result("duplicate" if appended.duplicate else "accepted", time.monotonic() - started)
         body = f'{{"event":"{appended.event_id}","duplicate":{"true" if appended.duplicate else "false"}}}'
         return web.Response(status=202, body=body.encode(), content_type="application/json")
@@ -132,11 +132,24 @@ class Receiver:
         try:
             self._admit(request)
         except Refusal as refusal:
-            self._on_result(refusal.reason, 0.0)
-            return refusal.response()
+            return self._refuse(request, refusal, 0.0)
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
         return None
+
+    def _refuse(self, request: web.BaseRequest, refusal: Refusal, seconds: float) -> web.Response:
+        if refusal.reason == "too_large":
+            told = {"sender": request.remote, "agent": _shown(request.headers.get(hdrs.USER_AGENT, ""))}
+            told |= {
+                "reason": refusal.error,
+                "limit": self._limit,
+                "next": "raise --body-limit, or have fewer runs sent",
+            }
+            _logger.error("a webhook is lost: it is too large, and LangSmith does not send it again", extra=told)
+        else:
+            _logger.info("refused a request from %s: %d %s", request.remote, refusal.status, refusal.error)
+        self._on_result(refusal.reason, seconds)
+        return refusal.response()
 
     async def healthz(self) -> web.Response:
         """``GET /healthz``: the process answers."""
@@ -329,6 +342,11 @@ class _Trace:
             self._over = True
         if self._span is not None:
             self._span.end(facts, error)
+
+
+def _shown(header: str) -> str:
+    """A header's text for the log: printable, and not long."""
+    return "".join(character if character.isprintable() else "?" for character in header[:_SHOWN])
 
 
 def _wake(answered: asyncio.Future[None]) -> None:

@@ -254,6 +254,27 @@ async def test_a_length_beyond_the_limit_is_refused_before_the_body_comes():
         assert answer.startswith(b"HTTP/1.1 413")
 
 
+@pytest.mark.parametrize("asks_first", [False, True])
+async def test_what_is_too_large_is_an_error_in_the_log_with_its_size_and_sender(caplog, asks_first):
+    caplog.set_level(logging.INFO)
+    headers = ["User-Agent: Lang\u202eSmith/1 " + "x" * 200, *(["Expect: 100-continue"] if asks_first else [])]
+    async with serving(limit=1000) as served:
+        answer = await served.send_raw(post(b"", *headers, length=1001), timeout=2)
+        assert answer.startswith(b"HTTP/1.1 413")
+        assert [reason for reason, _ in served.results] == ["too_large"]
+        assert (await served.send(b"[")).status == 400
+    lost, refused = [record for record in caplog.records if record.name == "engine.receiver"]
+    assert lost.getMessage() == "a webhook is lost: it is too large, and LangSmith does not send it again"
+    assert (lost.levelname, lost.sender, lost.reason, lost.limit) == (
+        "ERROR",
+        "127.0.0.1",
+        "the body is 1001 bytes",
+        1000,
+    )
+    assert (lost.agent[:12], len(lost.agent)) == ("Lang?Smith/1", 100)
+    assert (refused.levelname, refused.getMessage()[:37]) == ("INFO", "refused a request from 127.0.0.1: 400")
+
+
 @pytest.mark.parametrize(("query", "status"), [("good", b"100"), ("wrong", b"401")])
 async def test_a_sender_that_asks_first_is_told_to_continue_only_if_its_body_will_be_read(query, status):
     async with serving() as served:
