@@ -53,6 +53,7 @@ COMMANDS: Mapping[str, Entry] = {
     "actions": Entry("engine.cli.actions", "Show the actions routes can use."),
     "reload": Entry("engine.cli.reload", "Have a running engine load its configuration."),
     "config": Entry("engine.cli.config", "Show the effective configuration."),
+    "store": Entry("engine.cli.store", "Back up the store."),
     "keygen": Entry("engine.cli.keygen", "Make a key for ENGINE_STORE_KEY."),
 }
 
