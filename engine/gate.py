@@ -81,7 +81,7 @@ class Gate:
     async def _enter(self, lane: Lane, now: float) -> Admitted | Shut:
         if not lane.waiting:
             answer = self._lanes.enter(lane, now)
-            if isinstance(answer, Admitted) or answer.block is not None:
+            if isinstance(answer, Admitted) or (answer.block is not None and not lane.is_brief(now)):
                 return answer
         if not self._may_wait(lane, now):
             return Shut(lane, lane.block(now))
@@ -175,12 +175,13 @@ class Gate:
             del self._queues[lane.name]
 
     def _go_on(self, lane: Lane) -> None:
-        """Let in who waits, as far as there is room; send all away where the lane is shut."""
+        """Let in those who wait, as far as there is room; send all away where the lane is shut for longer."""
         now = self._desk.clock()
-        block = lane.block(now)
+        block = None if lane.is_brief(now) else lane.block(now)
+        away = self._closing or block is not None
         while lane.waiting:
-            answer = Shut(lane, block) if block is not None or self._closing else self._lanes.enter(lane, now)
-            if isinstance(answer, Shut) and answer.block is None and not self._closing:
+            answer = Shut(lane, block) if away else self._lanes.enter(lane, now)
+            if isinstance(answer, Shut) and not away:
                 break
             self._queues[lane.name].popleft().set_result(answer)
             self._no_longer_waits(lane)
@@ -200,11 +201,16 @@ class Gate:
         self._woken()
 
     def _arm(self, lane: Lane) -> None:
-        """Look again when the lane's rate lets the next one in."""
-        now = self._desk.clock()
+        """Look again when time alone lets the next one in."""
+        now, loop = self._desk.clock(), asyncio.get_running_loop()
         at = lane.opens_at(now) if lane.waiting else None
-        if at is not None and lane.name not in self._timers:
-            self._timers[lane.name] = asyncio.get_running_loop().call_later(at - now, self._look, lane)
+        if at is None:
+            return
+        timer, when = self._timers.get(lane.name), loop.time() + at - now
+        if timer is None or timer.when() > when:
+            if timer is not None:
+                timer.cancel()
+            self._timers[lane.name] = loop.call_at(when, self._look, lane)
 
     def _look(self, lane: Lane) -> None:
         self._timers.pop(lane.name, None)
@@ -241,18 +247,23 @@ class Gate:
 
     def _tell(self, lane: Lane, before: Block | None, now: float) -> None:
         block = lane.last_block
-        if block is before:
-            return
         if block is None:
-            self._reopened(lane)
+            if before is not None:
+                self._reopened(lane)
             return
-        news = before is None or before.kind != block.kind or not (before.is_closed(now) or before.probes(now))
-        if news or self._is_longer(lane, block, now):
+        if self._is_news(lane, before, block, now) or (block is not before and self._is_longer(lane, block, now)):
             self._told[lane.name] = block.until or math.inf
             self._desk.observer.paused(lane.name, block.until, cause(block))
             self._keep(lane, block, now)
-        if block.kind == "paused" and block.until is not None:
+        if block is not before and block.kind == "paused" and block.until is not None:
             asyncio.get_running_loop().call_later(block.until - now, self._pause_over, lane, block)
+
+    def _is_news(self, lane: Lane, before: Block | None, block: Block, now: float) -> bool:
+        """Whether people are to be told. A soft pause is none as long as attempts are under way that may end it."""
+        if block.soft:
+            return not lane.under_way and lane.name not in self._told and block.is_closed(now)
+        known = before is not None and before.kind == block.kind and (before.is_closed(now) or before.probes(now))
+        return block is not before and not (known and lane.name in self._told)
 
     def _is_longer(self, lane: Lane, block: Block, now: float) -> bool:
         """Whether a pause lasts longer than was told, and long enough to be kept. Many say the same a moment apart."""

@@ -28,9 +28,9 @@ LONGEST_RETRY_AFTER = 3600.0
 _LONGEST_EXCERPT = 200
 
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
-#: What an attempt says of its destination: it is well, nothing, it wants a pause, it fails, the key is wrong, it is
-#: gone.
-Says = Literal["well", "nothing", "pause", "failing", "refused", "gone"]
+#: What an attempt says of its destination: it is well, nothing, it wants us to pause (429), it is busy and names a time
+#: (503 and others with Retry-After), it fails, the key is wrong, it is gone.
+Says = Literal["well", "nothing", "pause", "busy", "failing", "refused", "gone"]
 
 #: What came back is no HTTP: half an answer of a proxy, say. aiohttp puts an error with a status of its own around it.
 _NO_ANSWERS = frozenset({"HttpProcessingError"})
@@ -105,7 +105,7 @@ class Failure:
         if self.status in _SAYING:
             return _SAYING[self.status]
         if self.retry and self.after is not None:
-            return "pause"
+            return "busy"
         return "failing" if 500 <= self.status < 600 else "well"
 
 
@@ -161,7 +161,7 @@ class RetryPolicy:
 
     def spends(self, failure: Failure) -> bool:
         """Whether an attempt that failed so counts among ``attempts``."""
-        return self.kind == "langsmith" or failure.says != "pause"
+        return self.kind == "langsmith" or failure.says not in ("pause", "busy")
 
     def _wants_another(self, failure: Failure) -> bool:
         if self.kind == "langsmith":

@@ -35,7 +35,8 @@ class Lane:
     """
 
     __slots__ = (
-        "_bucket", "_moved_at", "_places", "_ramp", "_shutter", "_used_at", "destination", "held", "limits",
+        "_begun", "_bucket", "_cut_at", "_moved_at", "_places", "_ramp", "_shutter", "_used_at", "destination", "held",
+        "limits",
         "most_held", "name", "passed", "stored", "stored_during", "under_way", "waiting",
     )  # fmt: skip
 
@@ -58,6 +59,8 @@ class Lane:
         self._shutter = Shutter(rng)
         #: While it recovers, so many at once; None when it is as it was.
         self._ramp: int | None = None
+        #: How many attempts ever began, and how many had when it was last told to slow down.
+        self._begun = self._cut_at = 0
         self._used_at = self._moved_at = now
 
     def change(self, limits: Limits, now: float) -> None:
@@ -72,6 +75,11 @@ class Lane:
         """What keeps everything from it, if something does."""
         block = self._shutter.block
         return block if block is not None and block.is_closed(now) else None
+
+    def is_brief(self, now: float) -> bool:
+        """Whether what blocks it may be over any moment, so that those who wait in memory go on waiting."""
+        block = self.block(now)
+        return block is not None and block.soft and block.until is not None and block.until - now <= PATIENCE
 
     def state(self, now: float) -> State:
         """In a word."""
@@ -96,14 +104,16 @@ class Lane:
 
     def _own(self, now: float) -> int:
         """How many more may be under way, leaving the rate and the other lanes out of account."""
+        return max(self._most(now) - self.under_way, 0)
+
+    def _most(self, now: float) -> int:
+        """How many may be under way, leaving the same out of account."""
         block = self._shutter.block
         if block is not None and block.is_closed(now):
             return 0
         if block is not None and block.probes(now):
-            most = 1
-        else:
-            most = self.limits.concurrency if self._ramp is None else min(self._ramp, self.limits.concurrency)
-        return max(most - self.under_way, 0)
+            return 1
+        return self.limits.concurrency if self._ramp is None else min(self._ramp, self.limits.concurrency)
 
     def room(self, now: float, *, ahead: bool = True) -> int:
         """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
@@ -126,8 +136,8 @@ class Lane:
         return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0
 
     def _ahead(self, now: float) -> int:
-        recovers = self._ramp is not None or self.state(now) != "well"
-        return 0 if recovers else min(self.limits.concurrency, self.may_wait(now))
+        finds_out = self._ramp == 1 or self.state(now) != "well"
+        return 0 if finds_out else min(self._most(now), self.may_wait(now))
 
     def may_wait(self, now: float) -> int:
         """How many may wait in memory: those whose turn will come within the time that one waits, as far as one knows.
@@ -136,7 +146,8 @@ class Lane:
         """
         own = self._own(now)
         stuck = not own and now - self._moved_at > _STUCK_AFTER
-        if stuck or (own and not self._places.more(self.under_way)) or self.block(now) is not None:
+        blocked = self.block(now) is not None and not self.is_brief(now)
+        if stuck or (own and not self._places.more(self.under_way)) or blocked:
             return 0
         rate = self.limits.rate
         return min(MOST_IN_LANE, int(rate * PATIENCE)) if rate else MOST_IN_LANE
@@ -151,26 +162,39 @@ class Lane:
 
     # What happens
 
-    def enter(self, now: float) -> bool:
-        """An attempt begins; there must be room. Whether it is to find out how the destination is."""
+    def enter(self, now: float) -> tuple[bool, int]:
+        """An attempt begins; there must be room. Whether it is to find out how the destination is, and its number."""
         block = self._shutter.block
         probe = block is not None and block.probes(now)
         self._bucket.take(now)
         self._places.taken += 1
         self.under_way += 1
+        self._begun += 1
         self._used_at = self._moved_at = now
-        return probe
+        return probe, self._begun
 
-    def left(self, failure: Failure | None, now: float, *, probe: bool = False) -> None:
+    def left(self, failure: Failure | None, now: float, *, probe: bool = False, number: int = 0) -> None:
         """An attempt ended; None is success."""
-        self._leave(now)
         before, says = self._shutter.block, "well" if failure is None else failure.says
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
-        self._shutter.learn(says, reason, now, after=after, probe=probe)
-        if self._shutter.block is not None and self._shutter.block is not before:
-            self._ramp = 1
+        self._shutter.learn(says, reason, now, after=after, probe=probe, number=number)
+        block = self._shutter.block
+        if block is not None and block is not before:
+            self._slow_down(block, number)
         elif says == "well" and self._ramp is not None and self.state(now) == "well":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
+        self._leave(now)
+
+    def _slow_down(self, block: Block, number: int) -> None:
+        """After a pause go on with half of what was under way; after anything else with one attempt.
+
+        Attempts that had begun when it slowed down last say nothing new.
+        """
+        if block.kind != "paused":
+            self._ramp = 1
+        elif number > self._cut_at:
+            self._ramp = max(self.under_way // 2, 1)
+            self._cut_at = self._begun
 
     def given_up(self, now: float) -> None:
         """An attempt ended without telling anything: this process gave it up."""

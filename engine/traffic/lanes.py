@@ -26,11 +26,12 @@ _MADE_ROOM = 500
 class Admitted:
     """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are.
 
-    ``size`` is how many bytes of memory its lane holds for it.
+    ``number`` counts the attempts of its lane. ``size`` is how many bytes of memory its lane holds for it.
     """
 
     lane: Lane
     probe: bool
+    number: int = 0
     size: int = 0
 
 
@@ -110,7 +111,7 @@ class Lanes:
     def enter(self, lane: Lane, now: float) -> Admitted | Shut:
         """Begin an attempt, if one may."""
         if lane.free(now) > 0:
-            return Admitted(lane, lane.enter(now))
+            return Admitted(lane, *lane.enter(now))
         block = lane.block(now)
         if block is None and not self.places.more(lane.under_way):
             self.places.short = True
@@ -118,7 +119,7 @@ class Lanes:
 
     def left(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """An attempt ended, and this is what it came to; None is success."""
-        admitted.lane.left(failure, now, probe=admitted.probe)
+        admitted.lane.left(failure, now, probe=admitted.probe, number=admitted.number)
         self._doors.note(admitted.lane, now)
 
     def restore(self, lane: Lane, block: Block, now: float) -> None:

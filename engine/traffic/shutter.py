@@ -29,13 +29,15 @@ _WEIGHT: dict[BlockKind, int] = {"paused": 0, "failing": 0, "refused": 1, "gone"
 class Block:
     """Why nothing goes to a destination, since when, and until when (None: until people change something).
 
-    At ``until`` a pause is over; after the other kinds one attempt at a time finds out.
+    At ``until`` a pause is over; after the other kinds one attempt at a time finds out. A ``soft`` pause is over before
+    that where other attempts succeed meanwhile.
     """
 
     kind: BlockKind
     reason: str
     since: float
     until: float | None
+    soft: bool = False
 
     def is_closed(self, now: float) -> bool:
         """Whether nothing may go there yet. A clock that was set back must not make it last longer."""
@@ -54,26 +56,42 @@ def is_kind(word: object) -> TypeGuard[BlockKind]:
 class Shutter:
     """One destination's. ``learn`` is told what each attempt said of it."""
 
-    __slots__ = ("_failures", "_rng", "_rounds", "block")
+    __slots__ = ("_failures", "_in_a_row", "_newest", "_rng", "_rounds", "_votes", "block")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.block: Block | None = None
         self._failures = self._rounds = 0
+        #: Of a soft pause: how many attempts were refused, less those that succeeded, and the newest that was refused.
+        self._votes = self._newest = 0
+        #: How many attempts in a row were refused for being busy since one succeeded; None where none ever did.
+        self._in_a_row: int | None = None
 
     @property
     def unremarkable(self) -> bool:
         """Whether there is nothing to remember."""
         return self.block is None and not self._failures and not self._rounds
 
-    def learn(self, says: Says, reason: str, now: float, *, after: float | None = None, probe: bool = False) -> None:
+    def learn(
+        self,
+        says: Says,
+        reason: str,
+        now: float,
+        *,
+        after: float | None = None,
+        probe: bool = False,
+        number: int = 0,
+    ) -> None:
         """What an attempt said. ``after`` are the seconds it asked for; a ``probe`` was let in to find out.
 
-        What was under way before a block says little: only a probe makes a circuit's block longer.
+        ``number`` tells which of two attempts began later. What was under way before a block says little: only a probe
+        makes a circuit's block longer.
         """
         match says:
             case "well":
-                self._well(now)
+                self._well(now, number)
+            case "busy":
+                self._busy(reason, now, after or 0.0, number)
             case "pause":
                 self._pause(reason, now, after, probe=probe)
             case "failing":
@@ -96,10 +114,30 @@ class Shutter:
         """Whether something blocks, or is not known to be over. A pause is over by itself."""
         return self.block is not None and (self.block.kind != "paused" or self.block.is_closed(now))
 
-    def _well(self, now: float) -> None:
-        self._failures = 0
+    def _well(self, now: float, number: int) -> None:
+        self._failures = self._in_a_row = 0
+        if self.block is not None and self.block.soft and number > self._newest:
+            self._votes -= 1
+            if self._votes <= 0:
+                self.block = None
         if self.block is None or self.block.kind in ("failing", "refused") or not self._holds(now):
             self.block, self._rounds = None, 0
+
+    def _busy(self, reason: str, now: float, after: float, number: int) -> None:
+        """It refuses one attempt for now. Whether it refuses all, others that began later will tell.
+
+        Where none are under way, one after a short pause tells; the more it refuses in a row, the longer it is paused,
+        up to what it asked for.
+        """
+        self._failures = 0
+        if not self._holds(now):
+            self._votes = self._newest = 0
+        self._votes += 1
+        self._newest = max(self._newest, number)
+        if self._in_a_row is not None:
+            after = min(after, FIRST_PAUSE * 2.0 ** min(self._in_a_row, 30))
+            self._in_a_row += 1
+        self._set(Block("paused", reason, now, now + after, soft=True), now)
 
     def _pause(self, reason: str, now: float, after: float | None, *, probe: bool) -> None:
         self._failures = 0
@@ -127,7 +165,9 @@ class Shutter:
         if old is None or not self._holds(now):
             self.block = new
         elif (anew and old.kind != "gone") or _outweighs(new, old):
-            self.block = replace(new, since=old.since) if new.kind == old.kind else new
+            self.block = replace(new, since=old.since, soft=new.soft and old.soft) if new.kind == old.kind else new
+        elif old.soft and new.kind == old.kind and not new.soft:
+            self.block = replace(old, soft=False)
 
 
 def _outweighs(new: Block, old: Block) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import time
+from itertools import pairwise
 
 import aiohttp
 import pytest
@@ -14,6 +15,7 @@ from processes import Serve, left_behind
 
 from engine.event import parse_event
 from engine.sandbox import WebhookSink, payloads
+from engine.sandbox.server import Refused
 from engine.store.rows import DeliveryQuery
 
 RULE = payloads.RULE_ID
@@ -74,6 +76,36 @@ async def test_a_429_pauses_its_destination_for_every_route_and_spends_nothing(e
     assert min(one.at for one in sink.received[1:]) >= paused_at + 0.8
     assert caplog.text.count("destination paused") == 1
     assert caplog.text.count("destination open again") == 1
+
+
+async def test_a_destination_that_is_busy_now_and_then_falls_behind_by_little(engine, caplog) -> None:
+    """At 120 a second it was thousands behind before: each pause began anew with one attempt."""
+
+    class NowAndThen(WebhookSink):
+        async def answer(self, recorded):
+            await asyncio.sleep(0.05)
+            if len(self.requests) % 50 == 25:
+                raise Refused(503, "busy", {"Retry-After": "1"})
+            return await super().answer(recorded)
+
+    async with NowAndThen() as busy:
+        engine.environ["SINK"] = busy.url
+        await engine.start(TWO_ROUTES % "")
+        started, most = time.monotonic(), 0
+        for number in range(960):
+            await engine.post(run(number))
+            await asyncio.sleep(max(0.0, started + number / 120 - time.monotonic()))
+            if number % 60 == 0:
+                most = max(most, (await engine.running.store.backlog()).deliveries)
+        rows = await engine.settled(960, seconds=10.0)
+    assert most < 240, "two seconds, on a machine that has other things to do"
+    assert {row.state for row in rows} == {"succeeded"}
+    refused = {row.id for row in rows if row.attempts > 1}
+    assert len(refused) >= 960 // 50
+    for delivery in refused:
+        tries = sorted(one.at for one in busy.received if one.headers["webhook-id"] == delivery)
+        assert min(later - earlier for earlier, later in pairwise(tries)) > 0.95
+    assert caplog.text.count("destination paused") < 10, "where others succeed it is not paused"
 
 
 async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_anew(engine, sink, caplog) -> None:
