@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.store import sqlite_claim
+from engine.store import sqlite_claim, sqlite_open
 from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
 from engine.store.sqlite_claim import PASSED_OVER, Claim, Taken
 from engine.store.sqlite_open import connect, prepare
@@ -143,3 +144,34 @@ def test_lanes_that_seem_to_wait_and_are_empty_are_forgotten(both: list[Lanes]) 
     lanes.settle()
     assert lanes.db.execute("SELECT count(*) FROM lane").fetchone() == (0,)
     assert lanes.next_due()[0] is None
+
+
+def test_what_an_earlier_version_left_waiting_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "engine.db"
+    with monkeypatch.context() as patched:
+        files = sqlite_open._schema_files()[:7]
+        patched.setattr(sqlite_open, "_schema_files", lambda: files)
+        prepare(path)
+    insert = (
+        "INSERT INTO work (id, kind, event_id, route, action, idx, first_at, due_at, attempts, replays, lane, owner,"
+        " dead_at) VALUES (?, ?, 'e', 'r', 'a', 0, ?, ?, 0, 0, ?, ?, ?)"
+    )
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(insert, ("waits", "deliver", 1.0, 5.0, "shut", None, None))
+        db.execute(insert, ("waits too", "deliver", 2.0, 4.0, "shut", None, None))
+        db.execute(insert, ("unassigned", "deliver", 2.0, 3.0, "", None, None))
+        db.execute(insert, ("in hand", "deliver", 2.0, 3.0, "busy", "me", None))
+        db.execute(insert, ("dead", "deliver", 2.0, 3.0, "dead", None, 9.0))
+        db.execute(insert, ("evaluation", "evaluate", 2.0, 3.5, "", None, None))
+    prepare(path)
+    with closing(connect(path)) as db:
+        assert db.execute("SELECT name, look_at FROM lane ORDER BY name").fetchall() == [("", 3.0), ("shut", 4.0)]
+        times = dict(db.execute("SELECT id, until_at FROM work"))
+        assert times == {
+            "waits": 1.0,
+            "waits too": 2.0,
+            "in hand": 2.0,
+            **dict.fromkeys(("unassigned", "dead", "evaluation")),
+        }
+        (taken,) = sqlite_claim.claim("me", lambda: NOW, db, [Claim(NOW, 9, 2**30, None, shut={"shut"})])
+        assert taken.ids == ["waits", "waits too", "unassigned", "evaluation"]
