@@ -46,18 +46,23 @@ def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
 
 def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:
     """Routes behind one that takes everything and stops. Only those that look at the same documents stop each other."""
-    enabled = [route for route in config.routes if route.enabled]
-    for index, route in enumerate(enabled):
-        blocker = next((earlier for earlier in enabled[:index] if _takes_all_of(earlier, route)), None)
+    takers: dict[str, list[RouteConfig]] = {}
+    for route in config.routes:
+        if not route.enabled:
+            continue
+        earlier = takers.get(route.keys[0], ()) if route.keys else ()
+        blocker = next((one for one in earlier if _takes_all_of(one, route)), None)
         if blocker is not None:
             message = f"route {route.id!r} is never reached: {blocker.id!r} before it matches everything and stops"
             yield route.where, message, "move it up, give the earlier route filters, or take its stop: true away"
+        if route.stop and not route.filters:
+            for key in route.keys:
+                takers.setdefault(key, []).append(route)
 
 
 def _takes_all_of(earlier: RouteConfig, later: RouteConfig) -> bool:
     special = {ANY, UNMATCHED} & {*earlier.keys, *later.keys}
-    same_documents = earlier.for_each == later.for_each and set(later.keys) <= set(earlier.keys)
-    return earlier.stop and not earlier.filters and not special and same_documents
+    return earlier.for_each == later.for_each and set(later.keys) <= set(earlier.keys) and not special
 
 
 def _disabled(config: Config) -> Iterator[tuple[Where, str, str]]:

@@ -12,7 +12,6 @@ from engine.config import ActionConfig, Config
 from engine.error_text import named_error
 from engine.errors import PathError
 from engine.filters.operands import number_of
-from engine.jsonpath import compile_path
 from engine.registry import Registry
 from engine.source import Where
 from engine.suggest import nearest
@@ -93,7 +92,7 @@ class _Looker:
 
     def _condition(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
         if isinstance(path := value.get("path"), str):
-            yield from _path(path, (*where, "path"))
+            yield from self._path(path, (*where, "path"))
         if isinstance(text := value.get("expr"), str):
             yield from self._looks(text, (*where, "expr"), bare=True)
         for name, operand in value.items():
@@ -145,9 +144,22 @@ class _Looker:
             for key in _GROUPS & value.keys():
                 yield from self._reads(value[key], (*where, key))
             if isinstance(path := value.get("path"), str):
-                yield (*where, "path"), compile_path(path).steps or ()
+                yield (*where, "path"), self._templates.paths.compile(path).steps or ()
             if isinstance(text := value.get("expr"), str):
                 yield from (((*where, "expr"), steps) for _, steps in self._templates.looks(text, bare=True))
+
+    def _path(self, text: str, where: Where) -> Iterator[Doubt]:
+        try:
+            path = self._templates.paths.compile(text)
+        except PathError:  # a file with such a path is refused; there is nothing to add
+            return
+        steps: tuple[Step, ...] = path.steps or ()
+        if (odd := undocumented(steps)) is not None:
+            yield Doubt(where, _no_field(odd[0]), odd[1], column=_column(text, odd[0]))
+        first = path.first_field
+        if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
+            message = f"webhooks have no documented key {first!r}"
+            yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
 
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = text.splitlines()
@@ -178,20 +190,6 @@ def _texts(value: Any) -> Iterator[str]:
 
 def _no_field(name: str) -> str:
     return f"run has no documented field {name!r}"
-
-
-def _path(text: str, where: Where) -> Iterator[Doubt]:
-    try:
-        path = compile_path(text)
-    except PathError:  # a file with such a path is refused; there is nothing to add
-        return
-    steps: tuple[Step, ...] = path.steps or ()
-    if (odd := undocumented(steps)) is not None:
-        yield Doubt(where, _no_field(odd[0]), odd[1], column=_column(text, odd[0]))
-    first = path.first_field
-    if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
-        message = f"webhooks have no documented key {first!r}"
-        yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
 
 
 def _column(text: str, word: str) -> int:

@@ -24,6 +24,7 @@ from engine.filters.operands import OperandError
 from engine.filters.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
 from engine.filters.quantifiers import ALL, ANY, Quantifier, compile_quantifier
 from engine.filters.verdict import Kind, Verdict, describe
+from engine.jsonpath import Paths
 from engine.jsonpath.mistakes import as_condition, compile_checked, in_yaml
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
@@ -44,6 +45,10 @@ class Expressions(Protocol):
     @property
     def vocabulary(self) -> Vocabulary:
         """What is known of the document at load."""
+
+    @property
+    def paths(self) -> Paths:
+        """What compiles paths."""
 
     def expression(self, text: str) -> Evaluable:
         """Compile an expression; raises ``TemplateError``."""
@@ -208,7 +213,7 @@ class _Compiler:
         self, text: str, where: Where, operations: tuple[Operation, ...] | None, quantifier: Quantifier | None
     ) -> Leaf | None:
         try:
-            path = compile_checked(text, self._templates.vocabulary)
+            path = compile_checked(text, self._templates.vocabulary, self._templates.paths)
         except PathError as error:
             self._source.report(where, str(error), error.hint, column=error.column)
             return None

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.errors import PathError
 from engine.jsonpath.code import Step
-from engine.jsonpath.path import Path, compile_path
+from engine.jsonpath.path import Path, Paths, compile_path
 from engine.jsonpath.trace import write_steps
 from engine.vocabulary import Vocabulary
 
@@ -26,7 +26,7 @@ _RUN_ARRAYS = ("tags", "events", "child_run_ids", "direct_child_run_ids", "paren
 _SIZES = ("length", "size", "count", "len")
 
 
-def compile_checked(text: str, vocabulary: Vocabulary | None = None) -> Path:
+def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Paths | None = None) -> Path:
     """A path of a configuration, held against the known mistakes and the known words as well.
 
     Raises:
@@ -35,7 +35,7 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None) -> Path:
     if (before := _before_parsing(text)) is not None:
         raise before
     try:
-        path = compile_path(text)
+        path = paths.compile(text) if paths is not None else compile_path(text)
     except PathError as error:
         raise _after_failing(text, error) from None
     if path.steps is not None:

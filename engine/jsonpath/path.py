@@ -8,6 +8,7 @@ a budget, and data that is not at hand (``engine.missing.Missing``) raises inste
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from typing import Any
 
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.exceptions import JSONPathError
-from jsonpath_ng.ext.parser import parse
+from jsonpath_ng.ext.parser import ExtendedJsonPathParser
 from jsonpath_ng.ext.string import DefintionInvalid
 
 from engine.errors import PathError
@@ -56,17 +57,41 @@ class Path:
     steps: tuple[Step, ...] | None = field(repr=False, compare=False)
 
 
+class Paths:
+    """Compiles the paths of one configuration, each text once. May be shared between threads."""
+
+    def __init__(self) -> None:
+        self._parser = ExtendedJsonPathParser()
+        self._lock = threading.Lock()  # the parser keeps its stacks in itself
+        self._compiled: dict[str, Path] = {}
+
+    def compile(self, text: str) -> Path:
+        """The path of a text.
+
+        Raises:
+            PathError: it cannot be compiled; with the column and, where the mistake is a known one, a hint.
+        """
+        if (path := self._compiled.get(text)) is None:
+            with self._lock:
+                path = self._compiled[text] = _compile(text, self._parser)
+        return path
+
+
 def compile_path(text: str) -> Path:
-    """Parse and compile a JSONPath.
+    """Parse and compile one JSONPath.
 
     Raises:
         PathError: it cannot be; with the column and, where the mistake is a known one, a hint.
     """
-    tree = _parse(text)
+    return _compile(text, ExtendedJsonPathParser())
+
+
+def _compile(text: str, parser: ExtendedJsonPathParser) -> Path:
+    tree = _parse(text, parser)
     try:
         needs, shallow = path_needs(tree)
         steps = _straight_steps(tree)
-        find = generate_all(steps) if steps is not None else _find(tree, text)
+        find = generate_all(steps) if steps is not None else _find(tree, text, parser)
     except RegexError as error:
         raise PathError(f"a pattern in the path: {error}", column=text.find("=~") + 1 or 1, hint=error.hint) from None
     except RecursionError:
@@ -76,7 +101,7 @@ def compile_path(text: str) -> Path:
     return Path(text, singular, needs, shallow, _first_field(tree), find, one, steps)
 
 
-def _parse(text: str) -> Any:
+def _parse(text: str, parser: ExtendedJsonPathParser) -> Any:
     if not text.strip():
         raise PathError("the path is empty", hint="a path starts at the document: $.runs[*].status")
     if len(text) > MAX_LENGTH:
@@ -84,7 +109,7 @@ def _parse(text: str) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # `|` and `&` work as long as 1.x is installed
-            tree = parse(text)
+            tree = parser.parse(text)
     except JSONPathError as error:
         raise _syntax_error(text, str(error)) from None
     except DefintionInvalid:
@@ -124,13 +149,13 @@ def _nth(text: str, mark: str, count: int) -> int:
     return place
 
 
-def _find(tree: Any, text: str) -> Callable[[Any], list[Any]]:
+def _find(tree: Any, text: str, parser: ExtendedJsonPathParser) -> Callable[[Any], list[Any]]:
     """Closures where they can do it, the library where they can't."""
     try:
         finder = compile_node(tree)
     except Unsupported:
         # A fresh tree, because the library's nodes get guards.
-        return library_find(_parse(text))
+        return library_find(_parse(text, parser))
     return lambda document: list(finder(document, Scope(document)))
 
 
@@ -150,4 +175,4 @@ def _first_field(tree: Any) -> str | None:
     return first if isinstance(first, str) else None
 
 
-__all__ = ["MAX_LENGTH", "NOTHING", "Path", "compile_path"]
+__all__ = ["MAX_LENGTH", "NOTHING", "Path", "Paths", "compile_path"]

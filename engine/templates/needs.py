@@ -107,6 +107,8 @@ def each_item(tree: nodes.Node) -> frozenset[str]:
     A look that begins with one is a look into a document, as one that begins with the document's own words is.
     """
     targets = {id(loop.target): loop.target for loop in tree.find_all(nodes.For) if goes_through(loop)}
+    if not targets:
+        return frozenset()
     own = {node.name for node in tree.find_all(nodes.Name) if node.ctx != "load" and id(node) not in targets}
     own |= {node.name for node in tree.find_all(nodes.Macro)}
     if _hands_items_on(tree) or "items" in own:

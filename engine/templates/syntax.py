@@ -210,6 +210,8 @@ def _words(text: str, tree: nodes.Template, vocabulary: Vocabulary) -> Iterator[
 
 
 def _standing_alone(tree: nodes.Template) -> Iterator[Mistake]:
+    if not any(tree.find_all((*_ALONE, nodes.EvalContextModifier))):
+        return
     for kind, tag in _ALONE.items():
         for node in tree.find_all(kind):
             yield Mistake(

@@ -13,36 +13,31 @@ What a template may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from jinja2 import TemplateError as JinjaError
-from jinja2 import nodes
-from jinja2.environment import Template as JinjaTemplate
 from jinja2.runtime import Undefined
 
 from engine.errors import TemplateError, WantOfData
+from engine.jsonpath import Paths
 from engine.source import Source, Where
 from engine.templates.budget import Budget
-from engine.templates.faults import Looks, line_of, translate
+from engine.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.templates.marks import entities
-from engine.templates.needs import Needs, chains, each_item, needs_of, operands
-from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
+from engine.templates.needs import Needs
+from engine.templates.sandboxed import Sandbox
 from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
-    Rewriter,
     looks,
-    mistakes,
     parse,
     parse_expression,
 )
 from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
 from engine.vocabulary import Step, Vocabulary
 
-_RESULT = "__result"
 _NO_NEEDS: Needs = frozenset()
 
 
@@ -101,43 +96,10 @@ class _KeyedMapping:
 
 
 @dataclass(frozen=True, slots=True)
-class _Code:
-    """One compiled text, with what is needed to run it and to explain why it failed."""
-
-    sandbox: Sandbox
-    template: JinjaTemplate
-    size: int
-    looks: Looks
-
-    def evaluate(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        """The value of the expression that the text is."""
-        context = Rendering(self.sandbox, document, budget, self.size)
-        for _ in self.template.root_render_func(context):
-            pass
-        return context.vars[_RESULT]
-
-    def write(self, document: Mapping[str, Any], budget: Budget) -> str:
-        """The text, counted while it streams."""
-        context = Rendering(self.sandbox, document, budget, self.size)
-        parts, length = [], 0
-        for part in self.template.root_render_func(context):
-            parts.append(part)
-            length += len(part)
-            budget.fits(length)
-        return "".join(parts)
-
-    def explain(self, error: Exception, document: Mapping[str, Any], where: Where) -> TemplateError:
-        """What went wrong, with its place in the tree and in the text."""
-        fault = translate(error, self.looks, document)
-        line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
-        return TemplateError(str(fault), where=where, line=line, hint=fault.hint)
-
-
-@dataclass(frozen=True, slots=True)
 class _Leaf:
     """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document."""
 
-    code: _Code
+    code: Code
     where: Where
     native: bool
     data: bool
@@ -220,7 +182,7 @@ class Expression:
 
     source: str
     needs: Needs
-    _code: _Code
+    _code: Code
 
     def evaluate(self, document: Mapping[str, Any]) -> Any:
         """Its value, which belongs to the document: not to be changed. Nothing there is Jinja's ``Undefined``.
@@ -247,6 +209,11 @@ class Templates:
         self._plain = Sandbox()
         self._escaping = Sandbox(escaping=True)
         self.vocabulary = vocabulary or Vocabulary()
+        self.paths = Paths()
+        # By text and whatever else counts, so that what many routes have in common is compiled once.
+        self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
+        self._expressions: dict[tuple[Any, ...], Expression] = {}
+        self._looks: dict[tuple[str, bool], list[tuple[int, list[Step]]]] = {}
 
     def knowing(self, placed: frozenset[str]) -> Templates:
         """The same, for a place where these of ``PLACED`` words are there."""
@@ -264,7 +231,7 @@ class Templates:
         Below the top-level keys that ``escape`` names, event data is escaped for Slack. If
         anything was reported, the result is not to be rendered.
         """
-        work = _Compilation(self._plain, self._escaping, escape, self.vocabulary)
+        work = _Compilation(self._text, escape)
         template = work.template(tree)
         for path, mistake, at_key in work.mistakes:
             place = where + path
@@ -277,7 +244,7 @@ class Templates:
         Raises:
             TemplateError: the first mistake in it.
         """
-        work = _Compilation(self._plain, self._escaping, escape, self.vocabulary)
+        work = _Compilation(self._text, escape)
         template = work.template(tree)
         for path, mistake, _ in work.mistakes:
             raise TemplateError(mistake.message, where=path, line=mistake.line, hint=mistake.hint)
@@ -289,29 +256,33 @@ class Templates:
         Raises:
             TemplateError: the first mistake in it.
         """
-        parsed = parse_expression(self._plain, text)
-        found = [parsed] if isinstance(parsed, Mistake) else mistakes(self._plain, text, parsed.tree, self.vocabulary)
-        if isinstance(parsed, Mistake) or found:
-            raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
-        needs = needs_of(parsed.tree)
-        code = _code(self._plain, text, parsed.tree, native=True)
-        if isinstance(code, Mistake):
-            raise TemplateError(code.message, line=code.line, hint=code.hint)
-        return Expression(text, needs, code)
+        key = (text, self.vocabulary.placed)
+        if (found := self._expressions.get(key)) is None:
+            made = compile_expression(self._plain, text, self.vocabulary)
+            found = self._expressions[key] = Expression(text, *made)
+        return found
 
     def looks(self, text: str, *, bare: bool) -> list[tuple[int, list[Step]]]:
         """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
-        parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
-        return [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
+        if (found := self._looks.get((text, bare))) is None:
+            parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
+            found = self._looks[text, bare] = [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
+        return found
+
+    def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
+        """A text compiled, or its mistakes."""
+        place = (text, escape, key, self.vocabulary.placed)
+        if (found := self._texts.get(place)) is None:
+            sandbox = self._escaping if escape else self._plain
+            found = self._texts[place] = compile_text(sandbox, text, self.vocabulary, key=key)
+        return found
 
 
 class _Compilation:
     """One tree on its way to a ``Template``."""
 
-    def __init__(self, plain: Sandbox, escaping: Sandbox, escape: frozenset[str], vocabulary: Vocabulary) -> None:
-        self._vocabulary = vocabulary
-        self._plain = plain
-        self._escaping = escaping
+    def __init__(self, compiled: Callable[..., Text | tuple[Mistake, ...]], escape: frozenset[str]) -> None:
+        self._compiled = compiled
         self._escape = escape
         self._reads: dict[Where, Needs] = {}
         self._templated: set[Where] = set()
@@ -349,56 +320,15 @@ class _Compilation:
     def _leaf(self, text: str, where: Where, *, raw: bool, key: bool) -> _Node:
         self._templated.add(where)
         escape = bool(where) and where[0] in self._escape and not raw
-        sandbox = self._escaping if escape else self._plain
-        parsed = parse(sandbox, text)
-        if isinstance(parsed, Mistake):
-            return self._wrong(where, [parsed], key=key)
-        if found := mistakes(sandbox, text, parsed.tree, self._vocabulary):
-            return self._wrong(where, found, key=key)
-        if needs := needs_of(parsed.tree):
-            self._reads[where] = needs
-        native = parsed.native and not key
-        if not parsed.native and not key:
+        made = self._compiled(text, escape=escape, key=key)
+        if isinstance(made, tuple):
+            self.mistakes += [(where, mistake, key) for mistake in made]
+            return _Literal(None)
+        if made.needs:
+            self._reads[where] = made.needs
+        if not made.native and not key:
             self._mixed.add(where)
-        data = native and _is_data(parsed.tree)
-        code = _code(sandbox, text, parsed.tree, native=native)
-        if isinstance(code, Mistake):
-            return self._wrong(where, [code], key=key)
-        leaf = _Leaf(code, where, native, data)
-        if not key and all(chain.root == "vars" for chain in code.looks.chains):
+        leaf = _Leaf(made.code, where, made.native, made.data)
+        if made.settled and not key:
             self._settled[where] = leaf
         return leaf
-
-    def _wrong(self, where: Where, found: list[Mistake], *, key: bool) -> _Node:
-        self.mistakes += [(where, mistake, key) for mistake in found]
-        return _Literal(None)
-
-
-def _expression_of(tree: nodes.Template) -> nodes.Expr:
-    output = tree.body[0]
-    assert isinstance(output, nodes.Output)
-    return output.nodes[0]
-
-
-def _is_data(tree: nodes.Template) -> bool:
-    """Whether a whole value is one look into the document, with nothing done to what is found."""
-    expression = _expression_of(tree)
-    return any(node is expression and chain.root in EVENT_NAMES for node, chain in chains(tree))
-
-
-def _code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) -> _Code | Mistake:
-    seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
-    rewriter = Rewriter(escaping=sandbox.escaping, each=each_item(tree))
-    try:
-        if native:
-            value = rewriter.structure(_expression_of(tree))
-            tree.body = [nodes.Assign(nodes.Name(_RESULT, "store", lineno=1), value, lineno=1)]
-        else:
-            rewriter.rewrite(tree)
-        tree.set_environment(sandbox)
-        compiled = sandbox.from_string(tree)
-    except (JinjaError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = getattr(error, "lineno", None) if isinstance(error, JinjaError) else 1
-        words = "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", None) or error
-        return Mistake(line or 1, 1, f"the template cannot be compiled: {words}")
-    return _Code(sandbox, compiled, len(text), seen)
