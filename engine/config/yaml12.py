@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -33,6 +32,7 @@ MAX_ADDED_VALUES: Final = 300_000
 #: Characters that they may add.
 MAX_ADDED_CHARACTERS: Final = 8 << 20
 
+_TEXT: Final = f"{TAG}str"
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -134,7 +134,6 @@ class _Builder:
     empty: set[Where] = field(default_factory=set)
     values: int = 0
     characters: int = 0
-    depth: int = 0
     open: set[int] = field(default_factory=set)
 
     def build(self, node: Node, where: Where, key: YamlMark | None = None) -> Any:
@@ -142,12 +141,15 @@ class _Builder:
         self._spend(node)
         self._note(node, where, key)
         if isinstance(node, ScalarNode):
-            return self._scalar(node, where)
-        with self._inside(node):
-            if isinstance(node, SequenceNode):
-                self._check_tag(node, where, "seq")
-                return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
-            return self._mapping(node, where)
+            return self._text(node) if node.tag == _TEXT else self._scalar(node, where)
+        self._enter(node)
+        built = self._sequence(node, where) if isinstance(node, SequenceNode) else self._mapping(node, where)
+        self.open.discard(id(node))
+        return built
+
+    def _sequence(self, node: SequenceNode, where: Where) -> list[Any]:
+        self._check_tag(node, where, "seq")
+        return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
 
     def _note(self, node: Node, where: Where, key: YamlMark | None) -> None:
         mark, style = node.start_mark, node.style if isinstance(node, ScalarNode) else None
@@ -162,17 +164,12 @@ class _Builder:
             what = f"{MAX_ADDED_VALUES:,} values" if self.values > self.most_values else added
             raise Halt(None, None, f"anchors expand to more than {what} here", node.start_mark)
 
-    @contextmanager
-    def _inside(self, node: Node) -> Iterator[None]:
+    def _enter(self, node: Node) -> None:
         if id(node) in self.open:
             raise Halt(None, None, "this block contains itself through its own anchor", node.start_mark)
-        if self.depth >= MAX_DEPTH:
+        if len(self.open) >= MAX_DEPTH:
             raise Halt(None, None, f"nested more than {MAX_DEPTH} levels deep", node.start_mark)
         self.open.add(id(node))
-        self.depth += 1
-        yield
-        self.depth -= 1
-        self.open.discard(id(node))
 
     def _scalar(self, node: ScalarNode, where: Where) -> Any:
         kind = self._check_tag(node, where, "str", "null", "bool", "int", "float")
@@ -192,7 +189,7 @@ class _Builder:
 
     def _text(self, node: ScalarNode) -> str:
         text: str = node.value
-        if not _SURROGATE.search(text):
+        if text.isascii() or not _SURROGATE.search(text):
             return text
         try:  # JSON writes characters beyond U+FFFF as two escapes, and JSON is YAML
             return text.encode("utf-16", "surrogatepass").decode("utf-16")
@@ -218,16 +215,20 @@ class _Builder:
         self._check_tag(node, where, "map")
         result: dict[str, Any] = {}
         first: dict[str, int] = {}
-        for key_node, value in self._own_pairs(node):
-            key = self._key(key_node)
-            if key is None:
+        merges = False
+        for key_node, value in node.value:
+            if _is_merge(key_node):
+                merges = True
+                continue
+            if (key := self._key(key_node)) is None:
                 continue
             if key in result:
                 self._at(key_node, f"the key {key!r} is written twice", f"first on line {first[key]}; keep one of them")
                 continue
             first[key] = key_node.start_mark.line + 1
             result[key] = self.build(value, (*where, key), key_node.start_mark)
-        self._add_merged(node, result, where)
+        if merges:
+            self._add_merged(node, result, where)
         return result
 
     def _own_pairs(self, node: Node) -> list[tuple[Node, Node]]:
@@ -250,15 +251,16 @@ class _Builder:
                     self._at(key, "'<<' merges mappings: write <<: *name, or <<: [*one, *two]")
                     continue
                 self._spend(block)
-                with self._inside(block):
-                    yield from self._own_pairs(block)
-                    yield from self._merged_pairs(block)
+                self._enter(block)
+                yield from self._own_pairs(block)
+                yield from self._merged_pairs(block)
+                self.open.discard(id(block))
 
     def _key(self, node: Node) -> str | None:
         if not isinstance(node, ScalarNode):
             self._at(node, "a key must be text, not a list or mapping", "text that begins with [ or { needs quotes")
             return None
-        if node.tag == TAG + "str":
+        if node.tag == _TEXT:
             return self._text(node)
         if not node.value:
             self._at(node, "a value without a key")
@@ -285,4 +287,4 @@ class _Builder:
 
 
 def _is_merge(key: Node) -> bool:
-    return isinstance(key, ScalarNode) and key.value == "<<" and key.style is None
+    return key.value == "<<" and isinstance(key, ScalarNode) and key.style is None
