@@ -17,7 +17,7 @@ import orjson
 from pydantic import AfterValidator, Field
 
 from actions._addresses import absolute_url
-from engine import Action, ActionContext, check_response
+from engine import Action, ActionContext, check_response, webhook_key
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read and kept.
@@ -58,12 +58,9 @@ def _keys(secrets: str | list[str]) -> str | list[str]:
 def _key(secret: str) -> bytes:
     """The bytes behind ``whsec_…`` (Standard Webhooks 1.0, "Signature scheme": base64, prefix optional)."""
     try:
-        key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        return webhook_key(secret)
     except ValueError:
-        key = b""
-    if not key:
-        raise ValueError("sign_with must be a Standard Webhooks secret: whsec_ and base64 behind it")
-    return key
+        raise ValueError("sign_with must be a Standard Webhooks secret: whsec_ and base64 behind it") from None
 
 
 class ForwardWebhook(Action):

@@ -4,6 +4,7 @@ from engine.action import Action, ActionContext, EscapePayload, LiteralHost, Par
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure
 from engine.retry import check_response
+from engine.whsec import webhook_key
 
 __all__ = [
     "Action",
@@ -16,4 +17,5 @@ __all__ = [
     "Retry",
     "Service",
     "check_response",
+    "webhook_key",
 ]

@@ -139,8 +139,9 @@ class Receiver:
 
     def _refuse(self, request: web.BaseRequest, refusal: Refusal, seconds: float) -> web.Response:
         if refusal.reason == "too_large":
-            told = {"sender": request.remote, "agent": _shown(request.headers.get(hdrs.USER_AGENT, ""))}
-            told |= {
+            told = {
+                "sender": request.remote,
+                "agent": _shown(request.headers.get(hdrs.USER_AGENT, "")),
                 "reason": refusal.error,
                 "limit": self._limit,
                 "next": "raise --body-limit, or have fewer runs sent",

@@ -12,7 +12,6 @@ undone: that is what a sender signs, and so nothing is unpacked for a stranger.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -24,6 +23,7 @@ from multidict import CIMultiDictProxy
 from engine.errors import EngineError
 from engine.event import Signed
 from engine.units import format_duration
+from engine.whsec import PREFIX, webhook_key
 
 Form = Literal["standard", "langsmith", "github"]
 #: The headers that hold a signature, by form.
@@ -35,7 +35,6 @@ HEADERS: Final[Mapping[Form, str]] = {
 #: How far a Standard Webhooks timestamp may be from this machine's clock, in seconds (the specification's libraries
 #: take as much). A request that somebody recorded is good for no longer.
 TOLERANCE = 300
-_PREFIX = "whsec_"
 _HEX = re.compile("sha256=([0-9a-fA-F]{64})")
 _SECONDS = re.compile("[0-9]{1,12}")
 
@@ -99,13 +98,6 @@ def sign(form: Form, secret: str, body: bytes, message_id: str, at: float) -> di
             signature = f"v1,{base64.b64encode(digest).decode()}"
             return {"webhook-id": message_id, "webhook-timestamp": timestamp, HEADERS[form]: signature}
     assert_never(form)
-
-
-def secret_problem(secret: str) -> str:
-    """What is wrong with a signing secret; empty if nothing is. ``whsec_`` promises base64 behind it."""
-    if secret.startswith(_PREFIX) and not _decoded(secret.removeprefix(_PREFIX)):
-        return f"what stands behind {_PREFIX} is not base64"
-    return ""
 
 
 def _claim(form: Form, headers: CIMultiDictProxy[str], now: float) -> Claim:
@@ -182,8 +174,8 @@ def _plain_keys(secret: str) -> tuple[bytes, ...]:
 
 def _standard_keys(secret: str) -> tuple[bytes, ...]:
     """A Standard Webhooks secret is base64 behind ``whsec_``. Some leave that prefix out, and some the base64."""
-    decoded = _decoded(secret.removeprefix(_PREFIX))
-    if secret.startswith(_PREFIX):
+    decoded = _decoded(secret.removeprefix(PREFIX))
+    if secret.startswith(PREFIX):
         return (decoded,) if decoded else ()
     return (decoded, _bytes(secret)) if decoded else (_bytes(secret),)
 
@@ -199,8 +191,8 @@ def _digest(key: bytes, before: bytes, body: bytes) -> bytes:
 def _decoded(text: str) -> bytes:
     """Base64's bytes; none where it is not base64."""
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
+        return webhook_key(text)
+    except ValueError:
         return b""
 
 

@@ -19,6 +19,7 @@ from engine.admission import Admission
 from engine.receiver import WEBHOOK_PATH
 from engine.signatures import HEADERS, TOLERANCE, BadSignature, check_claims, read_claims, sign
 from engine.spans import Span, Spans
+from engine.whsec import secret_problem, webhook_key
 
 KEY = b"a key of 24 bytes or so!"
 WHSEC = f"whsec_{b64encode(KEY).decode()}"
@@ -97,6 +98,25 @@ def test_a_standard_example_of_its_reference_library_is_good():
     }
     claims, _ = read_claims(CIMultiDictProxy(CIMultiDict(headers)), 1614265330)
     assert check_claims(claims, [secret], body).id == "msg_p5jXN8AQM9LWM0D4loKWxJek"
+
+
+@pytest.mark.parametrize("size", [1, 24, 25, 26])
+@pytest.mark.parametrize("prefix", ["whsec_", ""])
+@pytest.mark.parametrize("padding", ["", "=", "=="])
+async def test_a_standard_secret_is_the_same_with_padding_and_without(size, prefix, padding):
+    key = bytes(range(size))
+    secret = prefix + b64encode(key).decode().rstrip("=") + padding
+    assert webhook_key(secret) == key
+    assert secret_problem(secret) == ""
+    claims, _ = read_claims(CIMultiDictProxy(CIMultiDict(standard(key=key))), NOW)
+    assert check_claims(claims, [secret], BODY).id == "msg_1"
+    assert sign("standard", secret, BODY, "msg_1", NOW)["webhook-signature"] == standard(key=key)["webhook-signature"]
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_=", "whsec_MfKQ9", "whsec_Mf KQ", "whsec_Mf-Q", "Mf!Q"])
+def test_what_is_not_base64_is_no_standard_secret(secret):
+    with pytest.raises(ValueError):  # noqa: PT011 - the words are binascii's
+        webhook_key(secret)
 
 
 @pytest.mark.parametrize("form", ["standard", "langsmith", "github"])
@@ -311,10 +331,10 @@ async def test_a_stranger_who_sends_more_than_he_said_is_stopped():
 
 
 async def test_what_was_proven_makes_room_for_other_strangers_while_the_store_takes_its_time():
-    admission, stuck = Admission(4_000), asyncio.Event()
+    admission, stuck = Admission(40_000), asyncio.Event()
     store = FakeStore(stuck=stuck)
     async with signing(PLAIN, admission=admission, store=store) as served:
-        bodies = [json.dumps({"n": n, "pad": "x" * 800}).encode() for n in range(3)]
+        bodies = [json.dumps({"n": n, "pad": "x" * 8_000}).encode() for n in range(3)]
         sent = [asyncio.create_task(served.send(body, query="", headers=hub(body))) for body in bodies]
         async with asyncio.timeout(2):
             while admission.under_way != 3:

@@ -30,8 +30,9 @@ from engine.event import parse_payload
 from engine.freshen import freshen
 from engine.receiver import WEBHOOK_PATH
 from engine.sender import Delivery, Fault, SendAttempt, Sender
-from engine.signatures import Form, secret_problem, sign
+from engine.signatures import Form, sign
 from engine.units import format_duration
+from engine.whsec import secret_problem
 
 #: How many sendings may be under way at once.
 _AT_ONCE = 64

@@ -15,8 +15,8 @@ from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
 from engine.egress import is_metadata, parse_address
 from engine.langsmith import LangSmithSettings
-from engine.signatures import secret_problem
 from engine.slack import SlackSettings
+from engine.whsec import secret_problem
 
 #: ``$NAME``, ``%NAME%``, ``{{ env.NAME }}`` and any other template.
 _SHELL_HABIT: Final = re.compile(
@@ -67,7 +67,7 @@ def read_signing_secrets(top: Section, secrets: tuple[str, ...] | None) -> tuple
     for index, secret in enumerate(found):
         if problem := secret_problem(secret):
             at = (*where, index) if isinstance(top.values["signing_secrets"], list) else where
-            top.sheet.wrong(at, problem, "paste it whole: whsec_ and the base64 behind it")
+            top.sheet.wrong(at, problem, "write whsec_ and the base64 behind it, as the sender shows it")
     return found
 
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from engine.sandbox.server import Answer, Recorded, Refused, StandIn
+from engine.whsec import webhook_key
 
 #: How far a signed timestamp may be off, in seconds (Standard Webhooks).
 TOLERANCE = 300.0
@@ -63,7 +64,7 @@ def signature_fault(recorded: Recorded, secret: str) -> str:
     if abs(recorded.at - int(stamp)) > TOLERANCE:
         return "webhook-timestamp is too far off"
     signed = f"{message_id}.{stamp}.".encode() + recorded.raw
-    key = base64.b64decode(secret.removeprefix("whsec_"))
+    key = webhook_key(secret)
     expected = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
     given = recorded.headers.get("webhook-signature", "").split()
     matches = any(hmac.compare_digest(one.encode(), expected.encode()) for one in given)

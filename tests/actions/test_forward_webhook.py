@@ -79,9 +79,15 @@ async def test_get_and_delete_have_no_body_unless_one_is_given(attempt, sink, me
 async def test_signatures_are_what_standard_webhooks_want(attempt):
     async with WebhookSink(verify_with=SECRET) as sink:
         assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": SECRET})
-        other = "whsec_" + base64.b64encode(b"another").decode()
+        other = "whsec_" + base64.b64encode(b"another one").decode()
         assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": [other, SECRET]})
         assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": SECRET.removeprefix("whsec_")})
+    long = "whsec_" + base64.b64encode(b"a key of 25 bytes, padded").decode()
+    async with WebhookSink(verify_with=long) as sink:
+        assert long.endswith("==")
+        assert await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": long.rstrip("=")})
+    async with WebhookSink(verify_with=SECRET) as sink:
+        other = "whsec_" + base64.b64encode(b"another").decode()
         with pytest.raises(HttpFailure, match="does not match"):
             await attempt(ForwardWebhook(), {"url": sink.url, "sign_with": other})
 
