@@ -18,7 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from engine.admin.listener import Admin, admin_app
 from engine.clients import Clients
+from engine.connections import Connections
 from engine.culprit import suspect_of
+from engine.descriptors import connections_allowed
 from engine.desk import Desk, Rules
 from engine.egress import Doors
 from engine.execute import Executor
@@ -151,7 +153,7 @@ async def running(
             spans=spans,
         )
         before_listening()
-        public = await _listen(stack, receiver_runner(receiver), settings.listen, "--listen", tls)
+        public = await _listen_to_senders(stack, receiver, settings, tls, metrics)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
         admin = await _listen_to_people(stack, Admin(store, worker, reloader, metrics, mutes), settings, tls, doors)
         _in_background(stack, reloader.watch())
@@ -183,6 +185,16 @@ def _make_spans(
     spans = otlp_spans(environ, mask)
     stack.push_async_callback(spans.close)
     return spans, (TraceObserver(spans),)
+
+
+async def _listen_to_senders(
+    stack: AsyncExitStack, receiver: Receiver, settings: ServeSettings, tls: Tls | None, metrics: Metrics
+) -> Address:
+    """From now on webhooks come in, over so many connections that descriptors are left for all else."""
+    connections = Connections(connections_allowed(settings.concurrency))
+    metrics.gauge("engine_connections", "Open connections of the public listener.", lambda: connections.count)
+    metrics.show("engine_connections_closed", "How many were closed to make room.", connections.closed, "why")
+    return await _listen(stack, receiver_runner(receiver, connections), settings.listen, "--listen", tls)
 
 
 async def _listen_to_people(

@@ -11,6 +11,10 @@ except ImportError:  # Windows has no such limit
 
 #: Enough for anybody. Systems that say "unlimited" (macOS) take less for an answer, so less is asked next.
 _WANTED = (65_536, 10_240)
+#: How many descriptors are left for the store, the admin listener, logs and the like.
+_FILES = 256
+#: The most connections of a listener, whatever the system allows: each takes about 20 KB.
+_MOST_CONNECTIONS = 8192
 
 
 def raise_descriptor_limit() -> int | None:
@@ -34,4 +38,16 @@ def raise_descriptor_limit() -> int | None:
 
 def descriptors_needed(concurrency: int) -> int:
     """How many a process with so many hands may have open: connections in and out, and files."""
-    return 2 * concurrency + 256
+    return 2 * concurrency + _FILES
+
+
+def connections_allowed(concurrency: int) -> int:
+    """How many connections a listener may have open, so that the rest is left for other files and connections.
+
+    What is left is enough for the store, for people, and for a connection to a destination for each of
+    ``concurrency`` attempts; where the limit is very low, three quarters of it.
+    """
+    soft = None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if soft is None or soft == resource.RLIM_INFINITY:
+        return _MOST_CONNECTIONS
+    return min(max(soft - concurrency - _FILES, soft // 4), _MOST_CONNECTIONS)

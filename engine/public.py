@@ -2,15 +2,48 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any
 
 from aiohttp import web
 
+from engine.connections import Connections
 from engine.receiver import SHUTDOWN_TIMEOUT, Receiver
 
 #: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
 _LINGERING = 2.0
+
+
+_ACCEPTED = 202
+#: How many connections may be open where nobody says.
+_MOST_CONNECTIONS = 1024
+
+
+class _Server(web.Server):
+    """A server that says which connections it has, and which of them have a request under way."""
+
+    def __init__(self, receiver: Receiver, connections: Connections, **settings: Any) -> None:
+        super().__init__(self._answer, **settings)
+        self._receiver, self._known = receiver, connections
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        self._known.opened(handler, transport)
+
+    def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
+        self._known.lost(handler)
+        super().connection_lost(handler, exc)
+
+    async def _answer(self, request: web.BaseRequest) -> web.Response:
+        connection, accepted = request.protocol, False
+        self._known.begins(connection)
+        try:
+            response = await self._receiver.answer(request)
+            accepted = response.status == _ACCEPTED
+            return response
+        finally:
+            self._known.ends(connection, accepted=accepted)
 
 
 class _Runner(web.ServerRunner):
@@ -28,13 +61,14 @@ class _Runner(web.ServerRunner):
         await self._receiver.drain()
 
 
-def receiver_runner(receiver: Receiver) -> web.BaseRunner:
-    """The public listener, to be set up, given an address, and cleaned up.
+def receiver_runner(receiver: Receiver, connections: Connections | None = None) -> web.BaseRunner:
+    """The public listener, to be set up, given an address, and cleaned up. ``connections`` bounds what is open.
 
     No access log, and none of aiohttp's own error texts: both would quote the query string, which holds the secret.
     """
-    server = web.Server(
-        receiver.answer,
+    server = _Server(
+        receiver,
+        connections or Connections(_MOST_CONNECTIONS),
         access_log=None,
         auto_decompress=False,
         keepalive_timeout=75.0,
