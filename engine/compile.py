@@ -79,6 +79,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
     enabled = [route for written, route in zip(config.routes, routes, strict=True) if written.enabled]
     return Router(
         hash=config.hash,
+        private_hash=config.private_hash,
         langsmith=config.langsmith,
         slack=config.slack,
         site=Site(config.langsmith.web_url),

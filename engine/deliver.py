@@ -61,7 +61,7 @@ class Deliverer:
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return
-            ran = await self._run(ready, entered, router.hash)
+            ran = await self._run(ready, entered, router.private_hash)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK, counted=False)

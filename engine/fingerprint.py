@@ -58,6 +58,14 @@ def digest_of(file: Path) -> bytes:
         return _ABSENT
 
 
+def plugin_files(folder: Path) -> list[Path]:
+    """The Python files of a plug-in folder, in order of their names; none of a folder that cannot be read."""
+    try:
+        return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
+    except OSError:
+        return []
+
+
 def _signature(file: Path) -> tuple[int, ...] | None:
     """What changes with a file's content; None where it can't be relied upon."""
     try:

@@ -54,7 +54,7 @@ class Gate:
         self._removed: dict[str, tuple[str, str]] = {}
         self._closing = False
         #: The configuration whose word counts.
-        self._config = desk.rules().router.hash
+        self._config = desk.rules().router.private_hash
         #: How many deliveries wait in memory.
         self.waiting = 0
 
@@ -100,7 +100,7 @@ class Gate:
         return lane.waiting < min(lane.may_wait(now), MOST_WAITING - self.waiting) and not self._closing
 
     def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> None:
-        """The attempt is over; None is success. ``config``: the hash of the rules it followed, if they are known.
+        """The attempt is over; None is success. ``config``: the private hash of the rules it followed, if known.
 
         That a key is refused or a URL gone says nothing of other rules, which may have mended it.
         """
@@ -108,7 +108,7 @@ class Gate:
         before = lane.last_block
         lane.held -= admitted.size
         if failure is not None:
-            old = config not in ("", rules.router.hash) and failure.says in ("refused", "gone")
+            old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
             failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
         self._lanes.left(admitted, failure, now)
@@ -288,10 +288,14 @@ class Gate:
             self._unkeep(lane.name)
             return
         self._kept.add(lane.name)
-        state = {"kind": block.kind, "config": self._desk.rules().router.hash}
+        state = {"kind": block.kind, "config": self._fingerprint()}
         until = None if lasts else block.until
         control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
         self._write(lambda: self._desk.store.set_control(control))
+
+    def _fingerprint(self) -> str:
+        """What is stored to tell this configuration, its secrets included, from another."""
+        return self._desk.store.fingerprint(self._desk.rules().router.private_hash)
 
     def _forget(self, name: str) -> None:
         """It is well, or nobody remembers it."""
@@ -331,7 +335,7 @@ class Gate:
             if control.kind != "pause":
                 continue
             self._kept.add(control.subject)
-            block = _block_of(control, rules.router.hash, now)
+            block = _block_of(control, self._fingerprint(), now)
             if block is None:
                 self._unkeep(control.subject)
                 continue
@@ -345,9 +349,9 @@ class Gate:
         The same file saved once more mends nothing.
         """
         router, now = self._desk.rules().router, self._desk.clock()
-        if router.hash == self._config:
+        if router.private_hash == self._config:
             return
-        self._config = router.hash
+        self._config = router.private_hash
         for lane in tuple(self._lanes):
             if lane.name in self._removed:
                 self._bring_back(lane)

@@ -16,7 +16,7 @@ from types import ModuleType
 from engine.action import Action
 from engine.error_text import named_error
 from engine.errors import Problem
-from engine.fingerprint import Fingerprint, digest_of
+from engine.fingerprint import Fingerprint, digest_of, plugin_files
 from engine.registry import Registered, Registry, clash, register
 
 
@@ -89,14 +89,6 @@ class PluginLoader:
         sys.modules[name] = package
         importlib.invalidate_caches()
         return name
-
-
-def plugin_files(folder: Path) -> list[Path]:
-    """The Python files of a plug-in folder, in order of their names; none of a folder that cannot be read."""
-    try:
-        return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
-    except OSError:
-        return []
 
 
 def _content(file: Path) -> bytes:

@@ -23,9 +23,9 @@ from engine.compile import compile_router
 from engine.config import Config, read_config
 from engine.error_text import named_error
 from engine.errors import ConfigError, Problem
-from engine.fingerprint import Fingerprint, Fingerprinter
+from engine.fingerprint import Fingerprint, Fingerprinter, plugin_files
 from engine.load_limit import blocked, run_bounded
-from engine.plugins import PluginLoader, plugin_files
+from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
 from engine.router import Router
 from engine.secrets import Masker

@@ -45,12 +45,14 @@ _WORDS = frozenset({ANY, UNMATCHED, *Kind})
 class Router:
     """The rules at work. Immutable: a reload makes a new one.
 
+    ``hash`` is shown; ``private_hash`` also differs where only a secret does (see ``Config``).
     ``by_key`` holds, for a rule id or kind, its routes in the order of the file; ``routes`` has the
     enabled ones by id; ``retry`` serves evaluations that want data. ``limits`` are those of destinations.
     ``network`` is what may be reached beside public addresses.
     """
 
     hash: str
+    private_hash: str = field(repr=False)
     langsmith: LangSmithSettings
     slack: SlackSettings
     site: Site

@@ -15,8 +15,8 @@ ID = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 SEED_RULE = f"rules: {{corrections: {ID}}}\n"
 
 
-def parse(text, environ=None):
-    return parse_config(text, environ={} if environ is None else environ)
+def parse(text, environ=None, **more):
+    return parse_config(text, environ={} if environ is None else environ, **more)
 
 
 def routes_of(routes, top=""):
@@ -378,13 +378,64 @@ def test_a_hopeless_file_is_not_reported_without_end():
 GOOD = 'secrets: ["${S}"]\nroutes: {alert: {actions: [{log: {message: "${M:-hello}"}}]}}\n'
 
 
-def test_the_hash_changes_with_what_takes_effect_and_with_nothing_else():
-    first = parse(GOOD, {"S": "a"}).hash
-    assert len(first) == 12
-    assert parse("# a comment\n" + GOOD, {"S": "a"}).hash == first
-    assert parse(GOOD, {"S": "a", "M": "hello"}).hash == first
-    assert parse(GOOD, {"S": "b"}).hash != first
-    assert parse(GOOD, {"S": "a", "M": "bye"}).hash != first
+def hashes_of(text, environ, **more):
+    config = parse(text, environ, **more)
+    return config.hash, config.private_hash
+
+
+def test_the_hash_changes_with_what_takes_effect_but_for_secrets():
+    shown, private = hashes_of(GOOD, {"S": "a"})
+    assert (len(shown), len(private)) == (12, 64)
+    assert hashes_of("# a comment\n" + GOOD, {"S": "a"}) == (shown, private)
+    assert parse(GOOD.replace("hello", "bye"), {"S": "a"}).hash != shown
+    other = hashes_of(GOOD, {"S": "b"})
+    assert other[0] == shown, "a secret cannot be guessed from what is shown"
+    assert other[1] != private, "but that it changed is known"
+
+
+def test_a_variable_is_a_secret_wherever_its_value_stands():
+    hello, bye = (hashes_of(GOOD, {"S": "a", "M": value}) for value in ("hello", "bye"))
+    assert hello[0] == bye[0] != parse(GOOD, {"S": "a"}).hash
+    assert hello[1] != bye[1]
+    assert hello[1] == parse(GOOD, {"S": "a"}).private_hash
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "secrets: [X]\nroutes: {}\n",
+        "secrets: none\nlangsmith: {api_key: X}\nroutes: {}\n",
+        "secrets: none\nslack: {token: X}\nroutes: {}\n",
+        'secrets: [X]\nroutes: {alert: {actions: [{log: {message: "it is X, and X"}}]}}\n',
+        'secrets: none\nroutes: {alert: {actions: [{log: {message: "${V}"}}]}}\n',
+    ],
+)
+def test_no_secret_is_in_the_hash_that_is_shown(text):
+    first, second = (hashes_of(text.replace("X", value), {"V": value}) for value in ("hunter2", "hunter3"))
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+
+
+@pytest.mark.parametrize("place", ['rules: {r: ["${V}"]}', 'vars: {v: "${V}"}'])
+def test_values_that_are_no_secrets_are_in_the_hash(place):
+    text = f"secrets: none\n{place}\nroutes: {{}}\n"
+    assert parse(text, {"V": ID}).hash != parse(text, {"V": ID.replace("1", "2")}).hash
+
+
+def test_plug_ins_are_in_the_hash_by_name_and_content_and_not_by_place(tmp_path):
+    def hashes(folder, **files):
+        (tmp_path / folder / "plugins").mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (tmp_path / folder / "plugins" / f"{name}.py").write_text(content)
+        return hashes_of("secrets: none\nplugins: [plugins]\nroutes: {}\n", {}, base_dir=tmp_path / folder)
+
+    first = hashes("one", a="x = 1")
+    assert hashes("two", a="x = 1") == first
+    assert hashes("three", b="x = 1")[0] != first[0]
+    changed = hashes("one", a="x = 2")
+    assert changed[0] != first[0]
+    assert changed[1] != first[1]
+    assert hashes("one", _helper="y = 1")[0] != changed[0]
 
 
 def test_the_hash_knows_the_order_of_routes():

@@ -18,7 +18,7 @@ from engine.retry import Failure
 from engine.router import Router
 from engine.secrets import Masker
 from engine.store import open_store
-from engine.store.work import Haul
+from engine.store.work import Control, Haul
 from engine.traffic import Admitted, LimitTable, Shut
 from engine.traffic.lane import MOST_IN_LANE
 from engine.traffic.limits import LimitsSpec
@@ -80,7 +80,7 @@ class World:
     def router(self) -> Router:
         limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})
         nothing = dict.fromkeys(("langsmith", "slack", "site", "vars", "by_key", "retry"))
-        return Router(hash=self.hash, limits=limits, routes=self.routes, **nothing)
+        return Router(hash="shown", private_hash=self.hash, limits=limits, routes=self.routes, **nothing)
 
     def wake(self) -> None:
         self.woken += 1
@@ -246,6 +246,33 @@ async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_kee
     assert isinstance(await world.gate.enter(NAME), Admitted)
     shut = await world.gate.enter("slack #ops")
     assert shut.block.until == pytest.approx(time.time() + 60, abs=5)
+
+
+async def test_a_rotated_secret_opens_what_refused_it_after_a_restart_and_is_not_stored(world) -> None:
+    """``hash`` here is the private one: it alone differs where only a secret does."""
+    await world.fail(replace(GONE, status=401))
+    (control,) = await world.store.controls()
+    assert control.state == {"kind": control.state["kind"], "config": world.store.fingerprint("one")}
+    world.gate = world.another()
+    await world.gate.restore()
+    await world.gate.written()
+    assert await world.store.controls() == [control]
+    world.hash = "two"
+    world.gate = world.another()
+    await world.gate.restore()
+    await world.gate.written()
+    assert await world.store.controls() == []
+    assert isinstance(await world.gate.enter(NAME), Admitted)
+
+
+async def test_what_an_earlier_version_stored_is_another_configuration(world) -> None:
+    await world.store.set_control(
+        Control("pause", NAME, "HTTP 401", "engine", time.time(), None, {"kind": "refused", "config": "one"})
+    )
+    world.gate = world.another()
+    await world.gate.restore()
+    await world.gate.written()
+    assert await world.store.controls() == []
 
 
 @pytest.mark.parametrize("says", [GONE, replace(GONE, status=401)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -29,6 +29,8 @@ from engine.config.settings import (
 )
 from engine.config.yaml12 import MAX_BYTES, Parsed, read_yaml, too_large
 from engine.errors import ConfigError
+from engine.fingerprint import digest_of, plugin_files
+from engine.secrets import Masker
 from engine.source import Source, Where
 
 _KEYS: Final = frozenset(
@@ -148,10 +150,15 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
     rules = read_rules(sheet, tree.get("rules", {}), ("rules",))
     secrets = read_secrets(section)
     signing_secrets = read_signing_secrets(section, secrets)
+    plugins = read_plugins(section, base)
+    masked = found.masked | _written_secrets(found, {*(secrets or ()), *signing_secrets})
+    shown = _shown(found.shown)
+    code = _digests(plugins)
     return Config(
         file=file,
         source=sheet.source,
-        hash=_hash(tree),
+        hash=_hash(Masker(masked).tree(shown), code)[:12],
+        private_hash=_hash(tree, code),
         secrets=secrets,
         signing_secrets=signing_secrets,
         langsmith=read_langsmith(section),
@@ -160,12 +167,12 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         timeout=timeout,
         retry=retry,
         limits=read_limits(section),
-        plugins=read_plugins(section, base),
+        plugins=plugins,
         vars=read_vars(section),
         rules=rules,
         routes=_routes(section, rules),
-        masked=found.masked | _written_secrets(found, {*(secrets or ()), *signing_secrets}),
-        shown=_shown(found.shown),
+        masked=masked,
+        shown=shown,
         files=found.files,
         retention=read_retention(section),
     )
@@ -191,10 +198,15 @@ def _require_mapping(parsed: Parsed) -> None:
     raise ConfigError(source.problems)
 
 
-def _hash(tree: Any) -> str:
-    """Twelve digits that change with whatever takes effect, and give nothing away. Order counts: it is a meaning."""
-    canonical = json.dumps(tree, ensure_ascii=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:12]
+def _hash(tree: Any, code: Any) -> str:
+    """SHA-256 of a tree, and of the plug-ins beside it. Order counts: it is a meaning."""
+    canonical = json.dumps([tree, code], ensure_ascii=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _digests(plugins: Sequence[Path]) -> list[list[tuple[str, str]]]:
+    """Name and digest of every file of the plug-in folders, wherever those are."""
+    return [[(file.name, digest_of(file).hex()) for file in plugin_files(folder)] for folder in plugins]
 
 
 # --- empty values ----------------------------------------------------------------------------------------------------

@@ -135,13 +135,16 @@ class Config:
     ``secrets`` None means ``secrets: none``; none of them and some ``signing_secrets`` means that
     bodies have to be signed. ``timeout`` is in seconds. ``rules`` are names
     with their ids. ``masked`` are the values that no log, page or dump may show; ``shown`` is
-    the file's tree with them masked. ``files`` are those that ``${file:…}`` names. ``source``
+    the file's tree with them masked. ``hash`` is twelve digits that change with whatever takes effect, the plug-ins'
+    files too, except secrets: it is shown, and nothing can be guessed from it. ``private_hash`` changes with secrets,
+    too: it is neither shown nor stored. ``files`` are those that ``${file:…}`` names. ``source``
     takes further problems; while it has any, the configuration is not to be used.
     """
 
     file: str
     source: Source
     hash: str
+    private_hash: str = field(repr=False)
     secrets: tuple[str, ...] | None = field(repr=False)
     signing_secrets: tuple[str, ...] = field(repr=False)
     langsmith: LangSmithSettings

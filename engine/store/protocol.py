@@ -199,6 +199,12 @@ class Store(Protocol):
     async def controls(self) -> Sequence[Control]:
         """All that is held back and whose time is not over, by kind and subject. It does not wait behind people."""
 
+    def fingerprint(self, text: str) -> str:
+        """A hash of a text by a key of this store: equal texts have equal ones, and nothing can be looked up in tables.
+
+        The key is made when the store is first opened. Without it (in another store) the same text has another.
+        """
+
     async def set_control(self, control: Control) -> None:
         """Hold something back, in place of what was said of its subject before."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import os
 import socket
@@ -72,6 +73,7 @@ class SqliteStore:
         self._people = Reader(path, "people", vault)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
+        self._fingerprint_key = b""
         self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(save_fetched, mergeable=True)
         self._claim = Kind(
@@ -102,6 +104,7 @@ class SqliteStore:
         await asyncio.to_thread(self._open)
         try:
             await self._do(partial(leases.arrive, self._owner), now=self._clock())
+            self._fingerprint_key = self._vault.derive(await self._do(controls.fingerprint_key))
         except BaseException:
             await asyncio.to_thread(self._close)
             raise
@@ -196,6 +199,12 @@ class SqliteStore:
     async def controls(self) -> Sequence[Control]:
         """What is held back at the moment."""
         return await self._work.ask(controls.alive, now=self._clock())
+
+    def fingerprint(self, text: str) -> str:
+        """A keyed hash of a text."""
+        if not self._fingerprint_key:
+            raise StoreError("the store is not open")
+        return hmac.digest(self._fingerprint_key, text.encode(), "sha256").hex()
 
     async def set_control(self, control: Control) -> None:
         """Hold something back."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from secrets import token_hex
 from typing import Any
 
 from engine.store.packing import clean, dump_json, load_json
@@ -15,7 +16,15 @@ WHERE until_at IS NULL OR until_at > ? ORDER BY kind, subject
 _PUT = """
 INSERT OR REPLACE INTO control (kind, subject, reason, set_by, set_at, until_at, state) VALUES (?, ?, ?, ?, ?, ?, ?)
 """
+_FINGERPRINT_KEY = "fingerprint_key"
 _REMOVE = "DELETE FROM control WHERE kind = ? AND subject = ?"
+
+
+def fingerprint_key(db: sqlite3.Connection) -> bytes:
+    """The key of this store's fingerprints, made at the first opening."""
+    db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (_FINGERPRINT_KEY, token_hex(32)))
+    key: str = db.execute("SELECT value FROM meta WHERE name = ?", (_FINGERPRINT_KEY,)).fetchone()[0]
+    return key.encode()
 
 
 def alive(db: sqlite3.Connection, *, now: float) -> list[Control]:

@@ -8,6 +8,7 @@ import pytest
 from contract_holding import EVERY_5_MINUTES, HOUR, ONE_IN_10_MINUTES, gated
 from store_cases import T0, Backend, accepted, all_claimed, attempt, fail, make_event, routed, succeed
 
+from engine.errors import StoreError
 from engine.store.protocol import Store
 from engine.store.rows import DeliveryQuery, EventQuery, Prunable, Pruned
 from engine.store.work import Control, Dead, Digest, Throttle
@@ -181,6 +182,18 @@ class Pruning:
             await store.set_control(Control("mute", subject, "", "admin", T0, until))
         assert await pruned(store, "marks", T0 + 50) == 1
         assert {control.subject for control in await store.controls()} == {"not yet", "for ever"}
+
+    async def test_fingerprints_are_the_same_as_long_as_the_store_lives(self, backend: Backend, store: Store):
+        one, other = store.fingerprint("one"), store.fingerprint("other")
+        assert len(one) == len(other) == 64
+        assert one != other
+        await store.close()
+        with pytest.raises(StoreError, match="not open"):
+            backend.store().fingerprint("one")
+        later = backend.store()
+        await later.open()
+        assert (later.fingerprint("one"), later.fingerprint("other")) == (one, other)
+        await later.close()
 
     async def test_a_step_stays_within_its_rows_and_goes_on_where_it_was(self, store: Store):
         events = [(await accepted(store, number=number, at=T0 + number))[0] for number in range(5)]

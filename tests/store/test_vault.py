@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -180,3 +181,13 @@ def test_a_sealed_value_opens_in_its_own_place_only_and_never_looks_alike() -> N
     with pytest.raises(MissingKey):
         Vault().open(sealed, "event_body.body:1")
     assert OLD not in repr(vault)
+
+
+async def test_a_fingerprint_is_made_with_the_stores_own_key_and_the_one_from_outside(folder: Path) -> None:
+    found = []
+    for name, keys in (("a", ""), ("b", ""), ("a", OLD), ("a", NEW + "," + OLD), ("a", OLD)):
+        async with opened(folder / name, keys) as store:
+            found.append(store.fingerprint("secret"))
+    assert len(set(found)) == 4
+    assert found[2] == found[4]
+    assert hashlib.sha256(b"secret").hexdigest() not in found
