@@ -42,7 +42,11 @@ class Reader:
         if not self._open:
             raise StoreError("the store is not open")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
+        try:
+            answer = loop.run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
+        except RuntimeError:  # stopped by another thread at this very moment
+            raise StoreError("the store is not open") from None
+        return await answer
 
     def stop(self) -> None:
         """Finish what was asked, then end. Blocks until then."""

@@ -80,6 +80,8 @@ class Writer:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._open = False
+        #: Held while a verb is queued or the queue is closed: nothing is queued behind its end.
+        self._closing = threading.Lock()
         self._logger = logging.getLogger(__name__)
 
     def start(self) -> None:
@@ -99,11 +101,15 @@ class Writer:
         The future fails with a ``StoreError`` where the verb could not be done.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if self._open:
-            self._queue.put(Verb(kind, request, weight, future))
-        else:
-            future.set_exception(StoreError("the store is not open"))
+        if not self._queued(Verb(kind, request, weight, future)):
+            future.set_exception(_not_open())
         return future
+
+    def _queued(self, verb: Verb) -> bool:
+        with self._closing:
+            if self._open:
+                self._queue.put(verb)
+            return self._open
 
     async def do(self, kind: Kind, request: Any, weight: int = 0) -> Any:
         """Hand in a verb and wait for its answer. One that is cancelled meanwhile is made good, see ``Kind``.
@@ -122,14 +128,14 @@ class Writer:
 
     def post(self, kind: Kind, request: Any) -> None:
         """Hand in a verb that nobody waits for; after the end it is left undone."""
-        if self._open:
-            self._queue.put(Verb(kind, request, 0, None))
+        self._queued(Verb(kind, request, 0, None))
 
     def stop(self) -> None:
         """Do what was handed in, then end. Blocks until then."""
-        if self._open:
-            self._open = False
-            self._queue.put(None)
+        with self._closing:
+            if self._open:
+                self._open = False
+                self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
@@ -137,15 +143,32 @@ class Writer:
 
     def _run(self) -> None:
         last = busy = False
-        while not last:
-            batch, last = self._drain(_GATHERING if busy else 0.0)
-            busy = len(batch) >= _BUSY
-            if batch:
-                begun = time.perf_counter()
-                self._commit(batch)
-                self.commits.add(len(batch), time.perf_counter() - begun)
-                self._answer(batch)
-        self._drop_connection()
+        batch: list[Verb] = []
+        try:
+            while not last:
+                batch, last = self._drain(_GATHERING if busy else 0.0)
+                busy = len(batch) >= _BUSY
+                if batch:
+                    begun = time.perf_counter()
+                    self._commit(batch)
+                    self.commits.add(len(batch), time.perf_counter() - begun)
+                    self._answer(batch)
+            self._drop_connection()
+        except BaseException:
+            self._give_up(batch)
+            raise
+
+    def _give_up(self, batch: Sequence[Verb]) -> None:
+        """The thread ends by a fault of the engine: whoever waits for it, or asks later, gets an error."""
+        with self._closing:
+            self._open = False
+        waiting = [*batch]
+        with suppress(Empty):
+            while True:
+                if (verb := self._queue.get_nowait()) is not None:
+                    waiting.append(verb)
+        self._fail(waiting, _not_open())
+        self._answer(waiting)
 
     def _drain(self, gathering: float) -> tuple[list[Verb], bool]:
         """Whatever waits so many seconds after the first verb, at least that, and whether it is the last."""
@@ -277,6 +300,10 @@ class Writer:
         amends = None if kind.forsaken is None else kind.forsaken(request, result)
         if amends is not None:
             self.post(*amends)
+
+
+def _not_open() -> StoreError:
+    return StoreError("the store is not open")
 
 
 def _groups(verbs: Sequence[Verb]) -> Iterator[tuple[Kind, list[Verb]]]:

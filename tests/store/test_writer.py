@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from store_cases import make_event
 
 from engine.errors import StoreError
 from engine.store import open_store, packing
+from engine.store.reader import Reader
 from engine.store.rows import DeliveryQuery
 from engine.store.sqlite_deliveries import _SUCCESSES, _WORK, list_deliveries
 from engine.store.sqlite_open import connect, prepare
@@ -136,6 +138,66 @@ async def test_verbs_come_from_any_loop(tmp_path: Path):
     ids = await asyncio.gather(*(asyncio.to_thread(elsewhere, number) for number in range(5)))
     assert len(set(ids)) == 5
     await store.close()
+
+
+async def test_a_verb_handed_in_while_the_writer_stops_is_answered(writer: Writer, tmp_path: Path):
+    """It was let in before the end, and is queued after it: the end waits for that moment."""
+    queued, put = threading.Event(), writer._queue.put
+
+    class Slow:
+        def put(self, verb: Verb | None) -> None:
+            if verb is not None:
+                queued.set()
+                time.sleep(0.2)
+            put(verb)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(queue, name)
+
+    queue, writer._queue = writer._queue, Slow()
+    stopping = threading.Thread(target=lambda: queued.wait(5) and writer.stop())
+    stopping.start()
+    answer = writer.submit(Kind(add), 1)
+    assert await asyncio.wait_for(answer, 5) == 1
+    stopping.join(5)
+    with pytest.raises(StoreError, match="not open"):
+        await asyncio.wait_for(writer.submit(Kind(add), 2), 5)
+    writer.post(Kind(add), 3)
+    assert rows(tmp_path / "w.db") == [1]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+async def test_when_the_writers_thread_ends_by_a_fault_nobody_waits_for_ever(
+    writer: Writer, monkeypatch: pytest.MonkeyPatch
+):
+    held = threading.Event()
+
+    def broken(_batch: object) -> None:
+        held.wait(5)
+        raise MemoryError
+
+    monkeypatch.setattr(writer, "_commit", broken)
+    answers = [writer.submit(Kind(add), number) for number in range(3)]
+    await asyncio.sleep(0.05)
+    answers += [writer.submit(Kind(add), number) for number in range(3)]
+    held.set()
+    told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 5)
+    assert [str(error) for error in told] == ["the store is not open"] * 6
+    assert not writer.is_open
+    with pytest.raises(StoreError, match="not open"):
+        await writer.do(Kind(add), 7)
+
+
+async def test_a_question_asked_while_the_reader_stops_is_answered(tmp_path: Path):
+    prepare(tmp_path / "r.db")
+    reader = Reader(tmp_path / "r.db", "test")
+    reader.start()
+    reader._pool.shutdown()
+    with pytest.raises(StoreError, match="not open"):
+        await reader.ask(lambda _db: 1)
+    reader.stop()
+    with pytest.raises(StoreError, match="not open"):
+        await reader.ask(lambda _db: 1)
 
 
 async def test_a_loop_that_is_gone_stops_nobody(writer: Writer, tmp_path: Path):
