@@ -13,6 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
+from engine.clock_check import ClockCheck
 from engine.config import Retention
 from engine.errors import StoreError
 from engine.store.protocol import PRUNED_BYTES, Store
@@ -29,9 +30,6 @@ _AFRESH = 3600.0
 _TIGHT, _EASY = 0.9, 0.85
 #: What happened within so many seconds never goes early: a sender that tries again is to be known again.
 _YOUNGEST = 600.0
-#: A clock that jumped by more than so many seconds is not believed for as long: it may be put right, but what it had
-#: deleted would be gone.
-_JUMP = 3600.0
 #: What is left free on the disk for finishing what was accepted, in bytes; on small disks a twentieth of them.
 _RESERVE = 32 * 2**20
 #: Rest after a step, as a multiple of the time it took, and in seconds at least.
@@ -90,8 +88,8 @@ class Upkeep:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store, self._retention, self._logger = store, retention, logger
-        self._clock, self._monotonic = clock, monotonic
-        self._offset, self._believed_at = clock() - monotonic(), -math.inf
+        self._clock = clock
+        self._clock_check = ClockCheck(store, logger, clock=clock, monotonic=monotonic)
         self._services: list[asyncio.Task[None]] = []
         self._tight = asyncio.Event()
         self._last: dict[Prunable, str] = {}
@@ -105,6 +103,7 @@ class Upkeep:
     async def start(self) -> None:
         """Look at the size, then go on doing so, and prune, until stopped."""
         await self._guarded("looking at the store's size", self.look)
+        await self._guarded("looking at the clock", self._clock_check.begin)
         services = (
             self._for_ever("looking at the store's size", self.look, self._nap_until_look),
             self._for_ever("deleting what is old", self.round, self._nap_until_round),
@@ -135,24 +134,13 @@ class Upkeep:
     async def round(self) -> None:
         """Delete what is older than it is to be kept; where that leaves hardly any room, finished history as well."""
         self._tight.clear()
-        if self._believes_clock():
+        if await self._clock_check.believes():
             self._maybe_afresh()
             went = {what: await self._sweep(what, age) for what, age in self._ages().items() if age < math.inf}
             self._tell("old records were deleted", went)
         if (await self._room()).over(_TIGHT):
             await self._make_room()
         await self._shrink()
-
-    def _believes_clock(self) -> bool:
-        """Whether the time has gone on as it should for long enough."""
-        offset, now = self._clock() - self._monotonic(), self._monotonic()
-        if abs(offset - self._offset) > _JUMP:
-            self._believed_at = now + _JUMP
-            self._logger.warning(
-                "the clock jumped by %+.0f s: nothing old is deleted for an hour", offset - self._offset
-            )
-        self._offset = offset
-        return now >= self._believed_at
 
     def _ages(self) -> dict[Prunable, float]:
         kept = self._retention()

@@ -205,6 +205,12 @@ class Store(Protocol):
         The key is made when the store is first opened. Without it (in another store) the same text has another.
         """
 
+    async def note(self, name: str) -> str | None:
+        """What was kept under a name by ``keep_note``."""
+
+    async def keep_note(self, name: str, text: str) -> None:
+        """Keep a small fact about this store, in place of the one before."""
+
     async def set_control(self, control: Control) -> None:
         """Hold something back, in place of what was said of its subject before."""
 

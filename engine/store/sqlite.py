@@ -206,6 +206,14 @@ class SqliteStore:
             raise StoreError("the store is not open")
         return hmac.digest(self._fingerprint_key, text.encode(), "sha256").hex()
 
+    async def note(self, name: str) -> str | None:
+        """A small fact."""
+        return await self._work.ask(controls.note, name)
+
+    async def keep_note(self, name: str, text: str) -> None:
+        """Keep one."""
+        await self._do(controls.keep_note, name=name, text=text)
+
     async def set_control(self, control: Control) -> None:
         """Hold something back."""
         await self._do(controls.put, control=control)

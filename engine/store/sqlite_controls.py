@@ -20,6 +20,17 @@ _FINGERPRINT_KEY = "fingerprint_key"
 _REMOVE = "DELETE FROM control WHERE kind = ? AND subject = ?"
 
 
+def note(db: sqlite3.Connection, name: str) -> str | None:
+    """A small fact about this store."""
+    found = db.execute("SELECT value FROM meta WHERE name = ?", (f"note:{name}",)).fetchone()
+    return None if found is None else str(found[0])
+
+
+def keep_note(db: sqlite3.Connection, *, name: str, text: str) -> None:
+    """Keep one, in place of the one before."""
+    db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (f"note:{name}", text))
+
+
 def fingerprint_key(db: sqlite3.Connection) -> bytes:
     """The key of this store's fingerprints, made at the first opening."""
     db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (_FINGERPRINT_KEY, token_hex(32)))

@@ -228,6 +228,76 @@ class TestFull:
         assert (folder / "engine.db").stat().st_size < 600_000
 
 
+async def restarted(house: House, ahead: float) -> House:
+    """Another process on the store, whose clock is ahead at its start."""
+    house.clock.now += ahead
+    made = House(house.store, house.clock)
+    await made.upkeep.start()
+    await made.upkeep.stop()
+    return made
+
+
+@pytest.mark.parametrize("ran_before", [True, False])
+async def test_a_clock_that_is_far_ahead_at_the_start_deletes_nothing_for_an_hour(
+    house: House, caplog, ran_before: bool
+):
+    """Whether the store was kept by this version before, or has only the times of its events."""
+    event_id = await house.finished(1, matched=False)
+    if ran_before:
+        house = await restarted(house, 3000.0)
+    house = await restarted(house, 400 * DAY)
+    assert "ahead of the last time in the store: nothing old is deleted for an hour" in caplog.text
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    house.pass_time(1800)
+    house = await restarted(house, 60.0)  # a restart within that hour changes nothing
+    await house.upkeep.round()
+    house.pass_time(1739)
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    house.pass_time(2)
+    await house.upkeep.round()
+    assert await house.events() == {}
+
+
+async def test_a_clock_that_was_put_right_before_a_restart_is_believed(house: House, caplog):
+    await house.finished(1, matched=False)
+    house = await restarted(house, 400 * DAY)
+    house.pass_time(60)
+    await house.upkeep.round()
+    caplog.clear()
+    house = await restarted(house, -400 * DAY)
+    house.kept = replace(house.kept, unmatched=600.0)
+    house.pass_time(601)
+    await house.upkeep.round()
+    assert await house.events() == {}
+    assert "ahead" not in caplog.text
+
+
+@pytest.mark.parametrize("away", [0.0, 3500.0])
+async def test_an_engine_that_was_away_for_less_than_an_hour_goes_on_at_once(house: House, caplog, away: float):
+    await house.finished(1, matched=False)
+    house.kept = replace(house.kept, unmatched=600.0)
+    house = await restarted(house, 60.0)
+    house.pass_time(1000)
+    await house.upkeep.round()
+    kept, house = house.kept, await restarted(house, away)
+    house.kept = replace(kept, unmatched=600.0)
+    await house.upkeep.round()
+    assert await house.events() == {}
+    assert "ahead" not in caplog.text
+
+
+async def test_an_empty_store_believes_any_clock(house: House, caplog):
+    house = await restarted(house, 400 * DAY)
+    await house.finished(1, matched=False)
+    house.kept = replace(house.kept, unmatched=600.0)
+    house.pass_time(601)
+    await house.upkeep.round()
+    assert await house.events() == {}
+    assert "ahead" not in caplog.text
+
+
 async def test_trouble_with_the_store_ends_neither_service(house: House, monkeypatch, caplog):
     monkeypatch.setattr("engine.upkeep.LOOK", 0.01)
     monkeypatch.setattr("engine.upkeep.SOON", 0.01)
@@ -243,8 +313,8 @@ async def test_trouble_with_the_store_ends_neither_service(house: House, monkeyp
     monkeypatch.setattr(house.store, "size", lambda: busy("size", size))
     monkeypatch.setattr(house.store, "prune", lambda *args, **kwargs: busy("prune", prune, *args, **kwargs))
     await house.finished(1)
-    house.pass_time(31 * DAY)
     await house.upkeep.start()
+    house.pass_time(31 * DAY)
     deadline = time.monotonic() + 10
     while await house.events():
         assert time.monotonic() < deadline
