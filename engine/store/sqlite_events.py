@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -48,10 +49,16 @@ SELECT seq, replays, decided_at, config_hash, matched, unmatched_reason
 FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
 """
 _DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
-_COUNTS = "SELECT kind, dead_at IS NOT NULL, route, count(*) FROM work GROUP BY 1, 2, 3"
-_LANES = """
-SELECT lane, count(*) FROM work WHERE owner IS NULL AND dead_at IS NULL AND kind = 'deliver' GROUP BY lane
+# Each of these reads an index, not the table: only work that is under way, which is little, is looked at itself.
+_WAITING = """
+SELECT kind, lane, route, count(*) FROM work INDEXED BY work_waiting
+WHERE owner IS NULL AND dead_at IS NULL GROUP BY kind, lane, route
 """
+_UNDER_WAY = """
+SELECT kind, NULL, route, count(*) FROM work INDEXED BY work_leased
+WHERE owner IS NOT NULL AND dead_at IS NULL GROUP BY kind, route
+"""
+_DEAD = "SELECT count(*) FROM work INDEXED BY work_dead WHERE dead_at IS NOT NULL"
 
 
 def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
@@ -101,18 +108,17 @@ def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[
 
 def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
     """How much waits, and since when."""
-    evaluations = dead = 0
-    by_route: dict[str, int] = {}
-    for kind, is_dead, route, count in db.execute(_COUNTS):
-        if is_dead:
-            dead += count
-        elif kind == "evaluate":
+    (dead,) = db.execute(_DEAD).fetchone()
+    evaluations, by_route, lanes = 0, Counter[str](), Counter[str]()
+    for kind, lane, route, count in (*db.execute(_WAITING), *db.execute(_UNDER_WAY)):
+        if kind == "evaluate":
             evaluations += count
-        else:
-            by_route[route] = count
+            continue
+        by_route[route] += count
+        if lane is not None:
+            lanes[lane] += count
     oldest = min((head.due_at for head in heads(db)), default=None)
     due = oldest if oldest is not None and oldest <= now else None
-    lanes = dict(db.execute(_LANES).fetchall())
     unassigned = lanes.pop("", 0)
     return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned)
 
