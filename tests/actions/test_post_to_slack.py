@@ -245,7 +245,7 @@ async def test_a_missing_scope_is_named(attempt, slack):
 
 @pytest.mark.parametrize(
     ("error", "says"),
-    [("ratelimited", "pause"), ("message_limit_exceeded", "pause"), ("internal_error", "pause")],
+    [("ratelimited", "pause"), ("message_limit_exceeded", "pause"), ("internal_error", "busy")],
 )
 async def test_what_passes_by_itself_is_tried_again(attempt, slack, error, says):
     headers = {"Content-Type": "application/json", "Retry-After": "7"}

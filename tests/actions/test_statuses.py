@@ -16,7 +16,7 @@ from engine.retry import LONGEST_RETRY_AFTER, HttpFailure, check_response, class
 
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
 #: What the table's words about a destination mean (``engine.retry.Says``).
-SAYS = {"is": "well", "paused": "pause", "counted": "failing", "refused": "refused", "gone": "gone"}
+SAYS = {"is": "well", "paused": "pause", "busy": "busy", "counted": "failing", "refused": "refused", "gone": "gone"}
 #: What ``Retry-After`` says in these tests, in seconds.
 AFTER = 7.0
 
