@@ -24,6 +24,7 @@ from engine.config import Config, read_config
 from engine.error_text import named_error
 from engine.errors import ConfigError, Problem
 from engine.fingerprint import Fingerprint, Fingerprinter, plugin_files
+from engine.interpreter import no_full_collections
 from engine.load_limit import blocked, run_bounded
 from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
@@ -172,7 +173,8 @@ class Loader:
 
     def _load_for_work(self) -> Loaded:
         self._thread = threading.get_ident()
-        loaded = self.load()
+        with no_full_collections():
+            loaded = self.load()
         _import_libraries(loaded.router)
         return loaded
 

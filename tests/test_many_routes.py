@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from uuid import UUID
@@ -50,6 +51,24 @@ def test_ten_thousand_rules_with_a_route_each_are_loaded_and_checked(load):
     assert len(loaded.router.routes) == len(loaded.router.by_key) == 10_000
     # It takes 7 s, or 15 on a machine that is busy otherwise. What grows with the square of the routes takes minutes.
     assert time.process_time() - begun < 60
+
+
+async def test_while_many_routes_are_loaded_no_full_collection_stops_the_event_loop(tmp_path):
+    path, generations = tmp_path / "config.yaml", set()
+    path.write_text(configuration(1000))
+    loader = Loader(path, {})
+    await loader.load_aside()  # which imports what the actions need
+
+    def collected(phase, info):
+        if phase == "stop" and gc.get_threshold()[2] == 1_000_000:
+            generations.add(info["generation"])
+
+    gc.callbacks.append(collected)
+    try:
+        await loader.load_aside()
+    finally:
+        gc.callbacks.remove(collected)
+    assert generations == {0, 1}
 
 
 def test_what_routes_have_in_common_is_compiled_once(load, monkeypatch):
