@@ -413,3 +413,17 @@ async def test_other_answers_are_made_off_the_loop_too(
     await engine.get(f"/api/v1/{path}")
     assert len(dumped) == 1
     assert dumped[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize(("levels", "shown"), [(200, True), (201, False), (300, False), (900, False)])
+async def test_what_is_nested_too_deep_to_be_shown_is_said(engine: Engine, levels: int, shown: bool) -> None:
+    value: Any = 1
+    for _ in range(levels - 1):
+        value = [value]
+    event_id = await engine.send({"rule_id": payloads.RULE_ID, "deep": value})
+    found = await engine.get(f"/api/v1/events/{event_id}")
+    if shown:
+        assert (found["payload"]["deep"], found["unparsed"]) == (value, None)
+    else:
+        words = "it has more than 200 levels of objects and arrays, which is too deep to be shown"
+        assert (found["payload"], found["unparsed"]) == (None, words)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from engine.admin.pieces import load_in_pieces
 from engine.errors import BadBody, Problem, TooComplex
@@ -12,6 +12,10 @@ from engine.event import parse_payload
 from engine.scan import parsed_size
 from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.work import Attempt
+
+#: A payload of more levels of objects and arrays is not shown: orjson writes 254, and others stand around it.
+MOST_LEVELS: Final = 200
+_TOO_DEEP: Final = f"it has more than {MOST_LEVELS} levels of objects and arrays, which is too deep to be shown"
 
 
 def iso(at: float) -> str:
@@ -46,7 +50,7 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str], max_values:
     """An event whole. ``history`` are evaluations that failed.
 
     ``payload`` is null once its body was deleted, and where it has more than ``max_values`` values
-    or is nested too deep: then ``unparsed`` says so, and is null otherwise.
+    or is nested too deep to be parsed or shown: then ``unparsed`` says so, and is null otherwise.
     """
     payload, unparsed = _payload(detail.body, max_values)
     return event_view(detail.row, rules) | {
@@ -64,7 +68,8 @@ def _payload(body: bytes | None, max_values: int) -> tuple[dict[str, Any] | None
     if body is None:
         return None, None
     try:
-        return _parsed(body, max_values), None
+        payload = _parsed(body, max_values)
+        return (None, _TOO_DEEP) if _is_deeper(payload, MOST_LEVELS) else (payload, None)
     except TooComplex as error:
         return None, str(error)
     except BadBody:
@@ -79,6 +84,17 @@ def _parsed(body: bytes, max_values: int) -> dict[str, Any]:
     except ValueError:
         payload = None
     return payload if isinstance(payload, dict) else parse_payload(body, max_values)[0]
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Whether a value has more than so many levels of objects and arrays."""
+    level = [value]
+    for _ in range(most):
+        items = (item for one in level for item in (one.values() if isinstance(one, dict) else one))
+        level = [item for item in items if isinstance(item, (dict, list))]
+        if not level:
+            return False
+    return True
 
 
 def _evaluation_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
