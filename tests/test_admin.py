@@ -427,3 +427,19 @@ async def test_what_is_nested_too_deep_to_be_shown_is_said(engine: Engine, level
     else:
         words = "it has more than 200 levels of objects and arrays, which is too deep to be shown"
         assert (found["payload"], found["unparsed"]) == (None, words)
+
+
+async def test_an_event_that_is_named_whole_is_not_read_for_its_id(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_id = await engine.send(payloads.rule([payloads.run()]))
+    await engine.settled(event_id)
+    read: list[str] = []
+    store, event = engine.running.store, engine.running.store.event
+    monkeypatch.setattr(store, "event", lambda start: read.append(start) or event(start))
+    rows = (await engine.get("/api/v1/deliveries", event=event_id))["deliveries"]
+    assert {row["event_id"] for row in rows} == {event_id}
+    assert (await engine.post("/api/v1/replay", {"events": [event_id], "dry_run": True}))["events"] == [event_id]
+    assert read == []
+    assert (await engine.get("/api/v1/deliveries", event=event_id[:30]))["deliveries"] == rows
+    assert read == [event_id[:30]]

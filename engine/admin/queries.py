@@ -115,7 +115,7 @@ class Queries:
 
     async def _delivery_rows(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
         if query.event_id is not None:
-            query = replace(query, event_id=(await self._event(query.event_id)).row.id)
+            query = replace(query, event_id=await self._event_id(query.event_id))
         return await _asked(self._store.deliveries(query))
 
     async def delivery(self, delivery_id: str) -> dict[str, Any]:
@@ -152,7 +152,7 @@ class Queries:
     async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of deliveries, and those of events, that are evaluated again."""
         if "events" in words:
-            whole = [(await self._event(start)).row.id for start in texts("events", words["events"])]
+            whole = [await self._event_id(start) for start in texts("events", words["events"])]
             return (), await self._replay_events(whole, dry_run=dry_run)
         query = await self._replay_query(words)
         deliveries = await self._replay_deliveries(query, dry_run=dry_run)
@@ -189,7 +189,7 @@ class Queries:
         limit = limit_of(words.get("limit"), default=MOST_REPLAYED, most=MOST_REPLAYED)
         query = delivery_query({word: value for word, value in words.items() if word != "limit"}, self._clock())
         if query.event_id is not None:
-            query = replace(query, event_id=(await self._event(query.event_id)).row.id)
+            query = replace(query, event_id=await self._event_id(query.event_id))
         return replace(query, state=query.state or "dead", limit=limit)
 
     async def _whole(self, starts: Sequence[str]) -> list[str]:
@@ -200,6 +200,11 @@ class Queries:
 
     async def _replay_deliveries(self, query: DeliveryQuery, *, dry_run: bool) -> Sequence[str]:
         return await self._store.replay_deliveries(query, now=self._clock(), dry_run=dry_run)
+
+    async def _event_id(self, start: str) -> str:
+        """An event's id, by itself or a unique start of it. Only for a start its body is read."""
+        whole = await _asked(self._store.events(EventQuery(event_id=start, limit=1)))
+        return whole[0].id if whole else (await self._event(start)).row.id
 
     async def _event(self, start: str) -> EventDetail:
         detail = await _asked(self._store.event(start))
