@@ -178,6 +178,44 @@ async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_
     assert await until_forgotten(engine)
 
 
+@pytest.mark.parametrize("status", [410, 401])
+@pytest.mark.parametrize("by", ["a reload", "a restart"])
+async def test_a_rotated_secret_alone_heals_it_and_shows_in_no_hash(engine, sink, status, by) -> None:
+    token = engine.config.with_name("token")
+    token.write_text("the-old-token")
+    sink.faults.add(status=status, times=2 if by == "a restart" and status == 401 else 1)
+    await engine.start(
+        """
+        defaults: {retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            actions: [{forward_webhook: {url: "${SINK}", headers: {X-Token: "${file:token}"}}}]
+    """
+    )
+    shown = engine.running.reloader.current.config.hash
+    await engine.post(run(0))
+    await waiting(engine, 1)
+    (control,) = await until(engine.running.store.controls)
+    private = engine.running.reloader.current.config.private_hash
+    assert control.state["config"] not in (shown, private)
+    if by == "a restart":
+        await engine.stop()
+        await engine.start()
+        if status == 410:
+            await asyncio.sleep(0.3)
+            assert len(sink.received) == 1, "with the same secret nothing has changed"
+        await engine.stop()
+    token.write_text("the-new-token")
+    if by == "a restart":
+        await engine.start()
+    (row,) = await engine.settled(1)
+    assert row.state == "succeeded"
+    assert sink.received[-1].headers["X-Token"] == "the-new-token"
+    assert engine.running.reloader.current.config.hash == shown
+    assert engine.running.reloader.current.config.private_hash != private
+    assert await until_forgotten(engine)
+
+
 async def until_forgotten(engine) -> bool:
     async def none():
         return not await engine.running.store.controls()
