@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, TextIO
 
+from engine.controls import visible, visible_in_json
 from engine.error_text import error_text, traceback_text
 from engine.errors import Retry
 from engine.secrets import Masker
@@ -26,9 +27,6 @@ _ACTIONS = "engine.action."
 #: The attribute of a record under which a ``Receipt`` travels. No keyword argument can be called so.
 _RECEIPT = "engine.receipt"
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _RECEIPT}
-#: What could forge a line, steer a terminal, reverse what is read, or not be written at all. In JSON text the first 32
-#: are escaped already, in text lines a tab does no harm and a line's end is ours.
-_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: What makes a value hard to tell from what stands around it.
 _QUOTED = re.compile(r'[\s"\x00-\x1f\x7f-\x9f]')
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
@@ -148,7 +146,7 @@ class LineFormatter(logging.Formatter, ABC):
     def render(self, line: Line) -> str:
         """The finished text, masked, without the end of the line."""
         mask = self._mask_of(line)
-        return _CONTROLS.sub(self.escaped, mask(self.line(line, mask)))
+        return self.visible(mask(self.line(line, mask)))
 
     def _mask_of(self, line: Line) -> Callable[[str], str]:
         now = self._masker()
@@ -170,8 +168,8 @@ class LineFormatter(logging.Formatter, ABC):
         """The line's text. It is masked afterwards; ``mask`` is for what has to be masked before it is cut."""
 
     @abstractmethod
-    def escaped(self, control: re.Match[str]) -> str:
-        """A character that may not stand in a line as it is."""
+    def visible(self, text: str) -> str:
+        """The line without characters that could forge another or steer a terminal."""
 
 
 class TextFormatter(LineFormatter):
@@ -197,9 +195,9 @@ class TextFormatter(LineFormatter):
         more += _lines(line.trouble, mask) if line.trouble else []
         return "\n    ".join([f"{at} {line.level:<7} {whose}{first}{shown}", *more])
 
-    def escaped(self, control: re.Match[str]) -> str:
-        """As Python writes it."""
-        return repr(control[0])[1:-1]
+    def visible(self, text: str) -> str:
+        """As Python writes them. A tab does no harm, and a line's end is ours."""
+        return visible(text)
 
 
 def _lines(text: str, mask: Callable[[str], str]) -> list[str]:
@@ -237,9 +235,9 @@ class JsonFormatter(LineFormatter):
         plain = _json({name: value for name, value in shown.items() if type(value) is not _Json})
         return f"{plain[:-1]}, {', '.join(ready)}}}"
 
-    def escaped(self, control: re.Match[str]) -> str:
-        r"""``\u009b``: the text is JSON still."""
-        return f"\\u{ord(control[0]):04x}"
+    def visible(self, text: str) -> str:
+        """The text is JSON still."""
+        return visible_in_json(text)
 
 
 _OWN_KEYS = frozenset({"at", "level", "message", "logger", "traceback"})

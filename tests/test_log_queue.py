@@ -253,6 +253,8 @@ def test_standard_error_that_is_closed_ends_nothing(made: Made, monkeypatch: Any
     logger.info("lost")
     assert queue.drain(5)
     assert queue.dropped.read() == {(): 1}
+    queue.close()
+    queue._thread.join(5)  # it would report the line on the next standard error
 
 
 def test_a_line_that_cannot_be_formatted_is_reported_and_ends_nothing(made: Made, gate: Gate) -> None:

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import click
-import orjson
 from rich.console import Console
 from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
 from engine.cli.explanation import print_report
-from engine.cli.output import print_problems, short_event
+from engine.cli.output import emit_line, print_problems, short_event
 from engine.errors import Problem
 from engine.reload import LastReload
 from engine.units import format_duration
@@ -309,7 +307,7 @@ class ToPrograms:
         self._emit("ended", kept=kept)
 
     def _emit(self, type_: str, **facts: Any) -> None:
-        click.echo(orjson.dumps({"type": type_, **facts}, default=str, option=orjson.OPT_NON_STR_KEYS).decode())
+        emit_line({"type": type_, **facts})
 
 
 def _problem(problem: Problem) -> dict[str, Any]:

@@ -17,6 +17,9 @@ import click
 
 from engine.cli.output import print_error
 from engine.cli.plain import write_plainly_where_needed
+from engine.cli.terminal import show_logs_visibly, visible_error
+from engine.controls import visible
+from engine.error_text import traceback_text
 from engine.errors import EngineError
 
 #: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
@@ -82,6 +85,15 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
         return super().resolve_command(ctx, args)
 
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        """As click does, with errors that may be shown."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.ClickException as error:
+            raise visible_error(error) from None
+
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, importing nothing."""
         with formatter.section("Commands"):
@@ -91,6 +103,8 @@ class LazyGroup(click.Group):
         """Run, and end with words and 2 where the engine refuses."""
         try:
             return super().invoke(ctx)
+        except click.ClickException as error:
+            raise visible_error(error) from None
         except EngineError as error:
             print_error(error)
             ctx.exit(COULD_NOT_RUN)
@@ -110,13 +124,14 @@ def cli() -> None:
 def main() -> None:
     """The console script."""
     write_plainly_where_needed()
+    show_logs_visibly()
     code: object = GOOD
     try:
         cli(prog_name="engine")
     except SystemExit as end:
         code = end.code
-    except BaseException:  # noqa: BLE001 - the interpreter would wait for plug-ins' threads once it has shown this
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # noqa: BLE001 - the interpreter would wait for plug-ins' threads after showing it
+        click.echo(visible(traceback_text(error)), err=True)
         code = FINDINGS
     _end(code)
 

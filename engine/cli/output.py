@@ -19,6 +19,8 @@ from rich.text import Text
 
 from engine.cli.absent import absent, how_to_have_one
 from engine.cli.plain import knows_unicode
+from engine.cli.terminal import SafeConsole
+from engine.controls import visible_in_json
 from engine.errors import ConfigError, EngineError, Problem
 
 #: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
@@ -49,14 +51,27 @@ def err() -> Console:
 
 def _console(terminal: bool, *, stderr: bool) -> Console:  # noqa: FBT001
     width = None if terminal or os.environ.get("COLUMNS") else _WIDTH_WITHOUT_TERMINAL
-    return Console(stderr=stderr, highlight=False, emoji=False, markup=False, width=width)
+    return SafeConsole(stderr=stderr, highlight=False, emoji=False, markup=False, width=width)
 
 
 def emit(data: Any) -> None:
     """JSON to standard output, indented; in ASCII where standard output knows nothing else."""
-    text = orjson.dumps(data, default=str, option=orjson.OPT_INDENT_2 | orjson.OPT_NON_STR_KEYS)
+    text = _json(data, orjson.OPT_INDENT_2)
     plain = not knows_unicode(getattr(sys.stdout, "encoding", None))
-    click.echo(json.dumps(orjson.loads(text), indent=2) if plain else text.decode())
+    click.echo(json.dumps(orjson.loads(text), indent=2) if plain else text)
+
+
+def emit_line(data: Any) -> None:
+    """JSON to standard output, on one line."""
+    click.echo(_json(data, 0))
+
+
+def _json(data: Any, layout: int) -> str:
+    try:
+        text = orjson.dumps(data, default=str, option=layout | orjson.OPT_NON_STR_KEYS).decode()
+    except TypeError:  # half a character, as in the name of a file that is not UTF-8
+        text = json.dumps(data, default=str, indent=2 if layout else None)
+    return visible_in_json(text)
 
 
 def print_error(error: EngineError) -> None:

@@ -25,6 +25,7 @@ from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, plural
 from engine.cli.samples import kind_option, sample_body
+from engine.controls import visible_in_json
 from engine.errors import BadBody
 from engine.event import parse_payload
 from engine.freshen import freshen
@@ -88,7 +89,8 @@ def command(
     """
     body = _body(file, kind)
     if print_only:
-        click.echo(_fresh(body) if fresh else body)
+        text = _fresh(body) if fresh else body
+        click.echo(visible_in_json(text.decode(errors="replace")) if sys.stdout.isatty() else text)
         return
     if url is None:
         raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
