@@ -214,6 +214,13 @@ def test_what_failed_at_rendering_is_told_in_words(text, message, hint):
     assert caught.value.where == ("a", 0, "b")
 
 
+def test_a_text_with_more_values_than_a_webhook_may_have_is_not_parsed():
+    parsed = TEMPLATES.compile("{{ run.name | fromjson | length }}")
+    assert parsed.render({"run": {"name": f"[{'0,' * 999_998}0]"}}) == 999_999
+    with pytest.raises(TemplateError, match="fromjson: the text has more than 1,000,000 values"):
+        parsed.render({"run": {"name": f"[{'0,' * 999_999}0]"}})
+
+
 def test_a_failure_at_rendering_knows_its_line():
     with pytest.raises(TemplateError) as caught:
         TEMPLATES.compile({"a": "one\n{{ run.name }}\nthree {{ run.nope }}\n"}).render(DOCUMENT)

@@ -20,7 +20,8 @@ from jinja2 import filters as jinja
 from jinja2.runtime import Context, Undefined
 from jinja2.utils import pass_context
 
-from engine.errors import TemplateError
+from engine.errors import TemplateError, TooComplex
+from engine.scan import MAX_VALUES, parsed_size
 from engine.templates.budget import TOUCH, Budget, budget_of
 from engine.templates.marks import escaped, mark, plain, throughout
 from engine.templates.strings import join
@@ -120,8 +121,12 @@ def _tojson(context: Context, value: Any, indent: Any = None) -> str:
 def _fromjson(context: Context, value: Any) -> Any:
     text = plain(to_text(value, budget_of(context)))
     budget_of(context).spend(len(text) // 8)
+    body = text.encode("utf-8", "surrogatepass")
     try:
-        parsed = orjson.loads(text)
+        parsed_size(body)
+        parsed = orjson.loads(body)
+    except TooComplex:
+        raise TemplateError(f"fromjson: the text has more than {MAX_VALUES:,} values") from None
     except ValueError as error:
         raise TemplateError(f"fromjson: the text is not JSON: {error}") from error
     return throughout(mark, parsed) if _escaping(context) else parsed  # an escape such as \u003c is data, too
