@@ -35,6 +35,7 @@ from engine.public import discreet_logger, receiver_runner
 from engine.readiness import Readiness
 from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
+from engine.secrets import Masker
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.spans import Spans
 from engine.store import open_store
@@ -71,13 +72,15 @@ async def running(
     environ: Mapping[str, str] = os.environ,
     observers: Sequence[Observer] = (),
     before_listening: Callable[[], None] = lambda: None,
+    masking: Callable[[Callable[[], Masker]], None] = lambda _: None,
     dropped_lines: Counts | None = None,
 ) -> AsyncIterator[Running]:
     """Start everything, in order; stop it in the opposite order on leaving.
 
     One straight function on purpose: each part is handed what it needs and nothing else, and
     what is opened first is closed last. ``before_listening`` is called when all is loaded, and
-    nobody can connect yet. ``dropped_lines`` counts the lines that the log lost.
+    nobody can connect yet. ``masking`` is told, before any code of a plug-in runs, what knows the secrets of now;
+    ``dropped_lines`` counts the lines that the log lost.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -87,9 +90,7 @@ async def running(
     settings.check()
     async with AsyncExitStack() as stack:
         tls = Tls(settings.tls) if settings.tls else None
-        loader = Loader(settings.config, environ, check=needs_secrets(settings.listen), secrets=settings.secrets)
-        loaded = await loader.load_aside()
-        reloader = Reloader(loader, loaded, logger)
+        reloader = await _load(settings, environ, logger, masking)
 
         settings.data.mkdir(parents=True, exist_ok=True, mode=0o700)
         store = open_store(settings.store_url, keys=settings.store_key, max_values=settings.max_values)
@@ -166,6 +167,20 @@ async def running(
         stack.push_async_callback(receiver.settled)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader, metrics)
+
+
+async def _load(
+    settings: ServeSettings,
+    environ: Mapping[str, str],
+    logger: logging.Logger,
+    masking: Callable[[Callable[[], Masker]], None],
+) -> Reloader:
+    """The configuration as it is now."""
+    loader = Loader(settings.config, environ, check=needs_secrets(settings.listen), secrets=settings.secrets)
+    masking(lambda: loader.masker)
+    reloader = Reloader(loader, await loader.load_aside(), logger)
+    masking(lambda: reloader.masker)
+    return reloader
 
 
 def _make_spans(

@@ -251,9 +251,14 @@ async def _serve(
         with _written_afterwards(lines):
             _raise_limit(settings.concurrency, logger)
             engine = await stack.enter_async_context(
-                running(settings, logger, before_listening=tune_interpreter, dropped_lines=lines.dropped)
+                running(
+                    settings,
+                    logger,
+                    before_listening=tune_interpreter,
+                    masking=masker.follow,
+                    dropped_lines=lines.dropped,
+                )
             )
-            masker.live = lambda: engine.reloader.masker
             address = AdminAddress(_admin_url(engine, settings), engine.store.owner)
             stack.enter_context(announced(folder_of(settings.store, settings.data), address, logger))
             stop = asyncio.Event()
@@ -281,6 +286,10 @@ class _CurrentMasker:
     def __init__(self) -> None:
         nothing = Masker()
         self.live: Callable[[], Masker] = lambda: nothing
+
+    def follow(self, live: Callable[[], Masker]) -> None:
+        """Ask this from now on."""
+        self.live = live
 
     def __call__(self) -> Masker:
         return self.live()

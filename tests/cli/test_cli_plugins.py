@@ -247,3 +247,14 @@ def test_long_exceptions_are_cut_and_what_threads_raise_is_logged_and_masked(odd
     assert not any("a-long-secret" in one for one in server.log)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(29) == 0
+
+
+def test_what_is_logged_while_starting_fails_is_masked(odd: Command) -> None:
+    odd.write(CONFIG.replace("secrets: none", 'secrets: ["${SECRET}"]'))
+    odd.environ["SECRET"] = "a-long-secret-of-ours"
+    plugin(odd, "import logging, os\nlogging.getLogger('own').warning('it is %s', os.environ['SECRET'])\n1 / 0\n")
+    result = run(odd, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
+    assert result.returncode == 2
+    assert "own: it is ***" in result.stderr
+    assert "import raised ZeroDivisionError" in result.stderr
+    assert "a-long-secret" not in result.stderr
