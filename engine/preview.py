@@ -70,10 +70,10 @@ def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any
         return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
     except ParamsError as error:
         return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
-    except Exception as error:  # noqa: BLE001 - a plug-in's validators end here
+    except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
         return {"would": "wait", "params": None, "error": f"not rendered: {named_error(error)}"}
     try:
         shown = dict(action.registered.action.outline(params, whole_payload(document, digest=action.digests)))
         return {"would": "fire", "params": shown, "destination": action.registered.action.destination(params)}
-    except Exception as error:  # noqa: BLE001 - a plug-in's own code, asked only to be shown
+    except BaseException as error:  # noqa: BLE001 - a plug-in's own code, asked only to be shown
         return {"would": "fire", "params": None, "error": f"cannot be shown: {named_error(error)}"}

@@ -41,7 +41,8 @@ class Previews:
 
     def __init__(self, asked: Asked, config: Path) -> None:
         self._asked = asked
-        self._loaded = _load(config)
+        self._loader = Loader(config, os.environ)
+        self._loaded = _load(self._loader)
         self._events: dict[str, _Stored] = {}
 
     async def of(self, wanted: str) -> dict[str, Any]:
@@ -59,7 +60,8 @@ class Previews:
             return about | {"would_fetch": [], "deliveries": [], "error": error}
         mutes = controls_of(await self._asked.mutes())
         focus = Focus(render=True, now=time.time(), mutes=mutes)
-        report = explain(self._loaded, *stored_event(event), focus)
+        loaded, stored = self._loaded, stored_event(event)
+        report = self._loader.bounded(lambda: explain(loaded, *stored, focus), patient=True)
         kept = {row["id"] for row in event["deliveries"]}
         deliveries = [one | {"succeeded_before": await self._had(one["id"], kept)} for one in _following(report)]
         return about | {"would_fetch": report["would_fetch"], "deliveries": deliveries, "error": ""}
@@ -76,7 +78,8 @@ class Previews:
         except (AccessError, NotFound) as error:
             return {"would": "unknown", "params": None, "error": str(error)}
         places, gone = await self._places(delivery["items"], before)
-        return preview(self._loaded, places or [(event, delivery["run_index"], fetched)], delivery, gone=gone)
+        loaded, chosen = self._loaded, places or [(event, delivery["run_index"], fetched)]
+        return self._loader.bounded(lambda: preview(loaded, chosen, delivery, gone=gone), patient=True)
 
     async def _places(
         self, items: Sequence[Mapping[str, Any]], before: Mapping[str, _Stored]
@@ -177,9 +180,9 @@ def _fill(outline: Outline, shown: Mapping[str, Any], *, again: str) -> None:
         outline.add(Text(f"would send{to}", style="green")).add(in_json(would["params"]))
 
 
-def _load(config: Path) -> Loaded | None:
+def _load(loader: Loader) -> Loaded | None:
     try:
-        return Loader(config, os.environ).load_bounded()
+        return loader.load_bounded()
     except ConfigError as error:
-        say(f"{config} cannot be loaded, so what would be sent is not known: {error.problems[0]}", "yellow")
+        say(f"{loader.path} cannot be loaded, so what would be sent is not known: {error.problems[0]}", "yellow")
         return None

@@ -96,6 +96,25 @@ def test_a_plug_in_that_blocks_when_it_is_asked_is_named_too(
     assert f"{file}:9:1: the plug-in blocks here" in result.stderr
 
 
+def test_a_plug_in_that_blocks_when_it_is_to_show_what_it_would_send_is_named(
+    odd: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.5)
+    text = "    def outline(self, params, payload):\n        while True: time.sleep(0.1)\n"
+    file = plugin(odd, f"import time\n{ACTION}\n{text}")
+    result = odd("explain", str(odd.folder / "payload.json"), "--render", expect=2)
+    assert f"{file}:9:1: the plug-in blocks here" in result.stderr
+
+
+@pytest.mark.parametrize("raised", ["ValueError('x')", "type('E', (Exception,), {'__str__': lambda s: 1 / 0})()"])
+def test_what_a_plug_in_raises_when_it_is_to_show_what_it_would_send_is_shown(odd: Command, raised: str) -> None:
+    plugin(odd, f"{ACTION}\n    def outline(self, params, payload):\n        raise {raised}\n")
+    told = odd.json("explain", str(odd.folder / "payload.json"), "--render")
+    (action,) = told["documents"][0]["routes"][0]["actions"]
+    assert action["would"] == "fire"
+    assert action["error"].startswith("cannot be shown: ")
+
+
 def test_explaining_may_take_longer_than_loading_where_no_plug_in_blocks(
     odd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
