@@ -18,6 +18,9 @@ import orjson
 from engine.errors import BadBody, TooComplex
 from engine.scan import MAX_VALUES, parsed_size
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+#: In how many characters at once surrogates are looked for.
+_PIECE = 64 * 1024
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
@@ -242,7 +245,9 @@ def _without_surrogates(value: Any) -> Any:
 
 def _repaired(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        # In pieces, because one call for a text of many megabytes would hold the interpreter's lock for seconds.
+        pieces = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
+        return "".join(_SURROGATE.sub("\ufffd", piece) for piece in pieces)
     if isinstance(value, list):
         return [_repaired(item) for item in value]
     if isinstance(value, dict):

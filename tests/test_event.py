@@ -78,6 +78,13 @@ def test_a_lone_surrogate_becomes_the_replacement_character(sent, read):
     assert parse_payload(f'{{"{sent}":"{sent}"}}'.encode()) == ({read: read}, True)
 
 
+def test_every_lone_surrogate_of_a_long_text_is_replaced_and_pairs_are_kept():
+    text = "ab\\ud83d\\ude00\\ud800c\\udfff" * 30_000
+    payload, repaired = parse_payload(f'{{"{text}": ["{text}", 1, null], "\\\\ud800": "x"}}'.encode())
+    read = "ab\U0001f600\ufffdc\ufffd" * 30_000
+    assert (payload, repaired) == ({read: [read, 1, None], "\\ud800": "x"}, True)
+
+
 def test_nuls_are_kept():
     assert parse_payload(b'{"a\\u0000":"\\u0000b"}') == ({"a\0": "\0b"}, False)
     assert parse_payload(b'{"a":"x\x00\ny"}') == ({"a": "x\0\ny"}, True)
