@@ -31,7 +31,7 @@ from engine.lag import LoopLag, threads_of
 from engine.metrics import Metrics
 from engine.mutes import Mutes
 from engine.observe import LogObserver, Observer, Observers
-from engine.public import discreet_logger, receiver_runner
+from engine.public import IDLE, discreet_logger, receiver_runner
 from engine.readiness import Readiness
 from engine.receiver import Receiver
 from engine.reload import LastReload, Loader, Reloader, needs_secrets
@@ -217,7 +217,9 @@ async def _listen_to_people(
 ) -> Address:
     """From now on the admin listener is there, and no event leads to it."""
     app = admin_app(admin, settings.admin_token)
-    runner = web.AppRunner(app, access_log=None, logger=discreet_logger(), shutdown_timeout=_REQUESTS_END)
+    runner = web.AppRunner(
+        app, access_log=None, logger=discreet_logger(), keepalive_timeout=IDLE, shutdown_timeout=_REQUESTS_END
+    )
     address = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
     doors.keep(runner.addresses)
     return address

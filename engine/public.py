@@ -13,8 +13,8 @@ from engine.receiver import SHUTDOWN_TIMEOUT, Receiver
 
 #: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
 _LINGERING = 2.0
-
-
+#: How long a connection may be idle, in seconds: a little longer than proxies keep theirs.
+IDLE = 75.0
 _ACCEPTED = 202
 #: How many connections may be open where nobody says.
 _MOST_CONNECTIONS = 1024
@@ -71,7 +71,7 @@ def receiver_runner(receiver: Receiver, connections: Connections | None = None) 
         connections or Connections(_MOST_CONNECTIONS),
         access_log=None,
         auto_decompress=False,
-        keepalive_timeout=75.0,
+        keepalive_timeout=IDLE,
         lingering_time=_LINGERING,
         logger=discreet_logger(),
     )

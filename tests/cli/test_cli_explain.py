@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
+from rich.console import Console
+
+from engine.cli.events import print_event
 from engine.cli.stored import stored_event
 from engine.document import Fetched
 from engine.event import Kind
@@ -199,3 +203,30 @@ def test_a_stored_event_was_parsed_where_it_is_stored_whatever_the_limit_is_here
     detail = {"id": "e1", "received_at": "2026-01-02T11:00:00Z", "payload": {"a": [0] * 1_000_001}, "unparsed": None}
     event, _ = stored_event(detail | {"fetched": None})
     assert (event.id, event.kind, event.unparsed, event.payload) == ("e1", Kind.UNKNOWN, "", detail["payload"])
+
+
+def test_a_stored_event_that_is_not_parsed_is_shown_with_the_reason(capsys) -> None:
+    event = {
+        "id": "0199",
+        "kind": "unparsed",
+        "rule": None,
+        "rule_id": None,
+        "received_at": "2026-01-02T11:00:00Z",
+        "bytes": 3_000_000,
+        "repaired": False,
+        "state": "routed",
+        "reason": "",
+        "matched": 0,
+        "unmatched_reason": "unparsed",
+        "unparsed": "it has too many values",
+        "payload": None,
+        "evaluations": [],
+        "deliveries": [],
+        "history": [],
+    }
+    print_event(Console(width=100), event, {}, payload=True)
+    shown = capsys.readouterr()
+    assert re.search(r"unparsed +it has too many values", shown.out)
+    assert re.search(r"unmatched +unparsed *\n", shown.out)
+    assert "the body was not parsed, so there is no payload to show" in shown.err
+    assert "no longer kept" not in shown.err
