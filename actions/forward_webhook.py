@@ -11,13 +11,14 @@ import re
 import time
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import aiohttp
 import orjson
 from pydantic import AfterValidator, Field
 
 from actions._addresses import absolute_url
-from engine import Action, ActionContext, check_response, webhook_key
+from engine import Action, ActionContext, Scope, check_response, webhook_key
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read and kept.
@@ -26,6 +27,8 @@ _EXCERPT = 2048
 _PATIENCE = 1.0
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+#: Names of headers and query parameters that say who sends.
+_CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password|credential|signature", re.IGNORECASE)
 #: Headers that the engine or HTTP itself decides.
 _RESERVED = frozenset(
     {"webhook-id", "webhook-timestamp", "webhook-signature", "content-length", "transfer-encoding", "connection"}
@@ -86,6 +89,10 @@ class ForwardWebhook(Action):
             None, description="whsec_…: sign as Standard Webhooks do"
         )
 
+    def scope(self, params: Params) -> Scope:
+        """A URL that is gone is gone alone; what is refused is a credential, where there is one."""
+        return Scope(params.url, _credential(params))
+
     def outline(self, params: Params, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters, with the body that is sent where none is written."""
         return {**super().outline(params, payload), **({"body": payload} if _sends_all(params) else {})}
@@ -114,6 +121,15 @@ class ForwardWebhook(Action):
             excerpt = await _excerpt(response)
             check_response(response.status, response.headers, _explained(response, excerpt))
             return {"status": response.status, "response": excerpt}
+
+
+def _credential(params: ForwardWebhook.Params) -> str:
+    """What tells the receiver who sends: all that goes by such a name, and the secrets that sign."""
+    parts = urlsplit(params.url)
+    known = [*params.headers.items(), *params.query.items(), *parse_qsl(parts.query)]
+    named = sorted((name.lower(), str(value)) for name, value in known if _CREDENTIAL.search(name))
+    user = parts.netloc.rpartition("@")[0]
+    return repr((named, user, params.sign_with)) if named or user or params.sign_with else ""
 
 
 def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes | None, str | None]:

@@ -20,7 +20,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from actions._addresses import absolute_url
 from actions._slack_text import TEXT, cut, fallback_of, fit_blocks
-from engine import Action, ActionContext, Discard, EscapePayload, Retry, Service, check_response
+from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service, check_response
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read. One to a message holds the message, which is far shorter.
@@ -142,6 +142,10 @@ class PostToSlack(Action):
         if params.webhook_url is None:
             return f"slack {params.channel}"
         return f"slack webhook {hashlib.sha256(params.webhook_url.encode()).hexdigest()[:8]}"
+
+    def scope(self, params: Params) -> Scope:
+        """A token that is refused is refused for every channel; a webhook is a destination of its own."""
+        return Scope() if params.webhook_url is not None else Scope(credential="token", service="slack")
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
         """Post once.

@@ -3,7 +3,7 @@
 from engine.action import Action, ActionContext, EscapePayload, LiteralHost, Params, Service
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure
-from engine.retry import check_response
+from engine.retry import Scope, check_response
 from engine.whsec import webhook_key
 
 __all__ = [
@@ -15,6 +15,7 @@ __all__ = [
     "LiteralHost",
     "Params",
     "Retry",
+    "Scope",
     "Service",
     "check_response",
     "webhook_key",

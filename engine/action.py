@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from engine.log import write_line
 from engine.missing import Missing
+from engine.retry import Scope
 
 if TYPE_CHECKING:
     import logging
@@ -162,6 +163,11 @@ class Action(ABC):
         """What limits and pauses are kept by: by default scheme, host and port of ``params.url``."""
         url = getattr(params, "url", None)
         return origin(url) if isinstance(url, str) else type(self).__name__
+
+    def scope(self, params: Any) -> Scope:
+        """What an answer is about: by default a 410 is about ``params.url``, and a 401 about the whole destination."""
+        url = getattr(params, "url", None)
+        return Scope(url) if isinstance(url, str) else Scope()
 
     def outline(self, params: Any, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """What people are shown of what would be sent: the parameters that are set, unless an action adds to them.

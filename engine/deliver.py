@@ -57,26 +57,25 @@ class Deliverer:
                 await self._settle(job, ready, None, places)
                 return
             size = sum(held.event.size for held, _ in places)
-            entered = await self._gate.enter(ready.destination, work.lane, size)
+            entered = await self._gate.enter(ready.destination, work.lane, size, ready.scope)
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return
-            ran = await self._run(ready, entered, router.private_hash)
+            ran, queue = await self._run(ready, entered, router.private_hash)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK, counted=False)
             return
-        await self._settle(job, ran, entered.lane, places)
+        await self._settle(job, ran, queue, places)
 
-    async def _run(self, ready: Ready, entered: Admitted, config: str) -> Ran:
-        """The attempt itself; whatever becomes of it, its place is free afterwards."""
+    async def _run(self, ready: Ready, entered: Admitted, config: str) -> tuple[Ran, Lane]:
+        """The attempt itself, and where another one would wait. Its place is free afterwards in any case."""
         try:
             ran = await self._executor.run(ready)
         except BaseException:
             self._gate.give_up(entered)
             raise
-        self._gate.leave(entered, ran.failure, config)
-        return ran
+        return ran, self._gate.leave(entered, ran.failure, config)
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane)

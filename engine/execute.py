@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, TypeVar
@@ -22,7 +22,7 @@ from engine.error_text import error_text, named_error
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
 from engine.reasons import reason_class
-from engine.retry import Failure, classify
+from engine.retry import Failure, Scope, classify
 from engine.route import Route, RoutedAction
 from engine.secrets import CUT
 from engine.spans import Facts, Span, Spans, carrying
@@ -63,11 +63,12 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A delivery whose parameters are rendered, so that its destination is known."""
+    """A delivery whose parameters are rendered, so that its destination is known, and what answers are about."""
 
     job: Job
     params: BaseModel
     destination: str
+    scope: Scope = field(default_factory=Scope)
 
 
 class Executor:
@@ -135,7 +136,7 @@ class Executor:
     async def _ready(self, job: Job) -> Ready:
         if job.action.registered.builtin:
             params = await self._aside.do((job.route.id, job.action.name), lambda: job.action.params(job.document))
-            return Ready(job, params, _destination(job, params))
+            return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
         return await self._over_there(job, lambda _: _foreign_ready(job))
 
     async def _run(self, ready: Ready, trace: str) -> Result:
@@ -193,7 +194,7 @@ async def _foreign_ready(job: Job) -> Ready:
         own = job.document
     job = replace(job, document=own)
     params = job.action.params(own)
-    return Ready(job, params, _destination(job, params))
+    return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
 
 
 def _copy(value: Any, seen: dict[int, Any]) -> Any:

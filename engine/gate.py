@@ -3,35 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
-import re
 from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 
 from engine.desk import Desk
-from engine.retry import Failure
-from engine.secrets import Masker
-from engine.store.work import Control, Haul
+from engine.pauses import Pauses, block_of
+from engine.retry import Failure, Says, Scope
+from engine.store.work import Haul
 from engine.traffic import Admitted, Ask, Block, Lane, Lanes, Shut
 from engine.traffic.lane import PATIENCE
-from engine.traffic.shutter import is_kind
-from engine.traffic.words import cause
+from engine.traffic.names import Names, name_of
+from engine.traffic.stops import Stops
 
 #: How many deliveries may wait in memory, for all lanes together.
 MOST_WAITING = 512
-#: How long a stop waits for what is to outlast it to be written, in seconds.
-_WRITTEN_WITHIN = 2.0
-#: A pause that lasts longer survives a restart, in seconds.
-LONG_PAUSE = 30.0
-#: A pause that is longer by no more than this is the same, in seconds.
-_A_MOMENT = 1.0
-#: The longest name of a lane, in characters.
-_LONGEST_NAME = 200
-#: Names that are remembered, before all of them are worked out anew.
-_MOST_NAMES = 4096
-_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]+")
 
 
 class Gate:
@@ -43,13 +30,11 @@ class Gate:
     def __init__(self, desk: Desk, total: int, woken: Callable[[], None], most_held: float = math.inf) -> None:
         self._desk, self._woken = desk, woken
         self._lanes = Lanes(desk.rng, total, self._forget, most_held)
+        self._stops = Stops(self._lanes)
+        self._pauses = Pauses(desk, self._stops, self._forget, self._go_on)
         self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
-        self._writing: set[asyncio.Task[None]] = set()
-        #: Lanes that were told to be paused, with until when at most, and those whose pauses are in the store.
-        self._told: dict[str, float] = {}
-        self._kept: set[str] = set()
-        self._names = _Names()
+        self._names = Names()
         #: Routes that are gone with an action, by the lanes in which their deliveries wait.
         self._removed: dict[str, tuple[str, str]] = {}
         self._closing = False
@@ -60,13 +45,18 @@ class Gate:
 
     # Entering and leaving
 
-    async def enter(self, destination: str, queue: str = "", size: int = 0) -> Admitted | Shut:
+    async def enter(
+        self, destination: str, queue: str = "", size: int = 0, scope: Scope | None = None
+    ) -> Admitted | Shut:
         """A place in the destination's lane, at once or after a moment; or why there is none.
 
         ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there. ``size`` is
-        how many bytes of memory the delivery keeps until it leaves again.
+        how many bytes of memory the delivery keeps until it leaves again. ``scope`` is what answers will be about.
         """
         lane, now = self._lane(destination), self._desk.clock()
+        names = self._stops.names(lane, scope or Scope(), self._desk.rules().masker)
+        if isinstance(shut := self._stops.find(names, now), Shut):
+            return shut
         if lane.is_heavy or (lane.stored and queue != lane.name):
             return Shut(lane, lane.block(now))
         lane.held += size
@@ -76,7 +66,19 @@ class Gate:
         finally:
             if not isinstance(answer, Admitted):
                 lane.held -= size
-        return replace(answer, size=size) if isinstance(answer, Admitted) else answer
+        if isinstance(answer, Shut):
+            return answer
+        return self._with_stops(replace(answer, size=size, gone=names[0], refused=names[1]))
+
+    def _with_stops(self, admitted: Admitted) -> Admitted | Shut:
+        """It may have waited meanwhile: what it leads to may be stopped now, or is found out about by it."""
+        stops = self._stops.find((admitted.gone, admitted.refused), self._desk.clock())
+        if isinstance(stops, Shut):
+            self.give_up(admitted)
+            return stops
+        for stop in stops:
+            stop.under_way += 1
+        return replace(admitted, stops=stops)
 
     async def _enter(self, lane: Lane, now: float) -> Admitted | Shut:
         if not lane.waiting:
@@ -99,25 +101,54 @@ class Gate:
         # As with places: a lane that keeps many waiting leaves as many to the others.
         return lane.waiting < min(lane.may_wait(now), MOST_WAITING - self.waiting) and not self._closing
 
-    def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> None:
-        """The attempt is over; None is success. ``config``: the private hash of the rules it followed, if known.
+    def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> Lane:
+        """The attempt is over; None is success. ``config``: the private hash of the rules it followed, if
+        known.
 
-        That a key is refused or a URL gone says nothing of other rules, which may have mended it.
+        That a key is refused or a URL gone says nothing of other rules, which may have mended it. Returns the lane that
+        another attempt of it is to wait in.
         """
         lane, now, rules = admitted.lane, self._desk.clock(), self._desk.rules()
-        before = lane.last_block
+        before, waits_in = lane.last_block, lane
         lane.held -= admitted.size
         if failure is not None:
             old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
             failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
+        self._found_out(admitted, "well" if failure is None else failure.says)
+        name = _stopped_by(admitted, failure)
+        if failure is not None and name:
+            waits_in, failure = self._stop(name, failure.says, failure.reason, now), None
         self._lanes.left(admitted, failure, now)
-        self._tell(lane, before, now)
+        self._pauses.tell(lane, before, now)
         self._go_on(lane)
         self._share()
+        return waits_in
+
+    def _stop(self, name: str, says: Says, reason: str, now: float) -> Lane:
+        before = None if (known := self._lanes.get(name)) is None else known.last_block
+        stop = self._stops.stop(name, says, reason, self._desk.rules().router.limits, now)
+        self._pauses.tell(stop, before, now)
+        return stop
+
+    def _found_out(self, admitted: Admitted, says: Says) -> None:
+        """An attempt is over: what stopped its URL or its credential is over if that was taken.
+
+        A credential that is taken is also no longer refused where others were under way when one was.
+        """
+        for stop in admitted.stops:
+            stop.under_way -= 1
+        refused = self._lanes.get(admitted.refused)
+        for stop in {*admitted.stops, *((refused,) if refused is not None and self._stops.knows(refused) else ())}:
+            if says == "well" and self._lanes.get(stop.name) is stop:
+                self._pauses.reopened(stop)
+                self._stops.forget(stop.name)
+                self._lanes.forget(stop)
+                self._woken()
 
     def give_up(self, admitted: Admitted) -> None:
         """The attempt was broken off by this process, which says nothing of the destination."""
+        self._found_out(admitted, "nothing")
         admitted.lane.given_up(self._desk.clock())
         admitted.lane.held -= admitted.size
         self._go_on(admitted.lane)
@@ -132,7 +163,7 @@ class Gate:
     def removed(self, route: str, action: str) -> str:
         """The lane in which deliveries of a removed route or action wait: shut until a reload brings that back."""
         rules, now = self._desk.rules(), self._desk.clock()
-        name = _name_of(f"removed route {route}, action {action}", rules.masker)
+        name = name_of(f"removed route {route}, action {action}", rules.masker)
         if rules.router.find(route, action) is None:
             lane = self._lanes.lane(name, name, rules.router.limits, now)
             reason = f"route {route!r} with action {action!r} is not in the configuration"
@@ -243,86 +274,14 @@ class Gate:
         """A claim took what it could."""
         self._lanes.taken(ask, found.left, found.passed, found.emptied)
 
-    # Blocks: told once, kept where they last, undone by people
-
-    def _tell(self, lane: Lane, before: Block | None, now: float) -> None:
-        block = lane.last_block
-        if block is None:
-            if before is not None:
-                self._reopened(lane)
-            return
-        if self._is_news(lane, before, block, now) or (block is not before and self._is_longer(lane, block, now)):
-            self._told[lane.name] = block.until or math.inf
-            self._desk.observer.paused(lane.name, block.until, cause(block))
-            self._keep(lane, block, now)
-        if block is not before and block.kind == "paused" and block.until is not None:
-            asyncio.get_running_loop().call_later(block.until - now, self._pause_over, lane, block)
-
-    def _is_news(self, lane: Lane, before: Block | None, block: Block, now: float) -> bool:
-        """Whether people are to be told. A soft pause is none as long as attempts are under way that may end it."""
-        if block.soft:
-            return not lane.under_way and lane.name not in self._told and block.is_closed(now)
-        known = before is not None and before.kind == block.kind and (before.is_closed(now) or before.probes(now))
-        return block is not before and not (known and lane.name in self._told)
-
-    def _is_longer(self, lane: Lane, block: Block, now: float) -> bool:
-        """Whether a pause lasts longer than was told, and long enough to be kept. Many say the same a moment apart."""
-        if block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE:
-            return False
-        return block.until > self._told.get(lane.name, 0.0) + _A_MOMENT
-
-    def _pause_over(self, lane: Lane, block: Block) -> None:
-        if lane.last_block is block:
-            self._reopened(lane)
-            self._go_on(lane)
-
-    def _reopened(self, lane: Lane) -> None:
-        if lane.name in self._told:
-            self._desk.observer.reopened(lane.name)
-        self._forget(lane.name)
-
-    def _keep(self, lane: Lane, block: Block, now: float) -> None:
-        """What outlasts a restart. A refused key is tried once after one, a failing destination at once."""
-        lasts = block.kind in ("refused", "gone")
-        if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
-            self._unkeep(lane.name)
-            return
-        self._kept.add(lane.name)
-        state = {"kind": block.kind, "config": self._fingerprint()}
-        until = None if lasts else block.until
-        control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
-        self._write(lambda: self._desk.store.set_control(control))
-
-    def _fingerprint(self) -> str:
-        """What is stored to tell this configuration, its secrets included, from another."""
-        return self._desk.store.fingerprint(self._desk.rules().router.private_hash)
+    # Blocks
 
     def _forget(self, name: str) -> None:
-        """It is well, or nobody remembers it."""
+        """It takes deliveries again, or nothing is known of it any more."""
         self._removed.pop(name, None)
-        self._told.pop(name, None)
-        self._unkeep(name)
-
-    def _unkeep(self, name: str) -> None:
-        if name in self._kept:
-            self._kept.discard(name)
-            self._write(lambda: self._desk.store.remove_control("pause", name))
-
-    def _write(self, verb: Callable[[], Awaitable[object]]) -> None:
-        """One after another: what was decided last is to be kept last."""
-        earlier = tuple(self._writing)
-
-        async def write() -> None:
-            if earlier:
-                await asyncio.wait(earlier)
-            try:
-                await self._desk.persist(verb)
-            except Exception as error:
-                self._desk.logger.error("a pause could not be kept in the store", exc_info=error)
-
-        task = asyncio.create_task(write())
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        if self._lanes.get(name) is None:
+            self._stops.forget(name)
+        self._pauses.forget(name)
 
     async def restore(self) -> None:
         """Take up what was shut before a restart; what the configuration has mended since is let go.
@@ -334,14 +293,16 @@ class Gate:
         for control in await self._desk.store.controls():
             if control.kind != "pause":
                 continue
-            self._kept.add(control.subject)
-            block = _block_of(control, self._fingerprint(), now)
+            self._pauses.kept(control.subject)
+            block = block_of(control, self._pauses.fingerprint(), now)
             if block is None:
-                self._unkeep(control.subject)
+                self._pauses.unkeep(control.subject)
                 continue
             lane = self._lanes.lane(control.subject, control.subject, rules.router.limits, now)
             self._lanes.restore(lane, block, now)
-            self._tell(lane, None, now)
+            if (control.state or {}).get("scope") == "url":
+                self._stops.add(lane.name)
+            self._pauses.tell(lane, None, now)
 
     def reloaded(self) -> None:
         """The configuration was loaded anew. If it is another, its limits count, and what it may mend is tried again.
@@ -376,8 +337,11 @@ class Gate:
         return True
 
     def _reset(self, lane: Lane) -> None:
-        self._lanes.reset(lane, self._desk.clock())
-        self._reopened(lane)
+        if self._stops.knows(lane):
+            self._lanes.probe(lane, self._desk.clock())
+        else:
+            self._lanes.reset(lane, self._desk.clock())
+        self._pauses.reopened(lane)
         self._go_on(lane)
         self._woken()
 
@@ -402,45 +366,11 @@ class Gate:
 
     async def written(self) -> None:
         """Until what is to outlast a restart is in the store; not for ever, as it may be stuck."""
-        if not self._writing:
-            return
-        _, unwritten = await asyncio.wait(tuple(self._writing), timeout=_WRITTEN_WITHIN)
-        for task in unwritten:
-            task.cancel()
-        await asyncio.gather(*unwritten, return_exceptions=True)
+        await self._pauses.written()
 
 
-def _block_of(control: Control, config: str, now: float) -> Block | None:
-    """The block that a row stands for; None where it is over."""
-    state = control.state or {}
-    kind = state.get("kind", "paused")
-    if not is_kind(kind):
-        return None
-    if kind in ("refused", "gone") and state.get("config") != config:
-        return None
-    return Block(kind, control.reason, control.set_at, now if kind == "refused" else control.until_at)
-
-
-class _Names:
-    """What lanes are called: the destination without secrets, on one line, of bounded length."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, str] = {}
-        self._masker: Masker | None = None
-
-    def of(self, destination: str, masker: Masker) -> str:
-        if masker is not self._masker or len(self._names) >= _MOST_NAMES:
-            self._masker, self._names = masker, {}
-        name = self._names.get(destination)
-        if name is None:
-            name = self._names[destination] = _name_of(destination, masker)
-        return name
-
-
-def _name_of(destination: str, masker: Masker) -> str:
-    """Two destinations never share a name: where something had to be left out, a digest tells them apart."""
-    shown = _CONTROLS.sub(" ", masker.text(destination)).strip()[:_LONGEST_NAME]
-    if shown == destination and shown:
-        return shown
-    digest = hashlib.sha256(destination.encode(errors="surrogatepass")).hexdigest()[:8]
-    return f"{shown} ({digest})".strip()
+def _stopped_by(admitted: Admitted, failure: Failure | None) -> str:
+    """The URL or credential that a failure stops; empty where that is the whole destination, or nothing."""
+    says = "well" if failure is None else failure.says
+    name = {"gone": admitted.gone, "refused": admitted.refused}.get(says, "")
+    return "" if name == admitted.lane.name else name

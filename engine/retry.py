@@ -7,7 +7,7 @@ import random
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -28,8 +28,8 @@ LONGEST_RETRY_AFTER = 3600.0
 _LONGEST_EXCERPT = 200
 
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
-#: What an attempt says of its destination: it is well, nothing, it wants us to pause (429), it is busy and names a time
-#: (503 and others with Retry-After), it fails, the key is wrong, it is gone.
+#: What an attempt says of its destination: it is well, nothing, it limits our rate (429, 403 with Retry-After), it is
+#: busy and names a time (503 and others with Retry-After), it fails, the key is wrong, it is gone.
 Says = Literal["well", "nothing", "pause", "busy", "failing", "refused", "gone"]
 
 #: What came back is no HTTP: half an answer of a proxy, say. aiohttp puts an error with a status of its own around it.
@@ -105,8 +105,21 @@ class Failure:
         if self.status in _SAYING:
             return _SAYING[self.status]
         if self.retry and self.after is not None:
-            return "busy"
+            return "pause" if self.status == 403 else "busy"  # with 403 services limit rates, too
         return "failing" if 500 <= self.status < 600 else "well"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What an answer of one attempt is about, where that is less than the whole destination.
+
+    A 410 stops ``url`` alone, and a 401 ``credential`` alone, which may be anything that tells credentials apart: it is
+    neither kept nor shown. ``service`` is what takes that credential, where it is more than the destination.
+    """
+
+    url: str = ""
+    credential: str = field(default="", repr=False)
+    service: str = ""
 
 
 #: Statuses that say something by themselves.

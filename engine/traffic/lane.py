@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Literal
 
-from engine.retry import Failure
+from engine.retry import Failure, Says
 from engine.traffic.bucket import Bucket
 from engine.traffic.limits import Limits
 from engine.traffic.places import Places
@@ -124,7 +125,7 @@ class Lane:
     @property
     def in_use(self) -> bool:
         """Whether it may have less room than one that nobody knows."""
-        return bool(self.under_way or self.waiting or self.stored or self._ramp or self.limits.rate)
+        return bool(self.under_way or self.waiting or self.stored or self._ramp or self.limits.rate or self.last_block)
 
     @property
     def is_heavy(self) -> bool:
@@ -208,6 +209,18 @@ class Lane:
     def restore(self, block: Block) -> None:
         """Block it as it was before a restart."""
         self._shutter.block, self._ramp, self.stored = block, 1, True
+
+    def blocked(self, says: Says, reason: str, now: float) -> None:
+        """It is a URL or a credential, and an attempt said that it is refused."""
+        block = self._shutter.block
+        if block is not None and block.kind == says == "gone" and not block.is_closed(now):
+            self._shutter.reset()
+        self._shutter.learn(says, reason, now, probe=True)
+
+    def find_out(self, now: float) -> None:
+        """Let one attempt in at a time."""
+        if (block := self._shutter.block) is not None:
+            self._shutter.block = replace(block, until=now)
 
     def reset(self) -> None:
         """Let attempts in again, one at a time at first: people know better, or think so. What is under way stays."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
-from engine.retry import Failure
+from engine.retry import Failure, Says
 from engine.traffic.lane import Lane
 from engine.traffic.limits import Limits, LimitTable
 from engine.traffic.places import Places
@@ -33,6 +33,10 @@ class Admitted:
     probe: bool
     number: int = 0
     size: int = 0
+    #: What a 410 and a 401 stop, and what it finds out about besides.
+    gone: str = ""
+    refused: str = ""
+    stops: tuple[Lane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +129,16 @@ class Lanes:
     def restore(self, lane: Lane, block: Block, now: float) -> None:
         """Block a lane as it was before a restart."""
         lane.restore(block)
+        self._doors.note(lane, now)
+
+    def learn(self, lane: Lane, says: Says, reason: str, now: float) -> None:
+        """Block a lane that has no attempts of its own, or go on blocking it."""
+        lane.blocked(says, reason, now)
+        self._doors.note(lane, now)
+
+    def probe(self, lane: Lane, now: float) -> None:
+        """From now on one attempt at a time finds out how things are."""
+        lane.find_out(now)
         self._doors.note(lane, now)
 
     def reset(self, lane: Lane, now: float) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from itertools import pairwise
 
@@ -108,29 +109,99 @@ async def test_a_destination_that_is_busy_now_and_then_falls_behind_by_little(en
     assert caplog.text.count("destination paused") < 10, "where others succeed it is not paused"
 
 
-async def test_a_410_stops_its_destination_until_the_configuration_is_loaded_anew(engine, sink, caplog) -> None:
-    await engine.start(TWO_ROUTES % "")
+async def test_a_410_stops_its_url_until_the_configuration_is_loaded_anew(engine, sink, caplog) -> None:
+    one_url = TWO_ROUTES.replace("?two", "?one")
+    await engine.start(one_url % "")
     sink.answer_with(410)
     await engine.post(run(0))
     await until(lambda: sink.received)
     await engine.post(run(1, OTHERS))
     rows = await waiting(engine, 2)
     assert sorted(row.attempts for row in rows) == [0, 1]
-    wanted = f"waits for {sink.origin}: it is gone (HTTP 410); stopped until the configuration changes"
-    assert all(row.reason.startswith(wanted) for row in rows), "also the one whose own attempt met it"
+    wanted = rf"waits for {sink.origin} \(url [0-9a-f]{{8}}\): it is gone \(HTTP 410\); stopped until"
+    assert all(re.match(wanted, row.reason) for row in rows), "also the one whose own attempt met it"
     (met,) = [row for row in rows if row.route == RULE]
     assert (await engine.running.store.delivery(met.id)).attempts[0].reason.startswith("HTTP 410")
     await asyncio.sleep(0.5)
     assert len(sink.received) == 1
-    engine.write(TWO_ROUTES % "# the same")
+    engine.write(one_url % "# the same")
     await engine.running.reloader.reload()
     await asyncio.sleep(0.2)
     assert len(sink.received) == 1, "the same configuration mends nothing"
-    engine.write(TWO_ROUTES % "vars: {mended: true}")
+    engine.write(one_url % "vars: {mended: true}")
     await engine.running.reloader.reload()
     rows = await engine.settled(2)
     assert {row.state for row in rows} == {"succeeded"}
     assert caplog.text.count("destination paused") == 1
+
+
+async def test_a_410_stops_no_other_url_and_people_see_and_open_it(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "")
+    sink.answer_with(410)
+    for number in range(3):
+        await engine.post(run(number))
+    await waiting(engine, 3)
+    assert len([one for one in sink.received if one.status == 410]) == 1
+    for number in range(3, 6):
+        await engine.post(run(number, OTHERS))
+    rows = await engine.settled(3, route=OTHERS)
+    assert {(row.state, row.attempts) for row in rows} == {("succeeded", 1)}
+    admin = f"http://{engine.running.admin}/api/v1/destinations"
+    async with engine.http.get(admin) as response:
+        rows = {row["name"]: row for row in (await response.json())["destinations"]}
+    (name,) = set(rows) - {sink.origin}
+    assert (rows[name]["state"], rows[name]["waiting"], rows[sink.origin]["state"]) == ("gone", 3, "well")
+    await engine.stop()
+    await engine.start()
+    assert {one.name for one in engine.running.worker.gate.lanes() if one.last_block} == {name}
+    async with engine.http.post(
+        f"http://{engine.running.admin}/api/v1/destinations/resume", json={"name": name}
+    ) as told:
+        assert told.status == 200
+    rows = await engine.settled(3, route=RULE)
+    assert {row.state for row in rows} == {"succeeded"}
+    assert await until_forgotten(engine)
+    assert not [one.name for one in engine.running.worker.gate.lanes() if one.last_block]
+
+
+TWO_KEYS = """
+defaults: {timeout: 2s, retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    actions: [{forward_webhook: {url: "${SINK}", headers: {Authorization: "Bearer ${WRONG}"}}}]
+  22222222-2222-4222-8222-222222222222:
+    actions: [{forward_webhook: {url: "${SINK}", headers: {Authorization: "Bearer ${RIGHT}"}}}]
+"""
+
+
+async def test_a_401_stops_the_credential_that_was_refused_and_no_other(engine, caplog) -> None:
+    class Strict(WebhookSink):
+        async def answer(self, recorded):
+            if recorded.headers["Authorization"] != "Bearer right-key-0123":
+                raise Refused(401, "who?")
+            return await super().answer(recorded)
+
+    async with Strict() as sink:
+        engine.environ |= {"SINK": sink.url, "WRONG": "wrong-key-0123", "RIGHT": "right-key-0123"}
+        await engine.start(TWO_KEYS)
+        await engine.post(run(0))
+        await waiting(engine, 1)
+        for number in range(1, 5):
+            await engine.post(run(number))
+            await engine.post(run(number + 5, OTHERS))
+        rows = await waiting(engine, 5, route=RULE)
+        assert sum(row.attempts for row in rows) == 1, "one found out"
+        stopped = {re.sub("[0-9a-f]{8}", "8", row.reason.partition(": ")[0]) for row in rows}
+        assert stopped == {f"waits for {sink.origin} (key 8)"}
+        rows = await engine.settled(4, route=OTHERS)
+        assert {(row.state, row.attempts) for row in rows} == {("succeeded", 1)}
+        assert await engine.running.store.controls() == []
+        engine.environ["WRONG"] = "right-key-0123"
+        engine.write(TWO_KEYS + "vars: {mended: true}\n")
+        await engine.running.reloader.reload()
+        rows = await engine.settled(5, route=RULE)
+        assert {row.state for row in rows} == {"succeeded"}
+    assert "key-0123" not in caplog.text
 
 
 async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with_that_reason(engine, sink) -> None:
@@ -162,9 +233,11 @@ async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_
     await engine.stop()
 
     await engine.start()
-    assert lane(engine, sink.url).last_block.kind == kind
     (control,) = await engine.running.store.controls()
-    assert (control.subject, control.until_at, control.reason[:8]) == (sink.origin, None, f"HTTP {status}")
+    assert (control.until_at, control.reason[:8]) == (None, f"HTTP {status}")
+    assert control.subject.startswith(f"{sink.origin} (url " if status == 410 else sink.origin)
+    (stopped,) = [one for one in engine.running.worker.gate.lanes() if one.last_block]
+    assert (stopped.name, stopped.last_block.kind) == (control.subject, kind)
     if status == 401:
         await until(lambda: len(sink.received) == 2)  # a key may have been mended at the other end
     await waiting(engine, 1)
