@@ -247,7 +247,7 @@ def _watch_loop(
     """From now on, whoever blocks the loop is named."""
     lag = LoopLag(
         logger,
-        threads=lambda: [foreign.thread, *threads_of("receiver", "aside")],
+        threads=lambda: [foreign.thread, *threads_of("receiver", "offload")],
         suspects=lambda: suspect_of(list(executor.abroad.values())),
     )
     lag.start()

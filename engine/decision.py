@@ -84,6 +84,17 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True)
+class Considered:
+    """What was said of one action: for one that follows ``reason`` is what is to be known about it."""
+
+    truth: Truth
+    reason: str
+    gate: Gate | None = None
+    due_at: float | None = None
+    shut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """One delivery to be made. ``document`` is what it was decided on.
 
@@ -106,7 +117,8 @@ class Routing:
 
     ``wanting`` names the data that would decide the rest. ``matched`` counts the documents and routes
     that match, those that an earlier evaluation settled among them. ``awaiting`` says for what feedback routes
-    wait, and until when (Unix seconds). ``held_back`` are actions that would fire at another time.
+    wait, and until when (Unix seconds). ``held_back`` are actions that would fire at another time. ``overdue`` says
+    that the evaluation reached its limit, and where; empty if it did not.
     """
 
     decisions: tuple[Decision, ...]
@@ -116,6 +128,7 @@ class Routing:
     matched: int = 0
     awaiting: Mapping[str, float] = field(default_factory=dict)
     held_back: tuple[HeldBack, ...] = ()
+    overdue: str = ""
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

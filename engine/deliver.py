@@ -16,7 +16,7 @@ from engine.gate import Gate
 from engine.holdings import Place
 from engine.retry import Failure
 from engine.route import RoutedAction
-from engine.router import UNMATCHED, Router, worded
+from engine.router import UNMATCHED, Router
 from engine.schedule import held_words, holding_until
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
@@ -168,7 +168,7 @@ class Deliverer:
         )
         event = places[0][0].event
         if plan is not None and plan.route is route and not came and not action.digests:
-            return Job(work, event, route, action, worded(plan.document, action, work.words))
+            return Job(work, event, route, action, action.worded(plan.document, work.words))
         seen = [(held.event, index, held.fetched) for held, index in places]
         return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words))
 

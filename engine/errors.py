@@ -84,6 +84,14 @@ class WantOfData(EngineError):  # noqa: N818 - it is a condition, not a fault
     """Data that a filter or template reads could not be had (yet); says why."""
 
 
+class TookTooLong(EngineError):  # noqa: N818 - a state, not a fault of the engine
+    """A computation reached its limit, in seconds of CPU time. ``running``: its thread has not ended yet."""
+
+    def __init__(self, seconds: float, *, running: bool = False) -> None:
+        super().__init__(f"took longer than {seconds:g} s of CPU time")
+        self.running = running
+
+
 class BadBody(EngineError):  # noqa: N818 - reads as the answer it causes
     """A request body is not a JSON object. Answered with 400."""
 

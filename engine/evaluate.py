@@ -6,22 +6,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from engine.aside import Aside
 from engine.decision import Circumstances, Decision, Known, Plan, Routing, known_from
 from engine.desk import Desk
 from engine.document import Fetched, run_indexes
+from engine.errors import TookTooLong
 from engine.event import Event
 from engine.gate import Gate as Lanes
 from engine.holdings import Held
+from engine.offload import Offload, in_thread
 from engine.retry import Failure
-from engine.router import WAITS, Router
+from engine.router import ANY, WAITS, Router
 from engine.schedule import held_words
 from engine.secrets import Masker
 from engine.store.work import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 from engine.traffic.words import waiting
 
-#: An event of more runs than these is decided off the loop.
-_FEW_RUNS = 4
+#: An event of more runs, or of a larger body (in bytes), is evaluated off the loop.
+_FEW_RUNS, _SMALL = 4, 256 * 1024
 #: Between two looks for feedback that is waited for, in seconds: as long as it was waited for already, within these.
 _FIRST_LOOK, _LONGEST_LOOK = 5.0, 60.0
 
@@ -31,7 +32,7 @@ class Evaluator:
 
     def __init__(self, desk: Desk, room: Callable[[], int], lanes: Lanes) -> None:
         self._desk, self._room, self._lanes = desk, room, lanes
-        self._aside = Aside()
+        self._offload = Offload()
         #: How many deliveries are this process's to be, once the transaction is through that is under way.
         self._promised = 0
 
@@ -112,7 +113,7 @@ class Evaluator:
         Of the last two whichever is sooner; and while feedback may come nothing dies.
         """
         wait = _wait(held.event, routing, self._desk.clock())
-        if (failure := _wanting(routing, held.fetched)) is None:
+        if (failure := _wanting(routing, held.fetched) or _overdue(routing)) is None:
             return None, wait
         attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
         if wait is None or (isinstance(then, Again) and then.due_at <= wait.due_at):
@@ -153,10 +154,17 @@ class Evaluator:
         return routing
 
     async def _decide(self, router: Router, held: Held, around: Circumstances) -> Routing:
-        """Off the loop where it takes long: an expression may use up to a second, and for each run."""
+        """Large events, and what hydration brought, are evaluated off the loop from the start."""
         event, fetched = held.event, held.fetched
-        decide = partial(router.decide, event, fetched, around)
-        return await self._aside.do((event.kind, event.rule_id), decide, large=len(run_indexes(event)) > _FEW_RUNS)
+        kind = (event.kind, event.rule_id if event.rule_id in router.by_key else None)
+        size = len(event.body)
+        try:
+            decide = partial(router.decide, event, fetched, around)
+            return await self._offload.run(kind, decide, size=size, large=size > _SMALL or _is_large(event, fetched))
+        except TookTooLong as error:
+            facts = {"event": event.id, "rule": event.rule_id, "routes": _routes(router, event)}
+            self._desk.logger.warning("an evaluation past its limit goes on in its thread", extra=facts)
+            return await in_thread(partial(router.undecided, event, fetched, around, f"the evaluation {error}"))
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:
         """What earlier evaluations of this round settled: a person who asks again asks for all of it."""
@@ -206,6 +214,23 @@ def _wait(event: Event, routing: Routing, now: float) -> Wait | None:
         return None
     look = now + min(max(now - event.received_at, _FIRST_LOOK), _LONGEST_LOOK)
     return Wait(min(look, *routing.awaiting.values()), "; ".join(sorted(routing.awaiting)))
+
+
+def _routes(router: Router, event: Event) -> list[str]:
+    """The routes that an event may meet, except those for what is unmatched."""
+    return [route.id for route in (*router.routes_of(event), *router.by_key.get(ANY, ()))]
+
+
+def _is_large(event: Event, fetched: Fetched) -> bool:
+    """Whether an event of a small body is large all the same: by its runs, or by what was fetched for it."""
+    if len(run_indexes(event)) > _FEW_RUNS:
+        return True
+    return bool(fetched.inputs or fetched.outputs or any((fetched.feedback or {}).values()))
+
+
+def _overdue(routing: Routing) -> Failure | None:
+    """Why an evaluation is dead that reached its limit: it would reach it again."""
+    return Failure(retry=False, reason=routing.overdue) if routing.overdue else None
 
 
 def _wanting(routing: Routing, fetched: Fetched) -> Failure | None:

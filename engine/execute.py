@@ -15,12 +15,13 @@ import orjson
 from pydantic import BaseModel
 
 from engine.action import ActionContext
-from engine.aside import Aside
 from engine.clients import Clients
 from engine.egress import trusting
 from engine.error_text import error_text, named_error
+from engine.errors import TemplateError, TookTooLong
 from engine.event import Event
 from engine.foreign import ForeignLoop, NotStarted
+from engine.offload import Offload
 from engine.reasons import reason_class
 from engine.retry import Failure, Scope, classify
 from engine.route import Route, RoutedAction
@@ -83,7 +84,7 @@ class Executor:
     ) -> None:
         self._clients = clients
         self._foreign = foreign
-        self._aside = Aside()
+        self._offload = Offload()
         self._clock = clock
         self._spans = spans or Spans()
         #: The attempts that plug-ins are at, by delivery.
@@ -134,10 +135,20 @@ class Executor:
         return came, Ran(failure, None, destination, started_at, time.perf_counter() - begun, trouble)
 
     async def _ready(self, job: Job) -> Ready:
-        if job.action.registered.builtin:
-            params = await self._aside.do((job.route.id, job.action.name), lambda: job.action.params(job.document))
-            return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
-        return await self._over_there(job, lambda _: _foreign_ready(job))
+        if not job.action.registered.builtin:
+            return await self._over_there(job, lambda _: _foreign_ready(job))
+        params = job.action.fixed
+        if params is None:
+            params = await self._params(job)
+        return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
+
+    async def _params(self, job: Job) -> BaseModel:
+        """The parameters, rendered. What a template may do on the loop is limited whatever the size of the event."""
+        kind, size = (job.route.id, job.action.name), len(job.event.body)
+        try:
+            return await self._offload.run(kind, partial(job.action.params, job.document), size=size)
+        except TookTooLong as error:
+            raise TemplateError(f"rendering the parameters {error}") from error
 
     async def _run(self, ready: Ready, trace: str) -> Result:
         if ready.job.action.registered.builtin:

@@ -8,10 +8,11 @@ from typing import Any
 
 from engine.admin.query import NotFound
 from engine.admin.views import iso
+from engine.deadline import LIMIT, Deadline, Overdue, within
 from engine.decision import Circumstances, Decision
 from engine.document import Fetched, run_id, run_indexes, runs_at
 from engine.event import Event
-from engine.filters.verdict import Verdict
+from engine.filters import Filter, Verdict
 from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
@@ -196,7 +197,7 @@ class _Explanation:
         if UNMATCHED in route.keys:
             document["event"] = {**document["event"], "unmatched_reason": self._reason}
         decision = self._decisions.get((index, route.id))
-        verdict = route.filter.explain(document)
+        verdict = _explained(route.filter, document)
         applies = self._suits(route.keys)
         reason = decision.reason if decision else self._passed_over(index, route, applies=applies)
         return {
@@ -238,7 +239,7 @@ class _Explanation:
             if decision is None
             else decision.skipped.get(action.name, decision.notes.get(action.name, "")),
             "gate": self._gate(index, route, action) if fires else None,
-            "when": None if action.when is None else action.when.explain(document).to_json(),
+            "when": None if action.when is None else _explained(action.when, document).to_json(),
         }
         if not (fires and self._focus.render):
             return shown
@@ -260,6 +261,17 @@ class _Explanation:
         if shown["would"] == "wait":
             self._reads |= action.needs
         return shown
+
+
+def _explained(filter_: Filter, document: Mapping[str, Any]) -> Verdict:
+    """A filter's verdict. One that reaches the limit is undecided, as when the event was evaluated."""
+    try:
+        with within(Deadline(LIMIT)):
+            return filter_.explain(document)
+    except Overdue as error:
+        reason = f"the evaluation {error}"
+        unknown = [Verdict(Truth.UNDECIDED, "expr", one.text, reason=reason) for one in filter_.conditions]
+        return Verdict(Truth.UNDECIDED, "all", "all conditions", children=tuple(unknown), reason=reason)
 
 
 def _word(decision: Decision | None, verdict: Verdict, *, applies: bool) -> str:

@@ -9,8 +9,7 @@ from typing import Any
 from engine.desk import Desk
 from engine.document import run_id_at
 from engine.holdings import Held, Place
-from engine.route import Route, RoutedAction
-from engine.router import NOTHING_THROTTLED
+from engine.route import NOTHING_THROTTLED, Route, RoutedAction
 from engine.schedule import holding_until, skipping
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.times import iso_second

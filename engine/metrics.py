@@ -18,12 +18,12 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from engine.aside import in_thread
 from engine.decision import Routing
 from engine.errors import StoreError
 from engine.event import Event
 from engine.execute import Job, Ran
 from engine.observe import HeldBack, Observer
+from engine.offload import in_thread
 from engine.reasons import reason_class
 from engine.refusal import REFUSALS
 from engine.store.rows import Backlog

@@ -10,8 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from engine.aside import in_thread
 from engine.errors import StoreError
+from engine.offload import in_thread
 
 #: Every word that ``/readyz`` may answer with. The receiver adds the first two by itself.
 WORDS = ("stopping", "overloaded", "store", "disk", "full")

@@ -7,6 +7,8 @@ from collections.abc import Callable
 
 import re2
 
+from engine.deadline import check
+
 #: What other engines have and RE2 leaves out, as it shows in RE2's own messages.
 _ABSENT = {
     "(?=": "lookahead",
@@ -66,8 +68,13 @@ def compile_sub(pattern: str, replacement: str) -> Callable[[str], str]:
     """
     sub = _compile(pattern, never_capture=False, text=True).sub
 
+    def expand(match: re2._Match) -> str:
+        check()  # every match is a step of the library's loop in Python
+        result: str = match.expand(replacement)
+        return result
+
     def replaced(text: str) -> str:
-        result: str = sub(replacement, text)
+        result: str = sub(expand, text)
         return result
 
     return replaced

@@ -18,7 +18,6 @@ from typing import TypeVar
 from watchfiles import awatch
 
 from engine import load_limit
-from engine.aside import in_thread
 from engine.compile import compile_router
 from engine.config import Config, read_config
 from engine.error_text import named_error
@@ -26,6 +25,7 @@ from engine.errors import ConfigError, Problem
 from engine.fingerprint import Fingerprint, Fingerprinter, plugin_files
 from engine.interpreter import no_full_collections
 from engine.load_limit import blocked, run_bounded
+from engine.offload import in_thread
 from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
 from engine.router import Router

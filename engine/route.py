@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import orjson
 from pydantic import BaseModel
@@ -25,6 +25,8 @@ Needs = frozenset[str]
 
 #: A key is kept whole up to so many characters; what is longer is told apart by its hash.
 _LONGEST_KEY = 200
+#: What templates see as ``throttle`` where nothing was held back.
+NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: The key of those whose own cannot be told: they are held back together, so that none is lost and none floods.
 UNTOLD = "(cannot be told)"
 
@@ -117,6 +119,13 @@ class RoutedAction:
         needs = self.when.needs if self.when else frozenset()
         return needs | self.gating.needs if self.gating else needs
 
+    def worded(self, document: Mapping[str, Any], words: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """A document with the words that a delivery brings, and those that the action's templates may rely on."""
+        throttles = self.gating is not None and self.gating.kind == "throttle"
+        if not (words or throttles):
+            return document
+        return {**document, **({"throttle": NOTHING_THROTTLED} if throttles else {}), **(words or {})}
+
     def params(self, document: Mapping[str, Any]) -> BaseModel:
         """The parameters of one delivery, rendered and checked; ``fixed`` ones hold no template.
 
@@ -167,3 +176,12 @@ class Route:
     def reads(self) -> Needs:
         """What deciding it can take, with the feedback that is waited for."""
         return self.needs | {"feedback"} if self.wait_for else self.needs
+
+    def samples(self, event_id: str, document: Mapping[str, Any]) -> bool:
+        """Whether a document is in the sample: by a hash of route and trace, so that all of a trace is in or out."""
+        if self.sample is None:
+            return True
+        run = document.get("run")
+        trace = (run.get("trace_id") or run.get("id")) if isinstance(run, Mapping) else None
+        name = f"{self.id}\0{trace or event_id}".encode(errors="surrogatepass")
+        return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) < self.sample * 2**64

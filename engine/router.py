@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from engine.decision import Circumstances, Decision, HeldBack, Plan, Routing, delivery_id
+from engine.deadline import LIMIT, Deadline, Overdue, check, current, within
+from engine.decision import Circumstances, Considered, Decision, HeldBack, Known, Plan, Routing, delivery_id
 from engine.document import Fetched, Site, build_document, digest_document, run_id, run_indexes, runs_at
 from engine.egress import Network
 from engine.errors import TemplateError, WantOfData
@@ -35,8 +35,6 @@ UNMATCHED = "unmatched"
 _NO_FEEDBACK = dict.fromkeys(("feedback", "feedbacks"), Missing("feedback", "it is waited for"))
 #: How the reasons of routes begin that wait for feedback.
 WAITS: Final = "waits for "
-#: What templates see as ``throttle`` where nothing was held back.
-NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: Route keys that are no ids.
 _WORDS = frozenset({ANY, UNMATCHED, *Kind})
 
@@ -101,9 +99,9 @@ class Router:
     ) -> Mapping[str, Any]:
         """What an action's parameters see: of a digest all places, else the first; ``words`` is what stands beside."""
         if not action.digests:
-            return worded(self.document(*places[0], route), action, words)
+            return action.worded(self.document(*places[0], route), words)
         documents = [self.document(*place, route) for place in places]
-        return worded(digest_document(documents, [event.received_at for event, _, _ in places]), action, words)
+        return action.worded(digest_document(documents, [event.received_at for event, _, _ in places]), words)
 
     def unmatched_reason(self, event: Event) -> str:
         """Why no route matched, if none did: not parsed, an unknown rule, or none of the rule's routes fits."""
@@ -112,33 +110,31 @@ class Router:
         return "no_match" if self.routes_of(event) else "unknown_rule"
 
     def decide(self, event: Event, fetched: Fetched, circumstances: Circumstances | None = None) -> Routing:
-        """Evaluate an event's routes over its documents; without circumstances, as if it came right now."""
-        return _Evaluation(self, event, fetched, circumstances or Circumstances(event.received_at)).run()
+        """Evaluate an event's routes over its documents; without circumstances, as if it came right now.
 
+        What the limit of CPU time leaves open is undecided: that of the computation this is part of, else ``LIMIT``.
 
-@dataclass(frozen=True, slots=True)
-class _Considered:
-    """What was said of one action: for one that follows ``reason`` is what is to be known about it."""
+        Raises:
+            Deferred: the computation has to start again off the event loop.
+        """
+        evaluation = _Evaluation(self, event, fetched, circumstances or Circumstances(event.received_at))
+        if current() is not None:
+            return evaluation.run()
+        with within(Deadline(LIMIT)):
+            return evaluation.run()
 
-    truth: Truth
-    reason: str
-    gate: Gate | None = None
-    due_at: float | None = None
-    shut: bool = False
-
-
-def worded(document: Mapping[str, Any], action: RoutedAction, words: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """A document with the words that a delivery brings, and those that its action's templates may rely on."""
-    throttles = action.gating is not None and action.gating.kind == "throttle"
-    if not (words or throttles):
-        return document
-    return {**document, **({"throttle": NOTHING_THROTTLED} if throttles else {}), **(words or {})}
+    def undecided(self, event: Event, fetched: Fetched, circumstances: Circumstances, overdue: str) -> Routing:
+        """What an evaluation comes to that did not end: every route is undecided, for that reason."""
+        return _Evaluation(self, event, fetched, circumstances, overdue).run()
 
 
 class _Evaluation:
     """One pass over one event. Lives as long as the pass."""
 
-    def __init__(self, router: Router, event: Event, fetched: Fetched, around: Circumstances) -> None:
+    def __init__(
+        self, router: Router, event: Event, fetched: Fetched, around: Circumstances, overdue: str = ""
+    ) -> None:
+        self.overdue = overdue
         self.router, self.event, self.fetched, self.around = router, event, fetched, around
         self.known, self.final = around.known, around.final
         self.awaiting: dict[str, float] = {}
@@ -148,7 +144,7 @@ class _Evaluation:
         self.wanting: set[str] = set()
         self.matched = 0
         self.truths: dict[tuple[int, str], Truth] = {}
-        self.open: set[int] = set()  # documents of which a route stayed undecided for want of data
+        self.open: set[int] = set()  # documents of which a route stayed undecided for want of data or time
 
     def run(self) -> Routing:
         """The whole event and each run; then what is left unmatched, which is known only after all of them."""
@@ -171,6 +167,7 @@ class _Evaluation:
             self.matched,
             self.awaiting,
             tuple(self.held_back),
+            self.overdue,
         )
 
     def _decide(self, index: int, own: Sequence[Route], *, per_run: bool | None) -> Truth:
@@ -193,6 +190,8 @@ class _Evaluation:
                 self._route(index, document, route)
 
     def _document(self, index: int) -> Document:
+        if self.overdue:  # nothing is evaluated any more, and of a thousand runs this is most of the work
+            return {"run": self.event.payload["runs"][index] if index >= 0 else None, "event": {}}
         return build_document(self.event, index, self.fetched, site=self.router.site, vars=self.router.vars)
 
     def _routes(self, key: str) -> tuple[Route, ...]:
@@ -228,9 +227,24 @@ class _Evaluation:
         return self.truths[place]
 
     def _judge(self, index: int, document: Document, route: Route) -> Truth:
+        """What was settled before stands; past the limit of time a route is undecided for good."""
         earlier = self.known.get((index, route.id))
         if earlier is not None and not earlier.pending:
             return Truth.TRUE if earlier.matched else Truth.FALSE
+        if not self.overdue:
+            try:
+                check()
+                return self._evaluate(index, document, route, earlier)
+            except Overdue as error:
+                self._exceeded(error, f"route {route.id!r}")
+        self.open.add(index)
+        self._note(index, document, route, Truth.UNDECIDED, self.overdue)
+        return Truth.UNDECIDED
+
+    def _exceeded(self, error: Overdue, at: str) -> None:
+        self.overdue = self.overdue or f"the evaluation {error}, and was stopped at {at}"
+
+    def _evaluate(self, index: int, document: Document, route: Route, earlier: Known | None) -> Truth:
         document["route"] = route.word
         if earlier is not None:
             # It matched before: a mute that came since, or another sample, does not undo that.
@@ -266,7 +280,7 @@ class _Evaluation:
     def _unmet(self, index: int, document: Document, route: Route, truth: Truth, at: int, vain: str) -> Truth:
         reason = route.filter.conditions[at].text if at >= 0 else ""
         if truth is not Truth.FALSE:
-            reason = f"{reason}: {route.filter.explain(document).children[at].reason}"
+            reason = f"{reason}: {route.filter.conditions[at].explain(document).reason}"
         if truth is Truth.WANTING:
             self.wanting |= route.needs
             if self.final:
@@ -280,7 +294,7 @@ class _Evaluation:
         if mute is not None and is_muting(mute, self.around.now):
             self.held_back += [HeldBack(route.id, action.name, "muted") for action in route.actions]
             self._note(index, document, route, Truth.TRUE, muted_words(mute))
-        elif route.sample is not None and not _sampled(route, self.event, document, route.sample):
+        elif route.sample is not None and not route.samples(self.event.id, document):
             self._note(index, document, route, Truth.TRUE, f"not in the sample of {route.sample:.3%}")
         else:
             self._fire(index, document, route, route.actions, vain)
@@ -306,26 +320,30 @@ class _Evaluation:
                     self.held_back.append(HeldBack(route.id, action.name, "inactive"))
             if verdict.truth is Truth.TRUE and verdict.reason:
                 notes[action.name] = verdict.reason
-        run_id = _run_id(document)
+        id_ = run_id(document["run"])
         self.decisions.append(
-            Decision(route.id, index, run_id, Truth.TRUE, reason, tuple(fires), skipped, tuple(pending), notes)
+            Decision(route.id, index, id_, Truth.TRUE, reason, tuple(fires), skipped, tuple(pending), notes)
         )
 
-    def _consider(self, action: RoutedAction, document: Document) -> _Considered:
+    def _consider(self, action: RoutedAction, document: Document) -> Considered:
         """Whether an action follows, from what costs nothing to what may want data; then what stands before it."""
         if (shut := skipping(action.active, self.around.now)) is not None:
-            return _Considered(Truth.FALSE, f"outside its hours: {shut}", shut=True)
-        truth, reason = self._when(action, document)
+            return Considered(Truth.FALSE, f"outside its hours: {shut}", shut=True)
+        try:
+            truth, reason = self._when(action, document)
+        except Overdue as error:
+            self._exceeded(error, f"action {action.name!r}")
+            truth, reason = Truth.UNDECIDED, f"undecided: {self.overdue}"
         if truth is not Truth.TRUE:
-            return _Considered(truth, reason)
+            return Considered(truth, reason)
         try:
             gate, note = self._gate(action.gating, document)
         except WantOfData as error:
-            return _Considered(Truth.WANTING, str(error))
+            return Considered(Truth.WANTING, str(error))
         due_at = holding_until(action.active, self.around.now)
         if due_at is not None:
             note = "; ".join(filter(None, (note, held_words(action.active, due_at))))
-        return _Considered(Truth.TRUE, note, gate, due_at)
+        return Considered(Truth.TRUE, note, gate, due_at)
 
     def _gate(self, gating: Gating | None, document: Document) -> tuple[Gate | None, str]:
         """What stands before a delivery, and what is to be said about it.
@@ -342,7 +360,7 @@ class _Evaluation:
                 self.wanting |= gating.needs
                 raise
             why = str(error)
-        except TemplateError as error:
+        except (TemplateError, Overdue) as error:
             why = str(error)
         note = f"{gating.kind}: its key cannot be told, so it is held back with others of that kind: {why}"
         return gating.gate(UNTOLD), note
@@ -350,28 +368,23 @@ class _Evaluation:
     def _when(self, action: RoutedAction, document: Document) -> tuple[Truth, str]:
         if action.when is None:
             return Truth.TRUE, ""
+        check()
         truth, at = action.when.first_unmet(document)
         if truth is Truth.TRUE:
             return truth, ""
         reason = action.when.conditions[at].text
         if truth is not Truth.FALSE:
-            reason = f"undecided: {reason}: {action.when.explain(document).children[at].reason}"
+            reason = f"undecided: {reason}: {action.when.conditions[at].explain(document).reason}"
         if truth is Truth.WANTING:
             self.wanting |= action.when.needs
         return truth, reason
 
-    def _plan(self, index: int, document: Document, route: Route, action: RoutedAction, verdict: _Considered) -> Plan:
+    def _plan(self, index: int, document: Document, route: Route, action: RoutedAction, verdict: Considered) -> Plan:
         id_ = delivery_id(self.event.id, index, route.id, action.name)
-        return Plan(id_, route, action, index, _run_id(document), document, verdict.gate, verdict.due_at)
+        return Plan(id_, route, action, index, run_id(document["run"]), document, verdict.gate, verdict.due_at)
 
     def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str) -> None:
-        self.decisions.append(Decision(route.id, index, _run_id(document), truth, reason))
-
-
-def _run_id(document: Document) -> str | None:
-    run = document.get("run")
-    run_id = run.get("id") if isinstance(run, Mapping) else None
-    return run_id if isinstance(run_id, str) else None
+        self.decisions.append(Decision(route.id, index, run_id(document["run"]), truth, reason))
 
 
 def _seeing(routes: Sequence[Route], per_run: bool | None) -> Sequence[Route]:  # noqa: FBT001
@@ -385,11 +398,3 @@ def _tell_unmatched(document: Document, reason: str) -> None:
 
 def _feedback(keys: Sequence[str]) -> str:
     return f"feedback {', '.join(map(repr, keys))}"
-
-
-def _sampled(route: Route, event: Event, document: Document, share: float) -> bool:
-    """By a hash of route and trace, so that all of a trace is in, or all of it is out."""
-    run = document.get("run")
-    trace = (run.get("trace_id") or run.get("id")) if isinstance(run, Mapping) else None
-    name = f"{route.id}\0{trace or event.id}".encode(errors="surrogatepass")
-    return int.from_bytes(hashlib.blake2b(name, digest_size=8).digest()) < share * 2**64

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+#: A longer text is no time. Python's error for one would quote all of it.
+_LONGEST = 200
+
 
 def parse_time(text: str) -> datetime:
     """A time of an ISO 8601 text; without an offset it is UTC, without a time of day it is midnight.
@@ -11,6 +14,8 @@ def parse_time(text: str) -> datetime:
     Raises:
         ValueError: with words for the author of the text.
     """
+    if len(text) > _LONGEST:
+        raise ValueError(f"{text[:_LONGEST]!r}… is not a time")
     try:
         return _aware(datetime.fromisoformat(text))
     except ValueError:

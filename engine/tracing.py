@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.aside import in_thread
 from engine.decision import Routing
 from engine.errors import EngineError
 from engine.event import Event
 from engine.observe import Observer
+from engine.offload import in_thread
 from engine.spans import TRACEPARENT, Facts, Span, SpanKind, Spans
 from engine.store.work import Appended
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from engine.document import Fetched
 from engine.event import parse_event
@@ -49,3 +50,24 @@ def test_it_is_told_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> 
 
 def test_without_rendering_nothing_is_foretold(tmp_path: Path) -> None:
     assert not any("would" in action for action in actions(tmp_path, render=False).values())
+
+
+def test_a_route_that_reaches_the_limit_of_time_is_shown_as_undecided(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.router.LIMIT", 0.05)
+    monkeypatch.setattr("engine.explain.LIMIT", 0.05)
+    slow = "range(60000) | map('string') | map('upper') | join | length > 5"
+    path = tmp_path / "config.yaml"
+    conditions = "".join(f'        - {{expr: "{slow}"}}\n' for _ in range(9))
+    path.write_text(
+        'secrets: [long-enough-secret]\nroutes:\n  "*":\n    - filters:\n'
+        f"{conditions}      actions: [{{log: {{message: x}}}}]\n"
+    )
+    event = parse_event(orjson.dumps(seed()), 1_700_000_000.0)
+    report = explain(Loader(path, {}).load(), event, Fetched.nothing())
+    [shown] = [route for document in report["documents"] for route in document["routes"]]
+    limit = "the evaluation took longer than 0.05 s of CPU time"
+    assert (shown["verdict"], shown["reason"]) == ("undecided", f"{limit}, and was stopped at route '*'")
+    assert (shown["filter"]["truth"], shown["filter"]["reason"]) == ("undecided", limit)
+    assert [one["reason"] for one in shown["filter"]["children"]] == [limit] * 9

@@ -10,7 +10,7 @@ import orjson
 from aiohttp import hdrs, web
 
 from engine.admin.pieces import dump_in_pieces
-from engine.aside import in_thread
+from engine.offload import in_thread
 
 T = TypeVar("T")
 

@@ -29,7 +29,7 @@ _PATIENCE = 1.0
 #: How long output may take at the end, in seconds, where it has to be hurried.
 _LONGEST_FLUSH = 3.0
 #: Threads of ours in which code of plug-ins may be running, or a write to a pipe that nobody reads.
-_OWN_THREADS = frozenset({"aside", "loading"})
+_OWN_THREADS = frozenset({"offload", "loading"})
 
 
 class Entry(NamedTuple):

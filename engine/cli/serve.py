@@ -18,7 +18,6 @@ import click
 from rich.text import Text
 
 from engine.app import Running, running
-from engine.aside import in_thread
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.main import FINDINGS
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
@@ -28,6 +27,7 @@ from engine.errors import EngineError
 from engine.interpreter import tune_interpreter
 from engine.log import formatter_of, route_logging
 from engine.log_queue import LogQueue
+from engine.offload import in_thread
 from engine.receiver import WEBHOOK_PATH
 from engine.scan import MAX_VALUES
 from engine.secrets import Masker

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from jinja2 import Undefined
 
+from engine.deadline import current, watched
 from engine.errors import EngineError, WantOfData
 from engine.filters.inline import inline
 from engine.filters.operands import Test, Undecidable
@@ -41,10 +42,10 @@ class Condition(Protocol):
 
     @property
     def check(self) -> Callable[[Document], Truth]:
-        """What it comes to; never raises."""
+        """What it comes to; raises nothing but ``OutOfTime``."""
 
     def explain(self, document: Document) -> Verdict:
-        """What it comes to and why; never raises, and agrees with ``check``."""
+        """What it comes to and why; raises nothing but ``OutOfTime``, and agrees with ``check``."""
 
 
 class Evaluable(Protocol):
@@ -108,7 +109,7 @@ class Leaf:
         return Verdict(truth, self.kind, self.text, (check,), (), reason)
 
     def _explain_values(self, values: tuple[Any, ...], document: Document) -> Verdict:
-        rows = [[judge(each.test, value, document) for value in values] for each in self.operations]
+        rows = [[judge(each.test, value, document) for value in watched(values)] for each in self.operations]
         checks = tuple(self._check_of(each, values, row) for each, row in zip(self.operations, rows, strict=True))
         if not values:
             reason = self._nothing(document)
@@ -257,7 +258,7 @@ def _check_any(find: Callable[[Any], Sequence[Any]], operations: tuple[Operation
 
     def check(document: Document) -> Truth:
         try:
-            for value in find(document):
+            for value in watched(find(document)):
                 if first(value, document):
                     for test in others:
                         if not test(value, document):
@@ -282,7 +283,7 @@ def _check_many(
             values = find(document)
         except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
             return _failure(error)[0]
-        return of([truth(value, document) for value in values]) if values else FALSE
+        return of([truth(value, document) for value in watched(values)]) if values else FALSE
 
     return check
 
@@ -302,8 +303,10 @@ Checks = tuple[Callable[[Document], Truth], ...]
 
 def _all_check(checks: Checks) -> Callable[[Document], Truth]:
     def check(document: Document) -> Truth:
-        worst = TRUE
+        worst, deadline = TRUE, current()
         for each in checks:
+            if deadline is not None:
+                deadline.check()
             truth = each(document)
             if truth is FALSE:
                 return FALSE
@@ -315,8 +318,10 @@ def _all_check(checks: Checks) -> Callable[[Document], Truth]:
 
 def _any_check(checks: Checks) -> Callable[[Document], Truth]:
     def check(document: Document) -> Truth:
-        best = FALSE
+        best, deadline = FALSE, current()
         for each in checks:
+            if deadline is not None:
+                deadline.check()
             truth = each(document)
             if truth is TRUE:
                 return TRUE

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from engine.deadline import current
 from engine.errors import PathError, TemplateError
 from engine.filters.conditions import (
     Condition,
@@ -63,9 +64,15 @@ class Filter:
     check: Callable[[Document], Truth]
 
     def first_unmet(self, document: Document) -> tuple[Truth, int]:
-        """The truth, and the index of the condition that decided it; -1 where all hold."""
-        worst, place = Truth.TRUE, -1
+        """The truth, and the index of the condition that decided it; -1 where all hold.
+
+        Raises:
+            OutOfTime: the deadline of the computation has passed.
+        """
+        worst, place, deadline = Truth.TRUE, -1, current()
         for index, condition in enumerate(self.conditions):
+            if index and deadline is not None:
+                deadline.check()
             truth = condition.check(document)
             if truth is Truth.FALSE:
                 return truth, index
@@ -74,7 +81,11 @@ class Filter:
         return worst, place
 
     def explain(self, document: Document) -> Verdict:
-        """Every condition with what was found and why, nothing left out. Never raises."""
+        """Every condition with what was found and why, nothing left out.
+
+        Raises:
+            OutOfTime: the deadline of the computation has passed.
+        """
         return _joined(self.conditions).explain(document)
 
 

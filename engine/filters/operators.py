@@ -12,8 +12,19 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from engine.deadline import watched
 from engine.filters.dialects import FOREIGN
-from engine.filters.operands import OperandError, Test, check_json, known, number_of, shown, spelled, undecidable
+from engine.filters.operands import (
+    OperandError,
+    Test,
+    check_json,
+    holds,
+    known,
+    number_of,
+    shown,
+    spelled,
+    undecidable,
+)
 from engine.filters.operators_time import compile_age, compile_time, compile_type
 from engine.filters.verdict import describe
 from engine.jsonpath.compare import equal, is_number
@@ -158,8 +169,10 @@ def _contains(name: str, operand: Any) -> Test:
 
     def test(value: Any, document: Any) -> bool:
         if isinstance(value, list):
-            return any(element(item, document) for item in value)
-        if isinstance(operand, str) and isinstance(value, (str, Mapping)):
+            return any(element(item, document) for item in watched(value))
+        if isinstance(operand, str) and isinstance(value, str):
+            return holds(value, operand)
+        if isinstance(operand, str) and isinstance(value, Mapping):
             return operand in value
         wanted = "a text, an array or an object" if isinstance(operand, str) else "an array"
         return undecidable(name, value, wanted)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.deadline import STRIDE, watched
 from engine.missing import Missing
 
 #: One step of a straight path: a field's name, an index, or None for ``*``.
@@ -44,11 +45,12 @@ def members(value: Any) -> Iterable[Any]:
 
     Raises:
         WantOfData: it is data that is not at hand.
+        OutOfTime: the deadline passed, where the values are many.
     """
     if isinstance(value, (list, tuple)):
-        return value
+        return watched(value)
     if isinstance(value, dict):
-        return value.values()
+        return watched(value.values())
     if type(value) is Missing:
         value[0]
     return [value.get(key) for key in value.keys()] if hasattr(value, "keys") else ()  # noqa: SIM118 - a mapping
@@ -108,7 +110,7 @@ def _loops(steps: list[Step], depth: int, stop: str, leaf: Callable[[str], list[
     lines = [*lines, f"    {skip}"] if straight else [f"{name} = {start}"]
     if len(straight) == len(steps):
         return [*lines, *leaf(name)]
-    within = f"({name} if {name}.__class__ is list else members({name}))"
+    within = f"({name} if {name}.__class__ is list and len({name}) <= {STRIDE} else members({name}))"
     inner = _loops(rest, depth + 1, stop, leaf) if rest else leaf(f"v{depth + 1}")
     return [*lines, f"for v{depth + 1} in {within}:", *_indent(inner)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import iterable, string
 
+from engine.deadline import STRIDE, check
 from engine.errors import PathError
 from engine.missing import Missing
 from engine.regex import compile_sub
@@ -17,23 +18,31 @@ BUDGET = 250_000
 
 
 class Scope:
-    """What one evaluation knows: the root, and how many values it may still look at."""
+    """What one evaluation knows: the root, and how many values it may still look at.
 
-    __slots__ = ("left", "root")
+    The deadline is checked whenever ``left`` falls below ``_check_at``.
+    """
+
+    __slots__ = ("_check_at", "left", "root")
 
     def __init__(self, root: Any) -> None:
         self.root = root
         self.left = BUDGET
+        self._check_at = BUDGET - STRIDE
 
     def charge(self, count: int) -> None:
         """Count values looked at.
 
         Raises:
             PathError: they were too many.
+            OutOfTime: the deadline passed.
         """
         self.left -= count
-        if self.left < 0:
-            raise PathError(f"the path looks at more than {BUDGET:,} values of this document")
+        if self.left < self._check_at:
+            if self.left < 0:
+                raise PathError(f"the path looks at more than {BUDGET:,} values of this document")
+            check()
+            self._check_at = max(self.left - STRIDE, 0)
 
 
 Finder = Callable[[Any, Scope], Sequence[Any]]

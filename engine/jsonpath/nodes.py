@@ -15,6 +15,7 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import arithmetic, iterable, string
 from jsonpath_ng.ext import filter as query
 
+from engine.deadline import check, watched
 from engine.errors import PathError
 from engine.jsonpath.code import Step, generate_all
 from engine.jsonpath.compare import compare, compare_with
@@ -161,9 +162,9 @@ def _filter(node: query.Filter, detached: bool) -> Finder:  # noqa: FBT001
 
     def find(value: Any, scope: Scope) -> Sequence[Any]:
         if isinstance(value, list):
-            return [each for each in value if test(each, scope)]
+            return [each for each in watched(value) if test(each, scope)]
         if isinstance(value, dict):
-            return [each for each in value.values() if test(each, scope)]
+            return [each for each in watched(value.values()) if test(each, scope)]
         return not_applicable(value)
 
     return find
@@ -222,6 +223,7 @@ def _sorted(node: iterable.SortedThis) -> Finder:
     keys = [(compile_node(field, detached=True), reverse) for field, reverse in node.expressions or ()]
 
     def order(left: Any, right: Any) -> int:
+        check()
         for find_key, reverse in keys:
             lefts, rights = find_key(left, Scope(left)), find_key(right, Scope(right))
             if len(lefts) != 1 or len(rights) != 1 or lefts[0] == rights[0]:
@@ -302,6 +304,6 @@ def _query_test(operator: str, find: Finder, find_other: Finder) -> Test:
         if not found or not others:
             both = not found and not others
             return not both if operator == "!=" else both and operator not in ("<", ">")
-        return any(compare(operator, one, other) for one in found for other in others)
+        return any(compare(operator, one, other) for one in watched(found) for other in others)
 
     return holds

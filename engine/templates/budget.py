@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.deadline import current
 from engine.errors import TemplateError
 
 #: Units of work one rendering may spend; about a second of the slowest kind.
@@ -26,27 +27,44 @@ MAX_WIDTH = 10_000
 MAX_BITS = 4096
 
 
-class Budget:
-    """What is left of one rendering's allowance. Made anew for every rendering, never shared."""
+#: Work between two checks of the deadline; at most about 20 ms.
+_STRIDE = 20_000
 
-    __slots__ = ("left",)
+
+class Budget:
+    """What is left of one rendering's allowance. Made anew for every rendering, never shared.
+
+    The deadline of the computation is checked whenever ``left`` falls below ``_check_at``.
+    """
+
+    __slots__ = ("_check_at", "_deadline", "left")
 
     def __init__(self) -> None:
         self.left = MAX_WORK
+        self._deadline = current()
+        self._check_at = MAX_WORK - _STRIDE if self._deadline else 0
 
     def spend(self, units: int) -> None:
         """Use up some work.
 
         Raises:
             TemplateError: nothing is left.
+            OutOfTime: the deadline passed.
         """
         self.left -= units
+        if self.left < self._check_at:
+            self._check()
+
+    def _check(self) -> None:
         if self.left < 0:
             raise TemplateError(
                 "does more work than one rendering may: it was stopped after about "
                 f"{MAX_WORK // STEP:,} loop steps or {MAX_WORK * CHARS_PER_UNIT // 2**20} MiB of text",
                 hint="look for a loop or a macro that never ends, or for a loop over more than it needs",
             )
+        if self._deadline is not None:
+            self._deadline.check(MAX_WORK - self.left)
+        self._check_at = max(self.left - _STRIDE, 0)
 
     def text(self, length: int) -> None:
         """Account for a text of so many characters, before or after it is made.
