@@ -276,6 +276,11 @@ def _show(
     metrics.gauge(
         "engine_work_under_way", "Evaluations and deliveries under way, without those that wait.", lambda: worker.busy
     )
+    metrics.gauge(
+        "engine_offload_waiting",
+        "Evaluations and renderings that wait for a thread.",
+        lambda: worker.waiting_for_threads,
+    )
     metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", hand.in_memory)
     metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
     metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)

@@ -32,7 +32,7 @@ class Evaluator:
 
     def __init__(self, desk: Desk, room: Callable[[], int], lanes: Lanes) -> None:
         self._desk, self._room, self._lanes = desk, room, lanes
-        self._offload = Offload()
+        self.offload = Offload()
         #: How many deliveries are this process's to be, once the transaction is through that is under way.
         self._promised = 0
 
@@ -160,7 +160,7 @@ class Evaluator:
         size = len(event.body)
         try:
             decide = partial(router.decide, event, fetched, around)
-            return await self._offload.run(kind, decide, size=size, large=size > _SMALL or _is_large(event, fetched))
+            return await self.offload.run(kind, decide, size=size, large=size > _SMALL or _is_large(event, fetched))
         except TookTooLong as error:
             facts = {"event": event.id, "rule": event.rule_id, "routes": _routes(router, event)}
             self._desk.logger.warning("an evaluation past its limit goes on in its thread", extra=facts)

@@ -84,7 +84,7 @@ class Executor:
     ) -> None:
         self._clients = clients
         self._foreign = foreign
-        self._offload = Offload()
+        self.offload = Offload()
         self._clock = clock
         self._spans = spans or Spans()
         #: The attempts that plug-ins are at, by delivery.
@@ -146,7 +146,7 @@ class Executor:
         """The parameters, rendered. What a template may do on the loop is limited whatever the size of the event."""
         kind, size = (job.route.id, job.action.name), len(job.event.body)
         try:
-            return await self._offload.run(kind, partial(job.action.params, job.document), size=size)
+            return await self.offload.run(kind, partial(job.action.params, job.document), size=size)
         except TookTooLong as error:
             raise TemplateError(f"rendering the parameters {error}") from error
 

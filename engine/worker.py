@@ -53,6 +53,7 @@ class Worker:
         self.gate = Gate(desk, limit, self._wakes["deliver"].set, byte_limit // 2 // _SHARE)
         self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
+        self._executor = executor
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -67,6 +68,11 @@ class Worker:
     def bytes_in_hand(self) -> int:
         """How many bytes the events in hand take."""
         return sum(hands.bytes for hands in self._hands.values())
+
+    @property
+    def waiting_for_threads(self) -> int:
+        """How many evaluations and renderings wait for a thread."""
+        return self._evaluator.offload.waiting + self._executor.offload.waiting
 
     def wake(self) -> None:
         """There may be new due work in the store."""
