@@ -75,7 +75,11 @@ class Offload:
             except Deferred:
                 self._remember(key)
         await self._slots.acquire(kind)
-        thread = _Thread(work, self._limit, self._slots.release)
+        try:
+            thread = _Thread(work, self._limit, self._slots.release)
+        except BaseException:  # the system gives no thread
+            self._slots.release()
+            raise
         self.offloaded += 1
         value = await thread.value(self._limit + self._margin)
         if key in self._long:
@@ -137,8 +141,8 @@ class _Thread(Generic[T]):
         self._work, self._limit, self._release = work, limit, release
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[T] = self._loop.create_future()
-        self._started = time.monotonic()
-        self._clock: int | None = None
+        #: The CPU time of the thread so far, in seconds.
+        self._cpu_seconds: Callable[[], float] = float
         #: The CPU time it took, in seconds.
         self.seconds = 0.0
         threading.Thread(target=self._run, name="offload", daemon=True).start()
@@ -149,24 +153,17 @@ class _Thread(Generic[T]):
         Raises:
             TookTooLong: it reached its own limit, or is still running after ``limit`` seconds of CPU time.
         """
-        wait = limit
+        wait, used = limit, 0.0
         try:
             while not (await asyncio.wait([self._answer], timeout=wait))[0]:
-                if self._cpu_seconds() >= limit:
+                with contextlib.suppress(OSError):  # the thread has just ended
+                    used = self._cpu_seconds()
+                if used >= limit:
                     raise TookTooLong(self._limit, running=True)
                 wait = min(_LOOK, limit)
             return self._answer.result()
         finally:
             self._answer.cancel()  # if it has not come by now, nobody waits for it
-
-    def _cpu_seconds(self) -> float:
-        """The CPU time of the thread so far; where the system does not tell, the time since it was started."""
-        if self._clock is None:
-            return time.monotonic() - self._started
-        try:
-            return time.clock_gettime(self._clock)
-        except OSError:  # it has just ended
-            return 0.0
 
     def _run(self) -> None:
         settle = _outcome(self._compute, self._answer)
@@ -174,8 +171,7 @@ class _Thread(Generic[T]):
             self._loop.call_soon_threadsafe(self._end, settle)
 
     def _compute(self) -> T:
-        if hasattr(time, "pthread_getcpuclockid"):
-            self._clock = time.pthread_getcpuclockid(threading.get_ident())
+        self._cpu_seconds = _clock_of_this_thread()
         begun = time.thread_time()
         try:
             with within(Deadline(self._limit)):
@@ -188,6 +184,14 @@ class _Thread(Generic[T]):
     def _end(self, settle: Callable[[], None]) -> None:
         self._release()
         settle()
+
+
+def _clock_of_this_thread() -> Callable[[], float]:
+    """A function that other threads may call; where the system does not tell CPU time to them, it tells the time."""
+    if hasattr(time, "pthread_getcpuclockid"):
+        return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
+    started = time.monotonic()
+    return lambda: time.monotonic() - started
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.compile import compile_router
 from engine.config import parse_config
-from engine.deadline import Deadline, Deferred, within
+from engine.deadline import Deadline, Deferred, Overdue, within
 from engine.decision import Circumstances, Known, Routing
 from engine.document import Fetched
 from engine.event import Event, parse_event
@@ -211,6 +211,40 @@ async def test_two_hundred_words_in_a_text_of_20_mb_leave_the_loop_alone() -> No
     routings, gap = await decided(router(route(f"{{any: [{words}]}}"), route(f"{{any: [{patterns}]}}")), of)
     assert [one.truth for one in routings[0].decisions] == [Truth.FALSE, Truth.FALSE]
     assert gap < 0.5
+
+
+async def test_a_rendering_of_a_large_document_leaves_the_loop_alone() -> None:
+    of = event(inputs={"rows": [{"a": place, "b": str(place)} for place in range(300_000)]})
+    fields = 'log: {message: x, fields: {rows: "{{ run.inputs.rows }}"}}'
+    [plan] = router(route(QUICK, action=fields)).decide(of, Fetched()).plans
+    off = Offload()
+    task = asyncio.ensure_future(off.run("log", lambda: plan.action.params(plan.document)))
+    gap = await largest_gap([task])
+    assert task.result().model_dump()["fields"] == {"rows": of.payload["runs"][0]["inputs"]["rows"]}
+    assert off.offloaded == 1
+    assert gap < 0.5
+
+
+@pytest.mark.parametrize("depth", [10, 900])
+def test_data_that_is_handed_on_whole_is_a_copy_of_any_depth(depth: int) -> None:
+    text = '{"in":' * depth + '{"a":[1,2.5,null,true,"text"]}' + "}" * depth
+    of = parse_event(event(inputs="here").body.replace(b'"here"', text.encode()), RECEIVED)
+    fields = 'log: {message: x, fields: {all: "{{ run.inputs }}"}}'
+    [plan] = router(route(QUICK, action=fields)).decide(of, Fetched()).plans
+    made, original = plan.action.template.render(plan.document)["fields"]["all"], plan.document["run"]["inputs"]
+    for _ in range(depth):
+        assert made is not original
+        made, original = made["in"], original["in"]
+    assert made == {"a": [1, 2.5, None, True, "text"]}
+    assert made["a"] is not original["a"]
+
+
+def test_a_long_copy_is_stopped() -> None:
+    fields = 'log: {message: x, fields: {all: "{{ run.inputs }}"}}'
+    of = event(inputs={"rows": list(range(5000))})
+    [plan] = router(route(QUICK, action=fields)).decide(of, Fetched()).plans
+    with pytest.raises(Overdue), within(Deadline(0)):
+        plan.action.params(plan.document)
 
 
 # --- long texts ---

@@ -161,6 +161,27 @@ async def test_a_thread_that_waits_for_the_machine_is_waited_for() -> None:
     assert await off.run("slow", lambda: time.sleep(0.3) or "done", large=True) == "done"
 
 
+async def test_a_system_that_gives_no_thread_takes_no_slot(monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(_self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    off = Offload(most=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            await off.run("kind", lambda: "value", large=True)
+    assert await asyncio.wait_for(off.run("kind", lambda: "value", large=True), 5) == "value"
+    assert off.offloaded == 1
+
+
+async def test_where_the_system_tells_no_cpu_time_of_threads_the_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(time, "pthread_getcpuclockid")
+    release, off = threading.Event(), Offload(limit=0.05, margin=0.05)
+    with pytest.raises(TookTooLong):
+        await off.run("waits", release.wait, large=True)
+    release.set()
+
+
 async def test_kinds_take_turns_however_many_wait_of_one() -> None:
     off, order = Offload(most=1), []
     tasks = [off.run("many", lambda: time.sleep(0.005) or order.append("many"), large=True) for _ in range(20)]
