@@ -173,7 +173,7 @@ def assert_stops(rules: Router, of: Event) -> None:
     routing = within_limit(rules, 0.1, of)
     took = time.thread_time() - began
     assert routing.overdue.startswith("the evaluation took longer than 0.1 s")
-    assert took < 0.6
+    assert took < 1
 
 
 # --- the event loop meanwhile ---
