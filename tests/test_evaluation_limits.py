@@ -176,6 +176,30 @@ def assert_stops(rules: Router, of: Event) -> None:
     assert took < 1
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '{path: "$.runs[*].v[*]", starts_with: x}',
+        '{path: "$.runs[*].v", contains: "7.5"}',
+        '{path: "$.runs[*].v..x", exists: true}',
+        '{path: "$.runs[*].v[?(@.a > 3)]", exists: true}',
+        '{path: "$.runs[*].v..*..*", eq: q}',
+        "{path: '$.runs[*].v[\\a]', exists: true}",
+        '{path: "$.runs[*].v[*]", type: string, quantifier: all}',
+        '{path: "$.runs[*].v.`str()`", eq: x}',
+        """{expr: "run.v | map('string') | list | unique | list | length > 1000000"}""",
+        """{expr: "run.v | tojson == 'x'"}""",
+    ],
+)
+def test_the_most_values_that_the_loop_takes_keep_it_for_a_moment_only(condition: str) -> None:
+    """75,000 values in 225 KB, and thirty conditions that look at each of them."""
+    rules, of = router(route(f"{{any: [{', '.join([condition] * 30)}]}}")), event(v=[[]] * 75_000)
+    began = time.thread_time()
+    with pytest.raises(Deferred), within(Deadline(0.02, Deferred, work=20_000)):
+        rules.decide(of, Fetched())
+    assert time.thread_time() - began < 0.3
+
+
 # --- the event loop meanwhile ---
 
 
