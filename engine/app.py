@@ -28,6 +28,7 @@ from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.lag import LoopLag, threads_of
+from engine.memory import Memory
 from engine.metrics import Metrics
 from engine.mutes import Mutes
 from engine.observe import LogObserver, Observer, Observers
@@ -116,12 +117,21 @@ async def running(
         foreign.start()
         stack.push_async_callback(foreign.close)
         mutes = await _watch_mutes(stack, store, logger)
-        hydrator = Hydrator(lambda: clients.langsmith, clients.http)
+        hydrator = Hydrator(
+            lambda: clients.langsmith,
+            clients.http,
+            turn=lambda destination: worker.gate.turn(destination),  # noqa: PLW0108 - the worker is made later
+            max_values=settings.max_values,
+        )
         stack.push_async_callback(hydrator.close)
         desk = Desk(
             store=store,
             rules=lambda: Rules(reloader.current.router, reloader.masker),
-            holdings=Holdings(hydrator, lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json())),
+            holdings=Holdings(
+                hydrator,
+                lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json()),
+                Memory(settings.memory_limit, lambda: worker.bytes_in_hand),
+            ),
             observer=observer,
             logger=logger,
             mutes=mutes.muted,

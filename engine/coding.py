@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import zlib
+from collections.abc import Iterator
 from typing import Protocol
 
 from engine.errors import EngineError
@@ -52,11 +53,29 @@ def decode(raw: bytes, content_encoding: str, limit: int) -> bytes:
     return raw
 
 
-def _decode_one(raw: bytes, coding: str, limit: int) -> bytes:
+def decoded_pieces(raw: bytes, coding: str) -> Iterator[bytes]:
+    """What one coding holds, a piece after the other, none of more than 256 KiB.
+
+    Raises:
+        UnknownCoding: the coding is not one of ``ACCEPTED``.
+        BrokenCoding: the body is truncated, or something else.
+    """
     try:
-        return _read_all(_open(raw, coding), limit)
+        stream = _open(raw, coding)
+        while piece := stream.read(_PIECE):
+            yield piece
     except (OSError, EOFError, zlib.error) as error:
         raise BrokenCoding(f"the body is not {coding}, or is cut off: {error}") from error
+
+
+def _decode_one(raw: bytes, coding: str, limit: int) -> bytes:
+    pieces, size = [], 0
+    for piece in decoded_pieces(raw, coding):
+        size += len(piece)
+        if size > limit:
+            raise TooLarge(f"the body is more than {limit} bytes decompressed")
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 def _open(raw: bytes, coding: str) -> _Readable:
@@ -69,16 +88,6 @@ def _open(raw: bytes, coding: str) -> _Readable:
             return _open_zstd(raw)
     # Other words are not repeated: a sender may have mixed up its headers, and shown us a secret.
     raise UnknownCoding(f"the coding {coding!r}" if coding in _OTHERS else "the body's Content-Encoding")
-
-
-def _read_all(stream: _Readable, limit: int) -> bytes:
-    pieces, size = [], 0
-    while piece := stream.read(_PIECE):
-        size += len(piece)
-        if size > limit:
-            raise TooLarge(f"the body is more than {limit} bytes decompressed")
-        pieces.append(piece)
-    return b"".join(pieces)
 
 
 class _Deflated:

@@ -54,7 +54,8 @@ class Deliverer:
         try:
             ready = await self._executor.prepare(job)
             if isinstance(ready, Ran):
-                await self._settle(job, ready, None, places)
+                if not await self._put_off(job, ready, places):
+                    await self._settle(job, ready, None, places)
                 return
             size = sum(held.event.size for held, _ in places)
             entered = await self._gate.enter(ready.destination, work.lane, size, ready.scope)
@@ -94,6 +95,20 @@ class Deliverer:
         where = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
         await desk.persist(lambda: desk.store.release([work.id], lane=lane.name, reason=waiting(shut), **where))
         self._gate.stored(lane)
+
+    async def _put_off(self, job: Job, ran: Ran, places: Sequence[Place]) -> bool:
+        """Whether it wants data that can't be asked for at the moment: then it waits, no attempt spent."""
+        if ran.failure is None or ran.failure.cause != "data" or not ran.failure.retry:
+            return False
+        found = (held.fetched.later_for(job.action.needs) for held, _ in places)
+        later = next((one for one in found if one is not None), None)
+        desk, work, now = self._desk, job.work, self._desk.clock()
+        if later is None or (later.blocked and now - work.first_at >= job.action.retry.within):
+            return False
+        due_at = later.due_at(now)
+        uncounted = 0.0 if later.blocked else max(due_at - work.due_at, 0.0)
+        await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, reason=str(later), uncounted=uncounted))
+        return True
 
     async def _settle_overdue(
         self, work: Work, reason: str, places: Sequence[Place], lane: Lane | None = None, others: Sequence[Work] = ()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any
 
+from engine.errors import NotNow
 from engine.event import Event
 from engine.missing import Missing
 from engine.times import iso_second, seconds_between, time_of
@@ -26,13 +27,16 @@ class Fetched:
     """What hydration got for one event; see ``run_key`` for the keys.
 
     ``feedback`` is None when it was never asked for. ``errors`` says per need ("inputs",
-    "outputs", "feedback") why data could not be had; it is not stored.
+    "outputs", "feedback") why data could not be had. ``lost`` says per need and run that it is too large to be fetched,
+    ``later`` per need that it can't be asked for at the moment. These three are not stored.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     feedback: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
+    lost: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    later: Mapping[str, NotNow] = field(default_factory=dict)
 
     @classmethod
     def nothing(cls) -> Fetched:
@@ -45,9 +49,14 @@ class Fetched:
         if other.feedback is not None:
             feedback = {**(self.feedback or {}), **other.feedback}
         came = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
-        errors = {need: reason for need, reason in self.errors.items() if not came.get(need)}
+        open_ = {need for need in self.errors if not came.get(need) and need not in other.errors}
         return Fetched(
-            {**self.inputs, **other.inputs}, {**self.outputs, **other.outputs}, feedback, {**errors, **other.errors}
+            {**self.inputs, **other.inputs},
+            {**self.outputs, **other.outputs},
+            feedback,
+            {**{need: self.errors[need] for need in self.errors if need in open_}, **other.errors},
+            {**self.lost, **other.lost},
+            {**{need: why for need, why in self.later.items() if need in open_}, **other.later},
         )
 
     def beyond(self, other: Fetched) -> Fetched:
@@ -59,6 +68,11 @@ class Fetched:
     def is_empty(self) -> bool:
         """Whether there is nothing to store."""
         return not (self.inputs or self.outputs or self.feedback)
+
+    def later_for(self, needs: Collection[str]) -> NotNow | None:
+        """Why some of the data can't be asked for at the moment; where there are several reasons, the longest one."""
+        found = [why for need, why in self.later.items() if need in needs]
+        return max(found, key=lambda why: why.due_at(0.0), default=None)
 
     def to_json(self) -> dict[str, Any]:
         """As the store keeps it."""
@@ -109,6 +123,11 @@ def run_id(run: Any) -> str | None:
     """A run's id, or None where it has none that could be asked for."""
     found = run.get("id") if isinstance(run, dict) else None
     return found if isinstance(found, str) and found else None
+
+
+def has_run_id(event: Event, index: int) -> bool:
+    """Whether a document is about a run that LangSmith can be asked about."""
+    return any(run_id(run) is not None for _, run in runs_at(event, index))
 
 
 def run_id_at(event: Event, index: int) -> str | None:
@@ -194,11 +213,23 @@ def _filled(run: Any, index: int, fetched: Fetched) -> Any:
 
 def _part(run: Mapping[str, Any], index: int, part: str, got: Mapping[str, Any], fetched: Fetched) -> Any:
     key = run_key(run, index)
-    return got[key] if key in got else _missing(part, fetched)
+    return got[key] if key in got else _missing(part, key, fetched)
 
 
-def _missing(need: str, fetched: Fetched) -> Missing:
+def _missing(need: str, key: str, fetched: Fetched) -> Missing:
+    lost = fetched.lost.get((need, key))
+    if lost is not None:
+        return Missing(need, lost, for_good=True)
     return Missing(need, fetched.errors.get(need, "LangSmith did not send it along, and it was not fetched"))
+
+
+def lost_for_good(document: Mapping[str, Any], needs: Collection[str]) -> bool:
+    """Whether some of the data that is read is missing from a document, and all of that is too large to be fetched."""
+    runs = [run for run in document.get("runs") or () if isinstance(run, dict)]
+    values = [run.get(need) for need in STORED_PARTS if need in needs for run in runs]
+    values += [document["feedbacks"]] if "feedback" in needs else []
+    missing = [value for value in values if isinstance(value, Missing)]
+    return bool(missing) and all(value.for_good for value in missing)
 
 
 def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, Any]] | Missing:
@@ -212,7 +243,7 @@ def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, 
             continue
         found = fetched.feedback.get(id_) if fetched.feedback is not None else None
         if found is None:
-            return _missing("feedback", fetched)
+            return _missing("feedback", id_, fetched)
         rows.extend(found)
     return rows
 

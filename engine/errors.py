@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+#: When to try again what can't be done for an unknown time, in seconds: what waits for its turn, and what waits for
+#: people to change something.
+_SHORT_REST, _LONG_REST = 5.0, 300.0
+
 
 class EngineError(Exception):
     """Something the engine refuses, with words for the person who reads it."""
@@ -90,6 +94,28 @@ class TookTooLong(EngineError):  # noqa: N818 - a state, not a fault of the engi
     def __init__(self, seconds: float, *, running: bool = False) -> None:
         super().__init__(f"took longer than {seconds:g} s of CPU time")
         self.running = running
+
+
+class DataTooLarge(WantOfData):
+    """Data that a filter or template reads is larger than the memory limit allows: another fetch changes nothing."""
+
+
+class NotNow(EngineError):  # noqa: N818 - it is a condition, not a fault
+    """Something can't be done now, and can be later.
+
+    ``until`` is when to try again, in Unix seconds; None: in a few seconds. ``blocked``: a destination takes nothing,
+    so the time until then counts towards ``within``.
+    """
+
+    def __init__(self, reason: str, *, until: float | None = None, blocked: bool = False) -> None:
+        super().__init__(reason)
+        self.until, self.blocked = until, blocked
+
+    def due_at(self, now: float) -> float:
+        """When to try again, in Unix seconds."""
+        if self.until is not None:
+            return max(self.until, now + 1.0)
+        return now + (_LONG_REST if self.blocked else _SHORT_REST)
 
 
 class BadBody(EngineError):  # noqa: N818 - reads as the answer it causes

@@ -9,7 +9,7 @@ from functools import partial
 from engine.decision import Circumstances, Decision, Known, Plan, Routing, known_from
 from engine.desk import Desk
 from engine.document import Fetched, run_indexes
-from engine.errors import TookTooLong
+from engine.errors import NotNow, TookTooLong
 from engine.event import Event
 from engine.gate import Gate as Lanes
 from engine.holdings import Held
@@ -93,7 +93,7 @@ class Evaluator:
         observer = self._desk.observer
         made = len(routed.deliveries) - len(settled.throttled) - len(settled.collected)
         observer.routed(event, routing, started_at, made, over=not isinstance(routed.pending, (Again, Wait)))
-        if isinstance(routed.pending, Wait) and not (work.error or "").startswith(WAITS):
+        if isinstance(routed.pending, Wait) and routing.awaiting and not (work.error or "").startswith(WAITS):
             observer.waits(event, routing)
         for held in routing.held_back:
             observer.held_back(event, held.route, held.action, held.why)
@@ -110,15 +110,31 @@ class Evaluator:
     ) -> tuple[Attempt | None, Again | Wait | Dead | None]:
         """What becomes of the evaluation: done, tried again for want of data, or put off for feedback to come.
 
-        Of the last two whichever is sooner; and while feedback may come nothing dies.
+        Of the last two whichever is sooner; and while feedback may come nothing dies. Data that can't be asked for at
+        the moment puts it off, too.
         """
-        wait = _wait(held.event, routing, self._desk.clock())
+        wait = self._wait(work, held, routing)
+        if wait is not None and _later(held, routing) is not None:
+            return None, wait
         if (failure := _wanting(routing, held.fetched) or _overdue(routing)) is None:
             return None, wait
         attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
         if wait is None or (isinstance(then, Again) and then.due_at <= wait.due_at):
             return attempt, then
         return None, wait
+
+    def _wait(self, work: Work, held: Held, routing: Routing) -> Wait | None:
+        """Until when it is put off, if it is: for feedback to come, or because data can't be asked for until then."""
+        now = self._desk.clock()
+        wait = _wait(held.event, routing, now)
+        later = _later(held, routing)
+        if later is None:
+            return wait
+        if wait is not None:
+            return replace(wait, due_at=min(max(wait.due_at, later.due_at(now)), *routing.awaiting.values()))
+        if later.blocked and now - work.first_at >= self._desk.rules().router.retry.within:
+            return None
+        return Wait(later.due_at(now), str(later), counted=later.blocked)
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle an evaluation that came to nothing: it is made again, or dead, with the reason."""
@@ -149,7 +165,8 @@ class Evaluator:
         await self._desk.holdings.hydrate(held, wanted, None, refresh=bool(routing.awaiting))
         around = replace(around, looked=True)
         routing = await self._decide(router, held, around)
-        if routing.wanting and not routing.awaiting and work.attempts + 1 >= router.retry.attempts:
+        put_off = self._wait(work, held, routing) is not None
+        if routing.wanting and not put_off and work.attempts + 1 >= router.retry.attempts:
             routing = await self._decide(router, held, replace(around, final=True))
         return routing
 
@@ -231,6 +248,11 @@ def _is_large(event: Event, fetched: Fetched) -> bool:
 def _overdue(routing: Routing) -> Failure | None:
     """Why an evaluation is dead that reached its limit: it would reach it again."""
     return Failure(retry=False, reason=routing.overdue) if routing.overdue else None
+
+
+def _later(held: Held, routing: Routing) -> NotNow | None:
+    """Why data that is wanted can't be asked for at the moment, if that is so."""
+    return held.fetched.later_for(routing.wanting | {"feedback"} if routing.awaiting else routing.wanting)
 
 
 def _wanting(routing: Routing, fetched: Fetched) -> Failure | None:

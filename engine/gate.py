@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from engine.desk import Desk
+from engine.errors import NotNow
 from engine.pauses import Pauses, block_of
-from engine.retry import Failure, Says, Scope
+from engine.retry import Failure, Says, Scope, classify
 from engine.store.work import Haul
 from engine.traffic import Admitted, Ask, Block, Lane, Lanes, Shut
 from engine.traffic.lane import PATIENCE
 from engine.traffic.names import Names, name_of
 from engine.traffic.stops import Stops
+from engine.traffic.words import waiting
 
 #: How many deliveries may wait in memory, for all lanes together.
 MOST_WAITING = 512
@@ -88,6 +91,30 @@ class Gate:
         if not self._may_wait(lane, now):
             return Shut(lane, lane.block(now))
         return await self._wait(lane)
+
+    @asynccontextmanager
+    async def turn(self, destination: str) -> AsyncIterator[None]:
+        """One request to a destination that is no delivery: it waits for its turn and counts like one.
+
+        What is raised inside says how it went. It passes the deliveries that wait in the store: these may wait for it.
+
+        Raises:
+            NotNow: nothing may go there at the moment.
+        """
+        lane, config = self._lane(destination), self._desk.rules().router.private_hash
+        entered = await self._enter(lane, self._desk.clock())
+        if isinstance(entered, Shut):
+            block = entered.block
+            raise NotNow(waiting(entered), until=None if block is None else block.until, blocked=block is not None)
+        try:
+            yield
+        except Exception as error:
+            self.leave(entered, classify(error), config)
+            raise
+        except BaseException:
+            self.give_up(entered)
+            raise
+        self.leave(entered, None, config)
 
     def turned_away(self, destination: str) -> Shut | None:
         """Whether a delivery to a destination would not even wait here if it came now, and why."""

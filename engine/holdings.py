@@ -12,6 +12,7 @@ from engine.document import Fetched
 from engine.errors import StoreError
 from engine.event import Event
 from engine.hydrate import Hydrator
+from engine.memory import Account, Memory
 from engine.route import Needs
 
 #: Documents of one digest whose data is fetched at once.
@@ -24,6 +25,7 @@ class Held:
 
     event: Event
     fetched: Fetched
+    account: Account | None = None
 
 
 class Hands:
@@ -78,20 +80,35 @@ Place = tuple[Held, int]
 class Holdings:
     """Shares what is held of an event among its deliveries, and fetches what they lack.
 
-    ``save`` keeps with the event what was fetched, so that a retry or replay has it.
+    ``save`` keeps with the event what was fetched, so that a retry or replay has it. What is held of fetched data
+    counts against ``memory``.
     """
 
-    def __init__(self, hydrator: Hydrator, save: Callable[[str, Fetched], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        hydrator: Hydrator,
+        save: Callable[[str, Fetched], Awaitable[None]],
+        memory: Memory | None = None,
+    ) -> None:
         self._hydrator, self._save = hydrator, save
+        self.memory = memory or Memory()
         self._logger = logging.getLogger(__name__)
         self._held: WeakValueDictionary[str, Held] = WeakValueDictionary()
 
-    def take(self, event: Event, fetched: Fetched) -> Held:
-        """Hold an event, or hand out what is held of it already."""
+    def take(self, event: Event, fetched: Fetched, size: int = 0) -> Held:
+        """Hold an event, or hand out what is held of it already. ``size``: about how many bytes ``fetched`` takes."""
         held = self._held.get(event.id)
         if held is None:
             held = self._held[event.id] = Held(event, fetched)
+            if size:
+                self._account(held).add(size)
         return held
+
+    def _account(self, held: Held) -> Account:
+        """What an event's fetched data takes: few events have any."""
+        if held.account is None:
+            held.account = self.memory.account(held.event.size)
+        return held.account
 
     def at_hand(self, event_id: str) -> Held | None:
         """What is held of an event, if anything is."""
@@ -104,7 +121,8 @@ class Holdings:
         """
         before = held.fetched
         places = None if index is None else [index]
-        fetched = await self._hydrator.fetch(held.event, wanted, places, before, refresh=refresh)
+        account = self._account(held)
+        fetched = await self._hydrator.fetch(held.event, wanted, places, before, refresh=refresh, account=account)
         if fetched is before:
             return False
         # Meanwhile another delivery of the event may have fetched something else, or waited for the same.

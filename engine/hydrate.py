@@ -4,44 +4,40 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
-from yarl import URL
 
-from engine import coding
 from engine.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
-from engine.egress import Refused, origin_of, trusting
-from engine.errors import BadBody, EngineError
-from engine.event import Event, parse_json
+from engine.egress import Origin, origin_of
+from engine.errors import DataTooLarge, EngineError, NotNow
+from engine.event import Event
 from engine.langsmith import LangSmith
+from engine.langsmith.reading import Late, reading
+from engine.memory import Account, Memory
+from engine.object_storage import CONCURRENCY, OBJECT_LIMIT, NotHad, ObjectStorage
+from engine.scan import MAX_VALUES
 from engine.times import time_of
 
-#: The largest object read from a presigned URL, decompressed, in bytes.
-OBJECT_LIMIT = 64 * 1024 * 1024
-#: Objects read at once by one hydrator, over all events.
-CONCURRENCY = 32
 #: How long a fetch may take in all, in seconds.
 TIMEOUT = 30.0
 #: What of that its objects may take; the rest is for LangSmith to make up for those that did not come.
 _OBJECTS_SHARE = 0.5
-#: Objects up to so many bytes are parsed on the loop; the rest in a thread.
-_PARSED_INLINE = 256 * 1024
-#: How the first bytes of compressed data look that was stored without saying so.
-_MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 #: How much earlier than its runs start a runs query looks, for clocks and rounding.
 _SLACK = timedelta(minutes=1)
+#: The destination that requests to LangSmith count for, as its actions name it.
+_DESTINATION = "langsmith"
+#: How many times what an answer of LangSmith parses to the SDK holds of it: as JSON, as objects, as JSON again.
+_COPIES = 3
+#: How long a request to LangSmith that waits for its turn is waited for beyond its time, in seconds.
+_GRACE = 0.5
 
 _logger = logging.getLogger(__name__)
-
-
-class _NotHad(EngineError):  # noqa: N818 - what came of it, in words for people
-    """Why a piece of data could not be had. Never quotes a presigned URL's query: it is a signature."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +49,21 @@ class _Wanted:
     run: Mapping[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class _Had:
+    """A value, how many bytes it takes, and the account that has them."""
+
+    value: Any
+    size: int
+    account: Account
+
+
 #: What is fetched: an event's id, a need, a run's key.
 _Key = tuple[str, str, str]
-#: A value, or why it could not be had. Futures of these never fail, so nobody need look at every one.
-_Answer = asyncio.Future[tuple[bool, Any]]
+#: A value, or why it could not be had.
+_Answer = _Had | EngineError
+#: Futures of answers never fail, so nobody need look at every one.
+_Pending = asyncio.Future[_Answer]
 
 
 class Hydrator:
@@ -72,7 +79,9 @@ class Hydrator:
         langsmith: Callable[[], LangSmith],
         http: Callable[[], Awaitable[aiohttp.ClientSession]],
         *,
+        turn: Callable[[str], AbstractAsyncContextManager[None]] = lambda _destination: nullcontext(),
         object_limit: int = OBJECT_LIMIT,
+        max_values: int = MAX_VALUES,
         concurrency: int = CONCURRENCY,
         timeout: float = TIMEOUT,
     ) -> None:
@@ -81,17 +90,24 @@ class Hydrator:
         Args:
             langsmith: the door to LangSmith under the settings of now.
             http: the session that reads objects.
+            turn: lets a request to a destination pass when it is its turn; see ``Gate.turn``.
             object_limit: the largest object, decompressed, in bytes.
-            concurrency: how many objects are read at once.
+            max_values: how many JSON values an object may have.
+            concurrency: how many objects are read at once from one host.
             timeout: how many seconds a fetch may take in all, waiting for its turn included.
         """
-        self._langsmith = langsmith
-        self._http = http
-        self._object_limit = object_limit
-        self._slots = asyncio.Semaphore(concurrency)
+        self._langsmith, self._turn = langsmith, turn
         self._timeout = timeout
         self._objects_timeout = timeout * _OBJECTS_SHARE
-        self._under_way: dict[_Key, _Answer] = {}
+        self._objects = ObjectStorage(
+            http,
+            self._trusted,
+            object_limit=object_limit,
+            max_values=max_values,
+            concurrency=concurrency,
+            timeout=self._objects_timeout,
+        )
+        self._under_way: dict[_Key, _Pending] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(
@@ -102,10 +118,12 @@ class Hydrator:
         have: Fetched,
         *,
         refresh: bool = False,
+        account: Account | None = None,
     ) -> Fetched:
         """``have`` and what of ``wanted`` was not in it, for the runs at some places (None or -1: for all).
 
-        ``refresh`` asks for feedback anew, though some is there: more may have come meanwhile.
+        ``refresh`` asks for feedback anew, though some is there: more may have come meanwhile. ``account`` is what the
+        data counts against; without one, nothing limits it.
 
         Feedback is fetched for all runs of the event, whichever is asked for: it is one call
         either way, and its siblings need none. Returns ``have`` itself when there is nothing to
@@ -116,9 +134,12 @@ class Hydrator:
         lacking = _lacking(event, wanted, [-1] if indexes is None else indexes, known)
         if not lacking:
             return have
-        answers = self._ask(event, lacking)
-        await asyncio.wait(set(answers.values()))
-        return have.merge(_collect({item: answer.result() for item, answer in answers.items()}))
+        account = account or Memory().account()
+        pending = self._ask(event, lacking, account)
+        await asyncio.wait(set(pending.values()))
+        answers = {item: answer.result() for item, answer in pending.items()}
+        _take_over(answers.values(), account)
+        return have.merge(_collect(answers))
 
     async def close(self) -> None:
         """Give up what is under way; whoever waits for it is told so."""
@@ -126,10 +147,12 @@ class Hydrator:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ask(self, event: Event, lacking: Mapping[tuple[str, str], _Wanted]) -> dict[tuple[str, str], _Answer]:
+    def _ask(
+        self, event: Event, lacking: Mapping[tuple[str, str], _Wanted], account: Account
+    ) -> dict[tuple[str, str], _Pending]:
         """Per piece the answer that somebody waits for already, else a new one, and a task for all the new ones."""
         loop = asyncio.get_running_loop()
-        answers: dict[tuple[str, str], _Answer] = {}
+        answers: dict[tuple[str, str], _Pending] = {}
         new: dict[_Key, _Wanted] = {}
         for item, wanted in lacking.items():
             key = (event.id, *item)
@@ -138,129 +161,176 @@ class Hydrator:
                 new[key] = wanted
             answers[item] = self._under_way[key]
         for group in _by_kind(new):
-            task = loop.create_task(self._load(group))
+            task = loop.create_task(self._load(group, account))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
         return answers
 
-    async def _load(self, group: Mapping[_Key, _Wanted]) -> None:
+    async def _load(self, group: Mapping[_Key, _Wanted], account: Account) -> None:
         """Answer a group of pieces, whatever happens."""
-        answers: Mapping[_Key, tuple[bool, Any]] = {}
-        reason = "it was given up"
+        answers: Mapping[_Key, _Answer] = {}
+        failure = EngineError("it was given up")
         try:
             if next(iter(group.values())).need == "feedback":
-                answers = await self._load_feedback(group)
+                answers = await self._load_feedback(group, account)
             else:
-                answers = await self._load_parts(group)
+                answers = await self._load_parts(group, account)
         except EngineError as error:
-            reason = str(error)
+            failure = _bare(error)
         except TimeoutError:
-            reason = f"LangSmith did not answer within {self._timeout:g} s"
+            failure = EngineError(f"LangSmith did not answer within {self._timeout:g} s")
         except Exception as error:
             _logger.exception("hydration failed")
-            reason = f"an unexpected {type(error).__name__}; see the log"
+            failure = EngineError(f"an unexpected {type(error).__name__}; see the log")
         finally:
             for key in group:
-                self._under_way.pop(key).set_result(answers.get(key, (False, reason)))
+                self._under_way.pop(key).set_result(answers.get(key, failure))
 
-    async def _load_feedback(self, group: Mapping[_Key, _Wanted]) -> dict[_Key, tuple[bool, Any]]:
-        async with asyncio.timeout(self._timeout):
+    async def _load_feedback(self, group: Mapping[_Key, _Wanted], account: Account) -> dict[_Key, _Answer]:
+        async with self._read(account, self._timeout) as read:
             rows = await self._langsmith().list_feedback([wanted.key for wanted in group.values()])
         by_run: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
             by_run.setdefault(str(row.get("run_id")), []).append(row)
-        return {key: (True, by_run.get(wanted.key, [])) for key, wanted in group.items()}
+        size = read.kept // len(group)
+        return {key: _Had(by_run.get(wanted.key, []), size, account) for key, wanted in group.items()}
 
-    async def _load_parts(self, group: Mapping[_Key, _Wanted]) -> dict[_Key, tuple[bool, Any]]:
+    async def _load_parts(self, group: Mapping[_Key, _Wanted], account: Account) -> dict[_Key, _Answer]:
         """From object storage, then for all that failed there from LangSmith itself."""
-        read = await asyncio.gather(*(self._read_object(wanted) for wanted in group.values()))
-        answers = dict(zip(group, read, strict=True))
-        failed = {key: group[key] for key, (had, _) in answers.items() if not had}
+        read = await asyncio.gather(*(self._read_object(wanted, account) for wanted in group.values()))
+        answers: dict[_Key, _Answer] = dict(zip(group, read, strict=True))
+        for key, answer in answers.items():
+            # Read at once they may have been in each other's way: whether it fits is seen when it is read alone.
+            if isinstance(answer, DataTooLarge):
+                answers[key] = await self._read_object(group[key], account)
+        failed = {key: (group[key], answer) for key, answer in answers.items() if isinstance(answer, NotHad)}
         if failed:
-            queried = await self._query(list(failed.values()))
-            for key, wanted in failed.items():
-                had, value = queried(wanted)
-                answers[key] = (had, value if had else f"{answers[key][1]}; {value}")
+            queried = await self._query([wanted for wanted, _ in failed.values()], account)
+            for key, (wanted, why) in failed.items():
+                answers[key] = _either(why, queried[wanted.key], wanted.need)
         return answers
 
-    async def _read_object(self, wanted: _Wanted) -> tuple[bool, Any]:
-        url = presigned_url(wanted.run, wanted.need) or ""
+    async def _read_object(self, wanted: _Wanted, account: Account) -> _Answer:
         try:
-            async with asyncio.timeout(self._objects_timeout), self._slots:
-                return True, await self._get(url)
-        except TimeoutError:
-            return False, f"{_masked(url)} did not answer within {self._objects_timeout:g} s"
-        except (_NotHad, Refused, coding.TooLarge, coding.BrokenCoding, BadBody) as error:
-            return False, f"{_masked(url)}: {error}"
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            # An aiohttp error's own text may quote the whole URL.
-            return False, f"{_masked(url)} could not be read ({type(error).__name__})"
+            return _Had(*await self._objects.read(presigned_url(wanted.run, wanted.need) or "", account), account)
+        except (NotHad, DataTooLarge, NotNow) as error:
+            return _bare(error)
 
-    async def _get(self, url: str) -> Any:
-        """An object's JSON. The URL goes out as it was signed."""
-        http = await self._http()
-        # LangSmith may hand objects out itself, and its origin is the author's. Its host's other ports are not: a run
-        # says where its data lies, and behind them may be anything. A store there stands under `network: {allow}`.
+    def _trusted(self) -> Origin | None:
+        """LangSmith's own origin: it may hand objects out itself, and it is the author's.
+
+        Its host's other ports are not: a run says where its data lies, and behind them may be anything. A store there
+        stands under `network: {allow}`.
+        """
         endpoint = urlsplit(self._langsmith().settings.endpoint)
-        own = origin_of(endpoint.scheme, endpoint.hostname or "", str(endpoint.port or ""))
-        with trusting(frozenset({own} if own else ())):
-            return await self._read(http.get(URL(url, encoded=True)))
+        return origin_of(endpoint.scheme, endpoint.hostname or "", str(endpoint.port or ""))
 
-    async def _read(self, asked: AbstractAsyncContextManager[aiohttp.ClientResponse]) -> Any:
-        async with asked as response:
-            if response.status in (400, 401, 403, 404, 410):
-                raise _NotHad(f"HTTP {response.status} (the link may have expired)")
-            if response.status != 200:
-                raise _NotHad(f"HTTP {response.status}")
-            body = await self._read_body(response)
-        stored_as = next((name for magic, name in _MAGIC if body.startswith(magic)), "")
-        if stored_as or len(body) > _PARSED_INLINE:
-            return await asyncio.to_thread(self._parse, body, stored_as)
-        return self._parse(body, stored_as)
-
-    def _parse(self, body: bytes, stored_as: str) -> Any:
-        return parse_json(coding.decode(body, stored_as, self._object_limit))[0]
-
-    async def _read_body(self, response: aiohttp.ClientResponse) -> bytes:
-        pieces, size = [], 0
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > self._object_limit:
-                raise coding.TooLarge(f"more than {self._object_limit} bytes")
-            pieces.append(piece)
-        return b"".join(pieces)
-
-    async def _query(self, lacking: Sequence[_Wanted]) -> _Lookup:
-        """One batched runs query for every run that needs it. LangSmith allows 15 of these in 10 s, so no more."""
+    async def _query(self, lacking: Sequence[_Wanted], account: Account) -> Mapping[str, _Answer]:
+        """What LangSmith has of the runs, by their keys: one batched query, or several where one is too large."""
         runs = {id_: wanted.run for wanted in lacking if (id_ := run_id(wanted.run)) is not None}
-        if not runs:
-            return _Lookup({}, "without an id, LangSmith can't be asked for it")
+        found: dict[str, _Answer] = {wanted.key: EngineError(_NO_ID) for wanted in lacking}
         needs = {wanted.need for wanted in lacking}
+        seconds = self._timeout - self._objects_timeout
+        batches = [list(runs)] if runs else []
+        while batches:
+            batch = batches.pop(0)
+            try:
+                async with self._read(account, seconds) as read:
+                    rows = await self._langsmith().query_runs(
+                        batch,
+                        project_ids=sorted(
+                            {str(runs[id_]["session_id"]) for id_ in batch if runs[id_].get("session_id")}
+                        ),
+                        selects=[part for part in STORED_PARTS if part in needs],
+                        since=_earliest(runs[id_] for id_ in batch),
+                    )
+            except DataTooLarge as error:
+                if len(batch) > 1:
+                    batches[:0] = batch[: len(batch) // 2], batch[len(batch) // 2 :]
+                else:
+                    found[batch[0]] = DataTooLarge(f"and from LangSmith: {error}")
+            except NotNow as error:
+                return found | dict.fromkeys(runs, _bare(error))
+            except EngineError as error:
+                return found | dict.fromkeys(runs, EngineError(f"and from LangSmith: {error}"))
+            except TimeoutError:
+                return found | dict.fromkeys(runs, EngineError(f"and LangSmith did not answer within {seconds:g} s"))
+            else:
+                found |= {id_: _Had(rows.get(id_, {}), read.kept // len(batch), account) for id_ in batch}
+        return found
+
+    @asynccontextmanager
+    async def _read(self, account: Account, seconds: float) -> AsyncIterator[_Reading]:
+        """Requests to LangSmith made inside take turns, and count against an account; in so many seconds altogether."""
+        read = _Reading(self._turn, account, asyncio.get_running_loop().time() + seconds)
         try:
-            async with asyncio.timeout(self._timeout - self._objects_timeout):
-                found = await self._langsmith().query_runs(
-                    list(runs),
-                    project_ids=sorted({str(run["session_id"]) for run in runs.values() if run.get("session_id")}),
-                    selects=[part for part in STORED_PARTS if part in needs],
-                    since=_earliest(runs.values()),
-                )
-        except EngineError as error:
-            return _Lookup({}, f"and from LangSmith: {error}")
-        except TimeoutError:
-            return _Lookup({}, f"and LangSmith did not answer within {self._timeout - self._objects_timeout:g} s")
-        return _Lookup(found, "and LangSmith does not have it any more")
+            async with asyncio.timeout(seconds + _GRACE):
+                with reading(read):
+                    yield read
+        except BaseException:
+            account.shrink(read.held)
+            raise
+        account.shrink(read.held - read.kept)
 
 
-@dataclass(frozen=True, slots=True)
-class _Lookup:
-    """What a runs query found, and what to say of the rest."""
+#: Why LangSmith is not asked for a run.
+_NO_ID = "without an id, LangSmith can't be asked for it"
 
-    found: Mapping[str, Mapping[str, Any]]
-    otherwise: str
 
-    def __call__(self, wanted: _Wanted) -> tuple[bool, Any]:
-        value = self.found.get(wanted.key, {}).get(wanted.need)
-        return (False, self.otherwise) if value is None else (True, value)
+class _Reading:
+    """What requests to LangSmith for one fetch respect; see ``langsmith.reading``."""
+
+    def __init__(
+        self, turn: Callable[[str], AbstractAsyncContextManager[None]], account: Account, deadline: float
+    ) -> None:
+        self._turn, self._account, self._deadline = turn, account, deadline
+        #: How many bytes are held while the answers are read, and how many of them what they parse to takes.
+        self.held = self.kept = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[None]:
+        """One request."""
+        async with self._turn(_DESTINATION):
+            try:
+                async with asyncio.timeout_at(self._deadline):
+                    yield
+            except TimeoutError as error:
+                raise Late(str(error) or "timed out") from error
+
+    async def grow(self, size: int) -> None:
+        """Hold so many bytes more."""
+        await self._account.grow(size)
+        self.held += size
+
+    async def parse(self, size: int) -> None:
+        """Hold what an answer parses to."""
+        await self.grow(_COPIES * size)
+        self.kept += size
+
+
+def _bare(error: EngineError) -> EngineError:
+    """An exception that is kept as an answer: its traceback would keep all that was read until then in memory."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+    return error
+
+
+def _either(why: NotHad, queried: _Answer, need: str) -> _Answer:
+    """What LangSmith has of a run, or why neither it nor object storage has it."""
+    if isinstance(queried, _Had):
+        value = queried.value.get(need)
+        if value is not None:
+            return replace(queried, value=value)
+        return EngineError(f"{why}; and LangSmith does not have it any more")
+    if isinstance(queried, NotNow):
+        return queried
+    return type(queried)(f"{why}; {queried}")
+
+
+def _take_over(answers: Iterable[_Answer], account: Account) -> None:
+    """Count what was fetched for another account of the same event, which may be gone."""
+    for answer in answers:
+        if isinstance(answer, _Had) and answer.account is not account:
+            account.add(answer.size)
 
 
 def _lacking(
@@ -272,12 +342,13 @@ def _lacking(
     for index in indexes:
         for key, run in runs_at(event, index):
             for part in STORED_PARTS:
-                if part in wanted and key not in got[part] and presigned_url(run, part) is not None:
+                done = key in got[part] or (part, key) in have.lost
+                if part in wanted and not done and presigned_url(run, part) is not None:
                     lacking[part, key] = _Wanted(part, key, run)
     if "feedback" in wanted:
         known = have.feedback or {}
         for _key, run in runs_at(event, -1):
-            if (id_ := run_id(run)) is not None and id_ not in known:
+            if (id_ := run_id(run)) is not None and id_ not in known and ("feedback", id_) not in have.lost:
                 lacking["feedback", id_] = _Wanted("feedback", id_, run)
     return lacking
 
@@ -288,16 +359,22 @@ def _by_kind(new: Mapping[_Key, _Wanted]) -> list[dict[_Key, _Wanted]]:
     return [group for group in (feedback, parts) if group]
 
 
-def _collect(answers: Mapping[tuple[str, str], tuple[bool, Any]]) -> Fetched:
+def _collect(answers: Mapping[tuple[str, str], _Answer]) -> Fetched:
     got: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}, "feedback": {}}
     reasons: dict[str, list[str]] = {}
-    for (need, key), (had, value) in answers.items():
-        if had:
-            got[need][key] = value
-        else:
-            reasons.setdefault(need, []).append(value)
+    lost: dict[tuple[str, str], str] = {}
+    later: dict[str, NotNow] = {}
+    for (need, key), answer in answers.items():
+        if isinstance(answer, _Had):
+            got[need][key] = answer.value
+            continue
+        reasons.setdefault(need, []).append(str(answer))
+        if isinstance(answer, DataTooLarge):
+            lost[need, key] = str(answer)
+        elif isinstance(answer, NotNow):
+            later[need] = answer
     errors = {need: _summary(texts) for need, texts in reasons.items()}
-    return Fetched(got["inputs"], got["outputs"], got["feedback"] or None, errors)
+    return Fetched(got["inputs"], got["outputs"], got["feedback"] or None, errors, lost, later)
 
 
 def _summary(reasons: Sequence[str]) -> str:
@@ -310,12 +387,3 @@ def _earliest(runs: Iterable[Mapping[str, Any]]) -> datetime | None:
     starts = [time_of(run.get("start_time")) for run in runs]
     known = [start for start in starts if start is not None]
     return min(known) - _SLACK if len(known) == len(starts) else None
-
-
-def _masked(url: str) -> str:
-    """A presigned URL's host and path; what follows them is a signature."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "a link that is no URL"
-    return f"{parts.hostname or 'a link without a host'}{parts.path}"

@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 from engine.error_text import error_text, named_error
-from engine.errors import Discard, EngineError, Retry, TemplateError, WantOfData
+from engine.errors import DataTooLarge, Discard, EngineError, Retry, TemplateError, WantOfData
 from engine.network_words import cannot_connect, network_words, words_of
 from engine.secrets import shortened
 
@@ -192,6 +192,8 @@ def classify(error: BaseException) -> Failure:
             return Failure(retry=False, reason=error_text(error) or "discarded by the action")
         case TemplateError():
             return Failure(retry=False, reason=error_text(error))
+        case DataTooLarge():
+            return Failure(retry=False, reason=f"data wanting: {error_text(error)}", cause="data")
         case WantOfData():
             return Failure(retry=True, reason=f"data wanting: {error_text(error)}", cause="data")
         case HttpFailure():

@@ -8,7 +8,16 @@ from typing import Any, Final
 
 from engine.deadline import LIMIT, Deadline, Overdue, check, current, within
 from engine.decision import Circumstances, Considered, Decision, HeldBack, Known, Plan, Routing, delivery_id
-from engine.document import Fetched, Site, build_document, digest_document, run_id, run_indexes, runs_at
+from engine.document import (
+    Fetched,
+    Site,
+    build_document,
+    digest_document,
+    has_run_id,
+    lost_for_good,
+    run_id,
+    run_indexes,
+)
 from engine.egress import Network
 from engine.errors import TemplateError, WantOfData
 from engine.event import Event, Kind
@@ -16,7 +25,7 @@ from engine.langsmith import LangSmithSettings
 from engine.missing import Missing
 from engine.mutes import is_muting, muted_words
 from engine.retry import RetryPolicy
-from engine.route import UNTOLD, Gating, Route, RoutedAction, WaitFor
+from engine.route import UNTOLD, Gating, Needs, Route, RoutedAction, WaitFor
 from engine.schedule import held_words, holding_until, skipping
 from engine.slack import SlackSettings
 from engine.store.work import Gate
@@ -262,8 +271,8 @@ class _Evaluation:
 
     def _missing(self, index: int, document: Document, wait: WaitFor) -> tuple[str, ...]:
         """The feedback that is waited for and not there, where there is a run that can have any."""
-        has_run = any(run_id(run) is not None for _, run in runs_at(self.event, index))
-        return wait.missing(document) if has_run else ()
+        may_come = has_run_id(self.event, index) and not lost_for_good(document, ("feedback",))
+        return wait.missing(document) if may_come else ()
 
     def _waits(self, index: int, document: Document, route: Route, wait: WaitFor, missing: tuple[str, ...]) -> bool:
         """Whether a route is to wait. What is false whatever the feedback may be is not waited for, nor asked about."""
@@ -281,11 +290,9 @@ class _Evaluation:
         reason = route.filter.conditions[at].text if at >= 0 else ""
         if truth is not Truth.FALSE:
             reason = f"{reason}: {route.filter.conditions[at].explain(document).reason}"
-        if truth is Truth.WANTING:
-            self.wanting |= route.needs
-            if self.final:
-                self.open.add(index)
-                truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
+        if truth is Truth.WANTING and self._is_open(document, route.needs):
+            self.open.add(index)
+            truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
         self._note(index, document, route, truth, "; ".join(filter(None, (reason, vain))))
         return truth
 
@@ -312,7 +319,7 @@ class _Evaluation:
             if verdict.truth is Truth.TRUE:
                 fires.append(action.name)
                 self.plans.append(self._plan(index, seen, route, action, verdict))
-            elif verdict.truth is Truth.WANTING and not self.final:
+            elif verdict.truth is Truth.WANTING:
                 pending.append(action.name)
             else:
                 skipped[action.name] = verdict.reason
@@ -356,8 +363,7 @@ class _Evaluation:
         try:
             return gating.gate(gating.key(document)), ""
         except WantOfData as error:
-            if not self.final:
-                self.wanting |= gating.needs
+            if not (self.final or self._is_open(document, gating.needs)):
                 raise
             why = str(error)
         except (TemplateError, Overdue) as error:
@@ -375,9 +381,16 @@ class _Evaluation:
         reason = action.when.conditions[at].text
         if truth is not Truth.FALSE:
             reason = f"undecided: {reason}: {action.when.conditions[at].explain(document).reason}"
-        if truth is Truth.WANTING:
-            self.wanting |= action.when.needs
+        if truth is Truth.WANTING and self._is_open(document, action.when.needs):
+            truth = Truth.UNDECIDED
         return truth, reason
+
+    def _is_open(self, document: Document, needs: Needs) -> bool:
+        """Whether what wants data stays undecided: there is no further attempt, or none would bring the data."""
+        if lost_for_good(document, needs):
+            return True
+        self.wanting |= needs
+        return self.final
 
     def _plan(self, index: int, document: Document, route: Route, action: RoutedAction, verdict: Considered) -> Plan:
         id_ = delivery_id(self.event.id, index, route.id, action.name)

@@ -19,6 +19,7 @@ from engine.event import Event
 from engine.execute import Executor
 from engine.gate import Gate
 from engine.holdings import Hands, Held, Place
+from engine.memory import Memory
 from engine.retry import Failure
 from engine.scan import GROWTH
 from engine.store.protocol import CLAIM_BYTES
@@ -43,11 +44,13 @@ class Worker:
 
     Evaluations and deliveries have room each of their own, so that routing never waits for a destination: ``limit``
     pieces are under way of each at most, and some deliveries more wait a moment for their destinations. All their
-    events take at most ``byte_limit`` bytes of memory together, half for each kind, or little more.
+    events take at most ``byte_limit`` bytes of memory together, half for each kind, or little more; what was fetched
+    for them is part of it.
     """
 
     def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
         self._desk = desk
+        self._byte_limit = byte_limit
         self._hands: dict[WorkKind, Hands] = {kind: Hands(limit, byte_limit // 2) for kind in _KINDS}
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
         self.gate = Gate(desk, limit, self._wakes["deliver"].set, byte_limit // 2 // _SHARE)
@@ -73,6 +76,11 @@ class Worker:
     def waiting_for_threads(self) -> int:
         """How many evaluations and renderings wait for a thread."""
         return self._evaluator.offload.waiting + self._executor.offload.waiting
+
+    @property
+    def memory(self) -> Memory:
+        """What fetched data takes."""
+        return self._desk.holdings.memory
 
     def wake(self) -> None:
         """There may be new due work in the store."""
@@ -111,7 +119,7 @@ class Worker:
     def _begin(self, event: Event, appended: Appended, *, leased: bool) -> None:
         if leased and not appended.duplicate:
             work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
-            self._take_up(work, event, Fetched())
+            self._take_up(work, Item(event, -1, None))
         self._desk.observer.accepted(event, appended)
 
     # Life
@@ -185,8 +193,7 @@ class Worker:
         self._wakes[kind].clear()
         if (room := self._room(kind)) > 0:
             for claimed in await self._claim(kind, room):
-                fetched = Fetched.from_json(claimed.fetched)
-                self._take_up(claimed.work, claimed.event, fetched, claimed.items, claimed.broken)
+                self._take_up(claimed.work, claimed, claimed.items, claimed.broken)
         await self._nap(kind)
 
     async def _claim(self, kind: WorkKind, room: int) -> Sequence[Claimed]:
@@ -197,6 +204,7 @@ class Worker:
             limit=room,
             max_bytes=min(CLAIM_BYTES, (hands.byte_limit - hands.bytes) // (1 + GROWTH)),
             kind=kind,
+            max_fetched=self._byte_limit,
         )
         if kind == "evaluate":
             return await claim()
@@ -240,20 +248,22 @@ class Worker:
     # Work under way
 
     def _room(self, kind: WorkKind) -> int:
-        if self._stopping:
+        hands, fetched = self._hands[kind], self.memory.held
+        if self._stopping or (fetched and hands.bytes + fetched >= self._byte_limit):
             return 0
-        return self._hands[kind].room(self.gate.waiting if kind == "deliver" else 0)
+        return hands.room(self.gate.waiting if kind == "deliver" else 0)
 
-    def _take_up(
-        self, work: Work, event: Event, fetched: Fetched, items: Sequence[Item] = (), broken: str = ""
-    ) -> None:
-        take = self._desk.holdings.take
-        held = take(event, fetched)
+    def _take_up(self, work: Work, about: Claimed | Item, items: Sequence[Item] = (), broken: str = "") -> None:
+        held = self._held(about)
         if work.kind == "evaluate":
             self._start(work, [held], lambda: self._evaluate(work, held), self._evaluator.fail)
         else:
-            places = [(take(item.event, Fetched.from_json(item.fetched)), item.index) for item in items]
+            places = [(self._held(item), item.index) for item in items]
             self._start_delivery(work, places or [(held, work.index)], None, broken)
+
+    def _held(self, about: Claimed | Item) -> Held:
+        fetched = Fetched.from_json(about.fetched)
+        return self._desk.holdings.take(about.event, fetched, about.fetched_size)
 
     def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None, broken: str = "") -> None:
         helds = [held for held, _ in places]

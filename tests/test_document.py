@@ -7,8 +7,8 @@ import copy
 import orjson
 import pytest
 
-from engine.document import Fetched, Site, build_document, newest_by_key, run_indexes
-from engine.errors import WantOfData
+from engine.document import Fetched, Site, build_document, lost_for_good, newest_by_key, run_indexes
+from engine.errors import DataTooLarge, NotNow, WantOfData
 from engine.event import parse_event
 from engine.missing import Missing
 
@@ -315,3 +315,32 @@ def test_beyond_what_is_known_is_what_is_new_or_another():
     assert more.beyond(Fetched()) == Fetched(more.inputs, more.outputs, more.feedback)
     assert (known.beyond(known), known.beyond(known).is_empty) == (Fetched(), True)
     assert not any(one.is_empty for one in (Fetched({"a": 1}), Fetched({}, {"a": None}), Fetched(feedback={"a": []})))
+
+
+def test_merging_keeps_what_is_lost_and_drops_later_once_its_need_came():
+    soon, then = NotNow("soon", until=10.0), NotNow("then", until=20.0, blocked=True)
+    old = Fetched(
+        errors={"inputs": "a", "outputs": "b"},
+        lost={("inputs", "r1"): "large"},
+        later={"inputs": soon, "outputs": then},
+    )
+    assert (old.later_for({"inputs"}), old.later_for({"inputs", "outputs"}), old.later_for(())) == (soon, then, None)
+    came = old.merge(Fetched({"r2": 1}))
+    assert (came.errors, came.lost, came.later) == ({"outputs": "b"}, {("inputs", "r1"): "large"}, {"outputs": then})
+    failed = old.merge(Fetched(errors={"outputs": "c"}))
+    assert (failed.errors, failed.later) == ({"inputs": "a", "outputs": "c"}, {"inputs": soon}), (
+        "it failed for real now"
+    )
+
+
+def test_data_is_lost_for_good_where_all_that_is_missing_is_too_large():
+    runs = [{"id": "r1", "inputs_s3_urls": STORED, "outputs_s3_urls": STORED}, {"id": "r2", "inputs_s3_urls": STORED}]
+    lost = {("inputs", "r1"): "large", ("inputs", "r2"): "large"}
+    document = document_of({"runs": runs}, index=-1, fetched=Fetched(lost=lost))
+    assert lost_for_good(document, {"inputs"})
+    assert not lost_for_good(document, {"inputs", "outputs"}), "the outputs may come"
+    assert not lost_for_good(document, {"inputs", "feedback"})
+    assert not lost_for_good(document, ())
+    assert not lost_for_good(document_of({"runs": runs[:1]}, fetched=Fetched({"r1": 1})), {"inputs"})
+    with pytest.raises(DataTooLarge, match="inputs: large"):
+        str(document["runs"][0]["inputs"])

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from uuid import uuid4
 
 import aiohttp
@@ -17,9 +18,13 @@ from moto.server import ThreadedMotoServer
 
 from engine.document import Fetched
 from engine.egress import open_session, parse_network
+from engine.errors import NotNow
 from engine.event import parse_event
 from engine.hydrate import Hydrator
 from engine.langsmith import LangSmith, LangSmithSettings
+from engine.langsmith.reading import Late
+from engine.memory import Memory, size_of
+from engine.object_storage import HostSlots
 from engine.sandbox import LangSmithStandIn, WebhookSink
 
 PROJECT = str(uuid4())
@@ -282,19 +287,19 @@ async def test_what_never_gets_its_turn_is_given_up_too(door, http, sink):
 async def test_no_more_objects_than_allowed_are_read_at_once(door, http, bucket, monkeypatch):
     hydrator = hydrator_of(door, http, concurrency=2)
     now, most = 0, 0
-    real = hydrator._get
+    real = hydrator._objects._get
 
-    async def counted(url):
+    async def counted(*args):
         nonlocal now, most
         now += 1
         most = max(most, now)
         await asyncio.sleep(0.01)
         try:
-            return await real(url)
+            return await real(*args)
         finally:
             now -= 1
 
-    monkeypatch.setattr(hydrator, "_get", counted)
+    monkeypatch.setattr(hydrator._objects, "_get", counted)
     runs = [run(inputs=bucket.put(number)) for number in range(6)]
     fetched = await hydrator.fetch(event_of(*runs), {"inputs"}, None, Fetched())
     assert (len(fetched.inputs), most) == (6, 2)
@@ -445,3 +450,191 @@ async def test_closing_tells_those_who_wait(hydrator, langsmith):
     await asyncio.sleep(0.1)
     await hydrator.close()
     assert (await waiting).errors == {"feedback": "it was given up"}
+
+
+# Slots per host
+
+
+async def test_a_host_that_hangs_keeps_no_other_waiting(door, http, bucket, sink):
+    """Before, 32 objects of one hung host kept every other host's waiting for 15 s."""
+    sink.faults.add(hang=30, times=200)
+    hydrator = hydrator_of(door, http, concurrency=4, timeout=20)
+    hanging = event_of(*(run(inputs=sink.url) for _ in range(50)))
+    hung = asyncio.create_task(hydrator.fetch(hanging, {"inputs"}, None, Fetched()))
+    while len(sink.received) < 4:
+        await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        one = run(inputs=bucket.put("healthy"))
+        fetched = await hydrator.fetch(event_of(one), {"inputs"}, None, Fetched())
+    assert fetched.inputs == {one["id"]: "healthy"}
+    assert (len(sink.received), hung.done()) == (4, False)
+    await hydrator.close()
+    await hung
+
+
+async def test_hosts_share_what_there_is_and_are_forgotten():
+    slots = HostSlots(2)
+    entered: list[str] = []
+    leave = {name: asyncio.Event() for name in "abcdefghi"}
+
+    async def read(name: str) -> None:
+        async with slots.of(name):
+            entered.append(name)
+            await leave[name].wait()
+
+    tasks = [asyncio.create_task(read(name)) for name in "aaabbbccc"]
+    await asyncio.sleep(0)
+    assert entered == ["a", "a", "b", "b", "c"], "of eight places the last two are for hosts with nothing under way"
+    tasks += [asyncio.create_task(read(name)) for name in "dde"]
+    await asyncio.sleep(0)
+    assert entered[5:] == ["d", "e"]
+    leave["a"].set()
+    await asyncio.sleep(0.01)
+    assert entered.count("a") == 3
+    for event in leave.values():
+        event.set()
+    await asyncio.gather(*tasks)
+    assert (sorted(entered), len(slots)) == (sorted("aaabbbcccdde"), 0)
+
+
+async def test_who_waits_for_a_slot_and_is_cancelled_leaves_it_to_the_others():
+    slots = HostSlots(1)
+    hold = asyncio.Event()
+
+    async def read() -> None:
+        async with slots.of("a"):
+            await hold.wait()
+
+    first, second, third = [asyncio.create_task(read()) for _ in range(3)]
+    await asyncio.sleep(0)
+    second.cancel()
+    hold.set()
+    await asyncio.wait((first, second, third))
+    assert (first.cancelled(), second.cancelled(), third.cancelled(), len(slots)) == (False, True, False, 0)
+
+
+# Memory
+
+
+async def test_what_is_had_counts_and_what_it_took_to_read_it_does_not(hydrator, bucket):
+    memory = Memory(2**20)
+    account = memory.account()
+    one = run(inputs=bucket.put({"q": "x" * 300_000}), outputs=bucket.put(gzip.compress(b'"' + b"y" * 1000 + b'"')))
+    fetched = await hydrator.fetch(event_of(one), {"inputs", "outputs"}, None, Fetched(), account=account)
+    assert fetched.errors == {}
+    assert account.size == size_of(fetched.inputs[one["id"]]) + size_of(fetched.outputs[one["id"]])
+
+
+async def test_what_is_too_large_for_the_memory_is_lost_and_not_asked_for_again(hydrator, bucket, langsmith):
+    account = Memory(100_000).account()
+    bomb = gzip.compress(b'"' + b"x" * 1_000_000 + b'"')
+    large, small = run(inputs=bucket.put({"q": "x" * 100_000})), run(inputs=bucket.put("small"))
+    packed = run(inputs=bucket.put(bomb))
+    known_to(langsmith, large, inputs={"q": 1})
+    event = event_of(large, small, packed)
+    fetched = await hydrator.fetch(event, {"inputs"}, None, Fetched(), account=account)
+    assert fetched.inputs == {small["id"]: "small"}
+    assert sorted(fetched.lost) == sorted([("inputs", large["id"]), ("inputs", packed["id"])])
+    assert all("(--memory-limit is 97.7KiB)" in reason for reason in fetched.lost.values())
+    assert "larger than the memory limit allows" in fetched.errors["inputs"]
+    assert await hydrator.fetch(event, {"inputs"}, None, fetched, account=account) is fetched
+    assert (langsmith.requests, account.size) == ([], size_of("small"))
+
+
+async def test_an_object_of_too_many_values_is_lost(door, http, bucket):
+    hydrator = hydrator_of(door, http, max_values=1000)
+    one = run(inputs=bucket.put(list(range(5000))))
+    fetched = await hydrator.fetch(event_of(one), {"inputs"}, None, Fetched())
+    assert "more than 1,000 values" in fetched.lost["inputs", one["id"]]
+
+
+async def test_feedback_that_is_too_large_is_lost_and_what_it_took_is_given_back(hydrator, langsmith):
+    memory = Memory(200_000)
+    account = memory.account()
+    one = run()
+    known_to(langsmith, one)
+    langsmith.add_feedback(one["id"], key="note", comment="x" * 100_000)
+    fetched = await hydrator.fetch(event_of(one), {"feedback"}, None, Fetched(), account=account)
+    assert "larger than the memory limit allows" in fetched.lost["feedback", one["id"]]
+    assert (fetched.feedback, memory.held) == (None, 0)
+    more = Memory(10_000_000)
+    account = more.account()
+    fetched = await hydrator.fetch(event_of(one), {"feedback"}, None, Fetched(), account=account)
+    assert len(fetched.feedback[one["id"]]) == 1
+    assert 100_000 < more.held < 200_000
+
+
+async def test_a_runs_query_that_is_too_large_is_asked_in_parts(hydrator, bucket, langsmith):
+    runs = [run(inputs=bucket.sign("no-such-key")) for _ in range(4)]
+    for number, one in enumerate(runs):
+        known_to(langsmith, one, inputs={"q": "x" * (400_000 if number == 3 else 30_000)})
+    memory = Memory(600_000)
+    account = memory.account()
+    fetched = await hydrator.fetch(event_of(*runs), {"inputs"}, None, Fetched(), account=account)
+    assert set(fetched.inputs) == {one["id"] for one in runs[:3]}
+    assert set(fetched.lost) == {("inputs", runs[3]["id"])}
+    assert 90_000 < memory.held < 200_000
+
+
+# Turns
+
+
+async def test_every_request_to_langsmith_takes_its_turn_and_tells_how_it_went(door, http, bucket, langsmith):
+    turns: list[tuple[str, str]] = []
+
+    @asynccontextmanager
+    async def turn(destination: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except Exception as error:
+            turns.append((destination, f"{type(error).__name__} {getattr(error, 'status', '')}"))
+            raise
+        turns.append((destination, ""))
+
+    hydrator = hydrator_of(door, http, turn=turn)
+    langsmith.faults.add(status=429, times=1, path="/feedback")
+    one = run(inputs=bucket.sign("no-such-key"))
+    known_to(langsmith, one, inputs={"q": 1})
+    fetched = await hydrator.fetch(event_of(one), {"inputs", "feedback"}, None, Fetched())
+    assert "429" in fetched.errors["feedback"]
+    assert fetched.inputs == {one["id"]: {"q": 1}}
+    assert sorted(turns) == [("langsmith", ""), ("langsmith", "HttpFailure 429")]
+
+
+async def test_a_request_that_takes_too_long_is_late_for_its_destination(door, http, langsmith):
+    raised: list[type] = []
+
+    @asynccontextmanager
+    async def turn(_destination: str) -> AsyncIterator[None]:
+        try:
+            yield
+        except BaseException as error:
+            raised.append(type(error))
+            raise
+
+    langsmith.faults.add(hang=30)
+    await door.warm_up()
+    hydrator = hydrator_of(door, http, turn=turn, timeout=0.4)
+    fetched = await hydrator.fetch(event_of(run()), {"feedback"}, None, Fetched())
+    assert fetched.errors == {"feedback": "LangSmith did not answer within 0.4 s"}
+    assert raised == [Late]
+
+
+async def test_what_can_not_be_asked_for_now_is_had_later(door, http, bucket, langsmith):
+    @asynccontextmanager
+    async def turn(_destination: str) -> AsyncIterator[None]:
+        raise NotNow("waits for langsmith: paused", until=7.0, blocked=True)
+        yield
+
+    one = run(inputs=bucket.sign("no-such-key"))
+    event = event_of(one)
+    hydrator = hydrator_of(door, http, turn=turn)
+    fetched = await hydrator.fetch(event, {"inputs", "feedback"}, None, Fetched())
+    assert set(fetched.later) == {"inputs", "feedback"}
+    assert {(str(why), why.until, why.blocked) for why in fetched.later.values()} == {
+        ("waits for langsmith: paused", 7.0, True)
+    }
+    assert (langsmith.requests, fetched.lost) == ([], {})
+    known_to(langsmith, one, inputs={"q": 1})
+    again = await hydrator_of(door, http).fetch(event, {"inputs", "feedback"}, None, fetched)
+    assert (again.inputs, again.later, again.errors) == ({one["id"]: {"q": 1}}, {}, {})

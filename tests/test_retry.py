@@ -20,7 +20,7 @@ from langsmith.utils import LangSmithConnectionError
 
 from engine.compile import compile_router
 from engine.config import parse_config
-from engine.errors import Discard, Retry, TemplateError, WantOfData
+from engine.errors import DataTooLarge, Discard, Retry, TemplateError, WantOfData
 from engine.langsmith.failure import LangSmithFailure
 from engine.registry import load_installed
 from engine.retry import (
@@ -139,6 +139,7 @@ def test_langsmiths_policy_to_the_letter(failure, again):
         (Discard(""), False, "discarded by the action"),
         (TemplateError("bad"), False, "bad"),
         (WantOfData("inputs"), True, "data wanting: inputs"),
+        (DataTooLarge("inputs: too large"), False, "data wanting: inputs: too large"),
         (TimeoutError(), True, "timed out"),
         (TimeoutError("no answer within 10 s"), True, "timed out: no answer within 10 s"),
         (HttpFailure(404, {}, "gone  \n away"), False, "HTTP 404: gone away"),

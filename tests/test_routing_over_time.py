@@ -276,3 +276,36 @@ def test_what_stays_undecided_for_want_of_data_is_not_unmatched() -> None:
     assert only(routing).truth is Truth.UNDECIDED
     assert routing.unmatched_reason is None
     assert decide(block, Fetched(feedback={RUN_ID: []})).unmatched_reason == "no_match"
+
+
+# Data that is too large to be fetched
+
+LOST = Fetched(errors={"feedback": "too large"}, lost={("feedback", RUN_ID): "it is too large"})
+
+
+def test_a_route_does_not_wait_for_feedback_that_is_too_large() -> None:
+    routing = decide(WAITING, LOST, of=event(status="success"))
+    assert (routing.awaiting, routing.wanting) == ({}, frozenset())
+
+
+def test_what_reads_too_much_is_undecided_for_good_and_not_unmatched() -> None:
+    routes = '- filters: [{path: "$.feedback.score.score", gte: 1}]\n  actions: [{log: {message: x}}]'
+    routing = decide(routes, LOST)
+    (decision,) = routing.decisions
+    assert (decision.truth, decision.settled) == (Truth.UNDECIDED, True)
+    assert decision.reason.startswith("for want of data: $.feedback.score.score")
+    assert decision.reason.endswith("it is too large")
+    assert (routing.wanting, routing.unmatched_reason) == (frozenset(), None)
+    assert decide(routes).wanting == {"feedback"}, "what was not asked for yet is fetched"
+
+
+def test_an_action_whose_condition_or_key_reads_too_much_does_not_wait() -> None:
+    when = '- actions: [{log: {message: x}, when: [{path: "$.feedback.score.score", gte: 1}]}]'
+    (decision,) = decide(when, LOST).decisions
+    assert (decision.fires, decision.pending, decision.settled) == ((), (), True)
+    assert "it is too large" in decision.skipped["log"]
+    key = '- actions: [{log: {message: x}, throttle: {every: 1h, by: "{{ feedback.score.score }}"}}]'
+    routing = decide(key, LOST)
+    assert (routing.decisions[0].fires, routing.wanting) == (("log",), frozenset())
+    assert "it is too large" in routing.decisions[0].notes["log"]
+    assert decide(key).wanting == {"feedback"}

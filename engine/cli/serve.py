@@ -125,7 +125,7 @@ _LONGEST_BANNER = 1.0
     envvar="ENGINE_MEMORY_LIMIT",
     show_default=True,
     show_envvar=True,
-    help="How much memory the webhooks in hand take together, parsed; more of them wait in the store.",
+    help="How much memory webhooks in hand, parsed, and data fetched for them take; more of them wait in the store.",
 )
 @click.option(
     "--max-values",

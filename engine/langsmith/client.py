@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from engine.errors import Discard, Retry
-from engine.langsmith.failure import LangSmithFailure, failure_of
+from engine.langsmith.failure import LangSmithFailure, failure_of, ours
 from engine.langsmith.names import Names
 from engine.times import time_of
 
@@ -317,7 +317,7 @@ class LangSmith:
         try:
             yield sdk
         except sdk.faults as error:
-            raise failure_of(error, task) from error
+            raise ours(error) or failure_of(error, task) from error
         except RecursionError:
             raise Discard(f"the data is nested too deeply to {task}") from None
 

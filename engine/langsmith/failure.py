@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.errors import EngineError
+from engine.errors import DataTooLarge, EngineError, NotNow
+from engine.langsmith.reading import Late
 from engine.secrets import shortened
 
 #: How much of LangSmith's words is passed on, in characters.
@@ -19,6 +20,16 @@ class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault
         super().__init__(message)
         self.status = status
         self.headers: Mapping[str, str] = headers or {}
+
+
+def ours(error: BaseException) -> Exception | None:
+    """What our own transport raised, where the SDK took it for a failed connection."""
+    link: BaseException | None = error
+    while link is not None:
+        if isinstance(link, (DataTooLarge, NotNow, Late)):
+            return link
+        link = link.__cause__
+    return None
 
 
 def failure_of(error: BaseException, task: str) -> LangSmithFailure:

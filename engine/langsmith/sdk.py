@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 from langsmith import APIError, AsyncLangsmith
@@ -12,6 +12,9 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
+from engine.langsmith.reading import Reading, current_reading
+from engine.retry import HttpFailure, check_response
+from engine.scan import parsed_size
 from engine.spans import TRACEPARENT, carried
 
 if TYPE_CHECKING:
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 #: Attempts have their own timeout; these only end what nobody waits for any more. Seconds.
 _TIMEOUT = httpx2.Timeout(300.0, connect=30.0)
 _LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+#: Headers that speak of the body as it came.
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class Sdk:
@@ -52,8 +57,48 @@ class Sdk:
         await self.generated.close()
 
 
+class _Transport(httpx2.AsyncClient):
+    """A client whose requests for a ``Reading`` respect it."""
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; for a reading, in its turn, and with an answer of bounded size."""
+        respected = current_reading()
+        if respected is None:
+            return await super().send(request, **options)
+        try:
+            async with respected.turn():
+                response = await super().send(request, **{**options, "stream": True})
+                try:
+                    read = await _read(response, respected)
+                finally:
+                    await response.aclose()
+                check_response(read.status_code, read.headers)
+        except HttpFailure:  # known to the lane now; the SDK looks at the answer itself
+            pass
+        return read
+
+
+async def _read(response: httpx2.Response, respected: Reading) -> httpx2.Response:
+    """The whole of an answer, counted while it comes."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        await respected.grow(len(piece))
+        body += piece
+    content = bytes(body)
+    await respected.parse(parsed_size(content, len(content)))
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        content=content,
+        request=response.request,
+        extensions=response.extensions,
+        history=response.history,
+    )
+
+
 def _transport(base_url: str, tls: ssl.SSLContext) -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(
+    return _Transport(
         base_url=base_url,
         timeout=_TIMEOUT,
         limits=_LIMITS,

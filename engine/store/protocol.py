@@ -7,6 +7,7 @@ no sense ``BadQuestion``, among them ``AmbiguousId``.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -107,6 +108,7 @@ class Store(Protocol):
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
         opened: Collection[str] = (),
+        max_fetched: int = sys.maxsize,
     ) -> Haul:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
@@ -117,7 +119,8 @@ class Store(Protocol):
         or ``BUSY_LOOK`` seconds or until one is told that it ``opened``: the cost of a claim follows what it takes
         and what was stored meanwhile, not how many lanes wait.
         Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
-        together, unless the first alone has more; the rest stays due. Whoever gets an error
+        together, unless the first alone has more; the rest stays due. An event comes without its fetched data if that
+        has more than ``max_fetched`` bytes. Whoever gets an error
         or is cancelled has taken nothing.
         """
 

@@ -7,6 +7,7 @@ import hmac
 import logging
 import os
 import socket
+import sys
 import uuid
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -148,13 +149,14 @@ class SqliteStore:
         rooms: Mapping[str, int] | None = None,
         shut: Collection[str] = (),
         opened: Collection[str] = (),
+        max_fetched: int = sys.maxsize,
     ) -> Haul:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
         request = claims.Claim(now, limit, max_bytes, kind, rooms or {}, shut, opened)
         taken: claims.Taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
-            pieces = await self._load(taken.ids, now) if taken.ids else ()
+            pieces = await self._load(taken.ids, now, max_fetched) if taken.ids else ()
             return Haul(pieces, taken.left, taken.passed, taken.emptied)
         except BaseException:
             self._writer.post(*self._release_kind(taken.ids))
@@ -335,8 +337,9 @@ class SqliteStore:
         """One of the quieter verbs, in its turn on the writer's thread."""
         return await self._writer.do(_kind(verb, arguments), None)
 
-    async def _load(self, ids: Sequence[str], now: float) -> Sequence[Claimed]:
-        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, max_values=self._max_values)
+    async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
+        bounds = leases.Bounds(self._max_values, max_fetched)
+        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, bounds=bounds)
         if loaded.hopeless:
             await self._do(partial(leases.bury, self._owner), reasons=loaded.hopeless, now=now)
             for work_id, reason in loaded.hopeless.items():

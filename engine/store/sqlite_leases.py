@@ -12,11 +12,12 @@ from typing import Any, NamedTuple
 
 from engine.errors import BadBody
 from engine.event import Event, restored_event
+from engine.memory import size_of
 from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
 from engine.store.protocol import ORPHANED_AFTER
 from engine.store.rows import ItemRow
 from engine.store.sqlite_beside import load_items, load_words
-from engine.store.sqlite_fetched import load_fetched
+from engine.store.sqlite_fetched import SIZE, load_fetched
 from engine.store.sqlite_gates import give_back
 from engine.store.sqlite_open import as_damage
 from engine.store.sqlite_vault import opened
@@ -78,11 +79,11 @@ SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx,
 FROM json_each(?) AS j JOIN work AS w ON w.id = j.value
 WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
 """
-_EVENT = """
+_EVENT = f"""
 SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, e.trace, b.encoding, b.body,
-  b.fetched_encoding, b.fetched
+  coalesce(b.fetched_size, 0) + {SIZE.format(id="e.id")}, b.fetched_encoding, b.fetched
 FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
-"""
+"""  # noqa: S608 - ours
 
 
 _logger = logging.getLogger(__name__)
@@ -103,6 +104,16 @@ def heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of an event is loaded: one whose body has more values is not parsed, and fetched data of more bytes is
+    left out.
+    """
+
+    max_values: int
+    max_fetched: int
+
+
+@dataclass(frozen=True, slots=True)
 class Loaded:
     """What came of claimed work: what can be begun, what never can, and what is sealed for now; these with reasons."""
 
@@ -111,13 +122,13 @@ class Loaded:
     sealed: dict[str, str] = field(default_factory=dict)
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], max_values: int) -> Loaded:
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], bounds: Bounds) -> Loaded:
     """Claimed work with its event, in the order of the ids.
 
     Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
     """
     loaded = Loaded()
-    events = _Events(db, max_values)
+    events = _Events(db, bounds)
     items = load_items(db, ids)
     for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
         work, broken = Work(*known), ""
@@ -127,11 +138,11 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], max_
             except ValueError as error:
                 broken = f"what its templates see is damaged: {error}"
             whole = events.items(work.id, items.get(work.id, ()))
-            found = (whole[0].event, whole[0].fetched) if whole else events.get(work.event_id)
+            found = whole[0] if whole else events.get(work.event_id)
             if isinstance(found, str):
                 loaded.hopeless[work.id] = found
             else:
-                loaded.claimed.append(Claimed(work, *found, whole, broken))
+                loaded.claimed.append(Claimed(work, found.event, found.fetched, whole, broken, found.fetched_size))
         except MissingKey as error:
             loaded.sealed[work.id] = str(error)
     return loaded
@@ -140,14 +151,14 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], max_
 class _Events:
     """The events of one claim, each read once."""
 
-    def __init__(self, db: sqlite3.Connection, max_values: int) -> None:
-        self._db, self._max_values = db, max_values
-        self._read: dict[str, tuple[Event, Mapping[str, Any] | None] | str] = {}
+    def __init__(self, db: sqlite3.Connection, bounds: Bounds) -> None:
+        self._db, self._bounds = db, bounds
+        self._read: dict[str, Item | str] = {}
 
-    def get(self, event_id: str) -> tuple[Event, Mapping[str, Any] | None] | str:
-        """An event and what was fetched for it, or why it can't be had."""
+    def get(self, event_id: str) -> Item | str:
+        """A whole event and what was fetched for it, or why it can't be had."""
         if event_id not in self._read:
-            self._read[event_id] = _load_event(self._db, event_id, self._max_values)
+            self._read[event_id] = _load_event(self._db, event_id, self._bounds)
         return self._read[event_id]
 
     def items(self, delivery_id: str, rows: Iterable[ItemRow]) -> list[Item]:
@@ -159,18 +170,22 @@ class _Events:
                 told = {"delivery": delivery_id, "event": row.event_id, "reason": found}
                 _logger.error("an item of a digest is left out", extra=told)
             else:
-                items.append(Item(found[0], row.index, found[1]))
+                items.append(replace(found, index=row.index))
         return items
 
 
-def _load_event(db: sqlite3.Connection, event_id: str, max_values: int) -> tuple[Event, Mapping[str, Any] | None] | str:
-    """An event and what was fetched for it, or why it can't be had, ever."""
+def _load_event(db: sqlite3.Connection, event_id: str, bounds: Bounds) -> Item | str:
+    """A whole event and what was fetched for it, or why it can't be had, ever."""
     try:
         with as_damage():
             row = db.execute(_EVENT, (event_id,)).fetchone()
             if row is None:
                 return "the event's body is no longer kept, so there is nothing to work from"
-            return _event(db, event_id, row[:8], max_values), load_fetched(db, event_id, *row[8:])
+            *columns, size, encoding, data = row
+            fetched = load_fetched(db, event_id, encoding, data) if size <= bounds.max_fetched else None
+            return Item(
+                _event(db, event_id, columns, bounds.max_values), -1, fetched, size_of(fetched) if fetched else 0
+            )
     except (BadBody, ValueError) as error:
         return str(error)
 

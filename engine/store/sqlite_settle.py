@@ -154,8 +154,9 @@ class _Batch:
             case Again(due_at, lane, spent, waits_for, until):
                 why = clean_reason(waits_for or reason)
                 self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None, until))
-            case Wait(due_at, waits_for):
-                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, due_at, None))
+            case Wait(due_at, waits_for, counted):
+                first_at = None if counted else due_at
+                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, first_at, None))
             case Dead(died_of):
                 self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None, None))
                 self.died.append(work_id)

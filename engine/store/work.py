@@ -46,16 +46,21 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document of a digest: a run of an event (``index`` -1: the whole event), with what hydration stored."""
+    """One document of a digest: a run of an event (``index`` -1: the whole event), with what hydration stored.
+
+    ``fetched_size`` is about how many bytes of memory that takes.
+    """
 
     event: Event
     index: int
     fetched: Mapping[str, Any] | None
+    fetched_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored.
+    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored, and takes about
+    ``fetched_size`` bytes of memory.
 
     Pieces of one claim that are about one event share its ``event`` and ``fetched``, the very same objects.
     ``items`` are those of a digest, in the order they were collected; others have none. A digest's ``event`` is
@@ -68,6 +73,7 @@ class Claimed:
     fetched: Mapping[str, Any] | None
     items: Sequence[Item] = ()
     broken: str = ""
+    fetched_size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +149,13 @@ class Again:
 class Wait:
     """An evaluation is put off until ``due_at`` for a reason that is no failure.
 
-    No attempt is spent, and its ``first_at`` is then: ``within`` is for failing.
+    No attempt is spent, and its ``first_at`` is then: ``within`` is for failing. With ``counted`` the time until
+    ``due_at`` does count towards ``within``.
     """
 
     due_at: float
     reason: str
+    counted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

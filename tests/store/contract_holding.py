@@ -708,6 +708,14 @@ class Waiting:
         assert detail is not None
         assert (detail.row.state, detail.attempts) == ("pending", [])
 
+    @pytest.mark.parametrize(("counted", "since"), [(False, 5.0), (True, 0.0)])
+    async def test_its_time_runs_while_it_waits_only_where_that_counts(self, store: Store, counted: bool, since: float):
+        event = make_event()
+        await store.append(event, leased=True)
+        await store.settle_routed(routed(event, pending=Wait(T0 + 5, "waits", counted), work=evaluation(event)))
+        (claimed,) = await store.claim(now=T0 + 5, limit=5)
+        assert (claimed.work.first_at, claimed.work.due_at) == (T0 + since, T0 + 5)
+
     async def test_what_is_decided_meanwhile_is_settled(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)

@@ -224,3 +224,16 @@ async def test_what_comes_when_the_body_is_gone_is_not_kept(store: SqliteStore) 
 async def test_sizes_are_added_up_in_an_index(store: SqliteStore) -> None:
     plan = await store._people.ask(rows, "EXPLAIN QUERY PLAN SELECT sum(size) FROM fetched WHERE event_id = 'e'")
     assert "COVERING INDEX fetched_size" in plan[0][3]
+
+
+async def test_fetched_data_that_is_too_large_is_not_loaded(store: SqliteStore) -> None:
+    event = make_event()
+    await store.append(event, leased=False)
+    await store.save_fetched(event.id, {"inputs": {"run-0": "x" * 98}, "outputs": {"run-0": "x" * 98}})
+    for most, fetched in (
+        (199, None),
+        (200, NOTHING | {"inputs": {"run-0": "x" * 98}, "outputs": {"run-0": "x" * 98}}),
+    ):
+        (claimed,) = await store.claim(now=T0, limit=1, max_fetched=most)
+        assert (claimed.fetched, claimed.fetched_size > 200) == (fetched, fetched is not None)
+        await store.release([event.id], due_at=T0)

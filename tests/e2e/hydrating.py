@@ -1,0 +1,50 @@
+"""A process that fetches objects under a memory limit of 64 MiB, and says how much memory it took."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import aiohttp
+import orjson
+
+from engine.document import Fetched
+from engine.egress import open_session, parse_network
+from engine.event import parse_event
+from engine.hydrate import Hydrator
+from engine.memory import Memory
+
+
+async def main(urls: list[str]) -> None:
+    before = peak()
+    async with open_session(lambda: parse_network(["127.0.0.0/8"])) as session:
+
+        async def http() -> aiohttp.ClientSession:
+            return session
+
+        langsmith: Any = SimpleNamespace(settings=SimpleNamespace(endpoint="http://127.0.0.1:1"))
+        hydrator = Hydrator(lambda: langsmith, http)
+        runs = [{"id": url, "inputs_s3_urls": {"ROOT": {"presigned_url": url}}} for url in urls]
+        event = parse_event(orjson.dumps({"rule_id": "r", "runs": runs}), 0.0)
+        memory = Memory(64 * 2**20)
+        account = memory.account()
+        fetched = await hydrator.fetch(event, {"inputs"}, None, Fetched(), account=account)
+    facts = {
+        "before": before,
+        "peak": peak(),
+        "held": memory.held,
+        "fetched": len(fetched.inputs),
+        "lost": len(fetched.lost),
+    }
+    print(orjson.dumps(facts).decode())
+
+
+def peak() -> int:
+    """The most memory this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+asyncio.run(main(sys.argv[1:]))
