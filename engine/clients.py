@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
+from weakref import WeakValueDictionary
 
 import aiohttp
 
@@ -32,14 +33,14 @@ class Clients:
     """HTTP session, LangSmith and Slack settings. Each event loop has its own: connections belong to a loop.
 
     ``outside`` is asked every time, so that a reload's new key or address counts at once.
-    Clients of earlier settings stay open for what is still under way, until ``close``. No event
-    leads to ``doors``.
+    A client of earlier settings stays open as long as something refers to it. No event leads to ``doors``.
     """
 
     def __init__(self, outside: Callable[[], Outside], doors: Doors | None = None) -> None:
         self._outside, self._doors = outside, doors
         self._http: aiohttp.ClientSession | None = None
-        self._langsmith: dict[LangSmithSettings, LangSmith] = {}
+        self._current: LangSmith | None = None
+        self._langsmith: WeakValueDictionary[LangSmithSettings, LangSmith] = WeakValueDictionary()
 
     async def http(self) -> aiohttp.ClientSession:
         """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
@@ -51,10 +52,10 @@ class Clients:
     def langsmith(self) -> LangSmith:
         """The door to LangSmith under the settings of now."""
         settings = self._outside().langsmith
-        client = self._langsmith.get(settings)
-        if client is None:
-            client = self._langsmith[settings] = LangSmith(settings)
-        return client
+        if self._current is None or self._current.settings != settings:
+            self._current = self._langsmith.get(settings) or LangSmith(settings)
+            self._langsmith[settings] = self._current
+        return self._current
 
     @property
     def slack(self) -> SlackSettings:
@@ -65,7 +66,7 @@ class Clients:
         """Close everything that was opened."""
         if self._http is not None:
             await self._http.close()
-        for client in self._langsmith.values():
+        for client in list(self._langsmith.values()):
             await client.aclose()
-        self._http = None
+        self._http = self._current = None
         self._langsmith.clear()

@@ -264,14 +264,14 @@ async def test_names_expire_and_can_be_forgotten():
         asked.append(name)
         return f"id of {name}"
 
-    names = Names(look_up, clock)
+    names = Names(clock)
     for _ in range(3):
-        assert await names.get("a") == "id of a"
+        assert await names.get("a", look_up) == "id of a"
     assert asked == ["a"]
     clock.now = 300.0
-    await names.get("a")
+    await names.get("a", look_up)
     names.forget("a")
-    await names.get("a")
+    await names.get("a", look_up)
     assert asked == ["a"] * 3
 
 
@@ -282,8 +282,8 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_along():
         await release.wait()
         return "id"
 
-    names = Names(look_up, Clock())
-    first, second = asyncio.ensure_future(names.get("a")), asyncio.ensure_future(names.get("a"))
+    names = Names(Clock())
+    first, second = asyncio.ensure_future(names.get("a", look_up)), asyncio.ensure_future(names.get("a", look_up))
     await asyncio.sleep(0)
     first.cancel()
     await asyncio.sleep(0)
@@ -301,18 +301,18 @@ async def test_a_look_up_that_fails_fails_for_all_who_wait_and_is_not_kept():
             raise failures.pop()
         return "id"
 
-    names = Names(look_up, Clock())
-    results = await asyncio.gather(names.get("a"), names.get("a"), return_exceptions=True)
+    names = Names(Clock())
+    results = await asyncio.gather(names.get("a", look_up), names.get("a", look_up), return_exceptions=True)
     assert [type(result) for result in results] == [LangSmithFailure] * 2
-    assert await names.get("a") == "id"
+    assert await names.get("a", look_up) == "id"
 
 
 async def test_names_are_bounded():
     async def look_up(name):
         return name
 
-    names = Names(look_up, Clock())
+    names = Names(Clock())
     for number in range(1100):
-        await names.get(str(number))
+        await names.get(str(number), look_up)
     assert len(names._known) == 1024
     assert "1099" in names._known

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
+from asyncio import AbstractEventLoop
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -65,6 +67,8 @@ def _without_suffix(text: str, *suffixes: str) -> str:
 class LangSmith:
     """What the engine does in LangSmith. One instance per event loop; the SDK is imported at first use.
 
+    Its connections are closed by ``aclose``, or when nothing refers to it any more.
+
     Every method makes each request once and raises, besides what it says itself:
 
         LangSmithFailure: LangSmith answered with something other than 2xx, or not at all.
@@ -75,9 +79,10 @@ class LangSmith:
     def __init__(self, settings: LangSmithSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
         self._sdk: Sdk | None = None
+        self._closes: weakref.finalize[[AbstractEventLoop, Sdk], LangSmith] | None = None
         self._opening = asyncio.Lock()
-        self._datasets = Names(self._find_dataset, clock)
-        self._queues = Names(self._find_queue, clock)
+        self._datasets = Names(clock)
+        self._queues = Names(clock)
         self._items_missing_until = 0.0
         self._clock = clock
 
@@ -91,12 +96,13 @@ class LangSmith:
         self._datasets.close()
         self._queues.close()
         sdk, self._sdk = self._sdk, None
-        if sdk is not None:
+        if sdk is not None and self._closes is not None:
+            self._closes.detach()
             await sdk.aclose()
 
     async def dataset_id(self, name: str) -> str | None:
         """The id of a dataset by its name, or None. An id is taken at its word."""
-        return name if is_uuid(name) else await self._datasets.get(name)
+        return name if is_uuid(name) else await self._datasets.get(name, self._find_dataset)
 
     def forget_dataset(self, name: str) -> None:
         """Look a dataset up afresh next time: its id turned out to be stale."""
@@ -195,7 +201,7 @@ class LangSmith:
 
     async def queue_id(self, name: str) -> str | None:
         """The id of an annotation queue by its name, or None. An id is taken at its word."""
-        return name if is_uuid(name) else await self._queues.get(name)
+        return name if is_uuid(name) else await self._queues.get(name, self._find_queue)
 
     def forget_queue(self, name: str) -> None:
         """Look a queue up afresh next time: its id turned out to be stale."""
@@ -330,7 +336,15 @@ class LangSmith:
             if self._sdk is None:
                 # Importing it takes the better part of a second, which the loop has better uses for.
                 self._sdk = await asyncio.to_thread(_load, self.settings)
+                self._closes = weakref.finalize(self, _close_soon, asyncio.get_running_loop(), self._sdk)
+                self._closes.atexit = False
             return self._sdk
+
+
+def _close_soon(loop: AbstractEventLoop, sdk: Sdk) -> None:
+    """Close connections that nobody uses any more, on their loop."""
+    with suppress(RuntimeError):  # the loop is closed, and they with it
+        loop.call_soon_threadsafe(lambda: loop.create_task(sdk.aclose()))
 
 
 def _load(settings: LangSmithSettings) -> Sdk:

@@ -14,20 +14,22 @@ _MOST = 1024
 class Names:
     """Name → id with expiry. Callers at once share one look-up, which none of them can cancel; absence is not kept."""
 
-    def __init__(self, look_up: Callable[[str], Awaitable[str | None]], clock: Callable[[], float]) -> None:
-        self._look_up = look_up
+    def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._known: dict[str, tuple[str, float]] = {}
         self._pending: dict[str, asyncio.Task[str | None]] = {}
 
-    async def get(self, name: str) -> str | None:
-        """The id, or None. Raises what the look-up raises."""
+    async def get(self, name: str, look_up: Callable[[str], Awaitable[str | None]]) -> str | None:
+        """The id, or None. Raises what the look-up raises.
+
+        ``look_up`` is not kept: it leads back to whoever has this, and neither would be freed when it is dropped.
+        """
         known = self._known.get(name)
         if known is not None and self._clock() < known[1]:
             return known[0]
         task = self._pending.get(name)
         if task is None:
-            task = self._pending[name] = asyncio.ensure_future(self._look_up(name))
+            task = self._pending[name] = asyncio.ensure_future(look_up(name))
             task.add_done_callback(lambda done: self._settle(name, done))
         return await asyncio.shield(task)
 
