@@ -106,6 +106,7 @@ class Gate:
         if isinstance(entered, Shut):
             block = entered.block
             raise NotNow(waiting(entered), until=None if block is None else block.until, blocked=block is not None)
+        entered = replace(entered, gone=lane.name, refused=lane.name)
         try:
             yield
         except Exception as error:
