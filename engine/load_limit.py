@@ -7,6 +7,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,31 +16,32 @@ from engine.errors import ConfigError, Problem
 
 T = TypeVar("T")
 
+_HINT = "a plug-in must not wait or work while it is imported; mend the file, and it is loaded again"
 #: How long a loading may take, in seconds. Plug-ins are imported in it, which may do anything.
 LONGEST_LOADING = 30.0
+#: How long a command waits for code of a plug-in, in seconds: it ends within 30, its start and end included.
+LONGEST_IN_COMMAND = 25.0
 
 
-def run_bounded(
-    work: Callable[[], T], path: Path, folders: Callable[[], Sequence[Path]], *, patient: bool = False
-) -> T:
-    """What ``work`` returns, from a daemon thread that is given up when it takes longer than a loading may.
+def run_bounded(work: Callable[[], T], path: Path, folders: Callable[[], Sequence[Path]]) -> T:
+    """What ``work`` returns, from a daemon thread that is given up when code of a plug-in blocks it.
 
-    ``path`` is the configuration's file, ``folders`` tells where its plug-ins are. ``patient``: only code of a plug-in
-    is given up, for the rest may take long with reason.
+    What else takes long, such as a large configuration or event, is waited for. ``path`` is the configuration's file,
+    ``folders`` tells where its plug-ins are.
 
     Raises:
-        ConfigError: it did not end; names the line of the plug-in that blocks.
+        ConfigError: a plug-in blocks; names its line.
         RuntimeError: it raised what would end the program, such as SystemExit.
     """
     done: concurrent.futures.Future[T] = concurrent.futures.Future()
     thread = threading.Thread(target=_run, args=(work, done), name="loading", daemon=True)
     thread.start()
     while True:
-        concurrent.futures.wait([done], LONGEST_LOADING)
+        concurrent.futures.wait([done], LONGEST_IN_COMMAND)
         if done.done():
             return done.result()
-        problem = blocked(path, folders(), thread.ident)
-        if problem.line or not patient:
+        problem = blocked(path, folders(), thread.ident, LONGEST_IN_COMMAND)
+        if problem.hint:  # a plug-in's
             raise ConfigError([problem])
 
 
@@ -54,13 +56,14 @@ def _run(work: Callable[[], T], done: concurrent.futures.Future[T]) -> None:
         done.set_result(result)
 
 
-def blocked(path: Path, folders: Sequence[Path], thread: int | None) -> Problem:
-    """Where a loading stands that did not end: at a line of a plug-in, as a rule."""
-    message = f"loading has not ended within {LONGEST_LOADING:g} s"
+def blocked(path: Path, folders: Sequence[Path], thread: int | None, seconds: float) -> Problem:
+    """Where a loading stands that did not end within ``seconds``: at a line of a plug-in, as a rule."""
+    message = f"loading has not ended within {seconds:g} s"
     frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to look at another thread
     for one, line in traceback.walk_stack(frame) if frame is not None else ():
         file = Path(one.f_code.co_filename)
         if file.parent in folders:
-            hint = "a plug-in must not wait or work while it is imported; mend the file, and it is loaded again"
-            return Problem(str(file), line, 1, f"the plug-in blocks here: {message}", hint)
+            return Problem(str(file), line, 1, f"the plug-in blocks here: {message}", _HINT)
+        if one.f_code is EntryPoint.load.__code__:
+            return Problem(str(path), 0, 0, f"{one.f_locals['self'].value} blocks at import: {message}", _HINT)
     return Problem(str(path), 0, 0, message)

@@ -157,7 +157,9 @@ class Loader:
             async with asyncio.timeout(load_limit.LONGEST_LOADING):
                 return await in_thread(self._load_for_work)
         except TimeoutError:
-            raise ConfigError([blocked(self.path, self._sources.plugins, self._thread)]) from None
+            raise ConfigError(
+                [blocked(self.path, self._sources.plugins, self._thread, load_limit.LONGEST_LOADING)]
+            ) from None
 
     def load_bounded(self) -> Loaded:
         """The same for commands, which have no event loop yet; and without what only attempts need.
@@ -167,9 +169,9 @@ class Loader:
         """
         return self.bounded(self.load)
 
-    def bounded(self, work: Callable[[], T], *, patient: bool = False) -> T:
+    def bounded(self, work: Callable[[], T]) -> T:
         """What work with the plug-ins' code returns, see ``load_limit``."""
-        return run_bounded(work, self.path, lambda: self._sources.plugins, patient=patient)
+        return run_bounded(work, self.path, lambda: self._sources.plugins)
 
     def _load_for_work(self) -> Loaded:
         self._thread = threading.get_ident()

@@ -78,7 +78,7 @@ def command(
     if fetch:
         known = asyncio.run(_fetch(loaded, event, known))
     focus = Focus(route, run, render, time.time(), muted_at(place))
-    report = loader.bounded(lambda: explain(loaded, event, known, focus), patient=True)
+    report = loader.bounded(lambda: explain(loaded, event, known, focus))
     if as_json:
         emit(report)
     else:

@@ -61,7 +61,7 @@ class Previews:
         mutes = controls_of(await self._asked.mutes())
         focus = Focus(render=True, now=time.time(), mutes=mutes)
         loaded, stored = self._loaded, stored_event(event)
-        report = self._loader.bounded(lambda: explain(loaded, *stored, focus), patient=True)
+        report = self._loader.bounded(lambda: explain(loaded, *stored, focus))
         kept = {row["id"] for row in event["deliveries"]}
         deliveries = [one | {"succeeded_before": await self._had(one["id"], kept)} for one in _following(report)]
         return about | {"would_fetch": report["would_fetch"], "deliveries": deliveries, "error": ""}
@@ -79,7 +79,7 @@ class Previews:
             return {"would": "unknown", "params": None, "error": str(error)}
         places, gone = await self._places(delivery["items"], before)
         loaded, chosen = self._loaded, places or [(event, delivery["run_index"], fetched)]
-        return self._loader.bounded(lambda: preview(loaded, chosen, delivery, gone=gone), patient=True)
+        return self._loader.bounded(lambda: preview(loaded, chosen, delivery, gone=gone))
 
     async def _places(
         self, items: Sequence[Mapping[str, Any]], before: Mapping[str, _Stored]

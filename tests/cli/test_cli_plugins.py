@@ -10,11 +10,15 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import pytest
 
 from engine import load_limit
 from engine.error_text import LONGEST
+from engine.errors import ConfigError
+from engine.registry import load_installed
 from tests.cli.conftest import Command, Server
 
 CONFIG = """
@@ -79,7 +83,7 @@ def with_payload(command: Command, args: list[str]) -> list[str]:
 def test_a_plug_in_that_blocks_at_import_is_named_by_every_command(
     odd: Command, args: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.5)
+    monkeypatch.setattr(load_limit, "LONGEST_IN_COMMAND", 0.5)
     file = plugin(odd, f"import time\nwhile True:\n    time.sleep(0.1)\n{ACTION}")
     result = odd(*with_payload(odd, args), expect=1 if args == ["check"] else 2)
     assert f"{file}:4:1: the plug-in blocks here: loading has not ended within 0.5 s" in result.stderr
@@ -90,7 +94,7 @@ def test_a_plug_in_that_blocks_at_import_is_named_by_every_command(
 def test_a_plug_in_that_blocks_when_it_is_asked_is_named_too(
     odd: Command, args: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.5)
+    monkeypatch.setattr(load_limit, "LONGEST_IN_COMMAND", 0.5)
     file = plugin(odd, f"import time\n{ACTION}\n    def lacks(self):\n        while True: time.sleep(0.1)\n")
     result = odd(*args, expect=1 if args == ["check"] else 2)
     assert f"{file}:9:1: the plug-in blocks here" in result.stderr
@@ -99,7 +103,7 @@ def test_a_plug_in_that_blocks_when_it_is_asked_is_named_too(
 def test_a_plug_in_that_blocks_when_it_is_to_show_what_it_would_send_is_named(
     odd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.5)
+    monkeypatch.setattr(load_limit, "LONGEST_IN_COMMAND", 0.5)
     text = "    def outline(self, params, payload):\n        while True: time.sleep(0.1)\n"
     file = plugin(odd, f"import time\n{ACTION}\n{text}")
     result = odd("explain", str(odd.folder / "payload.json"), "--render", expect=2)
@@ -118,10 +122,21 @@ def test_what_a_plug_in_raises_when_it_is_to_show_what_it_would_send_is_shown(od
 def test_explaining_may_take_longer_than_loading_where_no_plug_in_blocks(
     odd: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.05)
-    assert load_limit.run_bounded(lambda: time.sleep(0.2) or 3, odd.config, lambda: (), patient=True) == 3
-    with pytest.raises(load_limit.ConfigError, match=r"config.yaml: loading has not ended within 0.05 s"):
-        load_limit.run_bounded(lambda: time.sleep(0.2), odd.config, lambda: ())
+    monkeypatch.setattr(load_limit, "LONGEST_IN_COMMAND", 0.05)
+    assert load_limit.run_bounded(lambda: time.sleep(0.2) or 3, odd.config, lambda: ()) == 3
+
+
+def test_an_installed_package_that_blocks_at_import_is_named(
+    odd: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load_limit, "LONGEST_IN_COMMAND", 0.5)
+    (tmp_path / "blocks_at_import.py").write_text("import time\nwhile True: time.sleep(0.1)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    entry = EntryPoint("odd", "blocks_at_import:Odd", "g")
+    with pytest.raises(
+        ConfigError, match=r"blocks_at_import:Odd blocks at import: loading has not ended within 0\.5 s"
+    ):
+        load_limit.run_bounded(lambda: load_installed([entry]), odd.config, lambda: ())
 
 
 def test_what_would_end_the_program_ends_a_piece_of_work_only(odd: Command) -> None:
@@ -148,7 +163,9 @@ def test_a_thread_of_a_plug_in_does_not_keep_a_command_from_ending(odd: Command,
 def test_a_plug_in_that_blocks_does_not_keep_the_process_from_ending(odd: Command) -> None:
     file = plugin(odd, "import time, engine.load_limit\nwhile True: time.sleep(0.1)\n")
     odd.environ["PYTHONPATH"] = str(odd.folder)
-    (odd.folder / "sitecustomize.py").write_text("import engine.load_limit\nengine.load_limit.LONGEST_LOADING = 1.0\n")
+    (odd.folder / "sitecustomize.py").write_text(
+        "import engine.load_limit\nengine.load_limit.LONGEST_IN_COMMAND = 1.0\n"
+    )
     result = run(odd, "check")
     assert result.returncode == 1
     assert f"{file}:3:1: the plug-in blocks here" in result.stderr
