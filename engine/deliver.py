@@ -62,6 +62,10 @@ class Deliverer:
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return
+            if self._desk.rules().router.private_hash != router.private_hash:
+                self._gate.give_up(entered)  # other rules came while it waited: it is bound to them
+                await self._release(work, 0.0)
+                return
             ran, queue = await self._run(ready, entered, router.private_hash)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})

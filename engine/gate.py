@@ -7,7 +7,7 @@ import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from engine.desk import Desk
 from engine.errors import NotNow
@@ -20,22 +20,35 @@ from engine.traffic.names import Names, name_of
 from engine.traffic.stops import Stops
 from engine.traffic.words import waiting
 
-#: How many deliveries may wait in memory, for all lanes together.
-MOST_WAITING = 512
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """One delivery that waits in memory, with its bytes, and what it is told in the end."""
+
+    answer: asyncio.Future[Admitted | Shut]
+    size: int
 
 
 class Gate:
     """Holds the lanes of one process, which have at most ``total`` attempts under way together.
 
-    ``woken`` is called when more could be taken out of the store. A lane that holds ``most_held`` bytes takes no more.
+    ``woken`` is called when more could be taken out of the store. A lane that holds ``most_held`` bytes takes no more,
+    and all deliveries that wait in memory have ``most_waiting`` bytes.
     """
 
-    def __init__(self, desk: Desk, total: int, woken: Callable[[], None], most_held: float = math.inf) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        total: int,
+        woken: Callable[[], None],
+        most_held: float = math.inf,
+        most_waiting: float = math.inf,
+    ) -> None:
         self._desk, self._woken = desk, woken
-        self._lanes = Lanes(desk.rng, total, self._forget, most_held)
+        self._lanes = Lanes(desk.rng, total, self._forget, most_held, most_waiting)
         self._stops = Stops(self._lanes)
         self._pauses = Pauses(desk, self._stops, self._forget, self._go_on)
-        self._queues: dict[str, deque[asyncio.Future[Admitted | Shut]]] = {}
+        self._queues: dict[str, deque[_Place]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._names = Names()
         #: Routes that are gone with an action, by the lanes in which their deliveries wait.
@@ -65,7 +78,7 @@ class Gate:
         lane.held += size
         answer: Admitted | Shut | None = None
         try:
-            answer = await self._enter(lane, now)
+            answer = await self._enter(lane, now, size)
         finally:
             if not isinstance(answer, Admitted):
                 lane.held -= size
@@ -83,14 +96,14 @@ class Gate:
             stop.under_way += 1
         return replace(admitted, stops=stops)
 
-    async def _enter(self, lane: Lane, now: float) -> Admitted | Shut:
+    async def _enter(self, lane: Lane, now: float, size: int) -> Admitted | Shut:
         if not lane.waiting:
             answer = self._lanes.enter(lane, now)
             if isinstance(answer, Admitted) or (answer.block is not None and not lane.is_brief(now)):
                 return answer
-        if not self._may_wait(lane, now):
+        if self._closing or not lane.may_wait(now, size):
             return Shut(lane, lane.block(now))
-        return await self._wait(lane)
+        return await self._wait(lane, size)
 
     @asynccontextmanager
     async def turn(self, destination: str) -> AsyncIterator[None]:
@@ -102,7 +115,7 @@ class Gate:
             NotNow: nothing may go there at the moment.
         """
         lane, config = self._lane(destination), self._desk.rules().router.private_hash
-        entered = await self._enter(lane, self._desk.clock())
+        entered = await self._enter(lane, self._desk.clock(), 0)
         if isinstance(entered, Shut):
             block = entered.block
             raise NotNow(waiting(entered), until=None if block is None else block.until, blocked=block is not None)
@@ -121,13 +134,9 @@ class Gate:
         """Whether a delivery to a destination would not even wait here if it came now, and why."""
         lane, now = self._lane(destination), self._desk.clock()
         open_ = not lane.is_heavy and not lane.stored
-        if open_ and ((not lane.waiting and lane.free(now) > 0) or self._may_wait(lane, now)):
+        if open_ and ((not lane.waiting and lane.free(now) > 0) or (lane.may_wait(now) and not self._closing)):
             return None
         return Shut(lane, lane.block(now))
-
-    def _may_wait(self, lane: Lane, now: float) -> bool:
-        # As with places: a lane that keeps many waiting leaves as many to the others.
-        return lane.waiting < min(lane.may_wait(now), MOST_WAITING - self.waiting) and not self._closing
 
     def leave(self, admitted: Admitted, failure: Failure | None, config: str = "") -> Lane:
         """The attempt is over; None is success. ``config``: the private hash of the rules it followed, if
@@ -201,37 +210,46 @@ class Gate:
 
     # Waiting in memory
 
-    async def _wait(self, lane: Lane) -> Admitted | Shut:
-        place: asyncio.Future[Admitted | Shut] = asyncio.get_running_loop().create_future()
+    async def _wait(self, lane: Lane, size: int) -> Admitted | Shut:
+        place = _Place(asyncio.get_running_loop().create_future(), size)
         queue = self._queues.setdefault(lane.name, deque())
         queue.append(place)
-        lane.waiting += 1
+        lane.wait(size)
         self.waiting += 1
+        if lane.waiting == 1:
+            lane.surplus()
+            asyncio.get_running_loop().call_later(PATIENCE, self._look_at_pace, lane, queue)
         self._arm(lane)
         try:
-            async with asyncio.timeout(PATIENCE):
-                return await asyncio.shield(place)
-        except TimeoutError:
-            # It may have been let in at this very moment.
-            return place.result() if place.done() else Shut(lane, None)
+            return await asyncio.shield(place.answer)
         except asyncio.CancelledError:
-            if place.done() and isinstance(admitted := place.result(), Admitted):
+            if place.answer.done() and isinstance(admitted := place.answer.result(), Admitted):
                 self.give_up(admitted)
             raise
         finally:
-            self._withdraw(lane, place)
+            if not place.answer.done():
+                place.answer.cancel()
+                queue.remove(place)
+                self._no_longer_waits(lane, place)
 
-    def _withdraw(self, lane: Lane, place: asyncio.Future[Admitted | Shut]) -> None:
-        if not place.done():
-            place.cancel()
-            self._queues[lane.name].remove(place)
-            self._no_longer_waits(lane)
-
-    def _no_longer_waits(self, lane: Lane) -> None:
-        lane.waiting -= 1
+    def _no_longer_waits(self, lane: Lane, place: _Place) -> None:
+        lane.wait_no_longer(place.size)
         self.waiting -= 1
         if not lane.waiting:
             del self._queues[lane.name]
+
+    def _look_at_pace(self, lane: Lane, queue: deque[_Place]) -> None:
+        """Those whose turn would not come in time go back to the store, the last ones first."""
+        if self._queues.get(lane.name) is not queue:
+            return
+        for _ in range(lane.surplus()):
+            self._answer(lane, queue.pop(), Shut(lane, None))
+        if queue:
+            asyncio.get_running_loop().call_later(PATIENCE, self._look_at_pace, lane, queue)
+
+    def _answer(self, lane: Lane, place: _Place, answer: Admitted | Shut) -> None:
+        place.answer.set_result(answer)
+        self._no_longer_waits(lane, place)
 
     def _go_on(self, lane: Lane) -> None:
         """Let in those who wait, as far as there is room; send all away where the lane is shut for longer."""
@@ -242,8 +260,7 @@ class Gate:
             answer = Shut(lane, block) if away else self._lanes.enter(lane, now)
             if isinstance(answer, Shut) and not away:
                 break
-            self._queues[lane.name].popleft().set_result(answer)
-            self._no_longer_waits(lane)
+            self._answer(lane, self._queues[lane.name].popleft(), answer)
         self._arm(lane)
         if lane.wants(now):
             self._woken()
@@ -286,12 +303,12 @@ class Gate:
 
     def ask(self) -> Ask:
         """How much may be taken out of the store for which lane."""
-        return self._lanes.ask(self._desk.clock(), ahead=self.waiting < MOST_WAITING)
+        return self._lanes.ask(self._desk.clock())
 
     def without_room(self) -> Collection[str]:
         """The lanes of which nothing can be taken now."""
         now = self._desk.clock()
-        rooms = self._lanes.rooms(now, ahead=self.waiting < MOST_WAITING)
+        rooms = self._lanes.rooms(now)
         return {*self._lanes.shut(now), *(name for name, room in rooms.items() if not room)}
 
     def opens_at(self) -> float | None:

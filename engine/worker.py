@@ -35,6 +35,8 @@ _LONGEST_NAP = 1.0
 _AFTER_SURPRISE = 60.0
 #: One destination's deliveries have this part of the memory for deliveries, at most.
 _SHARE = 4
+#: All that wait in memory for a turn have so many such parts, at most: the rest is for those under way.
+_WAITING_SHARES = 3
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
 
@@ -53,7 +55,8 @@ class Worker:
         self._byte_limit = byte_limit
         self._hands: dict[WorkKind, Hands] = {kind: Hands(limit, byte_limit // 2) for kind in _KINDS}
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
-        self.gate = Gate(desk, limit, self._wakes["deliver"].set, byte_limit // 2 // _SHARE)
+        share = byte_limit // 2 // _SHARE
+        self.gate = Gate(desk, limit, self._wakes["deliver"].set, share, share * _WAITING_SHARES)
         self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._executor = executor

@@ -20,7 +20,7 @@ from engine.secrets import Masker
 from engine.store import open_store
 from engine.store.work import Control, Haul
 from engine.traffic import Admitted, LimitTable, Shut
-from engine.traffic.lane import MOST_IN_LANE
+from engine.traffic.lane import WAITS_BYTES
 from engine.traffic.limits import LimitsSpec
 
 NAME = "https://example.com"
@@ -124,10 +124,10 @@ async def test_who_waits_is_let_in_in_the_order_of_coming(world) -> None:
     assert world.gate.waiting == 0
 
 
-async def test_who_waits_too_long_or_finds_too_many_waiting_goes_back_to_the_store(world, monkeypatch) -> None:
+async def test_who_waits_for_one_that_does_not_move_goes_back_to_the_store(world, monkeypatch) -> None:
     monkeypatch.setattr("engine.gate.PATIENCE", 0.05)
     await world.entered(2)
-    answers = await asyncio.gather(*(world.gate.enter(NAME) for _ in range(MOST_IN_LANE + 20)))
+    answers = await asyncio.gather(*(world.gate.enter(NAME) for _ in range(150)))
     assert all(isinstance(each, Shut) and each.block is None for each in answers)
     assert world.gate.waiting == 0
     assert isinstance(await world.gate.enter("https://other.example"), Admitted)
@@ -223,14 +223,35 @@ async def test_what_others_leave_goes_to_those_who_found_no_place(world) -> None
     assert isinstance(await world.gate.enter("https://late.example"), Admitted)
 
 
-async def test_one_busy_lane_does_not_take_all_the_room_for_waiting(world, monkeypatch) -> None:
-    monkeypatch.setattr("engine.gate.MOST_WAITING", 10)
-    await world.entered(2)
-    waiting = await begun(*(world.gate.enter(NAME) for _ in range(10)))
-    assert [task.done() for task in waiting] == [False] * 5 + [True] * 5
-    assert world.gate.waits() == {NAME: 5}
+async def test_those_who_would_wait_too_long_at_the_pace_of_now_go_back_the_last_ones_first(world, monkeypatch) -> None:
+    monkeypatch.setattr("engine.gate.PATIENCE", 0.1)
+    inside = await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME) for _ in range(40)))
+    for admitted in inside:
+        world.gate.leave(admitted, None)
+    await asyncio.sleep(0.15)
+    assert [task.done() for task in waiting] == [True] * 2 + [False] * 12 + [True] * 26, "six times as many as began"
+    assert all(task.result() == Shut(inside[0].lane, None) for task in waiting[14:])
+    assert world.gate.waiting == 12
     for task in waiting:
         task.cancel()
+
+
+async def test_one_busy_lane_does_not_take_all_the_memory_for_waiting(world) -> None:
+    world.gate = Gate(world.gate._desk, 100, world.wake, most_waiting=10 * (WAITS_BYTES + 1000))
+    await world.entered(2)
+    waiting = await begun(*(world.gate.enter(NAME, size=1000) for _ in range(10)))
+    assert [task.done() for task in waiting] == [False] * 5 + [True] * 5
+    assert world.gate.waits() == {NAME: 5}
+    other = "https://other.example"
+    inside = [await world.gate.enter(other) for _ in range(2)]
+    large = await begun(world.gate.enter(other, size=5 * (WAITS_BYTES + 1000)), world.gate.enter(other, size=1000))
+    assert [task.done() for task in large] == [True, False], "it is the bytes that count"
+    for task in (*waiting, *large):
+        task.cancel()
+    await asyncio.gather(*waiting, *large, return_exceptions=True)
+    assert (world.gate.waiting, world.gate._lanes.memory.taken) == (0, 0)
+    assert all(isinstance(one, Admitted) for one in inside)
 
 
 async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_keeps_a_pause(world) -> None:

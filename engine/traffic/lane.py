@@ -10,15 +10,18 @@ from typing import Literal
 from engine.retry import Failure, Says
 from engine.traffic.bucket import Bucket
 from engine.traffic.limits import Limits
-from engine.traffic.places import Places
+from engine.traffic.places import Memory, Places
 from engine.traffic.shutter import Block, Shutter
 
 #: Idle lanes remember failures for so long, in seconds.
 _MEMORY = 600.0
-#: How long a delivery waits in memory for its turn before it goes back to the store, in seconds.
+#: A lane's pace is looked at so often while deliveries wait in memory for it, in seconds; a pause that is over within
+#: that time is waited for in memory.
 PATIENCE = 5.0
-#: How many may wait in memory for one lane.
-MOST_IN_LANE = 128
+#: Who would wait longer than so many such times goes back to the store.
+MOST_LOOKS = 6
+#: What a delivery that waits takes in memory, besides its event, in bytes.
+WAITS_BYTES = 8192
 #: A full lane that nobody has entered or left for so long is stuck: nobody waits in memory for it. In seconds.
 _STUCK_AFTER = 1.0
 #: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is well again.
@@ -36,9 +39,9 @@ class Lane:
     """
 
     __slots__ = (
-        "_begun", "_bucket", "_cut_at", "_moved_at", "_places", "_ramp", "_shutter", "_used_at", "destination", "held",
-        "limits",
-        "most_held", "name", "passed", "stored", "stored_during", "under_way", "waiting",
+        "_begun", "_bucket", "_cut_at", "_looked_at", "_memory", "_moved_at", "_places", "_ramp", "_shutter",
+        "_used_at", "destination", "held", "limits", "most_held", "name", "passed", "stored", "stored_during",
+        "under_way", "waiting", "waiting_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -50,9 +53,11 @@ class Lane:
         rng: random.Random,
         places: Places,
         most_held: float = math.inf,
+        memory: Memory | None = None,
     ) -> None:
         self.name, self.destination, self.limits, self._places = name, destination, limits, places
-        self.under_way = self.waiting = self.held = 0
+        self.under_way = self.waiting = self.waiting_bytes = self.held = 0
+        self._memory = memory or Memory(math.inf)
         self.most_held = most_held
         self.stored = self.passed = False
         self.stored_during = 0
@@ -61,7 +66,7 @@ class Lane:
         #: While it recovers, so many at once; None when it is as it was.
         self._ramp: int | None = None
         #: How many attempts ever began, and how many had when it was last told to slow down.
-        self._begun = self._cut_at = 0
+        self._begun = self._cut_at = self._looked_at = 0
         self._used_at = self._moved_at = now
 
     def change(self, limits: Limits, now: float) -> None:
@@ -138,10 +143,10 @@ class Lane:
 
     def _ahead(self, now: float) -> int:
         finds_out = self._ramp == 1 or self.state(now) != "well"
-        return 0 if finds_out else min(self._most(now), self.may_wait(now))
+        return self._most(now) if self.may_wait(now) and not finds_out else 0
 
-    def may_wait(self, now: float) -> int:
-        """How many may wait in memory: those whose turn will come within the time that one waits, as far as one knows.
+    def may_wait(self, now: float, size: int = 0) -> bool:
+        """Whether one more, of so many bytes, may wait in memory: its turn will come soon, as far as one knows.
 
         There is no use in waiting for one that hangs, or once for a minute's rate, or for places that others have.
         """
@@ -149,9 +154,27 @@ class Lane:
         stuck = not own and now - self._moved_at > _STUCK_AFTER
         blocked = self.block(now) is not None and not self.is_brief(now)
         if stuck or (own and not self._places.more(self.under_way)) or blocked:
-            return 0
+            return False
         rate = self.limits.rate
-        return min(MOST_IN_LANE, int(rate * PATIENCE)) if rate else MOST_IN_LANE
+        turns = int(rate * PATIENCE) if rate else math.inf
+        return self.waiting < turns and self.waiting_bytes + size + WAITS_BYTES <= self._memory.free
+
+    def wait(self, size: int) -> None:
+        """One more waits in memory."""
+        self.waiting += 1
+        self.waiting_bytes += size + WAITS_BYTES
+        self._memory.taken += size + WAITS_BYTES
+
+    def wait_no_longer(self, size: int) -> None:
+        """One that waited does not any more."""
+        self.waiting -= 1
+        self.waiting_bytes -= size + WAITS_BYTES
+        self._memory.taken -= size + WAITS_BYTES
+
+    def surplus(self) -> int:
+        """How many of those that wait will not get their turn in time, at the pace since this was last asked."""
+        begun, self._looked_at = self._begun - self._looked_at, self._begun
+        return max(self.waiting - begun * MOST_LOOKS, 0)
 
     def opens_at(self, now: float) -> float | None:
         """When time alone lets the next attempt begin; None: it does not, or there is nothing to wait for."""

@@ -11,7 +11,7 @@ from heapq import heappop, heappush
 from engine.retry import Failure, Says
 from engine.traffic.lane import Lane
 from engine.traffic.limits import Limits, LimitTable
-from engine.traffic.places import Places
+from engine.traffic.places import Memory, Places
 from engine.traffic.shutter import Block
 
 #: So many lanes are kept before the idle ones are looked for.
@@ -63,8 +63,9 @@ class Ask:
 class Lanes:
     """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
 
-    They have at most ``total`` attempts under way together, shared as ``places`` say, whatever their limits are, and
-    none begins to hold more when it holds ``most_held`` bytes. ``forgotten`` is told the names of those that are.
+    They have at most ``total`` attempts under way together, shared as ``places`` say, whatever their limits are; none
+    begins to hold more when it holds ``most_held`` bytes, and all that wait in memory have ``most_waiting``.
+    ``forgotten`` is told the names of those that are.
     """
 
     def __init__(
@@ -73,9 +74,10 @@ class Lanes:
         total: int = 1_000_000,
         forgotten: Callable[[str], None] = lambda _name: None,
         most_held: float = math.inf,
+        most_waiting: float = math.inf,
     ) -> None:
         self._rng, self._forgotten, self._most_held = rng, forgotten, most_held
-        self.places = Places(total)
+        self.places, self.memory = Places(total), Memory(most_waiting)
         self._lanes: dict[str, Lane] = {}
         self._doors = _Doors()
         self._look_at = _FEW
@@ -99,7 +101,7 @@ class Lanes:
         lane = self._lanes.get(name)
         if lane is None:
             self._make_room(now)
-            lane = Lane(name, destination, limits, now, self._rng, self.places, self._most_held)
+            lane = Lane(name, destination, limits, now, self._rng, self.places, self._most_held, self.memory)
             self._lanes[name] = lane
             self._doors.note(lane, now)
         lane.destination = destination

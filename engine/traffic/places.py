@@ -1,9 +1,23 @@
-"""The places of a process for attempts, which all its lanes share."""
+"""What all lanes of a process share: places for attempts, and memory for deliveries that wait for one."""
 
 from __future__ import annotations
 
 #: One destination has this part of all places at most, and the last such part is for those that have none.
 _PART = 4
+
+
+class Memory:
+    """Bytes for all deliveries that wait in memory. A lane leaves as many free as those have that wait for it."""
+
+    __slots__ = ("taken", "total")
+
+    def __init__(self, total: float) -> None:
+        self.total, self.taken = total, 0
+
+    @property
+    def free(self) -> float:
+        """How many are free."""
+        return self.total - self.taken
 
 
 class Places:

@@ -138,7 +138,9 @@ async def test_a_410_stops_its_url_until_the_configuration_is_loaded_anew(engine
 async def test_a_410_stops_no_other_url_and_people_see_and_open_it(engine, sink) -> None:
     await engine.start(TWO_ROUTES % "")
     sink.answer_with(410)
-    for number in range(3):
+    await engine.post(run(0))
+    await waiting(engine, 1)
+    for number in range(1, 3):
         await engine.post(run(number))
     await waiting(engine, 3)
     assert len([one for one in sink.received if one.status == 410]) == 1
@@ -395,6 +397,42 @@ async def test_what_waits_in_the_store_gets_its_turn_while_others_come(engine, s
     turns = [int(request.raw) for request in sink.received]
     assert turns.count(0) == 2
     assert sum(number < 180 for number in set(turns)) > 175, "the oldest come first"
+
+
+async def test_a_burst_to_one_destination_waits_in_memory_and_is_read_from_the_store_by_nobody(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "limits: {default: {concurrency: 8}}")
+    sink.faults.add(hang=0.1, times=300)
+    worker, read, most = engine.running.worker, [], 0
+    claim = worker._claim
+
+    async def counted(kind, room):
+        found = await claim(kind, room)
+        read.extend(one.work.id for one in found if kind == "deliver")
+        return found
+
+    worker._claim = counted
+    for start in range(0, 600, 50):
+        await asyncio.gather(*(engine.post(run(number)) for number in range(start, start + 50)))
+        most = max(most, worker.gate.waiting)
+    await engine.settled(600, seconds=30.0)
+    assert read == []
+    assert most > 150, "more than could wait before"
+    assert (worker.gate.waiting, worker.bytes_in_hand, lane(engine, sink.url).held) == (0, 0, 0)
+
+
+async def test_what_waits_in_memory_while_the_rules_change_follows_the_new_ones(engine, sink, healthy) -> None:
+    engine.environ["HEALTHY"] = healthy.url
+    limits = "limits: {default: {concurrency: 1}}"
+    await engine.start(TWO_ROUTES % limits)
+    sink.faults.add(hang=0.7, times=1)
+    for number in range(5):
+        await engine.post(run(number))
+    await until(lambda: engine.running.worker.gate.waiting == 4)
+    engine.write((TWO_ROUTES % limits).replace("${SINK}", "${HEALTHY}"))
+    assert (await engine.running.reloader.reload()).good
+    rows = await engine.settled(5)
+    assert {(row.state, row.attempts) for row in rows} == {("succeeded", 1)}
+    assert (len(sink.received), len(healthy.received)) == (1, 4)
 
 
 async def test_a_limit_of_concurrency_holds_and_is_hot(engine, sink) -> None:
