@@ -46,7 +46,7 @@ class Gate:
     ) -> None:
         self._desk, self._woken = desk, woken
         self._lanes = Lanes(desk.rng, total, self._forget, most_held, most_waiting)
-        self._stops = Stops(self._lanes)
+        self._stops = Stops(self._lanes, desk.store.fingerprint)
         self._pauses = Pauses(desk, self._stops, self._forget, self._go_on)
         self._queues: dict[str, deque[_Place]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
@@ -345,7 +345,7 @@ class Gate:
                 continue
             lane = self._lanes.lane(control.subject, control.subject, rules.router.limits, now)
             self._lanes.restore(lane, block, now)
-            if (control.state or {}).get("scope") == "url":
+            if (control.state or {}).get("scope"):
                 self._stops.add(lane.name)
             self._pauses.tell(lane, None, now)
 

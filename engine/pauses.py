@@ -90,12 +90,10 @@ class Pauses:
         if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
             self.unkeep(lane.name)
             return
-        if lasts and block.kind == "refused" and self._stops.knows(lane):
-            return  # credentials have other names after a restart
         self._kept.add(lane.name)
         state = {"kind": block.kind, "config": self.fingerprint()}
         if self._stops.knows(lane):
-            state["scope"] = "url"
+            state["scope"] = "url" if block.kind == "gone" else "credential"
         until = None if lasts else block.until
         control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
         self._write(lambda: self._desk.store.set_control(control))

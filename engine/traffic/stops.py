@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
 from engine.retry import Says, Scope
@@ -23,11 +22,10 @@ class Stops:
     When its time comes, or people say so, one attempt at a time finds out whether it is still refused.
     """
 
-    def __init__(self, lanes: Lanes) -> None:
-        self._lanes = lanes
+    def __init__(self, lanes: Lanes, fingerprint: Callable[[str], str]) -> None:
+        """``fingerprint`` is a keyed hash: it tells credentials apart, and nothing to those without the key."""
+        self._lanes, self._fingerprint = lanes, fingerprint
         self._stops: set[str] = set()
-        #: Makes digests of credentials worthless to all but this process.
-        self._key = secrets.token_bytes(16)
 
     def names(self, lane: Lane, scope: Scope, masker: Masker) -> tuple[str, str]:
         """What a 410 and a 401 would stop: the name of a URL, and of a credential; or the destination's own."""
@@ -35,8 +33,8 @@ class Stops:
         if scope.url:
             gone = _name_of(scope.url, lane, masker)
         if scope.credential:
-            digest = hashlib.blake2b(scope.credential.encode(errors="surrogatepass"), key=self._key, digest_size=4)
-            refused = f"{scope.service or lane.name} (key {digest.hexdigest()})"
+            digest = self._fingerprint(scope.credential.encode(errors="replace").decode())[:8]
+            refused = f"{scope.service or lane.name} (key {digest})"
         return gone, refused
 
     def find(self, names: Iterable[str], now: float) -> Shut | tuple[Lane, ...]:
