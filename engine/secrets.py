@@ -71,14 +71,24 @@ class Masker:
         return b"".join([*parts, data[end:]]).decode("utf-8", "surrogatepass")
 
     def tree(self, value: Any) -> Any:
-        """A copy of a JSON-like value with every secret in its texts and keys replaced."""
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return {self.tree(key): self.tree(item) for key, item in value.items()}
-        if isinstance(value, (list, tuple)):
-            return [self.tree(item) for item in value]
-        return value
+        """A copy of a JSON-like value, of any depth, with every secret in its texts and keys replaced."""
+        holder = [value]
+        open_: list[Any] = [holder]
+        while open_:
+            copy = open_.pop()
+            for place, item in copy.items() if isinstance(copy, dict) else enumerate(copy):
+                if isinstance(item, str):
+                    copy[place] = self.text(item)
+                elif isinstance(item, (dict, list, tuple, Mapping)):
+                    copy[place] = self._shallow(item)
+                    open_.append(copy[place])
+        return holder[0]
+
+    def _shallow(self, value: Any) -> Any:
+        """A list or dict of the same items, the keys masked."""
+        if not isinstance(value, Mapping):
+            return list(value)
+        return {self.text(key) if isinstance(key, str) else key: item for key, item in value.items()}
 
     def __or__(self, other: Masker) -> Masker:
         """One that masks what either masks, ``other``'s values being the newer ones.

@@ -430,6 +430,23 @@ async def test_what_is_nested_too_deep_to_be_shown_is_said(engine: Engine, level
         assert (found["payload"], found["unparsed"]) == (None, words)
 
 
+@pytest.mark.parametrize(("levels", "shown"), [(198, True), (199, False), (900, False)])
+async def test_fetched_data_that_is_nested_too_deep_is_replaced_where_it_is(
+    engine: Engine, levels: int, shown: bool
+) -> None:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    event_id = await engine.send(payloads.rule([payloads.run()]))
+    await engine.settled(event_id)
+    await engine.running.store.save_fetched(event_id, {"feedback": {"r1": value, "r2": ["near"]}})
+    fetched = (await engine.get(f"/api/v1/events/{event_id}"))["fetched"]["feedback"]
+    assert fetched["r2"] == ["near"]
+    assert (fetched["r1"] == value) is shown
+    words = "it has more than 200 levels of objects and arrays, which is too deep to be shown"
+    assert (words in json.dumps(fetched["r1"])) is not shown
+
+
 async def test_an_event_that_is_named_whole_is_not_read_for_its_id(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

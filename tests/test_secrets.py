@@ -40,6 +40,23 @@ def test_a_tree_is_masked_in_values_and_keys_and_left_as_it_was() -> None:
     assert tree["x"][0] == SECRET
 
 
+@pytest.mark.parametrize("container", [lambda item: [item], lambda item: (item,), lambda item: {SECRET: item}])
+def test_a_tree_of_any_depth_is_masked(container: Callable) -> None:
+    tree: object = SECRET
+    for _ in range(5000):
+        tree = container(tree)
+    masked = Masker([SECRET]).tree(tree)
+    for _ in range(5000):
+        assert len(masked) == 1
+        masked = masked["***"] if isinstance(masked, dict) else masked[0]
+    assert masked == "***"
+
+
+def test_of_a_tree_only_texts_and_keys_that_are_texts_change() -> None:
+    tree = {1: "a", None: (b"x", 2.5), "e": [], "m": {}}
+    assert Masker([SECRET]).tree(tree) == {1: "a", None: [b"x", 2.5], "e": [], "m": {}}
+
+
 def test_two_maskers_together_mask_what_either_does() -> None:
     both = Masker(["first-secret"]) | Masker(["second-secret"])
     assert both.text("first-secret second-secret") == "*** ***"

@@ -56,7 +56,7 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str], max_values:
     return event_view(detail.row, rules) | {
         "payload": payload,
         "unparsed": unparsed,
-        "fetched": None if detail.fetched is None else dict(detail.fetched),
+        "fetched": None if detail.fetched is None else _shallow(dict(detail.fetched)),
         "evaluations": [_evaluation_view(evaluation) for evaluation in detail.evaluations],
         "deliveries": [delivery_view(row) for row in detail.deliveries],
         "history": [_attempt_view(attempt) for attempt in detail.attempts],
@@ -87,7 +87,7 @@ def _parsed(body: bytes, max_values: int) -> dict[str, Any]:
 
 
 def _is_deeper(value: Any, most: int) -> bool:
-    """Whether a value has more than so many levels of objects and arrays."""
+    """Whether an object or array has more than so many levels of objects and arrays."""
     level = [value]
     for _ in range(most):
         items = (item for one in level for item in (one.values() if isinstance(one, dict) else one))
@@ -95,6 +95,21 @@ def _is_deeper(value: Any, most: int) -> bool:
         if not level:
             return False
     return True
+
+
+def _shallow(value: Any) -> Any:
+    """A value that can be written as JSON: what lies too deep is replaced by a text that says so."""
+    return _cut_off(value, MOST_LEVELS) if _is_deeper(value, MOST_LEVELS) else value
+
+
+def _cut_off(value: Any, levels: int) -> Any:
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        return _TOO_DEEP
+    if isinstance(value, dict):
+        return {key: _cut_off(item, levels - 1) for key, item in value.items()}
+    return [_cut_off(item, levels - 1) for item in value]
 
 
 def _evaluation_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
