@@ -26,13 +26,13 @@ def tune_interpreter() -> None:
 
 @contextmanager
 def no_full_collections() -> Iterator[None]:
-    """Within it, the collector looks at new objects only.
+    """Within it, the collector looks at new objects only, and more often, at fewer of them each time.
 
-    A full collection stops every thread. While 10,000 routes are loaded there would be fifteen, of up to half a
+    A collection stops every thread. While 10,000 routes are loaded there would be fifteen full ones, of up to half a
     second each, and they would find nothing: what is loaded is kept.
     """
     before = gc.get_threshold()
-    gc.set_threshold(before[0], before[1], 1_000_000)
+    gc.set_threshold(before[0], 1, 1_000_000)
     try:
         yield
     finally:

@@ -154,8 +154,10 @@ class Loader:
             ConfigError: as above, or because a plug-in blocks while it is imported; with its place.
         """
         try:
-            async with asyncio.timeout(load_limit.LONGEST_LOADING):
-                return await in_thread(self._load_for_work)
+            # Not in the thread: one that never ends would leave Python without full collections.
+            with no_full_collections():
+                async with asyncio.timeout(load_limit.LONGEST_LOADING):
+                    return await in_thread(self._load_for_work)
         except TimeoutError:
             raise ConfigError(
                 [blocked(self.path, self._sources.plugins, self._thread, load_limit.LONGEST_LOADING)]
@@ -175,8 +177,7 @@ class Loader:
 
     def _load_for_work(self) -> Loaded:
         self._thread = threading.get_ident()
-        with no_full_collections():
-            loaded = self.load()
+        loaded = self.load()
         _import_libraries(loaded.router)
         return loaded
 

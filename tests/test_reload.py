@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from engine import reload
+from engine import load_limit, reload
 from engine.config import Config
 from engine.errors import ConfigError
 from engine.reload import Loader, Reloader, needs_secrets
@@ -256,6 +258,29 @@ async def test_a_reload_that_crashes_is_not_tried_over_and_over(place: Place, ca
     assert last.problems[0].message == "RuntimeError: a fault of ours"
     assert "Traceback" in caplog.text
     assert not await reloader.changed()
+
+
+async def test_a_reload_that_never_ends_leaves_the_garbage_collector_as_it_was(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end = threading.Event()
+    during: list[tuple[int, int, int]] = []
+
+    def block(config: Config) -> None:
+        if config.secrets == ("block-it-now",):
+            during.append(gc.get_threshold())
+            end.wait(30)
+
+    before = gc.get_threshold()
+    reloader = place.start(check=block)
+    place.write("block-it-now")
+    monkeypatch.setattr(load_limit, "LONGEST_LOADING", 0.3)
+    last = await reloader.reload()
+    after = gc.get_threshold()
+    end.set()
+    assert last.problems[0].message == "loading has not ended within 0.3 s"
+    assert during == [(before[0], 1, 1_000_000)]
+    assert after == before
 
 
 @pytest.mark.parametrize("name", ["/dev/zero", ".", r"a\0b", "a" * 5000])
