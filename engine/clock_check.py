@@ -29,25 +29,37 @@ class ClockCheck:
         self._store, self._logger, self._clock, self._monotonic = store, logger, clock, monotonic
         self._offset = clock() - monotonic()
         self._believed_at = -math.inf
+        self._unknown = False
 
     async def begin(self) -> None:
         """Look at the clock at the start. One that is far ahead of what the store knows may be wrong.
 
         Raises:
-            StoreError: the store cannot tell.
+            StoreError: the store cannot be read; ``believes`` tries again.
         """
+        self._unknown = True
         now = self._clock()
         seen, doubted_until = await self._known()
         if 0 < doubted_until - now <= JUMP:
             self._believed_at = self._monotonic() + doubted_until - now
         elif seen is not None and now - seen > JUMP:
             self._doubt()
-            words = "the clock is %.0f s ahead of the last time in the store: nothing old is deleted for an hour"
+            words = (
+                "the clock is %.0f s ahead of the last time in the store: the engine was stopped for so long, or the "
+                "clock is wrong; nothing old is deleted for an hour"
+            )
             self._logger.warning(words, now - seen)
+        self._unknown = False
         await self._keep()
 
     async def believes(self) -> bool:
-        """Whether the time has gone on as it should for long enough."""
+        """Whether the time has gone on as it should for long enough.
+
+        Raises:
+            StoreError: the store could not be read at the start, and cannot be read now.
+        """
+        if self._unknown:
+            await self.begin()
         offset = self._clock() - self._monotonic()
         if abs(offset - self._offset) > JUMP:
             self._doubt()
