@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import tempfile
 import time
-from contextlib import closing, suppress
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,24 +46,34 @@ def back_up(source: Path, target: Path) -> Backup:
     """
     began = time.monotonic()
     _check_target(target)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        with closing(_source(source)) as db:
+        with closing(_source(source)) as db, _partial(target.parent) as partial:
             _check_room(db, source, target)
-            os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             _copy(db, partial, target)
-        _sync(partial)
-        size = partial.stat().st_size
-        _name(partial, target)
+            _sync(partial)
+            size = partial.stat().st_size
+            _name(partial, target)
         _sync(target.parent)
     except sqlite3.Error as error:
         raise as_store_error(source, error) from error
     except OSError as error:
         raise StoreError(f"{target} cannot be written: {error.strerror}") from error
+    return Backup(target, size, time.monotonic() - began)
+
+
+@contextmanager
+def _partial(folder: Path) -> Iterator[Path]:
+    """A new file that only its owner may read, under a name that no other backup has; removed at the end.
+
+    A process id would not do for the name: in containers all backups have the same.
+    """
+    handle, name = tempfile.mkstemp(prefix=".engine-backup-", suffix=".partial", dir=folder)
+    os.close(handle)
+    try:
+        yield Path(name)
     finally:
         with suppress(OSError):
-            partial.unlink()
-    return Backup(target, size, time.monotonic() - began)
+            Path(name).unlink()
 
 
 def _check_target(target: Path) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections import namedtuple
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from store_cases import T0, accepted, attempt, make_event
@@ -134,7 +135,7 @@ async def test_a_file_system_without_links_has_backups_too(
     else:
         back_up(folder / "engine.db", folder / "copy.db")
         assert sorted((await content(folder / "copy.db"))[0]) == sorted(ids)
-    assert not [path for path in folder.iterdir() if path.name.startswith(".copy.db.")]
+    assert not [path for path in folder.iterdir() if path.name.endswith(".partial")]
 
 
 async def test_what_cannot_be_done_is_said(folder: Path) -> None:
@@ -165,6 +166,7 @@ async def test_a_full_disk_leaves_nothing_behind(folder: Path) -> None:
     script = f"""
 import resource, signal
 from pathlib import Path
+from typing import Any
 from engine.store.backup import back_up
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, {resource.getrlimit(resource.RLIMIT_FSIZE)[1]}))
@@ -173,7 +175,39 @@ back_up(Path({str(folder / "engine.db")!r}), Path({str(folder / "copy.db")!r}))
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "StoreError" in done.stderr.splitlines()[-1]
     assert f"{folder / 'copy.db'} cannot be written: " in done.stderr.splitlines()[-1]
-    assert sorted(path.name for path in folder.iterdir() if "copy" in path.name) == []
+    assert not [path for path in folder.iterdir() if "copy" in path.name or "partial" in path.name]
+
+
+async def test_two_backups_of_processes_with_one_id_do_not_disturb_each_other(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in two containers that share a folder. The name is as long as file systems allow."""
+    ids, name, copy = await a_store(folder / "engine.db"), "c" * 245, backup._copy
+
+    def slow(*arguments: Any) -> None:
+        monkeypatch.setattr(backup, "_copy", copy)
+        back_up(folder / "engine.db", folder / "second.db")
+        copy(*arguments)
+
+    monkeypatch.setattr(backup, "_copy", slow)
+    back_up(folder / "engine.db", folder / name)
+    for made in (name, "second.db"):
+        assert sorted((await content(folder / made))[0]) == sorted(ids)
+        assert (folder / made).stat().st_mode & 0o777 == 0o600
+
+
+async def test_what_a_killed_backup_left_does_not_keep_the_next_from_working(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await a_store(folder / "engine.db")
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "unlink", lambda _: None)
+        killed.setattr(backup, "_copy", lambda *_: (_ for _ in ()).throw(RuntimeError("killed")))
+        with pytest.raises(RuntimeError):
+            back_up(folder / "engine.db", folder / "copy.db")
+    assert len(list(folder.glob(".engine-backup-*.partial"))) == 1
+    back_up(folder / "engine.db", folder / "copy.db")
+    assert sorted((await content(folder / "copy.db"))[0]) == sorted(ids)
 
 
 async def test_ctrl_c_ends_it_and_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,4 +219,4 @@ async def test_ctrl_c_ends_it_and_leaves_nothing_behind(folder: Path, monkeypatc
     monkeypatch.setattr(backup, "_go_on", interrupted)
     with pytest.raises(StoreError, match="the backup was interrupted; nothing is left of it"):
         back_up(folder / "engine.db", folder / "copy.db")
-    assert not [path for path in folder.iterdir() if "copy" in path.name]
+    assert not [path for path in folder.iterdir() if "copy" in path.name or "partial" in path.name]
