@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_left
 from collections.abc import Iterable
 from typing import Any
 
@@ -32,13 +33,17 @@ def visible_text(text: Text) -> Text:
     """``visible`` of a text with styles."""
     if not CONTROLS.search(text.plain):
         return text
-    made, end = text.blank_copy(), 0
+    places, growth = [], [0]
     for found in CONTROLS.finditer(text.plain):
-        shown = visible(found[0])
-        styles = [Span(0, len(shown), span.style) for span in text[found.start()].spans]
-        made.append_text(text[end : found.start()]).append_text(Text(shown, spans=styles))
-        end = found.end()
-    return made.append_text(text[end:])
+        places.append(found.start())
+        growth.append(growth[-1] + len(visible(found[0])) - 1)
+
+    def moved(place: int) -> int:
+        return place + growth[bisect_left(places, place)]
+
+    made = text.blank_copy(visible(text.plain))
+    made.spans = [Span(moved(span.start), moved(span.end), span.style) for span in text.spans]
+    return made
 
 
 def visible_error(error: click.ClickException) -> click.ClickException:

@@ -18,11 +18,12 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.text import Text
+from rich.text import Span, Text
 
 from engine.cli.demo_tell import Arrival, Sent, ToPeople, ToPrograms
 from engine.cli.main import cli
 from engine.cli.output import emit, facts, out, print_error, say, table
+from engine.cli.terminal import visible_text
 from engine.controls import CONTROLS, visible
 from engine.errors import ConfigError, EngineError, Problem
 from engine.sandbox import payloads
@@ -285,6 +286,24 @@ def test_styles_stand_where_they_stood(styled: None) -> None:
         out().print(Text.assemble("a\x1bb", ("c\x9bd", "bold"), "e"))
     shown = stdout.getvalue().decode().replace("\x1b[0m\x1b[1m", "")
     assert shown == "a\\x1bb\x1b[1mc\\x9bd\x1b[0me\n"
+
+
+def test_spans_begin_and_end_with_the_characters_they_belong_to() -> None:
+    text = Text("\x1ba\x9b\u202eb", spans=[Span(0, 1, "bold"), Span(1, 4, "red"), Span(3, 5, "dim"), Span(5, 9, "x")])
+    made = visible_text(text)
+    assert made.plain == r"\x1ba\x9b\u202eb"
+    assert [(made.plain[span.start : span.end], span.style) for span in made.spans] == [
+        (r"\x1b", "bold"),
+        (r"a\x9b\u202e", "red"),
+        (r"\u202eb", "dim"),
+        ("", "x"),
+    ]
+
+
+def test_a_text_of_many_control_characters_takes_no_longer_than_it_is_long() -> None:
+    begun = time.process_time()
+    assert len(visible_text(Text("\x1ba" * 500_000)).plain) == 2_500_000  # it took most of an hour
+    assert time.process_time() - begun < 20
 
 
 def test_nothing_of_a_cell_is_lost() -> None:
