@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -77,7 +77,7 @@ class Loaded:
     @property
     def broken(self) -> tuple[Problem, ...]:
         """Plug-ins that were found and cannot be used (no route uses one, or this would not have loaded)."""
-        return tuple(self.registry.broken.values())
+        return tuple(_masked(problem, self.masker) for problem in self.registry.broken.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +134,14 @@ class Loader:
         """Read, check and compile.
 
         Raises:
-            ConfigError: with every problem, each with its place.
+            ConfigError: with every problem, each with its place, secrets masked.
         """
+        try:
+            return self._load()
+        except ConfigError as error:
+            raise ConfigError([_masked(problem, self.masker) for problem in error.problems]) from None
+
+    def _load(self) -> Loaded:
         config = self._read()
         self.masker = Masker((*self._secrets, *config.masked))
         if self._check is not None:
@@ -202,6 +208,12 @@ class Loader:
             if self._sources == sources:
                 break
         return config
+
+
+def _masked(problem: Problem, masker: Masker) -> Problem:
+    """The problem without secrets: it may quote the exception of a plug-in, or a line of the file that holds one."""
+    message, hint, source = map(masker.text, (problem.message, problem.hint, problem.source))
+    return replace(problem, message=message, hint=hint, source=source)
 
 
 def _import_libraries(router: Router) -> None:

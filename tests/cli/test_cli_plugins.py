@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,12 +286,43 @@ def test_long_exceptions_are_cut_and_what_threads_raise_is_logged_and_masked(odd
     assert server.process.wait(29) == 0
 
 
-def test_what_is_logged_while_starting_fails_is_masked(odd: Command) -> None:
-    odd.write(CONFIG.replace("secrets: none", 'secrets: ["${SECRET}"]'))
-    odd.environ["SECRET"] = "a-long-secret-of-ours"
-    plugin(odd, "import logging, os\nlogging.getLogger('own').warning('it is %s', os.environ['SECRET'])\n1 / 0\n")
-    result = run(odd, "serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
-    assert result.returncode == 2
-    assert "own: it is ***" in result.stderr
-    assert "import raised ZeroDivisionError" in result.stderr
-    assert "a-long-secret" not in result.stderr
+LEAKY = """
+import logging, os
+logging.getLogger("theirs").warning("loaded with %s", os.environ["ODD_TOKEN"])
+raise ValueError(os.environ["ODD_TOKEN"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "where"),
+    [("odd: {}", "action 'odd' cannot be used: import raised"), ("log: {message: hi}", "odd.py:5:1: import raised")],
+)
+def test_a_start_that_fails_prints_no_secret(odd: Command, action: str, where: str) -> None:
+    """Neither what was logged until then, nor in the problems."""
+    plugin(odd, LEAKY)
+    odd.write(CONFIG.replace("odd: {}", action) + 'langsmith: {api_key: "${ODD_TOKEN}"}\n')
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = subprocess.run(
+            [sys.executable, "-m", "engine", "serve", "--listen", listen, "--admin", "127.0.0.1:0"],
+            env={**os.environ, **odd.environ, "ODD_TOKEN": "hunter2hunter2"},
+            cwd=odd.folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert "theirs: loaded with ***\n" in done.stderr
+    assert f"{where} ValueError: ***\n" in done.stderr
+    assert "hunter2" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("action", ["odd: {}", "log: {message: hi}"])
+def test_check_quotes_no_secret(odd: Command, action: str) -> None:
+    plugin(odd, 'import os\nraise ValueError(os.environ["ODD_TOKEN"])\n')
+    odd.write(CONFIG.replace("odd: {}", action) + 'langsmith: {api_key: "${ODD_TOKEN}"}\n')
+    odd.environ["ODD_TOKEN"] = "hunter2hunter2"
+    result = odd("check", expect=int(action == "odd: {}"))
+    assert "import raised ValueError: ***" in result.output
+    assert "hunter2" not in result.output
