@@ -188,7 +188,7 @@ class TextFormatter(LineFormatter):
         """One line, fields behind the message."""
         at = datetime.fromtimestamp(line.at, UTC).strftime("%H:%M:%S")
         texts = ((name, "" if value is None else str(value)) for name, value in line.fields)
-        pairs = _brief(texts, mask) if _is_engines(line.logger) else texts
+        pairs = _brief(texts, mask) if _is_ours(line.logger) and not line.logger.startswith(_ACTIONS) else texts
         shown = "".join(f"  {_shown(name)}={_shown(value)}" for name, value in pairs)
         whose = "" if _is_ours(line.logger) else f"{line.logger}: "
         first, *more = _lines(line.message, mask)
@@ -294,10 +294,6 @@ def _is_ours(logger: str) -> bool:
     return logger == LOGGER_NAME or logger.startswith(f"{LOGGER_NAME}.")
 
 
-def _is_engines(logger: str) -> bool:
-    return _is_ours(logger) and not logger.startswith(_ACTIONS)
-
-
 def _brief(texts: Iterable[tuple[str, str]], mask: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The engine's facts as people read them; JSON lines have all. Masked before an id, or a secret, is cut."""
     for name, text in sorted(texts, key=lambda pair: pair[0] != "reason"):
@@ -334,7 +330,17 @@ class _ToStandardError(logging.StreamHandler[TextIO]):
             return  # nobody is there to be told
 
 
-class _Foreign(logging.Handler):
+class Unlocked(logging.Handler):
+    """Handles records of several threads at once: one whose record takes long to look at holds up no other thread."""
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """As logging does it, without the handler's lock."""
+        if self.filter(record):
+            self.emit(record)
+        return True
+
+
+class _Foreign(Unlocked):
     """Hands on what is not the engine's. The engine's own logger has the handler itself: its level is its own."""
 
     def __init__(self, target: logging.Handler) -> None:
@@ -351,8 +357,7 @@ def configure_logging(
 ) -> logging.Logger:
     """Send all that is logged to standard error (or ``stream``) as ``text`` or ``json``; returns the engine's logger.
 
-    ``level`` is the engine's. Of other loggers, plug-ins' and libraries', warnings and worse
-    come through, and Python's own warnings do.
+    ``level`` is the engine's. Of other loggers, warnings and worse are sent, and so are Python's own warnings.
     """
     handler = _ToStandardError(stream)
     handler.setFormatter(formatter_of(style, masker))

@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 
 from engine.error_text import error_text
 from engine.errors import Retry
-from engine.log import LOGGER_NAME, Line, LineFormatter, receipt_of
+from engine.log import LOGGER_NAME, Line, LineFormatter, Unlocked, receipt_of
 from engine.tally import Counts
 
 #: How many lines wait at most, and how many bytes they take together.
@@ -49,7 +49,7 @@ class _Gap:
 _Mark = _Gap | threading.Event | Literal["end"]
 
 
-class LogQueue(logging.Handler):
+class LogQueue(Unlocked):
     """Takes lines without waiting, and writes them in a thread once it is started.
 
     When the queue is full, lines are dropped and counted until it is half empty; in their place stands one line that

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from engine.errors import Retry
-from engine.log import JsonFormatter, TextFormatter, write_line
+from engine.log import JsonFormatter, TextFormatter, logging_restored, route_logging, write_line
 from engine.log_queue import LogQueue
 from engine.secrets import Masker
 
@@ -385,6 +385,46 @@ def test_a_finalizer_that_logs_while_a_line_is_handed_in_does_not_hang(made: Mad
     logger.info("outer")
     assert queue.drain(5)
     assert gate.lines == ["inner", "outer"]
+
+
+@pytest.mark.parametrize("name", ["engine", "a.plug.in"])
+def test_a_record_that_takes_long_to_look_at_holds_up_no_other_thread(made: Made, gate: Gate, name: str) -> None:
+    begun, end = threading.Event(), threading.Event()
+
+    class Slow:
+        def __str__(self) -> str:
+            begun.set()
+            assert end.wait(20)
+            return "slow"
+
+    _, queue = made(gate)
+    gate.open.set()
+    with logging_restored():
+        logging.getLogger().handlers[:] = []  # pytest's own, which have locks
+        route_logging(queue, "info")
+        logger = logging.getLogger(name)
+        thread = threading.Thread(target=logger.warning, args=("%s", Slow()))
+        thread.start()
+        assert begun.wait(5)
+        other = threading.Thread(target=logger.warning, args=("quick",))
+        other.start()
+        other.join(5)
+        held_up = other.is_alive()
+        end.set()
+        thread.join(5)
+    assert not held_up
+    assert queue.drain(5)
+    assert [line.removeprefix("a.plug.in: ") for line in gate.lines] == ["quick", "slow"]
+
+
+def test_a_filter_of_the_handler_counts(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.open.set()
+    queue.addFilter(lambda record: "not this" not in record.msg)
+    logger.info("not this")
+    logger.info("this")
+    assert queue.drain(5)
+    assert gate.lines == ["this"]
 
 
 def test_json_lines_hold_trees_as_trees(made: Made, gate: Gate) -> None:
