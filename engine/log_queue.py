@@ -16,7 +16,7 @@ from typing import Literal, TextIO
 
 from engine.error_text import error_text
 from engine.errors import Retry
-from engine.log import LOGGER_NAME, Line, LineFormatter, Unlocked, receipt_of
+from engine.log import LOGGER_NAME, Line, LineFormatter, Receipt, Unlocked, receipt_of
 from engine.tally import Counts
 
 #: How many lines wait at most, and how many bytes they take together.
@@ -95,9 +95,7 @@ class LogQueue(Unlocked):
             size = line.size
             with self._state:
                 if self._is_full(size):
-                    self._drop()
-                    if receipt is not None:
-                        receipt.refused = True
+                    self._refuse(receipt)
                     return
                 written: concurrent.futures.Future[None] | None = None
                 if receipt is not None:
@@ -145,12 +143,23 @@ class LogQueue(Unlocked):
             self._gap = None
         return self._lines >= self._most_lines or (self._lines > 0 and self._bytes + size > self._most_bytes)
 
+    def _refuse(self, receipt: Receipt | None) -> None:
+        """Take no line until the queue is half empty. One whose sender is told so will come again: it is not lost."""
+        if receipt is None:
+            self._drop()
+        else:
+            receipt.refused = True
+            self._open_gap()
+
     def _drop(self) -> None:
+        self._open_gap().count += 1
+        self.dropped.add()
+
+    def _open_gap(self) -> _Gap:
         if self._gap is None:
             self._gap = _Gap()
             self._entries.put(self._gap)
-        self._gap.count += 1
-        self.dropped.add()
+        return self._gap
 
     # In the thread
 

@@ -295,7 +295,20 @@ async def test_it_is_retried_while_the_queue_is_full(made: Made, gate: Gate) -> 
     gate.open.set()
     assert queue.drain(5)
     await write_line(logger, logging.INFO, "kept", {})
-    assert gate.lines[-1] == "kept"
+    assert gate.lines == ["full", "kept"]  # nothing was lost, so no line says that something was
+    assert queue.dropped.read() == {(): 0}
+
+
+async def test_while_one_is_refused_further_lines_wait_until_the_queue_is_half_empty(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_bytes=3000)
+    logger.info("x" * 1600)  # with what a line takes beside its text, it fills more than half
+    with pytest.raises(Retry):
+        await write_line(logger, logging.INFO, "y" * 1600, {})
+    logger.info("small")
+    gate.open.set()
+    assert queue.drain(5)
+    assert gate.lines[1:] == ["1 log line was dropped because standard error could not be written"]
+    assert queue.dropped.read() == {(): 1}
 
 
 async def test_it_is_retried_where_writing_fails(made: Made, gate: Gate) -> None:
