@@ -46,6 +46,8 @@ from engine.tls import Site, Tls
 from engine.upkeep import Upkeep
 from engine.worker import Worker
 
+#: How many accepted events wait in memory to be evaluated at most; ``memory_limit`` bounds their bytes.
+_MOST_EVALUATIONS = 8192
 #: How long requests under way may take to end at a stop, in seconds.
 _REQUESTS_END = 3.0
 
@@ -138,7 +140,13 @@ async def running(
         )
         executor = Executor(clients, foreign, spans=spans)
         lag = _watch_loop(stack, logger, foreign, executor)
-        worker = Worker(desk, executor, limit=settings.concurrency, byte_limit=settings.memory_limit)
+        worker = Worker(
+            desk,
+            executor,
+            limit=settings.concurrency,
+            byte_limit=settings.memory_limit,
+            evaluations=_MOST_EVALUATIONS,
+        )
         reloader.listen(lambda last: worker.reloaded(good=last.good))
         reloader.listen(lambda last: _tell_reload(observer, reloader, last))
         _tell_reload(observer, reloader, reloader.last)

@@ -37,6 +37,8 @@ _AFTER_SURPRISE = 60.0
 _SHARE = 4
 #: All that wait in memory for a turn have so many such parts, at most: the rest is for those under way.
 _WAITING_SHARES = 3
+#: One claim takes so many pieces at most: appends wait for it.
+_MOST_CLAIMED = 512
 #: Between two signs of life, in seconds.
 HEARTBEAT = 2.0
 
@@ -45,15 +47,26 @@ class Worker:
     """Holds the work of this process; the rest waits in the store.
 
     Evaluations and deliveries have room each of their own, so that routing never waits for a destination: ``limit``
-    pieces are under way of each at most, and some deliveries more wait a moment for their destinations. All their
-    events take at most ``byte_limit`` bytes of memory together, half for each kind, or little more; what was fetched
-    for them is part of it.
+    pieces are under way of each at most, and some deliveries more wait a moment for their destinations. Up to
+    ``evaluations`` wait in memory or are under way. All their events take at most ``byte_limit`` bytes of memory
+    together, half for each kind, or little more; what was fetched for them is part of it.
     """
 
-    def __init__(self, desk: Desk, executor: Executor, *, limit: int = 512, byte_limit: int = 256 * 2**20) -> None:
+    def __init__(
+        self,
+        desk: Desk,
+        executor: Executor,
+        *,
+        limit: int = 512,
+        byte_limit: int = 256 * 2**20,
+        evaluations: int | None = None,
+    ) -> None:
         self._desk = desk
         self._byte_limit = byte_limit
-        self._hands: dict[WorkKind, Hands] = {kind: Hands(limit, byte_limit // 2) for kind in _KINDS}
+        limits: dict[WorkKind, int] = {"evaluate": max(limit, evaluations or 0), "deliver": limit}
+        self._hands: dict[WorkKind, Hands] = {kind: Hands(limits[kind], byte_limit // 2) for kind in _KINDS}
+        # One turn of the event loop takes every evaluation that is ready; the receiver waits for it.
+        self._evaluating = asyncio.Semaphore(limit)
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
         share = byte_limit // 2 // _SHARE
         self.gate = Gate(desk, limit, self._wakes["deliver"].set, share, share * _WAITING_SHARES)
@@ -204,7 +217,7 @@ class Worker:
         claim = partial(
             self._desk.store.claim,
             now=now,
-            limit=room,
+            limit=min(room, _MOST_CLAIMED),
             max_bytes=min(CLAIM_BYTES, (hands.byte_limit - hands.bytes) // (1 + GROWTH)),
             kind=kind,
             max_fetched=self._byte_limit,
@@ -281,7 +294,9 @@ class Worker:
             self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), fail)
 
     async def _evaluate(self, work: Work, held: Held) -> None:
-        for delivery, plan in await self._evaluator.evaluate(work, held):
+        async with self._evaluating:
+            made = await self._evaluator.evaluate(work, held)
+        for delivery, plan in made:
             self._start_delivery(delivery, [(held, delivery.index)], plan)
 
     def _start(self, work: Work, helds: Sequence[Held], do: _Do, fail: _Fail) -> None:

@@ -294,10 +294,6 @@ class _CurrentMasker:
     def __call__(self) -> Masker:
         return self.live()
 
-    def follow(self, live: Callable[[], Masker]) -> None:
-        """Know the secrets that ``live`` knows from now on."""
-        self.live = live
-
 
 def _handle_signals(engine: Running, stop: asyncio.Event, logger: logging.Logger) -> None:
     loop = asyncio.get_running_loop()

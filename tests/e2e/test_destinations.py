@@ -423,6 +423,32 @@ async def test_a_burst_to_one_destination_waits_in_memory_and_is_read_from_the_s
     assert (worker.gate.waiting, worker.bytes_in_hand, lane(engine, sink.url).held) == (0, 0, 0)
 
 
+async def test_a_burst_of_events_waits_in_memory_for_evaluation_and_few_are_evaluated_at_once(engine, sink) -> None:
+    await engine.start(TWO_ROUTES % "")
+    worker, read, goes_on = engine.running.worker, [], asyncio.Event()
+    claim, evaluate = worker._claim, worker._evaluator.evaluate
+    under_way: set[str] = set()
+
+    async def counted(kind, room):
+        found = await claim(kind, room)
+        read.extend(one.work.id for one in found if kind == "evaluate")
+        return found
+
+    async def held_up(work, held):
+        under_way.add(work.id)
+        await goes_on.wait()
+        return await evaluate(work, held)
+
+    worker._claim, worker._evaluator.evaluate = counted, held_up
+    for start in range(0, 600, 50):
+        await asyncio.gather(*(engine.post(run(number)) for number in range(start, start + 50)))
+    assert (worker.busy, len(under_way)) == (600, 512)
+    goes_on.set()
+    await engine.settled(600, seconds=30.0)
+    assert read == []
+    assert worker.bytes_in_hand == 0
+
+
 async def test_what_waits_in_memory_while_the_rules_change_follows_the_new_ones(engine, sink, healthy) -> None:
     engine.environ["HEALTHY"] = healthy.url
     limits = "limits: {default: {concurrency: 1}}"
