@@ -7,7 +7,8 @@ import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import FrameType
 
 from engine.culprit import Culprit, culprit_of
 from engine.tally import Counts, Distribution, Names
@@ -102,11 +103,18 @@ class LoopLag:
     def _look(self, *, late: bool) -> Culprit | None:
         """What the loop's thread is at. ``late``: others come first, for somebody held the interpreter's lock."""
         frames = sys._current_frames()  # noqa: SLF001 - the only way to look at another thread
-        here, others = threading.get_ident(), self._threads() if late else []
+        try:
+            return self._find(frames, late=late)
+        finally:
+            # This frame is among them. With the cycle all the frames would stay, and the events in them.
+            frames.clear()
+
+    def _find(self, frames: Mapping[int, FrameType], *, late: bool) -> Culprit | None:
+        others = self._threads() if late else []
         found = next(filter(None, (culprit_of(frames[thread]) for thread in others if thread in frames)), None)
         if found is None and late:
             found = self._suspects()
-        if found is None and here != self._main:
+        if found is None and threading.get_ident() != self._main:
             found = culprit_of(frames[self._main])
         return found
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import io
 import json
 import logging
 import sys
 import time
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -89,6 +91,26 @@ async def test_a_stall_is_one_line_that_names_the_function_and_the_line(lag: Loo
     assert STALL * 3 < line["seconds"] < STALL * 40
     assert lag.stalls.read() == {("test_lag",): 1}
     assert lag.stall_seconds.read()["test_lag",] == pytest.approx(line["seconds"], abs=0.001)
+
+
+async def test_what_a_stalled_function_held_is_freed_without_a_garbage_collection(
+    lag: LoopLag, stream: io.StringIO
+) -> None:
+    class Large:
+        pass
+
+    def careless() -> weakref.ref[Large]:
+        large = Large()
+        time.sleep(STALL * 4)
+        return weakref.ref(large)
+
+    gc.disable()
+    try:
+        kept = careless()
+        await told(stream)
+        assert kept() is None
+    finally:
+        gc.enable()
 
 
 async def test_when_nothing_of_ours_was_at_work_it_says_so(stream: io.StringIO) -> None:
