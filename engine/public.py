@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
 
 from engine.connections import Connections
 from engine.receiver import SHUTDOWN_TIMEOUT, Receiver
@@ -20,16 +21,50 @@ _ACCEPTED = 202
 _MOST_CONNECTIONS = 1024
 
 
+class _Connection(web.RequestHandler):
+    """A connection that parses nothing more after a broken request.
+
+    aiohttp keeps a parser's error in a variable of the function that caught it. That is a cycle: what was received,
+    up to 256 KB for each error, stays until a garbage collection.
+    """
+
+    __slots__ = ("_broken", "_known")
+
+    def __init__(self, server: web.Server, known: Connections, **settings: Any) -> None:
+        super().__init__(server, **settings)
+        self._known = known
+        self._broken = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        # Only now aiohttp's task exists, which must begin before the connection may be closed.
+        self._known.opened(self, cast("asyncio.Transport", transport))
+
+    def data_received(self, data: bytes) -> None:
+        if not self._broken:
+            super().data_received(data)
+            # In place of a request that could not be parsed there is an error.
+            self._broken = bool(self._messages) and not isinstance(self._messages[-1][0], RawRequestMessage)
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        self._broken = True
+        if exc is not None:
+            exc.__traceback__ = None
+        return super().handle_error(request, status, exc, message)
+
+
 class _Server(web.Server):
     """A server that says which connections it has, and which of them have a request under way."""
 
     def __init__(self, receiver: Receiver, connections: Connections, **settings: Any) -> None:
         super().__init__(self._answer, **settings)
-        self._receiver, self._known = receiver, connections
+        self._receiver, self._known, self._settings = receiver, connections, settings
+        self._running_loop = asyncio.get_running_loop()
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        self._known.opened(handler, transport)
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, self._known, loop=self._running_loop, **self._settings)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         self._known.lost(handler)

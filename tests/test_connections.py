@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 
 import pytest
+from aiohttp.http_exceptions import HttpProcessingError
 from receiving import FakeStore, post, read_answer, serving
 
 import engine.descriptors
@@ -164,3 +166,38 @@ def test_descriptors_are_left_for_all_else(monkeypatch, soft, concurrency, allow
     monkeypatch.setattr(engine.descriptors.resource, "getrlimit", lambda _: (soft, soft))
     assert resource.RLIM_INFINITY == -1
     assert connections_allowed(concurrency) == allowed
+
+
+async def test_a_connection_that_is_refused_leaves_no_traceback_in_the_log(made, caplog):
+    stuck = asyncio.Event()
+    connections, client = await made(1, store=FakeStore(stuck=stuck))
+    await client.open(GOOD)
+    for _ in range(5):
+        await client.open()
+    gc.collect()
+    assert connections.closed.read()["refused",] == 5
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+    stuck.set()
+
+
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"GET /x HTTP/1.1\r\nHost: a\r\n",
+        b"GET /x HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: b\r\n\r\n",
+        b"\x16\x03\x01",
+    ],
+)
+async def test_what_a_broken_request_sent_is_freed_without_a_garbage_collection(made, start):
+    _, client = await made(10)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            await client.open(start, b"x" * 300_000)
+            await client.ask(len(client.all) - 1, b"")
+        client.all.clear()
+        await asyncio.sleep(0.1)
+        assert [one for one in gc.get_objects() if isinstance(one, HttpProcessingError)] == []
+    finally:
+        gc.enable()
