@@ -64,7 +64,8 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     listed = engine("deliveries", "list").output
     assert all(len(line) <= 80 for line in listed.splitlines())
 
-    assert {one["name"] for one in engine.json("destinations")["destinations"]} == {"http://127.0.0.1:9", "log"}
+    named = {one["name"] for one in engine.json("destinations")["destinations"]}
+    assert named == {"http://127.0.0.1:9", "langsmith", "log"}, "LangSmith is asked for feedback"
 
     counted = engine("replay", "--dead", "--error", "connection", "--dry-run")
     assert "1 delivery and 1 event would be replayed" in counted.output

@@ -517,7 +517,7 @@ async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engin
     assert most_bytes <= 2 * 2**20 + 25_000
     await engine.settled(200)
     await until(lambda: not worker.busy)
-    assert (worker.bytes_in_hand, worker._room("evaluate"), worker._room("deliver")) == (0, 16, 16)
+    assert (worker.bytes_in_hand, worker._room("evaluate"), worker._room("deliver")) == (0, 8192, 16)
 
 
 async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine, sink, healthy) -> None:
