@@ -103,7 +103,7 @@ class LogQueue(Unlocked):
                 self._lines += 1
                 self._bytes += size
                 self._entries.put(_Entry(line, size, written))
-        except Exception:  # noqa: BLE001 - whoever logs must not fail by it
+        except Exception:  # noqa: BLE001 - logging must never raise
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name

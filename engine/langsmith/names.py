@@ -22,7 +22,7 @@ class Names:
     async def get(self, name: str, look_up: Callable[[str], Awaitable[str | None]]) -> str | None:
         """The id, or None. Raises what the look-up raises.
 
-        ``look_up`` is not kept: it leads back to whoever has this, and neither would be freed when it is dropped.
+        ``look_up`` is not kept: it refers to the object that owns this, and neither would be freed when it is dropped.
         """
         known = self._known.get(name)
         if known is not None and self._clock() < known[1]:

@@ -238,7 +238,7 @@ def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str],
 
 
 def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-    """When to look next for work that nobody holds and that waits in none of the shut lanes; perhaps a little early."""
+    """When to look next for unowned work that waits in none of the shut lanes; perhaps a little early."""
     times: list[float] = []
     if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:
         times.append(first)

@@ -159,7 +159,7 @@ class Writer:
             raise
 
     def _give_up(self, batch: Sequence[Verb]) -> None:
-        """The thread ends by a fault of the engine: whoever waits for it, or asks later, gets an error."""
+        """The thread ends by a fault of the engine: waiting and later callers get an error."""
         with self._closing:
             self._open = False
         waiting = [*batch]
