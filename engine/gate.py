@@ -33,7 +33,8 @@ class Gate:
     """Holds the lanes of one process, which have at most ``total`` attempts under way together.
 
     ``woken`` is called when more could be taken out of the store. A lane that holds ``most_held`` bytes takes no more,
-    and all deliveries that wait in memory have ``most_waiting`` bytes.
+    and all deliveries that wait in memory have ``most_waiting`` bytes. ``opened`` is called with the name of a lane
+    that people, or a changed configuration, open.
     """
 
     def __init__(
@@ -43,8 +44,9 @@ class Gate:
         woken: Callable[[], None],
         most_held: float = math.inf,
         most_waiting: float = math.inf,
+        opened: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._desk, self._woken = desk, woken
+        self._desk, self._woken, self._opened = desk, woken, opened
         self._lanes = Lanes(desk.rng, total, self._forget, most_held, most_waiting)
         self._stops = Stops(self._lanes, desk.store.fingerprint)
         self._pauses = Pauses(desk, self._stops, self._forget, self._go_on)
@@ -389,6 +391,7 @@ class Gate:
         self._pauses.reopened(lane)
         self._go_on(lane)
         self._woken()
+        self._opened(lane.name)
 
     def waits(self) -> Mapping[str, int]:
         """How many wait in memory, by the names of their lanes."""

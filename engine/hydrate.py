@@ -31,7 +31,7 @@ _OBJECTS_SHARE = 0.5
 #: How much earlier than its runs start a runs query looks, for clocks and rounding.
 _SLACK = timedelta(minutes=1)
 #: The destination that requests to LangSmith count for, as its actions name it.
-_DESTINATION = "langsmith"
+READ_FROM = "langsmith"
 #: How many times what an answer of LangSmith parses to the SDK holds of it: as JSON, as objects, as JSON again.
 _COPIES = 3
 #: How long a request to LangSmith that waits for its turn is waited for beyond its time, in seconds.
@@ -290,7 +290,7 @@ class _Reading:
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
         """One request."""
-        async with self._turn(_DESTINATION):
+        async with self._turn(READ_FROM):
             try:
                 async with asyncio.timeout_at(self._deadline):
                     yield

@@ -19,11 +19,13 @@ from engine.event import Event
 from engine.execute import Executor
 from engine.gate import Gate
 from engine.holdings import Hands, Held, Place
+from engine.hydrate import READ_FROM
 from engine.memory import Memory
 from engine.retry import Failure
 from engine.scan import GROWTH
 from engine.store.protocol import CLAIM_BYTES
 from engine.store.work import Appended, Claimed, Item, Work, WorkKind
+from engine.traffic.words import WAITS
 
 _Do = Callable[[], Awaitable[None]]
 _KINDS: Final[tuple[WorkKind, ...]] = ("evaluate", "deliver")
@@ -69,7 +71,9 @@ class Worker:
         self._evaluating = asyncio.Semaphore(limit)
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
         share = byte_limit // 2 // _SHARE
-        self.gate = Gate(desk, limit, self._wakes["deliver"].set, share, share * _WAITING_SHARES)
+        woken = self._wakes["deliver"].set
+        self.gate = Gate(desk, limit, woken, share, share * _WAITING_SHARES, opened=self._opened)
+        self._hastening: set[asyncio.Task[None]] = set()
         self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate)
         self._deliverer = Deliverer(desk, executor, self.gate)
         self._executor = executor
@@ -147,12 +151,28 @@ class Worker:
             StoreError: the store cannot tell which destinations were shut.
         """
         await self.gate.restore()
+        await self._hasten()
         services: dict[str, Callable[[], Awaitable[None]]] = {
             "looking for due evaluations": partial(self._claim_and_nap, "evaluate"),
             "looking for due deliveries": partial(self._claim_and_nap, "deliver"),
             "showing signs of life": self._beat,
         }
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
+
+    def _opened(self, name: str) -> None:
+        if name == READ_FROM:
+            task = asyncio.create_task(self._hasten())
+            self._hastening.add(task)
+            task.add_done_callback(self._hastening.discard)
+
+    async def _hasten(self) -> None:
+        """Try again what was put off because nothing could be read from LangSmith."""
+        try:
+            if await self._desk.store.hasten(f"{WAITS}{READ_FROM}:", now=self._desk.clock()):
+                self.wake()
+        except StoreError as error:
+            told = {"reason": str(error)}
+            self._desk.logger.warning("what waits for LangSmith is tried when its pause would have ended", extra=told)
 
     async def hold(self) -> None:
         """Take up nothing new, from the store or from evaluations that end now, and let nobody wait for a place.

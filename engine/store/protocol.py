@@ -141,6 +141,12 @@ class Store(Protocol):
         ``until`` is when its time is over should its lane be shut then; None leaves what it was.
         """
 
+    async def hasten(self, waits_for: str, *, now: float) -> int:
+        """Make due what is put off and whose reason begins with ``waits_for``. How many pieces of work.
+
+        Very many are taken in steps, so that an append has to wait for one at most.
+        """
+
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
         """When to look for unowned work (of a ``kind``) that waits in none of the ``shut`` lanes, or None.
 

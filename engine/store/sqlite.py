@@ -178,6 +178,13 @@ class SqliteStore:
         where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until}
         await self._writer.do(*self._release_kind(ids, due_at, **where))
 
+    async def hasten(self, waits_for: str, *, now: float) -> int:
+        """Make due what is put off for a reason."""
+        ids = await self._work.ask(leases.put_off, waits_for, now)
+        for batch in _batches(ids, _REPLAYED_AT_ONCE):
+            await self._do(leases.hasten, ids=batch, now=now)
+        return len(ids)
+
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
         """When the next unowned work falls due that waits in no shut lane."""
         return await self._work.ask(claims.next_due, kind=kind, shut=shut)

@@ -43,6 +43,14 @@ UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesc
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
   first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END,
   until_at = CASE WHEN wanted IS NULL THEN coalesce(:until, until_at + :uncounted) ELSE :now END"""
+_PUT_OFF = """
+SELECT json_group_array(id) FROM work
+WHERE due_at > ?1 AND owner IS NULL AND dead_at IS NULL AND substr(error, 1, ?2) = ?3
+"""
+_HASTEN = """
+UPDATE work SET due_at = ?1
+WHERE id IN (SELECT value FROM json_each(?2)) AND due_at > ?1 AND owner IS NULL AND dead_at IS NULL
+"""
 _RELEASE = """
   due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
   error = CASE WHEN :reason = '' THEN error ELSE :reason END
@@ -221,6 +229,17 @@ def release(
     """Make work of the owner's due, as if it had not been taken."""
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
     _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until, **given})
+
+
+def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
+    """What is put off beyond ``now`` and whose reason begins so."""
+    ids: list[str] = load_json(db.execute(_PUT_OFF, (now, len(waits_for), waits_for)).fetchone()[0])
+    return ids
+
+
+def hasten(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
+    """Make work due that is put off still."""
+    db.execute(_HASTEN, (now, ids_json(ids)))
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:

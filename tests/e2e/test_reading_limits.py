@@ -74,6 +74,38 @@ async def test_a_refused_key_is_not_tried_by_every_event(engine, sink, langsmith
     assert (asked(langsmith), sink.received) == (1, [])
 
 
+@pytest.mark.parametrize("how", ["a changed configuration", "people", "a restart"])
+async def test_what_waits_for_a_refused_key_is_tried_at_once_when_that_is_over(
+    engine, sink, langsmith, events, how: str
+) -> None:
+    langsmith.faults.add(status=401, times=1, path="/feedback")
+    await engine.start(CLIENTS + CONFIG)
+    first = (await engine.post(events[0]))["event"]
+
+    async def refused() -> bool:
+        return any("401" in reason for reason in await reasons(engine, [first]))
+
+    await until(refused)
+    ids = [(await engine.post(event))["event"] for event in events[1:]]
+
+    async def all_wait() -> bool:
+        return all("waits for langsmith" in reason for reason in await reasons(engine, ids))
+
+    await until(all_wait)
+    assert asked(langsmith) == 1
+    match how:
+        case "a changed configuration":
+            engine.write(CLIENTS + CONFIG + "vars: {changed: true}\n")
+            assert (await engine.running.reloader.reload()).good
+        case "people":
+            assert engine.running.worker.gate.resume("langsmith")
+        case _:
+            await engine.stop()
+            await engine.start(CLIENTS + CONFIG)
+    await engine.settled(5)
+    assert len(sink.received) >= 5, "all but the one whose own attempt was refused"
+
+
 async def test_the_rate_limit_holds_for_reading(engine, sink, langsmith, events) -> None:
     await engine.start(CLIENTS + "limits: {langsmith: {rate: 5/s, burst: 1}}\n" + CONFIG)
     began = asyncio.get_running_loop().time()

@@ -716,6 +716,26 @@ class Waiting:
         (claimed,) = await store.claim(now=T0 + 5, limit=5)
         assert (claimed.work.first_at, claimed.work.due_at) == (T0 + since, T0 + 5)
 
+    async def test_what_is_put_off_for_a_reason_can_be_made_due(self, store: Store):
+        one, other, running = make_event(), make_event(1), make_event(2)
+        for event, reason in ((one, "waits for langsmith: paused"), (other, "waits for langsmithy: paused")):
+            await store.append(event, leased=True)
+            await store.settle_routed(routed(event, pending=Wait(T0 + 500, reason), work=evaluation(event)))
+        await store.append(running, leased=True)
+        assert await store.hasten("waits for langsmith:", now=T0 + 1) == 1
+        (claimed,) = await store.claim(now=T0 + 1, limit=5)
+        assert (claimed.event.id, claimed.work.due_at) == (one.id, T0 + 1)
+        assert await store.hasten("waits for langsmith:", now=T0 + 1) == 0
+
+    async def test_a_delivery_that_is_put_off_for_a_reason_can_be_made_due(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        work = deliver(event)
+        await store.settle_routed(routed(event, work, leased=frozenset({work.id})))
+        await store.release([work.id], due_at=T0 + 500, reason="waits for langsmith: paused")
+        assert await store.hasten("waits for langsmith:", now=T0 + 2) == 1
+        assert [claimed.work.id for claimed in await store.claim(now=T0 + 2, limit=5)] == [work.id]
+
     async def test_what_is_decided_meanwhile_is_settled(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
