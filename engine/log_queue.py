@@ -21,8 +21,8 @@ from engine.tally import Counts
 
 #: How many lines wait at most, and how many bytes they take together.
 MOST_LINES, MOST_BYTES = 10_000, 16 << 20
-#: How many lines are written at once, and about how many bytes.
-_BATCH_LINES, _BATCH_BYTES = 256, 64 << 10
+#: About how many bytes of lines are written at once.
+_BATCH_BYTES = 64 << 10
 #: How long a flush waits for what is queued, in seconds: a reader that has stopped must not keep a process from ending.
 _LONGEST_FLUSH = 2.0
 #: How long to wait before writing is tried again after it failed, in seconds.
@@ -180,7 +180,7 @@ class LogQueue(Unlocked):
         batch: list[_Entry] = []
         room = _BATCH_BYTES
         with contextlib.suppress(Empty):
-            while room > 0 and len(batch) < _BATCH_LINES:
+            while room > 0:
                 patience = _AFTER_FAILURE if self._unreported else None
                 entry = self._entries.get(block=not batch, timeout=patience)
                 if not isinstance(entry, _Entry):
@@ -233,8 +233,12 @@ class LogQueue(Unlocked):
         return self._own(f"{what} dropped because standard error could not be written")
 
     def _own(self, message: str) -> str:
+        """A line of the queue's own, which holds nothing that has to be masked."""
         record = logging.LogRecord(LOGGER_NAME, logging.WARNING, "", 0, message, None, None)
-        return self._format.format(record) + "\n"
+        try:
+            return self._format.format(record) + "\n"
+        except Exception:  # noqa: BLE001 - the thread must go on
+            return f"{message}\n"
 
     def _send(self, texts: Sequence[str]) -> tuple[int, Exception | None]:
         """Write to what is standard error at the moment: how many texts were written whole, and what stopped it."""

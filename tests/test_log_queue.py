@@ -127,6 +127,43 @@ def test_the_queue_is_bounded_by_bytes_and_takes_one_line_that_is_larger_alone(m
     assert queue.dropped.read() == {(): 2}
 
 
+def test_the_queue_takes_exactly_as_many_bytes_as_it_may(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_bytes=2 * (500 + 100))  # two lines of 100 characters
+    for text in ("a", "b", "c"):
+        logger.info(text * 100)
+    gate.open.set()
+    assert queue.drain(5)
+    assert [line[0] for line in gate.lines] == ["a", "b", "1"]
+
+
+def test_what_was_written_makes_room_however_much_comes(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=3, most_bytes=4000)
+    for number in range(0, 20, 2):
+        gate.open.clear()
+        logger.info("%d %s", number, "x" * 1000)
+        logger.info("%d %s", number + 1, "x" * 1000)
+        gate.open.set()
+        assert queue.drain(5)
+    assert [line.split()[0] for line in gate.lines] == [str(number) for number in range(20)]
+
+
+@pytest.mark.parametrize(("lines", "length", "together"), [(20, 20_000, 4), (600, 24, 126)])
+def test_many_lines_are_written_in_portions(made: Made, lines: int, length: int, together: int) -> None:
+    """Of about 64 KiB, with what a line takes beside its text."""
+    portions: list[int] = []
+
+    class Stream(io.StringIO):
+        def write(self, text: str) -> int:
+            portions.append(text.count("\n"))
+            return super().write(text)
+
+    logger, queue = made(Stream())
+    for _ in range(lines):
+        logger.info("x" * length)
+    assert queue.drain(5)
+    assert (portions[0], max(portions), sum(portions)) == (together, together, lines)
+
+
 def test_handing_a_line_in_does_not_wait_for_what_reads_it(made: Made) -> None:
     read_end, write_end = os.pipe()
     with os.fdopen(write_end, "w") as stream:
@@ -196,6 +233,49 @@ def test_lost_lines_are_reported_when_writing_works_even_if_nothing_else_is_logg
     assert gate.lines == ["1 log line was dropped because standard error could not be written"]
 
 
+def test_lost_lines_are_reported_without_anything_else_to_do(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate)
+    gate.error = BrokenPipeError()
+    gate.open.set()
+    logger.info("lost")
+    assert queue.drain(5)
+    gate.error = None
+    deadline = time.monotonic() + 10
+    while not gate.lines:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert gate.lines == ["1 log line was dropped because standard error could not be written"]
+
+
+def test_lines_that_cannot_be_captured_are_reported_each_time(made: Made, gate: Gate, monkeypatch: Any) -> None:
+    capture = TextFormatter.capture
+
+    def failing(self: Any, record: logging.LogRecord) -> Any:
+        return 1 / 0 if record.msg == "lost" else capture(self, record)
+
+    monkeypatch.setattr(TextFormatter, "capture", failing)
+    logger, queue = made(gate)
+    gate.open.set()
+    for count in (1, 2):
+        logger.info("lost")
+        assert queue.drain(5)
+        assert gate.lines == ["1 log line was dropped because standard error could not be written"] * count
+    assert queue.dropped.read() == {(): 2}
+
+
+def test_where_nothing_can_be_formatted_the_thread_goes_on(made: Made, gate: Gate, monkeypatch: Any) -> None:
+    logger, queue = made(gate)
+    gate.open.set()
+    with monkeypatch.context() as broken:
+        broken.setattr(TextFormatter, "capture", lambda *_: 1 / 0)
+        logger.info("lost")
+        assert queue.drain(5)
+    logger.info("kept")
+    assert queue.drain(5)
+    assert gate.getvalue().startswith("1 log line was dropped because standard error could not be written\n")
+    assert gate.getvalue().endswith("kept\n")
+
+
 def test_a_pipe_that_nobody_reads_any_more_ends_nothing(made: Made) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -233,6 +313,37 @@ def test_a_line_that_was_written_in_part_does_not_run_into_the_next(made: Made, 
             "1 log line was dropped because standard error could not be written\n",
             "whole\n",
         ]
+
+
+async def test_a_line_that_is_torn_behind_a_report_is_not_taken_for_written(made: Made, monkeypatch: Any) -> None:
+    read_end, write_end = os.pipe()
+    os.set_blocking(read_end, False)
+    real, report, torn = os.write, b"could not be written\n", []
+
+    def write(descriptor: int, data: Any) -> int:
+        text = bytes(data)
+        if not torn and report in text and b"torn apart" in text:
+            torn.append(text)
+            return real(descriptor, data[: text.index(report) + len(report) + 20])
+        if b"whole" not in text:
+            raise OSError(28, "no space left")
+        return real(descriptor, data)
+
+    monkeypatch.setattr(os, "write", write)
+    with os.fdopen(write_end, "w") as stream, os.fdopen(read_end, "rb") as reader:
+        logger, queue = made(stream)
+        logger.info("lost")
+        assert await asyncio.to_thread(queue.drain, 5)
+        with pytest.raises(Retry, match="no space left"):
+            await write_line(logger, logging.INFO, "torn apart", {})
+        assert await asyncio.to_thread(queue.drain, 5)
+        await write_line(logger, logging.INFO, "whole", {})
+        assert [line[17:].decode() for line in reader.readlines()] == [
+            "1 log line was dropped because standard error could not be written\n",
+            "tor\n",
+            "whole\n",
+        ]
+        assert queue.dropped.read() == {(): 1}
 
 
 def test_a_descriptor_that_does_not_block_is_waited_for(made: Made) -> None:
@@ -333,6 +444,25 @@ async def test_one_that_is_not_waited_for_any_longer_is_taken_back(made: Made, g
     await asyncio.to_thread(queue.drain, 5)
     assert gate.lines == ["writing"]
     assert queue.dropped.read() == {(): 0}
+
+
+async def test_lines_that_were_taken_back_make_room(made: Made, gate: Gate) -> None:
+    logger, queue = made(gate, most_lines=3)
+    queue.start()
+    logger.info("writing")
+    await asyncio.to_thread(gate.entered.wait, 5)
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await write_line(logger, logging.INFO, "taken back", {})
+    gate.open.set()
+    await asyncio.to_thread(queue.drain, 5)
+    gate.open.clear()
+    for number in range(3):
+        logger.info("%d", number)
+    gate.open.set()
+    await asyncio.to_thread(queue.drain, 5)
+    assert gate.lines == ["writing", "0", "1", "2"]
 
 
 async def test_below_the_level_and_with_other_handlers_nothing_is_waited_for(made: Made, gate: Gate) -> None:
