@@ -210,6 +210,16 @@ async def test_what_a_killed_backup_left_does_not_keep_the_next_from_working(
     assert sorted((await content(folder / "copy.db"))[0]) == sorted(ids)
 
 
+async def test_the_copy_is_on_the_disk_before_it_has_its_name_and_the_name_too(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await a_store(folder / "engine.db")
+    synced: list[tuple[str, bool]] = []
+    monkeypatch.setattr(backup, "_sync", lambda path: synced.append((path.suffix, (folder / "copy.db").exists())))
+    back_up(folder / "engine.db", folder / "copy.db")
+    assert synced == [(".partial", False), (folder.suffix, True)]
+
+
 async def test_ctrl_c_ends_it_and_leaves_nothing_behind(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> int:
         raise KeyboardInterrupt

@@ -285,6 +285,28 @@ async def test_a_store_that_cannot_be_read_at_the_start_is_asked_again_before_an
     assert await house.events() == {}
 
 
+async def test_an_hour_and_a_little_more_is_far_ahead(house: House, caplog):
+    event_id = await house.finished(1, matched=False)
+    house.kept = replace(house.kept, unmatched=600.0)
+    kept, house = house.kept, await restarted(house, 3601.0)
+    house.kept = kept
+    await house.upkeep.round()
+    assert await house.events() == {event_id: True}
+    assert "ahead of the last time" in caplog.text
+
+
+async def test_a_clock_that_jumped_and_stays_there_is_believed_after_an_hour(house: House, caplog):
+    await house.finished(1, matched=False)
+    house.clock.now += 400 * DAY
+    await house.upkeep.round()
+    assert len(await house.events()) == 1
+    for _ in range(2):
+        house.pass_time(1801)
+        await house.upkeep.round()
+    assert await house.events() == {}
+    assert caplog.text.count("the clock jumped") == 1
+
+
 async def test_a_clock_that_was_put_right_before_a_restart_is_believed(house: House, caplog):
     await house.finished(1, matched=False)
     house = await restarted(house, 400 * DAY)
