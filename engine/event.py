@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import random
 import re
 from collections.abc import Callable, Mapping
@@ -10,17 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from math import isfinite
 from typing import Any
 
 import orjson
 
 from engine.errors import BadBody, TooComplex
+from engine.json_text import parse
 from engine.scan import MAX_VALUES, parsed_size
 
-_SURROGATE = re.compile("[\ud800-\udfff]")
-#: In how many characters at once surrogates are looked for.
-_PIECE = 64 * 1024
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}
 
@@ -56,7 +52,7 @@ class Event:
     ``received_at`` is in Unix seconds, UTC. ``body`` is what was sent (decompressed), and
     ``payload`` what it parsed to. ``repaired`` tells that it took the tolerant parser: the
     body was not strict JSON, and what JSON has no words for was replaced (see
-    ``parse_json``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
+    ``json_text``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
     by it. ``dedup_key`` is equal for two deliveries of one webhook. ``trace`` is the W3C
     traceparent that all which becomes of it goes on from, or empty. ``parsed_size`` is about how
     many bytes ``payload`` takes in memory. ``unparsed`` says why the body was not parsed, and is
@@ -178,7 +174,7 @@ def parse_payload(body: bytes, max_values: int = MAX_VALUES) -> tuple[dict[str, 
 
 
 def _parse_object(body: bytes) -> tuple[dict[str, Any], bool]:
-    payload, repaired = _parse(body)
+    payload, repaired = parse(body)
     if not isinstance(payload, dict):
         raise BadBody(f"the body is a JSON {_JSON_NAMES[type(payload)]}, not an object")
     return payload, repaired
@@ -192,91 +188,7 @@ def parse_json(body: bytes, max_values: int = MAX_VALUES) -> tuple[Any, bool]:
         BadBody: it is not JSON; says why and where.
     """
     parsed_size(body, max_values)
-    return _parse(body)
-
-
-def _parse(body: bytes) -> tuple[Any, bool]:
-    """Any JSON value, and whether the text had to be repaired to be one.
-
-    Strict JSON goes through orjson: the last of duplicate keys counts, and integers beyond 64
-    bits become floats. Python's own ``json`` writes NaN, infinities and lone surrogates, which
-    are not JSON; other senders add a byte order mark, use UTF-16, or leave control
-    characters and broken UTF-8 in strings. None of that is worth losing an event for:
-    numbers that are not finite (1e400, too) become null, what is no character becomes U+FFFD.
-
-    Raises:
-        TooComplex: the text is nested deeper than 1024 levels, or 254 where it needs repair.
-        BadBody: neither reading works.
-    """
-    try:
-        return orjson.loads(body), False
-    except orjson.JSONDecodeError as error:
-        if "depth limit" in str(error):
-            raise TooComplex("the body is nested deeper than 1024 levels") from error
-    return _parse_tolerantly(body), True
-
-
-def _parse_tolerantly(body: bytes) -> Any:
-    if not body.strip():
-        raise BadBody("the body is empty")
-    text = body.decode(json.detect_encoding(body), "replace")
-    try:
-        value = json.loads(text, strict=False, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
-        return _without_surrogates(value)
-    except json.JSONDecodeError as error:
-        raise BadBody(_describe(error)) from error
-    except (RecursionError, orjson.JSONEncodeError) as error:
-        raise TooComplex("the body is nested too deep, and is not strict JSON") from error
-
-
-def _without_surrogates(value: Any) -> Any:
-    """A value that orjson can write again: where it can't, surrogates on their own become U+FFFD.
-
-    Raises:
-        JSONEncodeError, RecursionError: it is nested too deep.
-    """
-    try:
-        orjson.dumps(value)
-    except orjson.JSONEncodeError:
-        value = _repaired(value)
-        orjson.dumps(value)
-    return value
-
-
-def _repaired(value: Any) -> Any:
-    if isinstance(value, str):
-        # In pieces, because one call for a text of many megabytes would hold the interpreter's lock for seconds.
-        pieces = (value[start : start + _PIECE] for start in range(0, len(value), _PIECE))
-        return "".join(_SURROGATE.sub("\ufffd", piece) for piece in pieces)
-    if isinstance(value, list):
-        return [_repaired(item) for item in value]
-    if isinstance(value, dict):
-        return {_repaired(key): _repaired(item) for key, item in value.items()}
-    return value
-
-
-def _describe(error: json.JSONDecodeError) -> str:
-    place = f"line {error.lineno}, column {error.colno}"
-    if error.pos >= len(error.doc.rstrip()) or error.msg.startswith("Unterminated string"):
-        return f"the body is not JSON: it ends too early ({error.msg}, {place})"
-    return f"the body is not JSON: {error.msg} at {place}"
-
-
-def _no_number(_name: str) -> None:
-    """NaN, Infinity and -Infinity."""
-
-
-def _finite(text: str) -> float | None:
-    number = float(text)
-    return number if isfinite(number) else None
-
-
-def _integer(text: str) -> int | float | None:
-    """An integer as orjson reads it: exact within 64 bits, a float beyond."""
-    if len(text) < 19:
-        return int(text)
-    number = int(text) if len(text) <= 20 else None
-    return number if number is not None and -(2**63) <= number < 2**64 else _finite(text)
+    return parse(body)
 
 
 def kind_of(payload: Mapping[str, Any]) -> Kind:

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import engine.json_text
 from engine.errors import BadBody
 from engine.event import Kind, kind_of, new_event_id, parse_event, parse_json, parse_payload
 
@@ -83,6 +84,48 @@ def test_every_lone_surrogate_of_a_long_text_is_replaced_and_pairs_are_kept():
     payload, repaired = parse_payload(f'{{"{text}": ["{text}", 1, null], "\\\\ud800": "x"}}'.encode())
     read = "ab\U0001f600\ufffdc\ufffd" * 30_000
     assert (payload, repaired) == ({read: [read, 1, None], "\\ud800": "x"}, True)
+
+
+def test_texts_without_surrogates_are_not_made_anew_where_another_has_one():
+    payload = json.loads('{"a": ["clean", 1, "\\ud800"]}')
+    repaired = engine.json_text._repaired(payload)
+    assert repaired == {"a": ["clean", 1, "\ufffd"]}
+    assert repaired["a"][0] is payload["a"][0]
+
+
+#: Of more bytes than are repaired whatever is wrong with them.
+LONG = "x" * (16 * 1024 * 1024)
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        (rb"\ud800", "surrogates without their other half"),
+        (rb"\udfffx", "surrogates without their other half"),
+        (rb"\uD83D\uDE00\uDE00", "surrogates without their other half"),
+        (rb"\ud83d\ud83d\ude00", "surrogates without their other half"),
+        (b"\xff", "bytes that are no characters"),
+        (b"a\nb", "control characters in texts"),
+        (rb'","b":NaN,"c":"' + rb"\n" * 3_000_001, "more than 3,000,000 escapes"),
+    ],
+)
+def test_a_large_body_that_would_take_long_to_repair_is_kept_unparsed_and_a_smaller_one_is_repaired(text, fault):
+    found = parse_event(b'{"a":"' + LONG.encode() + text + b'"}', 1.7e9)
+    why = f"the body is not strict JSON: it has {fault}, which is repaired up to 16 MiB only"
+    assert (found.kind, found.unparsed, found.payload) == (Kind.UNPARSED, why, {})
+    smaller = parse_event(b'{"a":"' + text + b'"}', 1.7e9)
+    assert (smaller.kind, smaller.repaired) == (Kind.UNKNOWN, True)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_numbers_and_encodings_are_put_right_however_large_a_body_is(encoding):
+    body = f'{{"a":"{LONG}","b":[NaN,1e400,"\\ud83d\\ude00 €"]}}'.encode(encoding)
+    assert parse_payload(body) == ({"a": LONG, "b": [None, None, "\U0001f600 €"]}, True)
+
+
+def test_a_large_body_that_is_no_json_is_refused_with_the_place():
+    with pytest.raises(BadBody, match=r"column 16777225$"):
+        parse_payload(b'{"a":"' + LONG.encode() + b'",]}')
 
 
 def test_nuls_are_kept():
