@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -19,6 +18,11 @@ _MOST_CODINGS = 2
 #: The most memory that a zstd frame may ask for, in bytes (RFC 8878 advises to allow 8 MiB at least).
 _ZSTD_WINDOW = 1 << 25
 _PIECE = 1 << 18
+#: How many bytes zlib is given at once: it copies what it does not use.
+_FED = 1 << 14
+#: The most members that a gzip stream may have. Each costs some microseconds, however empty it is; programs that write
+#: many (bgzip) put 64 KiB into each.
+_MOST_MEMBERS = 20_000
 
 
 class TooLarge(EngineError):  # noqa: N818 - reads as the answer it causes
@@ -81,31 +85,65 @@ def _decode_one(raw: bytes, coding: str, limit: int) -> bytes:
 def _open(raw: bytes, coding: str) -> _Readable:
     match coding:
         case "gzip" | "x-gzip":
-            return gzip.GzipFile(fileobj=io.BytesIO(raw))
+            return _Inflated(raw, zlib.MAX_WBITS | 16, _MOST_MEMBERS) if raw else io.BytesIO()
         case "deflate":
-            return _Deflated(raw)
+            # With zlib's header, as RFC 9110 has it, or without, as some send it.
+            has_header = bool(raw) and raw[0] & 0xF == 8
+            return _Inflated(raw, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS, 1)
         case "zstd":
             return _open_zstd(raw)
     # Other words are not repeated: a sender may have mixed up its headers, and shown us a secret.
     raise UnknownCoding(f"the coding {coding!r}" if coding in _OTHERS else "the body's Content-Encoding")
 
 
-class _Deflated:
-    """A deflate stream with zlib's header, as RFC 9110 has it, or without, as some send it."""
+class _Inflated:
+    """What zlib made: one stream, or several behind each other (gzip's members), with zero bytes behind each.
 
-    def __init__(self, raw: bytes) -> None:
-        self._rest = raw
-        has_header = bool(raw) and raw[0] & 0xF == 8
-        self._stream = zlib.decompressobj(zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS)
+    ``wbits`` says which header there is, as for ``zlib.decompressobj``.
+    """
+
+    def __init__(self, raw: bytes, wbits: int, most_members: int) -> None:
+        self._raw, self._at = raw, 0
+        self._wbits, self._most = wbits, most_members
+        self._stream = zlib.decompressobj(wbits)
+        self._members = 1
 
     def read(self, size: int) -> bytes:
-        if self._stream.eof:
-            return b""
-        piece = self._stream.decompress(self._rest, size)
-        self._rest = self._stream.unconsumed_tail
-        if not piece and not self._stream.eof:
-            raise EOFError("the stream has no end")
-        return piece
+        """Up to ``size`` bytes; none at the end.
+
+        Raises:
+            EOFError: the stream is cut off.
+            OSError: it has too many members.
+            zlib.error: it is something else.
+        """
+        while not self._stream.eof or self._next_member():
+            fed = self._stream.unconsumed_tail or self._take()
+            piece = self._stream.decompress(fed, size)
+            self._at -= len(self._stream.unused_data)
+            if piece:
+                return piece
+            if not fed and not self._stream.eof:
+                raise EOFError("the stream has no end")
+        return b""
+
+    def _take(self) -> bytes:
+        fed = self._raw[self._at : self._at + _FED]
+        self._at += len(fed)
+        return fed
+
+    def _next_member(self) -> bool:
+        """Go to the next member, if there is one."""
+        if self._most == 1:
+            return False
+        while fed := self._take():
+            if member := fed.lstrip(b"\0"):
+                self._at -= len(member)
+                self._members += 1
+                if self._members > self._most:
+                    raise OSError(f"it has more than {self._most:,} members")
+                self._stream = zlib.decompressobj(self._wbits)
+                return True
+        return False
 
 
 def _open_zstd(raw: bytes) -> _Readable:
