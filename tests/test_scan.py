@@ -46,10 +46,15 @@ def really(value: object) -> int:
         orjson.dumps({"a": "plain text without much in it " * MANY}),
         orjson.dumps({"a": "€" + "mostly ASCII " * MANY}),
         b'{"a": "\\u20ac' + b"mostly ASCII " * MANY + b'"}',
+        orjson.dumps({"a": "mostly ASCII " * MANY + "😀"}),
+        orjson.dumps({"a": "mostly ASCII " * MANY + "\U0010ffff"}),
+        b'{"a": "\\ud83d\\ude00' + b"mostly ASCII " * MANY + b'"}',
+        b'{"a": "\\uD83D\\uDE00' + b"mostly ASCII " * MANY + b'"}',
     ],
     ids=[
         *("seed", "rule", "three runs", "alert", "100 runs", "1000 runs"),
         *("empty arrays", "small objects", "numbers", "keys", "text", "wide text", "escaped text"),
+        *("widest text", "last character", "surrogates", "surrogates in capitals"),
     ],
 )
 def test_the_estimate_is_within_a_factor_of_three(body):
@@ -60,6 +65,27 @@ def test_the_estimate_is_within_a_factor_of_three(body):
 @pytest.mark.parametrize("text", ["a, b, c [d] {e} " * MANY, "," * MANY])
 def test_commas_in_texts_are_taken_for_values(text):
     assert parsed_size(orjson.dumps({"a": text})) > len(text)
+
+
+@pytest.mark.parametrize(
+    ("last", "width"),
+    [
+        *((b"x", 1), (b"\\n", 1), (b"\\u0041", 2), (b"\\uABCD", 2), ("é".encode(), 2), ("\uffff".encode(), 2)),
+        *((b"\\ud83d\\ude00", 4), (b"\\uD83D\\uDE00", 4)),
+        *((chr(plane << 16).encode(), 4) for plane in (1, 4, 8, 12, 16)),
+    ],
+)
+@pytest.mark.parametrize("before", [7, 256 * 1024 - 2, 256 * 1024 - 1, 256 * 1024, 300_000])
+def test_the_widest_character_of_a_text_decides_for_all_of_them_wherever_it_stands(monkeypatch, before, last, width):
+    monkeypatch.setattr(engine.scan, "_ESCAPES_SOUGHT", 0)
+    body = b'{"a":"'.ljust(before, b"x") + last + b"x" * 2000 + b'"}'
+    assert parsed_size(body, 1000) == width * len(body) + 2 * 80
+
+
+@pytest.mark.parametrize(("size", "width"), [(4 * 1024 * 1024, 1), (4 * 1024 * 1024 + 1, 4)])
+def test_escapes_are_sought_in_the_whole_of_a_body_of_more_than_4_mib(size, width):
+    body = b'{"a":"'.ljust(size - 14, b"x") + b'\\ud83d\\ude00"}'
+    assert parsed_size(body, 1000) == width * len(body) + 2 * 80
 
 
 def test_a_large_body_is_looked_at_whole():
