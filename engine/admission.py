@@ -69,14 +69,14 @@ class Admission:
 
 
 class Share:
-    """What one request holds of an admission's room."""
+    """What one request holds of an admission's room. ``parsed`` says whether its body is parsed."""
 
-    __slots__ = ("_admission", "_kept", "_late", "_parsed", "_proven", "size")
+    __slots__ = ("_admission", "_kept", "_late", "_parsed", "_proven", "parsed", "size")
 
     def __init__(self, admission: Admission, *, proven: bool = True) -> None:
         self._admission = admission
         self._proven = proven
-        self._kept = self._late = False
+        self._kept = self._late = self.parsed = False
         self.size = self._parsed = 0
 
     def grow(self, size: int) -> None:
@@ -105,6 +105,7 @@ class Share:
         if admission.parsed + size > admission.held_limit and admission.parsed > admission.held_limit // 2:
             raise NoRoom(_TOO_MANY)
         self._parsed += size
+        self.parsed = True
         admission.parsed += size
 
     def prove(self) -> None:

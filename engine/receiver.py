@@ -23,6 +23,7 @@ from engine.scan import MAX_VALUES
 from engine.signatures import BadSignature, check_claims
 from engine.spans import TRACEPARENT, Facts, Span, Spans, valid_traceparent
 from engine.store.work import Appended
+from engine.turns import THREADS, Turns
 
 #: Where LangSmith posts to. The path is part of what users configured there.
 WEBHOOK_PATH = "/webhooks/langsmith"
@@ -43,8 +44,8 @@ _PARSED_INLINE = 256 * 1024
 _CHECKED_INLINE = 32 * 1024
 #: How much of a header the log shows, in characters.
 _SHOWN = 100
-#: Threads that decompress and parse. orjson holds the interpreter's lock, so that more would not be faster.
-_THREADS = 2
+#: Which part of the deadline a body may wait for its turn to be parsed: what begins later would hardly be in time.
+_WAITING_PART = 0.5
 
 _logger = logging.getLogger(__name__)
 
@@ -98,7 +99,8 @@ class Receiver:
         self._deadline = deadline
         self._on_result = on_result
         self._spans = spans or Spans()
-        self._threads = ThreadPoolExecutor(_THREADS, "receiver")
+        self._threads = ThreadPoolExecutor(THREADS, "receiver")
+        self._turns = Turns()
         self._bodies = BodyReader(limit, deadline)
         self._appending: set[asyncio.Future[Appended]] = set()
         self._stopping = False
@@ -207,7 +209,8 @@ class Receiver:
         share = Share(self.admission, proven=standing.trusted)
         try:
             body = await self._bodies.read(request, share, until)
-            appending = self._keep(body, request.headers.get(hdrs.CONTENT_ENCODING, ""), share, standing, trace)
+            coded = request.headers.get(hdrs.CONTENT_ENCODING, "")
+            appending = self._keep(body, coded, share, standing, trace, until)
         except (NoRoom, BadBody, BadSignature) as error:
             raise refusal_of(error, self._limit) from error
         finally:
@@ -233,7 +236,7 @@ class Receiver:
         return standing
 
     def _keep(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace, until: float
     ) -> asyncio.Future[Appended]:
         """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
 
@@ -243,7 +246,7 @@ class Receiver:
         """
         keeping: Awaitable[Appended]
         if content_encoding or len(body) > (_CHECKED_INLINE if standing.claims else _PARSED_INLINE):
-            keeping = self._digest(body, content_encoding, share, standing, trace)
+            keeping = self._digest(body, content_encoding, share, standing, trace, until)
         else:
             event = self._parse(body, "", standing, self._clock(), trace)
             share.prove()
@@ -261,12 +264,18 @@ class Receiver:
         share.give_back()
 
     async def _digest(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace
+        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace, until: float
     ) -> Appended:
-        """What takes longer than the loop can wait, in a thread; then the append."""
+        """What takes longer than the loop can wait, in a thread; then the append.
+
+        Raises:
+            NoRoom: so many wait for a thread that it would be late.
+        """
         loop, now = asyncio.get_running_loop(), self._clock()
         parse = partial(self._parse, body, content_encoding, standing, now, trace)
-        event = await loop.run_in_executor(self._threads, parse)
+        begin_by = until - self._deadline * _WAITING_PART
+        async with self._turns.turn(len(body), begin_by, compressed=bool(content_encoding)):
+            event = await loop.run_in_executor(self._threads, parse)
         share.prove()
         share.grow(len(event.body) - len(body))
         share.expand(event.parsed_size)
@@ -303,8 +312,10 @@ class Receiver:
         finally:
             timer.cancel()
         if not appending.done():
-            share.late()
             appending.add_done_callback(_tell_landing)
+            if not share.parsed:
+                raise overload("late", "the body was not decompressed and parsed in time")
+            share.late()
             raise overload("late", "the store did not answer in time")
         return self._result(appending)
 

@@ -12,6 +12,7 @@ import pytest
 from receiving import FakeStore, post, read_answer, serving
 
 import engine.receiver
+import engine.turns
 from engine.admission import Admission, NoRoom, Share
 from engine.receiver import DEADLINE, SHUTDOWN_TIMEOUT
 from engine.scan import parsed_size
@@ -177,6 +178,80 @@ async def test_large_and_compressed_bodies_are_parsed_in_a_thread(monkeypatch, b
         headers = {"Content-Encoding": coding} if coding else {}
         assert (await served.send(body, headers=headers)).status == 202
         assert [thread is not threading.main_thread() for thread in threads] == [elsewhere]
+
+
+class Parsing:
+    """Stands in for ``parse_event``: parses nothing before it is let, and knows which bodies it has."""
+
+    def __init__(self, monkeypatch):
+        self.let, self.bodies, self._real = threading.Event(), [], engine.receiver.parse_event
+        monkeypatch.setattr(engine.receiver, "parse_event", self)
+        monkeypatch.setattr(engine.turns, "_LARGE", len(LARGE))
+
+    def __call__(self, body, *args):
+        self.bodies.append(body)
+        self.let.wait(10)
+        return self._real(body, *args)
+
+
+LARGER = LARGE + b" "
+
+
+async def test_one_large_body_is_parsed_at_a_time_and_others_pass_it(monkeypatch):
+    parsing = Parsing(monkeypatch)
+    async with serving() as served:
+        larger = [asyncio.create_task(served.send(LARGER + b" " * n)) for n in range(3)]
+        await until(lambda: parsing.bodies)
+        others = [asyncio.create_task(served.send(LARGE.replace(b"a", b"b"))) for n in range(2)]
+        await until(lambda: len(parsing.bodies) == 2)
+        await asyncio.sleep(0.1)
+        assert [len(body) > len(LARGE) for body in parsing.bodies] == [True, False]
+        parsing.let.set()
+        assert [(await task).status for task in larger + others] == [202] * 5
+
+
+async def test_a_compressed_body_counts_as_eight_times_as_large(monkeypatch):
+    parsing = Parsing(monkeypatch)
+    body = gzip.compress(LARGE)
+    monkeypatch.setattr(engine.turns, "_LARGE", 8 * len(body) - 1)
+    async with serving() as served:
+        headers = {"Content-Encoding": "gzip"}
+        both = [asyncio.create_task(served.send(body, headers=headers)) for _ in range(2)]
+        await until(lambda: parsing.bodies)
+        await asyncio.sleep(0.1)
+        assert len(parsing.bodies) == 1
+        parsing.let.set()
+        assert [(await task).status for task in both] == [202, 202]
+
+
+async def test_large_bodies_that_wait_too_long_are_refused_before_the_deadline(monkeypatch):
+    parsing = Parsing(monkeypatch)
+    async with serving(deadline=2.0) as served:
+        first = asyncio.create_task(served.send(LARGER))
+        await until(lambda: parsing.bodies)
+        began = time.monotonic()
+        second = await served.send(LARGER + b" ")
+        assert 0.8 < time.monotonic() - began < 1.8
+        assert (second.status, second.json["error"]) == (503, "too many large bodies wait to be parsed")
+        assert second.headers["Retry-After"] == "1"
+        answer = await first
+        assert (answer.status, answer.json["error"]) == (503, "the body was not decompressed and parsed in time")
+        assert [reason for reason, _ in served.results] == ["overloaded", "late"]
+        admission = served.receiver.admission
+        assert (admission.held, admission.under_way, admission.late) == (len(LARGER), 1, 0)
+        parsing.let.set()
+        await until(lambda: (admission.held, admission.parsed, admission.under_way) == (0, 0, 0))
+        assert len(parsing.bodies) == 1
+        assert len(served.store.events) == 1
+
+
+async def test_a_large_body_that_came_slowly_is_parsed_where_nothing_else_is(monkeypatch):
+    parsing = Parsing(monkeypatch)
+    parsing.let.set()
+    async with serving(deadline=1.0) as served:
+        request = post(LARGER)
+        answer = await served.send_raw(request[:-3], request[-3:], pause=0.6)
+        assert answer.startswith(b"HTTP/1.1 202")
 
 
 async def test_small_webhooks_are_accepted_while_a_large_one_is_put_right():
