@@ -71,9 +71,8 @@ class Gate:
         ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there. ``size`` is
         how many bytes of memory the delivery keeps until it leaves again. ``scope`` is what answers will be about.
         """
-        lane, now = self._lane(destination), self._desk.clock()
-        names = self._stops.names(lane, scope or Scope(), self._desk.rules().masker)
-        if isinstance(shut := self._stops.find(names, now), Shut):
+        lane, now, scope = self._lane(destination), self._desk.clock(), scope or Scope()
+        if self._stops.any and isinstance(shut := self._stops.find(self._stop_names(lane, scope), now), Shut):
             return shut
         if lane.is_heavy or (lane.stored and queue != lane.name):
             return Shut(lane, lane.block(now))
@@ -86,11 +85,16 @@ class Gate:
                 lane.held -= size
         if isinstance(answer, Shut):
             return answer
-        return self._with_stops(replace(answer, size=size, gone=names[0], refused=names[1]))
+        return self._with_stops(replace(answer, size=size, scope=scope))
+
+    def _stop_names(self, lane: Lane, scope: Scope) -> tuple[str, str]:
+        return self._stops.names(lane, scope, self._desk.rules().masker)
 
     def _with_stops(self, admitted: Admitted) -> Admitted | Shut:
         """It may have waited meanwhile: what it leads to may be stopped now, or is found out about by it."""
-        stops = self._stops.find((admitted.gone, admitted.refused), self._desk.clock())
+        if not self._stops.any:
+            return admitted
+        stops = self._stops.find(self._stop_names(admitted.lane, admitted.scope), self._desk.clock())
         if isinstance(stops, Shut):
             self.give_up(admitted)
             return stops
@@ -121,7 +125,6 @@ class Gate:
         if isinstance(entered, Shut):
             block = entered.block
             raise NotNow(waiting(entered), until=None if block is None else block.until, blocked=block is not None)
-        entered = replace(entered, gone=lane.name, refused=lane.name)
         try:
             yield
         except Exception as error:
@@ -155,7 +158,7 @@ class Gate:
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
             failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
         self._found_out(admitted, "well" if failure is None else failure.says)
-        name = _stopped_by(admitted, failure)
+        name = self._stopped_by(admitted, failure)
         if failure is not None and name:
             waits_in, failure = self._stop(name, failure.says, failure.reason, now), None
         self._lanes.left(admitted, failure, now)
@@ -170,6 +173,14 @@ class Gate:
         self._pauses.tell(stop, before, now)
         return stop
 
+    def _stopped_by(self, admitted: Admitted, failure: Failure | None) -> str:
+        """The URL or credential that a failure stops; empty where that is the whole destination, or nothing."""
+        if failure is None or failure.says not in ("gone", "refused"):
+            return ""
+        gone, refused = self._stop_names(admitted.lane, admitted.scope)
+        name = gone if failure.says == "gone" else refused
+        return "" if name == admitted.lane.name else name
+
     def _found_out(self, admitted: Admitted, says: Says) -> None:
         """An attempt is over: what stopped its URL or its credential is over if that was taken.
 
@@ -177,7 +188,10 @@ class Gate:
         """
         for stop in admitted.stops:
             stop.under_way -= 1
-        refused = self._lanes.get(admitted.refused)
+        if not self._stops.any:
+            return
+        _, name = self._stop_names(admitted.lane, admitted.scope)
+        refused = self._lanes.get(name)
         for stop in {*admitted.stops, *((refused,) if refused is not None and self._stops.knows(refused) else ())}:
             if says == "well" and self._lanes.get(stop.name) is stop:
                 self._pauses.reopened(stop)
@@ -415,10 +429,3 @@ class Gate:
     async def written(self) -> None:
         """Until what is to outlast a restart is in the store; not for ever, as it may be stuck."""
         await self._pauses.written()
-
-
-def _stopped_by(admitted: Admitted, failure: Failure | None) -> str:
-    """The URL or credential that a failure stops; empty where that is the whole destination, or nothing."""
-    says = "well" if failure is None else failure.says
-    name = {"gone": admitted.gone, "refused": admitted.refused}.get(says, "")
-    return "" if name == admitted.lane.name else name

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
-from engine.retry import Failure, Says
+from engine.retry import Failure, Says, Scope
 from engine.traffic.lane import Lane
 from engine.traffic.limits import Limits, LimitTable
 from engine.traffic.places import Memory, Places
@@ -33,9 +33,8 @@ class Admitted:
     probe: bool
     number: int = 0
     size: int = 0
-    #: What a 410 and a 401 stop, and what it finds out about besides.
-    gone: str = ""
-    refused: str = ""
+    #: What its answer is about, and the stops that it finds out about.
+    scope: Scope = field(default_factory=Scope)
     stops: tuple[Lane, ...] = ()
 
 

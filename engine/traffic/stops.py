@@ -27,6 +27,11 @@ class Stops:
         self._lanes, self._fingerprint = lanes, fingerprint
         self._stops: set[str] = set()
 
+    @property
+    def any(self) -> bool:
+        """Whether anything is stopped. Names cost too much to be made for every attempt where nothing is."""
+        return bool(self._stops)
+
     def names(self, lane: Lane, scope: Scope, masker: Masker) -> tuple[str, str]:
         """What a 410 and a 401 would stop: the name of a URL, and of a credential; or the destination's own."""
         gone = refused = lane.name
