@@ -9,6 +9,7 @@ import os
 import select
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
@@ -23,6 +24,8 @@ from engine.tally import Counts
 MOST_LINES, MOST_BYTES = 10_000, 16 << 20
 #: About how many bytes of lines are written at once.
 _BATCH_BYTES = 64 << 10
+#: How long the thread lets lines gather, in seconds: each time it takes the interpreter's lock, the event loop waits.
+_GATHERING = 0.02
 #: How long a flush waits for what is queued, in seconds: a reader that has stopped must not keep a process from ending.
 _LONGEST_FLUSH = 2.0
 #: How long to wait before writing is tried again after it failed, in seconds.
@@ -185,6 +188,8 @@ class LogQueue(Unlocked):
                 entry = self._entries.get(block=not batch, timeout=patience)
                 if not isinstance(entry, _Entry):
                     return batch, entry
+                if not batch and entry.written is None:
+                    time.sleep(_GATHERING)
                 batch.append(entry)
                 room -= entry.size
         return batch, None
