@@ -12,6 +12,8 @@ from aiohttp import web
 
 from engine.tally import Counts
 
+#: How many connections more there may be where all have a request under way: they can only ask for the engine's health.
+RESERVED: Final = 16
 #: Between two warnings, in seconds.
 _WARNED_EVERY = 60.0
 #: The answer where every other connection has a request under way.
@@ -25,15 +27,16 @@ _logger = logging.getLogger(__name__)
 
 
 class Connections:
-    """What is open, at most ``limit``; ``closed`` counts what had to be closed, by reason.
+    """What is open, at most ``limit`` and ``reserved``; ``closed`` counts what had to be closed, by reason.
 
     A connection is idle while it has no whole request's headers: before the first request, between two,
     and while one comes in slowly. Those over which an event was accepted are closed last: the next one may
     be on its way, and a sender need not repeat what a closed connection lost. ``clock`` gives seconds.
     """
 
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic, *, reserved: int = RESERVED) -> None:
         self.limit = limit
+        self._most_reserved = reserved
         self.closed = Counts()
         for why in CLOSED:
             self.closed.add(why, amount=0)
@@ -43,6 +46,8 @@ class Connections:
         self._idle: dict[web.RequestHandler, None] = {}
         self._idle_known: dict[web.RequestHandler, None] = {}
         self._known: set[web.RequestHandler] = set()
+        #: The oldest first.
+        self._reserved: dict[web.RequestHandler, asyncio.Transport] = {}
         self._warned_at = -_WARNED_EVERY
 
     @property
@@ -57,17 +62,34 @@ class Connections:
             if oldest is not None:
                 self._close(oldest, "idle", self._open[oldest])
             else:
-                transport.write(_REFUSED)
-                self._close(connection, "refused", None)
+                self._reserve(connection, transport)
                 return
         self._open[connection] = transport
         self._idle[connection] = None
+
+    def _reserve(self, connection: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """It is one of the reserved; where these are too many, the oldest is refused."""
+        self._reserved[connection] = transport
+        if len(self._reserved) > self._most_reserved:
+            oldest = next(iter(self._reserved))
+            self._reserved[oldest].write(_REFUSED)
+            self._close(oldest, "refused", None)
 
     def lost(self, connection: web.RequestHandler) -> None:
         """It is closed, by whomever."""
         self._open.pop(connection, None)
         self._known.discard(connection)
+        self._reserved.pop(connection, None)
         self.begins(connection)
+
+    def is_reserved(self, connection: web.RequestHandler) -> bool:
+        """Whether it may only ask for the engine's health, once."""
+        return connection in self._reserved
+
+    def refused(self) -> None:
+        """What came over a reserved connection was something else."""
+        self.closed.add("refused")
+        self._warn()
 
     def begins(self, connection: web.RequestHandler) -> None:
         """A request is under way."""

@@ -10,7 +10,7 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 
 from engine.connections import Connections
-from engine.receiver import SHUTDOWN_TIMEOUT, Receiver
+from engine.receiver import HEALTHZ, READYZ, SHUTDOWN_TIMEOUT, Receiver
 
 #: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
 _LINGERING = 2.0
@@ -74,11 +74,23 @@ class _Server(web.Server):
         connection, accepted = request.protocol, False
         self._known.begins(connection)
         try:
+            if self._known.is_reserved(connection):
+                return await self._answer_reserved(request)
             response = await self._receiver.answer(request)
             accepted = response.status == _ACCEPTED
             return response
         finally:
             self._known.ends(connection, accepted=accepted)
+
+    async def _answer_reserved(self, request: web.BaseRequest) -> web.Response:
+        """All other connections have a request under way: only health is told, and the connection closed."""
+        if request.path in (HEALTHZ, READYZ):
+            response = await self._receiver.answer(request)
+        else:
+            self._known.refused()
+            response = web.Response(status=503, headers={"Retry-After": "1"})
+        response.force_close()
+        return response
 
 
 class _Runner(web.ServerRunner):

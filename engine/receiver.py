@@ -25,6 +25,8 @@ from engine.spans import TRACEPARENT, Facts, Span, Spans, valid_traceparent
 from engine.store.work import Appended
 from engine.turns import THREADS, Turns
 
+#: Where a probe asks whether it lives, and whether it would accept an event.
+HEALTHZ, READYZ = "/healthz", "/readyz"
 #: Where LangSmith posts to. The path is part of what users configured there.
 WEBHOOK_PATH = "/webhooks/langsmith"
 #: The largest body accepted, decompressed, in bytes.
@@ -111,7 +113,7 @@ class Receiver:
         if path == WEBHOOK_PATH:
             refused = await self.expect(request) if hdrs.EXPECT in request.headers else None
             return refused or await self.webhook(request)
-        look = {"/healthz": self.healthz, "/readyz": self.readyz}.get(path)
+        look = {HEALTHZ: self.healthz, READYZ: self.readyz}.get(path)
         if look is None:
             return Refusal(404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}").response()
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):

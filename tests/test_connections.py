@@ -54,10 +54,10 @@ async def made():
     """Makes receivers whose listener keeps so many connections."""
     stack: list = []
 
-    async def make(limit: int, **settings):
+    async def make(limit: int, reserved: int = 0, **settings):
         served = serving(**settings)
         one = await served.__aenter__()
-        connections = Connections(limit)
+        connections = Connections(limit, reserved=reserved)
         runner = receiver_runner(one.receiver, connections)
         await runner.setup()
         from aiohttp import web
@@ -134,9 +134,26 @@ async def test_a_request_that_is_under_way_is_not_idle_and_where_all_are_a_new_o
     assert (await client.is_closed(0), await client.is_closed(last)) == (True, False)
 
 
+async def test_where_all_have_a_request_under_way_health_is_told_all_the_same(made):
+    stuck = asyncio.Event()
+    connections, client = await made(1, reserved=2, store=FakeStore(stuck=stuck))
+    await client.open(GOOD)
+    asked, posted = await client.open(), await client.open()
+    assert await client.ask(asked, b"GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n") == b"HTTP/1.1 200 OK"
+    assert await client.ask(posted, post(b'{"n":3}')) == b"HTTP/1.1 503 Service Unavailable"
+    assert (await client.is_closed(asked), await client.is_closed(posted)) == (True, True)
+    assert (connections.count, connections.closed.read()) == (1, {("idle",): 0, ("refused",): 1})
+    first, _, again = await client.open(), await client.open(), await client.open()
+    refused = await read_answer(client.all[first][0], 1)
+    assert refused.startswith(b"HTTP/1.1 503"), "the oldest of them makes room for another"
+    assert await client.ask(again, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n") == b"HTTP/1.1 200 OK"
+    stuck.set()
+    assert (await read_answer(client.all[0][0], 1)).startswith(b"HTTP/1.1 202")
+
+
 def test_a_warning_comes_once_a_minute(caplog):
     now = [0.0]
-    connections = Connections(0, clock=lambda: now[0])
+    connections = Connections(0, clock=lambda: now[0], reserved=0)
 
     class Handler:
         def force_close(self): ...
