@@ -13,7 +13,7 @@ from engine.execute import Executor, Job, Ran, Ready
 from engine.follow import Followers, on_their_own
 from engine.foreign import NotStarted
 from engine.gate import Gate
-from engine.holdings import Place
+from engine.holdings import Place, sizes
 from engine.retry import Failure
 from engine.route import RoutedAction
 from engine.router import UNMATCHED, Router
@@ -57,8 +57,8 @@ class Deliverer:
                 if not await self._put_off(job, ready, places):
                     await self._settle(job, ready, None, places)
                 return
-            size = sum(held.event.size for held, _ in places)
-            entered = await self._gate.enter(ready.destination, work.lane, size, ready.scope)
+            events = sizes(held for held, _ in places)
+            entered = await self._gate.enter(ready.destination, work.lane, events, ready.scope)
             if isinstance(entered, Shut):
                 await self._put_back(job, entered, places)
                 return

@@ -23,10 +23,10 @@ from engine.traffic.words import waiting
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Place:
-    """One delivery that waits in memory, with its bytes, and what it is told in the end."""
+    """One delivery that waits in memory, with its events' sizes, and what it is told in the end."""
 
     answer: asyncio.Future[Admitted | Shut]
-    size: int
+    events: Mapping[str, int]
 
 
 class Gate:
@@ -64,28 +64,29 @@ class Gate:
     # Entering and leaving
 
     async def enter(
-        self, destination: str, queue: str = "", size: int = 0, scope: Scope | None = None
+        self, destination: str, queue: str = "", events: Mapping[str, int] | None = None, scope: Scope | None = None
     ) -> Admitted | Shut:
         """A place in the destination's lane, at once or after a moment; or why there is none.
 
-        ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there. ``size`` is
-        how many bytes of memory the delivery keeps until it leaves again. ``scope`` is what answers will be about.
+        ``queue`` is the lane it was taken out of the store for. Others don't pass those that wait there. ``events`` are
+        those that the delivery keeps in memory until it leaves again, with their sizes in bytes. ``scope`` is what
+        answers will be about.
         """
-        lane, now, scope = self._lane(destination), self._desk.clock(), scope or Scope()
+        lane, now, scope, events = self._lane(destination), self._desk.clock(), scope or Scope(), events or {}
         if self._stops.any and isinstance(shut := self._stops.find(self._stop_names(lane, scope), now), Shut):
             return shut
         if lane.is_heavy or (lane.stored and queue != lane.name):
             return Shut(lane, lane.block(now))
-        lane.held += size
+        lane.held.take(events)
         answer: Admitted | Shut | None = None
         try:
-            answer = await self._enter(lane, now, size)
+            answer = await self._enter(lane, now, events)
         finally:
             if not isinstance(answer, Admitted):
-                lane.held -= size
+                lane.held.drop(events)
         if isinstance(answer, Shut):
             return answer
-        return self._with_stops(replace(answer, size=size, scope=scope))
+        return self._with_stops(replace(answer, events=events, scope=scope))
 
     def _stop_names(self, lane: Lane, scope: Scope) -> tuple[str, str]:
         return self._stops.names(lane, scope, self._desk.rules().masker)
@@ -102,14 +103,14 @@ class Gate:
             stop.under_way += 1
         return replace(admitted, stops=stops)
 
-    async def _enter(self, lane: Lane, now: float, size: int) -> Admitted | Shut:
+    async def _enter(self, lane: Lane, now: float, events: Mapping[str, int]) -> Admitted | Shut:
         if not lane.waiting:
             answer = self._lanes.enter(lane, now)
             if isinstance(answer, Admitted) or (answer.block is not None and not lane.is_brief(now)):
                 return answer
-        if self._closing or not lane.may_wait(now, size):
+        if self._closing or not lane.may_wait(now, events):
             return Shut(lane, lane.block(now))
-        return await self._wait(lane, size)
+        return await self._wait(lane, events)
 
     @asynccontextmanager
     async def turn(self, destination: str) -> AsyncIterator[None]:
@@ -121,7 +122,7 @@ class Gate:
             NotNow: nothing may go there at the moment.
         """
         lane, config = self._lane(destination), self._desk.rules().router.private_hash
-        entered = await self._enter(lane, self._desk.clock(), 0)
+        entered = await self._enter(lane, self._desk.clock(), {})
         if isinstance(entered, Shut):
             block = entered.block
             raise NotNow(waiting(entered), until=None if block is None else block.until, blocked=block is not None)
@@ -152,7 +153,7 @@ class Gate:
         """
         lane, now, rules = admitted.lane, self._desk.clock(), self._desk.rules()
         before, waits_in = lane.last_block, lane
-        lane.held -= admitted.size
+        lane.held.drop(admitted.events)
         if failure is not None:
             old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
@@ -203,7 +204,7 @@ class Gate:
         """The attempt was broken off by this process, which says nothing of the destination."""
         self._found_out(admitted, "nothing")
         admitted.lane.given_up(self._desk.clock())
-        admitted.lane.held -= admitted.size
+        admitted.lane.held.drop(admitted.events)
         self._go_on(admitted.lane)
         self._share()
 
@@ -226,11 +227,11 @@ class Gate:
 
     # Waiting in memory
 
-    async def _wait(self, lane: Lane, size: int) -> Admitted | Shut:
-        place = _Place(asyncio.get_running_loop().create_future(), size)
+    async def _wait(self, lane: Lane, events: Mapping[str, int]) -> Admitted | Shut:
+        place = _Place(asyncio.get_running_loop().create_future(), events)
         queue = self._queues.setdefault(lane.name, deque())
         queue.append(place)
-        lane.wait(size)
+        lane.wait(events)
         self.waiting += 1
         if lane.waiting == 1:
             lane.surplus()
@@ -249,7 +250,7 @@ class Gate:
                 self._no_longer_waits(lane, place)
 
     def _no_longer_waits(self, lane: Lane, place: _Place) -> None:
-        lane.wait_no_longer(place.size)
+        lane.wait_no_longer(place.events)
         self.waiting -= 1
         if not lane.waiting:
             del self._queues[lane.name]

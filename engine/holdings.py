@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -14,6 +14,7 @@ from engine.event import Event
 from engine.hydrate import Hydrator
 from engine.memory import Account, Memory
 from engine.route import Needs
+from engine.traffic.event_bytes import EventBytes
 
 #: Documents of one digest whose data is fetched at once.
 _AT_ONCE = 8
@@ -28,41 +29,44 @@ class Held:
     account: Account | None = None
 
 
+def sizes(helds: Iterable[Held]) -> dict[str, int]:
+    """How many bytes of memory each event takes, by its id."""
+    return {held.event.id: held.event.size for held in helds}
+
+
 class Hands:
     """Room for work of one kind: so many pieces, whose events take so many bytes of memory, or little more."""
 
     def __init__(self, limit: int, byte_limit: int) -> None:
         self.limit, self.byte_limit = limit, byte_limit
-        #: How many pieces are in hand or on their way, and how many bytes their events take, each counted once.
-        self.count = self.bytes = 0
-        self._pieces: dict[str, int] = {}
+        #: How many pieces are in hand or expected.
+        self.count = 0
+        self._expected, self._taken = 0, EventBytes()
+
+    @property
+    def bytes(self) -> int:
+        """How many bytes their events take, each counted once."""
+        return self._expected + self._taken.total
 
     def expect(self, size: int) -> None:
         """A piece of work will be in hand when the store has kept its event, which takes so many bytes."""
         self.count += 1
-        self.bytes += size
+        self._expected += size
 
     def arrived(self, size: int) -> None:
         """The store has kept it, or not: what becomes of it is another matter."""
         self.count -= 1
-        self.bytes -= size
+        self._expected -= size
 
     def take(self, helds: Sequence[Held]) -> None:
         """A piece of work that is about these events is in hand."""
         self.count += 1
-        for event in (held.event for held in helds):
-            before = self._pieces.get(event.id, 0)
-            self.bytes += 0 if before else event.size
-            self._pieces[event.id] = before + 1
+        self._taken.take(sizes(helds))
 
     def drop(self, helds: Sequence[Held]) -> None:
         """It is over."""
         self.count -= 1
-        for event in (held.event for held in helds):
-            if left := self._pieces.pop(event.id) - 1:
-                self._pieces[event.id] = left
-            else:
-                self.bytes -= event.size
+        self._taken.drop(sizes(helds))
 
     def fits(self, size: int) -> bool:
         """Whether an event of so many bytes fits; where nothing else is, any does."""

@@ -240,18 +240,39 @@ async def test_those_who_would_wait_too_long_at_the_pace_of_now_go_back_the_last
 async def test_one_busy_lane_does_not_take_all_the_memory_for_waiting(world) -> None:
     world.gate = Gate(world.gate._desk, 100, world.wake, most_waiting=10 * (WAITS_BYTES + 1000))
     await world.entered(2)
-    waiting = await begun(*(world.gate.enter(NAME, size=1000) for _ in range(10)))
+    waiting = await begun(*(world.gate.enter(NAME, events={f"event-{number}": 1000}) for number in range(10)))
     assert [task.done() for task in waiting] == [False] * 5 + [True] * 5
     assert world.gate.waits() == {NAME: 5}
     other = "https://other.example"
     inside = [await world.gate.enter(other) for _ in range(2)]
-    large = await begun(world.gate.enter(other, size=5 * (WAITS_BYTES + 1000)), world.gate.enter(other, size=1000))
+    sizes = {"large": 5 * (WAITS_BYTES + 1000)}, {"small": 1000}
+    large = await begun(*(world.gate.enter(other, events=events) for events in sizes))
     assert [task.done() for task in large] == [True, False], "it is the bytes that count"
     for task in (*waiting, *large):
         task.cancel()
     await asyncio.gather(*waiting, *large, return_exceptions=True)
     assert (world.gate.waiting, world.gate._lanes.memory.taken) == (0, 0)
     assert all(isinstance(one, Admitted) for one in inside)
+
+
+async def test_an_event_counts_once_for_all_its_deliveries_to_one_destination(world) -> None:
+    event = {"event": 100_000}
+    world.gate = Gate(world.gate._desk, 100, world.wake, most_held=150_000, most_waiting=1_000_000)
+    inside = [await world.gate.enter(NAME, events=event) for _ in range(2)]
+    waiting = await begun(*(world.gate.enter(NAME, events=event) for _ in range(40)))
+    assert not any(task.done() for task in waiting)
+    assert world.gate._lanes.memory.taken == 100_000 + 40 * WAITS_BYTES
+    lane = inside[0].lane
+    assert (lane.held.total, lane.is_heavy) == (100_000, False)
+    (other,) = await begun(world.gate.enter(NAME, events={"other": 50_000}))
+    assert lane.is_heavy
+    for task in (*waiting, other):
+        task.cancel()
+    await asyncio.gather(*waiting, other, return_exceptions=True)
+    assert (lane.held.total, world.gate._lanes.memory.taken) == (100_000, 0)
+    for admitted in inside:
+        world.gate.leave(admitted, None)
+    assert lane.held.total == 0
 
 
 async def test_with_another_configuration_a_restart_forgets_who_was_gone_and_keeps_a_pause(world) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
 from engine.retry import Failure, Says
 from engine.traffic.bucket import Bucket
+from engine.traffic.event_bytes import EventBytes
 from engine.traffic.limits import Limits
 from engine.traffic.places import Memory, Places
 from engine.traffic.shutter import Block, Shutter
@@ -34,14 +36,14 @@ class Lane:
     ``destination`` is what its limits go by, ``name`` what people and the store call it.
     ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store, and
     are due: who comes goes there, too, behind them; ``stored_during`` is the claim during which that was noted last.
-    ``passed``: claims pass over it until they are told that it has room. ``held`` is how many bytes of memory the
-    events have of all that wait in memory or are under way; from ``most_held`` on no more come.
+    ``passed``: claims pass over it until they are told that it has room. ``held`` are the bytes of memory of the
+    events that deliveries are about which wait in memory or are under way; from ``most_held`` on no more come.
     """
 
     __slots__ = (
         "_begun", "_bucket", "_cut_at", "_looked_at", "_memory", "_moved_at", "_places", "_ramp", "_shutter",
-        "_used_at", "destination", "held", "limits", "most_held", "name", "passed", "stored", "stored_during",
-        "under_way", "waiting", "waiting_bytes",
+        "_used_at", "_waiting_events", "destination", "held", "limits", "most_held", "name", "passed", "stored",
+        "stored_during", "under_way", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -56,7 +58,8 @@ class Lane:
         memory: Memory | None = None,
     ) -> None:
         self.name, self.destination, self.limits, self._places = name, destination, limits, places
-        self.under_way = self.waiting = self.waiting_bytes = self.held = 0
+        self.under_way = self.waiting = 0
+        self.held, self._waiting_events = EventBytes(), EventBytes()
         self._memory = memory or Memory(math.inf)
         self.most_held = most_held
         self.stored = self.passed = False
@@ -135,7 +138,7 @@ class Lane:
     @property
     def is_heavy(self) -> bool:
         """Whether it holds all the memory that one lane may."""
-        return self.held >= self.most_held
+        return self.held.total >= self.most_held
 
     def wants(self, now: float) -> bool:
         """Whether it is time to take more out of the store."""
@@ -145,8 +148,8 @@ class Lane:
         finds_out = self._ramp == 1 or self.state(now) != "well"
         return self._most(now) if self.may_wait(now) and not finds_out else 0
 
-    def may_wait(self, now: float, size: int = 0) -> bool:
-        """Whether one more, of so many bytes, may wait in memory: its turn will come soon, as far as one knows.
+    def may_wait(self, now: float, events: Mapping[str, int] | None = None) -> bool:
+        """Whether one more, with these events, may wait in memory: its turn will come soon, as far as one knows.
 
         There is no use in waiting for one that hangs, or once for a minute's rate, or for places that others have.
         """
@@ -157,19 +160,22 @@ class Lane:
             return False
         rate = self.limits.rate
         turns = int(rate * PATIENCE) if rate else math.inf
-        return self.waiting < turns and self.waiting_bytes + size + WAITS_BYTES <= self._memory.free
+        more = self._waiting_events.more(events or {}) + WAITS_BYTES
+        return self.waiting < turns and self._waiting_bytes + more <= self._memory.free
 
-    def wait(self, size: int) -> None:
-        """One more waits in memory."""
+    @property
+    def _waiting_bytes(self) -> int:
+        return self._waiting_events.total + self.waiting * WAITS_BYTES
+
+    def wait(self, events: Mapping[str, int]) -> None:
+        """One more waits in memory, with its events."""
         self.waiting += 1
-        self.waiting_bytes += size + WAITS_BYTES
-        self._memory.taken += size + WAITS_BYTES
+        self._memory.taken += self._waiting_events.take(events) + WAITS_BYTES
 
-    def wait_no_longer(self, size: int) -> None:
+    def wait_no_longer(self, events: Mapping[str, int]) -> None:
         """One that waited does not any more."""
         self.waiting -= 1
-        self.waiting_bytes -= size + WAITS_BYTES
-        self._memory.taken -= size + WAITS_BYTES
+        self._memory.taken -= self._waiting_events.drop(events) + WAITS_BYTES
 
     def surplus(self) -> int:
         """How many of those that wait will not get their turn in time, at the pace since this was last asked."""

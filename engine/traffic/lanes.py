@@ -26,13 +26,14 @@ _MADE_ROOM = 500
 class Admitted:
     """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are.
 
-    ``number`` counts the attempts of its lane. ``size`` is how many bytes of memory its lane holds for it.
+    ``number`` counts the attempts of its lane. ``events`` are those that its lane holds in memory for it, with their
+    sizes in bytes.
     """
 
     lane: Lane
     probe: bool
     number: int = 0
-    size: int = 0
+    events: Mapping[str, int] = field(default_factory=dict)
     #: What its answer is about, and the stops that it finds out about.
     scope: Scope = field(default_factory=Scope)
     stops: tuple[Lane, ...] = ()
