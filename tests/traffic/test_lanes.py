@@ -187,7 +187,7 @@ def test_nobody_waits_in_memory_for_one_that_hangs_nor_for_a_turn_that_is_far_of
     one = slow.lanes.get("d")
     for _ in range(5):
         assert one.may_wait(NOW + 0.5)
-        one.wait(0)
+        one.wait({})
     assert not one.may_wait(NOW + 0.5)
     slower = Street(table(concurrency=100, rate=1 / 60))
     slower.enter()
