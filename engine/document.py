@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from engine.errors import NotNow
-from engine.event import Event
+from engine.event import Event, Kind
 from engine.missing import Missing
 from engine.times import iso_second, seconds_between, time_of
 from engine.vocabulary import ITEM_WORDS
@@ -177,7 +177,15 @@ def build_document(
         "feedback_stats": payload.get("feedback_stats") if stats is None else stats,
         "event": event.word,
         "vars": vars,
+        **_commit(event),
     }
+
+
+def _commit(event: Event) -> dict[str, Any]:
+    """The word ``commit``: what a Context Hub webhook is about. Other webhooks have none."""
+    data = event.payload.get("data") if event.kind is Kind.CONTEXT_HUB else None
+    commit = data.get("commit") if isinstance(data, dict) else None
+    return {"commit": commit} if isinstance(commit, dict) else {}
 
 
 def digest_document(documents: Sequence[Mapping[str, Any]], received: Sequence[float]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
@@ -19,7 +19,7 @@ from engine.templates import Templates, is_template
 from engine.templates.sandboxed import DOCUMENT_NAMES
 from engine.times import time_of
 from engine.units import parse_duration, parse_share
-from engine.vocabulary import Step, undocumented
+from engine.vocabulary import Step, not_of_kind, undocumented
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
 #: Words that no event decides: who reads only these reads nothing of any item.
@@ -44,8 +44,9 @@ class Doubt:
 
 def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
     """Everything in a sound configuration that is worth a second look."""
-    looker = _Looker()
+    templates = Templates()
     for route in config.routes:
+        looker = _Looker(templates, route.keys)
         yield from looker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
             yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
@@ -75,10 +76,19 @@ def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
 
 
 class _Looker:
-    """Looks at conditions and templates as they are written."""
+    """Looks at conditions and templates as they are written, below a route's keys."""
 
-    def __init__(self) -> None:
-        self._templates = Templates()
+    def __init__(self, templates: Templates, keys: Collection[str]) -> None:
+        self._templates, self._keys = templates, keys
+
+    def _odd(self, steps: Sequence[Step]) -> tuple[str, str, str] | None:
+        """The word of a look that is hardly there, what is wrong with it, and a hint."""
+        if (foreign := not_of_kind(self._keys, steps)) is not None:
+            return str(steps[0]), *foreign
+        if (odd := undocumented(steps)) is None:
+            return None
+        owner, field, hint = odd
+        return field, f"{owner} has no documented field {field!r}", hint
 
     def conditions(self, value: Any, where: Where) -> Iterator[Doubt]:
         """Those of a list of conditions, or of one, and of the groups in it."""
@@ -154,8 +164,9 @@ class _Looker:
         except PathError:  # a file with such a path is refused; there is nothing to add
             return
         steps: tuple[Step, ...] = path.steps or ()
-        if (odd := undocumented(steps)) is not None:
-            yield Doubt(where, _no_field(odd[0]), odd[1], column=_column(text, odd[0]))
+        if (odd := self._odd(steps)) is not None:
+            word, message, hint = odd
+            yield Doubt(where, message, hint, column=_column(text, word))
         first = path.first_field
         if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
             message = f"webhooks have no documented key {first!r}"
@@ -164,11 +175,12 @@ class _Looker:
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = text.splitlines()
         for line, steps in self._templates.looks(text, bare=bare):
-            if (odd := undocumented(steps)) is None:
+            if (odd := self._odd(steps)) is None:
                 continue
-            found = re.search(rf"\b{re.escape(odd[0])}\b", lines[line - 1]) if line <= len(lines) else None
+            word, message, hint = odd
+            found = re.search(rf"\b{re.escape(word)}\b", lines[line - 1]) if line <= len(lines) else None
             column = found.start() + 1 if found else 1
-            yield Doubt(where, _no_field(odd[0]), odd[1], line, column)
+            yield Doubt(where, message, hint, line, column)
 
 
 def _sends_items(action: ActionConfig) -> bool:
@@ -186,10 +198,6 @@ def _texts(value: Any) -> Iterator[str]:
             yield from _texts(item)
     elif isinstance(value, str) and is_template(value):
         yield value
-
-
-def _no_field(name: str) -> str:
-    return f"run has no documented field {name!r}"
 
 
 def _column(text: str, word: str) -> int:

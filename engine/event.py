@@ -28,6 +28,7 @@ class Kind(StrEnum):
     ALERT = "alert"
     PROMPT = "prompt"
     ISSUE = "issue"
+    CONTEXT_HUB = "context_hub"
     UNKNOWN = "unknown"
     #: Has more values or levels than are parsed, so that nothing else is known of it.
     UNPARSED = "unparsed"
@@ -204,8 +205,8 @@ def kind_of(payload: Mapping[str, Any]) -> Kind:
         return Kind.ALERT
     if has("prompt_id") is not None:
         return Kind.PROMPT
-    if isinstance(type_ := has("type"), str) and type_.startswith("issue."):
-        return Kind.ISSUE
+    if isinstance(type_ := has("type"), str) and type_.startswith(("issue.", "context_hub.")):
+        return Kind(type_.partition(".")[0])
     return Kind.RULE if has("rule_id") is not None else Kind.UNKNOWN
 
 
@@ -246,8 +247,8 @@ def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body
 
 
 def _own_id(payload: Mapping[str, Any], kind: Kind) -> str:
-    """The id that LangSmith gives an issue's webhook, the same for every attempt at it."""
-    own = payload.get("id") if kind is Kind.ISSUE else None
+    """The id that LangSmith gives an issue's or Context Hub's webhook, the same for every attempt at it."""
+    own = payload.get("id") if kind in (Kind.ISSUE, Kind.CONTEXT_HUB) else None
     return own if isinstance(own, str) else ""
 
 

@@ -1,6 +1,7 @@
 """Acts as LangSmith delivering a webhook, with LangSmith's own delivery policy.
 
-The policy is that of LangSmith's documentation ("Webhook delivery"): a connection that fails
+Issues and Context Hub commits have 20 seconds and four attempts (``SIGNED``). The policy of all others
+(``RULES``) is that of LangSmith's documentation ("Webhook delivery"): a connection that fails
 is tried again up to two times; an endpoint that takes longer than five seconds has failed,
 without retry; a 5xx within five seconds is retried up to two times with exponential backoff;
 a 4xx has failed, without retry; whatever the body says is ignored. (Its beginning is kept, for
@@ -25,18 +26,17 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from types import SimpleNamespace
-from typing import Any, Literal
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 import aiohttp
 from multidict import CIMultiDict
 
+from engine.event import Kind
 from engine.network_words import cannot_connect, network_words
 
-#: Seconds that an endpoint has to answer.
+#: Seconds that an endpoint has to answer a rule's webhook.
 ANSWER_LIMIT = 5.0
-#: Attempts after the first one.
-RETRIES = 2
 #: Seconds before the first retry; doubled for the second.
 FIRST_DELAY = 1.0
 #: How much of an answer is kept for people, in bytes, and how long is waited for it, in seconds.
@@ -45,6 +45,31 @@ _KEPT, _PATIENCE = 2000, 1.0
 #: What can be done about a connection that failed: its certificate is not trusted; TLS was expected where none is
 #: spoken; somebody is there, but gave no answer that is HTTP, as who expects TLS.
 Fault = Literal["", "certificate", "no_tls", "no_http"]
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a webhook is delivered: ``limit`` is how many seconds an endpoint has to answer.
+
+    ``retries`` are the attempts after the first one. A 5xx and a failed connection are retried; so is what took longer
+    than ``limit`` where ``late``, and a status among ``also``.
+    """
+
+    limit: float = ANSWER_LIMIT
+    retries: int = 2
+    late: bool = False
+    also: frozenset[int] = frozenset()
+
+
+#: Rules, alerts and prompts.
+RULES: Final = Policy()
+#: Issues and Context Hub commits.
+SIGNED: Final = Policy(limit=20.0, retries=3, late=True, also=frozenset({408, 425, 429}))
+
+
+def policy_of(kind: Kind) -> Policy:
+    """How LangSmith delivers webhooks of a kind."""
+    return SIGNED if kind in (Kind.ISSUE, Kind.CONTEXT_HUB) else RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +115,7 @@ class _Outcome:
 class Sender:
     """Sends one webhook as LangSmith would.
 
-    ``limit`` and ``first_delay`` are in seconds; ``clock`` too, it only measures durations.
+    ``first_delay`` is in seconds; ``clock`` too, it only measures durations.
     ``on_attempt`` is called after each attempt, so that a person can watch. ``trust`` says whose
     certificates are good; False takes any.
     """
@@ -98,17 +123,15 @@ class Sender:
     def __init__(
         self,
         *,
-        limit: float = ANSWER_LIMIT,
-        retries: int = RETRIES,
+        policy: Policy = RULES,
         first_delay: float = FIRST_DELAY,
         sleep: Callable[[float], Awaitable[Any]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
         on_attempt: Callable[[SendAttempt], None] | None = None,
         trust: ssl.SSLContext | bool = True,
     ) -> None:
-        self._limit = limit
+        self._policy, self._limit = policy, policy.limit
         self._trust = trust
-        self._retries = retries
         self._first_delay = first_delay
         self._sleep = sleep
         self._clock = clock
@@ -140,7 +163,7 @@ class Sender:
         started = self._clock()
         outcome = await self._post(session, url, body, headers)
         duration = (self._clock() if outcome.at is None else outcome.at) - started
-        retry = outcome.retry and number <= self._retries
+        retry = outcome.retry and number <= self._policy.retries
         attempt = SendAttempt(
             number, delay, duration, outcome.status, outcome.reason, retry, outcome.answer, outcome.fault
         )
@@ -165,14 +188,14 @@ class Sender:
         except aiohttp.ConnectionTimeoutError:
             return _Outcome(None, f"no connection within {self._limit:g} s", retry=True)
         except TimeoutError:
-            return _Outcome(None, f"no answer within {self._limit:g} s", retry=False)
+            return _Outcome(None, f"no answer within {self._limit:g} s", retry=self._policy.late)
         except (aiohttp.ClientError, OSError) as error:
             return _Outcome(None, _told(error), retry=True, fault=_fault(error))
 
     def _judge(self, status: int) -> _Outcome:
         if 200 <= status < 300:
             return _Outcome(status, "", retry=False)
-        if status >= 500:
+        if status >= 500 or status in self._policy.also:
             return _Outcome(status, f"the endpoint answered {status}", retry=True)
         what = "a redirect, which is not followed" if 300 <= status < 400 else "which is final"
         return _Outcome(status, f"the endpoint answered {status}, {what}", retry=False)

@@ -3,7 +3,7 @@
 All are HMAC with SHA-256 over the bytes as they were sent, before any Content-Encoding is
 undone: that is what a sender signs, and so nothing is unpacked for a stranger.
 
-- ``langsmith``: ``X-LangSmith-Signature: sha256=<hex>`` over the body (LangSmith's issue webhooks).
+- ``langsmith``: ``X-LangSmith-Signature: sha256=<hex>`` over the body (LangSmith's issue and Context Hub webhooks).
 - ``github``: ``X-Hub-Signature-256: sha256=<hex>`` over the body, as GitHub and many after it do.
 - ``standard``: Standard Webhooks 1.0: ``webhook-id``, ``webhook-timestamp`` and
   ``webhook-signature: v1,<base64> v1,<base64>`` over ``id.timestamp.body``.

@@ -7,7 +7,7 @@ an undocumented one is worth a remark, no more.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,7 +19,9 @@ Step = str | int | None
 EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
 #: What a document of a digest has in ``items``.
-ITEM_WORDS: Final = frozenset({"run", "feedback", "feedbacks", "feedback_stats", "payload", "event", "route", "vars"})
+ITEM_WORDS: Final = frozenset(
+    {"run", "feedback", "feedbacks", "feedback_stats", "commit", "payload", "event", "route", "vars"}
+)
 THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
 DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
 DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
@@ -52,6 +54,17 @@ RUN_FIELDS: Final = frozenset({
     "trace_min_start_time", "trace_tier", "trace_upgrade", "ttl_seconds",
 })
 # fmt: on
+#: The documented fields of a Context Hub commit. It has more.
+COMMIT_FIELDS: Final = frozenset({"repo_handle", "repo_type", "commit_hash", "files_changed"})
+#: Words that only webhooks with runs or threads have.
+_RUN_WORDS: Final = frozenset({"run", "runs", "threads", "feedback", "feedbacks", "feedback_stats"})
+#: The kinds of webhooks that are about no run, by route key, with what they have instead.
+_WITHOUT_RUNS: Final = {
+    "alert": "write payload.alert_rule_name, payload.triggered_metric_value, payload.runs_url",
+    "prompt": "write payload.prompt_name, payload.commit_hash, payload.event",
+    "issue": "write payload.type, payload.data.object",
+    "context_hub": "write commit.repo_handle, commit.commit_hash, commit.files_changed",
+}
 #: What is a mapping's method to a template, not a key.
 _METHODS: Final = frozenset({"get", "items", "keys", "values"})
 _FOREIGN_FIELDS: Final = {
@@ -172,9 +185,35 @@ def _field_of_list(steps: Sequence[Step]) -> Slip | None:
     return Slip(1, f"runs is a list, which has no {steps[1]!r}", f"write run.{steps[1]}, or runs[0].{steps[1]}")
 
 
-def undocumented(steps: Sequence[Step]) -> tuple[str, str] | None:
-    """The field of a run that a look wants and LangSmith does not document, with a hint; None if all is known."""
+def not_of_kind(keys: Collection[str], steps: Sequence[Step]) -> tuple[str, str] | None:
+    """What is wrong with a look for a word that no event under these route keys has, with a hint; else None."""
+    first = steps[0] if steps else None
+    if first in _RUN_WORDS and keys and _WITHOUT_RUNS.keys() >= set(keys):
+        kind = min(keys)
+        return f"webhooks of the kind {kind} are about no run and have no {first!r}", _WITHOUT_RUNS[kind]
+    if first == "commit" and keys and not {"context_hub", "*", "unmatched"} & set(keys):
+        hint = _WITHOUT_RUNS.get(min(keys), "a route under context_hub: sees them")
+        return "only webhooks of the kind context_hub have 'commit'", hint
+    return None
+
+
+def undocumented(steps: Sequence[Step]) -> tuple[str, str, str] | None:
+    """Whose field a look wants that LangSmith does not document, the field, and a hint; None if all is known."""
     steps = steps[2:] if steps and steps[0] == "items" else steps
+    return _of_commit(steps) or _undocumented_of_run(steps)
+
+
+def _of_commit(steps: Sequence[Step]) -> tuple[str, str, str] | None:
+    """Only a slip of the pen: not all fields of a commit are documented."""
+    own = steps[1:] if steps and steps[0] == "payload" else steps
+    own = own[1:] if list(own[:2]) == ["data", "commit"] else own
+    if len(own) < 2 or own[0] != "commit" or not isinstance(field := own[1], str) or field in COMMIT_FIELDS | _METHODS:
+        return None
+    near = did_you_mean(field, COMMIT_FIELDS)
+    return ("commit", field, near) if near.startswith("did you mean") else None
+
+
+def _undocumented_of_run(steps: Sequence[Step]) -> tuple[str, str, str] | None:
     place = _of_run(steps)
     if place is None or not isinstance(field := steps[place], str) or field in RUN_FIELDS or field in _METHODS:
         return None
@@ -182,6 +221,6 @@ def undocumented(steps: Sequence[Step]) -> tuple[str, str] | None:
         return None
     known = RUN_FIELDS | COMPUTED if steps[0] == "run" else RUN_FIELDS
     if field == "url":
-        return field, "the engine's own link is run.url"
+        return "run", field, "the engine's own link is run.url"
     near = did_you_mean(field, known, foreign=_FOREIGN_FIELDS)
-    return field, near if near.startswith("did you mean") else "LangSmith documents none of that name"
+    return "run", field, near if near.startswith("did you mean") else "LangSmith documents none of that name"

@@ -182,7 +182,7 @@ def test_a_rule_name_stands_for_one_id_or_several():
     assert [route.keys for route in config.routes] == [(ID,), ("a", "b")]
 
 
-@pytest.mark.parametrize("key", ["'*'", "unmatched", "alert", "prompt", "issue", ID])
+@pytest.mark.parametrize("key", ["'*'", "unmatched", "alert", "prompt", "issue", "context_hub", ID])
 def test_words_and_ids_are_route_keys(key):
     (route,) = routes_of(f"  {key}: {{actions: [{{log: {{}}}}]}}\n")
     assert route.keys == (key.strip("'"),)

@@ -77,7 +77,8 @@ def test_every_route_key_is_shown(config):
         "name", "filters", "actions", "for_each", "stop", "sample", "enabled", "active", "wait_for", "on_dead",
     ):  # fmt: skip
         assert re.search(rf"^ +(- )?{key}:", text, re.MULTILINE), key
-    assert {"*", "unmatched", "alert", "prompt", "issue", "corrections"} <= {route.key for route in config.routes}
+    keys = {route.key for route in config.routes}
+    assert {"*", "unmatched", "alert", "prompt", "issue", "context_hub", "corrections"} <= keys
     assert any(len(ids) > 1 for ids in config.rules.values())
     assert len([route for route in config.routes if route.key == "corrections"]) > 1
 

@@ -7,10 +7,19 @@ import copy
 import orjson
 import pytest
 
-from engine.document import Fetched, Site, build_document, lost_for_good, newest_by_key, run_indexes
+from engine.document import (
+    Fetched,
+    Site,
+    build_document,
+    digest_document,
+    lost_for_good,
+    newest_by_key,
+    run_indexes,
+)
 from engine.errors import DataTooLarge, NotNow, WantOfData
 from engine.event import parse_event
 from engine.missing import Missing
+from engine.sandbox import payloads
 
 SITE = Site("https://smith.example.com/")
 RUN = {
@@ -111,6 +120,26 @@ def test_building_documents_leaves_the_event_as_it_was():
     build_document(event, 0, Fetched({"r1": 1}), site=SITE, vars={})
     build_document(event, -1, Fetched(), site=SITE, vars={})
     assert event.payload == before
+
+
+# commit
+
+
+def test_the_commit_of_a_context_hub_webhook_is_a_word_of_its_own():
+    payload = payloads.context_hub_commit()
+    document = document_of(payload, -1)
+    assert document["commit"] == document["payload"]["data"]["commit"] == payload["data"]["commit"]
+    assert digest_document([document], [0.0])["items"][0]["commit"]["repo_handle"] == "triage-agent"
+
+
+@pytest.mark.parametrize("data", [None, 5, {}, {"commit": None}, {"commit": "abc"}])
+def test_a_context_hub_webhook_without_a_commit_has_no_such_word(data):
+    assert "commit" not in document_of(payloads.context_hub_commit(data=data), -1)
+
+
+def test_other_webhooks_keep_a_key_of_that_name():
+    assert document_of({"alert_rule_id": "a", "commit": "mine"}, -1)["commit"] == "mine"
+    assert "commit" not in document_of(payloads.issue(data={"commit": {"repo_handle": "x"}}), -1)
 
 
 # url, latency, cost

@@ -145,6 +145,7 @@ def test_what_was_left_out_has_a_url_in_its_place():
         (payloads.prompt_commit(), Kind.PROMPT),
         (payloads.issue(), Kind.ISSUE),
         (payloads.issue("issue.trace.added"), Kind.ISSUE),
+        (payloads.context_hub_commit(), Kind.CONTEXT_HUB),
     ],
 )
 def test_every_payload_is_of_the_kind_it_claims(payload, kind):

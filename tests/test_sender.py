@@ -14,8 +14,9 @@ import pytest
 import uvloop
 from certificates import Pair
 
+from engine.event import Kind
 from engine.sandbox import WebhookSink
-from engine.sender import Delivery, SendAttempt, Sender
+from engine.sender import RULES, SIGNED, Delivery, SendAttempt, Sender, policy_of
 
 BODY = '{"rule_id": "ü"}'.encode()
 
@@ -36,7 +37,8 @@ def sleeps() -> Sleeps:
 
 
 def _sender(sleeps: Sleeps, **options) -> Sender:
-    return Sender(sleep=sleeps, **({"limit": 0.3} | options))
+    policy = replace(options.pop("policy", RULES), limit=options.pop("limit", 0.3))
+    return Sender(sleep=sleeps, policy=policy, **options)
 
 
 def _statuses(delivery: Delivery) -> list[int | None]:
@@ -103,6 +105,36 @@ async def test_a_4xx_after_a_5xx_is_final(sink, sleeps):
     sink.answer_with(500, 404)
     delivery = await _sender(sleeps).send(sink.url, BODY, {})
     assert (delivery.result, _statuses(delivery)) == ("failed", [500, 404])
+
+
+# Issues and Context Hub commits
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_signed_webhooks_have_a_policy_of_their_own(kind):
+    policy = policy_of(kind)
+    assert (policy.limit, policy.retries) == ((20.0, 3) if kind in (Kind.ISSUE, Kind.CONTEXT_HUB) else (5.0, 2))
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_a_signed_webhook_is_attempted_four_times(sink, sleeps, status):
+    sink.answer_with(*[status] * 5)
+    delivery = await _sender(sleeps, policy=SIGNED).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("failed", [status] * 4)
+    assert sleeps.slept == [1.0, 2.0, 4.0]
+    assert {received.raw for received in sink.received} == {BODY}
+
+
+async def test_a_signed_webhook_is_sent_again_after_a_timeout(sink, sleeps):
+    sink.faults.add(hang=60)
+    delivery = await _sender(sleeps, policy=SIGNED).send(sink.url, BODY, {})
+    assert (delivery.result, _statuses(delivery)) == ("delivered", [None, 200])
+
+
+@pytest.mark.parametrize("status", [302, 401, 404])
+async def test_what_no_retry_can_change_is_final_for_a_signed_webhook(sink, sleeps, status):
+    sink.answer_with(status)
+    assert _statuses(await _sender(sleeps, policy=SIGNED).send(sink.url, BODY, {})) == [status]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 304])

@@ -210,13 +210,15 @@ async def test_nothing_of_a_signature_or_secret_is_logged_or_answered(caplog):
 # What is covered counts for dedup
 
 
-async def test_an_issues_own_id_tells_repetitions_once_its_signature_is_good():
-    again = BODY.replace(b"{}", b'{"more": 1}')
+@pytest.mark.parametrize("type_", [b"issue.created", b"context_hub.commit.created.v1"])
+async def test_a_webhooks_own_id_tells_repetitions_once_its_signature_is_good(type_):
+    body = BODY.replace(b"issue.created", type_)
+    again = body.replace(b"{}", b'{"more": 1}')
     async with signing(PLAIN, secrets=lambda: ("good",)) as served:
-        first = await served.send(BODY, query="", headers=hub())
+        first = await served.send(body, query="", headers=hub(body))
         assert (await served.send(again, query="", headers=hub(again))).json == {**first.json, "duplicate": True}
         # Whoever has only the secret could write any id, and so swallow somebody's event.
-        forged = BODY.replace(b"{}", b'{"other": 1}')
+        forged = body.replace(b"{}", b'{"other": 1}')
         assert not (await served.send(forged)).json["duplicate"]
         assert not (await served.send(forged + b" ", headers=hub(b"no"))).json["duplicate"]
 

@@ -18,6 +18,7 @@ SAMPLES: Mapping[str, Callable[[], Mapping[str, Any]]] = {
     "alert": payloads.alert,
     "prompt": payloads.prompt_commit,
     "issue": payloads.issue,
+    "context_hub": payloads.context_hub_commit,
 }
 
 kind_option = click.option("--kind", type=click.Choice(list(SAMPLES)), help="A built-in sample instead of a file.")

@@ -27,10 +27,10 @@ from engine.cli.output import emit, err, out, plural
 from engine.cli.samples import kind_option, sample_body
 from engine.controls import visible_in_json
 from engine.errors import BadBody
-from engine.event import parse_payload
+from engine.event import Kind, kind_of, parse_payload
 from engine.freshen import freshen
 from engine.receiver import WEBHOOK_PATH
-from engine.sender import Delivery, Fault, SendAttempt, Sender
+from engine.sender import Delivery, Fault, SendAttempt, Sender, policy_of
 from engine.signatures import Form, sign
 from engine.units import format_duration
 from engine.whsec import secret_problem
@@ -84,8 +84,9 @@ def command(
     """Send the webhook in FILE (- is standard input) as LangSmith sends it.
 
     With LangSmith's own delivery policy: 5 seconds to answer and no retry after that, up to
-    two retries when no connection can be made and on a 5xx, none on a 4xx. Every attempt is
-    shown. Exits with 1 if it was not delivered.
+    two retries when no connection can be made and on a 5xx, none on a 4xx. Issues and Context
+    Hub commits: 20 seconds, up to three retries, also after a timeout and on 408, 425 and 429.
+    Every attempt is shown. Exits with 1 if it was not delivered.
     """
     body = _body(file, kind)
     if print_only:
@@ -119,7 +120,7 @@ class _Order:
     def __init__(
         self, url: str, body: bytes, headers: dict[str, str], sign: Sign, *, trust: ssl.SSLContext | bool, fresh: bool
     ) -> None:
-        self.url, self.trust = url, trust
+        self.url, self.trust, self.policy = url, trust, policy_of(_kind(body))
         self._headers, self._body, self._sign, self._freshly = headers, body, sign, fresh
 
     def next(self) -> tuple[bytes, dict[str, str]]:
@@ -144,6 +145,14 @@ def _body(file: BinaryIO | None, kind: str | None) -> bytes:
     if (file is None) == (kind is None):
         raise click.UsageError("give a FILE or --kind")
     return file.read() if file is not None else sample_body(str(kind))
+
+
+def _kind(body: bytes) -> Kind:
+    """What kind of webhook a body is. What cannot be parsed is sent all the same."""
+    try:
+        return kind_of(parse_payload(body)[0])
+    except BadBody:
+        return Kind.UNKNOWN
 
 
 def _fresh(body: bytes) -> bytes:
@@ -201,7 +210,7 @@ async def _paced(order: _Order, count: int, rate: float | None, advance: Callabl
 
 async def _send(order: _Order, watch: Callable[[SendAttempt], None] | None) -> Delivery:
     try:
-        return await Sender(on_attempt=watch, trust=order.trust).send(order.url, *order.next())
+        return await Sender(policy=order.policy, on_attempt=watch, trust=order.trust).send(order.url, *order.next())
     except ValueError as error:
         raise BadQuery(str(error), "write it like http://127.0.0.1:8080/webhooks/langsmith") from error
 

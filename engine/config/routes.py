@@ -15,7 +15,7 @@ from engine.source import Where
 from engine.suggest import did_you_mean
 
 #: Route keys that are words of the engine: every document, those nobody matched, and the kinds of events.
-KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue"})
+KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue", "context_hub"})
 
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 #: Hexadecimal groups, of whatever length, or as many digits at once.
@@ -53,7 +53,18 @@ _ELSEWHERE: Final = {
     "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
 }
 _EACH_WORDS: Final = {"runs": "run", "payload": "event", "batch": "event", "webhook": "event", "events": "event"}
-_KEY_WORDS_FOREIGN: Final = {"alerts": "alert", "prompts": "prompt", "issues": "issue", "default": "unmatched"}
+_KEY_WORDS_FOREIGN: Final = {
+    "alerts": "alert",
+    "prompts": "prompt",
+    "issues": "issue",
+    "hub": "context_hub",
+    "contexthub": "context_hub",
+    "context-hub": "context_hub",
+    "agent": "context_hub",
+    "skill": "context_hub",
+    "commit": "context_hub",
+    "default": "unmatched",
+}
 
 
 def read_rules(sheet: Sheet, value: Any, where: Where) -> dict[str, tuple[str, ...]]:

@@ -152,6 +152,25 @@ def issue(kind: str = "issue.created", **changes: Any) -> Row:
     } | changes
 
 
+def context_hub_commit(*, repo: str = "triage-agent", repo_type: str = "agent", **changes: Any) -> Row:
+    """A commit to an agent or skill in LangSmith's Context Hub."""
+    commit = {
+        "repo_handle": repo,
+        "repo_type": repo_type,
+        "commit_hash": "9c1d4e7a2b5f8036a1c2d3e4f5061728394a5b6c",
+        "files_changed": [
+            {"path": "AGENTS.md", "action": "modified"},
+            {"path": "skills/classify/SKILL.md", "action": "added"},
+        ],
+    }
+    return {
+        "id": str(uuid5(_NAMESPACE, f"context hub {repo}")),
+        "type": "context_hub.commit.created.v1",
+        "created": 1712280534,
+        "data": {"commit": commit},
+    } | changes
+
+
 def to_body(payload: Mapping[str, Any]) -> bytes:
     """The bytes to send."""
     return json.dumps(payload, ensure_ascii=False).encode()

@@ -24,7 +24,7 @@ from engine.vocabulary import PLACED
 ENGINE_NAMES = frozenset(
     {"payload", "run", "runs", "feedback", "feedbacks", "feedback_stats", "event", "route", "vars"}
 )
-#: The top-level keys that LangSmith's own webhooks have, by kind: rule, alert, prompt commit, issue.
+#: The top-level keys that LangSmith's own webhooks have, by kind: rule, alert, prompt commit, issue and Context Hub.
 # fmt: off
 PAYLOAD_NAMES = frozenset({
     "rule_id", "start_time", "end_time", "threads",
@@ -35,7 +35,7 @@ PAYLOAD_NAMES = frozenset({
 })
 # fmt: on
 #: Every name that is looked up in the document. Other keys of a webhook's body are ``payload.NAME``.
-DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES | PLACED.keys()
+DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES | PLACED.keys() | {"commit"}
 #: Those whose values are the author's or the engine's own; what all others have comes from outside.
 OWN_NAMES = frozenset({"vars", "route", "event", "throttle", "digest"})
 #: Those whose values come out of the event (or, in ``delivery``, from a destination).

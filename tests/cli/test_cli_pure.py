@@ -225,7 +225,7 @@ def test_a_send_that_makes_no_sense_is_told(engine: Command, arguments: list[str
 
 
 def test_samples_of_every_kind_can_be_printed(engine: Command) -> None:
-    for kind in ("rule", "alert", "prompt", "issue", "thread", "seed"):
+    for kind in ("rule", "alert", "prompt", "issue", "context_hub", "thread", "seed"):
         assert isinstance(json.loads(engine("send", "--kind", kind, "--print").stdout), dict)
 
 
@@ -235,7 +235,8 @@ def test_a_fresh_payload_is_another_one_of_the_same_runs() -> None:
     fresh = freshen(payload, now)
     assert fresh["end_time"] == now.isoformat()
     assert fresh["runs"] == payload["runs"]
-    for sample in (payloads.alert(), payloads.prompt_commit(), payloads.issue(), {"anything": 1}):
+    others = (payloads.alert, payloads.prompt_commit, payloads.issue, payloads.context_hub_commit)
+    for sample in (*(make() for make in others), {"anything": 1}):
         assert freshen(sample, now) != sample
 
 

@@ -133,16 +133,19 @@ async def test_every_kind_of_webhook_finds_its_route(engine, sink) -> None:
           alert: {actions: [{forward_webhook: {url: "${SINK}", body: {alert: "{{ alert_rule_name }}"}}}]}
           prompt: {actions: [{forward_webhook: {url: "${SINK}", body: {prompt: "{{ payload.event }}"}}}]}
           issue: {actions: [{forward_webhook: {url: "${SINK}", body: {issue: "{{ type }}"}}}]}
+          context_hub: {actions: [{forward_webhook: {url: "${SINK}", body: {hub: "{{ commit.repo_handle }}"}}}]}
           d75d7417-0c57-4655-88fe-1db3cda3a47a:
             actions: [{forward_webhook: {url: "${SINK}", body: {threads: "{{ threads | length }}"}}}]
     """)
-    for payload in (payloads.alert(), payloads.prompt_commit(), payloads.issue(), payloads.threads(2)):
+    others = (payloads.alert(), payloads.prompt_commit(), payloads.issue(), payloads.context_hub_commit())
+    for payload in (*others, payloads.threads(2)):
         await engine.post(payload)
-    await engine.settled(4)
+    await engine.settled(5)
     bodies = [one.body for one in sink.received]
     assert {"alert": payloads.alert()["alert_rule_name"]} in bodies
     assert {"prompt": "commit"} in bodies
     assert {"issue": "issue.created"} in bodies
+    assert {"hub": "triage-agent"} in bodies
     assert {"threads": 2} in bodies
 
 
