@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import NotNow
 from engine.event import Event, Kind
 from engine.missing import Missing
+from engine.run_link import run_link
 from engine.times import iso_second, seconds_between, time_of
 from engine.vocabulary import ITEM_WORDS
 
@@ -18,8 +19,6 @@ from engine.vocabulary import ITEM_WORDS
 STORED_PARTS = ("inputs", "outputs")
 #: When a feedback row was changed that doesn't tell.
 _NEVER = datetime.min.replace(tzinfo=UTC)
-#: Where a run's own link may stand. LangSmith's changelog (June 2026) announces one without naming the field.
-_LINK_KEYS = ("url", "run_url", "trace_url", "app_url", "trace_link", "deep_link", "app_path")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,21 +271,10 @@ def _changed(row: Mapping[str, Any]) -> datetime:
 
 def _with_words(run: dict[str, Any], site: Site) -> dict[str, Any]:
     words = run.copy()
-    words["url"] = _url(run, site)
+    words["url"] = run_link(run, site.web_url)
     words["latency"] = seconds_between(run.get("start_time"), run.get("end_time"))
     words["cost"] = _cost(run.get("total_cost"))
     return words
-
-
-def _url(run: Mapping[str, Any], site: Site) -> str | None:
-    """Where a person sees the run: a whole address if LangSmith sent one, else ``app_path``, which has no host."""
-    for key in _LINK_KEYS:
-        if key in run and isinstance(link := run[key], str) and link.startswith(("https://", "http://")):
-            return link
-    path = run.get("app_path")
-    if site.web_url and isinstance(path, str) and path.startswith("/"):
-        return site.web_url.rstrip("/") + path
-    return None
 
 
 def _cost(value: Any) -> float | None:

@@ -153,14 +153,51 @@ def test_other_webhooks_keep_a_key_of_that_name():
         ({"app_path": None}, None),
         ({"app_path": 7}, None),
         ({"app_path": "not/a/path"}, None),
-        ({"app_path": "https://self.hosted/r/1", "site": Site(None)}, "https://self.hosted/r/1"),
-        ({"url": "https://deep.link/r1"}, "https://deep.link/r1"),
-        ({"trace_url": "https://deep.link/t1"}, "https://deep.link/t1"),
-        ({"url": "javascript:alert(1)"}, "https://smith.example.com/o/1/r/r1?trace_id=t"),
+        ({"app_path": "https://smith.example.com/r/1"}, "https://smith.example.com/r/1"),
+        ({"url": "https://smith.example.com/r1"}, "https://smith.example.com/r1"),
+        ({"url": "https://SMITH.example.com:443/r1"}, "https://SMITH.example.com:443/r1"),
+        ({"trace_url": "https://smith.example.com/t1"}, "https://smith.example.com/t1"),
+        ({"link": "http://localhost:1984/r1", "site": Site("http://localhost:1984")}, "http://localhost:1984/r1"),
+        ({"url": "http://smith.example.com/r1"}, "http://smith.example.com/r1"),
+        ({"run_page_url": "https://smith.example.com/r/r1"}, "https://smith.example.com/r/r1"),
+        ({"permalink": "https://smith.example.com/?trace=t9", "trace_id": "t9"}, "https://smith.example.com/?trace=t9"),
     ],
 )
 def test_run_url(changes, url):
     assert run_of(**changes)["url"] == url
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"url": "javascript:alert(1)"},
+        {"url": "https://evil.example/r1"},
+        {"url": "https://smith.example.com.evil.example/r1"},
+        {"url": "https://smith.example.com@evil.example/r1"},
+        {"url": "https://user:password@smith.example.com/r1"},
+        {"url": "https://evil.example\\@smith.example.com/r1"},
+        {"url": "https://smith.example.com:8443/r1"},
+        {"url": "https://smith.example.com:x/r1"},
+        {"url": "https://[smith.example.com/r1"},
+        {"url": "//smith.example.com/r1"},
+        {"url": "ftp://smith.example.com/r1"},
+        {"url": "https://smith.example.com/r1\n<!channel>"},
+        {"url": "https://smith.example.com/r1|click"},
+        {"url": "https://smith.example.com/r1\u202e"},
+        {"url": " https://smith.example.com/r1"},
+        {"url": ["https://smith.example.com/r1"]},
+        {"help_url": "https://smith.example.com/help"},
+        {"note": "https://smith.example.com/r/r1"},
+        {"share_url": "https://smith.example.com/public/token/r/r1"},
+        {"s3_url": "https://bucket.example.com/r1"},
+        {"more_urls": {"a": "https://smith.example.com/r/r1"}},
+    ],
+)
+def test_a_link_that_does_not_lead_to_the_run_in_langsmith_is_not_used(changes):
+    assert run_of(**changes)["url"] == "https://smith.example.com/o/1/r/r1?trace_id=t"
+    if "url" in changes:  # and not where the address cannot be made, either
+        assert run_of(**changes, app_path=None)["url"] is None
+        assert run_of(**changes, app_path=None, site=Site(None))["url"] is None
 
 
 @pytest.mark.parametrize(
