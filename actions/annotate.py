@@ -1,8 +1,8 @@
-"""Give a run feedback, put it into an annotation queue, or both."""
+"""Give a run feedback, put it into an annotation queue, or both; a digest or a whole webhook is queued run by run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Self
 from uuid import NAMESPACE_URL, uuid5
 
@@ -65,32 +65,47 @@ class Annotate(Action):
         """Do both parts, so that neither waits for the other's repair; what was done is harmless to repeat.
 
         Raises:
-            Discard: the event has no run, or no such queue exists (after the feedback was given).
+            Discard: the event has no run, no such queue exists (after the feedback was given), or the feedback does
+                not fit its key's configuration (after the run was queued).
         """
-        if context.run is None or not context.run.get("id"):
+        runs = _runs(context)
+        if not runs:
             raise Discard("annotate needs a run, and this event has none")
-        result: dict[str, Any] = {"run_id": context.run["id"]}
-        failure: Exception | None = None
+        result: dict[str, Any] = {"run_id": runs[0]["id"]} if len(runs) == 1 else {"runs": len(runs)}
+        failures: list[Exception] = []
         if params.feedback is not None:
             try:
-                result["feedback_id"] = await _give_feedback(params.feedback, params, context, context.run)
-            except (LangSmithFailure, Retry) as error:
-                failure = error
-        if params.queue is not None:
-            # Where both fail, the feedback's failure is told: a queue that does not exist must not
-            # end a delivery whose feedback only has to wait.
-            try:
-                result["queue_id"] = await _enqueue(params.queue, params, context, context.run)
+                result["feedback_id"] = await _give_feedback(params.feedback, params, context)
             except (LangSmithFailure, Discard, Retry) as error:
-                failure = failure or error
-        if failure is not None:
-            raise failure
+                failures.append(error)
+        if params.queue is not None:
+            try:
+                result["queue_id"] = await _enqueue(params.queue, params, context, runs)
+            except (LangSmithFailure, Discard, Retry) as error:
+                failures.append(error)
+        if failures:
+            # What can never succeed must not end a delivery whose other part only has to wait.
+            raise next((one for one in failures if not isinstance(one, Discard)), failures[0])
         return result
 
 
-async def _give_feedback(
-    feedback: Feedback, params: Annotate.Params, context: ActionContext, run: Mapping[str, Any]
-) -> str:
+def _runs(context: ActionContext) -> list[Mapping[str, Any]]:
+    """The runs that a delivery is about, each once: its own, those of a digest's items, or all of a webhook's."""
+    if context.run is not None and not context.digest:
+        return [context.run] if context.run.get("id") else []
+    runs: dict[str, Mapping[str, Any]] = {}
+    for document in context.document["items"] if context.digest else [context.document]:
+        own = document.get("run")
+        for run in document["payload"].get("runs") or () if own is None else [own]:
+            if isinstance(run, Mapping) and run.get("id"):
+                runs.setdefault(str(run["id"]), run)
+    return list(runs.values())
+
+
+async def _give_feedback(feedback: Feedback, params: Annotate.Params, context: ActionContext) -> str:
+    run = context.run
+    if run is None or not run.get("id"):
+        raise Discard("feedback is for one run: write for_each: run, or only queue")
     feedback_id = str(uuid5(NAMESPACE_URL, f"langsmith-rules-engine:{context.delivery_id}/{run['id']}/{feedback.key}"))
     try:
         await context.langsmith.create_feedback(
@@ -107,21 +122,25 @@ async def _give_feedback(
     except LangSmithFailure as failure:
         if failure.status == 404:
             raise Retry(f"LangSmith does not have the run yet: {failure}") from failure
-        if failure.status != 409:  # 409: an earlier attempt arrived, and only its answer was lost
+        if failure.status != 409:
             raise
+        # An earlier attempt arrived, and only its answer was lost.
+        await context.langsmith.check_feedback(feedback_id)
     return feedback_id
 
 
-async def _enqueue(queue: str, params: Annotate.Params, context: ActionContext, run: Mapping[str, Any]) -> str:
+async def _enqueue(
+    queue: str, params: Annotate.Params, context: ActionContext, runs: Sequence[Mapping[str, Any]]
+) -> str:
     queue_id = await context.langsmith.queue_id(queue)
     if queue_id is None:
         raise Discard(f"there is no annotation queue {queue!r}: make it in LangSmith, then replay this delivery")
     try:
-        await context.langsmith.add_to_queue(queue_id, run, extend_trace_retention=params.extend_trace_retention)
+        await context.langsmith.add_to_queue(queue_id, *runs, extend_trace_retention=params.extend_trace_retention)
     except LangSmithFailure as failure:
         if failure.status == 404:
             context.langsmith.forget_queue(queue)
-            raise Retry(f"LangSmith does not have the queue or the run (yet): {failure}") from failure
-        if failure.status != 409:  # 409: the run is in the queue
+            raise Retry(f"LangSmith does not have the queue or a run (yet): {failure}") from failure
+        if failure.status != 409:  # the run is in the queue
             raise
     return queue_id

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from engine.config import Config, RouteConfig
 from engine.doubts import doubts
 from engine.errors import Problem
+from engine.langsmith.settings import CLOUD_RETENTION
 from engine.reload import Loaded
 from engine.router import ANY, UNMATCHED
 from engine.source import Source, Where
@@ -31,6 +32,7 @@ def advise(loaded: Loaded) -> list[Problem]:
 
 def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
     yield from _short_secrets(config)
+    yield from _long_retention(config)
     yield from _unreachable(config)
     yield from _disabled(config)
     yield from _unused_names(config)
@@ -42,6 +44,14 @@ def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
             if len(secret) < _SHORTEST_SECRET:
                 message = f"this secret has {len(secret)} characters: it can be found by trying"
                 yield (key, index), message, "use at least 16 random ones, such as: openssl rand -hex 16"
+
+
+def _long_retention(config: Config) -> Iterator[tuple[Where, str, str]]:
+    """Traces that LangSmith has deleted can't be fetched, however far back is looked."""
+    settings = config.langsmith
+    if settings.on_cloud and settings.retention is not None and settings.retention > CLOUD_RETENTION:
+        message = "LangSmith's cloud keeps traces for 180 days at most"
+        yield ("langsmith", "trace_retention"), message, "remove it: without it, 180d is taken there"
 
 
 def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:

@@ -28,6 +28,7 @@ from engine.foreign import ForeignLoop
 from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.lag import LoopLag, threads_of
+from engine.langsmith import Sunsets
 from engine.memory import Memory
 from engine.metrics import Metrics
 from engine.mutes import Mutes
@@ -111,7 +112,11 @@ async def running(
         observer = Observers([LogObserver(logger), metrics, *traced, *observers])
 
         doors = Doors()
-        make_clients = partial(Clients, lambda: reloader.current.router, doors)
+        sunsets = Sunsets()
+        metrics.show(
+            "engine_langsmith_sunset", "Answers of LangSmith with a Sunset header.", sunsets.counts, "endpoint"
+        )
+        make_clients = partial(Clients, lambda: reloader.current.router, doors, sunsets)
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()

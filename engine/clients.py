@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 
 from engine.egress import Doors, Network, open_session
-from engine.langsmith import LangSmith, LangSmithSettings
+from engine.langsmith import LangSmith, LangSmithSettings, Sunsets
 from engine.slack import SlackSettings
 
 
@@ -34,10 +34,13 @@ class Clients:
 
     ``outside`` is asked every time, so that a reload's new key or address counts at once.
     A client of earlier settings stays open as long as something refers to it. No event leads to ``doors``.
+    ``sunsets`` counts the endpoints that LangSmith will remove.
     """
 
-    def __init__(self, outside: Callable[[], Outside], doors: Doors | None = None) -> None:
-        self._outside, self._doors = outside, doors
+    def __init__(
+        self, outside: Callable[[], Outside], doors: Doors | None = None, sunsets: Sunsets | None = None
+    ) -> None:
+        self._outside, self._doors, self._sunsets = outside, doors, sunsets or Sunsets()
         self._http: aiohttp.ClientSession | None = None
         self._current: LangSmith | None = None
         self._langsmith: WeakValueDictionary[LangSmithSettings, LangSmith] = WeakValueDictionary()
@@ -53,7 +56,7 @@ class Clients:
         """The door to LangSmith under the settings of now."""
         settings = self._outside().langsmith
         if self._current is None or self._current.settings != settings:
-            self._current = self._langsmith.get(settings) or LangSmith(settings)
+            self._current = self._langsmith.get(settings) or LangSmith(settings, sunsets=self._sunsets)
             self._langsmith[settings] = self._current
         return self._current
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from engine.errors import NotNow
 from engine.event import Event, Kind
+from engine.feedback import feedback_error
 from engine.missing import Missing
 from engine.run_link import run_link
 from engine.times import iso_second, seconds_between, time_of
@@ -256,9 +257,14 @@ def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, 
 
 
 def newest_by_key(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """By feedback key the row that was changed last (``modified_at``, else ``created_at``); of equals the later one."""
+    """By feedback key the row that was changed last (``modified_at``, else ``created_at``); of equals the later one.
+
+    Rows that are errors judge nothing, so they are left out.
+    """
     newest: dict[str, Mapping[str, Any]] = {}
     for row in rows:
+        if feedback_error(row) is not None:
+            continue
         # Times are read only where two rows compete: most keys have one.
         if isinstance(key := row.get("key"), str) and (key not in newest or _changed(row) >= _changed(newest[key])):
             newest[key] = row

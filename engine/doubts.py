@@ -184,7 +184,9 @@ class _Looker:
 
 
 def _sends_items(action: ActionConfig) -> bool:
-    """Whether an action sends all items of a digest where nothing says what to send."""
+    """Whether an action takes all items of a digest where nothing says what to send."""
+    if action.type == "annotate":
+        return "feedback" not in action.params
     return action.type == "forward_webhook" and "body" not in action.params
 
 

@@ -22,6 +22,23 @@ def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secret
     assert all("it can be found by trying" in remark.message and "openssl" in remark.hint for remark in remarks)
 
 
+@pytest.mark.parametrize(
+    ("settings", "remarked"),
+    [
+        ("{trace_retention: 181d}", True),
+        ("{trace_retention: 180d}", False),
+        ("{trace_retention: 400d, endpoint: 'https://langsmith.example.com/api'}", False),
+        ("{trace_retention: 400d, endpoint: 'https://eu.api.smith.langchain.com'}", True),
+    ],
+)
+def test_a_longer_retention_than_the_cloud_has_is_remarked(tmp_path: Path, settings: str, remarked: bool) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text(f"secrets: none\nlangsmith: {settings}\nroutes:\n  alert: {{stop: true}}\n")
+    remarks = advise(Loader(path, {}).load())
+    assert [(one.line, one.column) for one in remarks] == ([(2, 13)] if remarked else [])
+    assert all("180 days at most" in one.message and "remove it" in one.hint for one in remarks)
+
+
 FOLDER = Path(__file__).parent / "remarks"
 FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
 

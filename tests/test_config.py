@@ -438,6 +438,19 @@ def test_plug_ins_are_in_the_hash_by_name_and_content_and_not_by_place(tmp_path)
     assert hashes("one", _helper="y = 1")[0] != changed[0]
 
 
+@pytest.mark.parametrize(("written", "days"), [("90d", 90), ("1d", 1), ("26w", 182)])
+def test_how_long_langsmith_keeps_traces_is_a_setting(written, days):
+    config = parse(f"secrets: none\nlangsmith: {{trace_retention: {written}}}\nroutes: {{alert: {{stop: true}}}}\n")
+    assert config.langsmith.retention == days * 86400
+    assert f"trace_retention: {written}" in dump_masked(config)
+
+
+@pytest.mark.parametrize("written", ["0d", "23h", "3661d", "forever", "[]", "-1"])
+def test_a_time_for_which_langsmith_keeps_no_traces_is_refused(written):
+    with pytest.raises(ConfigError, match=r"trace_retention: .*write (a time from 1d to 3660d|it like)"):
+        parse(f"secrets: none\nlangsmith: {{trace_retention: {written}}}\nroutes: {{alert: {{stop: true}}}}\n")
+
+
 def test_the_hash_knows_the_order_of_routes():
     one, two = "  alert: {stop: true}\n", "  issue: {stop: true}\n"
     assert parse(f"secrets: none\nroutes:\n{one}{two}").hash != parse(f"secrets: none\nroutes:\n{two}{one}").hash

@@ -19,6 +19,7 @@ from engine.document import (
 from engine.errors import DataTooLarge, NotNow, WantOfData
 from engine.event import parse_event
 from engine.missing import Missing
+from engine.route import WaitFor
 from engine.sandbox import payloads
 
 SITE = Site("https://smith.example.com/")
@@ -340,6 +341,16 @@ def test_the_whole_event_has_the_feedback_of_all_runs():
     both = Fetched(feedback={"r1": [row("a", 1, None)], "r2": [row("b", 2, None)]})
     assert document_of({"runs": runs}, index=-1, fetched=both)["feedback"].keys() == {"a", "b"}
     assert isinstance(document_of({"runs": runs}, index=-1)["feedback"], Missing)
+
+
+@pytest.mark.parametrize("error", [{"error": True}, {"extra": {"error": "why"}}, {"extra": {"error": {"code": 1}}}])
+def test_feedback_that_is_an_error_judges_nothing(error):
+    failed = row("score", None, "2024-01-03") | error
+    rows = [row("score", 0.25, "2024-01-02"), failed, row("note", None, None) | error]
+    document = document_of(fetched=Fetched(feedback={"r1": rows}))
+    assert {key: found["score"] for key, found in document["feedback"].items()} == {"score": 0.25}
+    assert document["feedbacks"] == rows, "they can still be asked about"
+    assert WaitFor(("score", "note"), 60.0).missing(document) == ("note",)
 
 
 # Fetched

@@ -8,13 +8,13 @@ import json
 import ssl
 import threading
 import warnings
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import pytest
 
-from engine.errors import Retry
-from engine.langsmith import LangSmith, LangSmithSettings
+from engine.errors import Discard, Retry
+from engine.langsmith import LangSmith, LangSmithSettings, Sunsets
 from engine.langsmith.failure import LangSmithFailure
 from engine.langsmith.names import Names
 from engine.sandbox import LangSmithStandIn
@@ -212,6 +212,35 @@ async def test_feedback_comes_back_as_rows_of_all_runs_asked_for(langsmith, door
     assert max(len(request.query.getall("run")) for request in pages) <= 100
 
 
+@pytest.mark.parametrize(
+    ("written", "error"),
+    [
+        ({"extra": {"error": "the judge timed out"}}, "the judge timed out"),
+        ({"extra": {"error": {"message": "the judge  timed out"}}}, "the judge timed out"),
+        ({"extra": {"error": True}, "comment": "no JSON"}, "no JSON"),
+        ({"error": True}, "LangSmith does not say why"),
+        ({"extra": {"error": False, "model": "m"}}, None),
+        ({"extra": None, "error": None}, None),
+        ({"comment": "an error in the answer"}, None),
+    ],
+)
+async def test_an_error_is_read_from_both_places(langsmith, door, written, error):
+    id_ = langsmith.add_feedback(str(uuid4()), key="k", **written)
+    langsmith.feedback[id_] |= written  # a stand-in of now moves it, as LangSmith does
+    (row,) = await door.list_feedback([langsmith.feedback[id_]["run_id"]])
+    assert (row["id"], row["error"]) == (id_, error)
+
+
+async def test_feedback_is_checked_by_its_id(langsmith, door):
+    await door.check_feedback(langsmith.add_feedback(str(uuid4()), key="k", score=1))
+    await door.check_feedback(str(uuid4()))  # somebody deleted it
+    with pytest.raises(Discard, match="'k' as an error: why"):
+        await door.check_feedback(langsmith.add_feedback(str(uuid4()), key="k", extra={"error": "why"}))
+    langsmith.faults.add(status=503)
+    with pytest.raises(LangSmithFailure, match="503"):
+        await door.check_feedback(str(uuid4()))
+
+
 async def test_no_ids_no_request(langsmith, door):
     assert await door.list_feedback([]) == []
     assert await door.query_runs(["no uuid"], []) == {}
@@ -246,6 +275,113 @@ async def test_older_backends_and_runs_without_project_get_version_one(langsmith
         found = await door.query_runs([id_], projects, ["outputs"])
         assert found == {id_: {"id": id_, "outputs": {"c": 1.5}}}
     assert [request.route for request in langsmith.requests] == ["/v2/runs/query", "/runs/query", "/runs/query"]
+
+
+# Endpoints that will be removed
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "on_cloud"),
+    [
+        ("https://api.smith.langchain.com", True),
+        ("https://eu.api.smith.langchain.com/api/v1", True),
+        ("https://APAC.api.smith.langchain.com", True),
+        ("https://api.smith.langchain.com.example.org", False),
+        ("https://langsmith.example.com/api", False),
+        ("http://127.0.0.1:1984", False),
+    ],
+)
+def test_the_cloud_is_known_by_its_host(endpoint, on_cloud):
+    settings = LangSmithSettings(endpoint=endpoint)
+    assert settings.on_cloud is on_cloud
+    assert settings.trace_retention == timedelta(days=180 if on_cloud else 400)
+    assert LangSmithSettings(endpoint=endpoint, retention=86400.0).trace_retention == timedelta(days=1)
+
+
+@pytest.fixture
+def cloud(monkeypatch):
+    monkeypatch.setattr(LangSmithSettings, "on_cloud", True)
+
+
+@pytest.mark.usefixtures("cloud")
+@pytest.mark.parametrize("status", [404, 405, 410])
+async def test_the_cloud_is_asked_for_nothing_old(langsmith, door, status):
+    queue = langsmith.add_queue("q")
+    langsmith.faults.add(status=status, path="/v2/runs/query")
+    with pytest.raises(LangSmithFailure) as caught:
+        await door.query_runs([RUN["id"]], [RUN["session_id"]])
+    assert caught.value.status == status
+    langsmith.faults.add(status=status, path="/platform/annotation-queues")
+    with pytest.raises(LangSmithFailure) as caught:
+        await door.add_to_queue(queue, RUN)
+    assert caught.value.status == status
+    assert [request.route for request in langsmith.requests] == [
+        "/v2/runs/query",
+        f"/platform/annotation-queues/{queue}/items",
+    ]
+
+
+@pytest.mark.usefixtures("cloud")
+async def test_a_run_without_a_project_cannot_be_asked_for_on_the_cloud(langsmith, door):
+    with pytest.raises(Discard, match="without a session_id"):
+        await door.query_runs([RUN["id"]], [])
+    assert not langsmith.requests
+
+
+@pytest.mark.filterwarnings("ignore:.*list_runs")
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
+@pytest.mark.parametrize("gone", [404, 410])
+async def test_a_server_without_the_old_endpoints_means_its_404(langsmith, door, gone):
+    langsmith.faults.add(status=404, path="/v2/runs/query", body='{"detail": "no such project"}')
+    langsmith.faults.add(status=gone, path="/runs/query", body='{"detail": "removed"}')
+    with pytest.raises(LangSmithFailure, match="no such project") as caught:
+        await door.query_runs([RUN["id"]], [RUN["session_id"]])
+    assert caught.value.status == 404
+    langsmith.faults.add(status=404, path="/platform/annotation-queues", body='{"detail": "no such run"}')
+    langsmith.faults.add(status=gone, path="/runs", body='{"detail": "removed"}')
+    with pytest.raises(LangSmithFailure, match="no such run") as caught:
+        await door.add_to_queue(str(uuid4()), RUN)
+    assert caught.value.status == 404
+    assert len(langsmith.requests) == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*list_runs")
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
+async def test_every_answer_with_a_sunset_is_counted_and_the_first_of_an_endpoint_logged(langsmith, caplog):
+    sunsets = Sunsets()
+    queues = [langsmith.add_queue("q"), langsmith.add_queue("r")]
+    langsmith.faults.add(status=404, path="/platform/annotation-queues", times=2)
+    for key in ("one", "two"):  # as a reload makes clients anew
+        door = LangSmith(LangSmithSettings(key, langsmith.url), sunsets=sunsets)
+        await door.query_runs([hold_run(langsmith)], [])
+        await door.query_runs([RUN["id"]], [RUN["session_id"]])
+        for queue in queues:
+            await door.add_to_queue(queue, RUN)
+        await door.aclose()
+    assert sunsets.counts.read() == {("POST /runs/query",): 2, ("POST /api/v1/annotation-queues/{id}/runs",): 4}
+    said = [one.message for one in caplog.records if "will remove" in one.message]
+    assert [line.split(" at ")[0] for line in said] == [
+        "LangSmith will remove POST /runs/query",
+        "LangSmith will remove POST /api/v1/annotation-queues/{id}/runs",
+    ]
+    assert "31 Jan 2027" in said[0]
+    assert "update this engine, and LangSmith itself where it is self-hosted" in said[0]
+    assert "/api/v2/runs/query" in said[0]
+
+
+def test_what_a_sunset_says_cannot_forge_a_line(caplog):
+    Sunsets().note("GET", "/x", {"Sunset": "soon\r\nERROR all is lost" + "!" * 500})
+    (line,) = [one.getMessage() for one in caplog.records]
+    assert "\n" not in line
+    assert len(line) < 500
+
+
+async def test_how_far_back_runs_are_looked_for_is_a_setting(langsmith):
+    door = LangSmith(LangSmithSettings("k", langsmith.url, retention=30 * 86400.0))
+    await door.query_runs([RUN["id"]], [RUN["session_id"]])
+    await door.aclose()
+    earliest = datetime.fromisoformat(langsmith.requests[0].body["min_start_time"])
+    assert abs(datetime.now(UTC) - timedelta(days=30) - earliest) < timedelta(minutes=5)
 
 
 class Clock:

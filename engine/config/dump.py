@@ -36,12 +36,17 @@ def _effective(config: Config) -> dict[str, Any]:
     if isinstance(retry, dict):
         retry = {**_retry(config.retry), **retry}
     return {
-        "langsmith": {"endpoint": config.langsmith.endpoint, **_mapping(shown.get("langsmith"))},
+        "langsmith": {**_langsmith(config), **_mapping(shown.get("langsmith"))},
         "slack": {"endpoint": config.slack.endpoint, **_mapping(shown.get("slack"))},
         "defaults": {"timeout": format_duration(config.timeout), **defaults, "retry": retry},
         "limits": write_limits(config.limits),
         "retention": {**_retention(config.retention), **_mapping(shown.get("retention"))},
     }
+
+
+def _langsmith(config: Config) -> dict[str, Any]:
+    retention = config.langsmith.trace_retention.total_seconds()
+    return {"endpoint": config.langsmith.endpoint, "trace_retention": format_duration(retention)}
 
 
 def _retry(spec: RetrySpec) -> dict[str, Any]:

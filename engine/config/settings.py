@@ -16,6 +16,7 @@ from engine.config.section import Section, Sheet, kind_of
 from engine.egress import is_metadata, parse_address
 from engine.langsmith import LangSmithSettings
 from engine.slack import SlackSettings
+from engine.units import parse_duration
 from engine.whsec import secret_problem
 
 #: ``$NAME``, ``%NAME%``, ``{{ env.NAME }}`` and any other template.
@@ -32,7 +33,12 @@ _LANGSMITH_WORDS: Final = {
     "api_url": "endpoint",
     "tenant_id": "workspace_id",
     "workspace": "workspace_id",
+    "retention": "trace_retention",
+    "ttl": "trace_retention",
 }
+#: Bounds of how long LangSmith keeps traces, in seconds.
+_DAY: Final = 86400.0
+_LONGEST_RETENTION: Final = 3660 * _DAY
 _SLACK_WORDS: Final = {"bot_token": "token", "api_key": "token", "base_url": "endpoint", "url": "endpoint"}
 
 
@@ -102,14 +108,22 @@ def _one_secret(top: Section, value: Any, where: tuple[str | int, ...], line: st
 def read_langsmith(top: Section) -> LangSmithSettings:
     """How to reach LangSmith."""
     default = LangSmithSettings()
-    section = _block(top, "langsmith", {"api_key", "endpoint", "workspace_id"}, _LANGSMITH_WORDS)
+    section = _block(top, "langsmith", {"api_key", "endpoint", "workspace_id", "trace_retention"}, _LANGSMITH_WORDS)
     if section is None:
         return default
     return LangSmithSettings(
         api_key=_setting(section, "api_key", "LANGSMITH_API_KEY"),
         endpoint=_endpoint(section, default.endpoint),
         workspace_id=_setting(section, "workspace_id", "LANGSMITH_WORKSPACE_ID"),
+        retention=section.parsed("trace_retention", None, _trace_retention),
     )
+
+
+def _trace_retention(value: Any) -> float:
+    seconds = parse_duration(value)
+    if not _DAY <= seconds <= _LONGEST_RETENTION:
+        raise ValueError(f"{value!r} is not how long LangSmith keeps traces; write a time from 1d to 3660d")
+    return seconds
 
 
 def read_slack(top: Section) -> SlackSettings:

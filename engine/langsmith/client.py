@@ -6,62 +6,29 @@ import asyncio
 import time
 import weakref
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure, failure_of, ours
 from engine.langsmith.names import Names
+from engine.langsmith.rows import batches, check_run_id, is_uuid, queue_item, refuse_error, selected, uuid_of
+from engine.langsmith.settings import LangSmithSettings
+from engine.langsmith.sunset import Sunsets
 from engine.times import time_of
 
 if TYPE_CHECKING:
     from engine.langsmith.sdk import Sdk
 
-#: LangSmith's US cloud.
-DEFAULT_ENDPOINT = "https://api.smith.langchain.com"
 #: Seconds for which a backend without queue items is not asked for them again.
 _OLD_BACKEND_TTL = 300.0
-#: Ids in one query: the API's page size, and short enough for a URL.
-_BATCH = 100
-#: How far back a runs query looks when the caller does not know: LangSmith's extended retention.
-_RETENTION = timedelta(days=400)
+#: How a backend says that it does not have an endpoint, or not any more.
+_MISSING = frozenset({404, 405, 410})
 
-
-@dataclass(frozen=True, slots=True)
-class LangSmithSettings:
-    """The ``langsmith:`` block. ``workspace_id`` is needed for organisation-scoped keys only."""
-
-    api_key: str | None = field(default=None, repr=False)
-    endpoint: str = DEFAULT_ENDPOINT
-    workspace_id: str | None = None
-
-    @property
-    def web_url(self) -> str:
-        """LangSmith's web address, without a slash at the end; host-less ``app_path`` goes behind it.
-
-        In the cloud ``api.`` is left out of the host; self-hosted, the API lies under ``/api``
-        of the web address (docs: self-hosted, "SDK configuration").
-        """
-        parts = urlsplit(self.endpoint)
-        path = _without_suffix(parts.path.rstrip("/"), "/api/v1", "/api")
-        netloc = parts.netloc.rpartition("@")[2]
-        if netloc == "api.smith.langchain.com" or netloc.endswith(".api.smith.langchain.com"):
-            netloc = netloc.replace("api.smith.", "smith.", 1)
-        return f"{parts.scheme}://{netloc}{path}"
-
-    @property
-    def api_root(self) -> str:
-        """What the generated resources' paths (``/api/v1/…``) are appended to."""
-        return _without_suffix(self.endpoint.rstrip("/"), "/api/v1", "/api")
-
-
-def _without_suffix(text: str, *suffixes: str) -> str:
-    return next((text.removesuffix(suffix) for suffix in suffixes if text.endswith(suffix)), text)
+T = TypeVar("T")
 
 
 class LangSmith:
@@ -76,8 +43,15 @@ class LangSmith:
         Discard: a run's id is no UUID.
     """
 
-    def __init__(self, settings: LangSmithSettings, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: LangSmithSettings,
+        *,
+        sunsets: Sunsets | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.settings = settings
+        self._sunsets = sunsets or Sunsets()
         self._sdk: Sdk | None = None
         self._closes: weakref.finalize[[AbstractEventLoop, Sdk], LangSmith] | None = None
         self._opening = asyncio.Lock()
@@ -178,26 +152,42 @@ class LangSmith:
     ) -> None:
         """Give a run feedback under an id of ours. Status 404: LangSmith does not have the run (yet).
 
+        Raises ``Discard`` where LangSmith took it and recorded it as an error: it does not fit its key's configuration.
+
         ``run`` is a webhook's: its ``id session_id trace_id start_time`` locate it. Scores are
         rounded to 4 decimals, as LangSmith demands.
         """
-        _check_run_id(run)
+        check_run_id(run)
         async with self._asked(f"give feedback {key!r}") as sdk:
-            await sdk.client.create_feedback(
+            row = await sdk.create_feedback(
                 run["id"],
                 key,
                 score=score,
                 value=value,
                 comment=comment,
-                correction=correction,  # type: ignore[arg-type]  # the API takes text, too, and the SDK sends it
+                correction=correction,
                 feedback_id=feedback_id,
                 session_id=uuid_of(run, "session_id"),
                 trace_id=uuid_of(run, "trace_id"),
                 start_time=time_of(run.get("start_time")),
                 source_info=dict(source) if source else None,
                 extend_trace_retention=extend_trace_retention,
-                stop_after_attempt=1,
             )
+        refuse_error(row, key)
+
+    async def check_feedback(self, feedback_id: str) -> None:
+        """Do nothing if feedback with this id is sound, or was deleted since it was given.
+
+        Raises ``Discard`` where LangSmith recorded it as an error.
+        """
+        try:
+            async with self._asked("read the feedback") as sdk:
+                row = await sdk.read_feedback(feedback_id)
+        except LangSmithFailure as failure:
+            if failure.status == 404:
+                return
+            raise
+        refuse_error(row, str(row.get("key")))
 
     async def queue_id(self, name: str) -> str | None:
         """The id of an annotation queue by its name, or None. An id is taken at its word."""
@@ -207,50 +197,77 @@ class LangSmith:
         """Look a queue up afresh next time: its id turned out to be stale."""
         self._queues.forget(name)
 
-    async def add_to_queue(
-        self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool = False
-    ) -> None:
-        """Put a run into an annotation queue. Status 404: no such queue, or the run is not there (yet).
+    async def add_to_queue(self, queue_id: str, *runs: Mapping[str, Any], extend_trace_retention: bool = False) -> None:
+        """Put runs into an annotation queue, 100 a request. Status 404: no such queue, or a run is not there (yet).
 
-        Backends before 0.16.14 have no queue items; they get the call that came before.
+        Where LangSmith refuses some runs because of one of them, the others are added all the same. A run that is in
+        the queue already (409) is no failure among several. Self-hosted backends before 0.16.14 have no queue items;
+        they get the call that came before.
         """
-        _check_run_id(run)
-        if self._clock() >= self._items_missing_until:
-            try:
-                return await self._add_item(queue_id, run, extend_trace_retention=extend_trace_retention)
-            except LangSmithFailure as failure:
-                if failure.status not in (404, 405):
-                    raise
-        await self._add_run(queue_id, run, extend_trace_retention=extend_trace_retention)
-        self._items_missing_until = self._clock() + _OLD_BACKEND_TTL
+        for run in runs:
+            check_run_id(run)
+        if len(runs) == 1:
+            return await self._add_runs(queue_id, runs, extend=extend_trace_retention)
+        missing: LangSmithFailure | None = None
+        for batch in batches(runs):
+            missing = await self._add_batch(queue_id, batch, extend=extend_trace_retention) or missing
+        if missing is not None:
+            raise missing
         return None
 
-    async def _add_item(self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool) -> None:
-        start = time_of(run.get("start_time"))
-        located = {
-            "session_id": uuid_of(run, "session_id"),
-            "start_time": start.isoformat() if start else None,
-        }
-        item: Any = {"item_type": "RUN", "run_id": run["id"], **{k: v for k, v in located.items() if v is not None}}
-        async with self._asked("add the run to the queue") as sdk:
-            await sdk.generated.annotation_queues.items.create(
-                queue_id, items=[item], extend_trace_retention=extend_trace_retention
-            )
+    async def _add_batch(
+        self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool
+    ) -> LangSmithFailure | None:
+        """Add runs, together or else one by one; the answer about one that LangSmith does not have, if any."""
+        try:
+            await self._add_runs(queue_id, runs, extend=extend)
+        except LangSmithFailure as failure:
+            if failure.status not in (404, 409):
+                raise
+        else:
+            return None
+        async with self._asked("read the queue") as sdk:  # a 404 may be about the queue itself
+            await sdk.client.read_annotation_queue(queue_id)
+        missing: LangSmithFailure | None = None
+        for run in runs:
+            try:
+                await self._add_runs(queue_id, [run], extend=extend)
+            except LangSmithFailure as failure:
+                if failure.status not in (404, 409):
+                    raise
+                missing = failure if failure.status == 404 else missing
+        return missing
 
-    async def _add_run(self, queue_id: str, run: Mapping[str, Any], *, extend_trace_retention: bool) -> None:
-        async with self._asked("add the run to the queue") as sdk:
-            await sdk.generated.annotation_queues.runs.create(
-                queue_id, body=[run["id"]], extend_trace_retention=extend_trace_retention
-            )
+    async def _add_runs(self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool) -> None:
+        async def older() -> None:
+            await self._add_ids(queue_id, runs, extend=extend)
+            self._items_missing_until = self._clock() + _OLD_BACKEND_TTL
+
+        if self._clock() < self._items_missing_until:
+            await older()
+        else:
+            await self._newest(lambda: self._add_items(queue_id, runs, extend=extend), older)
+
+    async def _add_items(self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool) -> None:
+        items: Any = [queue_item(run) for run in runs]
+        async with self._asked("add to the queue") as sdk:
+            await sdk.generated.annotation_queues.items.create(queue_id, items=items, extend_trace_retention=extend)
+
+    async def _add_ids(self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool) -> None:
+        ids: Any = [run["id"] for run in runs]
+        async with self._asked("add to the queue") as sdk:
+            await sdk.generated.annotation_queues.runs.create(queue_id, body=ids, extend_trace_retention=extend)
 
     async def list_feedback(self, run_ids: Iterable[str]) -> list[dict[str, Any]]:
-        """All feedback of some runs, as JSON rows in no particular order; each tells its ``run_id``."""
+        """All feedback of some runs, as JSON rows in no particular order.
+
+        Each tells its ``run_id``, and under ``error`` why it is an error, else None.
+        """
         ids = [run_id for run_id in dict.fromkeys(run_ids) if is_uuid(run_id)]
         rows: list[dict[str, Any]] = []
-        for batch in _batches(ids):
+        for batch in batches(ids):
             async with self._asked("list feedback") as sdk:
-                listed = sdk.client.list_feedback(run_ids=batch)
-                rows += [row.model_dump(mode="json") async for row in listed]
+                rows += await sdk.list_feedback(batch)
         return rows
 
     async def query_runs(
@@ -264,45 +281,60 @@ class LangSmith:
         """Some runs by id, with ``id`` and the columns selected (their names in lower case).
 
         ``since`` is the earliest start time to look at; by default LangSmith's whole retention.
-        Runs that LangSmith does not have are left out. Without a project's id, and on backends
-        without version 2 of the runs query, version 1 is asked.
+        Runs that LangSmith does not have are left out. Self-hosted backends without version 2 of the
+        runs query, and those asked without a project's id, get version 1.
+
+        Raises ``Discard`` for runs without a project's id on LangSmith's cloud, which takes version 2 only.
         """
         wanted = [run_id for run_id in dict.fromkeys(ids) if is_uuid(run_id)]
         projects = [project for project in dict.fromkeys(project_ids) if is_uuid(project)]
         runs: dict[str, dict[str, Any]] = {}
-        for batch in _batches(wanted):
+        for batch in batches(wanted):
             runs |= await self._query_batch(batch, projects, selects, since)
         return runs
 
     async def _query_batch(
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
     ) -> dict[str, dict[str, Any]]:
-        if projects:
+        if self.settings.on_cloud and not projects:
+            raise Discard("a run without a session_id can't be asked for: LangSmith wants to know its project")
+        if not projects:
+            return await self._query_v1(ids, selects)
+        return await self._newest(
+            lambda: self._query_v2(ids, projects, selects, since), lambda: self._query_v1(ids, selects)
+        )
+
+    async def _newest(self, call: Callable[[], Awaitable[T]], older: Callable[[], Awaitable[T]]) -> T:
+        """What a call answers, or an older one where a self-hosted backend does not have it."""
+        try:
+            return await call()
+        except LangSmithFailure as failure:
+            if self.settings.on_cloud or failure.status not in _MISSING:
+                raise
             try:
-                return await self._query_v2(ids, projects, selects, since)
-            except LangSmithFailure as failure:
-                if failure.status not in (404, 405):
-                    raise
-        return await self._query_v1(ids, selects)
+                return await older()
+            except LangSmithFailure as again:
+                # The older one is gone, so the newer one is there, and its answer was about what it was asked for.
+                raise failure if again.status in _MISSING else again from again
 
     async def _query_v2(
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
     ) -> dict[str, dict[str, Any]]:
         columns: Any = ["ID", *(name.upper() for name in selects if name.lower() != "id")]
-        earliest = time_of(since) or datetime.now(UTC) - _RETENTION
+        earliest = time_of(since) or datetime.now(UTC) - self.settings.trace_retention
         async with self._asked("query runs") as sdk:
             pages = sdk.generated.runs.query_v2(
                 ids=list(ids), project_ids=list(projects), selects=columns, min_start_time=earliest.isoformat()
             )
             rows = [run.model_dump(mode="json") async for run in pages]
-        return {str(row["id"]): _selected(row, selects) for row in rows}
+        return {str(row["id"]): selected(row, selects) for row in rows}
 
     async def _query_v1(self, ids: Sequence[str], selects: Sequence[str]) -> dict[str, dict[str, Any]]:
         columns = list(dict.fromkeys(["id", "name", "run_type", "start_time", "trace_id", *selects]))
         async with self._asked("query runs") as sdk:
             listed = sdk.client.list_runs(run_ids=ids, select=columns, limit=len(ids))
             rows = [run.model_dump(mode="json") async for run in listed]
-        return {str(row["id"]): _selected(row, selects) for row in rows}
+        return {str(row["id"]): selected(row, selects) for row in rows}
 
     async def _find_dataset(self, name: str) -> str | None:
         async with self._asked(f"look up the dataset {name!r}") as sdk:
@@ -335,7 +367,7 @@ class LangSmith:
         async with self._opening:
             if self._sdk is None:
                 # Importing it takes the better part of a second, which the loop has better uses for.
-                self._sdk = await asyncio.to_thread(_load, self.settings)
+                self._sdk = await asyncio.to_thread(_load, self.settings, self._sunsets)
                 self._closes = weakref.finalize(self, _close_soon, asyncio.get_running_loop(), self._sdk)
                 self._closes.atexit = False
             return self._sdk
@@ -347,35 +379,7 @@ def _close_soon(loop: AbstractEventLoop, sdk: Sdk) -> None:
         loop.call_soon_threadsafe(lambda: loop.create_task(sdk.aclose()))
 
 
-def _load(settings: LangSmithSettings) -> Sdk:
+def _load(settings: LangSmithSettings, sunsets: Sunsets) -> Sdk:
     from engine.langsmith.sdk import Sdk
 
-    return Sdk(settings)
-
-
-def _check_run_id(run: Mapping[str, Any]) -> None:
-    if uuid_of(run, "id") is None:
-        raise Discard(f"the run's id {run.get('id')!r} is not one of LangSmith's: they are UUIDs")
-
-
-def _selected(row: Mapping[str, Any], selects: Sequence[str]) -> dict[str, Any]:
-    return {"id": str(row["id"]), **{name: row.get(name) for name in selects}}
-
-
-def _batches(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    return (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
-
-
-def is_uuid(text: object) -> bool:
-    """Whether a text is an id of LangSmith's."""
-    try:
-        UUID(text if isinstance(text, str) else "")
-    except ValueError:
-        return False
-    return True
-
-
-def uuid_of(run: Mapping[str, Any], name: str) -> str | None:
-    """A run's id of some kind, if it has a usable one."""
-    value = run.get(name)
-    return value if is_uuid(value) else None
+    return Sdk(settings, sunsets)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import httpx2
@@ -12,13 +15,15 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
+from engine.feedback import feedback_error
 from engine.langsmith.reading import Reading, current_reading
+from engine.langsmith.sunset import Sunsets
 from engine.retry import HttpFailure, check_response
 from engine.scan import parsed_size
 from engine.spans import TRACEPARENT, carried
 
 if TYPE_CHECKING:
-    from engine.langsmith.client import LangSmithSettings
+    from engine.langsmith.settings import LangSmithSettings
 
 #: Attempts have their own timeout; these only end what nobody waits for any more. Seconds.
 _TIMEOUT = httpx2.Timeout(300.0, connect=30.0)
@@ -34,10 +39,10 @@ class Sdk:
     exceptions that either raises for an answer other than 2xx, or for none.
     """
 
-    def __init__(self, settings: LangSmithSettings) -> None:
+    def __init__(self, settings: LangSmithSettings, sunsets: Sunsets) -> None:
         tls = ssl.create_default_context()
-        self.client = _Client(settings, _transport(settings.endpoint.rstrip("/"), tls))
-        self.generated = _Generated(settings, _transport(settings.api_root, tls))
+        self.client = _Client(settings, _transport(settings.endpoint.rstrip("/"), tls, sunsets))
+        self.generated = _Generated(settings, _transport(settings.api_root, tls, sunsets))
         # Resources are imported when first touched, which takes its time: here nobody waits for it.
         _ = self.generated.annotation_queues.items, self.generated.annotation_queues.runs, self.generated.runs
         self.faults: tuple[type[Exception], ...] = (LangSmithError, APIError, httpx2.HTTPError)
@@ -51,20 +56,75 @@ class Sdk:
                 raise
             return None
 
+    async def create_feedback(self, run_id: str, key: str, **fields: Any) -> Mapping[str, Any]:
+        """Give a run feedback; the row that LangSmith made of it, which the SDK's method does not return."""
+        with _hearing() as answers:
+            await self.client.create_feedback(run_id, key, stop_after_attempt=1, **fields)
+        return _row(answers)
+
+    async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
+        """A feedback with all its fields: the SDK's model drops those that it does not know."""
+        with _hearing() as answers:
+            await self.client.read_feedback(feedback_id)
+        return _row(answers)
+
+    async def list_feedback(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """All feedback of some runs, with ``error`` saying why a row is one, wherever LangSmith wrote that."""
+        with _hearing() as answers:
+            rows = [row.model_dump(mode="json") async for row in self.client.list_feedback(run_ids=run_ids)]
+        raw = [row for answer in answers for row in answer.json()]
+        return [row | {"error": feedback_error(as_sent)} for row, as_sent in zip(rows, raw, strict=True)]
+
     async def aclose(self) -> None:
         """Close the connections of both."""
         await self.client.aclose()
         await self.generated.close()
 
 
+#: The answers to requests that this task makes, where it wants them: the SDK returns only what its models know.
+_ANSWERS: ContextVar[list[httpx2.Response] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def _hearing() -> Iterator[list[httpx2.Response]]:
+    """Collect the answers to requests that are made meanwhile by this task."""
+    answers: list[httpx2.Response] = []
+    token = _ANSWERS.set(answers)
+    try:
+        yield answers
+    finally:
+        _ANSWERS.reset(token)
+
+
+def _row(answers: Sequence[httpx2.Response]) -> Mapping[str, Any]:
+    """The JSON object that was answered last; empty where it was none."""
+    try:
+        row = answers[-1].json() if answers else None
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
 class _Transport(httpx2.AsyncClient):
-    """A client whose requests for a ``Reading`` respect it."""
+    """A client whose requests for a ``Reading`` respect it, and whose answers tell of endpoints that will go."""
+
+    def __init__(self, sunsets: Sunsets, **options: Any) -> None:
+        super().__init__(**options)
+        self._sunsets = sunsets
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; for a reading, in its turn, and with an answer of bounded size."""
         respected = current_reading()
         if respected is None:
-            return await super().send(request, **options)
+            response = await super().send(request, **options)
+        else:
+            response = await self._send_for(respected, request, **options)
+        self._sunsets.note(request.method, request.url.path, response.headers)
+        if (answers := _ANSWERS.get()) is not None:
+            answers.append(response)
+        return response
+
+    async def _send_for(self, respected: Reading, request: httpx2.Request, **options: Any) -> httpx2.Response:
         try:
             async with respected.turn():
                 response = await super().send(request, **{**options, "stream": True})
@@ -97,8 +157,9 @@ async def _read(response: httpx2.Response, respected: Reading) -> httpx2.Respons
     )
 
 
-def _transport(base_url: str, tls: ssl.SSLContext) -> httpx2.AsyncClient:
+def _transport(base_url: str, tls: ssl.SSLContext, sunsets: Sunsets) -> httpx2.AsyncClient:
     return _Transport(
+        sunsets,
         base_url=base_url,
         timeout=_TIMEOUT,
         limits=_LIMITS,

@@ -42,6 +42,9 @@ class Feedback:
         used = row["id"] in self._state.feedback
         if used and self._state.feedback_conflict:
             raise Refused(409, {"detail": f"Feedback with id {row['id']} already exists"})
+        if why := _misfit(row, self._state.feedback_configs.get(row["key"], {})):
+            # It is accepted all the same, and judges nothing.
+            row["extra"] = {**(row["extra"] or {}), "error": why}
         if used:
             row["created_at"] = self._state.feedback[row["id"]]["created_at"]
         self._state.feedback[row["id"]] = row
@@ -64,6 +67,21 @@ class Feedback:
 
     def _feedback(self, call: Call) -> Row:
         return found(self._state.feedback, checked_uuid(call.args["id"], "feedback_id"), "Feedback")
+
+
+def _misfit(row: Row, config: Row) -> str:
+    """Why feedback does not fit its key's configuration; empty where it does."""
+    score = row["score"]
+    if config.get("type") == "categorical":
+        labels = [category["label"] for category in config["categories"]]
+        values = [category["value"] for category in config["categories"]]
+        fits = row["value"] in labels or score in values
+        return "" if fits else f"{_shown(row)!r} is none of the categories {', '.join(labels)}"
+    if config.get("type") == "continuous" and isinstance(score, (int, float)):
+        low, high = config.get("min"), config.get("max")
+        if (low is not None and score < low) or (high is not None and score > high):
+            return f"{score} is not between {low} and {high}"
+    return ""
 
 
 def _is_wanted(row: Row, call: Call) -> bool:

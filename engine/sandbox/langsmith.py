@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from engine.sandbox.datasets import Datasets
@@ -99,6 +100,10 @@ class LangSmithStandIn(StandIn):
         self.state.feedback[row["id"]] = row
         return str(row["id"])
 
+    def configure_feedback(self, key: str, **config: Any) -> None:
+        """Say what feedback of a key must be: ``type`` continuous (``min max``) or categorical (``categories``)."""
+        self.state.feedback_configs[key] = config
+
     def add_run(self, run: Mapping[str, Any]) -> str:
         """Hold a run; columns that it lacks are filled in. Its id."""
         row = run_row(run)
@@ -127,7 +132,9 @@ class LangSmithStandIn(StandIn):
         wait = self.limiter.refuse(f"{recorded.method} {recorded.route}", key)
         if wait is not None:
             raise Refused(429, {"detail": "Rate limit exceeded"}, {"Retry-After": str(wait)})
-        return self._table.answer(recorded)
+        answer = self._table.answer(recorded)
+        goes = _SUNSET.get(f"{recorded.method} {_ID.sub('{id}', recorded.route)}")
+        return answer if goes is None else replace(answer, headers={**answer.headers, **_sunset(*goes)})
 
     def _authenticate(self, key: str, recorded: Recorded) -> None:
         if self.api_key is not None and key != self.api_key:
@@ -149,6 +156,27 @@ class LangSmithStandIn(StandIn):
                 "instance_flags": self.state.flags,
             }
         )
+
+
+#: Endpoints that LangSmith will remove: when, and what replaces them.
+_SUNSET = {
+    "POST /runs/query": ("Sun, 31 Jan 2027 00:00:00 GMT", "/api/v2/runs/query"),
+    "GET /runs/{id}": ("Sun, 31 Jan 2027 00:00:00 GMT", "/api/v2/runs/{id}"),
+    "POST /annotation-queues/{id}/runs": (
+        "Sun, 31 Jan 2027 00:00:00 GMT",
+        "/api/v1/platform/annotation-queues/{id}/items",
+    ),
+    "POST /annotation-queues/{id}/runs/by-key": (
+        "Sun, 31 Jan 2027 00:00:00 GMT",
+        "/api/v1/platform/annotation-queues/{id}/items",
+    ),
+    "GET /runs/rules": ("Thu, 01 Apr 2027 00:00:00 GMT", "/api/v2/runs/rules"),
+}
+_ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
+
+
+def _sunset(at: str, successor: str) -> dict[str, str]:
+    return {"Deprecation": "true", "Sunset": at, "Link": f'<{successor}>; rel="successor-version"'}
 
 
 _DEFAULT_FLAGS: dict[str, Any] = {

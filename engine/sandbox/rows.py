@@ -132,7 +132,7 @@ def feedback_row(body: Mapping[str, Any]) -> Row:
         "comparative_experiment_id": None,
         "feedback_thread_id": None,
         "is_root": True,
-        "extra": None,
+        "extra": body.get("extra") or ({"error": True} if body.get("error") else None),
     }
 
 

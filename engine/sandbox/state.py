@@ -26,6 +26,7 @@ class State:
     datasets: dict[str, Row] = field(default_factory=dict)
     examples: dict[str, Row] = field(default_factory=dict)
     feedback: dict[str, Row] = field(default_factory=dict)
+    feedback_configs: dict[str, Row] = field(default_factory=dict)
     queues: dict[str, Row] = field(default_factory=dict)
     queue_items: dict[tuple[str, ...], Row] = field(default_factory=dict)
     runs: dict[str, Row] = field(default_factory=dict)

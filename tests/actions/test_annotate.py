@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from uuid import NAMESPACE_URL, uuid5
+
 import pytest
 from action_samples import PROJECT_ID, RUN, RUN_ID
 from pydantic import ValidationError
@@ -49,7 +52,119 @@ async def test_a_conflict_means_that_the_feedback_is_there(attempt, langsmith):
     langsmith.state.feedback_conflict = True
     await attempt(Annotate(), {"feedback": FEEDBACK})
     assert (await attempt(Annotate(), {"feedback": FEEDBACK}))["feedback_id"]
-    assert [request.status for request in langsmith.requests] == [200, 409]
+    assert [request.status for request in langsmith.requests] == [200, 409, 200], "it is looked at"
+
+
+@pytest.mark.parametrize(
+    ("config", "feedback", "why"),
+    [
+        ({"type": "continuous", "min": 0, "max": 1}, {"score": 7}, "7 is not between 0 and 1"),
+        (
+            {"type": "categorical", "categories": [{"value": 1, "label": "good"}, {"value": 0, "label": "bad"}]},
+            {"value": "so-so"},
+            "'so-so' is none of the categories good, bad",
+        ),
+    ],
+)
+@pytest.mark.parametrize("conflict", [False, True])
+async def test_feedback_that_does_not_fit_its_keys_configuration_is_dead(
+    attempt, langsmith, config, feedback, why, conflict
+):
+    langsmith.configure_feedback("triage", **config)
+    langsmith.state.feedback_conflict = conflict
+    words = rf"recorded the feedback 'triage' as an error: .*{why}.*make it fit .*then replay"
+    for number in (1, 2):
+        with pytest.raises(Discard, match=words):
+            await attempt(Annotate(), {"feedback": {"key": "triage", **feedback}}, attempt=number)
+    langsmith.feedback.clear()
+    langsmith.configure_feedback("triage")
+    assert await attempt(Annotate(), {"feedback": {"key": "triage", **feedback}}, replayed=True)
+
+
+@pytest.mark.parametrize("row", [{"error": True}, {"extra": {"error": True}}, {"extra": {"error": {"message": "no"}}}])
+async def test_an_answer_that_says_error_in_either_place_is_a_failure(attempt, langsmith, row):
+    answer = {"id": RUN_ID, "key": "triage", "run_id": RUN_ID, "trace_id": None, **row}
+    langsmith.faults.add(status=200, path="/feedback", body=json.dumps(answer))
+    with pytest.raises(Discard, match="as an error"):
+        await attempt(Annotate(), {"feedback": FEEDBACK})
+
+
+async def test_feedback_that_does_not_fit_does_not_keep_the_run_out_of_the_queue(attempt, langsmith):
+    langsmith.add_queue("q")
+    langsmith.configure_feedback("triage", type="continuous", min=1, max=2)
+    langsmith.faults.add(status=503, path="/platform/annotation-queues")
+    with pytest.raises(LangSmithFailure, match="503"):
+        await attempt(Annotate(), {"queue": "q", "feedback": FEEDBACK})
+    with pytest.raises(Discard, match="as an error"):
+        await attempt(Annotate(), {"queue": "q", "feedback": FEEDBACK}, attempt=2)
+    assert len(langsmith.queue_items) == 1
+
+
+def _many(count):
+    return [RUN | {"id": str(uuid5(NAMESPACE_URL, f"run {number}"))} for number in range(count)]
+
+
+async def test_a_whole_webhook_is_queued_a_hundred_runs_a_request(attempt, langsmith):
+    queue, runs = langsmith.add_queue("q"), _many(205)
+    document = {"payload": {"runs": [*runs, runs[0], {"name": "without an id"}, None]}, "run": None}
+    result = await attempt(Annotate(), {"queue": queue}, run=None, document=document)
+    assert result == {"runs": 205, "queue_id": queue}
+    assert [len(request.body["items"]) for request in langsmith.requests] == [100, 100, 5]
+    assert [item["run_id"] for item in langsmith.queue_items] == [run["id"] for run in runs]
+
+
+async def test_a_digest_queues_the_runs_of_all_its_items(attempt, langsmith):
+    queue, runs = langsmith.add_queue("q"), _many(5)
+    items = [{"run": run, "payload": {"runs": [run]}} for run in runs[:3]]
+    items.append({"run": None, "payload": {"runs": runs[2:]}})
+    document = {"items": items, "run": runs[0], "payload": items[0]["payload"]}
+    result = await attempt(Annotate(), {"queue": queue}, run=runs[0], document=document, digest=True)
+    assert result == {"runs": 5, "queue_id": queue}
+    assert len(langsmith.requests) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
+async def test_runs_that_are_not_there_yet_do_not_keep_the_others_out_of_the_queue(attempt, langsmith):
+    queue, runs = langsmith.add_queue("q"), _many(4)
+    langsmith.state.unknown_runs, langsmith.state.queue_conflict = False, True
+    for run in (runs[0], runs[1], runs[3]):
+        langsmith.add_run(run)
+    await attempt(Annotate(), {"queue": queue}, run=runs[1])
+    document = {"payload": {"runs": runs}, "run": None}
+    with pytest.raises(Retry, match="does not have the queue or a run"):
+        await attempt(Annotate(), {"queue": queue}, run=None, document=document)
+    assert {item["run_id"] for item in langsmith.queue_items} == {run["id"] for run in (runs[0], runs[1], runs[3])}
+    langsmith.add_run(runs[2])
+    await attempt(Annotate(), {"queue": queue}, run=None, document=document, attempt=2)
+    assert len(langsmith.queue_items) == 4
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
+async def test_of_many_runs_only_what_is_there_is_queued_across_requests(attempt, langsmith):
+    queue, runs = langsmith.add_queue("q"), _many(101)
+    langsmith.state.unknown_runs = False
+    for run in runs[1:]:
+        langsmith.add_run(run)
+    document = {"payload": {"runs": runs}, "run": None}
+    with pytest.raises(Retry):
+        await attempt(Annotate(), {"queue": queue}, run=None, document=document)
+    assert len(langsmith.queue_items) == 100
+
+
+@pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
+async def test_a_queue_that_is_gone_is_not_asked_for_every_run(attempt, langsmith):
+    document = {"payload": {"runs": _many(100)}, "run": None}
+    with pytest.raises(Retry):
+        await attempt(Annotate(), {"queue": str(uuid5(NAMESPACE_URL, "gone"))}, run=None, document=document)
+    assert len(langsmith.requests) == 3
+
+
+async def test_feedback_on_a_whole_webhook_is_dead_with_advice(attempt, langsmith):
+    queue = langsmith.add_queue("q")
+    document = {"payload": {"runs": _many(2)}, "run": None}
+    with pytest.raises(Discard, match="feedback is for one run: write for_each: run"):
+        await attempt(Annotate(), {"queue": queue, "feedback": FEEDBACK}, run=None, document=document)
+    assert len(langsmith.queue_items) == 2
 
 
 async def test_another_key_or_delivery_is_other_feedback(attempt, langsmith):

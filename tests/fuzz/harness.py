@@ -74,7 +74,8 @@ def _seeds(name: str) -> list[bytes]:
         goods = sorted((ROOT / "tests").glob("config_*/**/*.yaml"))
         return [*kept, (ROOT / "config.example.yaml").read_bytes(), *(good.read_bytes() for good in goods)]
     if name == "event":
-        bodies = (payloads.seed(), payloads.complete(), payloads.alert(), payloads.threads())
+        made = (payloads.seed, payloads.complete, payloads.alert, payloads.threads, payloads.context_hub_commit)
+        bodies = [make() for make in made]
         return [*kept, *(json.dumps(one).encode() for one in bodies)]
     if name == "conditions":
         written = [
