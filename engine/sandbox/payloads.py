@@ -73,7 +73,10 @@ def with_s3(one: Mapping[str, Any], *, inputs: str | None = None, outputs: str |
 
 
 def threads(count: int = 1, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
-    """A thread rule's payload: ``threads`` in place of ``runs``. What an element holds is not documented."""
+    """A thread rule's payload: ``threads`` in place of ``runs``.
+
+    What an element holds is not documented: the matched conversation and its runs, in one way or another.
+    """
     rows = [
         {
             "thread_id": f"thread-{number + 1}",
@@ -81,6 +84,7 @@ def threads(count: int = 1, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
             "trace_ids": [str(uuid5(_NAMESPACE, f"thread {number}"))],
             "start_time": "2024-04-05T01:28:40.085646+00:00",
             "last_activity_at": "2024-04-05T01:28:54.085649+00:00",
+            "runs": [run(number)],
         }
         for number in range(count)
     ]

@@ -149,6 +149,33 @@ async def test_every_kind_of_webhook_finds_its_route(engine, sink) -> None:
     assert {"threads": 2} in bodies
 
 
+async def test_whatever_a_thread_holds_can_be_used(engine, sink) -> None:
+    """The element's schema is not documented."""
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            filters:
+              - {path: "$.threads[*].runs[*].status", eq: error}
+              - {path: "$.threads[*].conversation.turns[*].role", eq: user}
+              - {expr: "threads[0].score_of_2027 > 0.5"}
+            actions:
+              - forward_webhook:
+                  url: "${SINK}"
+                  body:
+                    last: "{{ threads[0].conversation.turns[-1].text }}"
+                    runs: "{{ threads | map(attribute='runs') | map('length') | list }}"
+                    whole: "{{ threads[1] }}"
+    """)
+    turns = [{"role": "user", "text": "why?"}, {"role": "agent", "text": "because"}]
+    first = {"thread_id": "a", "conversation": {"turns": turns}, "score_of_2027": 0.75, "runs": [{"status": "error"}]}
+    second = {"thread_id": "b", "anything": {"else": [1, None]}, "runs": []}
+    await engine.post(payloads.threads(threads=[first, second]))
+    await engine.settled(1)
+    assert [one.body for one in sink.received] == [{"last": "because", "runs": [1, 0], "whole": second}]
+    await engine.post(payloads.threads(threads=[{**first, "score_of_2027": 1}, second]))
+    assert len(sink.received) == 1, "the same threads in the same window are the same webhook"
+
+
 async def test_when_decides_for_one_action_alone(engine, sink) -> None:
     await engine.start("""
         routes:
