@@ -30,8 +30,8 @@ def run_link(run: Mapping[str, Any], web_url: str | None) -> str | None:
 def _sent_link(run: Mapping[str, Any], web_url: str) -> str | None:
     """The link that came with the run.
 
-    Whoever makes a run may be able to put text into it, so a link counts on LangSmith's own host only. In a field
-    whose name is none of the known ones it must also name the run or its trace.
+    A run can hold text from anybody, so a link counts on LangSmith's own host only. In a field whose name is not among
+    the known ones it must also contain the id of the run or of its trace.
     """
     for key in _KEYS:
         if key in run and _leads_to(run[key], web_url):
@@ -43,7 +43,7 @@ def _sent_link(run: Mapping[str, Any], web_url: str) -> str | None:
 
 
 def _leads_to(link: object, web_url: str) -> bool:
-    """Whether something is an http or https URL on the host of another, with nothing in it that hides a third."""
+    """Whether something is an http or https URL on the host of ``web_url``, and every program reads it so."""
     if not isinstance(link, str) or not link.startswith(("https://", "http://")):
         return False
     return link.isascii() and not _REFUSED.search(link) and (host := _host(link)) is not None and host == _host(web_url)

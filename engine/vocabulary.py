@@ -190,7 +190,7 @@ def not_of_kind(keys: Collection[str], steps: Sequence[Step]) -> tuple[str, str]
     first = steps[0] if steps else None
     if first in _RUN_WORDS and keys and _WITHOUT_RUNS.keys() >= set(keys):
         kind = min(keys)
-        return f"webhooks of the kind {kind} are about no run and have no {first!r}", _WITHOUT_RUNS[kind]
+        return f"webhooks of the kind {kind} have no {first!r}", _WITHOUT_RUNS[kind]
     if first == "commit" and keys and not {"context_hub", "*", "unmatched"} & set(keys):
         hint = _WITHOUT_RUNS.get(min(keys), "a route under context_hub: sees them")
         return "only webhooks of the kind context_hub have 'commit'", hint
@@ -204,7 +204,7 @@ def undocumented(steps: Sequence[Step]) -> tuple[str, str, str] | None:
 
 
 def _of_commit(steps: Sequence[Step]) -> tuple[str, str, str] | None:
-    """Only a slip of the pen: not all fields of a commit are documented."""
+    """A likely typo only: not all fields of a commit are documented."""
     own = steps[1:] if steps and steps[0] == "payload" else steps
     own = own[1:] if list(own[:2]) == ["data", "commit"] else own
     if len(own) < 2 or own[0] != "commit" or not isinstance(field := own[1], str) or field in COMMIT_FIELDS | _METHODS:
