@@ -13,6 +13,8 @@ from engine import Params as BaseParams
 
 #: LangSmith's limit on a feedback key (API: FeedbackCreateSchema).
 _LONGEST_KEY = 180
+#: LangSmith keeps scores to so many decimals.
+_SCORE_DECIMALS = 4
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
@@ -107,6 +109,8 @@ async def _give_feedback(feedback: Feedback, params: Annotate.Params, context: A
     if run is None or not run.get("id"):
         raise Discard("feedback is for one run: write for_each: run, or only queue")
     feedback_id = str(uuid5(NAMESPACE_URL, f"langsmith-rules-engine:{context.delivery_id}/{run['id']}/{feedback.key}"))
+    if context.replayed and await _reconciled(feedback, feedback_id, context):
+        return feedback_id
     try:
         await context.langsmith.create_feedback(
             run,
@@ -127,6 +131,24 @@ async def _give_feedback(feedback: Feedback, params: Annotate.Params, context: A
         # An earlier attempt arrived, and only its answer was lost.
         await context.langsmith.check_feedback(feedback_id)
     return feedback_id
+
+
+async def _reconciled(feedback: Feedback, feedback_id: str, context: ActionContext) -> bool:
+    """Make a feedback that an earlier attempt gave say what this one would; false where there is none."""
+    try:
+        there = await context.langsmith.read_feedback(feedback_id)
+    except LangSmithFailure as failure:
+        if failure.status != 404:
+            raise
+        return False
+    wanted = feedback.model_dump(exclude={"key"})
+    score = wanted["score"]
+    wanted["score"] = round(score, _SCORE_DECIMALS) if isinstance(score, float) else score
+    changes = {name: value for name, value in wanted.items() if there.get(name) != value}
+    if changes:
+        await context.langsmith.update_feedback(feedback_id, changes)
+    await context.langsmith.check_feedback(feedback_id)
+    return True
 
 
 async def _enqueue(

@@ -119,7 +119,7 @@ class ForwardWebhook(Action):
             timeout=aiohttp.ClientTimeout(total=context.timeout, connect=0.9 * context.timeout),
         ) as response:
             excerpt = await _excerpt(response)
-            check_response(response.status, response.headers, _explained(response, excerpt))
+            check_response(response.status, response.headers, excerpt)
             return {"status": response.status, "response": excerpt}
 
 
@@ -207,10 +207,3 @@ async def _excerpt(response: aiohttp.ClientResponse) -> str:
     if whole:
         return read.decode("utf-8", "replace")
     return read[:_EXCERPT].decode("utf-8", "replace").rstrip("\ufffd") + "…"
-
-
-def _explained(response: aiohttp.ClientResponse, excerpt: str) -> str:
-    if not 300 <= response.status < 400:
-        return excerpt
-    target = response.headers.get("Location", "nowhere")
-    return f"it redirects to {target}, and redirects are not followed: put the final address into url"

@@ -61,10 +61,17 @@ class HttpFailure(EngineError):  # noqa: N818 - what came back, not a fault of o
     """A destination answered with something other than 2xx."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str = "") -> None:
-        excerpt = shortened(" ".join(body.split()), _LONGEST_EXCERPT)
-        super().__init__(f"HTTP {status}" + (f": {excerpt}" if excerpt else ""))
+        words = _redirection(headers) if 300 <= status < 400 else shortened(" ".join(body.split()), _LONGEST_EXCERPT)
+        super().__init__(f"HTTP {status}" + (f": {words}" if words else ""))
         self.status = status
         self.headers = headers
+
+
+def _redirection(headers: Mapping[str, str]) -> str:
+    """Where a 3xx leads, and what to do about it."""
+    target = " ".join(next((value for name, value in headers.items() if name.lower() == "location"), "").split())
+    where = f"it redirects to {shortened(target, _LONGEST_EXCERPT)}, and " if target else ""
+    return f"{where}redirects are not followed: configure the final address"
 
 
 def check_response(status: int, headers: Mapping[str, str], body: str = "") -> None:

@@ -497,6 +497,18 @@ def test_2xx_is_no_failure(status):
     assert check_response(status, {}) is None
 
 
+@pytest.mark.parametrize("status", [300, 302, 307])
+def test_a_redirect_names_its_target_and_what_to_do(status):
+    failure = classify(HttpFailure(status, {"location": "https://example.org/new\n" + "x" * 900}, "<html>moved</html>"))
+    assert not failure.retry
+    assert failure.reason.startswith(f"HTTP {status}: it redirects to https://example.org/new x")
+    assert failure.reason.endswith("…, and redirects are not followed: configure the final address")
+    assert len(failure.reason) < 320
+    assert classify(HttpFailure(status, {})).reason == (
+        f"HTTP {status}: redirects are not followed: configure the final address"
+    )
+
+
 @pytest.mark.parametrize("status", [199, 300, 304, 400, 500])
 def test_anything_else_is_one_and_keeps_a_short_excerpt(status):
     with pytest.raises(HttpFailure) as caught:

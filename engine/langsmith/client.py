@@ -189,6 +189,18 @@ class LangSmith:
             raise
         refuse_error(row, str(row.get("key")))
 
+    async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
+        """A feedback as JSON: ``key score value comment correction …``. Status 404: there is none."""
+        async with self._asked("read the feedback") as sdk:
+            row: Mapping[str, Any] = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
+        return row
+
+    async def update_feedback(self, feedback_id: str, changes: Mapping[str, Any]) -> None:
+        """Change ``score value comment correction`` of a feedback. Those not named stay; None clears one."""
+        async with self._asked("update the feedback") as sdk:
+            # AsyncClient has no update_feedback, so the generated client's generic verb does it.
+            await sdk.generated.patch(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object, body=dict(changes))
+
     async def queue_id(self, name: str) -> str | None:
         """The id of an annotation queue by its name, or None. An id is taken at its word."""
         return name if is_uuid(name) else await self._queues.get(name, self._find_queue)

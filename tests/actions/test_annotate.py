@@ -167,6 +167,28 @@ async def test_feedback_on_a_whole_webhook_is_dead_with_advice(attempt, langsmit
     assert len(langsmith.queue_items) == 2
 
 
+@pytest.mark.parametrize("conflict", [True, False])
+async def test_a_replay_updates_the_feedback_where_it_differs(attempt, langsmith, conflict):
+    langsmith.state.feedback_conflict = conflict
+    given = await attempt(Annotate(), {"feedback": FEEDBACK})
+    changed = {"key": "triage", "score": 0.98765432, "value": "low", "correction": {"output": "y"}}
+    assert await attempt(Annotate(), {"feedback": changed}, replayed=True) == given
+    (row,) = langsmith.feedback.values()
+    assert (row["score"], row["value"], row["comment"], row["correction"]) == (0.9877, "low", None, {"output": "y"})
+    assert langsmith.requests[-1].body == {"score": 0.9877, "comment": None, "correction": {"output": "y"}}
+
+
+async def test_a_replay_leaves_feedback_alone_that_says_the_same(attempt, langsmith):
+    await attempt(Annotate(), {"feedback": FEEDBACK})
+    await attempt(Annotate(), {"feedback": FEEDBACK}, replayed=True)
+    assert [request.method for request in langsmith.requests] == ["POST", "GET"]
+
+
+async def test_a_replay_gives_feedback_that_never_arrived(attempt, langsmith):
+    await attempt(Annotate(), {"feedback": FEEDBACK}, replayed=True)
+    assert [(row["key"], row["score"]) for row in langsmith.feedback.values()] == [("triage", 0.1235)]
+
+
 async def test_another_key_or_delivery_is_other_feedback(attempt, langsmith):
     await attempt(Annotate(), {"feedback": FEEDBACK})
     await attempt(Annotate(), {"feedback": FEEDBACK | {"key": "other"}})
