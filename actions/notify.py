@@ -6,7 +6,10 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -17,6 +20,8 @@ from engine import Params as BaseParams
 
 #: Warnings of services that go into a reason.
 _MOST_WORDS = 3
+#: Messages that one notification may become for a service. What is longer is cut, and says so.
+_MOST_PARTS = 10
 
 _VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
 
@@ -34,11 +39,19 @@ class Notify(Action):
         urls: Annotated[Url | Annotated[list[Url], Field(min_length=1)], LiteralHost()] = Field(
             description="Apprise's addresses of services", examples=["mailto://user:password@example.com"]
         )
-        body: Annotated[str, Field(min_length=1, description="the message", examples=["{{ run.name }} failed"])]
+        body: Annotated[
+            str,
+            Field(
+                min_length=1,
+                description="the message; one that is too long for a service goes there in up to 10 parts",
+                examples=["{{ run.name }} failed"],
+            ),
+        ]
         title: str = Field("", description="its title, or subject")
         type: Literal["info", "success", "warning", "failure"] = Field("info", description="its colour or icon")
 
     libraries = ("apprise",)
+    keeps_progress = True
 
     def lacks(self) -> str:
         """Apprise is an extra."""
@@ -50,25 +63,80 @@ class Notify(Action):
         return f"notify {', '.join(schemes)}"
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
-        """Send to every URL, all at once and off the event loop.
-
-        When one of several fails, a retry sends to all of them again; where that hurts, use an action each.
+        """Send to every URL that no earlier attempt reached, all at once and off the event loop.
 
         Raises:
             Retry: a service could not be reached or refused, or Apprise is not installed (which installing it heals).
-            Discard: Apprise does not understand a URL.
+            Discard: Apprise does not understand a URL, or all that is left redirects.
         """
-        urls = _listed(params.urls)
+        urls = list(dict.fromkeys(_listed(params.urls)))
+        notified: list[str] = context.progress.setdefault("notified", [])
         # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
-        sender = await asyncio.to_thread(_sender, urls)
+        senders = await asyncio.to_thread(_senders, urls)
+        names = {url: f"{_scheme(url)} {context.fingerprint(url)[:8]}" for url in urls}
+        waiting = [url for url in urls if names[url] not in notified]
+        faults = await asyncio.gather(*(_notify(senders[url], params, notified, names[url]) for url in waiting))
+        if failed := [(url, fault) for url, fault in zip(waiting, faults, strict=True) if fault]:
+            reason = "; ".join(f"{_scheme(url)}: {fault.reason}" for url, fault in failed)
+            raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
+        cut = sum(_message(senders[url], params).cut for url in urls)
+        context.logger.debug("notified", extra={"services": len(urls)})
+        return {"services": len(urls), **({"cut": f"{cut:,} characters did not fit"} if cut else {})}
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    """Why a service was not notified; ``final`` where another attempt would get the same answer."""
+
+    reason: str
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """What one service is handed; ``cut`` is how many characters of the body are missing in it."""
+
+    title: str
+    body: str
+    cut: int = 0
+
+
+async def _notify(sender: Any, params: Notify.Params, notified: list[str], name: str) -> _Fault | None:
+    """Send to one URL, and note it when that worked."""
+    message = _message(sender, params)
+    with _watched() as redirects:
         # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
         outcome = await sender.async_notify(
-            body=params.body, title=params.title, notify_type=params.type, body_format="text"
+            body=message.body, title=message.title, notify_type=params.type, body_format="text"
         )
-        if not outcome:
-            raise Retry(f"{', '.join(map(_scheme, urls))}: {_reason(outcome)}")
-        context.logger.debug("notified", extra={"services": len(urls)})
-        return {"services": len(urls)}
+    if outcome:
+        notified.append(name)
+        return None
+    if redirects:
+        # Where to is not said: such addresses hold tokens, and an answer may repeat them.
+        return _Fault(f"HTTP {redirects[-1]}: redirects are not followed: configure the final address", final=True)
+    return _Fault(_reason(outcome), final=False)
+
+
+def _message(sender: Any, params: Notify.Params) -> _Message:
+    """The message as Apprise can split it for a service without losing any of it.
+
+    Apprise cuts titles that are too long, and leaves out lines and parts without a word.
+    """
+    service = sender[0]
+    title, body = params.title, params.body
+    longest, most_lines = service.title_maxlen, service.body_max_line_count
+    if 0 < longest < len(title):
+        body = f"{title}\n{body}"
+        title = title[: longest - 1] + "…"
+    lines = body.splitlines()
+    if 0 < most_lines < len(lines):
+        body = "\n".join([*lines[: most_lines - 1], " / ".join(lines[most_lines - 1 :])])
+    most = _MOST_PARTS * service.body_maxlen
+    if not 0 < most < len(body):
+        return _Message(title, body)
+    cut = len(body) - most
+    return _Message(title, f"{body[:most]}… ({cut:,} more characters were cut)", cut)
 
 
 def _listed(urls: str | list[str]) -> list[str]:
@@ -79,14 +147,19 @@ def _scheme(url: str) -> str:
     return url.partition("://")[0].lower() if "://" in url else "?"
 
 
-def _sender(urls: list[str]) -> Any:
+def _senders(urls: list[str]) -> dict[str, Any]:
+    """Apprise's service for each URL; messages that are too long for it are split, unless the URL says otherwise."""
     apprise = _apprise()
-    sender = apprise.Apprise(asset=apprise.AppriseAsset(secure_logging=True))
+    senders: dict[str, Any] = {}
     for number, url in enumerate(urls, 1):
+        sender = senders[url] = apprise.Apprise(asset=apprise.AppriseAsset(secure_logging=True))
         if not sender.add(url):
             raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
+        for service in sender:
+            if "overflow_mode" not in vars(service):
+                service.overflow_mode = apprise.OverflowMode.SPLIT
     _make_direct()
-    return sender
+    return senders
 
 
 class _Direct:
@@ -108,7 +181,10 @@ class _Direct:
             options["verify"] = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         with self._requests.Session() as session:
             session.trust_env = False
-            return session.request(method, url, **options)
+            answer = session.request(method, url, **options)
+        if (met := _redirects.get()) is not None and 300 <= answer.status_code < 400:
+            met.append(answer.status_code)
+        return answer
 
     def _verb(self, name: str) -> Callable[..., Any]:
         def call(url: str, *more: Any, **options: Any) -> Any:
@@ -124,6 +200,21 @@ def _make_direct() -> None:
     for name, module in list(sys.modules.items()):
         if requests is not None and name.startswith("apprise.") and vars(module).get("requests") is requests:
             vars(module)["requests"] = _Direct(requests)
+
+
+#: The statuses of redirects that the notification of one URL met. Apprise's threads run in a copy of its context.
+_redirects: ContextVar[list[int] | None] = ContextVar("redirects", default=None)
+
+
+@contextmanager
+def _watched() -> Iterator[list[int]]:
+    """Collects the redirects that are met inside."""
+    met: list[int] = []
+    token = _redirects.set(met)
+    try:
+        yield met
+    finally:
+        _redirects.reset(token)
 
 
 def _reason(outcome: Any) -> str:

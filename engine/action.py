@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
@@ -54,6 +55,10 @@ class LiteralHost:
     """
 
 
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 @dataclass(frozen=True, slots=True)
 class ActionContext:
     """What an action may know and use while it runs one attempt.
@@ -85,6 +90,12 @@ class ActionContext:
     logger: logging.Logger
     #: Whether this delivery is for many runs; ``document`` then has ``items``, and is otherwise the first one's.
     digest: bool = False
+    #: What earlier attempts of this delivery noted, for an action with ``keeps_progress``. What an attempt adds is kept
+    #: when it fails or times out, and is there for the next one, after a restart and in a replay of a dead delivery,
+    #: too. JSON of up to 16 KiB, without secrets; texts that are secrets go through ``fingerprint``.
+    progress: dict[str, Any] = field(default_factory=dict)
+    #: A text's digest by a key that only this store has: equal texts have equal ones, which reveal nothing of them.
+    fingerprint: Callable[[str], str] = _digest
 
     @property
     def payload(self) -> Mapping[str, Any]:
@@ -146,6 +157,8 @@ class Action(ABC):
     #: Modules that take long to import and that only attempts use. They are imported off the event loop as soon as a
     #: configuration uses the action, rather than under its first delivery.
     libraries: ClassVar[tuple[str, ...]] = ()
+    #: Whether attempts use ``context.progress``.
+    keeps_progress: ClassVar[bool] = False
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
         """The services that a delivery cannot do without; without their key or token a configuration is refused.

@@ -143,7 +143,7 @@ async def running(
             logger=logger,
             mutes=mutes.muted,
         )
-        executor = Executor(clients, foreign, spans=spans)
+        executor = Executor(clients, foreign, spans=spans, fingerprint=store.fingerprint)
         lag = _watch_loop(stack, logger, foreign, executor)
         worker = Worker(
             desk,

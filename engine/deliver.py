@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 from engine.decision import Plan
 from engine.desk import Desk
 from engine.errors import StoreError
-from engine.execute import Executor, Job, Ran, Ready
+from engine.execute import Executor, Job, Ran, Ready, noted
 from engine.follow import Followers, on_their_own
 from engine.foreign import NotStarted
 from engine.gate import Gate
@@ -186,10 +187,18 @@ class Deliverer:
             places if action.digests else places[:1], action.needs
         )
         event = places[0][0].event
+        progress = await self._progress(work, action)
         if plan is not None and plan.route is route and not came and not action.digests:
-            return Job(work, event, route, action, action.worded(plan.document, work.words))
+            return Job(work, event, route, action, action.worded(plan.document, work.words), progress)
         seen = [(held.event, index, held.fetched) for held, index in places]
-        return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words))
+        return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words), progress)
+
+    async def _progress(self, work: Work, action: RoutedAction) -> dict[str, Any]:
+        """What earlier attempts noted, for an action that wants to know it."""
+        began = work.attempts or work.replays or work.error
+        if not began or not action.registered.action.keeps_progress:
+            return {}
+        return dict(await self._desk.store.progress(work.id))
 
     async def _gone(self, work: Work, places: Sequence[Place]) -> None:
         """Its route or action is not in the configuration any more: it waits until a reload brings it back.
@@ -211,6 +220,8 @@ class Deliverer:
             attempt, then = self._desk.consequence(
                 job.work, job.action.retry, ran.failure, ran.started_at, destination=name
             )
+            if progress := noted(job):
+                attempt = replace(attempt, detail=self._desk.rules().masker.tree(progress))
             if lane is not None and isinstance(then, Again):
                 shut = Shut(lane, lane.block(self._desk.clock()))
                 until = job.work.first_at + job.action.retry.within

@@ -45,6 +45,8 @@ class Job:
     route: Route
     action: RoutedAction
     document: Mapping[str, Any]
+    #: What earlier attempts noted; the action adds to it.
+    progress: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +83,14 @@ class Executor:
         foreign: ForeignLoop[Clients],
         clock: Callable[[], float] = time.time,
         spans: Spans | None = None,
+        fingerprint: Callable[[str], str] | None = None,
     ) -> None:
         self._clients = clients
         self._foreign = foreign
         self.offload = Offload()
         self._clock = clock
         self._spans = spans or Spans()
+        self._fingerprint = fingerprint
         #: The attempts that plug-ins are at, by delivery.
         self.abroad: dict[str, Job] = {}
 
@@ -152,8 +156,16 @@ class Executor:
 
     async def _run(self, ready: Ready, trace: str) -> Result:
         if ready.job.action.registered.builtin:
-            return await _attempt(ready, trace, self._clients)
-        return await self._over_there(ready.job, partial(_attempt, ready, trace))
+            return await self._attempt(ready, trace, self._clients)
+        return await self._over_there(ready.job, partial(self._attempt, ready, trace))
+
+    async def _attempt(self, ready: Ready, trace: str, clients: Clients) -> Result:
+        job = ready.job
+        context = await context_of(job, clients)
+        if self._fingerprint is not None:
+            context = replace(context, fingerprint=self._fingerprint)
+        with trusting(job.action.origins), carrying(trace):
+            return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
     async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
         self.abroad[job.work.id] = job
@@ -180,13 +192,6 @@ def _facts(ready: Ready) -> Facts:
 def _end(span: Span, ran: Ran) -> None:
     status = ran.failure.status if ran.failure else None
     span.end({} if status is None else {"http.response.status_code": status}, reason_class(ran.failure, ran.error))
-
-
-async def _attempt(ready: Ready, trace: str, clients: Clients) -> Result:
-    job = ready.job
-    context = await context_of(job, clients)
-    with trusting(job.action.origins), carrying(trace):
-        return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
 
 def _destination(job: Job, params: BaseModel) -> str:
@@ -257,6 +262,17 @@ def _kept(result: object) -> Result:
     return data if isinstance(data, dict) else {"result": data}
 
 
+def noted(job: Job) -> Result:
+    """The progress of a delivery as it is kept with an attempt that failed; None where there is none to keep."""
+    if not job.action.registered.action.keeps_progress or not job.progress:
+        return None
+    try:
+        text = orjson.dumps(job.progress)
+    except (TypeError, ValueError, RecursionError):
+        return None
+    return orjson.loads(text) if len(text) <= _LONGEST_RESULT else None
+
+
 async def context_of(job: Job, clients: Clients) -> ActionContext:
     """What an action gets to know and use for one attempt."""
     work, event, run = job.work, job.event, job.document.get("run")
@@ -278,4 +294,5 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         slack=clients.slack,
         logger=logging.getLogger(f"engine.action.{job.action.registered.name}"),
         digest=job.action.digests,
+        progress=job.progress,
     )

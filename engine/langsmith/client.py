@@ -192,8 +192,8 @@ class LangSmith:
     async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
         """A feedback as JSON: ``key score value comment correction …``. Status 404: there is none."""
         async with self._asked("read the feedback") as sdk:
-            row: Mapping[str, Any] = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
-        return row
+            row: object = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
+        return row if isinstance(row, Mapping) else {}
 
     async def update_feedback(self, feedback_id: str, changes: Mapping[str, Any]) -> None:
         """Change ``score value comment correction`` of a feedback. Those not named stay; None clears one."""

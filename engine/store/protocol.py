@@ -168,6 +168,12 @@ class Store(Protocol):
         For the worker: it does not wait behind people's questions.
         """
 
+    async def progress(self, delivery_id: str) -> Mapping[str, Any]:
+        """What the last attempts at a delivery noted in ``Attempt.detail`` since it last succeeded; empty for nothing.
+
+        For the worker: it does not wait behind people's questions.
+        """
+
     async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Tell that this replica lives, and free the work of those that don't.
 

@@ -39,7 +39,7 @@ from engine.store.rows import (
     Pruned,
     Size,
 )
-from engine.store.sqlite_deliveries import list_deliveries, one_delivery
+from engine.store.sqlite_deliveries import list_deliveries, one_delivery, progress_of
 from engine.store.sqlite_events import backlog, decisions, list_events, one_event
 from engine.store.sqlite_fetched import pieces_of, save_fetched
 from engine.store.sqlite_open import disk_of, make_directory, prepare
@@ -197,6 +197,10 @@ class SqliteStore:
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
         """The evaluations of one round of an event."""
         return await self._work.ask(decisions, event_id, replays)
+
+    async def progress(self, delivery_id: str) -> Mapping[str, Any]:
+        """What the last attempts at a delivery noted."""
+        return await self._work.ask(progress_of, delivery_id)
 
     async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Tell that this replica lives, and free what it owns but does not hold."""

@@ -89,6 +89,10 @@ _ATTEMPTS = """
 SELECT number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker
 FROM attempt WHERE event_id = ? AND work_id = ? ORDER BY seq
 """
+_PROGRESS = """
+SELECT outcome, detail FROM attempt WHERE work_id = ? AND (detail IS NOT NULL OR outcome = 'succeeded')
+ORDER BY seq DESC LIMIT 1
+"""
 _ONES_EVENT = """
 SELECT event_id FROM work WHERE id = ?1 UNION ALL SELECT event_id FROM attempt WHERE work_id = ?1 LIMIT 1
 """
@@ -140,6 +144,14 @@ def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
 def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
     """Every attempt at a piece of work, oldest first."""
     return [_attempt(db, work_id, row) for row in db.execute(_ATTEMPTS, (event_id, work_id))]
+
+
+def progress_of(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any]:
+    """What the last failed attempt that noted something has noted, unless one succeeded after it."""
+    found = db.execute(_PROGRESS, (work_id,)).fetchone()
+    if found is None or found[0] == "succeeded":
+        return {}
+    return sound(lambda: _detail(db, work_id, found[1]), None, "attempt.detail", work_id) or {}
 
 
 def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:

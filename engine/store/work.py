@@ -114,6 +114,8 @@ class Appended:
 class Attempt:
     """One attempt at a piece of work, for the history. ``detail`` is JSON-able and holds no secret.
 
+    It is what the action returned, or of an attempt that failed what it noted in its progress.
+
     ``number`` counts from 1 within ``replay``; ``seconds`` is how long it took; ``status`` is an
     HTTP status where there was one; ``reason`` is empty on success.
     """

@@ -6,13 +6,15 @@ import asyncio
 import email
 import email.policy
 import logging
+import re
 import sys
+from types import SimpleNamespace
 
 import pytest
 from aiosmtpd.smtp import SMTP
 from pydantic import ValidationError
 
-from actions.notify import Notify
+from actions.notify import Notify, _message
 from engine import Discard, Retry
 
 
@@ -77,6 +79,92 @@ async def test_a_service_that_refuses_is_tried_again(attempt, sink):
     sink.answer_with(500)
     with pytest.raises(Retry, match=r"json: .*Internal server error"):
         await attempt(Notify(), {"urls": address(sink), "body": "b"})
+
+
+async def test_a_retry_goes_only_to_the_urls_that_failed(attempt, sink):
+    progress = {}
+    params = {"urls": [address(sink), address(sink, "xml"), address(sink, "form")], "body": "b"}
+    sink.faults.add(status=500, path="/xml")
+    params["urls"][1] = address(sink, "xml").replace("/hook", "/xml")
+    with pytest.raises(Retry, match=r"^xml: "):
+        await attempt(Notify(), params, progress=progress)
+    assert sorted(name.split()[0] for name in progress["notified"]) == ["form", "json"]
+    sink.received.clear()
+    assert await attempt(Notify(), params, attempt=2, progress=progress) == {"services": 3}
+    assert [request.path for request in sink.received] == ["/xml"]
+
+
+async def test_what_was_reached_is_known_though_another_service_hangs(attempt, sink):
+    progress = {}
+    sink.faults.add(hang=30, path="/slow")
+    params = {"urls": [address(sink), address(sink, "xml").replace("/hook", "/slow")], "body": "b"}
+    with pytest.raises(TimeoutError):
+        await attempt(Notify(), params, timeout=1.5, progress=progress)
+    assert [name.split()[0] for name in progress["notified"]] == ["json"]
+
+
+async def test_a_url_that_stands_twice_is_notified_once(attempt, sink):
+    await attempt(Notify(), {"urls": [address(sink)] * 2, "body": "b"})
+    assert len(sink.received) == 1
+
+
+async def test_what_is_noted_of_a_url_reveals_none_of_it(attempt, sink):
+    progress = {}
+    await attempt(Notify(), {"urls": address(sink) + "/s3cr3t", "body": "b"}, progress=progress)
+    assert re.fullmatch(r"json [0-9a-f]{8}", progress["notified"][0])
+
+
+async def test_a_redirect_is_final_and_says_so(attempt, sink):
+    sink.faults.add(status=302, headers={"Location": f"{sink.origin}/s3cr3t"})
+    with pytest.raises(Discard, match=r"^json: HTTP 302: redirects are not followed: configure") as caught:
+        await attempt(Notify(), {"urls": address(sink), "body": "b"})
+    assert "s3cr3t" not in str(caught.value)
+    assert len(sink.received) == 1
+
+
+async def test_a_redirect_does_not_end_what_another_service_may_still_get(attempt, sink):
+    sink.faults.add(status=302, path="/moved")
+    sink.faults.add(status=500, path="/hook")
+    urls = [address(sink).replace("/hook", "/moved"), address(sink)]
+    with pytest.raises(Retry, match=r"json: HTTP 302.*; json: "):
+        await attempt(Notify(), {"urls": urls, "body": "b"})
+
+
+async def test_a_long_message_arrives_whole_in_parts_that_the_service_takes(attempt, sink):
+    words = " ".join(f"word-{number}" for number in range(8_000))
+    assert await attempt(Notify(), {"urls": address(sink), "title": "Long", "body": words}) == {"services": 1}
+    parts = [request.body["message"] for request in sink.received]
+    assert len(parts) == 3
+    assert max(map(len, parts)) <= 32_768
+    assert " ".join(parts).split() == words.split()
+
+
+async def test_how_a_long_message_is_handled_may_stand_in_the_url(attempt, sink):
+    await attempt(Notify(), {"urls": address(sink) + "?overflow=upstream", "body": "x" * 40_000})
+    assert [len(request.body["message"]) for request in sink.received] == [40_000]
+
+
+async def test_a_title_that_is_too_long_is_whole_in_the_message(attempt, sink):
+    title = "long title " * 40
+    await attempt(Notify(), {"urls": address(sink), "title": title, "body": "the message"})
+    (request,) = sink.received
+    assert len(request.body["title"]) <= 250
+    assert request.body["title"].endswith("…")
+    assert request.body["message"] == f"{title}\nthe message"
+
+
+async def test_a_message_beyond_all_measure_is_cut_and_says_so(attempt, sink):
+    result = await attempt(Notify(), {"urls": address(sink), "body": "word " * 100_000})
+    assert result == {"services": 1, "cut": "172,320 characters did not fit"}
+    assert 10 <= len(sink.received) <= 12
+    last = max(sink.received, key=lambda request: request.at).body["message"]
+    assert last.endswith("… (172,320 more characters were cut)")
+
+
+def test_lines_that_a_service_leaves_out_are_joined():
+    sender = [SimpleNamespace(title_maxlen=250, body_maxlen=2000, body_max_line_count=2)]
+    message = _message(sender, Notify.Params(urls="growl://x", body="one\ntwo\nthree\nfour"))
+    assert message.body == "one\ntwo / three / four"
 
 
 async def test_a_url_that_is_not_understood_is_dead_and_not_quoted(attempt):

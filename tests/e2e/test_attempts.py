@@ -197,3 +197,48 @@ async def test_a_secret_that_an_answer_quotes_across_a_cut_is_masked(engine, sin
     (row,) = await engine.settled(1, event_id=second["event"])
     detail = await engine.running.store.delivery(row.id)
     assert detail.attempts[0].detail["response"].endswith("eee***…")
+
+
+NOTIFY = """
+defaults: {timeout: 5s, retry: {attempts: 2, within: 1h, min: 1s, max: 1s}}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    actions: [{notify: {urls: ["${GOOD}", "${BAD}"], body: "{{ run.name }} failed"}}]
+"""
+
+
+async def test_what_notify_reached_is_not_notified_again_by_a_retry_after_a_restart_or_a_replay(engine, sink) -> None:
+    places = {name: sink.origin.replace("http", "json") + f"/{name.lower()}" for name in ("GOOD", "BAD")}
+    engine.environ |= places
+    sink.faults.add(status=500, path="/bad", times=None)
+    await engine.start(NOTIFY)
+    await engine.post(payloads.rule([payloads.run(0)]))
+
+    async def failed_once():
+        (row,) = await engine.deliveries() or [None]
+        return row if row is not None and row.attempts == 1 else None
+
+    row = await until(failed_once)
+    await engine.stop()
+    await engine.start()
+    (row,) = await engine.settled(1)
+    assert (row.state, row.attempts) == ("dead", 2)
+    assert sorted(request.path for request in sink.received) == ["/bad", "/bad", "/good"]
+    detail = await engine.running.store.delivery(row.id)
+    assert [len(one.detail["notified"]) for one in detail.attempts] == [1, 1]
+
+    sink.faults.clear()
+    sink.received.clear()
+    await engine.running.store.replay_deliveries(DeliveryQuery(ids=[row.id]), now=0.0)
+    engine.running.worker.wake()
+    await until(lambda: sink.received)
+    (row,) = await engine.settled(1)
+    assert row.state == "succeeded"
+    assert [request.path for request in sink.received] == ["/bad"]
+
+    sink.received.clear()
+    await engine.running.store.replay_deliveries(DeliveryQuery(ids=[row.id]), now=0.0)
+    engine.running.worker.wake()
+    await until(lambda: len(sink.received) == 2)
+    await engine.settled(1)
+    assert {request.path for request in sink.received} == {"/good", "/bad"}, "what succeeded is replayed whole"

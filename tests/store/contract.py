@@ -351,6 +351,23 @@ class Attempting:
         (claimed,) = await store.claim(now=T0 + 60, limit=1)
         assert claimed.work == replace(work, attempts=1, due_at=T0 + 60, error="503 from there")
 
+    async def test_what_failed_attempts_noted_is_there_until_one_succeeds(self, store: Store):
+        _, (work,) = await accepted(store, "one")
+        assert await store.progress(work.id) == {}
+        for number, detail in enumerate(({"done": ["a"]}, {"done": ["a", "b"]}, None), 1):
+            again = attempt("again", number=number, detail=detail)
+            assert await store.settle_attempt(work, again, Again(T0))
+            (claimed,) = await store.claim(now=T0, limit=1)
+            work = claimed.work
+        assert await store.progress(work.id) == {"done": ["a", "b"]}
+        await fail(store, work)
+        assert await store.progress(work.id) == {"done": ["a", "b"]}
+        await store.replay_deliveries(DeliveryQuery(ids=[work.id]), now=T0)
+        (claimed,) = await store.claim(now=T0, limit=1)
+        assert await store.progress(work.id) == {"done": ["a", "b"]}
+        await succeed(store, claimed.work)
+        assert await store.progress(work.id) == {}
+
     async def test_dead_stays_to_be_looked_at(self, store: Store):
         event, (work,) = await accepted(store, "one")
         await fail(store, work, "404 there")
