@@ -81,7 +81,7 @@ class Notify(Action):
             raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
         cut = sum(_message(senders[url], params).cut for url in urls)
         context.logger.debug("notified", extra={"services": len(urls)})
-        return {"services": len(urls), **({"cut": f"{cut:,} characters did not fit"} if cut else {})}
+        return {"services": len(urls), **({"cut": [f"{cut:,} characters of the body"]} if cut else {})}
 
 
 @dataclass(frozen=True, slots=True)

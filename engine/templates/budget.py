@@ -15,10 +15,14 @@ STEP = 10
 CALL = 30
 #: What an item costs in a filter that does something with each, such as ``sort`` or ``map``.
 TOUCH = 4
-#: Characters that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
+#: Characters of new text that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
 CHARS_PER_UNIT = 32
-#: Characters in any one text, the result among them.
-MAX_TEXT = 8 * 1024 * 1024
+#: Characters that cost one unit where a text is only read, or copied without growing: what comes in has no cap.
+READ_PER_UNIT = 512
+#: The same where a text is searched, or written as JSON.
+SEARCHED_PER_UNIT = 128
+#: Characters in any one text that is made, the result among them.
+MAX_TEXT = 32 * 1024 * 1024
 #: Items in any one list or range that an operator or function makes.
 MAX_ITEMS = 100_000
 #: Columns a text can be padded, centred or indented to.
@@ -37,10 +41,12 @@ class Budget:
     The deadline of the computation is checked whenever ``left`` falls below ``_check_at``.
     """
 
-    __slots__ = ("_check_at", "_deadline", "left")
+    __slots__ = ("_check_at", "_deadline", "left", "marked")
 
     def __init__(self) -> None:
         self.left = MAX_WORK
+        #: Large event data and its marked copy, by the id of the former.
+        self.marked: dict[int, tuple[Any, Any]] = {}
         self._deadline = current()
         self._check_at = MAX_WORK - _STRIDE if self._deadline else 0
 
@@ -60,20 +66,34 @@ class Budget:
             raise TemplateError(
                 "does more work than one rendering may: it was stopped after about "
                 f"{MAX_WORK // STEP:,} loop steps or {MAX_WORK * CHARS_PER_UNIT // 2**20} MiB of text",
-                hint="look for a loop or a macro that never ends, or for a loop over more than it needs",
+                hint="look for a loop or a macro that never ends, or for a loop over more than it needs; "
+                "cut a long text first: `| truncate(3000)`",
             )
         if self._deadline is not None:
             self._deadline.check(MAX_WORK - self.left)
         self._check_at = max(self.left - _STRIDE, 0)
 
-    def text(self, length: int) -> None:
+    def text(self, length: int, given: int = 0) -> None:
         """Account for a text of so many characters, before or after it is made.
+
+        It is not capped if it is no longer than the ``given`` text that it is made of.
 
         Raises:
             TemplateError: it is longer than any text may be, or nothing is left.
         """
+        if length <= given:
+            self.spend(length // READ_PER_UNIT)
+            return
         self.fits(length)
         self.spend(length // CHARS_PER_UNIT)
+
+    def read(self, length: int) -> None:
+        """Account for looking through a text of so many characters, which may be of any length.
+
+        Raises:
+            TemplateError: nothing is left.
+        """
+        self.spend(length // READ_PER_UNIT)
 
     @staticmethod
     def fits(length: int) -> None:
@@ -83,7 +103,10 @@ class Budget:
             TemplateError: it is longer than any text may be.
         """
         if length > MAX_TEXT:
-            raise TemplateError(f"makes a text of {length:,} characters; {MAX_TEXT:,} is the most")
+            raise TemplateError(
+                f"makes a text of {length:,} characters; {MAX_TEXT:,} is the most",
+                hint="cut what is long: `| truncate(3000)`",
+            )
 
     def items(self, count: int) -> None:
         """Account for a list of so many items.

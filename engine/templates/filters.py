@@ -22,11 +22,11 @@ from jinja2.utils import pass_context
 
 from engine.errors import TemplateError, TooComplex
 from engine.scan import MAX_VALUES, parsed_size
-from engine.templates.budget import TOUCH, Budget, budget_of
+from engine.templates.budget import SEARCHED_PER_UNIT, TOUCH, Budget, budget_of
 from engine.templates.marks import escaped, mark, plain, throughout
 from engine.templates.strings import join
 from engine.templates.text_filters import text_filters
-from engine.templates.values import demand, dump, kind_of, sequence, to_text
+from engine.templates.values import demand, dump, given_text, kind_of, sequence, to_text
 from engine.units import format_duration
 
 Filter = Callable[..., Any]
@@ -58,6 +58,8 @@ FOREIGN_FILTERS = {
     "regex": "regex_search",
     "where": "selectattr",
     "limit": "truncate",
+    "head": "truncate",
+    "shorten": "truncate",
     "coalesce": "default",
 }
 
@@ -119,8 +121,8 @@ def _tojson(context: Context, value: Any, indent: Any = None) -> str:
 
 @pass_context
 def _fromjson(context: Context, value: Any) -> Any:
-    text = plain(to_text(value, budget_of(context)))
-    budget_of(context).spend(len(text) // 8)
+    text = plain(given_text(value, budget_of(context)))
+    budget_of(context).spend(len(text) // SEARCHED_PER_UNIT)
     body = text.encode("utf-8", "surrogatepass")
     try:
         parsed_size(body)
@@ -134,7 +136,7 @@ def _fromjson(context: Context, value: Any) -> Any:
 
 @pass_context
 def _escape(context: Context, value: Any) -> str:
-    text = to_text(value, budget_of(context))
+    text = given_text(value, budget_of(context))
     return mark(text) if _escaping(context) else escaped(text)
 
 
@@ -237,6 +239,23 @@ def _dictsort(context: Context, value: Any, *args: Any, **kwargs: Any) -> list[A
 
 
 @pass_context
+def _first(context: Context, value: Any) -> Any:
+    return jinja.sync_do_first(context.environment, _end(context, value, slice(1)))
+
+
+@pass_context
+def _last(context: Context, value: Any) -> Any:
+    return jinja.do_last(context.environment, _end(context, value, slice(-1, None)))
+
+
+def _end(context: Context, value: Any, part: slice) -> Any:
+    """An end of a list or text, however long that is."""
+    if isinstance(demand(value), (str, list, tuple, range)):
+        return value[part]
+    return sequence(value, budget_of(context))
+
+
+@pass_context
 def _reverse(context: Context, value: Any) -> Any:
     items = sequence(value, budget_of(context))
     return value[::-1] if isinstance(value, str) else list(reversed(items))
@@ -268,9 +287,7 @@ def _datetime(context: Context, value: Any, layout: str = "%Y-%m-%d %H:%M:%S") -
 
 def _of_items() -> dict[str, Filter]:
     table: dict[str, Any] = {
-        "first": jinja.sync_do_first,
         "groupby": jinja.sync_do_groupby,
-        "last": jinja.do_last,
         "list": jinja.sync_do_list,
         "map": jinja.sync_do_map,
         "max": jinja.do_max,
@@ -282,7 +299,15 @@ def _of_items() -> dict[str, Filter]:
         "sort": jinja.do_sort,
         "unique": jinja.sync_do_unique,
     }
-    own: dict[str, Any] = {"batch": _batch, "dictsort": _dictsort, "items": _items, "join": _join, "reverse": _reverse}
+    own: dict[str, Any] = {
+        "first": _first,
+        "last": _last,
+        "batch": _batch,
+        "dictsort": _dictsort,
+        "items": _items,
+        "join": _join,
+        "reverse": _reverse,
+    }
     return {name: _on_items(function) for name, function in table.items()} | own | {"slice": _slice, "sum": _sum}
 
 

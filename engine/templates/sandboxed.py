@@ -13,7 +13,7 @@ from jinja2.tests import TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing, pass_context
 
 from engine.errors import TemplateError
-from engine.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, STEP, Budget, budget_of
+from engine.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, SEARCHED_PER_UNIT, STEP, Budget, budget_of
 from engine.templates.filters import filters
 from engine.templates.marks import mark, plain, throughout
 from engine.templates.strings import braces, percent, text_methods
@@ -45,6 +45,8 @@ EVENT_NAMES = DOCUMENT_NAMES - OWN_NAMES
 LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"
 WRITTEN = "__written"
 
+#: Texts of more characters are marked once in a rendering.
+_LARGE = 64 * 1024
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
 _LIST_METHODS = frozenset({"index", "count"})
 # fmt: off
@@ -200,7 +202,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return getattr(bare, name)(*(throughout(plain, argument) if self.escaping else argument for argument in args))
 
     def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        budget.text(len(text))
+        budget.read(len(text))
         if name == "format":
             made: Any = braces(budget, text, self.getitem, args, kwargs)
         else:
@@ -211,7 +213,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 kinds = ", ".join(map(kind_of, values))
                 raise TemplateError(f"text.{name}() does not take ({kinds})") from error
         if isinstance(made, str):
-            budget.text(len(made))
+            budget.text(len(made), given=len(text))
         return made
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
@@ -313,20 +315,26 @@ def _loop(context: Context, value: Any, literal: int) -> Steps:
 
 @pass_context
 def _data(context: Context, value: Any) -> Any:
-    """Event data as it enters an escaping template."""
-    return _marked(value, budget_of(context))
+    """Event data as it enters an escaping template. What may be large is copied once in a rendering."""
+    budget = budget_of(context)
+    if not (isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) > _LARGE)):
+        return _marked(value, budget)
+    known = budget.marked.get(id(value))
+    if known is None:
+        known = budget.marked[id(value)] = (value, _marked(value, budget))
+    return known[1]
 
 
 def _marked(value: Any, budget: Budget) -> Any:
     """A copy of event data, marked to any depth and paid for."""
     if isinstance(value, str):
-        budget.spend(len(value) // CHARS_PER_UNIT)
+        budget.read(len(value))
         return mark(value)
     if isinstance(value, dict):
-        budget.spend(1 + len(value))
+        budget.spend(1 + len(value) // 4)
         return {_marked(key, budget): _marked(item, budget) for key, item in value.items()}
     if isinstance(value, list):
-        budget.spend(1 + len(value))
+        budget.spend(1 + len(value) // 4)
         return [_marked(item, budget) for item in value]
     return value
 
@@ -335,7 +343,7 @@ def _marked(value: Any, budget: Budget) -> Any:
 def _plain(_context: Context, value: Any) -> Any:
     """A side of a comparison in an escaping template: marked and unmarked are equal."""
     if isinstance(value, (dict, list, tuple)):
-        return to_json(value, budget_of(_context), plain)
+        return to_json(value, budget_of(_context), plain, SEARCHED_PER_UNIT)
     return throughout(plain, value)
 
 

@@ -10,9 +10,9 @@ from string import Formatter
 from typing import Any
 
 from engine.errors import TemplateError
-from engine.templates.budget import MAX_TEXT, Budget
+from engine.templates.budget import MAX_ITEMS, MAX_TEXT, Budget
 from engine.templates.marks import pieces, plain
-from engine.templates.values import demand, kind_of, sequence, to_text
+from engine.templates.values import demand, given_text, kind_of, sequence, to_text
 
 _CONVERSION = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?(?P<kind>.?)", re.DOTALL
@@ -81,10 +81,11 @@ def _splitting(name: str) -> Method:
     method = getattr(str, name)
 
     def call(budget: Budget, text: str, sep: str | None = None, maxsplit: int = -1) -> list[str]:
+        most = maxsplit if 0 <= maxsplit <= MAX_ITEMS else MAX_ITEMS
         if sep is None:
-            found: list[str] = method(text, None, maxsplit)
+            found: list[str] = method(text, None, most)
         else:
-            found = pieces(text, method(plain(text), plain(sep), maxsplit), len(sep))
+            found = pieces(text, method(plain(text), plain(sep), most), len(sep))
         budget.items(len(found))
         return found
 
@@ -108,7 +109,8 @@ def replace(budget: Budget, text: str, old: str, new: str, count: int = -1) -> s
     """
     bare, sought = plain(text), plain(old)
     hits = bare.count(sought)
-    budget.text(len(text) + max(0, len(new) - len(old)) * (hits if count < 0 else min(hits, count)))
+    grown = max(0, len(new) - len(old)) * (hits if count < 0 else min(hits, count))
+    budget.text(len(text) + grown, given=len(text))
     if not old or (bare is text and sought is old):
         return text.replace(old, new, count)
     return new.join(pieces(text, bare.split(sought, count), len(old)))
@@ -185,7 +187,7 @@ def _convert(budget: Budget, found: re.Match[str], value: Any) -> str:
     budget.text(int(found["width"] or 0))
     layout = whole if found["key"] is None else whole.replace(f"({found['key']})", "", 1)
     if kind == "s":
-        return layout % to_text(value, budget)
+        return layout % given_text(value, budget)
     if kind and kind in _NUMERIC:
         number = demand(value)
         if isinstance(number, bool) or not isinstance(number, (int, float)):
@@ -212,7 +214,7 @@ class _Format(Formatter):
 
     def convert_field(self, value: Any, conversion: str | None) -> Any:
         if conversion in (None, "s"):
-            return value if conversion is None else to_text(value, self._budget)
+            return value if conversion is None else given_text(value, self._budget)
         raise TemplateError(f"the conversion !{conversion} is not available in templates")
 
     def format_field(self, value: Any, format_spec: str) -> str:
@@ -220,7 +222,7 @@ class _Format(Formatter):
             self._budget.width(int(size) if len(size) < 10 else 10**9)
             self._budget.text(int(size))
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            value = to_text(value, self._budget)
+            value = given_text(value, self._budget)
         elif format_spec.endswith("c"):
             raise TemplateError("the format c is not available in templates")
         return format(value, format_spec) if format_spec else to_text(value, self._budget)

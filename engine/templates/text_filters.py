@@ -14,24 +14,29 @@ from jinja2.runtime import Context
 from jinja2.utils import pass_context
 
 from engine.errors import TemplateError
-from engine.templates.budget import MAX_TEXT, Budget, budget_of
+from engine.templates.budget import MAX_TEXT, SEARCHED_PER_UNIT, Budget, budget_of
 from engine.templates.marks import pieces, plain
 from engine.templates.strings import percent, replace, strip
-from engine.templates.values import to_text
+from engine.templates.values import given_text, to_text
 
 _WORDS = re.compile(r"([-\s({\[<]+)")
+_WORD = re.compile(r"\w+")
 _REFERENCE = re.compile(r"\\(?:(\d)|g<(\w+)>|(\\))")
 
 
-def _on_text(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A filter on a text, which gets the budget first. A value that is no text is turned into it."""
+def _on_text(function: Callable[..., Any], *, whole: bool = True) -> Callable[..., Any]:
+    """A filter on a text, which gets the budget first. A value that is no text is turned into it.
+
+    Unless ``whole``, it looks at a part of the text only, and how long that is costs nothing.
+    """
 
     @pass_context
     def call(context: Context, value: Any, *args: Any, **kwargs: Any) -> Any:
         budget = budget_of(context)
-        result = function(budget, to_text(value, budget), *args, **kwargs)
+        text = value if type(value) is str and not whole else given_text(value, budget)
+        result = function(budget, text, *args, **kwargs)
         if isinstance(result, str):
-            budget.text(len(result))
+            budget.text(len(result), given=len(text))
         return result
 
     return call
@@ -103,8 +108,9 @@ def _wordwrap(
     return wrapstring.join(wrapstring.join(parts) for parts in lines)
 
 
-def _wordcount(_budget: Budget, text: str) -> int:
-    return int(jinja.do_wordcount(text))
+def _wordcount(budget: Budget, text: str) -> int:
+    budget.spend(len(text) // 16)
+    return sum(1 for _ in _WORD.finditer(text))
 
 
 def _format(budget: Budget, text: str, *args: Any, **kwargs: Any) -> str:
@@ -135,7 +141,7 @@ def _regex_search(
     budget: Budget, text: str, pattern: str, group: int | str = 0, ignorecase: bool = False
 ) -> str | None:
     """What the pattern, or one of its groups, matched first; null when it is not there."""
-    budget.spend(len(text) // 8)
+    budget.spend(len(text) // SEARCHED_PER_UNIT)
     found = _pattern(pattern, ignorecase).search(plain(text))
     if found is None:
         return None
@@ -161,7 +167,7 @@ def _regex_replace(
 ) -> str:
     r"""The text with the pattern's matches replaced; ``\1`` and ``\g<name>`` in the new text are groups."""
     bare = plain(text)
-    budget.spend(len(text) // 8)
+    budget.spend(len(text) // SEARCHED_PER_UNIT)
     out, at, made = [], 0, 0
     for number, found in enumerate(_pattern(pattern, ignorecase).finditer(bare)):
         if count and number >= count:
@@ -169,7 +175,7 @@ def _regex_replace(
         part = _expand(found, text, to_text(new, budget))
         made += found.start() - at + len(part)
         if made > MAX_TEXT:
-            budget.text(made)
+            budget.text(made, given=len(text))
         budget.spend(1)
         out += [text[at : found.start()], part]
         at = found.end()
@@ -206,7 +212,7 @@ def text_filters() -> dict[str, Callable[..., Any]]:
         "string": _on_text(_string),
         "title": _on_text(_title),
         "trim": _on_text(_trim),
-        "truncate": _on_text(_truncate),
+        "truncate": _on_text(_truncate, whole=False),
         "upper": _simple("upper"),
         "wordcount": _on_text(_wordcount),
         "wordwrap": _on_text(_wordwrap),

@@ -15,7 +15,7 @@ from jinja2.utils import missing
 from engine.deadline import watched
 from engine.errors import TemplateError
 from engine.missing import Missing
-from engine.templates.budget import MAX_ITEMS, Budget
+from engine.templates.budget import CHARS_PER_UNIT, MAX_ITEMS, SEARCHED_PER_UNIT, Budget
 
 _KINDS = {
     "NoneType": "null",
@@ -203,6 +203,20 @@ def to_text(value: Any, budget: Budget) -> str:
     return dump(value, budget)
 
 
+def given_text(value: Any, budget: Budget) -> str:
+    """A value as text for a filter to work on, which may be of any length.
+
+    Raises:
+        TemplateError: it has no text (null has none), or too much.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    if type(value) is str:
+        budget.read(len(value))
+        return value
+    return to_text(value, budget)
+
+
 def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
     """A value as JSON text. Characters are written as they are, none escaped for HTML.
 
@@ -211,21 +225,22 @@ def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
         AbsentError: it is missing, or something in it is.
         WantOfData: it was not sent along, or something in it was not.
     """
-    clean = to_json(value, budget, str)
+    clean = to_json(value, budget, str, SEARCHED_PER_UNIT)
     try:
         text = orjson.dumps(clean, option=orjson.OPT_INDENT_2 if indent else None).decode()
     except TypeError:  # whole numbers beyond 64 bits, lone surrogates
         text = json.dumps(
             clean, ensure_ascii=False, indent=2 if indent else None, separators=None if indent else (",", ":")
         )
-    budget.text(len(text))
+    budget.spend(len(text) // SEARCHED_PER_UNIT)
     return text
 
 
-def to_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
+def to_json(value: Any, budget: Budget, finish: Callable[[str], str], per_unit: int = CHARS_PER_UNIT) -> Any:
     """A copy of a value that holds nothing but JSON; ``finish`` is applied to every text in it.
 
-    Items and keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
+    ``per_unit`` is how many characters of text cost a unit of work. Items and keys whose value is ``omit`` are left
+    out; ``omit`` itself is returned as it is.
 
     Raises:
         TemplateError: it cannot be JSON, or there is too much of it.
@@ -234,17 +249,17 @@ def to_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
     """
     kind = type(value)
     if kind is str:
-        budget.text(len(value))
+        budget.spend(len(value) // per_unit)
         return finish(value)
     if value is None or kind is bool or kind is int or value is OMIT:
         return value
     if kind is float:
         return _finite(value)
     if kind is dict:
-        return _mapping(value, budget, finish)
+        return _mapping(value, budget, finish, per_unit)
     if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
         budget.spend(1 + len(value))
-        return [item for part in value if (item := to_json(part, budget, finish)) is not OMIT]
+        return [item for part in value if (item := to_json(part, budget, finish, per_unit)) is not OMIT]
     return _refuse(value)
 
 
@@ -254,11 +269,11 @@ def _finite(value: float) -> float:
     return value
 
 
-def _mapping(value: dict[Any, Any], budget: Budget, finish: Callable[[str], str]) -> dict[str, Any]:
+def _mapping(value: dict[Any, Any], budget: Budget, finish: Callable[[str], str], per_unit: int) -> dict[str, Any]:
     budget.spend(1 + len(value))
     made = {}
     for key, part in value.items():
-        item = to_json(part, budget, finish)
+        item = to_json(part, budget, finish, per_unit)
         if item is not OMIT:
             made[finish(key if type(key) is str else to_text(key, budget))] = item
     return made

@@ -155,7 +155,7 @@ async def test_a_title_that_is_too_long_is_whole_in_the_message(attempt, sink):
 
 async def test_a_message_beyond_all_measure_is_cut_and_says_so(attempt, sink):
     result = await attempt(Notify(), {"urls": address(sink), "body": "word " * 100_000})
-    assert result == {"services": 1, "cut": "172,320 characters did not fit"}
+    assert result == {"services": 1, "cut": ["172,320 characters of the body"]}
     assert 10 <= len(sink.received) <= 12
     last = max(sink.received, key=lambda request: request.at).body["message"]
     assert last.endswith("… (172,320 more characters were cut)")
