@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
+from engine.exact import restored
 from engine.log import write_line
 from engine.missing import Missing
 from engine.retry import Scope
@@ -96,14 +97,21 @@ class ActionContext:
     progress: dict[str, Any] = field(default_factory=dict)
     #: A text's digest by a key that only this store has: equal texts have equal ones, which reveal nothing of them.
     fingerprint: Callable[[str], str] = _digest
+    #: The body of each webhook that it is about, as it came, with the place of the run in it (-1: all runs).
+    bodies: Sequence[tuple[bytes, int]] = ()
 
     @property
     def payload(self) -> Mapping[str, Any]:
         """The webhook's body, with ``runs`` narrowed to the one this delivery is about.
 
-        What LangSmith did not send along, and no parameter made the engine fetch, is null.
+        What LangSmith did not send along, and no parameter made the engine fetch, is null. Whole numbers are exact,
+        also those beyond 64 bits, which ``document`` has as floats.
         """
-        return _payload_of(self.document)
+        return self._exact(self.document, 0)
+
+    def _exact(self, document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
+        payload = _payload_of(document)
+        return restored(dict(payload), *self.bodies[number]) if number < len(self.bodies) else payload
 
     async def log_line(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         """Write a line to the engine's log and return when it is written, for lines that must not be lost.
@@ -120,7 +128,7 @@ class ActionContext:
         """Of a digest the payloads of all its items, each narrowed to its run; None for a delivery that is none."""
         if not self.digest:
             return None
-        return [_payload_of(item) for item in self.document["items"]]
+        return [self._exact(item, number) for number, item in enumerate(self.document["items"])]
 
 
 def whole_payload(document: Mapping[str, Any], *, digest: bool) -> Mapping[str, Any]:

@@ -188,10 +188,12 @@ class Deliverer:
         )
         event = places[0][0].event
         progress = await self._progress(work, action)
+        bodies = [(held.event.body, index) for held, index in places]
         if plan is not None and plan.route is route and not came and not action.digests:
-            return Job(work, event, route, action, action.worded(plan.document, work.words), progress)
+            return Job(work, event, route, action, action.worded(plan.document, work.words), progress, bodies)
         seen = [(held.event, index, held.fetched) for held, index in places]
-        return Job(work, event, route, action, router.delivery_document(route, action, seen, work.words), progress)
+        document = router.delivery_document(route, action, seen, work.words)
+        return Job(work, event, route, action, document, progress, bodies)
 
     async def _progress(self, work: Work, action: RoutedAction) -> dict[str, Any]:
         """What earlier attempts noted, for an action that wants to know it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -47,6 +47,8 @@ class Job:
     document: Mapping[str, Any]
     #: What earlier attempts noted; the action adds to it.
     progress: dict[str, Any] = field(default_factory=dict)
+    #: The bodies that it is about, each with the place of its run.
+    bodies: Sequence[tuple[bytes, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,4 +297,5 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         logger=logging.getLogger(f"engine.action.{job.action.registered.name}"),
         digest=job.action.digests,
         progress=job.progress,
+        bodies=job.bodies,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from harness import CLIENTS, until
 
 from engine.sandbox import payloads
@@ -242,3 +244,26 @@ async def test_what_notify_reached_is_not_notified_again_by_a_retry_after_a_rest
     await until(lambda: len(sink.received) == 2)
     await engine.settled(1)
     assert {request.path for request in sink.received} == {"/good", "/bad"}, "what succeeded is replayed whole"
+
+
+async def test_whole_numbers_of_any_size_are_forwarded_as_they_came(engine, sink) -> None:
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            actions:
+              - forward_webhook: {url: "${SINK}"}
+              - name: together
+                forward_webhook: {url: "${SINK}/digest"}
+                digest: {every: 1s}
+    """)
+    large = [2**63 - 1, 2**64 - 1, 2**64, -(2**63) - 1, 123456789012345678901234567890, 10**300]
+    runs = [payloads.run(number) | {"extra": {"metadata": {"n": large[number:]}}} for number in range(2)]
+    await engine.post({**payloads.rule(runs), "sequence": 10**25, "ratio": 0.5})
+    await engine.settled(3)
+    bodies = [json.loads(one.raw) for one in sink.received if one.path == "/hook"]
+    (digest,) = [json.loads(one.raw) for one in sink.received if one.path == "/hook/digest"]
+    for found in (bodies, digest["items"]):
+        told = sorted((one["runs"][0]["extra"]["metadata"]["n"] for one in found), key=len, reverse=True)
+        assert told == [large, large[1:]]
+        assert all(type(number) is int for numbers in told for number in numbers)
+        assert [(one["sequence"], one["ratio"]) for one in found] == [(10**25, 0.5)] * 2
