@@ -9,16 +9,17 @@ import hmac
 import json
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import orjson
 from pydantic import AfterValidator, Field
 
 from actions._addresses import absolute_url
-from engine import Action, ActionContext, Scope, check_response, webhook_key
+from actions._json_text import as_parameter, breaks_as_json, is_json_type, looks_like_json
+from engine import Action, ActionContext, Discard, Scope, check_response, webhook_key
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read and kept.
@@ -29,6 +30,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 #: Names of headers and query parameters that say who sends.
 _CREDENTIAL = re.compile(r"auth|key|token|secret|cookie|password|credential|signature", re.IGNORECASE)
+_FORM = "application/x-www-form-urlencoded"
 #: Headers that the engine or HTTP itself decides.
 _RESERVED = frozenset(
     {"webhook-id", "webhook-timestamp", "webhook-signature", "content-length", "transfer-encoding", "connection"}
@@ -42,7 +44,10 @@ def _absolute(url: str) -> str:
 
 
 def _safe_headers(headers: dict[str, Scalar]) -> dict[str, Scalar]:
+    names = [name.lower() for name in headers]
     for name, value in headers.items():
+        if names.count(name.lower()) > 1:
+            raise ValueError(f"the header {name!r} stands there more than once: case does not count in names")
         if not _TOKEN.fullmatch(name):
             raise ValueError(f"{name!r} is not the name of a header")
         if name.lower() in _RESERVED:
@@ -82,7 +87,8 @@ class ForwardWebhook(Action):
         query: dict[str, Scalar | list[Scalar]] = Field(default_factory=dict, description="added to the URL")
         body: Any = Field(
             None,
-            description="a text, or anything as JSON; left out: the webhook as it came, with this run "
+            description="a text, or anything as JSON (a mapping as a form where Content-Type says so);"
+            " left out: the webhook as it came, with this run "
             "(of a digest: {items, digest}, with the webhooks of all)",
         )
         sign_with: Annotated[str | list[str], AfterValidator(_keys)] | None = Field(
@@ -93,6 +99,18 @@ class ForwardWebhook(Action):
         """A URL that is gone is gone alone; what is refused is a credential, where there is one."""
         return Scope(params.url, _credential(params))
 
+    def doubts(self, params: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+        """A body that is JSON written as a text."""
+        body, headers = params.get("body"), params.get("headers")
+        if not isinstance(body, str):
+            return
+        given = _content_type(headers) if isinstance(headers, Mapping) else ""
+        if not given and looks_like_json(body):
+            yield "body", "this body is a text: it goes out as text/plain, not as JSON", as_parameter(body)
+        elif is_json_type(given) and (expression := breaks_as_json(body)):
+            message = f"a quote or a line break in {expression} makes this body no JSON, and then it is not sent"
+            yield "body", message, as_parameter(body)
+
     def outline(self, params: Params, payload: Mapping[str, Any]) -> Mapping[str, Any]:
         """The parameters, with the body that is sent where none is written."""
         return {**super().outline(params, payload), **({"body": payload} if _sends_all(params) else {})}
@@ -102,10 +120,13 @@ class ForwardWebhook(Action):
 
         Raises:
             HttpFailure: the answer is not 2xx; redirects are not followed.
+            Discard: the body is a text that is no JSON, and the headers say that it is JSON.
         """
         body, content_type = _body(params, context)
         headers = {name: _text(value) for name, value in params.headers.items()}
-        if content_type and not any(name.lower() == "content-type" for name in headers):
+        if given := _content_type(headers):
+            _check_json(params.body, given)
+        elif content_type:
             headers["Content-Type"] = content_type
         headers |= _identity(params, context, body)
         async with context.http.request(
@@ -138,9 +159,43 @@ def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes 
         return _json(_whole(context)), "application/json"
     if params.body is None:
         return None, None
+    if isinstance(params.body, Mapping) and _content_type(params.headers).lower().startswith(_FORM):
+        return urlencode(_form(params.body)).encode(), _FORM
     if isinstance(params.body, str):
         return params.body.encode("utf-8", "replace"), "text/plain; charset=utf-8"
     return _json(params.body), "application/json"
+
+
+def _content_type(headers: Mapping[str, Any]) -> str:
+    """The content type that is given, in whatever case its name is written; empty where none is."""
+    return next((str(value) for name, value in headers.items() if str(name).lower() == "content-type"), "")
+
+
+def _check_json(body: Any, content_type: str) -> None:
+    if not (isinstance(body, str) and is_json_type(content_type)):
+        return
+    try:
+        json.loads(body, parse_constant=_no_json)
+    except (ValueError, RecursionError) as error:
+        raise Discard(
+            f"the body is no JSON, though its content type is {content_type}: {error}; write the body as a mapping or"
+            " list in YAML, or put | tojson behind each value, without quotes around it; then replay this delivery"
+        ) from None
+
+
+def _no_json(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _form(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The fields of a form: a list is a field that stands there several times, and null none."""
+    for name, value in body.items():
+        items = value if isinstance(value, list) else [value]
+        if not all(item is None or isinstance(item, (str, int, float)) for item in items):
+            raise Discard(
+                f"the form's field {name!r} is neither a text, a number nor a list of them: put | tojson behind it"
+            )
+    return _query({name: value for name, value in body.items() if value is not None})
 
 
 def _sends_all(params: ForwardWebhook.Params) -> bool:

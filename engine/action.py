@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -179,6 +179,14 @@ class Action(ABC):
     def lacks(self) -> str:
         """What this installation lacks for the action to work, with the way to get it; empty when nothing does."""
         return ""
+
+    def doubts(self, params: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+        """What is legal in parameters but hardly meant, for ``engine check``: parameter, message, what to write.
+
+        ``params`` is as written, templates and all.
+        """
+        del params
+        return ()
 
     def destination(self, params: Any) -> str:
         """What limits and pauses are kept by: by default scheme, host and port of ``params.url``."""

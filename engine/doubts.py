@@ -58,6 +58,7 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
             if action.digest is not None:
                 yield from looker.digest(action)
             yield from _lacking(action, registry)
+            yield from _of_action(action, registry)
 
 
 def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
@@ -73,6 +74,22 @@ def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
     if words:
         message, _, command = words.partition(": ")
         yield Doubt(action.params_where, message, command, at_key=True)
+
+
+def _of_action(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
+    """What an action itself has to say of its parameters."""
+    registered = registry.get(action.type)
+    if registered is None:
+        return
+    try:
+        found = [
+            (str(name), str(message), str(hint)) for name, message, hint in registered.action.doubts(action.params)
+        ]
+    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+        found = [("", f"{action.type}.doubts raised {named_error(error)}", "")]
+    for name, message, hint in found:
+        where = (*action.params_where, name) if name in action.params else action.params_where
+        yield Doubt(where, message, hint, at_key=True)
 
 
 class _Looker:

@@ -9,6 +9,7 @@ from action_samples import RUN
 from pydantic import ValidationError
 
 from actions.forward_webhook import ForwardWebhook
+from engine import Discard
 from engine.missing import Missing
 from engine.retry import HttpFailure, classify
 from engine.sandbox import WebhookSink
@@ -54,6 +55,29 @@ async def test_a_content_type_that_was_given_counts(attempt, sink):
     params = {"url": sink.url, "body": "<a/>", "headers": {"content-type": "application/xml"}}
     await attempt(ForwardWebhook(), params)
     assert sink.received[0].headers.getall("Content-Type") == ["application/xml"]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "Application/JSON; charset=utf-8", "application/a+json"])
+@pytest.mark.parametrize("body", ['{"a": "x"y"}', '{"a": NaN}', "", "yes", '{"a": 1} {}'])
+async def test_a_text_that_is_no_json_is_not_sent_as_json(attempt, sink, body, content_type):
+    with pytest.raises(Discard, match=r"the body is no JSON.*write the body as a mapping"):
+        await attempt(ForwardWebhook(), {"url": sink.url, "body": body, "headers": {"content-type": content_type}})
+    assert not sink.received
+
+
+async def test_a_text_that_is_json_is_sent_as_it_stands(attempt, sink):
+    params = {"url": sink.url, "body": '{"a":  1}\n', "headers": {"Content-Type": "application/json"}}
+    await attempt(ForwardWebhook(), params)
+    assert sink.received[0].raw == b'{"a":  1}\n'
+
+
+async def test_a_mapping_is_sent_as_the_form_that_its_content_type_says(attempt, sink):
+    headers = {"content-type": "application/x-www-form-urlencoded"}
+    body = {"text": "a & b\n", "n": 3, "flag": True, "many": ["x", 1], "none": None}
+    await attempt(ForwardWebhook(), {"url": sink.url, "body": body, "headers": headers})
+    assert sink.received[0].raw == b"text=a+%26+b%0A&n=3&flag=true&many=x&many=1"
+    with pytest.raises(Discard, match="field 'a' is neither"):
+        await attempt(ForwardWebhook(), {"url": sink.url, "body": {"a": {}}, "headers": headers})
 
 
 async def test_method_headers_and_query_are_sent(attempt, sink):
@@ -221,6 +245,7 @@ def test_a_control_character_in_a_url_is_refused(url, control):
         ({"headers": {"X Y": "a"}}, "not the name of a header"),
         ({"headers": {"X\r\nY": "a"}}, "not the name of a header"),
         ({"headers": {"Webhook-Id": "a"}}, "set by the engine"),
+        ({"headers": {"Content-Type": "a/b", "content-type": "c/d"}}, "more than once"),
         ({"headers": {"Content-Length": "1"}}, "set by the engine"),
         ({"sign_with": "whsec_not base64"}, "whsec_ and base64"),
         ({"sign_with": ""}, "whsec_ and base64"),
