@@ -375,3 +375,25 @@ def test_an_expression_that_fails_says_so(text):
 def test_an_expression_wants_data_like_a_template():
     with pytest.raises(WantOfData):
         TEMPLATES.expression("run.outputs").evaluate(document())
+
+
+@pytest.mark.parametrize("escape", [False, True])
+def test_pick_makes_objects_of_fields(escape):
+    document = {"runs": [{"id": 1, "name": "<a>", "x": {"y": None}}], "run": {"id": 2}, "vars": {}}
+
+    def render(text: str):
+        return Templates().compile({"p": text}, escape=frozenset({"p"} if escape else ())).render(document)["p"]
+
+    name = "&lt;a&gt;" if escape else "<a>"
+    assert render("{{ runs | pick('id', 'x.y', title='name') }}") == [{"id": 1, "y": None, "title": name}]
+    assert render("{{ run | pick('id', name='name?', deep='name.a.b?') }}") == {"id": 2, "name": None, "deep": None}
+    for wrong, words, hint in (
+        ("pick('nope')", "pick: an item has no 'nope'", "write 'nope?', which gives null"),
+        ("pick()", "pick wants names of fields, each once", "pick('id', title='run.name'"),
+        ("pick('a.id', 'id')", "pick wants names of fields, each once", "pick('id', title='run.name'"),
+        ("pick(5)", "pick wants names of fields, each once", "pick('id', title='run.name'"),
+    ):
+        with pytest.raises(TemplateError) as caught:
+            render(f"{{{{ runs | {wrong} }}}}")
+        assert words in str(caught.value)
+        assert hint in caught.value.hint

@@ -61,6 +61,8 @@ FOREIGN_FILTERS = {
     "head": "truncate",
     "shorten": "truncate",
     "coalesce": "default",
+    "pluck": "map(attribute=…)",
+    "project": "pick",
 }
 
 
@@ -239,6 +241,39 @@ def _dictsort(context: Context, value: Any, *args: Any, **kwargs: Any) -> list[A
 
 
 @pass_context
+def _pick(context: Context, value: Any, *names: str, **renamed: str) -> Any:
+    """Some fields of a mapping, or of every mapping in a list, as mappings of their own.
+
+    ``pick("id", title="run.name")``; a path that ends in ``?`` comes to null where the mapping has no such field.
+    """
+    pairs = [(str(name).removesuffix("?").rpartition(".")[2], name) for name in names] + list(renamed.items())
+    fields = dict(pairs)
+    if not fields or len(fields) != len(pairs) or not all(isinstance(path, str) for path in fields.values()):
+        raise TemplateError(
+            "pick wants names of fields, each once", hint="write pick('id', title='run.name', user='run.user.name')"
+        )
+    if isinstance(demand(value), dict):
+        return _picked(context, value, fields)
+    budget = budget_of(context)
+    items = sequence(value, budget)
+    budget.spend(len(items) * len(fields) * TOUCH)
+    return [_picked(context, item, fields) for item in items]
+
+
+def _picked(context: Context, item: Any, fields: Mapping[str, str]) -> dict[str, Any]:
+    made = {}
+    for name, path in fields.items():
+        look = jinja.make_attrgetter(context.environment, path.removesuffix("?"))
+        found = demand(look(demand(item)))
+        if isinstance(found, Undefined) and not path.endswith("?"):
+            raise TemplateError(
+                f"pick: an item has no {path!r}", hint=f"where it may be absent, write {path + '?'!r}, which gives null"
+            )
+        made[name] = None if isinstance(found, Undefined) else found
+    return made
+
+
+@pass_context
 def _first(context: Context, value: Any) -> Any:
     return jinja.sync_do_first(context.environment, _end(context, value, slice(1)))
 
@@ -302,6 +337,7 @@ def _of_items() -> dict[str, Filter]:
     own: dict[str, Any] = {
         "first": _first,
         "last": _last,
+        "pick": _pick,
         "batch": _batch,
         "dictsort": _dictsort,
         "items": _items,

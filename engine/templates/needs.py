@@ -152,7 +152,7 @@ def _untouched(tree: nodes.Node, each: frozenset[str]) -> set[int]:
         if isinstance(found.node, nodes.Name)
         and (
             (found.name in ("length", "count") and found.node.name in ("runs", "items"))
-            or (found.node.name == "items" and _attribute(found) is not None)
+            or (found.node.name in ("runs", "items") and _paths(found) is not None)
         )
     }
     for loop in tree.find_all(nodes.For):
@@ -161,20 +161,28 @@ def _untouched(tree: nodes.Node, each: frozenset[str]) -> set[int]:
     return counted
 
 
-def _attribute(found: nodes.Filter) -> str | None:
-    """What ``map(attribute="run.name")`` picks of each, where it is plain and nothing stands in for what is missing."""
-    if found.name != "map" or found.args or found.dyn_args or found.dyn_kwargs or len(found.kwargs) != 1:
+def _paths(found: nodes.Filter) -> list[str] | None:
+    """What ``map(attribute="run.name")`` or ``pick("run.name")`` takes of each item, where that is written out.
+
+    None where something stands in for what is missing, too.
+    """
+    given = [(None, value) for value in found.args] + [(one.key, one.value) for one in found.kwargs]
+    picked = [value.value for _, value in given if isinstance(value, nodes.Const) and isinstance(value.value, str)]
+    if found.dyn_args or found.dyn_kwargs or len(picked) != len(given):
         return None
-    key, value = found.kwargs[0].key, found.kwargs[0].value
-    picked = value.value if isinstance(value, nodes.Const) else None
-    return picked if key == "attribute" and isinstance(picked, str) else None
+    if found.name == "pick":
+        return [path.removesuffix("?") for path in picked]
+    return picked if found.name == "map" and [key for key, _ in given] == ["attribute"] else None
 
 
 def _mapped(tree: nodes.Node) -> Needs:
     found: set[str] = set()
     for node in tree.find_all(nodes.Filter):
-        if isinstance(node.node, nodes.Name) and node.node.name == "items" and (picked := _attribute(node)) is not None:
-            found |= _needs(_into(Chain("items", tuple(picked.split(".")))))
+        if not isinstance(node.node, nodes.Name) or node.node.name not in ("runs", "items"):
+            continue
+        for path in _paths(node) or ():
+            keys = tuple(path.split("."))
+            found |= _needs(_into(Chain("items", keys)) if node.node.name == "items" else Chain("run", keys))
     return frozenset(found)
 
 

@@ -267,3 +267,27 @@ async def test_whole_numbers_of_any_size_are_forwarded_as_they_came(engine, sink
         assert told == [large, large[1:]]
         assert all(type(number) is int for numbers in told for number in numbers)
         assert [(one["sequence"], one["ratio"]) for one in found] == [(10**25, 0.5)] * 2
+
+
+async def test_a_list_of_objects_made_of_items_or_runs_arrives_as_json(engine, sink) -> None:
+    await engine.start("""
+        routes:
+          d75d7417-0c57-4655-88fe-1db3cda3a47a:
+            - name: collected
+              actions:
+                - forward_webhook:
+                    url: "${SINK}/digest"
+                    body: {runs: "{{ items | pick(title='run.name', user='run.extra.metadata.user?', n='run.n') }}"}
+                  digest: {every: 1s}
+            - name: together
+              for_each: event
+              actions: [{forward_webhook: {url: "${SINK}/runs", body: "{{ runs | pick('name', 'n') }}"}}]
+    """)
+    runs = [payloads.run(number) | {"name": f"run {number}", "n": number, "extra": {}} for number in range(2)]
+    runs[1]["extra"] = {"metadata": {"user": "ann"}}
+    await engine.post(payloads.rule(runs))
+    await engine.settled(2)
+    bodies = {one.path: (one.headers["Content-Type"], one.body) for one in sink.received}
+    titled = [{"title": "run 0", "user": None, "n": 0}, {"title": "run 1", "user": "ann", "n": 1}]
+    assert bodies["/hook/digest"] == ("application/json", {"runs": titled})
+    assert bodies["/hook/runs"] == ("application/json", [{"name": "run 0", "n": 0}, {"name": "run 1", "n": 1}])
