@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -22,6 +23,8 @@ from engine.params_words import (
 )
 
 Path = tuple[str | int, ...]
+#: How JSON writes a number, of a length that Python reads quickly.
+_NUMBER = re.compile(r"(?=.{1,400}$)-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +49,7 @@ _NO_LEAVES = Leaves()
 def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> BaseModel:
     """Parameters whose templates are all rendered. A number where a text is wanted becomes one, as JSON writes it.
 
+    A text that spells a number, ``true`` or ``false`` becomes that where no text will do: LangSmith's costs are texts.
     Only what came out of a template does: what the author wrote is taken by the letter. The tree may be changed.
 
     Raises:
@@ -55,7 +59,7 @@ def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LE
         return _validate(model, tree)
     except ValidationError as error:
         faulty = error
-    if _write_numbers(tree, faulty.errors(), leaves):
+    if _convert(tree, faulty.errors(), leaves):
         try:
             return _validate(model, tree)
         except ValidationError as error:
@@ -71,7 +75,7 @@ def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVE
     with text around it can only make a text.
     """
     details = _errors(model, tree)
-    if leaves.settled and _write_numbers(tree, details, Leaves(leaves.settled)):
+    if leaves.settled and _convert(tree, details, Leaves(leaves.settled)):
         details = _errors(model, tree)
     mixed = [(where, _value_at(tree, where), _at(tree, details, where)) for where in sorted(leaves.mixed, key=str)]
     early = [only_text(where, text, group) for where, text, group in mixed if never_text(group)]
@@ -114,19 +118,34 @@ def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
         return model.model_validate_json(text, strict=True)
 
 
-# --- numbers where a text is wanted ---------------------------------------------------------------------------------
+# --- numbers where a text is wanted, and texts where a number is ----------------------------------------------------
 
 
-def _write_numbers(tree: Any, details: Iterable[ErrorDetails], leaves: Leaves) -> bool:
-    """Turn numbers and booleans that templates came to into texts where only a text will do; whether there were any."""
-    changed = False
+def _convert(tree: Any, details: Sequence[ErrorDetails], leaves: Leaves) -> bool:
+    """Turn scalars that templates came to into the kind that is wanted in their places; whether there were any."""
+    wanted: dict[Path, set[str]] = {}
     for one in details:
-        where = _real_prefix(tree, one["loc"])
+        wanted.setdefault(_real_prefix(tree, one["loc"]), set()).add(one["type"])
+    changed = False
+    for where, kinds in wanted.items():
         value = _value_at(tree, where)
-        if one["type"] == "string_type" and isinstance(value, (int, float)) and leaves.holds(where):
-            _value_at(tree, where[:-1])[where[-1]] = str(value).lower() if isinstance(value, bool) else str(value)
+        if where and leaves.holds(where) and (made := _converted(value, kinds)) is not value:
+            _value_at(tree, where[:-1])[where[-1]] = made
             changed = True
     return changed
+
+
+def _converted(value: Any, kinds: Set[str]) -> Any:
+    """A scalar as one of the kinds that are wanted, by pydantic's names of errors; itself where it is none."""
+    if isinstance(value, (int, float)) and "string_type" in kinds:
+        return str(value).lower() if isinstance(value, bool) else str(value)
+    if not isinstance(value, str):
+        return value
+    if "bool_type" in kinds and value in ("true", "false"):
+        return value == "true"
+    if kinds & {"int_type", "float_type"} and _NUMBER.fullmatch(value):
+        return int(value) if value.lstrip("-").isdigit() else float(value)
+    return value
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -194,10 +213,19 @@ def _of_names(model: type[BaseModel], tree: Any, one: ErrorDetails, details: Seq
     """The fault of a parameter that is unknown, or missing under every name."""
     where, name = _real_prefix(tree, one["loc"]), ".".join(str(step) for step in one["loc"])
     if one["type"] == "extra_forbidden":
-        return unknown(where, name, _names_near(model, where))
+        fault = unknown(where, name, _names_near(model, where))
+        owner = _owner(model, name) if len(where) == 1 else ""
+        return replace(fault, hint=f"it belongs under {owner}: {owner}: {{{name}: …}}") if owner else fault
     if one["type"] != "missing" or one["loc"][-1] in set(_meant(model, tree, where, details)):
         return None
     return Fault(where, "", f"parameter {name!r} is missing", f"add {one['loc'][-1]}: …")
+
+
+def _owner(model: type[BaseModel], name: str) -> str:
+    """The parameter whose own parameters have one of this name; empty where there is none."""
+    fields = model.model_fields.items()
+    found = (own for own, field in fields for nested in models_in(field.annotation) if name in nested.model_fields)
+    return next(found, "")
 
 
 def _meant(model: type[BaseModel], tree: Any, parent: Path, details: Sequence[ErrorDetails]) -> Iterator[str]:

@@ -140,6 +140,42 @@ def test_a_number_out_of_a_template_becomes_the_text_that_is_wanted(value: Any, 
     assert validate_rendered(Sample, {"title": "x", "names": [value]}, leaves).names == [text]
 
 
+@pytest.mark.parametrize(
+    ("place", "text", "value"),
+    [
+        (("inner", "score"), "0.001", 0.001),
+        (("inner", "score"), "-3", -3),
+        (("inner", "score"), "1e-3", 0.001),
+        (("count",), "12", 12),
+        (("on",), "true", True),
+        (("on",), "false", False),
+    ],
+)
+def test_a_text_out_of_a_template_becomes_the_number_or_boolean_that_is_wanted(
+    place: Any, text: str, value: Any
+) -> None:
+    tree: dict[str, Any] = {"title": "x", "inner": {"key": "k"}}
+    owner = tree[place[0]] if len(place) > 1 else tree
+    owner[place[-1]] = text
+    made: Any = validate_rendered(Sample, tree, Leaves(frozenset({place})))
+    for name in place:
+        made = getattr(made, name)
+    assert (made, type(made)) == (value, float if place[-1] == "score" else type(value))
+
+
+@pytest.mark.parametrize("text", ["", " 1", "01", "1_000", "0x1", "yes", "True", "nan", "1" * 500])
+def test_a_text_that_spells_none_stays_wrong(text: str) -> None:
+    for name in ("count", "on"):
+        with pytest.raises(TemplateError, match=r"must be (a whole number|true or false), not a text"):
+            validate_rendered(Sample, {"title": "x", name: text}, Leaves(frozenset({(name,)})))
+
+
+def test_a_parameter_that_belongs_under_another_is_told_where() -> None:
+    assert faults({"title": "x", "score": 1}) == [
+        "score|unknown parameter 'score'|it belongs under inner: inner: {score: …}"
+    ]
+
+
 def test_a_number_that_is_wanted_as_one_stays_one() -> None:
     leaves = Leaves(frozenset({("inner", "score")}))
     assert validate_rendered(Sample, {"title": "x", "inner": {"key": "k", "score": 1}}, leaves).inner.score == 1
