@@ -70,12 +70,12 @@ class Notify(Action):
             Discard: Apprise does not understand a URL, or all that is left redirects.
         """
         urls = list(dict.fromkeys(_listed(params.urls)))
-        notified: list[str] = context.progress.setdefault("notified", [])
         # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
         senders = await asyncio.to_thread(_senders, urls)
         names = {url: f"{_scheme(url)} {context.fingerprint(url)[:8]}" for url in urls}
-        waiting = [url for url in urls if names[url] not in notified]
-        faults = await asyncio.gather(*(_notify(senders[url], params, notified, names[url]) for url in waiting))
+        progress = context.progress
+        waiting = [url for url in urls if names[url] not in progress.get("notified", ())]
+        faults = await asyncio.gather(*(_notify(senders[url], params, progress, names[url]) for url in waiting))
         if failed := [(url, fault) for url, fault in zip(waiting, faults, strict=True) if fault]:
             reason = "; ".join(f"{_scheme(url)}: {fault.reason}" for url, fault in failed)
             raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
@@ -101,7 +101,7 @@ class _Message:
     cut: int = 0
 
 
-async def _notify(sender: Any, params: Notify.Params, notified: list[str], name: str) -> _Fault | None:
+async def _notify(sender: Any, params: Notify.Params, progress: dict[str, Any], name: str) -> _Fault | None:
     """Send to one URL, and note it when that worked."""
     message = _message(sender, params)
     with _watched() as redirects:
@@ -110,7 +110,7 @@ async def _notify(sender: Any, params: Notify.Params, notified: list[str], name:
             body=message.body, title=message.title, notify_type=params.type, body_format="text"
         )
     if outcome:
-        notified.append(name)
+        progress.setdefault("notified", []).append(name)
         return None
     if redirects:
         # Where to is not said: such addresses hold tokens, and an answer may repeat them.

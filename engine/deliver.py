@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +26,10 @@ from engine.traffic.words import overdue, waiting, waiting_after
 
 #: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
 _BLOCKED_LOOK = 1.0
+#: Why an attempt was given up that had reached some of its destinations.
+_STOPPED = "the engine stopped during the attempt"
+#: How long keeping that may hold up the stop, in seconds.
+_LAST_WORD = 5.0
 #: Between two tries to settle a delivery in a store that is not busy but broken, in seconds.
 _UNSETTLED_REST = 30.0
 
@@ -67,21 +72,43 @@ class Deliverer:
                 self._gate.give_up(entered)  # other rules came while it waited: it is bound to them
                 await self._release(work, 0.0)
                 return
-            ran, queue = await self._run(ready, entered, router.private_hash)
+            ran, queue = await self._run(ready, entered, router.private_hash, places)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK, counted=False)
             return
         await self._settle(job, ran, queue, places)
 
-    async def _run(self, ready: Ready, entered: Admitted, config: str) -> tuple[Ran, Lane]:
+    async def _run(self, ready: Ready, entered: Admitted, config: str, places: Sequence[Place]) -> tuple[Ran, Lane]:
         """The attempt itself, and where another one would wait. Its place is free afterwards in any case."""
+        started_at, before = self._desk.clock(), noted(ready.job)
         try:
             ran = await self._executor.run(ready)
-        except BaseException:
+        except BaseException as error:
             self._gate.give_up(entered)
+            if isinstance(error, asyncio.CancelledError) and noted(ready.job) != before:
+                await self._keep_progress(ready.job, places, started_at)
             raise
         return ran, self._gate.leave(entered, ran.failure, config)
+
+    async def _keep_progress(self, job: Job, places: Sequence[Place], started_at: float) -> None:
+        """Keep what an attempt reached that is given up because the process stops; it is not spent."""
+        desk, work, now = self._desk, job.work, self._desk.clock()
+        detail, worker = desk.rules().masker.tree(noted(job)), desk.store.owner
+        attempt = Attempt(
+            work.attempts + 1,
+            work.replays,
+            started_at,
+            now - started_at,
+            "again",
+            _STOPPED,
+            detail=detail,
+            worker=worker,
+        )
+        follow = self._others(work, places, job.action)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD):
+                await desk.store.settle_attempt(work, attempt, Again(now, spent=False), follow=follow)
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane)

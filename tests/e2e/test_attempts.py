@@ -291,3 +291,21 @@ async def test_a_list_of_objects_made_of_items_or_runs_arrives_as_json(engine, s
     titled = [{"title": "run 0", "user": None, "n": 0}, {"title": "run 1", "user": "ann", "n": 1}]
     assert bodies["/hook/digest"] == ("application/json", {"runs": titled})
     assert bodies["/hook/runs"] == ("application/json", [{"name": "run 0", "n": 0}, {"name": "run 1", "n": 1}])
+
+
+async def test_what_notify_reached_is_known_after_a_stop_in_the_middle_of_the_attempt(engine, sink) -> None:
+    places = {name: sink.origin.replace("http", "json") + f"/{name.lower()}" for name in ("GOOD", "BAD")}
+    engine.environ |= places
+    hanging = sink.faults.add(hang=3, path="/bad", times=1)
+    await engine.start(NOTIFY, grace=1.0)
+    await engine.post(payloads.rule([payloads.run(0)]))
+    await until(lambda: hanging.seen and "/good" in [request.path for request in sink.received])
+    await engine.stop()
+    sink.received.clear()
+    await engine.start()
+    (row,) = await engine.settled(1)
+    assert row.state == "succeeded"
+    assert [request.path for request in sink.received] == ["/bad"]
+    detail = await engine.running.store.delivery(row.id)
+    told = [(one.outcome, one.number, one.reason) for one in detail.attempts]
+    assert told == [("again", 1, "the engine stopped during the attempt"), ("succeeded", 1, "")]
