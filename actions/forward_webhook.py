@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 import aiohttp
 import orjson
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actions._addresses import absolute_url
 from actions._json_text import as_parameter, breaks_as_json, is_json_type, looks_like_json
@@ -95,6 +95,22 @@ class ForwardWebhook(Action):
             None, description="whsec_…: sign as Standard Webhooks do"
         )
 
+        @field_validator("body", mode="after")
+        @classmethod
+        def _is_what_its_type_says(cls, body: Any, info: ValidationInfo) -> Any:
+            """A text that its content type calls JSON must be JSON."""
+            content_type = _content_type(info.data.get("headers", {}))
+            if not (isinstance(body, str) and is_json_type(content_type)):
+                return body
+            try:
+                json.loads(body, parse_constant=_no_json)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(
+                    f"body is no JSON, though its content type is {content_type}: {error}; write the body as a mapping"
+                    " or list in YAML, or put | tojson behind each value, without quotes around it"
+                ) from None
+            return body
+
     def scope(self, params: Params) -> Scope:
         """A URL that is gone is gone alone; what is refused is a credential, where there is one."""
         return Scope(params.url, _credential(params))
@@ -120,13 +136,11 @@ class ForwardWebhook(Action):
 
         Raises:
             HttpFailure: the answer is not 2xx; redirects are not followed.
-            Discard: the body is a text that is no JSON, and the headers say that it is JSON.
+            Discard: the body is a mapping that is no form, and the headers say that it is one.
         """
         body, content_type = _body(params, context)
         headers = {name: _text(value) for name, value in params.headers.items()}
-        if given := _content_type(headers):
-            _check_json(params.body, given)
-        elif content_type:
+        if content_type and not _content_type(headers):
             headers["Content-Type"] = content_type
         headers |= _identity(params, context, body)
         async with context.http.request(
@@ -169,18 +183,6 @@ def _body(params: ForwardWebhook.Params, context: ActionContext) -> tuple[bytes 
 def _content_type(headers: Mapping[str, Any]) -> str:
     """The content type that is given, in whatever case its name is written; empty where none is."""
     return next((str(value) for name, value in headers.items() if str(name).lower() == "content-type"), "")
-
-
-def _check_json(body: Any, content_type: str) -> None:
-    if not (isinstance(body, str) and is_json_type(content_type)):
-        return
-    try:
-        json.loads(body, parse_constant=_no_json)
-    except (ValueError, RecursionError) as error:
-        raise Discard(
-            f"the body is no JSON, though its content type is {content_type}: {error}; write the body as a mapping or"
-            " list in YAML, or put | tojson behind each value, without quotes around it; then replay this delivery"
-        ) from None
 
 
 def _no_json(name: str) -> None:
