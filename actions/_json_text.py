@@ -11,6 +11,9 @@ import yaml
 
 _EXPRESSION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _STATEMENT = re.compile(r"\{[%#].*?[%#]\}", re.DOTALL)
+_LOOP = re.compile(r"\{%-?\s*for\b")
+#: A mapping or list written out where it is put into the text, or added to a list.
+_DISPLAY = re.compile(r"\{\{-?\s*[\[{]|[+~]\s*\[")
 #: What stands in for the expressions while the text is parsed: no text that people write.
 _STAND_IN = "\ue000{}\ue001"
 _STANDS_IN = re.compile("\ue000(\\d+)\ue001")
@@ -18,6 +21,10 @@ _TO_JSON = re.compile(r"\s*\|\s*tojson\s*$")
 #: A hint that is longer helps nobody.
 _LONGEST_HINT = 400
 _ANY_MAPPING = 'write a mapping or a list, whose values are templates: body: {name: "{{ run.name }}"}'
+
+
+#: How to make a list of objects.
+MAKE_A_LIST = "make a list with pick: body: \"{{ runs | pick('id', title='name') }}\""
 
 
 def is_json_type(content_type: str) -> bool:
@@ -34,6 +41,11 @@ def looks_like_json(text: str) -> bool:
     return bool(re.match(r"\[\s*[\[{\"]", bare)) and bare.endswith("]") and not re.match(r"\[\s*\{\{", bare)
 
 
+def loops_for_objects(text: str) -> bool:
+    """Whether a loop goes through something to make mappings or lists, which come out as text."""
+    return bool(_LOOP.search(text) and _DISPLAY.search(text))
+
+
 def breaks_as_json(text: str) -> str:
     """The first expression whose value can end a JSON string early, as written; empty where there is none."""
     return next((whole for whole, expression, quoted in _expressions(text) if quoted and not _is_safe(expression)), "")
@@ -41,6 +53,8 @@ def breaks_as_json(text: str) -> str:
 
 def as_parameter(text: str) -> str:
     """How to write the same as a YAML value, as a hint."""
+    if _LOOP.search(text):
+        return MAKE_A_LIST
     found: list[tuple[str, bool]] = []
     out, at = [], 0
     for whole, expression, quoted in _expressions(text):

@@ -18,7 +18,14 @@ import orjson
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from actions._addresses import absolute_url
-from actions._json_text import as_parameter, breaks_as_json, is_json_type, looks_like_json
+from actions._json_text import (
+    MAKE_A_LIST,
+    as_parameter,
+    breaks_as_json,
+    is_json_type,
+    looks_like_json,
+    loops_for_objects,
+)
 from engine import Action, ActionContext, Discard, Scope, check_response, webhook_key
 from engine import Params as BaseParams
 
@@ -121,7 +128,10 @@ class ForwardWebhook(Action):
         if not isinstance(body, str):
             return
         given = _content_type(headers) if isinstance(headers, Mapping) else ""
-        if not given and looks_like_json(body):
+        if not given and loops_for_objects(body):
+            message = "this loop makes a text, which goes out as text/plain, not a list"
+            yield "body", message, MAKE_A_LIST
+        elif not given and looks_like_json(body):
             yield "body", "this body is a text: it goes out as text/plain, not as JSON", as_parameter(body)
         elif is_json_type(given) and (expression := breaks_as_json(body)):
             message = f"a quote or a line break in {expression} makes this body no JSON, and then it is not sent"

@@ -303,3 +303,9 @@ def test_an_expression_in_braces_is_shown_without_them(text, bare):
     with pytest.raises(TemplateError, match="takes the expression bare") as caught:
         VARS.expression(text)
     assert caught.value.hint == f"write expr: {bare}"
+
+
+def test_a_comprehension_is_answered_with_the_filters_that_make_lists():
+    with pytest.raises(TemplateError) as caught:
+        Templates().compile({"p": "{{ [{'id': r.id} for r in runs] }}"})
+    assert caught.value.hint.startswith("a list is made with pick or map: runs | pick('id', title='name')")

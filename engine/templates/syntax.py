@@ -74,6 +74,10 @@ _HINTS = (
     (r"got '\|'", "write `or` for ||; a filter's name stands after |"),
     (r"expected token 'name'", 'after | comes a filter\'s name, after . a key: write a.b or a["b"]'),
     (r"expected token 'end of print statement', got '='", "write == to compare"),
+    (
+        r"got 'for'",
+        "a list is made with pick or map: runs | pick('id', title='name') for objects, runs | map(attribute='id')",
+    ),
     (r"unknown tag 'else ?if'", "write `elif`"),
     (r"unknown tag 'end'", "close with the tag's own name: endif, endfor, endset"),
     (r"expected token 'end of print statement', got 'string'|got 'integer'", "is an operator or a comma missing?"),
