@@ -144,10 +144,9 @@ async def _reconciled(feedback: Feedback, feedback_id: str, context: ActionConte
     wanted = feedback.model_dump(exclude={"key"})
     score = wanted["score"]
     wanted["score"] = round(score, _SCORE_DECIMALS) if isinstance(score, float) else score
-    changes = {name: value for name, value in wanted.items() if there.get(name) != value}
+    changes = {name: value for name, value in wanted.items() if there["error"] or there.get(name) != value}
     if changes:
         await context.langsmith.update_feedback(feedback_id, changes)
-    await context.langsmith.check_feedback(feedback_id)
     return True
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
 from engine.errors import Discard, Retry
+from engine.feedback import feedback_error
 from engine.langsmith.failure import LangSmithFailure, failure_of, ours
 from engine.langsmith.names import Names
 from engine.langsmith.rows import batches, check_run_id, is_uuid, queue_item, refuse_error, selected, uuid_of
@@ -190,16 +191,24 @@ class LangSmith:
         refuse_error(row, str(row.get("key")))
 
     async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
-        """A feedback as JSON: ``key score value comment correction …``. Status 404: there is none."""
+        """A feedback as JSON: ``key score value comment correction …``. Status 404: there is none.
+
+        ``error`` says why LangSmith recorded it as an error, and is None where it did not.
+        """
         async with self._asked("read the feedback") as sdk:
             row: object = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
-        return row if isinstance(row, Mapping) else {}
+        found = row if isinstance(row, Mapping) else {}
+        return {**found, "error": feedback_error(found)}
 
     async def update_feedback(self, feedback_id: str, changes: Mapping[str, Any]) -> None:
-        """Change ``score value comment correction`` of a feedback. Those not named stay; None clears one."""
+        """Change ``score value comment correction`` of a feedback. Those not named stay; None clears one.
+
+        Raises ``Discard`` where LangSmith recorded the result as an error.
+        """
         async with self._asked("update the feedback") as sdk:
             # AsyncClient has no update_feedback, so the generated client's generic verb does it.
             await sdk.generated.patch(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object, body=dict(changes))
+        await self.check_feedback(feedback_id)
 
     async def queue_id(self, name: str) -> str | None:
         """The id of an annotation queue by its name, or None. An id is taken at its word."""

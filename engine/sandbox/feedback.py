@@ -42,14 +42,19 @@ class Feedback:
         used = row["id"] in self._state.feedback
         if used and self._state.feedback_conflict:
             raise Refused(409, {"detail": f"Feedback with id {row['id']} already exists"})
-        if why := _misfit(row, self._state.feedback_configs.get(row["key"], {})):
-            # It is accepted all the same, and judges nothing.
-            row["extra"] = {**(row["extra"] or {}), "error": why}
+        self._judge(row)
         if used:
             row["created_at"] = self._state.feedback[row["id"]]["created_at"]
         self._state.feedback[row["id"]] = row
         call.note(f"feedback {row['key']}={_shown(row)}" + (" (again)" if used else ""))
         return Answer(row)
+
+    def _judge(self, row: Row) -> None:
+        """Record a row that does not fit its key's configuration as an error. It is accepted all the same."""
+        extra = {name: value for name, value in (row["extra"] or {}).items() if name != "error"}
+        if why := _misfit(row, self._state.feedback_configs.get(row["key"], {})):
+            extra["error"] = why
+        row["extra"] = extra or None
 
     def _read(self, call: Call) -> Answer:
         return Answer(self._feedback(call))
@@ -58,6 +63,7 @@ class Feedback:
         row = self._feedback(call)
         changed: Row = {key: call.body[key] for key in ("score", "value", "comment", "correction") if key in call.body}
         row.update(changed | {"modified_at": now()})
+        self._judge(row)
         call.note(f"feedback {row['key']}={_shown(row)} updated")
         return Answer(row)
 

@@ -76,9 +76,12 @@ async def test_feedback_that_does_not_fit_its_keys_configuration_is_dead(
     for number in (1, 2):
         with pytest.raises(Discard, match=words):
             await attempt(Annotate(), {"feedback": {"key": "triage", **feedback}}, attempt=number)
-    langsmith.feedback.clear()
+    with pytest.raises(Discard, match=words):
+        await attempt(Annotate(), {"feedback": {"key": "triage", **feedback}}, replayed=True)
     langsmith.configure_feedback("triage")
     assert await attempt(Annotate(), {"feedback": {"key": "triage", **feedback}}, replayed=True)
+    (row,) = langsmith.feedback.values()
+    assert not (row["extra"] or {}).get("error")
 
 
 @pytest.mark.parametrize("row", [{"error": True}, {"extra": {"error": True}}, {"extra": {"error": {"message": "no"}}}])
@@ -175,7 +178,7 @@ async def test_a_replay_updates_the_feedback_where_it_differs(attempt, langsmith
     assert await attempt(Annotate(), {"feedback": changed}, replayed=True) == given
     (row,) = langsmith.feedback.values()
     assert (row["score"], row["value"], row["comment"], row["correction"]) == (0.9877, "low", None, {"output": "y"})
-    assert langsmith.requests[-1].body == {"score": 0.9877, "comment": None, "correction": {"output": "y"}}
+    assert langsmith.requests[-2].body == {"score": 0.9877, "comment": None, "correction": {"output": "y"}}
 
 
 async def test_a_replay_leaves_feedback_alone_that_says_the_same(attempt, langsmith):
