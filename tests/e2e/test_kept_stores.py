@@ -28,7 +28,7 @@ from engine.store.rows import DeliveryQuery
 
 KEPT = Path(__file__).parents[1] / "store" / "kept"
 sys.path.insert(0, str(KEPT))
-from generate import DESTINATIONS, RULES, said_of  # noqa: E402 - it lies beside the stores
+from generate import DESTINATIONS, OTHERS, RULES, SIGNING_SECRET, said_of, signed_headers  # noqa: E402 - beside the stores
 
 DAY = 86400.0
 #: Each version's stores, plain and sealed.
@@ -101,8 +101,11 @@ class Kept:
         (found,) = (one.body for one in self.sent if word in one.query)
         return found
 
+    async def body(self, event: str) -> bytes:
+        return (await self.engine.running.store.event(self.event(event))).body
+
     async def payload(self, event: str) -> dict[str, Any]:
-        return json.loads((await self.engine.running.store.event(self.event(event))).body)
+        return json.loads(await self.body(event))
 
     async def run_of(self, event: str) -> dict[str, Any]:
         (run,) = (await self.payload(event))["runs"]
@@ -112,6 +115,14 @@ class Kept:
         start = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(seconds=time.monotonic_ns() % 10**6)
         payload = payloads.rule(runs, rule_id=RULES[rule], start_time=start.isoformat())
         return (await self.engine.post(payload))["event"]
+
+    async def send_again(self, event: str) -> dict[str, Any]:
+        """The answer to a kept event's very bytes, signed as they were."""
+        body = await self.body(event)
+        headers = signed_headers(body) if event.startswith("issue") else {}
+        async with self.engine.http.post(self.engine.url, data=body, headers=headers) as answer:
+            assert answer.status == 202, await answer.text()
+            return await answer.json()
 
     async def states(self) -> Counter[tuple[str, str, str]]:
         rows = await self.engine.running.store.deliveries(DeliveryQuery(limit=1000))
@@ -127,7 +138,7 @@ async def kept(request, tmp_path: Path, langsmith) -> AsyncIterator[Kept]:
         stand_ins = {name: await stack.enter_async_context(WebhookSink()) for name in DESTINATIONS}
         environ = {name: stand_in.url for name, stand_in in stand_ins.items()}
         environ |= {"LANGSMITH_ENDPOINT": langsmith.url, "LANGSMITH_API_KEY": "key", "SECRET": SECRET}
-        environ |= {"OPEN_DAYS": "mon-sun"}
+        environ |= {"OPEN_DAYS": "mon-sun", "SIGNING_SECRET": SIGNING_SECRET}
         made = Kept(Engine(tmp_path, environ), json.loads(facts.read_text()), key, stand_ins, langsmith)
         made.path.parent.mkdir(mode=0o700)
         made.path.write_bytes(gzip.decompress(facts.with_suffix(".db.gz").read_bytes()))
@@ -221,7 +232,8 @@ async def test_what_was_accepted_then_is_known_now_and_can_be_replayed(kept: Kep
     await kept.start()
     await until(lambda: "running" in kept.sent_to())
     for name, event_id in kept.facts["events"].items():
-        assert await kept.engine.post(await kept.payload(name)) == {"event": event_id, "duplicate": True}
+        if name.removesuffix(" 1") not in OTHERS or name == "issue 1":
+            assert await kept.send_again(name) == {"event": event_id, "duplicate": True}
     undecided = await kept.run_of("undecided 1")
     (known,) = (run for run in map(payloads.run, range(100)) if run["id"] == undecided["id"])
     kept.langsmith.add_run(known | {"inputs": {"question": "why?"}})

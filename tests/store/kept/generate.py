@@ -29,12 +29,13 @@ from engine.admin.queries import Queries
 from engine.sandbox import LangSmithStandIn, WebhookSink, payloads
 from engine.sandbox.server import Answer, Recorded
 from engine.secrets import Masker
+from engine.signatures import sign
 from engine.store import open_store
 from engine.store.vault import new_key
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "config.yaml"
-SECRET = "the-secret-of-the-kept-stores"
+SECRET, SIGNING_SECRET = "the-secret-of-the-kept-stores", "the-signing-secret-of-the-kept-stores"
 RULES: Mapping[str, str] = yaml.safe_load(CONFIG.read_text())["rules"]
 #: What the destinations of the configuration answer, by the variable that names them.
 DESTINATIONS = {
@@ -44,6 +45,13 @@ DESTINATIONS = {
     "GONE": {"status": 410},
     "PAUSED": {"status": 429, "retry_after": 3000},
     "SLOW": {"hang": 3600},
+}
+#: Webhooks that are no rule's. All but the signed issue have no identity.
+OTHERS = {
+    "prompt": payloads.prompt_commit(),
+    "alert": payloads.alert(),
+    "issue": payloads.issue(),
+    "note": {"note": "no webhook of LangSmith's"},
 }
 
 
@@ -81,7 +89,12 @@ async def make(folder: Path, name: str, key: str) -> None:
         objects = await stack.enter_async_context(Objects(host="127.0.0.2"))
         langsmith = await stack.enter_async_context(LangSmithStandIn())
         environ = {one: stand_in.url for one, stand_in in stand_ins.items()}
-        environ |= {"SECRET": SECRET, "LANGSMITH_ENDPOINT": langsmith.url, "LANGSMITH_API_KEY": "key"}
+        environ |= {
+            "SECRET": SECRET,
+            "SIGNING_SECRET": SIGNING_SECRET,
+            "LANGSMITH_ENDPOINT": langsmith.url,
+            "LANGSMITH_API_KEY": "key",
+        }
         environ |= {"OPEN_DAYS": _not_today(), "ENGINE_STORE_KEY": key}
         events = await Filling(data, environ, stand_ins, objects).fill()
         _rename_host(data / "data" / "engine.db")
@@ -132,6 +145,8 @@ class Filling:
         await self._post("digest", self._run(name="chat"))
         await self._post("fetched", _without_inputs(self._run(), f"{self._objects.origin}/why"))
         await self._post("unknown", self._run())
+        for name, payload in OTHERS.items():
+            await self._send(name, payload)
         await self._post("refused", self._run())
         await self._until("/api/v1/deliveries?state=succeeded", 1, of="throttled")
         await self._post("throttled", self._run(), self._run())
@@ -156,12 +171,16 @@ class Filling:
         start = datetime(2026, 5, 4, tzinfo=UTC) + timedelta(seconds=len(self.events))
         rule_id = RULES.get(rule, "00000000-0000-4000-8000-000000000099")
         payload = payloads.rule(runs, rule_id=rule_id, start_time=start.isoformat())
+        await self._send(rule, payload)
+
+    async def _send(self, sort: str, payload: Mapping[str, Any]) -> None:
         url, body = self._serve.url(SECRET), payloads.to_body(payload)
-        async with aiohttp.ClientSession() as http, http.post(url, data=body) as answer:
+        headers = signed_headers(body) if sort == "issue" else {}
+        async with aiohttp.ClientSession() as http, http.post(url, data=body, headers=headers) as answer:
             assert answer.status == 202, await answer.text()
             event_id = (await answer.json())["event"]
-        number = sum(name.rpartition(" ")[0] == rule for name in self.events) + 1
-        self.events[f"{rule} {number}"] = event_id
+        number = sum(name.rpartition(" ")[0] == sort for name in self.events) + 1
+        self.events[f"{sort} {number}"] = event_id
 
     async def _ask(self, path: str, body: Any = None) -> Any:
         url, method = f"http://{self._serve.admin}{path}", "GET" if body is None else "POST"
@@ -176,6 +195,11 @@ class Filling:
                 return
             await asyncio.sleep(0.1)
         raise AssertionError(f"{path} never had {count}")
+
+
+def signed_headers(body: bytes) -> dict[str, str]:
+    """What LangSmith's issue webhooks are signed with."""
+    return sign("langsmith", SIGNING_SECRET, body, "", 0.0)
 
 
 async def said_of(path: Path, key: str, event_ids: list[str]) -> dict[str, Any]:
