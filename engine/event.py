@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -35,6 +35,34 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Sender:
+    """How a kind of webhook is sent.
+
+    ``subject`` is the key of the payload that names the rule, alert or prompt it is about; empty
+    where nothing does. ``retry_span`` is for how long after the first copy the sender may repeat
+    one, in seconds.
+    """
+
+    subject: str = ""
+    retry_span: float = 60.0
+
+
+#: LangSmith tries an issue's webhook up to four times, with a timeout of 20 seconds each and pauses in between.
+SENDERS: Final[Mapping[Kind, Sender]] = {
+    Kind.RULE: Sender("rule_id"),
+    Kind.ALERT: Sender("alert_rule_id"),
+    Kind.PROMPT: Sender("prompt_id"),
+    Kind.ISSUE: Sender(retry_span=300.0),
+    Kind.UNKNOWN: Sender(),
+    Kind.UNPARSED: Sender(),
+}
+#: Longer ids stand in a subject by their hash.
+_LONGEST_SUBJECT = 100
+#: What a rule's and an alert's routes are looked up by; a prompt has no routes of its own.
+_HAVE_ROUTES = (Kind.RULE, Kind.ALERT)
+
+
+@dataclass(frozen=True, slots=True)
 class Signed:
     """What a good signature says beside the body.
 
@@ -54,10 +82,15 @@ class Event:
     ``payload`` what it parsed to. ``repaired`` tells that it took the tolerant parser: the
     body was not strict JSON, and what JSON has no words for was replaced (see
     ``json_text``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
-    by it. ``dedup_key`` is equal for two deliveries of one webhook. ``trace`` is the W3C
-    traceparent that all which becomes of it goes on from, or empty. ``parsed_size`` is about how
-    many bytes ``payload`` takes in memory. ``unparsed`` says why the body was not parsed, and is
-    empty where it was; without it ``payload`` is.
+    by it. ``trace`` is the W3C traceparent that all which becomes of it goes on from, or empty.
+    ``parsed_size`` is about how many bytes ``payload`` takes in memory. ``unparsed`` says why the
+    body was not parsed, and is empty where it was; without it ``payload`` is.
+
+    ``dedup_key`` is equal for two copies of one webhook. It is an identity, which holds for as
+    long as the event is kept, unless there is a ``retry_span``: then it is no more than the body's
+    hash, and a second event is a copy for so many seconds after the first, as long as no other
+    event of the same ``subject`` (a rule, an alert, a prompt; empty: none is named) came in between.
+    A store gives back neither of the two.
     """
 
     id: str
@@ -71,6 +104,8 @@ class Event:
     trace: str = ""
     parsed_size: int = field(default=0, compare=False)
     unparsed: str = ""
+    subject: str = field(default="", compare=False)
+    retry_span: float | None = field(default=None, compare=False)
     _word: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @property
@@ -101,9 +136,22 @@ def parse_event(
     payload, repaired, size, unparsed = _read(body, max_values)
     kind = Kind.UNPARSED if unparsed else kind_of(payload)
     rule_id = _rule_id(payload, kind)
-    dedup_key = _dedup_key(payload, kind, rule_id, body, signed)
-    event_id = new_event_id(received_at)
-    return Event(event_id, kind, rule_id, dedup_key, received_at, body, payload, repaired, trace, size, unparsed)
+    identity = _identity(payload, kind, rule_id, signed)
+    return Event(
+        id=new_event_id(received_at),
+        kind=kind,
+        rule_id=rule_id,
+        dedup_key=identity or "body:" + sha256(body).hexdigest(),
+        received_at=received_at,
+        body=body,
+        payload=payload,
+        repaired=repaired,
+        trace=trace,
+        parsed_size=size,
+        unparsed=unparsed,
+        subject=_subject(payload, kind, rule_id),
+        retry_span=None if identity else SENDERS[kind].retry_span,
+    )
 
 
 def restored_event(
@@ -211,28 +259,44 @@ def kind_of(payload: Mapping[str, Any]) -> Kind:
 
 
 def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
-    """The id that routes are looked up by, UUIDs in lower case. What is not text is taken as YAML would write it."""
-    if kind is Kind.RULE:
-        rule_id = payload["rule_id"]
-    elif kind is Kind.ALERT:
-        rule_id = payload["alert_rule_id"]
-    else:
+    """The id that routes are looked up by, UUIDs in lower case; None where there is none."""
+    if kind not in _HAVE_ROUTES:
         return None
-    if not isinstance(rule_id, str):
-        return orjson.dumps(rule_id).decode()
+    rule_id = _text_of(payload[SENDERS[kind].subject])
+    if rule_id is None:
+        return None
     lower = rule_id.lower()
     return lower if lower != rule_id and _UUID.fullmatch(lower) else rule_id
 
 
-def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body: bytes, signed: Signed | None) -> str:
-    """Equal for two deliveries of one webhook (LangSmith's rules send no delivery id).
+def _text_of(found: Any) -> str | None:
+    """An id as text; what is not text is taken as YAML would write it. None where it is nested too deep for that."""
+    if found is None or isinstance(found, str):
+        return found
+    try:
+        return orjson.dumps(found).decode()
+    except orjson.JSONEncodeError:
+        return None
 
-    A rule, its time window and what it found are one delivery, also when presigned URLs were
-    signed anew for a retry. Everything else is told apart by the sender's own id of it, where
-    a signature covers that, or by its bytes. Senders that sign with different secrets may use
-    the same ids.
+
+def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str:
+    """The rule, alert or prompt that a webhook is about; empty where none is named."""
+    key = SENDERS[kind].subject
+    named = rule_id or (_text_of(payload.get(key)) if key else None)
+    if not named:
+        return ""
+    return f"{kind.value}:{named if len(named) <= _LONGEST_SUBJECT else _digest(named)}"
+
+
+def _identity(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, signed: Signed | None) -> str:
+    """What tells a webhook from all others, whatever else is in its body; empty where nothing does.
+
+    LangSmith's rules send no id of a delivery: a rule, its time window and what it found are one,
+    also when presigned URLs were signed anew for a retry. Other webhooks have the sender's own id,
+    where a signature covers that. Senders that sign with different secrets may use the same ids.
+    A prompt's have none: a tag that goes back to an earlier commit repeats its webhook to the byte.
     """
-    if kind is Kind.RULE:
+    if kind is Kind.RULE and rule_id is not None:
         runs, threads = _ids(payload.get("runs"), _run_id), _ids(payload.get("threads"), _thread_id)
         window = (payload.get("start_time"), payload.get("end_time"))
         if runs is not None and threads is not None and (runs or threads) and all(map(_is_scalar, window)):
@@ -241,9 +305,12 @@ def _dedup_key(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, body
             # events then touches its last page, and not a page anywhere for each event.
             return f"rule:{str(window[1])[:32]}:{digest[:32]}"
     if signed is not None and (own := _own_id(payload, kind) or signed.id):
-        whose = f"{signed.by}:{own}".encode("utf-8", "surrogatepass")
-        return f"id:{kind}:{sha256(whose).hexdigest()[:32]}"
-    return "body:" + sha256(body).hexdigest()
+        return f"id:{kind}:{_digest(f'{signed.by}:{own}')}"
+    return ""
+
+
+def _digest(text: str) -> str:
+    return sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
 def _own_id(payload: Mapping[str, Any], kind: Kind) -> str:

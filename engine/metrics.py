@@ -118,7 +118,7 @@ class Metrics(Observer, Collector):
 
     def _make_counters(self) -> None:
         self._accepted = self.counts("engine_events_accepted", "Events kept and answered with 202.", "kind")
-        self._duplicates = self.counts("engine_events_duplicate", "Repetitions of an event that is kept.", "kind")
+        self._duplicates = self.counts("engine_events_duplicate", "Copies of an event, not acted on.", "kind")
         self._rejected = self.counts("engine_requests_rejected", "Webhooks that were not accepted.", "reason")
         # There from the start: a series that begins with 1 has no increase that an alert could see.
         for reason in REFUSALS:

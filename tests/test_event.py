@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import engine.json_text
 from engine.errors import BadBody
-from engine.event import Kind, kind_of, new_event_id, parse_event, parse_json, parse_payload
+from engine.event import SENDERS, Kind, Signed, kind_of, new_event_id, parse_event, parse_json, parse_payload
 
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 WINDOW = {"start_time": "2024-04-05T01:28:54.734491+00:00", "end_time": "2024-04-05T01:28:56.492563+00:00"}
@@ -298,6 +298,48 @@ def test_without_an_id_for_every_run_the_body_is_the_key(runs):
 def test_other_webhooks_are_told_apart_by_their_bytes(payload):
     assert key(payload) == key(payload)
     assert key(payload) != key({**payload, "note": "another delivery"})
+
+
+@pytest.mark.parametrize(
+    ("payload", "subject", "retry_span"),
+    [
+        (rule(), f"rule:{RULE}", None),
+        (rule(rule_id=RULE.upper(), runs=[]), f"rule:{RULE}", 60.0),
+        ({"rule_id": 5}, "rule:5", 60.0),
+        ({"rule_id": "r" * 101}, "rule:5ccf0c639f46534bf312d468851f7226", 60.0),
+        ({"alert_rule_id": "slow"}, "alert:slow", 60.0),
+        ({"prompt_id": "triage"}, "prompt:triage", 60.0),
+        ({"prompt_id": ["triage"]}, 'prompt:["triage"]', 60.0),
+        ({"prompt_id": ""}, "", 60.0),
+        ({"type": "issue.created", "id": "1"}, "", 300.0),
+        ({"note": "none of LangSmith's", "": "x"}, "", 60.0),
+    ],
+)
+def test_what_has_no_identity_is_told_by_its_body_within_its_senders_retry_span(payload, subject, retry_span):
+    found = event(payload)
+    assert (found.subject, found.retry_span) == (subject, retry_span)
+    assert found.dedup_key.startswith("rule:" if retry_span is None else "body:")
+
+
+def test_every_kind_says_how_it_is_sent():
+    assert SENDERS.keys() == set(Kind)
+
+
+def test_a_signed_id_is_an_identity_whatever_the_kind():
+    for payload in ({"prompt_id": "triage"}, {"alert_rule_id": "slow"}, {"note": "x"}, rule(runs=[])):
+        found = parse_event(orjson.dumps(payload), 1.7e9, Signed("somebody", "1"))
+        assert found.dedup_key.startswith("id:")
+        assert found.retry_span is None
+    assert found.subject == f"rule:{RULE}"
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"), [(b"alert_rule_id", Kind.ALERT), (b"rule_id", Kind.RULE), (b"prompt_id", Kind.PROMPT)]
+)
+def test_an_id_that_is_nested_too_deep_for_a_text_names_nothing(key, kind):
+    parsed = parse_event(b'{"%s": %s, "runs": [{"id": "a"}]}' % (key, b"[" * 1000 + b"]" * 1000), 1.7e9)
+    assert (parsed.kind, parsed.rule_id, parsed.subject) == (kind, None, "")
+    assert parsed.dedup_key.startswith("body:")
 
 
 def test_odd_times_do_not_break_the_key():

@@ -185,6 +185,7 @@ def _event_schemas() -> dict[str, Schema]:
         "open": _COUNT,
         "dead": _COUNT,
         "reason": _TEXT,
+        "copies": _COUNT | {"description": "how many more times the webhook came, and was not acted on"},
     }
     detail = event | {
         "payload": _OBJECT_OR_NULL,

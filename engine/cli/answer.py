@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from rich.text import Text
 
+from engine.cli.output import short_event
 from engine.sender import SendAttempt
 
 #: How much of an answer that is not an engine's is shown.
@@ -51,7 +52,8 @@ class Answer:
     def lines(self, *, failed: bool) -> Iterator[Text]:
         """For people."""
         if self.event and self.duplicate:
-            yield Text(f"duplicate of event {self.event}: nothing fires; --fresh makes it new", style="yellow")
+            words = f"duplicate of event {self.event}: nothing fires; --fresh makes it new"
+            yield Text(f"{words}, engine replay {short_event(self.event)} fires that one again", style="yellow")
         elif self.event:
             yield Text.assemble(("event ", "dim"), self.event)
         elif self.error:

@@ -107,7 +107,8 @@ async def _event(place: Place, event_id: str) -> dict[str, Any]:
 
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
-    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>")
+    copies = ("COPIES>",) if any(event["copies"] for event in events) else ()
+    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *copies)
     for event in events:
         made.add_row(
             short_event(event["id"]),
@@ -118,6 +119,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
             _matched(event),
             _count(event["open"], "yellow"),
             _count(event["dead"], "red"),
+            *(_count(event["copies"], "yellow") for _ in copies),
         )
     return made
 
@@ -209,8 +211,17 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("because", undecided_in_words(event) or event["reason"]),
             ("unmatched", f"{unmatched}{catch_all}" if unmatched else ""),
             ("unparsed", event["unparsed"] or ""),
+            ("copies", _copies(event)),
         ]
     )
+
+
+def _copies(event: dict[str, Any]) -> str:
+    """How often the webhook was sent again, and what to do if that was meant; empty where it was not."""
+    if not event["copies"]:
+        return ""
+    replay = f"; engine replay {short_event(event['id'])} fires its actions again"
+    return f"{event['copies']} more received, not acted on" + (replay if event["payload"] is not None else "")
 
 
 def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up: bool) -> Table:

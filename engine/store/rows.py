@@ -18,7 +18,8 @@ class EventRow:
     """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries.
 
     ``matched`` and ``unmatched_reason`` are those of the last evaluation; of one that is dead nobody
-    knows that nothing matches. ``reason`` says why it is still pending, or dead.
+    knows that nothing matches. ``reason`` says why it is still pending, or dead. ``copies`` counts
+    how many more times the webhook came, and was not acted on.
     """
 
     id: str
@@ -33,6 +34,7 @@ class EventRow:
     open: int
     dead: int
     reason: str = ""
+    copies: int = 0
 
 
 @dataclass(frozen=True, slots=True)

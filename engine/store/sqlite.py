@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.errors import BadQuestion, StoreError
 from engine.event import Event
+from engine.store import sqlite_append as appends
 from engine.store import sqlite_claim as claims
 from engine.store import sqlite_controls as controls
 from engine.store import sqlite_leases as leases
@@ -75,7 +76,7 @@ class SqliteStore:
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._fingerprint_key = b""
-        self._append = Kind(partial(settle.append, clock), mergeable=True, forsaken=self._forsaken_append)
+        self._append = Kind(partial(appends.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(save_fetched, mergeable=True)
         self._claim = Kind(
             partial(claims.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
@@ -124,7 +125,7 @@ class SqliteStore:
 
     def append(self, event: Event, *, leased: bool) -> asyncio.Future[Appended]:
         """Keep an event and the evaluation it is due."""
-        request = settle.Append(event, self._owner if leased else None)
+        request = appends.Append(event, self._owner if leased else None)
         return self._writer.submit(self._append, request, len(event.body))
 
     async def settle_routed(self, routed: Routed) -> Settled:
@@ -371,7 +372,7 @@ class SqliteStore:
         arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now, **where}
         return _kind(partial(leases.release, self._owner), arguments), None
 
-    def _forsaken_append(self, request: settle.Append, appended: Appended) -> tuple[Kind, None] | None:
+    def _forsaken_append(self, request: appends.Append, appended: Appended) -> tuple[Kind, None] | None:
         """An event that was kept for nobody to route: whoever claims shall have it."""
         if request.owner is None or appended.duplicate:
             return None

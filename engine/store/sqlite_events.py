@@ -24,7 +24,7 @@ SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
   CASE WHEN w.dead_at IS NULL THEN d.unmatched_reason END, coalesce(d.matched, 0),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
-  coalesce(w.error, '')
+  coalesce(w.error, ''), e.copies
 FROM event AS e
 LEFT JOIN work AS w ON w.id = e.id
 LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)

@@ -1,4 +1,4 @@
-"""The verbs of the busy path, a batch at a time: append, and the two that settle.
+"""The two verbs that settle, a batch at a time.
 
 Each statement counts (see ``packing.Insert``), so a batch reads what it must know in one row of
 JSON, decides in Python, and writes many rows at once.
@@ -11,9 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, assert_never
 
-from engine.event import Event
 from engine.store.gates import Amendments, Collected, Gates, Passed, Throttled
-from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, ids_json, load_json, pack
+from engine.store.packing import clean, clean_reason, dump_json, ids_json, load_json
 from engine.store.sqlite_gates import give_back, load_gates, tell_later, write_gates
 from engine.store.sqlite_rows import (
     ATTEMPTS,
@@ -25,16 +24,8 @@ from engine.store.sqlite_rows import (
     words_row,
     work_row,
 )
-from engine.store.sqlite_vault import SealedInsert
-from engine.store.work import Again, Appended, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
+from engine.store.work import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 
-_EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
-_BODIES = SealedInsert(
-    Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3), "event_body.body", row=0, data=2
-)
-_FIRST_IDS = """
-SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?))
-"""
 _HELD = """
 SELECT json_group_array(json_array(id, attempts, replays, first_at, wanted IS NOT NULL)) FROM work
 WHERE id IN (SELECT value FROM json_each(?)) AND owner = ? AND dead_at IS NULL
@@ -80,14 +71,6 @@ FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS replays FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Append:
-    """An event, and the owner its evaluation is born with; None is nobody."""
-
-    event: Event
-    owner: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,32 +170,6 @@ class _Batch:
         ATTEMPTS.run(db, self.attempts)
         DECISIONS.run(db, self.decisions)
         WORDS.run(db, self.words)
-
-
-def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
-    """Keep events and the evaluations they are due; the second of a dedup key gets the first's id."""
-    now = clock()
-    keys = [clean(request.event.dedup_key) for request in requests]
-    first_ids: dict[str, str] = load_json(db.execute(_FIRST_IDS, (ids_json(keys),)).fetchone()[0])
-    events, bodies, work, results = [], [], [], []
-    for key, request in zip(keys, requests, strict=True):
-        first = first_ids.get(key)
-        if first is not None:
-            results.append(Appended(first, duplicate=True))
-            continue
-        event, at = request.event, request.event.received_at
-        first_ids[key] = event.id
-        rule_id = clean_or_none(event.rule_id)
-        facts = (len(event.body), int(event.repaired), event.trace or None)
-        events.append((event.id, key, str(event.kind), rule_id, at, *facts))
-        bodies.append((event.id, *pack(event.body)))
-        lease = (request.owner, None if request.owner is None else now)
-        work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None))
-        results.append(Appended(event.id, duplicate=False))
-    _EVENTS.run(db, events)
-    _BODIES.run(db, bodies)
-    WORK.run(db, work)
-    return results
 
 
 def settle_attempts(

@@ -216,6 +216,7 @@ def test_a_stored_event_that_is_not_parsed_is_shown_with_the_reason(capsys) -> N
         "repaired": False,
         "state": "routed",
         "reason": "",
+        "copies": 0,
         "matched": 0,
         "unmatched_reason": "unparsed",
         "unparsed": "it has too many values",

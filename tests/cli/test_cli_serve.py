@@ -259,6 +259,24 @@ def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
     assert "2 duplicates of earlier events: nothing fires" in again.output
 
 
+def test_copies_are_counted_at_their_event_and_it_can_be_fired_again(engine: Command, serve: Serve) -> None:
+    server = serve()
+    for _ in range(3):
+        sent = engine("send", "--kind", "prompt", "--to", server.url, "--secret", SECRET)
+    engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
+    rows = {row["kind"]: row for row in engine.json("events")["events"]}
+    assert {kind: row["copies"] for kind, row in rows.items()} == {"prompt": 2, "alert": 0}
+    listed = engine("events").output
+    assert "COPIES" in listed
+    event = rows["prompt"]["id"]
+    advice = f"engine replay {event[:18]} fires"
+    assert f"duplicate of event {event}: nothing fires; --fresh makes it new, {advice} that one again" in sent.output
+    shown = engine("events", "show", event).output
+    assert f"2 more received, not acted on; {advice} its actions again" in " ".join(shown.split())
+    assert "COPIES" not in engine("events", "--kind", "alert").output
+    assert "copies" not in engine("events", "show", rows["alert"]["id"]).output
+
+
 def test_a_token_is_taken_from_the_environment(engine: Command, serve: Serve) -> None:
     engine.environ["ENGINE_ADMIN_TOKEN"] = "open sesame"
     serve()

@@ -24,7 +24,7 @@ from harness import SECRET, Engine, until
 
 from engine.sandbox import LangSmithStandIn, WebhookSink, payloads
 from engine.sandbox.server import Recorded
-from engine.store.rows import DeliveryQuery
+from engine.store.rows import DeliveryQuery, EventQuery
 
 KEPT = Path(__file__).parents[1] / "store" / "kept"
 sys.path.insert(0, str(KEPT))
@@ -243,6 +243,25 @@ async def test_what_was_accepted_then_is_known_now_and_can_be_replayed(kept: Kep
     assert kept.sent_to()["dead"] == [kept.delivery("dead 1")]
     assert kept.sent_to()["delivered"] == [kept.delivery("delivered 2")]
     assert kept.body_of("undecided") == {"run": undecided["id"]}
+
+
+async def test_what_has_no_identity_is_a_new_event_now_and_keeps_no_other_out(kept: Kept) -> None:
+    kept.age(5)  # well within the time in which a sender may repeat it
+    await kept.start()
+    names = [name for name in kept.facts["events"] if name.removesuffix(" 1") in OTHERS and name != "issue 1"]
+    for name in names:
+        first = await kept.send_again(name)
+        assert first["duplicate"] is False
+        assert await kept.send_again(name) == {"event": first["event"], "duplicate": True}
+    known = [name for name in ("delivered 1", "issue 1") if name in kept.facts["events"]]
+    for name in known:
+        assert await kept.send_again(name) == {"event": kept.event(name), "duplicate": True}
+        assert (await kept.engine.running.store.event(kept.event(name))).row.copies == 1
+    rows = await kept.engine.running.store.events(EventQuery(limit=1000))
+    assert Counter(row.copies for row in rows) == {
+        0: len(kept.facts["events"]) - len(known),
+        1: len(names) + len(known),
+    }
 
 
 async def test_what_is_held_back_is_still_held_back_a_moment_later(kept: Kept) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-pytest.register_assert_rewrite("contract", "contract_holding", "contract_keeping", "store_cases")
+pytest.register_assert_rewrite("contract", "contract_holding", "contract_keeping", "contract_repeating", "store_cases")
 
 _MEMORY = Path("/dev/shm")
 

@@ -11,6 +11,7 @@ import pytest
 from contract import StoreContract, store
 from contract_holding import Holding
 from contract_keeping import Pruning
+from contract_repeating import Repeating
 from store_cases import Backend, Clock
 
 from engine.store import open_store
@@ -39,7 +40,7 @@ def _lose(db: Any, *, event_id: str) -> None:
     db.execute("DELETE FROM event_body WHERE event_id = ?", (event_id,))
 
 
-class TestSqlite(StoreContract, Holding, Pruning):
+class TestSqlite(StoreContract, Holding, Pruning, Repeating):
     @pytest.fixture
     def backend(self, folder: Path) -> Backend:
         return SqliteBackend(folder)
