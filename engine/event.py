@@ -47,12 +47,14 @@ class Sender:
     retry_span: float = 60.0
 
 
-#: LangSmith tries an issue's webhook up to four times, with a timeout of 20 seconds each and pauses in between.
+#: LangSmith tries webhooks of issues and of Context Hub up to four times, with a timeout of 20 seconds each and pauses
+#: in between.
 SENDERS: Final[Mapping[Kind, Sender]] = {
     Kind.RULE: Sender("rule_id"),
     Kind.ALERT: Sender("alert_rule_id"),
     Kind.PROMPT: Sender("prompt_id"),
     Kind.ISSUE: Sender(retry_span=300.0),
+    Kind.CONTEXT_HUB: Sender(retry_span=300.0),
     Kind.UNKNOWN: Sender(),
     Kind.UNPARSED: Sender(),
 }

@@ -312,6 +312,7 @@ def test_other_webhooks_are_told_apart_by_their_bytes(payload):
         ({"prompt_id": ["triage"]}, 'prompt:["triage"]', 60.0),
         ({"prompt_id": ""}, "", 60.0),
         ({"type": "issue.created", "id": "1"}, "", 300.0),
+        ({"type": "context_hub.commit.created.v1", "id": "1"}, "", 300.0),
         ({"note": "none of LangSmith's", "": "x"}, "", 60.0),
     ],
 )
