@@ -25,6 +25,7 @@ from engine.offload import Offload
 from engine.reasons import reason_class
 from engine.retry import Failure, Scope, classify
 from engine.route import Route, RoutedAction
+from engine.scan import MAX_LEVELS, is_deeper
 from engine.secrets import CUT
 from engine.spans import Facts, Span, Spans, carrying
 from engine.store.work import Work
@@ -260,6 +261,8 @@ def _kept(result: object) -> Result:
         return {"result": f"a {type(result).__name__} that is no JSON"}
     if len(text) > _LONGEST_RESULT:
         return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + CUT}
+    if is_deeper(text, MAX_LEVELS):
+        return {"result": f"a {type(result).__name__} that is nested deeper than {MAX_LEVELS} levels"}
     data = orjson.loads(text)
     return data if isinstance(data, dict) else {"result": data}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import suppress
 from math import isfinite
 from typing import Any
 
@@ -33,18 +34,15 @@ def parse(body: bytes) -> tuple[Any, bool]:
     are not JSON; other senders add a byte order mark, use UTF-16, or leave control
     characters and broken UTF-8 in strings. None of that is worth losing an event for:
     numbers that are not finite (1e400, too) become null, what is no character becomes U+FFFD.
-    Of more than 16 MiB only numbers, UTF-16 and a byte order mark are.
+    Of more than 16 MiB only numbers, UTF-16 and a byte order mark are. How deep a text may be
+    nested is for ``engine.scan`` to say, before.
 
     Raises:
-        TooComplex: the text is nested deeper than 1024 levels, or 254 where it needs repair, or
-            the repair would take too long.
+        TooComplex: the repair would take too long.
         BadBody: neither reading works.
     """
-    try:
+    with suppress(orjson.JSONDecodeError):
         return orjson.loads(body), False
-    except orjson.JSONDecodeError as error:
-        if "depth limit" in str(error):
-            raise TooComplex("the body is nested deeper than 1024 levels") from error
     return _parse_tolerantly(body), True
 
 
@@ -66,8 +64,6 @@ def _parse_tolerantly(body: bytes) -> Any:
         if error.msg.startswith("Invalid control character"):
             raise _too_large_for("control characters in texts") from error
         raise BadBody(_describe(error)) from error
-    except (RecursionError, orjson.JSONEncodeError) as error:
-        raise TooComplex("the body is nested too deep, and is not strict JSON") from error
 
 
 def _too_large_for(fault: str) -> TooComplex:
@@ -77,16 +73,11 @@ def _too_large_for(fault: str) -> TooComplex:
 
 
 def _without_surrogates(value: Any) -> Any:
-    """A value that orjson can write again: where it can't, surrogates on their own become U+FFFD.
-
-    Raises:
-        JSONEncodeError, RecursionError: it is nested too deep.
-    """
+    """A value that orjson can write again: where it can't, surrogates on their own become U+FFFD."""
     try:
         orjson.dumps(value)
     except orjson.JSONEncodeError:
-        value = _repaired(value)
-        orjson.dumps(value)
+        return _repaired(value)
     return value
 
 

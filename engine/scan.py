@@ -1,9 +1,10 @@
-"""What JSON text holds, found from its bytes before it is parsed: how many values, and how much memory they take."""
+"""What JSON text holds, found from its bytes before it is parsed: how many values, how deep, and how much memory."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Final
 
 from engine.errors import TooComplex
@@ -11,6 +12,9 @@ from engine.errors import TooComplex
 #: How many values a body may have to be parsed. While orjson makes them it holds the interpreter's lock: about half a
 #: second for so many, and 150 MB.
 MAX_VALUES: Final = 1_000_000
+#: How many levels of objects and arrays a body may have to be parsed. orjson writes 254, and what shows, sends or keeps
+#: a payload puts more around it: an answer of the API, a report of ``engine explain``, an action's parameters.
+MAX_LEVELS: Final = 200
 #: How many times its own size a small body takes once it is parsed: 3.4 to 4.7 for LangSmith's payloads of one run.
 GROWTH: Final = 4
 #: Up to this size, in bytes, ``GROWTH`` says it, and the text is not looked at.
@@ -24,6 +28,9 @@ _CHUNK = 256 * 1024
 #: The bytes that do not begin a value. Each value but the first follows a comma or is the first in its container.
 _NOT_OPENING = bytes(byte for byte in range(256) if byte not in b",[{")
 _WHITE = b" \t\r\n"
+_NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'[{}]"')
+#: What a bracket adds to the level, as a signed byte.
+_STEPS = bytes.maketrans(b"[{}]", b"\1\1\xff\xff")
 #: What characters beyond U+FFFF begin with where they are escaped, and in UTF-8.
 _SURROGATES = (b"\\ud", b"\\uD")
 _FOUR_BYTES = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")
@@ -38,8 +45,10 @@ def parsed_size(body: bytes, max_values: int = MAX_VALUES) -> int:
     prose text is up to twice of what it should be.
 
     Raises:
-        TooComplex: it has more than ``max_values`` values.
+        TooComplex: it has more than ``max_values`` values, or more than ``MAX_LEVELS`` levels.
     """
+    if is_deeper(body, MAX_LEVELS):
+        raise TooComplex(f"the body is nested deeper than {MAX_LEVELS} levels")
     # A value takes two bytes: itself, and the comma or bracket beside it.
     surely_few = len(body) < 2 * max_values
     if surely_few and len(body) <= _SMALL:
@@ -110,6 +119,23 @@ def count_values(body: bytes, limit: int) -> int:
         if values > limit:
             break
     return values
+
+
+def is_deeper(body: bytes, most: int) -> bool:
+    """Whether JSON text has more than so many levels of objects and arrays. Text that is not JSON may have."""
+    if body.count(b"[") + body.count(b"{") <= most:
+        return False
+    level, quoted = 0, False
+    for chunk in _chunks(_in_utf8(body)):
+        marks = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
+        # Two marks side by side are the ends of texts without brackets: what is left stands in as many texts as before.
+        pieces = marks.replace(b'""', b"").split(b'"')
+        steps = b"".join(pieces[quoted::2]).translate(_STEPS)
+        quoted ^= len(pieces) % 2 == 0
+        *_, level = levels = list(accumulate(memoryview(steps).cast("b"), initial=level))
+        if max(levels) > most:
+            return True
+    return False
 
 
 def _in_utf8(body: bytes) -> bytes:

@@ -163,8 +163,8 @@ async def test_what_python_may_write_is_accepted_and_marked_as_repaired(body, pa
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "the body is nested deeper than 1024 levels"),
-        (b'{"a":NaN,"b":' + b"[" * 900 + b"]" * 900 + b"}", "the body is nested too deep, and is not strict JSON"),
+        (b'{"a":' * 50_000 + b"1" + b"}" * 50_000, "the body is nested deeper than 200 levels"),
+        (b'{"a":NaN,"b":' + b"[" * 900 + b"]" * 900 + b"}", "the body is nested deeper than 200 levels"),
         (b'{"a":[' + b"[],\n" * 600_000 + b"0]}", "the body has more than 500,000 values, the limit of --max-values"),
     ],
     ids=["deep", "deep and not strict", "many values"],
@@ -181,7 +181,7 @@ async def test_what_is_too_much_to_parse_is_accepted_and_kept_as_it_came(body, r
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"a\\u0000b":"\\u0000"}', b'{"a":1,"a":2}', b'{"a":' * 900 + b"1" + b"}" * 900, b"{}"]
+    "body", [b'{"a\\u0000b":"\\u0000"}', b'{"a":1,"a":2}', b'{"a":' * 200 + b"1" + b"}" * 200, b"{}"]
 )
 async def test_what_is_strict_json_is_accepted_as_it_is(body):
     async with serving() as served:

@@ -249,7 +249,7 @@ async def test_a_rendering_of_a_large_document_leaves_the_loop_alone() -> None:
     assert gap < 0.5
 
 
-@pytest.mark.parametrize("depth", [10, 900])
+@pytest.mark.parametrize("depth", [10, 190])
 def test_data_that_is_handed_on_whole_is_a_copy_of_any_depth(depth: int) -> None:
     text = '{"in":' * depth + '{"a":[1,2.5,null,true,"text"]}' + "}" * depth
     of = parse_event(event(inputs="here").body.replace(b'"here"', text.encode()), RECEIVED)

@@ -195,9 +195,9 @@ def test_any_bytes_are_an_object_or_refused_with_a_reason(body):
         (b'{"a":1,\n"b":tru}', "Expecting value at line 2, column 5"),
         (b"payload=%7B%7D", "Expecting value at line 1, column 1"),
         (b"<html>", "Expecting value at line 1, column 1"),
-        (b'{"a":' * 2000, "nested deeper than 1024 levels"),
-        (b"[" * 100_000, "nested deeper than 1024 levels"),
-        (b"[NaN," + b"[" * 900 + b"]" * 900 + b"]", "nested too deep"),
+        (b'{"a":' * 2000, "nested deeper than 200 levels"),
+        (b"[" * 100_000, "nested deeper than 200 levels"),
+        (b"[NaN," + b"[" * 900 + b"]" * 900 + b"]", "nested deeper than 200 levels"),
     ],
 )
 def test_a_body_that_is_no_object_is_refused_with_the_place(body, words):
@@ -206,8 +206,8 @@ def test_a_body_that_is_no_object_is_refused_with_the_place(body, words):
     assert words in str(caught.value)
 
 
-def test_a_body_of_1024_levels_is_accepted():
-    payload, _ = parse_payload(b'{"a":' * 1023 + b"[]" + b"}" * 1023)
+def test_a_body_of_200_levels_is_parsed():
+    payload, _ = parse_payload(b'{"a":' * 199 + b"[]" + b"}" * 199)
     assert list(payload) == ["a"]
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import engine.scan
 from engine.errors import TooComplex
 from engine.sandbox import payloads
-from engine.scan import MAX_VALUES, count_values, parsed_size
+from engine.scan import MAX_LEVELS, MAX_VALUES, count_values, is_deeper, parsed_size
 
 MANY = 40_000
 
@@ -94,7 +94,7 @@ def test_a_large_body_is_looked_at_whole():
 
 
 def test_of_a_small_body_the_size_is_enough():
-    assert parsed_size(b",[{" * 1000) == 4 * 3000
+    assert parsed_size(b",[]" * 1000) == 4 * 3000
 
 
 # How many values
@@ -138,7 +138,7 @@ def test_counting_stops_beyond_the_limit():
         b"0," * 997 + b"0",
         b"[]," * 997 + b"{}",
         b'{"a":"x,y"},' * 498 + b"[1]",
-        b"[" * 300 + b"0," * 697 + b"0" + b"]" * 300,
+        b"[" * 190 + b"0," * 807 + b"0" + b"]" * 190,
     ],
 )
 def test_as_many_values_as_the_limit_are_parsed_and_not_one_more(values):
@@ -156,3 +156,38 @@ def test_commas_in_texts_do_not_make_too_many_values(text):
     body = orjson.dumps({"runs": [{"inputs": text}]})
     assert count_values(body, MAX_VALUES) == 4
     assert parsed_size(body, 4) == len(body) + 4 * 80
+
+
+# How deep
+
+
+def how_deep(value: object) -> int:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
+    return 0 if inner is None else 1 + max(map(how_deep, inner), default=0)
+
+
+@settings(max_examples=300)
+@given(value=VALUES, chunk=st.sampled_from([2, 4, 8, 16, 1024]), indent=st.sampled_from([None, 1]))
+def test_levels_are_counted_exactly_whatever_texts_hold_and_wherever_they_are_cut(value, chunk, indent):
+    body, levels = json.dumps(value, indent=indent, ensure_ascii=False).encode(), how_deep(value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine.scan, "_CHUNK", chunk)
+        assert not is_deeper(body, levels)
+        assert levels == 0 or is_deeper(body, levels - 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16", "utf-32-le"])
+@pytest.mark.parametrize("texts", ['"}"', '"\\"]"', '"[[", "\\\\", "{{"'])
+def test_brackets_in_texts_hide_no_level(texts, encoding):
+    inner = f"[{texts}]" if "," in texts else texts
+    body = ("[" + f"{inner}, [" * 150 + "]" * 151).encode(encoding)
+    assert is_deeper(body, 150)
+    assert not is_deeper(body, 152)
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_as_many_levels_as_the_limit_are_parsed_and_not_one_more(opening):
+    closing = b"]" if opening == b"[" else b"}"
+    assert parsed_size(opening * (MAX_LEVELS - 1) + b"{}" + closing * (MAX_LEVELS - 1)) > 0
+    with pytest.raises(TooComplex, match=r"^the body is nested deeper than 200 levels$"):
+        parsed_size(opening * MAX_LEVELS + b"{}" + closing * MAX_LEVELS)

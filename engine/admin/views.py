@@ -9,13 +9,11 @@ from typing import Any, Final
 from engine.admin.pieces import load_in_pieces
 from engine.errors import BadBody, Problem, TooComplex
 from engine.event import parse_payload
-from engine.scan import parsed_size
+from engine.scan import MAX_LEVELS, parsed_size
 from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.work import Attempt
 
-#: A payload of more levels of objects and arrays is not shown: orjson writes 254, and others stand around it.
-MOST_LEVELS: Final = 200
-_TOO_DEEP: Final = f"it has more than {MOST_LEVELS} levels of objects and arrays, which is too deep to be shown"
+_TOO_DEEP: Final = f"it is nested deeper than {MAX_LEVELS} levels, which is too deep to be shown"
 
 
 def iso(at: float) -> str:
@@ -51,7 +49,7 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str], max_values:
     """An event whole. ``history`` are evaluations that failed.
 
     ``payload`` is null once its body was deleted, and where it has more than ``max_values`` values
-    or is nested too deep to be parsed or shown: then ``unparsed`` says so, and is null otherwise.
+    or is nested too deep to be parsed: then ``unparsed`` says so, and is null otherwise.
     """
     payload, unparsed = _payload(detail.body, max_values)
     return event_view(detail.row, rules) | {
@@ -69,8 +67,7 @@ def _payload(body: bytes | None, max_values: int) -> tuple[dict[str, Any] | None
     if body is None:
         return None, None
     try:
-        payload = _parsed(body, max_values)
-        return (None, _TOO_DEEP) if _is_deeper(payload, MOST_LEVELS) else (payload, None)
+        return _parsed(body, max_values), None
     except TooComplex as error:
         return None, str(error)
     except BadBody:
@@ -100,7 +97,7 @@ def _is_deeper(value: Any, most: int) -> bool:
 
 def _shallow(value: Any) -> Any:
     """A value that can be written as JSON: what lies too deep is replaced by a text that says so."""
-    return _cut_off(value, MOST_LEVELS) if _is_deeper(value, MOST_LEVELS) else value
+    return _cut_off(value, MAX_LEVELS) if _is_deeper(value, MAX_LEVELS) else value
 
 
 def _cut_off(value: Any, levels: int) -> Any:
@@ -168,7 +165,7 @@ def _attempt_view(attempt: Attempt) -> dict[str, Any]:
         "reason": attempt.reason,
         "status": attempt.status,
         "destination": attempt.destination,
-        "detail": None if attempt.detail is None else dict(attempt.detail),
+        "detail": None if attempt.detail is None else _shallow(dict(attempt.detail)),
         "worker": attempt.worker,
     }
 

@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from engine.admin.query import BadQuery
 from engine.errors import EngineError
 from engine.network_words import network_words
 from engine.settings import is_loopback
@@ -33,6 +34,10 @@ class Unreachable(AccessError):  # noqa: N818 - reads as what is the matter
 
 class NoEngine(AccessError):  # noqa: N818 - what is there instead
     """Something answers that is no engine."""
+
+
+class Absent(AccessError):  # noqa: N818 - reads as what is the matter
+    """What was asked for is not there, or no longer."""
 
 
 @asynccontextmanager
@@ -184,5 +189,6 @@ class AdminClient:
             hint = "set ENGINE_ADMIN_TOKEN to the value the engine was started with"
             raise AccessError(str(answer.get("error")), hint)
         if status >= 400:
-            raise AccessError(str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", "")))
+            kind = {400: BadQuery, 404: Absent}.get(status, AccessError)
+            raise kind(str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", "")))
         return answer

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from engine.admin.query import NotFound
 from engine.cli.access import Asked
-from engine.cli.client import AccessError
+from engine.cli.client import Absent, AccessError
 from engine.cli.explanation import dies
 from engine.cli.mutes import controls_of
 from engine.cli.outline import Outline, in_json, value
@@ -92,7 +92,7 @@ class Previews:
                 break
             try:
                 event, fetched = await self._remember(item["event_id"], before)
-            except (AccessError, NotFound):
+            except (Absent, NotFound):
                 gone += 1
             else:
                 places.append((event, item["run_index"], fetched))

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from engine.admin.query import DELIVERY_STATES, MOST_ROWS, BadQuery, NotFound
 from engine.cli.access import Asked, Place, access_options, opened, place_from
-from engine.cli.client import AccessError
+from engine.cli.client import Absent, AccessError
 from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
@@ -117,7 +117,7 @@ async def _identify(asked: Asked, start: str) -> tuple[str, str]:
         show = asked.event if kind == "events" else asked.delivery
         try:
             found.append((kind, (await show(start))["id"]))
-        except (NotFound, BadQuery, AccessError) as error:
+        except (NotFound, BadQuery, Absent) as error:
             troubles.append(error)
     if len(found) > 1:
         raise AccessError(f"{start!r} is the start of a delivery's id and of an event's", "write more of it")

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from engine.cli.client import AccessError
+from engine.cli.client import Absent
 from engine.document import Fetched
 from engine.event import Event, Kind, parse_event
 
@@ -18,14 +18,14 @@ def stored_event(detail: Mapping[str, Any]) -> tuple[Event, Fetched]:
     """The event of a detailed answer, and what was fetched for it.
 
     Raises:
-        AccessError: its payload is gone.
+        Absent: its payload is gone.
     """
     received_at = datetime.fromisoformat(detail["received_at"]).timestamp()
     if detail["unparsed"]:
         event = Event(detail["id"], Kind.UNPARSED, None, "", received_at, b"", {}, unparsed=detail["unparsed"])
         return event, Fetched()
     if detail["payload"] is None:
-        raise AccessError(f"the payload of event {detail['id']} is no longer kept")
+        raise Absent(f"the payload of event {detail['id']} is no longer kept")
     body = orjson.dumps(detail["payload"])
     # It was parsed where it is stored, perhaps with a higher limit than this command's.
     event = parse_event(body, received_at, max_values=len(body))

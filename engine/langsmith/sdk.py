@@ -15,6 +15,7 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
+from engine.errors import DataTooLarge, TooComplex
 from engine.feedback import feedback_error
 from engine.langsmith.reading import Reading, current_reading
 from engine.langsmith.sunset import Sunsets
@@ -145,7 +146,11 @@ async def _read(response: httpx2.Response, respected: Reading) -> httpx2.Respons
         await respected.grow(len(piece))
         body += piece
     content = bytes(body)
-    await respected.parse(parsed_size(content, len(content)))
+    try:
+        size = parsed_size(content, len(content))
+    except TooComplex as error:
+        raise DataTooLarge(str(error).replace("the body", "it")) from None
+    await respected.parse(size)
     headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
     return httpx2.Response(
         response.status_code,

@@ -17,11 +17,14 @@ from aiohttp import MultipartReader, web
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
 from engine.sandbox.faults import Fault, Faults
+from engine.scan import is_deeper
 
 #: The largest body a stand-in reads, in bytes.
 LARGEST_BODY = 256 * 1024 * 1024
 #: The most requests a stand-in remembers.
 MOST_KEPT = 200_000
+#: A body that is nested deeper is refused: it may be part of an answer, and orjson writes 254 levels.
+_MOST_LEVELS = 240
 
 
 @dataclass(slots=True)
@@ -227,7 +230,9 @@ async def _parse_parts(reader: MultipartReader) -> dict[str, Any]:
 
 
 def _parse(content: bytes) -> Any:
-    """JSON, or None where it is none: what reads it refuses None."""
+    """JSON, or None where it is none, or none that can be written again: what reads it refuses None."""
+    if is_deeper(content, _MOST_LEVELS):
+        return None
     with contextlib.suppress(orjson.JSONDecodeError):
         return orjson.loads(content)
     return None

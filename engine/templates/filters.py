@@ -21,7 +21,7 @@ from jinja2.runtime import Context, Undefined
 from jinja2.utils import pass_context
 
 from engine.errors import TemplateError, TooComplex
-from engine.scan import MAX_VALUES, parsed_size
+from engine.scan import MAX_LEVELS, MAX_VALUES, is_deeper, parsed_size
 from engine.templates.budget import SEARCHED_PER_UNIT, TOUCH, Budget, budget_of
 from engine.templates.marks import escaped, mark, plain, throughout
 from engine.templates.strings import join
@@ -130,7 +130,9 @@ def _fromjson(context: Context, value: Any) -> Any:
         parsed_size(body)
         parsed = orjson.loads(body)
     except TooComplex:
-        raise TemplateError(f"fromjson: the text has more than {MAX_VALUES:,} values") from None
+        deep = is_deeper(body, MAX_LEVELS)
+        what = f"is nested deeper than {MAX_LEVELS} levels" if deep else f"has more than {MAX_VALUES:,} values"
+        raise TemplateError(f"fromjson: the text {what}") from None
     except ValueError as error:
         raise TemplateError(f"fromjson: the text is not JSON: {error}") from error
     return throughout(mark, parsed) if _escaping(context) else parsed  # an escape such as \u003c is data, too

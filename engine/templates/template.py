@@ -39,6 +39,8 @@ from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
 from engine.vocabulary import Step, Vocabulary
 
 _NO_NEEDS: Needs = frozenset()
+#: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
+_DEEPEST = 30
 
 
 def is_template(text: str) -> bool:
@@ -319,6 +321,10 @@ class _Compilation:
 
     def _leaf(self, text: str, where: Where, *, raw: bool, key: bool) -> _Node:
         self._templated.add(where)
+        if len(where) > _DEEPEST:
+            message = f"a template stands more than {_DEEPEST} levels deep in the parameters"
+            self.mistakes.append((where, Mistake(1, 1, message), key))
+            return _Literal(None)
         escape = bool(where) and where[0] in self._escape and not raw
         made = self._compiled(text, escape=escape, key=key)
         if isinstance(made, tuple):

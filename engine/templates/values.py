@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import marshal
 from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
-from contextlib import suppress
 from typing import Any, Final, NoReturn, final
 
 import orjson
@@ -15,6 +13,7 @@ from jinja2.utils import missing
 from engine.deadline import watched
 from engine.errors import TemplateError
 from engine.missing import Missing
+from engine.scan import MAX_LEVELS
 from engine.templates.budget import CHARS_PER_UNIT, MAX_ITEMS, SEARCHED_PER_UNIT, Budget
 
 _KINDS = {
@@ -38,6 +37,8 @@ _KINDS = {
 
 
 _SCALARS = frozenset({type(None), bool, int, float, str})
+#: How deep a template's value may be nested: a whole payload, with a little around it. orjson writes 254 levels.
+MOST_LEVELS: Final = MAX_LEVELS + 20
 #: How a fault begins where null that has no name was to be written.
 NO_TEXT: Final = "a value is null"
 
@@ -236,14 +237,20 @@ def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
     return text
 
 
-def to_json(value: Any, budget: Budget, finish: Callable[[str], str], per_unit: int = CHARS_PER_UNIT) -> Any:
+def to_json(
+    value: Any,
+    budget: Budget,
+    finish: Callable[[str], str],
+    per_unit: int = CHARS_PER_UNIT,
+    levels: int = MOST_LEVELS,
+) -> Any:
     """A copy of a value that holds nothing but JSON; ``finish`` is applied to every text in it.
 
-    ``per_unit`` is how many characters of text cost a unit of work. Items and keys whose value is ``omit`` are left
-    out; ``omit`` itself is returned as it is.
+    ``per_unit`` is how many characters of text cost a unit of work, ``levels`` how deep it may be nested. Items and
+    keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
 
     Raises:
-        TemplateError: it cannot be JSON, or there is too much of it.
+        TemplateError: it cannot be JSON, there is too much of it, or it is nested too deep.
         AbsentError: it is missing, or something in it is.
         WantOfData: it was not sent along, or something in it was not.
     """
@@ -255,11 +262,13 @@ def to_json(value: Any, budget: Budget, finish: Callable[[str], str], per_unit: 
         return value
     if kind is float:
         return _finite(value)
+    if not levels:
+        raise TemplateError(f"the value is nested deeper than {MOST_LEVELS} levels")
     if kind is dict:
-        return _mapping(value, budget, finish, per_unit)
+        return _mapping(value, budget, finish, per_unit, levels - 1)
     if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
         budget.spend(1 + len(value))
-        return [item for part in value if (item := to_json(part, budget, finish, per_unit)) is not OMIT]
+        return [item for part in value if (item := to_json(part, budget, finish, per_unit, levels - 1)) is not OMIT]
     return _refuse(value)
 
 
@@ -269,11 +278,13 @@ def _finite(value: float) -> float:
     return value
 
 
-def _mapping(value: dict[Any, Any], budget: Budget, finish: Callable[[str], str], per_unit: int) -> dict[str, Any]:
+def _mapping(
+    value: dict[Any, Any], budget: Budget, finish: Callable[[str], str], per_unit: int, levels: int
+) -> dict[str, Any]:
     budget.spend(1 + len(value))
     made = {}
     for key, part in value.items():
-        item = to_json(part, budget, finish, per_unit)
+        item = to_json(part, budget, finish, per_unit, levels)
         if item is not OMIT:
             made[finish(key if type(key) is str else to_text(key, budget))] = item
     return made
@@ -321,12 +332,8 @@ def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
         return to_json(value, budget, finish)
     try:
         return _copy(value)
-    except RecursionError:  # marshal goes deeper, but holds the interpreter's lock from beginning to end
-        with suppress(ValueError):
-            return marshal.loads(marshal.dumps(value))  # noqa: S302 - its own bytes
     except ValueError:  # something in it is no JSON, most likely a Missing
-        pass
-    return to_json(value, budget, finish)
+        return to_json(value, budget, finish)
 
 
 def _copy(value: Any) -> Any:

@@ -181,15 +181,15 @@ def test_a_webhook_that_is_not_parsed_is_explained_by_the_routes_that_see_it(eng
     file.write_bytes(b'{"a":' * 1100 + b"1" + b"}" * 1100)
     report = engine.json("explain", str(file), "--render")
     assert (report["event"]["kind"], report["event"]["rule_id"], report["event"]["runs"]) == ("unparsed", None, 0)
-    assert report["event"]["unparsed"] == "the body is nested deeper than 1024 levels"
+    assert report["event"]["unparsed"] == "the body is nested deeper than 200 levels"
     assert (report["matched"], report["unmatched_reason"]) == (True, "unparsed")
     (seen,) = routes_of(report, -1).values()
     assert (seen["route"], seen["actions"][0]["params"]["message"]) == ("unmatched", "unparsed")
     assert report["notes"] == [
-        "the body is nested deeper than 1024 levels: it is kept as it came, and only routes under `unmatched` see it"
+        "the body is nested deeper than 200 levels: it is kept as it came, and only routes under `unmatched` see it"
     ]
     shown = engine("explain", str(file)).output
-    assert shown.startswith("unparsed\n! the body is nested deeper than 1024 levels: it is kept as it came")
+    assert shown.startswith("unparsed\n! the body is nested deeper than 200 levels: it is kept as it came")
 
 
 def test_a_stored_event_is_explained_though_it_is_not_parsed() -> None:

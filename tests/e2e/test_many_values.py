@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import time
 from contextlib import asynccontextmanager
 
 import pytest
 from harness import until
 
+from engine import scan
 from engine.sandbox import payloads
 
 RULE = payloads.RULE_ID
@@ -127,3 +129,29 @@ async def test_what_was_parsed_and_no_longer_is_comes_to_an_end_with_the_reason(
     rows = await engine.settled(3)
     assert {row.state for row in rows} == {"succeeded"}
     assert queries(sink, before) == ["any", "matched", "matched"]
+
+
+async def test_a_store_that_holds_a_deep_body_of_an_earlier_version_is_shown_and_its_work_comes_to_an_end(
+    engine, sink, monkeypatch
+):
+    """Bodies of up to 1024 levels were parsed once."""
+    payload = payloads.several(2)
+    payload["runs"][0]["inputs"] = functools.reduce(lambda value, _: [value], range(230), "leaf")
+    sink.faults.add(status=503, times=None)
+    with monkeypatch.context() as patch:
+        patch.setattr(scan, "MAX_LEVELS", 10_000)
+        await engine.start(FORWARD)
+        event_id = (await engine.post(payload))["event"]
+        await until(lambda: len(sink.received) >= 3)
+        await engine.stop()
+
+    await engine.start()
+    why = "the body is nested deeper than 200 levels"
+    assert {(row.state, row.reason) for row in await engine.settled(3)} == {("dead", why)}
+    event = await asked(engine, f"events/{event_id}")
+    assert (event["kind"], event["payload"], event["unparsed"]) == ("rule", None, why)
+    sink.faults.clear()
+    before = len(sink.received)
+    await replayed(engine, event_id)
+    await until(lambda: queries(sink, before) == ["unmatched"])
+    assert (await asked(engine, f"events/{event_id}"))["unmatched_reason"] == "unparsed"
