@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
+from urllib.parse import unquote
 
 from pydantic import Field
 
@@ -22,6 +25,12 @@ from engine import Params as BaseParams
 _MOST_WORDS = 3
 #: Messages that one notification may become for a service. What is longer is cut, and says so.
 _MOST_PARTS = 10
+
+_SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]{0,31})://")
+_QUERY_KEY = re.compile(r"([?&])[^=&]*=")
+_STATUS = re.compile(r"\d{1,3}")
+#: Shorter pieces of an address may be in innocent words.
+_SHORT = 5
 
 _VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
 
@@ -59,7 +68,7 @@ class Notify(Action):
 
     def destination(self, params: Params) -> str:
         """The kinds of services: the rest of such a URL may be a token."""
-        schemes = sorted({url.partition("://")[0].lower() for url in _listed(params.urls)})
+        schemes = sorted({_scheme(url) for url in _listed(params.urls)})
         return f"notify {', '.join(schemes)}"
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
@@ -77,7 +86,7 @@ class Notify(Action):
         waiting = [url for url in urls if names[url] not in progress.get("notified", ())]
         faults = await asyncio.gather(*(_notify(senders[url], params, progress, names[url]) for url in waiting))
         if failed := [(url, fault) for url, fault in zip(waiting, faults, strict=True) if fault]:
-            reason = "; ".join(f"{_scheme(url)}: {fault.reason}" for url, fault in failed)
+            reason = "; ".join(f"{_scheme(url)}: {_without_pieces(fault.reason, urls)}" for url, fault in failed)
             raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
         cut = sum(_message(senders[url], params).cut for url in urls)
         context.logger.debug("notified", extra={"services": len(urls)})
@@ -105,10 +114,13 @@ async def _notify(sender: Any, params: Notify.Params, progress: dict[str, Any], 
     """Send to one URL, and note it when that worked."""
     message = _message(sender, params)
     with _watched() as redirects:
-        # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
-        outcome = await sender.async_notify(
-            body=message.body, title=message.title, notify_type=params.type, body_format="text"
-        )
+        try:
+            # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
+            outcome = await sender.async_notify(
+                body=message.body, title=message.title, notify_type=params.type, body_format="text"
+            )
+        except Exception as error:  # noqa: BLE001 - Apprise's services are foreign code, and its text may hold secrets
+            return _Fault(f"Apprise raised {type(error).__name__}", final=False)
     if outcome:
         progress.setdefault("notified", []).append(name)
         return None
@@ -144,7 +156,26 @@ def _listed(urls: str | list[str]) -> list[str]:
 
 
 def _scheme(url: str) -> str:
-    return url.partition("://")[0].lower() if "://" in url else "?"
+    found = _SCHEME.match(url)
+    return found[1].lower() if found else "?"
+
+
+def _without_pieces(words: str, urls: list[str]) -> str:
+    """Apprise's words without any piece of an address: where it divides one is its own affair, and may be in a secret.
+
+    Short pieces are replaced where they stand alone, numbers of up to three digits nowhere: they are statuses.
+    """
+    pieces = {piece for url in urls for piece in _pieces(url) if len(piece) > 1 and not _STATUS.fullmatch(piece)}
+    if not pieces:
+        return words
+    alone = (rf"(?<!\w){re.escape(one)}(?!\w)" if len(one) < _SHORT else re.escape(one) for one in pieces)
+    return re.sub("|".join(sorted(alone, key=len, reverse=True)), "***", words, flags=re.IGNORECASE)
+
+
+def _pieces(url: str) -> Iterator[str]:
+    rest = _QUERY_KEY.sub(r"\1", url.partition("://")[2] or url)
+    for text in (rest, unquote(rest)):
+        yield from re.split(r"[/:@?&=#%+,;\s\\]+", text)
 
 
 def _senders(urls: list[str]) -> dict[str, Any]:
@@ -197,6 +228,8 @@ class _Direct:
 def _make_direct() -> None:
     """Hand our ``requests`` to those of Apprise's modules that are loaded by now, and to no one else."""
     requests = sys.modules.get("requests")
+    # With ?verify=no urllib3 writes the host to standard error.
+    warnings.filterwarnings("ignore", "Unverified HTTPS request")
     for name, module in list(sys.modules.items()):
         if requests is not None and name.startswith("apprise.") and vars(module).get("requests") is requests:
             vars(module)["requests"] = _Direct(requests)

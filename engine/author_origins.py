@@ -8,10 +8,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from engine.address_parts import Put, divided
 from engine.egress import Origin, origin_of
 from engine.errors import EngineError
 from engine.source import Where
 from engine.templates import Templates, is_template
+from engine.variables import Filled, piece_of, source_of, written
 from engine.vocabulary import Step
 
 _TAG: Final = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
@@ -44,7 +46,8 @@ class AuthorOrigins:
 
     def foreign_in(self, text: str) -> str:
         """What of an address an event would decide before or in its host, or beyond it unencoded; empty if nothing."""
-        tags: list[str] = [tag for tag in _TAG.findall(text) if not tag.startswith("{#") and self._settled(tag) is None]
+        parts = [piece_of(text, tag) for tag in _TAG.findall(source_of(text)) if not tag.startswith("{#")]
+        tags = [written(tag) for tag in parts if self._settled(tag) is None]
         if not tags:
             return ""
         known = self._known(text)
@@ -56,6 +59,23 @@ class AuthorOrigins:
         if _UNKNOWN in authority:
             return tags[0]
         return next((tag for tag in tags if not _ENCODED.fullmatch(tag)), "")
+
+    def divided(self, text: str) -> tuple[str, str] | None:
+        """What is wrong where a value of the author's divides an address, and how to write it; None if none does."""
+        return divided(list(self._parts(text)))
+
+    def _parts(self, text: str) -> Iterator[str | Put]:
+        """The text with each variable and template apart; comments are left out."""
+        for piece in _TAG.split(source_of(text)):
+            if _TAG.fullmatch(piece):
+                if not piece.startswith("{#"):
+                    part = piece_of(text, piece)
+                    yield Put(written(part), self._settled(part) if piece.startswith("{{") else None)
+            elif isinstance(text, Filled):
+                parts = text.parts(piece)
+                yield from (part if isinstance(part, str) else Put(part.reference, part.value) for part in parts)
+            else:
+                yield piece
 
     def _named(self, text: str) -> Iterator[str]:
         """The texts of the ``vars`` that a template names; of all that it may be where only running it tells."""
@@ -73,12 +93,15 @@ class AuthorOrigins:
 
     def _known(self, text: str) -> str:
         """The text with what ``vars`` alone decide written out, and a mark for what they do not."""
-        return _TAG.sub(lambda found: found[0] if found[0].startswith("{%") else self._written_out(found[0]), text)
+        pieces = _TAG.split(source_of(text))
+        return "".join(self._written_out(piece_of(text, piece)) for piece in pieces)
 
-    def _written_out(self, tag: str) -> str:
-        if tag.startswith("{#"):
+    def _written_out(self, piece: str) -> str:
+        if piece.startswith("{#"):
             return ""
-        value = self._settled(tag)
+        if piece.startswith("{%") or not is_template(piece):
+            return str(piece)
+        value = self._settled(piece)
         return _UNKNOWN if value is None else value
 
     def _settled(self, tag: str) -> str | None:

@@ -148,6 +148,7 @@ class _Compiler:
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
         sound = self._check_literals(written, registered, template)
+        self._check_addresses(written)
         self._check_hosts(written, registered, template)
         required = self._check_required(written, registered)
         when = None
@@ -285,6 +286,13 @@ class _Compiler:
         endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
         in_code = frozenset[Origin]() if registered.builtin else origins_in_code(type(registered.action))
         return self._origins.of([written.params, *(endpoints[service] for service in required)]) | in_code
+
+    def _check_addresses(self, written: ActionConfig) -> None:
+        """No value of the author's may divide an address elsewhere than its text does."""
+        for name, value in written.params.items():
+            for where, text in _texts(value, (name,)):
+                if (wrong := self._origins.divided(text)) is not None:
+                    self._source.report((*written.params_where, *where), *wrong)
 
     def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
         """Where requests go past the address guard, no event may decide where they go."""

@@ -19,6 +19,7 @@ from engine.templates import Templates, is_template
 from engine.templates.sandboxed import DOCUMENT_NAMES
 from engine.times import time_of
 from engine.units import parse_duration, parse_share
+from engine.variables import source_of
 from engine.vocabulary import Step, not_of_kind, undocumented
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
@@ -190,7 +191,7 @@ class _Looker:
             yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
 
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
-        lines = text.splitlines()
+        lines = source_of(text).splitlines()
         for line, steps in self._templates.looks(text, bare=bare):
             if (odd := self._odd(steps)) is None:
                 continue

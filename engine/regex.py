@@ -8,6 +8,7 @@ from collections.abc import Callable
 import re2
 
 from engine.deadline import check
+from engine.variables import Filled
 
 #: What other engines have and RE2 leaves out, as it shows in RE2's own messages.
 _ABSENT = {
@@ -22,6 +23,11 @@ _ABSENT = {
 
 #: A pattern that is a text, perhaps tied to the start or the end.
 _LITERAL = re.compile(r"(\^?)([A-Za-z0-9 _:;,@#%&=<>/!~-]+)(\$?)", re.ASCII)
+
+
+#: Where a pattern has no room for a text: quoted parts, escapes, groups' heads and counts; and where classes begin and
+#: end. ``{words}`` are those that stand for variables.
+_TOKENS = r"\\Q.*?(?:\\E|\Z)|\\(?:{words}|.)|\[:\^?\w*:\]|\[\^?\]?|\]|\(\?(?:P?<[^>]*|[\w-]*)|\{{[^}}]*|{words}"
 
 
 class RegexError(ValueError):
@@ -47,6 +53,42 @@ def compile_search(pattern: str) -> Callable[[str], bool]:
         return search(text.encode()) is not None
 
     return found
+
+
+def literal_pattern(pattern: str) -> str:
+    """A pattern in which the values of variables stand for themselves, whatever characters are in them.
+
+    Raises:
+        RegexError: a variable is the whole pattern, or stands where a pattern has no text.
+    """
+    if not isinstance(pattern, Filled):
+        return pattern
+    words = "|".join(pattern.variables)
+    made, end, within = [], 0, False
+    for found in re.finditer(_TOKENS.format(words=words), pattern.source, re.DOTALL):
+        made.append(pattern.source[end : found.start()])
+        end = found.end()
+        variable = pattern.variables.get(found[0])
+        if variable is not None and found[0] != pattern.source and not (within and _in_range(pattern.source, found)):
+            made.append(re2.escape(variable.value) if within else f"(?:{re2.escape(variable.value)})")
+        elif pattern.holds(found[0]):
+            word = next(word for word in pattern.variables if word in found[0])
+            raise _no_pattern(pattern.variables[word].reference)
+        else:
+            opens, closes = found[0] in ("[", "[^", "[]", "[^]"), found[0] == "]"
+            within = (within or opens) and not (within and closes)
+            made.append(found[0])
+    return "".join([*made, pattern.source[end:]])
+
+
+def _in_range(source: str, found: re.Match[str]) -> bool:
+    """Whether what was found within a class is an end of a range, as in ``[a-z]``."""
+    return "-" in (source[found.start() - 1 : found.start()], source[found.end() : found.end() + 1])
+
+
+def _no_pattern(reference: str) -> RegexError:
+    message = f"{reference} would be a pattern, or a part of its syntax: a variable is a value"
+    return RegexError(message, "write the pattern itself; for a text there are eq, contains, starts_with and ends_with")
 
 
 def _literal_search(text: str, *, start: bool, end: bool) -> Callable[[str], bool]:

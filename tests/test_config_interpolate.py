@@ -171,25 +171,21 @@ def params(text):
     return {"routes": {"alert": {"actions": [{"log": {"message": text}, "when": [{"expr": text}]}]}}}
 
 
-def test_a_value_with_braces_stays_a_value_where_templates_are_read():
+def test_below_routes_a_text_remembers_what_of_it_is_a_value():
     """A password may hold ``{%``; in a parameter it must not become a template."""
-    found, problems = run(params("key ${JINJA}"))
-    action = found.tree["routes"]["alert"]["actions"][0]
+    found, problems = run(params("key ${JINJA} {{ run.id }}"))
     assert problems == []
-    assert action["log"]["message"] == "key {% raw %}p{%w{{x}}{% endraw %}"
-    assert action["when"][0]["expr"] == "key p{%w{{x}}"
+    text = found.tree["routes"]["alert"]["actions"][0]["log"]["message"]
+    assert text == "key p{%w{{x}} {{ run.id }}"
+    assert text.written == "key ${JINJA} {{ run.id }}"
+    assert "p{%w" not in text.source
     assert found.masked == {ENVIRON["JINJA"]}
 
 
-def test_such_a_value_inside_a_template_is_refused():
-    _, problems = run({"routes": {"alert": [{"actions": [{"log": {"message": "{{ run.id }} ${JINJA}"}}]}]}})
-    assert "braces" in problems[0]
-
-
-def test_the_authors_own_template_around_a_plain_value_is_fine():
-    found, problems = run(params("{{ run.id }} ${NAME}"))
-    assert problems == []
-    assert found.tree["routes"]["alert"]["actions"][0]["log"]["message"] == "{{ run.id }} value"
+def test_elsewhere_and_without_a_variable_a_text_is_nothing_but_one():
+    found, _ = run({"vars": {"a": "${NAME}"}, "routes": {"alert": {"name": "$${NAME}"}}})
+    assert type(found.tree["vars"]["a"]) is str
+    assert type(found.tree["routes"]["alert"]["name"]) is str
 
 
 def test_the_place_of_a_reference_in_a_block_of_text_is_its_line():

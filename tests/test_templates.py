@@ -258,7 +258,7 @@ def test_a_template_knows_its_leaves_and_its_tree():
     template = TEMPLATES.compile(tree)
     assert template.templated == {("a",), ("b", 1), ("{{ run.name }}",)}
     assert not template.literal
-    assert template.tree is tree
+    assert template.tree == tree
 
 
 def test_large_data_passes_through_whole():

@@ -1,8 +1,9 @@
 """``${NAME}``, ``${NAME:-default}`` and ``${file:/path}`` in the values of a configuration.
 
 It works on the parsed tree, in texts only, never in keys, and what it puts in is never
-parsed again: neither as YAML nor as a reference nor as a template. An interpolated value
-stays a text.
+parsed again: neither as YAML nor as a reference. An interpolated value stays a text. Below
+``routes``, where texts may be templates, expressions, paths or patterns, the text remembers
+which parts of it are values (``engine.variables``).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, Final
 
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
+from engine.variables import Filled, Variable
 
 #: What stands in a dump where a secret stands in the configuration.
 MASK: Final = "***"
@@ -26,7 +28,6 @@ MAX_CHARACTERS: Final = 8 << 20
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_JINJA: Final = re.compile(r"\{\{|\{%|\{#|\}\}|%\}|#\}")
 _OPEN_SECTIONS: Final = frozenset({"rules", "vars"})
 #: Addresses are no secrets: the engine itself prints them (docs/decisions/0010).
 _ADDRESSES: Final = frozenset({("langsmith", "endpoint"), ("slack", "endpoint")})
@@ -105,14 +106,13 @@ class _Interpolation:
     def _text(self, text: str, where: Where) -> tuple[str, str]:
         """Every reference of one text; all its problems are reported, and then the text stays as it is."""
         self.places.add(where)
-        parts: list[str] = []
+        parts: list[str | Variable] = []
         shown: list[str] = []
         last, sound = 0, True
-        authored = _REFERENCE.sub("", text)
         for match in _REFERENCE.finditer(text):
             try:
                 value, secret = self._replace(match, where)
-                parts += [text[last : match.start()], self._guarded(value, authored, match, where)]
+                parts += [text[last : match.start()], self._part(value, match)]
             except _Failure as failure:
                 self._fail(failure, where, text, match.start())
                 sound = False
@@ -121,7 +121,16 @@ class _Interpolation:
             last = match.end()
         if not sound:
             return text, text
-        return "".join([*parts, text[last:]]), "".join([*shown, text[last:]])
+        filled = Filled.of([*parts, text[last:]])
+        is_filled = where[0] == "routes" and bool(filled.variables)
+        return filled if is_filled else str(filled), "".join([*shown, text[last:]])
+
+    def _part(self, value: str, match: re.Match[str]) -> str | Variable:
+        """What stands in a reference's place."""
+        if match[0] == "$${":
+            return value
+        known = self.environ is not None and (self.base is not None or not match[1].startswith("file:"))
+        return Variable(match[0], value, known or ":-" in match[1])
 
     def _fail(self, failure: _Failure, where: Where, text: str, position: int) -> None:
         self.failed.add(where)
@@ -180,23 +189,6 @@ class _Interpolation:
         except ValueError as error:
             raise _Failure(f"cannot read {path}: {error}", _file_advice(path)) from None
         return text.removesuffix("\n").removesuffix("\r")
-
-    def _guarded(self, value: str, authored: str, match: re.Match[str], where: Where) -> str:
-        """A value as it must stand in an action's parameters so that no template is seen in it."""
-        if match[0] == "$${" or not _in_parameters(where) or not _JINJA.search(value):
-            return value
-        if _JINJA.search(authored) or "endraw" in value:
-            message = f"the value of {match[0]} holds braces that a template would take for its own"
-            raise _Failure(message, "let the variable stand alone in its text, or put it under vars")
-        return f"{{% raw %}}{value}{{% endraw %}}"
-
-
-def _in_parameters(where: Where) -> bool:
-    """Whether a place lies in an action's block: routes, key, [index], actions, index, type, …, and not in ``when``."""
-    if where[:1] != ("routes",) or "actions" not in where[2:4]:
-        return False
-    inside = where[where.index("actions", 2) + 2 :]
-    return len(inside) > 1 and inside[0] != "when"
 
 
 def _dollar_advice(match: re.Match[str]) -> str:

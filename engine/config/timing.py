@@ -12,6 +12,7 @@ from engine.config.section import Section, Sheet, kind_of, positive_duration
 from engine.schedule import ALL_HOURS, EVERY_DAY, Active, Schedule, parse_days, parse_hours, parse_zone
 from engine.source import Where
 from engine.units import parse_duration
+from engine.variables import source_of, written
 
 _Value = TypeVar("_Value")
 
@@ -175,16 +176,16 @@ def _by(section: Section) -> str | None:
     if "by" not in section.values:
         return None
     value, where = section.values["by"], (*section.where, "by")
-    if isinstance(value, str) and ("{{" in value or "{%" in value):
+    if isinstance(value, str) and ("{{" in source_of(value) or "{%" in source_of(value)):
         return value
     hint = 'write by: "{{ run.session_id }}"; of several values: "{{ run.name }}/{{ run.status }}"'
     if isinstance(value, str) and (found := _BARE_NAME.fullmatch(value.strip())):
         line, column = section.sheet.line_of(where)
         fixed = "{{ run." + found[1] + " }}"
         hint = f'write by: "{fixed}"'
-        written = re.compile(rf"(?<=by:)\s*(['\"]?){re.escape(value)}\1")
-        if column and written.search(line):
-            hint = should_read(written.sub(lambda _: f" {quoted(fixed)}", line, count=1))
-    message = "'by' must be a template, not " + kind_of(value)
+        plain_key = re.compile(rf"(?<=by:)\s*(['\"]?){re.escape(value)}\1")
+        if column and plain_key.search(line):
+            hint = should_read(plain_key.sub(lambda _: f" {quoted(fixed)}", line, count=1))
+    message = "'by' must be a template, not " + kind_of(written(value))
     section.sheet.wrong(where, message, hint)
     return None

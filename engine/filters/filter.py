@@ -30,6 +30,7 @@ from engine.jsonpath.mistakes import as_condition, compile_checked, in_yaml
 from engine.source import Source, Where
 from engine.suggest import did_you_mean
 from engine.truth import Truth
+from engine.variables import plain, source_of, written
 from engine.vocabulary import Vocabulary
 
 GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
@@ -95,11 +96,11 @@ def compile_filter(conditions: Any, where: Where, source: Source, templates: Exp
     Every problem is reported to the source; a filter compiled from conditions with problems must not be used.
     """
     compiler = _Compiler(source, templates)
-    written = [] if conditions is None else conditions
-    if isinstance(written, list):
-        compiled = compiler.conditions(written, [(*where, index) for index in range(len(written))], 1)
+    raw = [] if conditions is None else conditions
+    if isinstance(raw, list):
+        compiled = compiler.conditions(raw, [(*where, index) for index in range(len(raw))], 1)
     else:
-        compiled = [compiler.condition(written, where, 1)]
+        compiled = [compiler.condition(raw, where, 1)]
     sound = tuple(condition for condition in compiled if condition is not None)
     joined = _joined(sound)
     return Filter(sound, joined.needs, joined.check)
@@ -205,20 +206,20 @@ class _Compiler:
     # --- paths and expressions ---
 
     def _leaf(self, head: str, raw: Mapping[str, Any], where: Where) -> Condition | None:
-        written = raw[head]
+        text = raw[head]
         operations = self._operations(raw, where, head)
         quantifier = self._quantifier(raw, where, head)
-        if not isinstance(written, str) or not written.strip():
+        if not isinstance(text, str) or not source_of(text).strip():
             what = "a JSONPath" if head == "path" else "an expression"
-            self._source.report((*where, head), f"{head} takes {what} as text, not {_word(written)}")
+            self._source.report((*where, head), f"{head} takes {what} as text, not {_word(text)}")
             return None
         if head == "path" and not set(raw) & set(OPERATORS):
             hint = "add one, such as exists: true or eq: success"
             self._source.report((*where, head), "a condition with a path has an operator, this one has none", hint)
             return None
         if head == "path":
-            return self._path(written, (*where, head), operations, quantifier)
-        return self._expression(written, (*where, head), operations)
+            return self._path(text, (*where, head), operations, quantifier)
+        return self._expression(text, (*where, head), operations)
 
     def _path(
         self, text: str, where: Where, operations: tuple[Operation, ...] | None, quantifier: Quantifier | None
@@ -232,7 +233,7 @@ class _Compiler:
             return None
         shallow = all(operation.name in SHALLOW for operation in operations)
         needs = path.shallow_needs if shallow else path.needs
-        return path_condition(path, operations, quantifier, needs, _text(text, operations, quantifier))
+        return path_condition(path, operations, quantifier, needs, _text(written(text), operations, quantifier))
 
     def _expression(self, text: str, where: Where, operations: tuple[Operation, ...] | None) -> Leaf | None:
         try:
@@ -242,7 +243,7 @@ class _Compiler:
             return None
         if operations is None:
             return None
-        return expression_condition(expression, operations, _text(text, operations, ANY))
+        return expression_condition(expression, operations, _text(written(text), operations, ANY))
 
     def _operations(self, raw: Mapping[str, Any], where: Where, head: str) -> tuple[Operation, ...] | None:
         names = [name for name in raw if name in OPERATORS]
@@ -258,10 +259,11 @@ class _Compiler:
 
     def _operation(self, name: str, operand: Any, where: Where) -> Operation | None:
         try:
-            test = compile_operator(name, operand)
+            test = compile_operator(name, operand if name == "matches" else plain(operand))
         except OperandError as error:
             self._source.report((*where, name, *error.part), str(error), error.hint)
             return None
+        operand = written(operand) if name == "matches" else plain(operand)
         if name == "count":
             return Operation(name, operand, lambda values, document: test(len(values), document), whole=True)
         if name == "exists" and operand is False:
@@ -340,11 +342,11 @@ def _word(raw: Any) -> str:
     return "an empty mapping" if raw == {} else "an empty list" if raw == [] else describe(raw)
 
 
-def _text(written: str, operations: tuple[Operation, ...], quantifier: Quantifier) -> str:
+def _text(head: str, operations: tuple[Operation, ...], quantifier: Quantifier) -> str:
     """A condition in one line, as in YAML."""
     asked = " and ".join(f"{each.name} {_shown(each.operand)}" for each in operations)
     usual = quantifier is (ALL if NEGATIVE & {each.name for each in operations} else ANY)
-    return " ".join(filter(None, (" ".join(written.split()), asked, "" if usual else f"({quantifier.text})")))
+    return " ".join(filter(None, (" ".join(head.split()), asked, "" if usual else f"({quantifier.text})")))
 
 
 def _shown(operand: Any) -> str:

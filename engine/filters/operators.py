@@ -28,7 +28,7 @@ from engine.filters.operands import (
 from engine.filters.operators_time import compile_age, compile_time, compile_type
 from engine.filters.verdict import describe
 from engine.jsonpath.compare import equal, is_number
-from engine.regex import RegexError, compile_search
+from engine.regex import RegexError, compile_search, literal_pattern
 from engine.suggest import did_you_mean
 
 
@@ -198,7 +198,7 @@ def _matches(name: str, operand: Any) -> Test:
     if not isinstance(operand, str):
         raise OperandError(f"{name} takes a regular expression, not {describe(operand)}")
     try:
-        search = compile_search(operand)
+        search = compile_search(literal_pattern(operand))
     except RegexError as error:
         raise OperandError(str(error), error.hint) from None
 

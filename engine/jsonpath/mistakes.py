@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import Any
 
 from engine.errors import PathError
 from engine.jsonpath.code import Step
 from engine.jsonpath.path import Path, Paths, compile_path
 from engine.jsonpath.trace import write_steps
+from engine.jsonpath.variables import with_values, with_words
+from engine.variables import Filled
 from engine.vocabulary import Vocabulary
 
 _LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
@@ -32,16 +35,34 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Path
     Raises:
         PathError: it cannot be compiled, or can only be a mistake; the hint has the path as it should read.
     """
+    if isinstance(text, Filled):
+        return _compile_filled(text, vocabulary, paths)
     if (before := _before_parsing(text)) is not None:
         raise before
     try:
         path = paths.compile(text) if paths is not None else compile_path(text)
     except PathError as error:
         raise _after_failing(text, error) from None
+    return _checked(path, vocabulary)
+
+
+def _checked(path: Path, vocabulary: Vocabulary | None) -> Path:
+    """A path that was compiled, held against what is known of the document."""
     if path.steps is not None:
         _check_arrays(path.steps)
         _check_words(path.steps, vocabulary or Vocabulary())
     return path
+
+
+def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | None) -> Path:
+    """A path with variables: what is wrong with it is told of the path as it is written, without their values."""
+    try:
+        compile_checked(with_words(text), None, paths)
+    except PathError as error:
+        raise PathError(text.told(str(error)), column=error.column, hint=text.told(error.hint)) from None
+    values = with_values(text)
+    path = _checked(paths.compile(values) if paths is not None else compile_path(values), vocabulary)
+    return replace(path, source=text.written)
 
 
 def as_condition(text: str) -> str | None:

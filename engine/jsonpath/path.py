@@ -25,6 +25,7 @@ from engine.jsonpath.leaves import Scope
 from engine.jsonpath.library import library_find
 from engine.jsonpath.needs import Needs, path_needs
 from engine.jsonpath.nodes import Unsupported, compile_node, flatten, straight
+from engine.jsonpath.variables import with_values
 from engine.regex import RegexError
 
 #: Characters; paths that people write are far below.
@@ -71,6 +72,7 @@ class Paths:
         Raises:
             PathError: it cannot be compiled; with the column and, where the mistake is a known one, a hint.
         """
+        text = with_values(text)
         if (path := self._compiled.get(text)) is None:
             with self._lock:
                 path = self._compiled[text] = _compile(text, self._parser)

@@ -153,16 +153,17 @@ def _safe(context: Context, value: Any) -> Any:
 def _urlencode(context: Context, value: Any) -> str:
     budget = budget_of(context)
     if isinstance(demand(value), Mapping):
-        pairs = [f"{_quoted(key, budget, '')}={_quoted(item, budget, '')}" for key, item in value.items()]
+        pairs = [f"{_quoted(key, budget)}={_quoted(item, budget)}" for key, item in value.items()]
         text = "&".join(pairs).replace("%20", "+")
     else:
-        text = _quoted(value, budget, "/")
+        text = _quoted(value, budget)
     budget.text(len(text))
     return mark(text) if _escaping(context) else text
 
 
-def _quoted(value: Any, budget: Budget, safe: str) -> str:
-    return quote(plain(to_text(value, budget)), safe=safe)
+def _quoted(value: Any, budget: Budget) -> str:
+    """One piece of an address: unlike in Jinja a slash is encoded, too, so that a value stays one piece."""
+    return quote(plain(to_text(value, budget)), safe="")
 
 
 def _int(value: Any, default: Any = 0, base: int = 10) -> Any:

@@ -29,6 +29,8 @@ from engine.templates.sandboxed import (
     WRITTEN,
     Sandbox,
 )
+from engine.templates.variables import NotAValue, put_in
+from engine.variables import Filled, source_of
 from engine.vocabulary import Step, Vocabulary
 
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
@@ -104,7 +106,39 @@ class Parsed:
 
 
 def parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:
-    """The syntax tree of a template, or why there is none."""
+    """The syntax tree of a template, with its variables' values in it, or why there is none."""
+    return _filled(_parse(sandbox, source_of(text)), text)
+
+
+def parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
+    """The syntax tree of a bare expression, with its variables' values in it, or why there is none."""
+    return _filled(_parse_expression(sandbox, source_of(text)), text)
+
+
+def _filled(parsed: Parsed | Mistake, text: str) -> Parsed | Mistake:
+    if not isinstance(text, Filled):
+        return parsed
+    if isinstance(parsed, Mistake):
+        return told(parsed, text)
+    try:
+        put_in(parsed.tree, text)
+    except NotAValue as error:
+        message, hint, line = error.args
+        return Mistake(line, 1, message, hint)
+    return parsed
+
+
+def told(mistake: Mistake, text: str) -> Mistake:
+    """A mistake in a text's source as its author sees it: with the variables as they are written."""
+    if not isinstance(text, Filled):
+        return mistake
+    lines = text.source.splitlines()
+    before = lines[mistake.line - 1][: mistake.column - 1] if mistake.line <= len(lines) else ""
+    column = len(text.told(before)) + 1 if before else mistake.column
+    return Mistake(mistake.line, column, text.told(mistake.message), text.told(mistake.hint))
+
+
+def _parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:
     bare = text.rstrip("\n")
     whole = bare.startswith("{{") and bare.endswith("}}")
     try:
@@ -119,8 +153,7 @@ def parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:
     return Parsed(tree, expression is not None)
 
 
-def parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
-    """The syntax tree of a bare expression, or why there is none."""
+def _parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
     try:
         parser = Parser(sandbox, text, state="variable")
         expression = parser.parse_expression()
@@ -186,8 +219,10 @@ def _column(text: str, line: int, pattern: str) -> int:
 
 def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabulary) -> list[Mistake]:
     """Everything a syntax tree uses that does not exist: names, words behind them, filters, tests, other templates."""
-    found = [*_standing_alone(tree), *_filters(sandbox, text, tree), *_tests(sandbox, text, tree)]
-    return found or [*_names(sandbox, text, tree), *_words(text, tree, vocabulary)]
+    source = source_of(text)
+    found = [*_standing_alone(tree), *_filters(sandbox, source, tree), *_tests(sandbox, source, tree)]
+    found = found or [*_names(sandbox, source, tree), *_words(source, tree, vocabulary)]
+    return [told(mistake, text) for mistake in found]
 
 
 def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:

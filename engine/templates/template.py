@@ -36,6 +36,7 @@ from engine.templates.syntax import (
     parse_expression,
 )
 from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
+from engine.variables import identity, plain, source_of, written
 from engine.vocabulary import Step, Vocabulary
 
 _NO_NEEDS: Needs = frozenset()
@@ -45,7 +46,8 @@ _DEEPEST = 30
 
 def is_template(text: str) -> bool:
     """Whether a text holds anything for Jinja to do."""
-    return "{{" in text or "{%" in text or "{#" in text
+    source = source_of(text)
+    return "{{" in source or "{%" in source or "{#" in source
 
 
 class _Node(Protocol):
@@ -215,7 +217,7 @@ class Templates:
         # By text and whatever else counts, so that what many routes have in common is compiled once.
         self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
         self._expressions: dict[tuple[Any, ...], Expression] = {}
-        self._looks: dict[tuple[str, bool], list[tuple[int, list[Step]]]] = {}
+        self._looks: dict[tuple[object, bool], list[tuple[int, list[Step]]]] = {}
 
     def knowing(self, placed: frozenset[str]) -> Templates:
         """The same, for a place where these of ``PLACED`` words are there."""
@@ -258,22 +260,23 @@ class Templates:
         Raises:
             TemplateError: the first mistake in it.
         """
-        key = (text, self.vocabulary.placed)
+        key = (identity(text), self.vocabulary.placed)
         if (found := self._expressions.get(key)) is None:
             made = compile_expression(self._plain, text, self.vocabulary)
-            found = self._expressions[key] = Expression(text, *made)
+            found = self._expressions[key] = Expression(written(text), *made)
         return found
 
     def looks(self, text: str, *, bare: bool) -> list[tuple[int, list[Step]]]:
         """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
-        if (found := self._looks.get((text, bare))) is None:
+        key = (identity(text), bare)
+        if (found := self._looks.get(key)) is None:
             parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
-            found = self._looks[text, bare] = [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
+            found = self._looks[key] = [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
         return found
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""
-        place = (text, escape, key, self.vocabulary.placed)
+        place = (identity(text), escape, key, self.vocabulary.placed)
         if (found := self._texts.get(place)) is None:
             sandbox = self._escaping if escape else self._plain
             found = self._texts[place] = compile_text(sandbox, text, self.vocabulary, key=key)
@@ -295,7 +298,9 @@ class _Compilation:
     def template(self, tree: Any) -> Template:
         """The compiled tree; ``mistakes`` then holds what is wrong with it."""
         root = self._node(tree, (), raw=False)
-        return Template(tree, self._reads, frozenset(self._templated), frozenset(self._mixed), self._settled, root)
+        return Template(
+            plain(tree), self._reads, frozenset(self._templated), frozenset(self._mixed), self._settled, root
+        )
 
     def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
         if isinstance(tree, dict):
@@ -304,7 +309,7 @@ class _Compilation:
             return _List(tuple(self._node(item, (*where, index), raw=raw) for index, item in enumerate(tree)))
         if isinstance(tree, str) and is_template(tree):
             return self._leaf(tree, where, raw=raw, key=False)
-        return _Literal(tree)
+        return _Literal(plain(tree))
 
     def _mapping(self, tree: dict[Any, Any], where: Where) -> _Node:
         items = [

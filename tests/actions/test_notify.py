@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import email
 import email.policy
 import logging
 import re
 import sys
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import pytest
 from aiosmtpd.smtp import SMTP
@@ -207,3 +209,51 @@ def test_the_destination_names_services_only():
 def test_nothing_to_send_or_nowhere_to_send_it_is_refused(params):
     with pytest.raises(ValidationError):
         Notify.Params.model_validate(params, strict=True)
+
+
+PASSWORD = "k9@Tr0ub4dor/3"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"json://bot:{PASSWORD}@127.0.0.1:9/n",
+        f"form://{PASSWORD}@127.0.0.1:9",
+        f"mailto://bot:{PASSWORD}@127.0.0.1:9/n",
+        f"jsons://bot:{PASSWORD}@127.0.0.1:9/?verify=no",
+        f"tgram://12345:{'Tr0ub4dor' * 4}/Tr0ub4dor",
+        f"xml://Tr0ub4dor.invalid/?+X-Key={PASSWORD}",
+        f"{PASSWORD}://host",
+        "json://Tr0ub4dor%2Ek9:9/",
+    ],
+)
+async def test_no_piece_of_an_address_is_told_however_apprise_divides_it(attempt, url, caplog, capfd):
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises((Retry, Discard)) as caught:
+        await attempt(Notify(), {"urls": url, "body": "b"})
+    out, err = capfd.readouterr()
+    told = f"{caught.value} {Notify().destination(Notify.Params(urls=url, body='b'))}"
+    engines = "".join(record.getMessage() for record in caplog.records if record.name.startswith("engine"))
+    assert not re.search(r"tr0ub4dor|\bk9\b", told + engines + out + err, re.IGNORECASE)
+
+
+async def test_what_apprise_raises_is_named_and_not_quoted(attempt, monkeypatch):
+    async def burst(*_args, **_options):
+        raise ValueError(f"bad host {PASSWORD}")
+
+    monkeypatch.setattr("apprise.Apprise.async_notify", burst)
+    with pytest.raises(Retry, match=r"^json: Apprise raised ValueError$"):
+        await attempt(Notify(), {"urls": f"json://{PASSWORD}", "body": "b"})
+
+
+async def test_statuses_and_innocent_words_stay(attempt, sink):
+    sink.answer_with(500)
+    with pytest.raises(Retry, match=r"^json: Failed to send JSON POST notification: Internal server error."):
+        await attempt(Notify(), {"urls": address(sink) + "?to=a&format=text", "body": "b"})
+
+
+async def test_a_password_that_is_encoded_arrives_as_it_is(attempt, sink):
+    url = address(sink).replace("json://", f"json://bot:{quote(PASSWORD, safe='')}@")
+    await attempt(Notify(), {"urls": url, "body": "b"})
+    sent = sink.received[0].headers["Authorization"]
+    assert base64.b64decode(sent.removeprefix("Basic ")).decode() == f"bot:{PASSWORD}"
