@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,9 @@ MAX_PROBLEMS = 200
 
 #: Longer lines are not shown with a problem: nobody would find the place in them.
 _LONGEST_SHOWN = 300
+
+#: An unquoted scalar without spaces, behind its anchor and tag.
+_PLAIN_SCALAR = re.compile(r"(?:[&!]\S*\s+)*([^\s,\[\]{}#&!*|>'\"%@`]+)")
 
 #: A place in the parsed tree: keys and indexes from the root.
 Where = tuple[str | int, ...]
@@ -105,6 +109,14 @@ class Source:
         if mark.style is None and mark.key_line and mark.key_line < mark.line:
             return mark.key_line  # of a mapping or list below its key, the key
         return mark.line + line if mark.style in ("|", ">") else mark.line
+
+    def plain_scalar(self, where: Where) -> str:
+        """A scalar without quotes or spaces as it stands in the file, its zeros and signs kept; empty if it is none."""
+        mark = self.marks.get(where)
+        if mark is None or mark.style is not None or not 0 < mark.line <= len(self.lines):
+            return ""
+        found = _PLAIN_SCALAR.match(self.lines[mark.line - 1], mark.column - 1)
+        return found[1] if found else ""
 
     def mark(self, where: Where) -> Mark | None:
         """The mark of a place, or of its nearest parent that has one."""

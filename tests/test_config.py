@@ -115,6 +115,33 @@ def test_only_the_author_can_switch_secrets_off():
     assert parse("secrets: [none]\nroutes: {}\n").secrets == ("none",)
 
 
+NUMBERS = ["12345", "012345678", "000", "-5", "+5", "0x1F", "0o17", "1e5", "1.50", ".5", "5.", "1E+3", "00.10", "-.INF"]
+NUMBERS += ["12345678901234567890123", ".inf", ".nan"]
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+@pytest.mark.parametrize(
+    "text",
+    [
+        "secrets: [{}]\nroutes: {{}}\n",
+        "secrets: {} # a comment\nroutes: {{}}\n",
+        "secrets:\n  - {}\n  - other\nroutes: {{}}\n",
+        "secrets: [other,{},{{}}]\nroutes: {{}}\n",
+        "secrets: [&a {}, *a]\nroutes: {{}}\n",
+        "secrets: x\nsigning_secrets: [ {} ]\nroutes: {{}}\n",
+        "secrets: x\nlangsmith: {{api_key: {}}}\nroutes: {{}}\n",
+        "secrets: x\nrules: {{r: {}}}\nroutes: {{}}\n",
+        "secrets: x\nrules: {{r: [a, {}]}}\nroutes: {{}}\n",
+    ],
+)
+def test_what_reads_as_a_number_is_quoted_as_it_is_written(text, number):
+    """Zeros in front, signs and exponents are part of a secret, and the advice makes the file a good one."""
+    hint = next(problem.hint for problem in problems_of(text.format(number)) if "quote it" in problem.hint)
+    assert hint.endswith(f'"{number}"')
+    if "signing" not in text and "{{}}]" not in text:
+        assert number in str(parse(text.format(f'"{number}"')))
+
+
 @pytest.mark.parametrize("written", ['"${S}"', '["${S}"]', '["good", "${S}"]'])
 @pytest.mark.parametrize("value", ["", "   "])
 def test_an_empty_secret_is_an_error_wherever_it_comes_from(written, value):
@@ -148,6 +175,7 @@ def test_bodies_that_have_to_be_signed_need_no_secret_beside():
         ("signing_secrets: [whsec_MfKQ 9r8G]", "what stands behind whsec_ is not base64"),
         ('signing_secrets: ["v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]', "'v1,' is not part of the secret"),
         ('signing_secrets: ["v1,MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]', "'v1,' is not part of the secret"),
+        ("signing_secrets: ['V1a,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw']", "'v1,' is not part of the secret"),
         ("signing_secrets: [whpk_MfKQ9r8G]", "a key for asymmetric signatures"),
         ("signing_secrets: [WHSEC_MfKQ9r8G]", "whsec_ is written in lower case"),
         ("signing_secrets: ['secret: whsec_MfKQ9r8G']", "something stands before whsec_"),
@@ -568,3 +596,17 @@ def test_any_tree_of_the_files_own_words_is_read_or_refused_with_places(top, rou
 def test_an_endpoint_that_no_client_can_parse_is_no_web_address(block, address):
     with pytest.raises(ConfigError, match="is not a web address"):
         parse(f'secrets: none\n{block}: {{endpoint: "{address}"}}\nroutes: {{alert: {{actions: [{{log: {{}}}}]}}}}\n')
+
+
+@pytest.mark.parametrize(
+    "written", ["v1,whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "secret whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]
+)
+@pytest.mark.parametrize("variable", [False, True])
+def test_a_signing_secret_that_was_pasted_with_more_is_refused_with_the_form_that_works(written, variable):
+    text = "signing_secrets: [{}]\nroutes: {{}}\n"
+    environ = {"S": written} if variable else {}
+    [problem] = problems_of(text.format('"${S}"' if variable else f'"{written}"'), environ)
+    assert problem.hint == 'write it from whsec_ on: signing_secrets: ["whsec_…"]'
+    assert "MfKQ" not in problem.message + problem.hint
+    right = written[written.index("whsec_") :]
+    assert parse(text.format(f'"{right}"')).signing_secrets == (right,)

@@ -119,7 +119,8 @@ def _read_ids(sheet: Sheet, name: str, value: Any, where: Where) -> tuple[str, .
 
 def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
     if not isinstance(value, str):
-        hint = f'quote it: "{value}"' if isinstance(value, int) else ""
+        number = sheet.number_as_written(value, where)
+        hint = f'quote it: "{number}"' if number else ""
         sheet.wrong(where, f"the rule {name!r} must be one id or a list of ids, not {kind_of(value)}", hint)
         return ""
     text = value.strip()

@@ -59,6 +59,12 @@ class Sheet:
         except ValueError:
             return value
 
+    def number_as_written(self, value: Any, where: Where) -> str:
+        """A number as it stands in the file: ``012`` and ``1e3`` lose something as numbers. Empty for all else."""
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            return ""
+        return self.source.plain_scalar(where) or str(value)
+
     def line_of(self, where: Where) -> tuple[str, int]:
         """The line a place's key stands on, and the key's column from 1 (0: it has no key)."""
         mark = self.source.marks.get(where)
@@ -108,7 +114,8 @@ class Section:
             if not value.strip() and needed:
                 self.sheet.wrong(where, f"{key!r} is empty")
             return value.strip() or default
-        hint = f'quote it: {key}: "{value}"' if isinstance(value, (int, float)) else ""
+        number = self.sheet.number_as_written(value, where)
+        hint = f'quote it: {key}: "{number or str(value).lower()}"' if isinstance(value, (int, float)) else ""
         self.sheet.wrong(where, f"{key!r} must be a text, not {kind_of(value)}", hint)
         return default
 

@@ -73,13 +73,15 @@ def read_signing_secrets(top: Section, secrets: tuple[str, ...] | None) -> tuple
     for index, secret in enumerate(found):
         if problem := secret_problem(secret):
             at = (*where, index) if isinstance(top.values["signing_secrets"], list) else where
-            top.sheet.wrong(at, problem, "write whsec_ and the base64 behind it, as the sender shows it")
+            from_here = 'write it from whsec_ on: signing_secrets: ["whsec_…"]'
+            other = "write whsec_ and the base64 behind it, as the sender shows it"
+            top.sheet.wrong(at, problem, from_here if "whsec_" in secret[1:] else other)
     return found
 
 
 def _secrets(top: Section, key: str, line: str, variable: str) -> tuple[str, ...]:
     value, where = top.values[key], (key,)
-    if isinstance(value, str):
+    if isinstance(value, str) or top.sheet.number_as_written(value, where):
         return _one_secret(top, value, where, line, variable)
     if not isinstance(value, list):
         top.sheet.wrong(where, f"{key!r} must be a list of texts, not {kind_of(value)}", line)
@@ -92,8 +94,9 @@ def _secrets(top: Section, key: str, line: str, variable: str) -> tuple[str, ...
 
 def _one_secret(top: Section, value: Any, where: tuple[str | int, ...], line: str, variable: str) -> tuple[str, ...]:
     if not isinstance(value, str):
-        hint = f'quote it: "{value}"' if isinstance(value, int) and not isinstance(value, bool) else line
-        top.sheet.wrong(where, f"a secret must be a text, not {kind_of(value)}", hint)
+        number = top.sheet.number_as_written(value, where)
+        what = f"the number {number[:30]}" if number else kind_of(value)
+        top.sheet.wrong(where, f"a secret must be a text, not {what}", f'quote it: "{number}"' if number else line)
         return ()
     if not value.strip():
         top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", line)
