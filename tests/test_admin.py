@@ -17,6 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
+from yarl import URL
 
 from engine.admin import answers
 from engine.admin.openapi import openapi_document
@@ -461,3 +462,38 @@ async def test_an_event_that_is_named_whole_is_not_read_for_its_id(
     assert read == []
     assert (await engine.get("/api/v1/deliveries", event=event_id[:30]))["deliveries"] == rows
     assert read == [event_id[:30]]
+
+
+BAD = {
+    "deep": '{"deliveries":' + "[" * 1000 + "]" * 1000 + "}",
+    "deep name": '{"name":' + '{"a":' * 1000 + "1" + "}" * 1000 + ',"route":' + "[" * 900 + "]" * 900 + "}",
+    "too deep": '{"deliveries":' + "[" * 5000 + "]" * 5000 + "}",
+    "a huge number": '{"deliveries":[1e308],"route":123456789012345678901234567890,"name":-1e-400,"for":1e300}',
+    "half a character": '{"deliveries":["\\ud800"],"route":"\\ud800","name":"\\ud800","for":"\\ud800"}',
+    "not a number": '{"deliveries":NaN}',
+    "control characters": '{"deliveries":["\\u0000\\u001b[31m"],"route":"\\u0000","name":"\\u0000"}',
+    "many values": '{"deliveries":[' + "0," * 20_000 + "0]}",
+    "no object": "[]",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("body", BAD.values(), ids=BAD)
+@pytest.mark.parametrize("path", ["/api/v1/replay", "/api/v1/destinations/resume", "/api/v1/mutes"])
+async def test_a_bad_question_is_refused_with_words(engine: Engine, path: str, body: str) -> None:
+    status, answer = await engine.ask("POST", path, data=body, headers={"Content-Type": "application/json"})
+    assert 400 <= status < 500
+    assert answer["error"]
+
+
+@pytest.mark.parametrize(
+    "word", ["%00", "%ED%A0%80", "%FF", "%1B%5B31m", "9" * 5000, "%F0%9F%98%80", "..", "%2e%2e", "'", "%25"]
+)
+async def test_a_bad_id_or_word_is_refused_with_words(engine: Engine, word: str) -> None:
+    for path in (f"/api/v1/events/{word}", f"/api/v1/deliveries/{word}"):
+        status, answer = await engine.ask("GET", URL(f"{engine.base}{path}", encoded=True).raw_path)
+        assert 400 <= status < 500
+        assert answer["error"]
+    for query in ("event", "since", "limit", "before", "error", "route"):
+        status, _ = await engine.ask("GET", f"/api/v1/deliveries?{query}={word}")
+        assert status < 500

@@ -157,3 +157,15 @@ async def test_a_payloads_runs_can_be_held_by_the_stand_in(langsmith: LangSmithS
     ids = [langsmith.add_run(run) for run in payloads.complete()["runs"]]
     async with session.post(f"{langsmith.url}/api/v1/runs/query", json={"id": ids}) as response:
         assert {run["id"] for run in (await response.json())["runs"]} == set(ids)
+
+
+@pytest.mark.parametrize("levels", [150, 240, 254, 900, 1100, 5000])
+async def test_a_stand_in_answers_whatever_depth_it_is_sent(session, levels):
+    """orjson reads 1,024 levels and writes 254; a stand-in must not fail over what it was sent."""
+    nested = '{"inputs":{"a":' + "[" * levels + "]" * levels + "}}"
+    async with LangSmithStandIn() as langsmith, WebhookSink() as sink:
+        for url in (sink.url, f"{langsmith.url}/api/v1/runs/query", f"{langsmith.url}/api/v1/feedback"):
+            async with session.post(url, data=nested, headers={"X-API-Key": "k"}) as response:
+                assert response.status < 500
+                await response.read()
+        assert langsmith.crashes == sink.crashes == []

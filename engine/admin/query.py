@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,8 @@ EVENT_STATES = ("pending", "routed", "dead")
 DELIVERY_STATES = ("due", "running", "succeeded", "dead")
 EVENT_WORDS = ("kind", "rule", "state", "unmatched", "error", "since", "until", "before", "limit")
 DELIVERY_WORDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
+#: A longer number is no count, and Python does not read one of thousands of digits.
+_COUNT = re.compile(r"[0-9]{1,9}")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -127,7 +130,7 @@ def limit_of(value: Any, *, default: int = 50, most: int = MOST_ROWS) -> int:
     """
     if value is None:
         return default
-    if not isinstance(value, bool) and str(value).isdecimal() and 1 <= int(value) <= most:
+    if not isinstance(value, bool) and _COUNT.fullmatch(str(value)) and 1 <= int(value) <= most:
         return int(value)
     raise BadQuery(f"limit is {value!r}", f"write a number from 1 to {most}")
 
