@@ -362,3 +362,14 @@ def test_a_filled_text_is_what_it_is_made_of(parts: list[str | Variable]) -> Non
     for copied in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
         assert (copied, copied.source, copied.variables) == (text, text.source, text.variables)
     assert type(plain({"a": [text]})["a"][0]) is str
+
+
+@given(value=VALUES)
+@example(value="{{ 6*7 }}")
+def test_in_a_key_it_is_refused_and_what_the_hint_says_works(value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compiled('    actions: [{log: {message: x, fields: {"${X}": 1}}}]\n', value)
+    [problem] = caught.value.problems
+    assert problem.hint.endswith('put the variable under vars, and write "{{ vars.NAME }}":')
+    routes = '    actions: [{log: {message: x, fields: {"{{ vars.NAME }}": 1}}}]\n'
+    assert sent(compiled(routes, value, 'vars: {NAME: "${X}"}\n'))["fields"] == {value: 1}

@@ -97,10 +97,8 @@ class _Interpolation:
 
     def _item(self, key: str, item: Any, where: Where) -> tuple[Any, Any]:
         if "${" in key:
-            hint = "name the rule under 'rules' and use its name here" if where[0] == "routes" else ""
-            self.source.report(
-                where, f"the key {key!r}: variables stand in values only, not in keys", hint, at_key=True
-            )
+            message = f"the key {key!r}: variables stand in values only, not in keys"
+            self.source.report(where, message, _key_hint(where), at_key=True)
         return self.walk(item, where)
 
     def _text(self, text: str, where: Where) -> tuple[str, str]:
@@ -189,6 +187,15 @@ class _Interpolation:
         except ValueError as error:
             raise _Failure(f"cannot read {path}: {error}", _file_advice(path)) from None
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def _key_hint(where: Where) -> str:
+    """What to write where a variable stands in a key; a key among an action's parameters may be a template."""
+    if where[0] != "routes":
+        return ""
+    if len(where) == 2:
+        return "name the rule under 'rules' and use its name here"
+    return 'among parameters a key may be a template: put the variable under vars, and write "{{ vars.NAME }}":'
 
 
 def _dollar_advice(match: re.Match[str]) -> str:
