@@ -11,8 +11,7 @@ Zone = Literal["user", "password", "host", "path", "query"]
 
 #: Stands for a value while the author's own signs are looked for.
 _VALUE: Final = "\ufffc"
-#: An address, or what goes on from one that a variable holds.
-_ADDRESS: Final = re.compile(rf"\s*(?:[a-zA-Z][a-zA-Z0-9+.-]*://|{_VALUE}[/?])\S*\s*")
+_SCHEME: Final = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]*://")
 #: A percent sign is good where it begins an encoded character.
 _BAD_PERCENT: Final = r"%(?![0-9A-Fa-f]{2})"
 #: What a value may not hold in each part of an address (RFC 3986, 3.2 to 3.4).
@@ -39,7 +38,7 @@ def divided(parts: Sequence[str | Put]) -> tuple[str, str] | None:
     A value at the very beginning is an address, or the beginning of one, and may hold anything. A text that is no
     address is not looked at.
     """
-    if not _ADDRESS.fullmatch(_flat(parts)):
+    if not _is_address(parts):
         return None
     for put, zone in _zones(parts):
         if put.value is not None and (found := _DIVIDES[zone].search(put.value)) is not None:
@@ -47,6 +46,13 @@ def divided(parts: Sequence[str | Put]) -> tuple[str, str] | None:
             message = f"{put.written} holds {sign}, which would divide the address within its {zone}"
             return message, _hint(put.written, zone)
     return None
+
+
+def _is_address(parts: Sequence[str | Put]) -> bool:
+    """Whether a text is one address: it has a scheme, be it a value's at its beginning, and no space."""
+    first = next((part for part in parts if part), "")
+    begins = _SCHEME.match((first.value or "") if isinstance(first, Put) else first)
+    return begins is not None and not re.search(r"\s", _flat(parts).strip())
 
 
 def _flat(parts: Sequence[str | Put]) -> str:

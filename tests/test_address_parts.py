@@ -117,3 +117,18 @@ def test_a_password_that_is_taken_is_read_as_it_is_or_as_it_decodes(value):
     read = URL(url)
     assert (read.host, read.port, read.path) == ("h.corp", 1, "/n")
     assert read.user == "bot"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{{ vars.open }}/{{ vars.open }}", "${X}/${X}", "see https://h.corp/${X} and ${X}", "a/${X}?b", "//h.corp/${X}"],
+)
+def test_what_is_no_address_is_not_looked_at(text):
+    value = "Set #1 & more"
+    router = compiled(text, "log: {message", X=value, OPEN=value)
+    assert params(router)["message"] == text.replace("{{ vars.open }}", value).replace("${X}", value)
+
+
+def test_what_goes_on_from_an_address_in_a_variable_is_looked_at():
+    with pytest.raises(ConfigError, match="would divide the address within its query"):
+        notified("${B}/n?key=${X}", B="json://h.corp", X="a&b")
