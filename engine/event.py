@@ -272,13 +272,8 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
 
 
 def _text_of(found: Any) -> str | None:
-    """An id as text; what is not text is taken as YAML would write it. None where it is nested too deep for that."""
-    if found is None or isinstance(found, str):
-        return found
-    try:
-        return orjson.dumps(found).decode()
-    except orjson.JSONEncodeError:
-        return None
+    """An id as text; what is not text is taken as YAML would write it. None where there is none."""
+    return found if found is None or isinstance(found, str) else orjson.dumps(found).decode()
 
 
 def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str:

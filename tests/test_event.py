@@ -334,15 +334,6 @@ def test_a_signed_id_is_an_identity_whatever_the_kind():
     assert found.subject == f"rule:{RULE}"
 
 
-@pytest.mark.parametrize(
-    ("key", "kind"), [(b"alert_rule_id", Kind.ALERT), (b"rule_id", Kind.RULE), (b"prompt_id", Kind.PROMPT)]
-)
-def test_an_id_that_is_nested_too_deep_for_a_text_names_nothing(key, kind):
-    parsed = parse_event(b'{"%s": %s, "runs": [{"id": "a"}]}' % (key, b"[" * 1000 + b"]" * 1000), 1.7e9)
-    assert (parsed.kind, parsed.rule_id, parsed.subject) == (kind, None, "")
-    assert parsed.dedup_key.startswith("body:")
-
-
 def test_odd_times_do_not_break_the_key():
     assert key(rule(start_time={"odd": 1})) != key(rule(start_time={"odd": 2}))
     assert key(rule(start_time=1.5)) == key(rule(start_time=1.5))

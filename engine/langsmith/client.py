@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 #: Seconds for which a backend without queue items is not asked for them again.
 _OLD_BACKEND_TTL = 300.0
-#: How a backend says that it does not have an endpoint, or not any more.
-_MISSING = frozenset({404, 405, 410})
+#: How a backend says that it does not have an endpoint yet, and that it has it no more.
+_NOT_YET, _NO_MORE = frozenset({404, 405}), frozenset({404, 405, 410})
 
 T = TypeVar("T")
 
@@ -330,13 +330,13 @@ class LangSmith:
         try:
             return await call()
         except LangSmithFailure as failure:
-            if self.settings.on_cloud or failure.status not in _MISSING:
+            if self.settings.on_cloud or failure.status not in _NOT_YET:
                 raise
             try:
                 return await older()
             except LangSmithFailure as again:
                 # The older one is gone, so the newer one is there, and its answer was about what it was asked for.
-                raise failure if again.status in _MISSING else again from again
+                raise failure if again.status in _NO_MORE else again from again
 
     async def _query_v2(
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None

@@ -135,9 +135,9 @@ async def check(attempt, subject, status, retry_after):
     name, action, params, stand_in, path = subject
     row = row_of(status, retry_after=retry_after is not None)
     location = {"Location": f"{stand_in.origin}/elsewhere"} if 300 <= status < 400 else None
-    # These drive queue and dataset to a second request, which is to get the same answer.
+    # These drive queue and dataset to a second request, which is to get the same answer; after a 409 feedback is read.
     asks_again = status in (404, 405, 409)
-    times = 3 if asks_again else 1
+    times = 3 if asks_again and (name, status) != ("feedback", 409) else 1
     stand_in.requests.clear()
     stand_in.faults.clear()
     stand_in.faults.add(status=status, retry_after=retry_after, path=path, times=times, headers=location)
