@@ -1,65 +1,160 @@
-"""Texts and blocks within Slack's limits (docs.slack.dev: chat.postMessage, Block Kit reference)."""
+"""Texts within Slack's limits, cut or split without breaking a link, an entity or a character."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
-#: Slack's limits, in characters and pieces.
-TEXT = 4000
-_FALLBACK, _SECTION, _FIELD, _HEADER, _MARKDOWN, _BUTTON = 1000, 3000, 2000, 150, 12000, 75
-_BLOCKS, _FIELDS, _ELEMENTS = 50, 10, 10
+#: How Slack reads a text: as mrkdwn, as the Markdown of a ``markdown`` block, or as it is.
+Markup = Literal["mrkdwn", "markdown", "plain_text"]
 
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
 #: Characters of the longest entity.
 _LONGEST_ENTITY = 33
-#: ``<address>`` or ``<address|label>``.
-_LINK = re.compile(r"<[^<>\s][^<>\n]*>")
+#: A link in three parts: what opens it, its label, what ends it. Without a label, all of it is the first.
+_LINKS: dict[Markup, re.Pattern[str]] = {
+    "mrkdwn": re.compile(r"(<[^<>|\s][^<>|\n]*)(\|[^<>\n]*)?(>)"),
+    "markdown": re.compile(r"(!?\[)((?:\\.|[^\[\]\\])*)(\]\((?:\\.|[^()\\\n])*\))|(<[^<>\s][^<>\n]*>)()()", re.DOTALL),
+}
 _FENCE = "```"
 _JOINER = "\u200d"
 #: The most characters that are kept together because they are shown as one.
 _LONGEST_GRAPHEME = 32
 
 
-def cut(text: str, limit: int, tail: str = "…", *, markup: bool = True) -> str:
+def cut(text: str, limit: int, tail: str = "…", markup: Markup = "mrkdwn") -> str:
     """Shorten a text to ``limit`` characters, ``tail`` included.
 
-    The cut is never inside an entity such as ``&amp;``, or inside what is shown as one character. In ``markup``
-    (mrkdwn) it is never inside a link either: the link's label is shortened, or the link left out; and a code block
-    that was begun is ended.
+    The cut is never inside an entity such as ``&amp;``, inside what is shown as one character, or inside a link: a
+    link's label is shortened, or the link left out. A code block that was begun is ended.
     """
     if len(text) <= limit:
         return text
     tail = tail if len(tail) < limit // 2 else "…"
-    room = limit - len(tail)
-    if not markup:
-        return text[: _boundary(text, room)] + tail
-    head = _whole_links(text, room)
-    if head.count(_FENCE) % 2:
-        head = _whole_links(text, room - len(_FENCE) - 1)
-        head += f"\n{_FENCE}" if head.count(_FENCE) % 2 else ""
-    return head + tail
+    return _head(text, limit - len(tail), markup)[0] + tail
 
 
-def _whole_links(text: str, end: int) -> str:
-    """The text before ``end``, its last link with a shorter label, or left out where no label fits."""
-    opening = text.rfind("<", 0, end)
-    link = _LINK.match(text, opening) if opening >= 0 else None
-    if link is None or link.end() <= end:
-        return text[: _boundary(text, end)]
-    label = link[0].find("|") + opening + 1
-    last = _boundary(text, end - 2)
-    return f"{text[:last]}…>" if opening < label < last else text[:opening]
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What a text was split into; ``whole`` tells that nothing of it is left out."""
+
+    texts: Sequence[str]
+    whole: bool
 
 
-def _boundary(text: str, end: int) -> int:
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The beginning of a text, and the rest. ``between``: cut between two lines; ``whole``: nothing was shortened."""
+
+    head: str
+    rest: str
+    between: bool
+    whole: bool
+
+
+def split(text: str, limit: int, most: int, tail: Callable[[int], str]) -> Pieces:
+    """Split a mrkdwn text into at most ``most`` pieces of ``limit`` characters, between lines where that is possible.
+
+    Where not all of it fits, the last piece ends with ``tail``, which is given the number of lines left out.
+    """
+    pieces: list[str] = []
+    whole = True
+    while len(text) > limit and len(pieces) < most - 1:
+        part = _first_lines(text, limit)
+        pieces.append(part.head)
+        text, whole = part.rest, whole and part.whole
+    last = _fewer_lines(text, limit, tail)
+    if not whole and len(text) + len(tail(0)) <= limit:  # a label was shortened before, and nothing says so yet
+        last += tail(0)
+    return Pieces([*pieces, last], whole and len(text) <= limit)
+
+
+def _fewer_lines(text: str, limit: int, tail: Callable[[int], str]) -> str:
+    """The whole lines that fit, and how many are left out."""
+    if len(text) <= limit:
+        return text
+    lines_after = text.count("\n")
+    reserved = len(tail(lines_after)) + (1 if lines_after else 0)
+    if reserved >= limit // 2:
+        return cut(text, limit)
+    part = _first_lines(text, limit - reserved)
+    lines = part.rest.split("\n")[0 if part.between else 1 :]
+    ending = tail(sum(1 for line in lines if line.strip(" `")))
+    return f"{part.head}\n{ending}" if part.between else part.head + ending
+
+
+def _first_lines(text: str, limit: int) -> _Part:
+    """As many whole lines as fit, or else a part of one. A code block that is cut goes on in the rest."""
+    line_end = text.rfind("\n", limit // 2, limit - len(_FENCE))
+    if line_end >= 0:
+        head, rest = text[:line_end], text[line_end + 1 :]
+        if _fences(head):
+            head, rest = f"{head}\n{_FENCE}", f"{_FENCE}\n{rest}"
+        return _Part(head, rest, between=True, whole=True)
+    head, end = _head(text, limit, "mrkdwn")
+    whole = head.removesuffix(f"\n{_FENCE}") == text[:end].removesuffix(f"\n{_FENCE}")
+    rest = f"{_FENCE}\n{text[end:]}" if _fences(text[:end]) else text[end:]
+    return _Part(head, rest, between=False, whole=whole)
+
+
+def _fences(text: str) -> bool:
+    """Whether a text ends within a code block."""
+    return text.count(_FENCE) % 2 == 1
+
+
+def _head(text: str, room: int, markup: Markup) -> tuple[str, int]:
+    """The beginning of a text within so many characters, and where in the text it ends."""
+    if markup == "plain_text":
+        end = _boundary(text, room)
+        return text[:end], end
+    head, end = _whole_links(text, room, markup)
+    if _fences(head):
+        head, end = _whole_links(text, room - len(_FENCE) - 1, markup)
+        head += f"\n{_FENCE}" if _fences(head) else ""
+    return head, end
+
+
+def _whole_links(text: str, room: int, markup: Markup) -> tuple[str, int]:
+    """The same without a half link: its label is shortened, or the link is left out where no label fits."""
+    for link in _LINKS[markup].finditer(text):
+        if link.start() >= room:
+            break
+        if link.end() > room:
+            return _short_link(text, link, room, markup)
+    end = _boundary(text, room, markup)
+    return text[:end], end
+
+
+def _short_link(text: str, link: re.Match[str], room: int, markup: Markup) -> tuple[str, int]:
+    opening, label, closing = link[1] or "", link[2] or "", link[3] or ""
+    if label.startswith("|"):
+        opening, label = opening + "|", label[1:]
+    space = room - link.start() - len(opening) - len(closing) - 1
+    if label and space > 0:
+        shown = label if len(label) <= space else label[: _boundary(label, space, markup)] + "…"
+        return text[: link.start()] + opening + shown + closing, link.end()
+    if link.start() > room // 2 or len(opening) + len(closing) < room // 2:
+        return text[: link.start()], link.start()
+    # Its address alone fills the text: what is written around it counts for more.
+    before, after = text[: link.start()], text[link.end() :]
+    head, end = _head(before + label + after, room, markup)
+    moved = len(link[0]) - len(label)
+    return head, end if end <= link.start() else min(end + moved, len(text))
+
+
+def _boundary(text: str, end: int, markup: Markup = "plain_text") -> int:
     """The last place up to ``end`` that is inside neither an entity nor what is shown as one character."""
+    if end >= len(text):
+        return len(text)
     ampersand = text.rfind("&", max(0, end - _LONGEST_ENTITY), end)
     entity = _ENTITY.match(text, ampersand) if ampersand >= 0 else None
     if entity is not None and entity.end() > end:
         end = ampersand
+    if markup == "markdown":  # a backslash stays with what it escapes
+        end -= (end - len(text[:end].rstrip("\\"))) % 2
     for place in range(end, max(0, end - _LONGEST_GRAPHEME), -1):
         if not _joined(text, place):
             return place
@@ -81,63 +176,3 @@ def _joined(text: str, place: int) -> bool:
 
 def _is_half_flag(character: str) -> bool:
     return "\U0001f1e6" <= character <= "\U0001f1ff"
-
-
-def fit_blocks(blocks: list[dict[str, Any]], tail: str) -> list[dict[str, Any]]:
-    """Blocks with their texts and numbers within Slack's limits; whatever else stands there is left to Slack."""
-    kept = [_fit_block(block, tail) for block in blocks[:_BLOCKS]]
-    if len(blocks) > _BLOCKS:
-        left_out = len(blocks) - _BLOCKS + 1
-        words = f"{left_out} more blocks {tail}"
-        kept[-1] = {"type": "context", "elements": [{"type": "mrkdwn", "text": words}]}
-    return kept
-
-
-def _fit_block(block: dict[str, Any], tail: str) -> dict[str, Any]:
-    fitted, kind = dict(block), block.get("type")
-    if kind == "markdown" and isinstance(block.get("text"), str):
-        fitted["text"] = cut(block["text"], _MARKDOWN, markup=False)
-    elif "text" in block:
-        fitted["text"] = _fit_text(block["text"], _HEADER if kind == "header" else _SECTION, tail)
-    if isinstance(block.get("fields"), list):
-        fitted["fields"] = [_fit_text(text, _FIELD, tail) for text in block["fields"][:_FIELDS]]
-    if kind == "context" and isinstance(block.get("elements"), list):
-        fitted["elements"] = [_fit_text(element, _SECTION, tail) for element in block["elements"][:_ELEMENTS]]
-    if kind == "actions" and isinstance(block.get("elements"), list):
-        fitted["elements"] = [_fit_button(element, tail) for element in block["elements"]]
-    if isinstance(block.get("accessory"), dict):
-        fitted["accessory"] = _fit_button(block["accessory"], tail)
-    return fitted
-
-
-def _fit_button(element: Any, tail: str) -> Any:
-    if not isinstance(element, dict) or "text" not in element:
-        return element
-    return {**element, "text": _fit_text(element["text"], _BUTTON, tail)}
-
-
-def _fit_text(text: Any, limit: int, tail: str) -> Any:
-    """A Block Kit text object within a limit."""
-    if not isinstance(text, dict) or not isinstance(text.get("text"), str):
-        return text
-    markup = text.get("type") == "mrkdwn"
-    return {**text, "text": cut(text["text"], limit, tail if markup else "…", markup=markup)}
-
-
-def fallback_of(blocks: list[dict[str, Any]]) -> str:
-    """The blocks' own texts, for notifications and screen readers; empty where they have none."""
-    return cut(" ".join(text for block in blocks for text in _texts(block)).strip(), _FALLBACK)
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        text = value.get("text")
-        if isinstance(text, str):
-            yield text
-        else:
-            yield from _texts(text)
-        for name in ("fields", "elements"):
-            yield from _texts(value.get(name))
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)

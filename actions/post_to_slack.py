@@ -7,9 +7,10 @@ import hashlib
 import logging
 import re
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
@@ -19,7 +20,8 @@ import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from actions._addresses import absolute_url
-from actions._slack_text import TEXT, cut, fallback_of, fit_blocks
+from actions._slack_blocks import BLOCK_COST, TOGETHER, Fitted, Tail, fallback_of, fit_blocks
+from actions._slack_text import split
 from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service, check_response
 from engine import Params as BaseParams
 
@@ -28,6 +30,10 @@ _LONGEST_ANSWER = 1 << 20
 #: Characters of an answer that a reason quotes.
 _LONGEST_EXCERPT = 200
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,99}")
+#: Characters of ``text`` that Slack shows as one message.
+_TEXT = 4000
+#: The sections that a longer text becomes.
+_SECTIONS = 4
 #: Threads remembered for ``thread_by``.
 _MOST_THREADS = 10_000
 _ICON = re.compile(r":[^:\s]+:")
@@ -155,12 +161,15 @@ class PostToSlack(Action):
             Discard: Slack refuses for good; says what to do about it.
         """
         message = _message(params, context)
+        return message.mark(await self._send(params, message.body, context))
+
+    async def _send(self, params: Params, body: dict[str, Any], context: ActionContext) -> dict[str, Any]:
         if params.webhook_url is not None:
-            return await _post_to_webhook(params.webhook_url, message, params.thread_ts, context)
+            return await _post_to_webhook(params.webhook_url, body, params.thread_ts, context)
         channel = params.channel or ""
         if params.thread_by is None:
-            return await _post(channel, message, params.thread_ts, context)
-        return await self._post_in_thread(channel, str(params.thread_by), message, context)
+            return await _post(channel, body, params.thread_ts, context)
+        return await self._post_in_thread(channel, str(params.thread_by), body, context)
 
     async def _post_in_thread(
         self, channel: str, key: str, message: dict[str, Any], context: ActionContext
@@ -355,26 +364,59 @@ def _excerpt(text: str) -> str:
     return line if whole else f"{line[: _LONGEST_EXCERPT - 1]}…"
 
 
-def _message(params: PostToSlack.Params, context: ActionContext) -> dict[str, Any]:
-    """The message's body, every text within Slack's limits; with blocks, ``text`` is what notifications show."""
-    tail = _tail(context)
-    message: dict[str, Any] = {"unfurl_links": params.unfurl, "unfurl_media": params.unfurl}
-    message["text"] = cut(
-        params.text or fallback_of(params.blocks or []) or f"A message of {context.route}", TEXT, tail
-    )
-    if params.blocks:
-        message["blocks"] = fit_blocks(params.blocks, tail)
+@dataclass(frozen=True, slots=True)
+class _Message:
+    """A message's body within Slack's limits. ``cuts`` names what was shortened or left out for that."""
+
+    body: dict[str, Any]
+    cuts: Sequence[str]
+
+    def mark(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result of an attempt that sent it."""
+        return {**result, "cut": list(self.cuts)} if self.cuts else result
+
+
+def _message(params: PostToSlack.Params, context: ActionContext) -> _Message:
+    """The message; with blocks, ``text`` is what notifications show.
+
+    Raises:
+        Discard: there is nothing in it.
+    """
+    tail = partial(_tail, _link(context))
+    fitted = fit_blocks(params.blocks or [], tail)
+    if params.blocks and not fitted.blocks and not params.text:
+        raise Discard("every block is empty, and there is no text: nothing can be sent")
+    text = params.text or fallback_of(fitted.blocks) or f"A message of {context.route}"
+    if not fitted.blocks and len(text) > _TEXT:
+        fitted = _sections(text, tail)
+    body: dict[str, Any] = {"unfurl_links": params.unfurl, "unfurl_media": params.unfurl}
+    body["text"] = split(text, _TEXT, 1, tail).texts[0]
+    if fitted.blocks:
+        body["blocks"] = fitted.blocks
     if params.username is not None:
-        message["username"] = params.username
+        body["username"] = params.username
     if params.icon is not None:
-        message["icon_emoji" if _ICON.fullmatch(params.icon) else "icon_url"] = params.icon
-    return message
+        body["icon_emoji" if _ICON.fullmatch(params.icon) else "icon_url"] = params.icon
+    return _Message(body, fitted.cuts)
 
 
-def _tail(context: ActionContext) -> str:
-    """What stands where a text was cut: a link to the run, if it has one."""
-    url = context.run.get("url") if context.run is not None else None
+def _sections(text: str, tail: Tail) -> Fitted:
+    """A text that is too long for one message's ``text``, as sections, which have room for three times as much."""
+    pieces = split(text, (TOGETHER - (_SECTIONS - 1) * BLOCK_COST) // _SECTIONS, _SECTIONS, tail)
+    blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": piece}} for piece in pieces.texts if piece.strip()]
+    return Fitted(blocks, [] if pieces.whole else ["text"])
+
+
+def _link(context: ActionContext) -> str:
+    """A link to the run that a message is about; empty where it has none, or is about many."""
+    url = context.run.get("url") if context.run is not None and not context.digest else None
     if not isinstance(url, str) or not url:
-        return "… (cut)"
+        return ""
     safe = url.replace("&", "&amp;").replace("<", "%3C").replace(">", "%3E").replace("|", "%7C")
-    return f"… (cut; <{safe}|full run>)"
+    return f"; <{safe}|full run>"
+
+
+def _tail(link: str, lines: int) -> str:
+    """What stands where a text was cut, with the number of lines that are left out."""
+    more = f"{lines} more line{'s' if lines > 1 else ''} " if lines else ""
+    return f"… {more}(cut{link})"

@@ -116,9 +116,13 @@ class SlackStandIn(StandIn):
         if not isinstance(body, dict):
             return _no("invalid_json")
         channel = str(body.get("channel") or "").lstrip("#")
-        if error := self._channel_error(channel) or check_message(body):
+        if error := self._channel_error(channel):
             recorded.note = error
             return _no(error)
+        if problem := check_message(body):
+            recorded.note = problem.code
+            details = {"response_metadata": {"messages": list(problem.messages)}} if problem.messages else {}
+            return _no(problem.code, **details)
         self._limit(recorded, channel)
         message = self._keep(recorded, str(body["channel"]), body)
         shown = {"type": "message", "text": message.text, "ts": message.ts, "bot_id": "B0001", "user": "U0001"}
@@ -135,9 +139,9 @@ class SlackStandIn(StandIn):
             raise Refused(404, "no_service")
         if not isinstance(recorded.body, dict):
             raise Refused(400, "invalid_payload")
-        if error := check_message(recorded.body):
-            recorded.note = error
-            raise Refused(400, error)
+        if problem := check_message(recorded.body):
+            recorded.note = problem.code
+            raise Refused(400, problem.code)
         if error := self.webhook_error:
             recorded.note = error
             raise Refused(_WEBHOOK_STATUSES.get(error, 200), error)
@@ -175,6 +179,6 @@ def _channel_id(name: str) -> str:
     return "C" + "".join(letter for letter in name.upper() if letter.isalnum())[:10].ljust(10, "0")
 
 
-def _no(error: str, **more: str) -> Answer:
+def _no(error: str, **more: Any) -> Answer:
     """Slack answers 200 to what it refuses."""
     return Answer({"ok": False, "error": error, **more})

@@ -128,14 +128,17 @@ async def test_blocks_are_cut_to_slacks_limits(attempt, slack):
         {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": "b" * 80}}]},
         section("p" * 3001, "plain_text"),
     ]
-    with pytest.raises(Discard, match="msg_blocks_too_long: shorten the blocks"):
-        await attempt(PostToSlack(), {"channel": "#q", "blocks": blocks})
-    header, text, fields, context, actions, plain = slack.requests[0].body["blocks"]
+    sent = []
+    for one in blocks:
+        result = await attempt(PostToSlack(), {"channel": "#q", "blocks": [one]})
+        assert all(where.startswith("blocks[0].") for where in result["cut"])
+        sent += slack.messages[-1].blocks
+    header, text, fields, context, actions, plain = sent
     assert header["text"]["text"] == "h" * 149 + "…"
     assert len(text["text"]["text"]) <= 3000
     assert text["text"]["text"].endswith(f"(cut; {LINK})")
     assert len(fields["fields"]) == len(context["elements"]) == 10
-    assert all(len(one["text"]) <= 2000 for one in fields["fields"])
+    assert {len(one["text"]) for one in fields["fields"]} == {1200}
     assert len(actions["elements"][0]["text"]["text"]) == 75
     assert plain["text"]["text"] == "p" * 2999 + "…"
 
@@ -145,6 +148,121 @@ async def test_too_many_blocks_end_in_a_note(attempt, slack):
     blocks = slack.messages[0].blocks
     assert len(blocks) == 50
     assert blocks[-1]["elements"][0]["text"] == f"11 more blocks … (cut; {LINK})"
+
+
+@pytest.mark.parametrize("block", ["section", "markdown", "header", "fields", "context"])
+async def test_texts_that_fit_one_by_one_are_fitted_together(attempt, slack, block):
+    def make(number, length):
+        text = {"type": "mrkdwn", "text": chr(97 + number) * length}
+        return {
+            "section": {"type": "section", "text": text},
+            "markdown": {"type": "markdown", "text": text["text"]},
+            "header": {"type": "header", "text": text | {"type": "plain_text"}},
+            "fields": {"type": "section", "fields": [text]},
+            "context": {"type": "context", "elements": [text]},
+        }[block]
+
+    lengths = {"header": 150, "fields": 2000}.get(block, 3000)
+    blocks = [section("short"), *(make(number, lengths) for number in range(12))]
+    result = await attempt(PostToSlack(), {"channel": "#q", "text": "t", "blocks": blocks})
+    (message,) = slack.messages
+    assert message.blocks[0] == blocks[0]
+    assert len(message.blocks) == 13
+    if block == "header":
+        assert (message.blocks, "cut" in result) == (blocks, False)
+    else:
+        assert result["cut"][0].startswith("blocks[1].")
+        assert len(result["cut"]) == 12
+
+
+@pytest.mark.parametrize(
+    ("block", "left"),
+    [
+        (section(""), None),
+        (section(" \n"), None),
+        ({"type": "header", "text": {"type": "plain_text", "text": ""}}, None),
+        ({"type": "markdown", "text": ""}, None),
+        ({"type": "section", "fields": [{"type": "mrkdwn", "text": ""}]}, None),
+        ({"type": "context", "elements": [{"type": "mrkdwn", "text": ""}]}, None),
+        ({"type": "image", "image_url": "", "alt_text": "x"}, None),
+        ({"type": "image", "image_url": "https://x.y/" + "z" * 3000, "alt_text": "x"}, None),
+        (
+            {
+                "type": "rich_text",
+                "elements": [{"type": "rich_text_section", "elements": [{"type": "text", "text": ""}]}],
+            },
+            None,
+        ),
+        (
+            {"type": "section", "text": {"type": "mrkdwn", "text": ""}, "fields": [{"type": "mrkdwn", "text": "f"}]},
+            {"type": "section", "fields": [{"type": "mrkdwn", "text": "f"}]},
+        ),
+        (
+            {"type": "section", "text": {"type": "mrkdwn", "text": "t"}, "fields": [{"type": "mrkdwn", "text": ""}]},
+            section("t"),
+        ),
+        (section("t") | {"accessory": {"type": "image", "image_url": "", "alt_text": ""}}, section("t")),
+        (
+            {"type": "image", "image_url": "https://x.y/z.png", "alt_text": ""},
+            {"type": "image", "image_url": "https://x.y/z.png", "alt_text": "image"},
+        ),
+        (
+            {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": ""}}]},
+            None,
+        ),
+    ],
+)
+async def test_what_is_empty_in_a_block_is_left_out(attempt, slack, block, left):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "t", "blocks": [section("a"), block, section("b")]})
+    assert slack.messages[0].blocks == [section("a"), *([left] if left else []), section("b")]
+
+
+async def test_a_message_of_empty_blocks_is_its_text_or_dead(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "t", "blocks": [section("")]})
+    assert (slack.messages[0].text, slack.messages[0].blocks) == ("t", None)
+    with pytest.raises(Discard, match="every block is empty, and there is no text"):
+        await attempt(PostToSlack(), {"channel": "#q", "blocks": [section("")]})
+
+
+async def test_a_block_that_slack_refuses_is_named(attempt):
+    with pytest.raises(Discard, match=r"must be a text object.*/blocks/1/text"):
+        await attempt(PostToSlack(), {"channel": "#q", "blocks": [section("a"), {"type": "section"}]})
+
+
+async def test_a_button_whose_address_is_too_long_goes_without(attempt, slack):
+    button = {"type": "button", "text": {"type": "plain_text", "text": "b"}, "url": "https://x.y/" + "z" * 3000}
+    result = await attempt(PostToSlack(), {"channel": "#q", "blocks": [{"type": "actions", "elements": [button]}]})
+    assert result["cut"] == ["blocks[0].elements[0].url"]
+    assert slack.messages[0].blocks[0]["elements"] == [{"type": "button", "text": button["text"]}]
+
+
+async def test_a_long_text_becomes_sections_between_its_lines(attempt, slack):
+    lines = [f"- <https://x.y/{number:03}?{'q' * 80}|run {number}>" for number in range(100)]
+    assert "cut" not in await attempt(PostToSlack(), {"channel": "#q", "text": "\n".join(lines)})
+    (message,) = slack.messages
+    texts = [block["text"]["text"] for block in message.blocks]
+    assert [line for text in texts for line in text.split("\n")] == lines
+    assert len(message.text) <= 4000
+    assert message.text.endswith(f" more lines (cut; {LINK})")
+
+
+async def test_a_text_that_is_too_long_says_how_many_lines_are_missing(attempt, slack):
+    lines = [f"- line {number} {'x' * 190}" for number in range(100)]
+    result = await attempt(PostToSlack(), {"channel": "#q", "text": "\n".join(lines)}, digest=True)
+    assert result["cut"] == ["text"]
+    *shown, last = [line for block in slack.messages[0].blocks for line in block["text"]["text"].split("\n")]
+    assert shown == lines[: len(shown)]
+    assert len(shown) > 50
+    assert last == f"… {100 - len(shown)} more lines (cut)"
+
+
+async def test_a_code_block_goes_on_in_the_next_section(attempt, slack):
+    await attempt(PostToSlack(), {"channel": "#q", "text": "```\n" + "code\n" * 1500 + "```\nend"})
+    texts = [block["text"]["text"] for block in slack.messages[0].blocks]
+    assert len(texts) > 1
+    assert all(text.count("```") % 2 == 0 for text in texts)
+    assert sum(text.count("code") for text in texts) == 1500
+    assert texts[-1].endswith("end")
 
 
 @given(st.text("ab&;<>|`\n ", max_size=400), st.integers(30, 200))
@@ -167,6 +285,25 @@ def test_a_long_label_is_shortened_inside_its_link():
     assert cut("<https://x.y|" + "words " * 50 + ">", 40) == "<https://x.y|words words words words …>…"
     assert cut("<https://x.y|" + "a&amp;" * 50 + ">", 30) == "<https://x.y|a&amp;a&amp;a…>…"
     assert cut("x" * 87 + "<https://x.y|words>", 100) == "x" * 87 + "…"
+    assert (
+        cut("[" + "words " * 50 + "](https://x.y)", 40, markup="markdown") == "[words words words words…](https://x.y)…"
+    )
+
+
+def test_a_link_that_alone_is_too_long_leaves_its_label_and_the_text_around_it():
+    link = f"<https://x.y/{'z' * 200}|label>"
+    assert cut(f"a {link} b{'c' * 200}", 100) == "a label b" + "c" * 90 + "…"
+    markdown = f"[label](https://x.y/{'z' * 200})"
+    assert cut(f"a {markdown} b{'c' * 200}", 100, markup="markdown") == "a label b" + "c" * 90 + "…"
+
+
+@given(st.integers(20, 120))
+def test_no_cut_of_markdown_is_inside_a_link_or_between_a_backslash_and_what_it_escapes(limit):
+    text = "ab \\* cd [la\\[bel](https://x.y/z) &lt;ef <https://x.y> " * 4
+    head = cut(text, limit, markup="markdown").removesuffix("…")
+    assert head.count("[") - head.count("\\[") == head.count("](https://x.y/z)")
+    assert not head.replace("\\\\", "").endswith("\\")
+    assert head.count("<") == head.count(">")
 
 
 @pytest.mark.parametrize("kind", ["header", "button", "section", "markdown", "mrkdwn"])
@@ -203,7 +340,9 @@ async def test_no_text_of_a_block_is_cut_inside_an_entity(attempt, slack, kind, 
 )
 def test_no_cut_is_inside_what_is_shown_as_one_character(letter):
     for markup in (True, False):
-        cuts = {cut("x" * before + letter * 30, 60, markup=markup) for before in range(30, 60)}
+        cuts = {
+            cut("x" * before + letter * 30, 60, markup="mrkdwn" if markup else "plain_text") for before in range(30, 60)
+        }
         for text in cuts:
             assert text.rstrip("…").lstrip("x").replace(letter, "") == ""
 
@@ -214,7 +353,7 @@ def test_marks_without_end_do_not_empty_a_text():
 
 @given(st.text("a&;mp#x1<>|`\n\u0301\u200d🇩", max_size=300), st.integers(30, 200), st.booleans())
 def test_a_cut_keeps_the_limit_and_the_beginning(text, limit, markup):
-    shortened = cut(text, limit, markup=markup)
+    shortened = cut(text, limit, markup="mrkdwn" if markup else "plain_text")
     assert len(shortened) <= limit
     assert shortened == text or shortened.endswith("…")
     if not markup:
