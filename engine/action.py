@@ -39,10 +39,11 @@ class Params(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EscapePayload:
-    """Field marker: text that comes out of event data is escaped for Slack's markup (``& < >``).
+    """Field marker: text that comes out of event data is escaped for Slack.
 
-    Use it as ``text: Annotated[str, EscapePayload()]``. What the author of the
-    configuration wrote, and ``vars``, are left as they are.
+    In text ``& < >`` are escaped; at a link's target data is URL-encoded, and makes a link only with http, https or
+    mailto; in a ``markdown`` block it is no Markdown. Use it as ``text: Annotated[str, EscapePayload()]``. What the
+    author of the configuration wrote, and ``vars``, are left as they are.
     """
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -208,6 +210,136 @@ def test_a_raw_key_is_no_way_around():
 def test_data_does_not_slip_in_by_another_way(text):
     with pytest.raises(TemplateError):
         render(text)
+
+
+EVIL = "https://evil.example/x|bank.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("<{{ run.x }}|its source>", "!channel", "its source (!channel)"),
+        ("<{{ run.x }}|its source>", "@U012", "its source (@U012)"),
+        ("<{{ run.x }}|its source>", "#C012|name", "its source (#C012|name)"),
+        ("<{{ run.x }}|its source>", "javascript:alert(1)", "its source (javascript:alert(1))"),
+        ("<{{ run.x }}|its source>", "slack://open", "its source (slack://open)"),
+        ("<{{ run.x }}|its source>", "page 3 of the wiki", "its source (page 3 of the wiki)"),
+        ("<{{ run.x }}|its source>", "<b>", "its source (&lt;b&gt;)"),
+        ("<{{ run.x }}|its source>", "", "its source"),
+        ("<{{ run.x }}|its source>", EVIL, "<https://evil.example/x%7Cbank.example|its source>"),
+        ("<{{ run.x }}|its source>", "https://x.y/?a=1&b=ü c>", "<https://x.y/?a=1&amp;b=ü%20c%3E|its source>"),
+        ("<{{ run.x }}|its source>", "HTTP://x.y/\n<!here>", "<HTTP://x.y/%0A%3C!here%3E|its source>"),
+        ("<{{ run.x }}|mail>", "mailto:a@b.example", "<mailto:a@b.example|mail>"),
+        ("<{{ run.x }}>", "!channel", "&lt;!channel&gt;"),
+        ("<{{ run.x }}>", EVIL, "<https://evil.example/x%7Cbank.example>"),
+        ("<{% if run.x %}{{ run.x }}{% endif %}|x>", "!here", "x (!here)"),
+        ("{% set u = run.x %}<{{ u }}|x>", "!here", "x (!here)"),
+        ("{{ '<%s|x>' % run.x }}", "!here", "x (!here)"),
+        ("{{ '<' ~ run.x ~ '|x>' }}", EVIL, "<https://evil.example/x%7Cbank.example|x>"),
+        ("<{{ run.x }}>", "a < b", "<a &lt; b>"),
+        ("<https://x.y/{{ run.x }}|x>", "a|b c", "<https://x.y/a%7Cb%20c|x>"),
+        ("<https://x.y{{ run.x }}|x>", "@evil.example/", "<https://x.y%40evil.example/|x>"),
+        ("<https://x.y|{{ run.x }}>", "a>b|c\n<!here>", "<https://x.y|a&gt;b|c &lt;!here&gt;>"),
+        ("<https://x.y|{{ run.x }}>", "", "<https://x.y>"),
+        ("<@{{ run.x }}>", "U012", "<@U012>"),
+        ("<@{{ run.x }}>", "U012|all>", "<@U012%7Call%3E>"),
+        ("<!subteam^{{ run.x }}|@team>", "S1", "<!subteam^S1|@team>"),
+        ("<{{ vars.mention }}> {{ run.x }}", "!", "<!channel> !"),
+        ("<{{ vars.url }}|x> {{ run.x }}", "!", "<slack://x y|x> !"),
+        ("a <b {{ run.x }}> c", "!", "a <b !> c"),
+        (
+            "< 5 s and > 3 {{ run.x }}",
+            "(a_b) *c* #1 [d] `e` \\ x:y ~z~ u@v!",
+            "< 5 s and > 3 (a_b) *c* #1 [d] `e` \\ x:y ~z~ u@v!",
+        ),
+    ],
+)
+def test_data_decides_neither_a_mention_nor_another_target_or_label(text, data, expected):
+    document = {"run": {"x": data}, "vars": {"mention": "!channel", "url": "slack://x y"}}
+    assert TEMPLATES.compile({"text": text}, escape=frozenset({"text"})).render(document)["text"] == expected
+
+
+def markdown(text, data):
+    tree = {"blocks": [{"type": "markdown", "text": text}]}
+    document = {"run": {"x": data}, "vars": {"bold": "**b** [l](https://v.w) <!here>"}}
+    return TEMPLATES.compile(tree, escape=frozenset({"blocks"})).render(document)["blocks"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("text", "data", "expected"),
+    [
+        ("[x]({{ run.x }})", "https://x.y/?a=1&b=(2)|3", "[x](https://x.y/?a=1&b=%282%29%7C3)"),
+        ("[x](https://x.y/{{ run.x }})", "a) [z](https://e.f", "[x](https://x.y/a%29%20%5Bz%5D%28https://e.f)"),
+        ("[x]({{ run.x }})", "javascript:alert(1)", "x (javascript:alert(1))"),
+        ("[x]({{ run.x }})", "wiki", "x (wiki)"),
+        ('[x]({{ run.x }} "title")', "https://x.y", '[x](https://x.y "title")'),
+        ("[{{ run.x }}](https://x.y)", "a](https://evil.example)[b", "[a\\](https://evil.example)\\[b](https://x.y)"),
+        ("[{{ run.x }}](https://x.y)", "a\n\nb", "[a b](https://x.y)"),
+        ("[{{ run.x }}](https://x.y)", "", "<https://x.y>"),
+        ("[x]{{ run.x }}", "(https://e.f)", "[x]\\(https://e.f)"),
+        ("{{ run.x }}", "[x](https://e.f)", "\\[x\\](https://e.f)"),
+        ("{{ run.x }}", "<!channel> & <@U1>", "&lt;!channel&gt; & &lt;@U1&gt;"),
+        ("{{ run.x }}", "&lt;!channel&gt; R&D", "&amp;lt;!channel&amp;gt; R&D"),
+        ("{{ run.x }}", "**b** snake_case _i_ 2 * 3 ~s~ `c`", "\\*\\*b\\*\\* snake_case \\_i\\_ 2 * 3 \\~s\\~ \\`c\\`"),
+        ("{{ run.x }}", "# no heading\n#5 C:\\new \\*", "\\# no heading\n\\#5 C:\\new \\\\\\*"),
+        ("<{{ run.x }}>", "!channel", "&lt;!channel&gt;"),
+        ("<{{ run.x }}>", "https://x.y?a&b", "<https://x.y?a&b>"),
+        ("<@{{ run.x }}>", "U1", "<@U1>"),
+        ("`{{ run.x }}`", "a_b <c> & [d] `e`", "`a_b <c> & [d] \u02cbe\u02cb`"),
+        ("```\n{{ run.x }}\n```", "<!channel> ```", "```\n<\u2060!channel> \u02cb\u02cb\u02cb\n```"),
+        ("{{ vars.bold }} {{ run.x }}", "x", "**b** [l](https://v.w) <!here> x"),
+        ("{{ {'a': run.x} | tojson }}", 'q"\\', '{"a":"q\\"\\\\\\\\"}'),
+    ],
+)
+def test_a_markdown_block_shows_data_as_it_is(text, data, expected):
+    assert markdown(text, data) == expected
+
+
+def test_a_markdown_block_made_by_an_expression_is_escaped_as_one():
+    tree = {"blocks": "{{ [{'type': 'markdown', 'text': '[x](' ~ run.x ~ ')'}, {'type': 'section', 'text': run.x}] }}"}
+    document = {"run": {"x": "https://x.y/?a=1&b=)"}}
+    made = TEMPLATES.compile(tree, escape=frozenset({"blocks"})).render(document)["blocks"]
+    assert [block["text"] for block in made] == ["[x](https://x.y/?a=1&b=%29)", "https://x.y/?a=1&amp;b=)"]
+
+
+def test_marked_data_is_found_sorted_and_counted_as_it_is():
+    names = {"a_b": "1_000", "x:y": "2", "ab": "c d_e"}
+    document = {"run": {"inputs": names, "tags": ["b", "a_c", "ab", "a!c"]}}
+    template = (
+        "{% set i = run.inputs %}{{ i.a_b | int }} {{ i['x:y'] | float }} {{ '%(a_b)s' % i }} {{ '{a_b}'.format(**i) }}"
+    )
+    template += " {{ i.ab | wordcount }} {{ run.tags | sort | join(' ') }}"
+    got = TEMPLATES.compile({"text": template}, escape=frozenset({"text"})).render(document)["text"]
+    assert got == "1000 2.0 1_000 1_000 2 a!c a_c ab b"
+    with pytest.raises(TemplateError, match=r"no 'c_d' \(it has 'a_b', 'x:y', 'ab'\)"):
+        TEMPLATES.compile({"text": "{% set i = run.inputs %}{{ i.c_d }}"}, escape=frozenset({"text"})).render(document)
+
+
+LINKED = st.sampled_from(
+    [
+        "<{{ run.x }}|label>",
+        "<{{ run.x }}>",
+        "<https://x.y/{{ run.x }}|label>",
+        "<https://x.y|{{ run.x }}>",
+        "<{{ run.x }}{{ run.x }}|{{ run.x }}>",
+        "{{ run.x }}<{{ run.x | upper }}|label>",
+    ]
+)
+
+
+@given(LINKED, st.text(alphabet="<>&|!@#:/htpsmailo \n\ufdd0\ufdee\ufdef", max_size=16))
+def test_data_in_a_link_makes_no_mention_and_no_second_target(text, data):
+    got = TEMPLATES.compile({"text": text}, escape=frozenset({"text"})).render({"run": {"x": data}})["text"]
+    for link in re.findall(r"<([^<>]*)>", got):
+        target, _, label = link.partition("|")
+        assert target[:1] not in ("!", "@", "#")
+        if re.match(r"[A-Za-z]+:", target):
+            assert target.lower().startswith(("http:", "https:", "mailto:"))
+            assert not re.search(r"\s", target)
+            assert "\n" not in label
+            if label and "label" in text:
+                assert label == "label"
+    assert not any("\ufdd0" <= character <= "\ufdef" for character in got.replace("\ufdee", ""))
 
 
 WRAPPED = st.sampled_from(

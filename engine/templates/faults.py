@@ -11,6 +11,7 @@ from typing import Any
 from engine.errors import TemplateError
 from engine.missing import Missing
 from engine.suggest import did_you_mean
+from engine.templates.marks import plain
 from engine.templates.needs import DYNAMIC, Chain
 from engine.templates.sandboxed import DOCUMENT_NAMES
 from engine.templates.values import NO_TEXT, Absent, AbsentError, kind_of
@@ -108,7 +109,7 @@ def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any
     if absent.top_level:
         return _no_name(str(absent.key))
     path = next((found for chain in chains if (found := _path(chain, absent, document))), "")
-    return _no_key(path, absent.owner, absent.key)
+    return _no_key(path, absent.owner, _unmarked(absent.key))
 
 
 def _no_name(name: str) -> TemplateError:
@@ -159,14 +160,18 @@ def _no_key(path: str, owner: Any, key: Any) -> TemplateError:
     return TemplateError(f"{path} is {kind}, which has no {key!r}" if path else f"{kind} has no {key!r}", hint=_DEFAULT)
 
 
+def _unmarked(key: Any) -> Any:
+    return plain(key) if isinstance(key, str) else key
+
+
 def _keys(owner: dict[Any, Any]) -> str:
-    names = [repr(name) for name in list(owner)[:_SHOWN]]
+    names = [repr(_unmarked(name)) for name in list(owner)[:_SHOWN]]
     more = f" and {len(owner) - _SHOWN} more" if len(owner) > _SHOWN else ""
     return f"it has {', '.join(names)}{more}" if names else "it is empty"
 
 
 def _near(key: Any, owner: dict[Any, Any]) -> str:
-    names = [name for name in owner if isinstance(name, str)]
+    names = [plain(name) for name in owner if isinstance(name, str)]
     hint = did_you_mean(key, names) if isinstance(key, str) else ""
     return hint if hint.startswith("did you mean") else ""
 

@@ -23,7 +23,8 @@ from jinja2.utils import pass_context
 from engine.errors import TemplateError, TooComplex
 from engine.scan import MAX_LEVELS, MAX_VALUES, is_deeper, parsed_size
 from engine.templates.budget import SEARCHED_PER_UNIT, TOUCH, Budget, budget_of
-from engine.templates.marks import escaped, mark, plain, throughout
+from engine.templates.marks import mark, plain, throughout
+from engine.templates.slack_escape import escaped
 from engine.templates.strings import join
 from engine.templates.text_filters import text_filters
 from engine.templates.values import demand, dump, given_text, kind_of, sequence, to_text
@@ -169,11 +170,11 @@ def _quoted(value: Any, budget: Budget) -> str:
 def _int(value: Any, default: Any = 0, base: int = 10) -> Any:
     if isinstance(demand(value), str) and len(value) > 4000:
         return default
-    return jinja.do_int(value, default, base)
+    return jinja.do_int(plain(value) if isinstance(value, str) else value, default, base)
 
 
 def _float(value: Any, default: Any = 0.0) -> Any:
-    return jinja.do_float(demand(value), default)
+    return jinja.do_float(plain(value) if isinstance(demand(value), str) else value, default)
 
 
 def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
@@ -294,6 +295,23 @@ def _end(context: Context, value: Any, part: slice) -> Any:
 
 
 @pass_context
+def _sort(
+    context: Context, value: Any, reverse: bool = False, case_sensitive: bool = False, attribute: Any = None
+) -> list[Any]:
+    """As Jinja's, by what texts mean: marks come behind all letters."""
+
+    def order(key: Any) -> Any:
+        if not isinstance(key, str):
+            return key
+        return plain(key) if case_sensitive else plain(key).lower()
+
+    items = sequence(value, budget_of(context))
+    budget_of(context).spend(len(items) * TOUCH)
+    key = jinja.make_multi_attrgetter(context.environment, attribute, postprocess=order)
+    return sorted(items, key=key, reverse=reverse)
+
+
+@pass_context
 def _reverse(context: Context, value: Any) -> Any:
     items = sequence(value, budget_of(context))
     return value[::-1] if isinstance(value, str) else list(reversed(items))
@@ -318,7 +336,7 @@ def _datetime(context: Context, value: Any, layout: str = "%Y-%m-%d %H:%M:%S") -
         else:
             moment = datetime.fromisoformat(plain(to_text(value, budget)))
     except (ValueError, OverflowError, OSError) as error:
-        raise TemplateError(f"datetime wants an ISO time, not {to_text(value, budget)[:60]!r}") from error
+        raise TemplateError(f"datetime wants an ISO time, not {plain(to_text(value, budget)[:60])!r}") from error
     zoned = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
     return zoned.strftime(layout)
 
@@ -334,7 +352,6 @@ def _of_items() -> dict[str, Filter]:
         "rejectattr": jinja.sync_do_rejectattr,
         "select": jinja.sync_do_select,
         "selectattr": jinja.sync_do_selectattr,
-        "sort": jinja.do_sort,
         "unique": jinja.sync_do_unique,
     }
     own: dict[str, Any] = {
@@ -346,6 +363,7 @@ def _of_items() -> dict[str, Filter]:
         "items": _items,
         "join": _join,
         "reverse": _reverse,
+        "sort": _sort,
     }
     return {name: _on_items(function) for name, function in table.items()} | own | {"slice": _slice, "sum": _sum}
 

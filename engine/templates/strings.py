@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.errors import TemplateError
 from engine.templates.budget import MAX_ITEMS, MAX_TEXT, Budget
-from engine.templates.marks import pieces, plain
+from engine.templates.marks import mark, pieces, plain
 from engine.templates.values import demand, given_text, kind_of, sequence, to_text
 
 _CONVERSION = re.compile(
@@ -173,8 +173,10 @@ def percent(budget: Budget, text: str, values: Any) -> str:
 
 
 def _keyed(values: Any, key: str) -> Any:
-    if isinstance(values, Mapping) and key in values:
-        return values[key]
+    if isinstance(values, Mapping):
+        for name in (key, mark(key)):
+            if name in values:
+                return values[name]
     raise TemplateError(f"the format wants a value named {key!r}")
 
 
@@ -207,7 +209,8 @@ class _Format(Formatter):
 
     def get_field(self, field_name: str, args: Any, kwargs: Any) -> tuple[Any, int | str]:
         first, *rest = re.split(r"\.|\[|\]\.?", field_name.rstrip("]"))
-        value = self.get_value(int(first) if first.isdigit() else first, args, kwargs)
+        name = first if first in kwargs else mark(first)
+        value = self.get_value(int(first) if first.isdigit() else name, args, kwargs)
         for part in filter(None, rest):
             value = self._look(value, int(part) if part.isdigit() else part)
         return value, first

@@ -14,6 +14,7 @@ from jinja2.visitor import NodeTransformer
 
 from engine.suggest import did_you_mean
 from engine.templates.filters import FOREIGN_FILTERS
+from engine.templates.marks import opened
 from engine.templates.needs import DYNAMIC, Chain, chain_of, chains, each_item, goes_through
 from engine.templates.sandboxed import (
     DATA,
@@ -346,6 +347,10 @@ class Rewriter(NodeTransformer):
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         """What is written into a text must not be null, and is told by the name its author knows."""
         told = [chain_of(child) for child in node.nodes]
+        if self.escaping:
+            for child, chain in zip(node.nodes, [*told[1:], None], strict=True):
+                if isinstance(child, nodes.TemplateData) and (chain is None or chain.root not in OWN_NAMES):
+                    child.data = opened(child.data)
         self.generic_visit(node)
         node.nodes = [
             child if isinstance(child, nodes.TemplateData) else _filter(WRITTEN, child, _name_of(chain, child))

@@ -25,9 +25,9 @@ from engine.jsonpath import Paths
 from engine.source import Source, Where
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
-from engine.templates.marks import entities
 from engine.templates.needs import Needs
 from engine.templates.sandboxed import Sandbox
+from engine.templates.slack_escape import Markup, finished
 from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
@@ -101,12 +101,16 @@ class _KeyedMapping:
 
 @dataclass(frozen=True, slots=True)
 class _Leaf:
-    """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document."""
+    """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document.
+
+    ``markup`` is what data is escaped for, where it is.
+    """
 
     code: Code
     where: Where
     native: bool
     data: bool
+    markup: Markup = "mrkdwn"
 
     def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
         try:
@@ -118,12 +122,12 @@ class _Leaf:
 
     def _text(self, document: Mapping[str, Any], budget: Budget) -> str:
         text = self.code.write(document, budget)
-        return entities(text) if self.code.sandbox.escaping else text
+        return finished(text, self.markup) if self.code.sandbox.escaping else text
 
     def _value(self, document: Mapping[str, Any], budget: Budget) -> Any:
         value = self.code.evaluate(document, budget)
         if self.code.sandbox.escaping:
-            return to_json(value, budget, entities)
+            return finished(to_json(value, budget, str), self.markup)
         return copy_json(value, budget, str) if self.data else to_json(value, budget, str)
 
 
@@ -315,6 +319,8 @@ class _Compilation:
         items = [
             (self._key(key, where), self._node(item, (*where, key), raw=key in RAW_KEYS)) for key, item in tree.items()
         ]
+        if tree.get("type") == "markdown":
+            items = [(key, _in_markdown(item) if key == "text" else item) for key, item in items]
         if any(isinstance(key, _Leaf) for key, _ in items):
             return _KeyedMapping(tuple(items), where)
         return _Mapping(tuple(items))
@@ -343,3 +349,8 @@ class _Compilation:
         if made.settled and not key:
             self._settled[where] = leaf
         return leaf
+
+
+def _in_markdown(item: _Node) -> _Node:
+    """The text of a ``markdown`` block."""
+    return replace(item, markup="markdown") if isinstance(item, _Leaf) else item

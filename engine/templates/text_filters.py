@@ -110,7 +110,7 @@ def _wordwrap(
 
 def _wordcount(budget: Budget, text: str) -> int:
     budget.spend(len(text) // 16)
-    return sum(1 for _ in _WORD.finditer(text))
+    return sum(1 for _ in _WORD.finditer(plain(text)))
 
 
 def _format(budget: Budget, text: str, *args: Any, **kwargs: Any) -> str:

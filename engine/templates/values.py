@@ -15,6 +15,7 @@ from engine.errors import TemplateError
 from engine.missing import Missing
 from engine.scan import MAX_LEVELS
 from engine.templates.budget import CHARS_PER_UNIT, MAX_ITEMS, SEARCHED_PER_UNIT, Budget
+from engine.templates.marks import MARKS
 
 _KINDS = {
     "NoneType": "null",
@@ -36,6 +37,7 @@ _KINDS = {
 }
 
 
+_BACKSLASH = MARKS["\\"]
 _SCALARS = frozenset({type(None), bool, int, float, str})
 #: How deep a template's value may be nested: a whole payload, with a little around it. orjson writes 254 levels.
 MOST_LEVELS: Final = MAX_LEVELS + 20
@@ -233,6 +235,8 @@ def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
         text = json.dumps(
             clean, ensure_ascii=False, indent=2 if indent else None, separators=None if indent else (",", ":")
         )
+    if not text.isascii():
+        text = text.replace(_BACKSLASH, _BACKSLASH * 2)  # a marked one is data, which JSON escapes
     budget.spend(len(text) // SEARCHED_PER_UNIT)
     return text
 

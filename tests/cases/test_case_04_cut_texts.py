@@ -10,7 +10,8 @@ _LINK = re.compile(r"<(https://[^<>|]+)\|([^<>]+)>")
 
 
 async def test_a_long_label_is_shortened_within_its_link_and_no_entity_is_cut(slack, tmp_path):
-    link, header = await deliver("04", slack, tmp_path, deliveries=2)
+    rows = {one.row.action: one for one in await deliver("04", slack, tmp_path, deliveries=2)}
+    link, header = rows["link"], rows["header"]
     assert (link.row.state, header.row.state) == ("succeeded", "succeeded")
     (linked,) = (one for one in slack.messages if one.text != "x")
     text = "".join(section["text"]["text"] for section in linked.blocks)
