@@ -6,74 +6,32 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from typing import Annotated, Any, Self
 from urllib.parse import urlsplit
+from weakref import WeakValueDictionary
 
 import aiohttp
-import orjson
 from pydantic import AfterValidator, Field, model_validator
 
 from actions._addresses import absolute_url
+from actions._slack_answer import Answer, ThreadGone, check, excerpt
 from actions._slack_blocks import BLOCK_COST, TOGETHER, Fitted, Tail, fallback_of, fit_blocks
 from actions._slack_text import split
-from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service, check_response
+from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read. One to a message holds the message, which is far shorter.
 _LONGEST_ANSWER = 1 << 20
-#: Characters of an answer that a reason quotes.
-_LONGEST_EXCERPT = 200
-_CODE = re.compile(r"[a-z][a-z0-9_]{1,99}")
 #: Characters of ``text`` that Slack shows as one message.
 _TEXT = 4000
 #: The sections that a longer text becomes.
 _SECTIONS = 4
-#: Threads remembered for ``thread_by``.
-_MOST_THREADS = 10_000
 _ICON = re.compile(r":[^:\s]+:")
-
-#: What a person can do about Slack's error codes (docs.slack.dev: chat.postMessage, "Errors"; incoming webhooks).
-_ADVICE = {
-    "not_in_channel": "invite the bot there: /invite @bot",
-    "channel_not_found": "check the channel's name; for a private one, invite the bot there: /invite @bot",
-    "is_archived": "unarchive the channel or choose another",
-    "channel_is_archived": "unarchive the channel or choose another",
-    "invalid_auth": "check slack.token; it starts with xoxb-",
-    "not_authed": "check slack.token; it starts with xoxb-",
-    "account_inactive": "the token's app or user was removed; install the app again and change slack.token",
-    "token_revoked": "install the Slack app again and change slack.token",
-    "token_expired": "install the Slack app again and change slack.token",
-    "no_permission": "give the bot leave to post there",
-    "restricted_action": "the workspace's settings forbid posting there; ask its administrator",
-    "action_prohibited": "the workspace's settings forbid posting there; ask its administrator",
-    "posting_to_general_channel_denied": "the workspace's settings forbid posting there; ask its administrator",
-    "no_service": "the webhook was removed; make a new one and change webhook_url",
-    "no_active_hooks": "the webhook was disabled; make a new one and change webhook_url",
-    "no_channel": "the webhook's channel is gone; make a new webhook and change webhook_url",
-    "no_team": "the webhook's workspace is gone; change webhook_url",
-    "invalid_token": "check webhook_url",
-    "msg_too_long": "shorten text",
-    "msg_blocks_too_long": "shorten the blocks: Slack limits their texts taken together, too",
-    "invalid_blocks": "check the blocks in Slack's Block Kit Builder",
-    "invalid_blocks_format": "blocks must be a list of Block Kit objects",
-}
-#: What Slack says with a 200 and HTTP has a status for: about the key, the rate, and faults of its own. By the status
-#: the engine knows what follows, for this delivery and for the channel.
-_STATUSES = {
-    **dict.fromkeys(("invalid_auth", "not_authed", "account_inactive", "token_revoked", "token_expired"), 401),
-    **dict.fromkeys(("ratelimited", "rate_limited", "message_limit_exceeded"), 429),
-    **dict.fromkeys(("fatal_error", "internal_error", "rollup_error"), 500),
-    "service_unavailable": 503,
-    "request_timeout": 504,
-}
-#: Refusals that mean: the thread's first message is gone.
-_THREAD_GONE = frozenset({"thread_not_found", "message_not_found", "cannot_reply_to_message", "invalid_thread_ts"})
 
 
 def _web_address(url: str) -> str:
@@ -86,22 +44,14 @@ def _emoji_or_address(icon: str) -> str:
     raise ValueError("icon must be an emoji like :robot_face: or the address of an image")
 
 
-@dataclass(slots=True)
-class _Thread:
-    """A thread by key: its first message's ``ts``, once that is posted."""
-
-    ts: str | None = None
-    starting: asyncio.Lock = field(default_factory=asyncio.Lock)
-
-
 class PostToSlack(Action):
     """Post a message to a Slack channel."""
 
     class Params(BaseParams):
         """``channel`` (with ``slack.token``) or ``webhook_url``; at least one of ``text`` and ``blocks``.
 
-        ``thread_by``: messages of one key and channel form a thread. The engine remembers
-        threads while it runs; after a restart, the next message of a key starts a new one.
+        ``thread_by``: messages of one key and channel form a thread, also after a restart and when they are replayed.
+        A thread is remembered until ``retention.events`` after its last message.
         """
 
         channel: Annotated[str, Field(min_length=1)] | None = Field(
@@ -137,7 +87,8 @@ class PostToSlack(Action):
     libraries = ("slack_sdk.web.async_client", "slack_sdk.webhook.async_client")
 
     def __init__(self) -> None:
-        self._threads: OrderedDict[tuple[str, str], _Thread] = OrderedDict()
+        #: One message of a thread at a time while it has no first one; a lock lasts as long as it is used.
+        self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
         """A channel is posted to with the token; a webhook's address is all it takes."""
@@ -174,37 +125,20 @@ class PostToSlack(Action):
     async def _post_in_thread(
         self, channel: str, key: str, message: dict[str, Any], context: ActionContext
     ) -> dict[str, Any]:
-        thread = self._thread(channel, key)
-        async with thread.starting:  # who comes second waits until the thread has a first message
-            if thread.ts is None:
+        starting = self._starting.setdefault((channel, key), asyncio.Lock())
+        async with starting:
+            first = await context.threads.first(channel, key)
+            if first is None:  # who comes second waits until the thread has a first message
                 result = await _post(channel, message, None, context)
-                thread.ts = result["ts"]
+                await context.threads.keep(channel, key, result["ts"])
                 return result
         try:
-            return await _post(channel, message, thread.ts, context)
-        except _ThreadGone as gone:
-            thread.ts = None
+            result = await _post(channel, message, first, context)
+        except ThreadGone as gone:
+            await context.threads.keep(channel, key, None)
             raise Retry(f"{gone}; the next attempt starts a new thread") from gone
-
-    def _thread(self, channel: str, key: str) -> _Thread:
-        thread = self._threads.setdefault((channel, key), _Thread())
-        self._threads.move_to_end((channel, key))
-        if len(self._threads) > _MOST_THREADS:
-            self._threads.popitem(last=False)
-        return thread
-
-
-class _ThreadGone(Discard):
-    """The message that was to be replied to is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What came back: the status, the headers and the body, of which at most ``_LONGEST_ANSWER`` bytes were read."""
-
-    status: int
-    headers: Mapping[str, str]
-    text: str
+        await context.threads.keep(channel, key, first)
+        return result
 
 
 class _Accepted:
@@ -224,7 +158,7 @@ class _Accepted:
 class _Session:
     """The engine's session as slack_sdk uses one, without following redirects and within the attempt's time.
 
-    It keeps the answer for ``_check`` and hands slack_sdk another: the SDK takes a 201 for a failure, and raises
+    It keeps the answer for ``check`` and hands slack_sdk another: the SDK takes a 201 for a failure, and raises
     errors of its own about HTML, broken JSON and JSON that is not an object.
     """
 
@@ -232,10 +166,10 @@ class _Session:
 
     def __init__(self, context: ActionContext) -> None:
         self._context = context
-        self._answer: _Answer | None = None
+        self._answer: Answer | None = None
 
     @property
-    def answer(self) -> _Answer:
+    def answer(self) -> Answer:
         """The answer to the one request that was made."""
         assert self._answer is not None  # a request that fails raises through slack_sdk
         return self._answer
@@ -246,7 +180,7 @@ class _Session:
         options |= {"proxy": None, "allow_redirects": False}
         options["timeout"] = aiohttp.ClientTimeout(total=self._context.timeout)
         async with self._context.http.request(method, url, **options) as response:
-            self._answer = _Answer(response.status, response.headers, await _read(response))
+            self._answer = Answer(response.status, response.headers, await _read(response))
         yield _Accepted()
 
 
@@ -282,7 +216,7 @@ async def _post(channel: str, message: dict[str, Any], thread_ts: str | None, co
     # Tells people and programs which delivery a message came from, should one ever appear twice.
     metadata = {"event_type": "langsmith_rules_engine", "event_payload": {"delivery_id": context.delivery_id}}
     await client.chat_postMessage(channel=channel, thread_ts=thread_ts, metadata=metadata, **message)
-    answer = _check(session.answer, channel, thread_ts)
+    answer = check(session.answer, channel, thread_ts)
     posted = {"channel": answer.get("channel"), "ts": answer.get("ts")}
     return {**posted, "thread_ts": thread_ts} if thread_ts else posted
 
@@ -302,66 +236,8 @@ async def _post_to_webhook(
     await client.send_dict(message if thread_ts is None else {**message, "thread_ts": thread_ts})
     answer = session.answer
     if not (200 <= answer.status < 300 and answer.text.strip() == "ok"):
-        _check(answer, "the webhook", thread_ts)
-    return {"status": answer.status, "response": _excerpt(answer.text)}
-
-
-def _check(answer: _Answer, channel: str, thread_ts: str | None) -> Mapping[str, Any]:
-    """What Slack says about a message that it accepted. Only ``"ok": true`` says so, whatever the status.
-
-    Raises:
-        HttpFailure: by the status, or by the status that belongs to the error code.
-        Retry: the answer says neither ok nor an error code.
-        Discard: Slack refuses the message for good.
-    """
-    parsed = _parsed(answer.text)
-    said: Mapping[str, Any] = parsed if isinstance(parsed, Mapping) else {}
-    code = _code(said, answer.text)
-    words = f"{code}{_advice(code, said)}"
-    check_response(answer.status, answer.headers, words or _excerpt(answer.text))
-    if said.get("ok") is True:
-        return said
-    check_response(_STATUSES.get(code, answer.status), answer.headers, f"Slack said {words}")
-    if not code:
-        what = "is not JSON" if parsed is None else "has neither ok nor an error code"
-        raise Retry(f"Slack's answer {what}: {_excerpt(answer.text) or 'it is empty'}")
-    if thread_ts and code in _THREAD_GONE:
-        raise _ThreadGone(f"Slack: {code}: there is no message {thread_ts} to reply to in {channel}")
-    raise Discard(f"Slack refused the message for {channel}: {words}")
-
-
-def _parsed(text: str) -> Any:
-    """The JSON of a text; None where it is none."""
-    try:
-        return orjson.loads(text)
-    except ValueError:
-        return None
-
-
-def _code(said: Mapping[str, Any], text: str) -> str:
-    """The error code in an answer: of the Web API under ``error``, of an incoming webhook the whole text."""
-    code = said["error"] if "error" in said else text.strip()
-    if not isinstance(code, str) or not _CODE.fullmatch(code):
-        return ""
-    return code if "error" in said or "_" in code or code in _STATUSES else ""
-
-
-def _advice(code: str, said: Mapping[str, Any]) -> str:
-    if code == "missing_scope":
-        return f": add the scope {said.get('needed') or 'chat:write'} to the Slack app and install it again"
-    metadata = said.get("response_metadata")
-    details = metadata.get("messages") if isinstance(metadata, Mapping) else None
-    texts = [_ADVICE[code]] if code in _ADVICE else []
-    texts += map(str, details if isinstance(details, list) else [])
-    return f": {'; '.join(texts)}" if texts else ""
-
-
-def _excerpt(text: str) -> str:
-    """The beginning of an answer on one line, with control characters written out; where it was cut it ends in "…"."""
-    line = " ".join(text[: 2 * _LONGEST_EXCERPT].split())
-    line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
-    whole = len(line) <= _LONGEST_EXCERPT and len(text) <= 2 * _LONGEST_EXCERPT
-    return line if whole else f"{line[: _LONGEST_EXCERPT - 1]}…"
+        check(answer, "the webhook", thread_ts)
+    return {"status": answer.status, "response": excerpt(answer.text)}
 
 
 @dataclass(frozen=True, slots=True)

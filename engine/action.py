@@ -15,6 +15,7 @@ from engine.exact import restored
 from engine.log import write_line
 from engine.missing import Missing
 from engine.retry import Scope
+from engine.slack import SlackSettings, Threads, ThreadsInMemory
 
 if TYPE_CHECKING:
     import logging
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import aiohttp
 
     from engine.langsmith import LangSmith
-    from engine.slack import SlackSettings
 
 #: What an action may declare in ``needs``: parts of a run that LangSmith does not always send along.
 Need = Literal["inputs", "outputs", "feedback"]
@@ -100,6 +100,8 @@ class ActionContext:
     fingerprint: Callable[[str], str] = _digest
     #: The body of each webhook that it is about, as it came, with the place of the run in it (-1: all runs).
     bodies: Sequence[tuple[bytes, int]] = ()
+    #: Which message a thread of ``thread_by`` began with.
+    threads: Threads = field(default_factory=ThreadsInMemory)
 
     @property
     def payload(self) -> Mapping[str, Any]:

@@ -43,6 +43,7 @@ from engine.spans import Spans
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.tally import Counts
+from engine.threads import StoredThreads
 from engine.tls import Site, Tls
 from engine.upkeep import Upkeep
 from engine.worker import Worker
@@ -116,7 +117,9 @@ async def running(
         metrics.show(
             "engine_langsmith_sunset", "Answers of LangSmith with a Sunset header.", sunsets.counts, "endpoint"
         )
-        make_clients = partial(Clients, lambda: reloader.current.router, doors, sunsets)
+        make_clients = partial(
+            Clients, lambda: reloader.current.router, doors, sunsets=sunsets, threads=StoredThreads(store, logger)
+        )
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()

@@ -10,7 +10,7 @@ import aiohttp
 
 from engine.egress import Doors, Network, open_session
 from engine.langsmith import LangSmith, LangSmithSettings, Sunsets
-from engine.slack import SlackSettings
+from engine.slack import SlackSettings, Threads, ThreadsInMemory
 
 
 class Outside(Protocol):
@@ -38,9 +38,16 @@ class Clients:
     """
 
     def __init__(
-        self, outside: Callable[[], Outside], doors: Doors | None = None, sunsets: Sunsets | None = None
+        self,
+        outside: Callable[[], Outside],
+        doors: Doors | None = None,
+        *,
+        sunsets: Sunsets | None = None,
+        threads: Threads | None = None,
     ) -> None:
         self._outside, self._doors, self._sunsets = outside, doors, sunsets or Sunsets()
+        #: Slack threads by key; without a store they end with the process.
+        self.threads: Threads = threads or ThreadsInMemory()
         self._http: aiohttp.ClientSession | None = None
         self._current: LangSmith | None = None
         self._langsmith: WeakValueDictionary[LangSmithSettings, LangSmith] = WeakValueDictionary()

@@ -301,4 +301,5 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         digest=job.action.digests,
         progress=job.progress,
         bodies=job.bodies,
+        threads=clients.threads,
     )

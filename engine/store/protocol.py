@@ -220,6 +220,16 @@ class Store(Protocol):
         The key is made when the store is first opened. Without it (in another store) the same text has another.
         """
 
+    async def thread(self, subject: str) -> str | None:
+        """The first message of a thread, as ``keep_thread`` was given it; None where none is known."""
+
+    async def keep_thread(self, subject: str, first: str | None) -> None:
+        """Keep the first message of a thread, as one used now; None forgets the thread.
+
+        ``subject`` may come out of an event: it is kept as a keyed hash, and ``first`` sealed. The 10,000 used last are
+        kept, until ``prune`` deletes those not used since a time together with other marks.
+        """
+
     async def note(self, name: str) -> str | None:
         """What was kept under a name by ``keep_note``."""
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from engine.store.work import Attempt
 
 #: What can be pruned: dead letters; events that no route matched; bodies with what was fetched; events with their
-#: history; and marks, which are closed windows and controls whose time is over.
+#: history; and marks, which are closed windows, controls whose time is over and threads no longer used.
 Prunable = Literal["dead", "unmatched", "bodies", "events", "marks"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import logging
 import os
 import socket
@@ -23,6 +22,7 @@ from engine.store import sqlite_controls as controls
 from engine.store import sqlite_leases as leases
 from engine.store import sqlite_prune as prune
 from engine.store import sqlite_settle as settle
+from engine.store import sqlite_threads as threads
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.commits import Commits
 from engine.store.lock import FileLock
@@ -44,7 +44,7 @@ from engine.store.sqlite_deliveries import list_deliveries, one_delivery, progre
 from engine.store.sqlite_events import backlog, decisions, list_events, one_event
 from engine.store.sqlite_fetched import pieces_of, save_fetched
 from engine.store.sqlite_open import disk_of, make_directory, prepare
-from engine.store.vault import Vault
+from engine.store.vault import Vault, fingerprints
 from engine.store.work import Again, Appended, Attempt, Claimed, Control, Dead, Haul, Routed, Settled, Work, WorkKind
 from engine.store.writer import Kind, Writer
 
@@ -75,7 +75,7 @@ class SqliteStore:
         self._people = Reader(path, "people", vault)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
-        self._fingerprint_key = b""
+        self._fingerprint_keys: tuple[bytes, ...] = ()
         self._append = Kind(partial(appends.append, clock), mergeable=True, forsaken=self._forsaken_append)
         self._save_fetched = Kind(save_fetched, mergeable=True)
         self._claim = Kind(
@@ -106,7 +106,7 @@ class SqliteStore:
         await asyncio.to_thread(self._open)
         try:
             await self._do(partial(leases.arrive, self._owner), now=self._clock())
-            self._fingerprint_key = self._vault.derive(await self._do(controls.fingerprint_key))
+            self._fingerprint_keys = self._vault.derive(await self._do(controls.fingerprint_key))
         except BaseException:
             await asyncio.to_thread(self._close)
             raise
@@ -216,9 +216,16 @@ class SqliteStore:
 
     def fingerprint(self, text: str) -> str:
         """A keyed hash of a text."""
-        if not self._fingerprint_key:
-            raise StoreError("the store is not open")
-        return hmac.digest(self._fingerprint_key, text.encode(), "sha256").hex()
+        return fingerprints(self._fingerprint_keys, text)[0]
+
+    async def thread(self, subject: str) -> str | None:
+        """A thread's first message."""
+        return await self._work.ask(threads.find, fingerprints(self._fingerprint_keys, subject))
+
+    async def keep_thread(self, subject: str, first: str | None) -> None:
+        """Keep it, or forget the thread."""
+        names = fingerprints(self._fingerprint_keys, subject)
+        await self._do(threads.put, names=names, first=first, now=self._clock())
 
     async def note(self, name: str) -> str | None:
         """A small fact."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.event import event_ids_since
+from engine.store import sqlite_threads as threads
 from engine.store.packing import ids_json, load_json
 from engine.store.rows import Prunable
 
@@ -153,10 +154,11 @@ def find_windows(db: sqlite3.Connection, *, before: float, limit: int) -> str:
 
 
 def remove_marks(db: sqlite3.Connection, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
-    """Delete windows that were found, as far as they may still go, and controls whose time was over before a time."""
+    """Delete windows that were found, as far as they may still go, and what was over, or last used, before a time."""
     went = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
     over = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
-    return went + over, max(went, over) < limit
+    old = threads.remove_old(db, before=before, limit=limit)
+    return went + over + old, max(went, over, old) < limit
 
 
 def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:

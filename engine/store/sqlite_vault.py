@@ -20,6 +20,7 @@ _SEALED_ROWS: Final = {
     "fetched.data": ("encoding >= 2", 1),
     "decision.decisions": ("encoding >= 2", 1),
     "delivery_words.words": ("encoding >= 2", 1),
+    "thread.data": ("encoding >= 2", 1),
     "attempt.detail": ("substr(detail, 1, 1) IN (x'02', x'03')", 2),
 }
 _CHECK = b"langsmith-rules-engine"

@@ -79,9 +79,9 @@ class Vault:
         except (InvalidTag, ValueError):  # the second where it is cut off
             raise ValueError("sealed data is damaged, or stands where it does not belong") from None
 
-    def derive(self, seed: bytes) -> bytes:
-        """A key that a seed and the key that seals make together; the seed where there is none."""
-        return hmac.digest(next(iter(self._keys.values())), seed, "sha256") if self._keys else seed
+    def derive(self, seed: bytes) -> tuple[bytes, ...]:
+        """The keys that a seed and each of its keys make together, the one that seals first; the seed itself last."""
+        return (*(hmac.digest(key, seed, "sha256") for key in self._keys.values()), seed)
 
     def _cipher(self, head: bytes) -> AESGCM:
         """The cipher of a key's id and a salt."""
@@ -92,6 +92,17 @@ class Vault:
             cipher = AESGCM(hmac.digest(self._keys[head[_ID]], head[_SALT], "sha256"))
             self._derived[head] = cipher
         return cipher
+
+
+def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
+    """A keyed hash of a text by each of the keys that a vault derived: the one of now, then those of before.
+
+    Raises:
+        StoreError: there is no key yet.
+    """
+    if not keys:
+        raise StoreError("the store is not open")
+    return [hmac.digest(key, text.encode(errors="replace"), "sha256").hex() for key in keys]
 
 
 def vault_of(keys: str) -> Vault:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,7 +17,7 @@ from engine import Action, ActionContext
 from engine.egress import open_session, parse_network
 from engine.langsmith import LangSmith, LangSmithSettings
 from engine.sandbox import LangSmithStandIn, SlackStandIn
-from engine.slack import SlackSettings
+from engine.slack import SlackSettings, ThreadsInMemory
 
 Contexts = Callable[..., ActionContext]
 Attempts = Callable[..., Awaitable[Mapping[str, Any] | None]]
@@ -34,6 +34,7 @@ class Wiring:
 
     langsmith: LangSmith
     slack: SlackSettings
+    threads: ThreadsInMemory = field(default_factory=ThreadsInMemory)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -76,6 +77,7 @@ async def make_context(wiring: Wiring) -> AsyncIterator[Contexts]:
                 "http": http,
                 "langsmith": wiring.langsmith,
                 "slack": wiring.slack,
+                "threads": wiring.threads,
                 "logger": logging.getLogger("engine.action.test"),
             }
             return ActionContext(**(values | fields))

@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from actions._slack_text import cut
 from actions.post_to_slack import PostToSlack
 from engine import Discard, EscapePayload, Retry
+from engine.errors import StoreError
 from engine.params import escaped_params
 from engine.retry import HttpFailure, classify
 from engine.sandbox import SlackStandIn
 from engine.slack import SlackSettings
+from engine.threads import StoredThreads
 
 LINK = "<https://smith.langchain.com/o/1/projects/p/2/r/3?trace_id=4&amp;start_time=5|full run>"
 
@@ -66,6 +68,27 @@ async def test_messages_of_one_key_at_once_form_one_thread(attempt, slack):
     params = {"channel": "#q", "text": "t", "thread_by": "key"}
     await asyncio.gather(*(attempt(action, params) for _ in range(8)))
     assert [message.thread_ts for message in slack.messages] == [None] + [slack.messages[0].ts] * 7
+
+
+class _BrokenStore:
+    """A store that takes no thread."""
+
+    async def thread(self, *_thread):
+        raise StoreError("the disk is full")
+
+    keep_thread = thread
+
+
+async def test_a_thread_that_cannot_be_stored_goes_on_as_long_as_the_process(attempt, slack, caplog):
+    broken = StoredThreads(_BrokenStore(), logging.getLogger("engine.test"))
+    params = {"channel": "#q", "text": "t", "thread_by": "key"}
+    with pytest.raises(Retry, match="the thread cannot be looked up: the disk is full"):
+        await attempt(PostToSlack(), params, threads=broken)
+    assert slack.messages == []
+    await broken.keep("#q", "key", "1.5")
+    await attempt(PostToSlack(), params, threads=broken)
+    assert [message.thread_ts for message in slack.messages] == ["1.5"]
+    assert "a thread could not be stored" in caplog.text
 
 
 async def test_a_first_message_that_failed_leaves_the_thread_to_the_next(attempt, slack):

@@ -171,7 +171,7 @@ class TestSchema:
         names = {row[0] for row in await store._people.ask(_all, "SELECT name FROM sqlite_master WHERE type = 'table'")}
         assert names == {
             *("meta", "event", "event_body", "work", "attempt", "decision", "replica", "window", "control"),
-            *("delivery_words", "digest_item", "fetched", "lane", "latest_body"),
+            *("delivery_words", "digest_item", "fetched", "lane", "latest_body", "thread"),
         }
 
     async def test_is_durable_by_its_settings(self, store: SqliteStore):

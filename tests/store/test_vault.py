@@ -59,6 +59,7 @@ async def marked(store: Store, number: int = 0, *, size: int = 0) -> str:
     await store.settle_routed(routed(event, work, dead, decisions=[{"found": MARKER}]))
     await store.settle_attempt(dead, attempt("dead", detail={"response": MARKER}), Dead("no"))
     await store.release([work.id], due_at=T0)
+    await store.keep_thread(f"{MARKER} {number}", MARKER)
     return event.id
 
 
@@ -105,11 +106,23 @@ async def test_keys_are_rotated_while_rows_of_every_age_stay_readable(tmp_path: 
             pass
 
 
+async def test_a_thread_is_known_by_every_key(tmp_path: Path) -> None:
+    for keys in ("", OLD, f"{NEW},{OLD}"):
+        async with opened(tmp_path, keys) as store:
+            assert await store.thread("kept") == ("1.5" if keys else None)
+            await store.keep_thread("kept", "1.5")
+            await store.keep_thread(f"of {keys}", keys)
+    async with opened(tmp_path, f"{NEW},{OLD}") as store:
+        assert [await store.thread(f"of {keys}") for keys in ("", OLD, f"{NEW},{OLD}")] == ["", OLD, f"{NEW},{OLD}"]
+        await store.keep_thread("kept", None)
+        assert await store.thread("kept") is None
+
+
 async def test_an_old_key_may_go_when_nothing_is_sealed_with_it_any_more(tmp_path: Path) -> None:
     async with opened(tmp_path, OLD) as store:
         await marked(store)
     db = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
-    for table in ("event_body", "fetched", "decision", "delivery_words"):
+    for table in ("event_body", "fetched", "decision", "delivery_words", "thread"):
         db.execute(f"DELETE FROM {table}")
     db.execute("UPDATE attempt SET detail = NULL")
     db.close()
