@@ -29,8 +29,9 @@ from engine import Params as BaseParams
 _LONGEST_ANSWER = 1 << 20
 #: Characters of ``text`` that Slack shows as one message.
 _TEXT = 4000
-#: The sections that a longer text becomes.
+#: The sections that a longer text becomes, and the characters of each.
 _SECTIONS = 4
+_SECTION = (TOGETHER - (_SECTIONS - 1) * BLOCK_COST) // _SECTIONS
 _ICON = re.compile(r":[^:\s]+:")
 
 
@@ -264,7 +265,7 @@ def _message(params: PostToSlack.Params, context: ActionContext) -> _Message:
         raise Discard("every block is empty, and there is no text: nothing can be sent")
     text = params.text or fallback_of(fitted.blocks) or f"A message of {context.route}"
     if not fitted.blocks and len(text) > _TEXT:
-        fitted = _sections(text, tail)
+        fitted = _sections(text, tail) if context.digest or _in_lines(text) else Fitted([], ["text"])
     body: dict[str, Any] = {"unfurl_links": params.unfurl, "unfurl_media": params.unfurl}
     body["text"] = split(text, _TEXT, 1, tail).texts[0]
     if fitted.blocks:
@@ -276,9 +277,14 @@ def _message(params: PostToSlack.Params, context: ActionContext) -> _Message:
     return _Message(body, fitted.cuts)
 
 
+def _in_lines(text: str) -> bool:
+    """Whether sections can begin and end between the lines of a text."""
+    return max(map(len, text.split("\n"))) <= _SECTION
+
+
 def _sections(text: str, tail: Tail) -> Fitted:
     """A text that is too long for one message's ``text``, as sections, which have room for three times as much."""
-    pieces = split(text, (TOGETHER - (_SECTIONS - 1) * BLOCK_COST) // _SECTIONS, _SECTIONS, tail)
+    pieces = split(text, _SECTION, _SECTIONS, tail)
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": piece}} for piece in pieces.texts if piece.strip()]
     return Fitted(blocks, [] if pieces.whole else ["text"])
 

@@ -14,13 +14,12 @@ async def test_a_long_label_is_shortened_within_its_link_and_no_entity_is_cut(sl
     link, header = rows["link"], rows["header"]
     assert (link.row.state, header.row.state) == ("succeeded", "succeeded")
     (linked,) = (one for one in slack.messages if one.text != "x")
-    text = "".join(section["text"]["text"] for section in linked.blocks)
-    label, run = _LINK.findall(text)
+    label, run = _LINK.findall(linked.text)
     assert run == (label[0], "full run")
     assert label[1].startswith("How do I really really")
     assert label[1].endswith("…")
     assert len(label[1]) > 2000
-    assert re.sub(_LINK, "", text) == "… (cut; )"
+    assert re.sub(_LINK, "", linked.text) == "… (cut; )"
     assert (link.attempts[0].detail["cut"], header.attempts[0].detail["cut"]) == (["text"], ["blocks[0].text"])
     (titled,) = (one for one in slack.messages if one.text == "x")
     title = titled.blocks[0]["text"]["text"]
