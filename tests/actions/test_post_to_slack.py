@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 
 import pytest
 from action_samples import RUN
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actions._slack_text import cut
+from actions._slack_text import cut, split
 from actions.post_to_slack import PostToSlack
 from engine import Discard, EscapePayload, Retry
 from engine.errors import StoreError
@@ -382,6 +383,30 @@ def test_a_cut_keeps_the_limit_and_the_beginning(text, limit, markup):
     assert shortened == text or shortened.endswith("…")
     if not markup:
         assert text.startswith(shortened.removesuffix("…"))
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["word ", "\n", "\n\n", "&amp;", "<https://x.y/z|a label>", "<@U1>", "```", "x" * 70, "e\u0301", "- item\n"]
+        ),
+        max_size=120,
+    ).map("".join),
+    st.integers(60, 200),
+    st.integers(1, 4),
+)
+def test_a_split_text_keeps_the_limits_and_is_whole_or_says_so(text, limit, most):
+    pieces = split(text, limit, most, lambda lines: f"… {lines} more (cut)")
+    assert len(pieces.texts) <= most
+    assert all(len(piece) <= limit for piece in pieces.texts)
+    joined = "".join(pieces.texts)
+    assert pieces.whole or "(cut)" in joined
+    if pieces.whole:
+        bare = str.maketrans("", "", "\n`")
+        assert joined.translate(bare) == text.translate(bare)
+    else:
+        assert joined.count("<") == joined.count(">")
+    assert not re.search(r"&(?!amp;)", joined)
 
 
 @pytest.mark.parametrize(
