@@ -25,6 +25,10 @@ from engine import Params as BaseParams
 _MOST_WORDS = 3
 #: Messages that one notification may become for a service. What is longer is cut, and says so.
 _MOST_PARTS = 10
+#: The share of an attempt's time that may pass between parts: Apprise keeps a pause, of 5.5 seconds for most services.
+_SPENT = 0.7
+#: Characters kept free for what is said of a cut.
+_ROOM_FOR_WORDS = 50
 
 _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]{0,31})://")
 _QUERY_KEY = re.compile(r"([?&])[^=&]*=")
@@ -52,7 +56,7 @@ class Notify(Action):
             str,
             Field(
                 min_length=1,
-                description="the message; one that is too long for a service goes there in up to 10 parts",
+                description="the message; one that is too long for a service goes there in parts",
                 examples=["{{ run.name }} failed"],
             ),
         ]
@@ -82,13 +86,12 @@ class Notify(Action):
         # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
         senders = await asyncio.to_thread(_senders, urls)
         names = {url: f"{_scheme(url)} {context.fingerprint(url)[:8]}" for url in urls}
-        progress = context.progress
-        waiting = [url for url in urls if names[url] not in progress.get("notified", ())]
-        faults = await asyncio.gather(*(_notify(senders[url], params, progress, names[url]) for url in waiting))
+        waiting = [url for url in urls if names[url] not in context.progress.get("notified", ())]
+        faults = await asyncio.gather(*(_notify(senders[url], params, context, names[url]) for url in waiting))
         if failed := [(url, fault) for url, fault in zip(waiting, faults, strict=True) if fault]:
             reason = "; ".join(f"{_scheme(url)}: {_without_pieces(fault.reason, urls)}" for url, fault in failed)
             raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
-        cut = sum(_message(senders[url], params).cut for url in urls)
+        cut = sum(_message(senders[url], params, context.timeout).cut for url in urls)
         context.logger.debug("notified", extra={"services": len(urls)})
         return {"services": len(urls), **({"cut": [f"{cut:,} characters of the body"]} if cut else {})}
 
@@ -110,9 +113,9 @@ class _Message:
     cut: int = 0
 
 
-async def _notify(sender: Any, params: Notify.Params, progress: dict[str, Any], name: str) -> _Fault | None:
+async def _notify(sender: Any, params: Notify.Params, context: ActionContext, name: str) -> _Fault | None:
     """Send to one URL, and note it when that worked."""
-    message = _message(sender, params)
+    message = _message(sender, params, context.timeout)
     with _watched() as redirects:
         try:
             # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
@@ -122,7 +125,7 @@ async def _notify(sender: Any, params: Notify.Params, progress: dict[str, Any], 
         except Exception as error:  # noqa: BLE001 - Apprise's services are foreign code, and its text may hold secrets
             return _Fault(f"Apprise raised {type(error).__name__}", final=False)
     if outcome:
-        progress.setdefault("notified", []).append(name)
+        context.progress.setdefault("notified", []).append(name)
         return None
     if redirects:
         # Where to is not said: such addresses hold tokens, and an answer may repeat them.
@@ -130,25 +133,36 @@ async def _notify(sender: Any, params: Notify.Params, progress: dict[str, Any], 
     return _Fault(_reason(outcome), final=False)
 
 
-def _message(sender: Any, params: Notify.Params) -> _Message:
+def _message(sender: Any, params: Notify.Params, timeout: float) -> _Message:
     """The message as Apprise can split it for a service without losing any of it.
 
     Apprise cuts titles that are too long, and leaves out lines and parts without a word.
     """
     service = sender[0]
     title, body = params.title, params.body
-    longest, most_lines = service.title_maxlen, service.body_max_line_count
-    if 0 < longest < len(title):
-        body = f"{title}\n{body}"
-        title = title[: longest - 1] + "…"
-    lines = body.splitlines()
+    most_lines, lines = service.body_max_line_count, body.splitlines()
     if 0 < most_lines < len(lines):
         body = "\n".join([*lines[: most_lines - 1], " / ".join(lines[most_lines - 1 :])])
-    most = _MOST_PARTS * service.body_maxlen
-    if not 0 < most < len(body):
+    if service.overflow_mode != "split":
         return _Message(title, body)
-    cut = len(body) - most
-    return _Message(title, f"{body[:most]}… ({cut:,} more characters were cut)", cut)
+    if 0 < service.title_maxlen < len(title):
+        body = f"{title}\n{body}"
+        title = title[: service.title_maxlen - 1] + "…"
+    whole = _capacity(service, title, timeout)
+    if len(body) <= whole or whole <= 0:
+        return _Message(title, body)
+    cut = len(body) - whole
+    return _Message(title, f"{body[:whole]}… ({cut:,} more characters were cut)", cut)
+
+
+def _capacity(service: Any, title: str, timeout: float) -> int:
+    """How many characters of a message a service takes in as many parts as can be sent within the timeout."""
+    # Where there is no field for it, the title is a line of the message.
+    one = int(service.body_maxlen) - (len(title) + 2 if service.title_maxlen <= 0 else 0)
+    pause = float(service.request_rate_per_sec)
+    parts = min(_MOST_PARTS, 1 + int(_SPENT * timeout / pause)) if pause > 0 else _MOST_PARTS
+    # Parts end between words, and what is said of the cut takes its place, too.
+    return max(one, int(0.9 * one * parts)) - _ROOM_FOR_WORDS
 
 
 def _listed(urls: str | list[str]) -> list[str]:
@@ -187,10 +201,16 @@ def _senders(urls: list[str]) -> dict[str, Any]:
         if not sender.add(url):
             raise Discard(f"Apprise does not understand url {number} of {len(urls)} ({_scheme(url)}://…)")
         for service in sender:
-            if "overflow_mode" not in vars(service):
+            if "overflow_mode" not in vars(service) and _has_limit(service):
                 service.overflow_mode = apprise.OverflowMode.SPLIT
     _make_direct()
     return senders
+
+
+def _has_limit(service: Any) -> bool:
+    """Whether Apprise knows what a service takes: mail and webhooks have its default, which is no limit of theirs."""
+    owner = next(kind for kind in type(service).__mro__ if "body_maxlen" in vars(kind))
+    return owner is not _apprise().NotifyBase
 
 
 class _Direct:

@@ -132,41 +132,82 @@ async def test_a_redirect_does_not_end_what_another_service_may_still_get(attemp
         await attempt(Notify(), {"urls": urls, "body": "b"})
 
 
+@pytest.fixture
+def no_pauses(monkeypatch):
+    """Apprise waits 5.5 seconds between two messages to ntfy."""
+    from apprise.plugins.ntfy import NotifyNtfy
+
+    monkeypatch.setattr(NotifyNtfy, "request_rate_per_sec", 0)
+
+
+@pytest.mark.usefixtures("no_pauses")
 async def test_a_long_message_arrives_whole_in_parts_that_the_service_takes(attempt, sink):
-    words = " ".join(f"word-{number}" for number in range(8_000))
-    assert await attempt(Notify(), {"urls": address(sink), "title": "Long", "body": words}) == {"services": 1}
+    words = " ".join(f"word-{number}" for number in range(3_000))
+    assert await attempt(Notify(), {"urls": address(sink, "ntfy"), "title": "Long", "body": words}) == {"services": 1}
     parts = [request.body["message"] for request in sink.received]
-    assert len(parts) == 3
-    assert max(map(len, parts)) <= 32_768
+    assert len(parts) == 4
+    assert max(map(len, parts)) <= 7_800
     assert " ".join(parts).split() == words.split()
 
 
 async def test_how_a_long_message_is_handled_may_stand_in_the_url(attempt, sink):
-    await attempt(Notify(), {"urls": address(sink) + "?overflow=upstream", "body": "x" * 40_000})
-    assert [len(request.body["message"]) for request in sink.received] == [40_000]
+    await attempt(Notify(), {"urls": address(sink, "ntfy") + "?overflow=truncate", "body": "x" * 40_000})
+    (request,) = sink.received
+    assert len(request.body["message"]) == 7_800
+
+
+async def test_a_service_without_a_limit_gets_a_long_message_whole(attempt, sink, mail):
+    port, handed = mail
+    urls = [address(sink), f"mailto://127.0.0.1:{port}/?from=engine@example.com&to=me@example.com"]
+    body = "word " * 50_000
+    await attempt(Notify(), {"urls": urls, "title": "t" * 400, "body": body})
+    (request,) = sink.received
+    assert (request.body["title"], request.body["message"]) == ("t" * 400, body.rstrip())
+    assert len(handed) == 1
 
 
 async def test_a_title_that_is_too_long_is_whole_in_the_message(attempt, sink):
     title = "long title " * 40
-    await attempt(Notify(), {"urls": address(sink), "title": title, "body": "the message"})
+    await attempt(Notify(), {"urls": address(sink, "ntfy"), "title": title, "body": "the message"})
     (request,) = sink.received
-    assert len(request.body["title"]) <= 250
+    assert len(request.body["title"]) <= 200
     assert request.body["title"].endswith("…")
     assert request.body["message"] == f"{title}\nthe message"
 
 
+@pytest.mark.usefixtures("no_pauses")
 async def test_a_message_beyond_all_measure_is_cut_and_says_so(attempt, sink):
-    result = await attempt(Notify(), {"urls": address(sink), "body": "word " * 100_000})
-    assert result == {"services": 1, "cut": ["172,320 characters of the body"]}
-    assert 10 <= len(sink.received) <= 12
-    last = max(sink.received, key=lambda request: request.at).body["message"]
-    assert last.endswith("… (172,320 more characters were cut)")
+    result = await attempt(Notify(), {"urls": address(sink, "ntfy"), "body": "word " * 20_000})
+    assert result == {"services": 1, "cut": ["29,850 characters of the body"]}
+    assert 9 <= len(sink.received) <= 10
+    assert sink.received[-1].body["message"].endswith("… (29,850 more characters were cut)")
+
+
+def service(**limits):
+    known = {"title_maxlen": 250, "body_maxlen": 2000, "body_max_line_count": 0, "request_rate_per_sec": 0}
+    return [SimpleNamespace(**(known | {"overflow_mode": "split"} | limits))]
 
 
 def test_lines_that_a_service_leaves_out_are_joined():
-    sender = [SimpleNamespace(title_maxlen=250, body_maxlen=2000, body_max_line_count=2)]
-    message = _message(sender, Notify.Params(urls="growl://x", body="one\ntwo\nthree\nfour"))
-    assert message.body == "one\ntwo / three / four"
+    params = Notify.Params(urls="growl://x", body="one\ntwo\nthree\nfour")
+    assert _message(service(body_max_line_count=2), params, 10.0).body == "one\ntwo / three / four"
+
+
+@pytest.mark.parametrize(
+    ("limits", "timeout", "fits"),
+    [
+        ({"request_rate_per_sec": 5.5}, 10.0, 3550),
+        ({"request_rate_per_sec": 5.5}, 5.0, 1950),
+        ({"request_rate_per_sec": 5.5}, 600.0, 17_950),
+        ({"request_rate_per_sec": 0}, 1.0, 17_950),
+        ({"request_rate_per_sec": 5.5, "title_maxlen": 0}, 5.0, 1944),
+    ],
+)
+def test_a_message_has_no_more_parts_than_can_be_sent_in_time(limits, timeout, fits):
+    whole = _message(service(**limits), Notify.Params(urls="ntfy://x", title="four", body="x" * fits), timeout)
+    assert (whole.body, whole.cut) == ("x" * fits, 0)
+    cut = _message(service(**limits), Notify.Params(urls="ntfy://x", title="four", body="x" * (fits + 7)), timeout)
+    assert (cut.body, cut.cut) == ("x" * fits + "… (7 more characters were cut)", 7)
 
 
 async def test_a_url_that_is_not_understood_is_dead_and_not_quoted(attempt):
