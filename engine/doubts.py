@@ -11,7 +11,7 @@ from typing import Any, Final
 from engine.config import ActionConfig, Config
 from engine.error_text import named_error
 from engine.errors import PathError
-from engine.filters.operands import number_of
+from engine.numbers import number_of
 from engine.registry import Registry
 from engine.source import Where
 from engine.suggest import nearest

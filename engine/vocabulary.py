@@ -54,6 +54,9 @@ RUN_FIELDS: Final = frozenset({
     "trace_min_start_time", "trace_tier", "trace_upgrade", "ttl_seconds",
 })
 # fmt: on
+#: Of these, the numbers that LangSmith's schema has as texts, and the objects whose values are such texts.
+DECIMAL_TEXTS: Final = frozenset({"total_cost", "prompt_cost", "completion_cost"})
+DECIMAL_OBJECTS: Final = frozenset({"prompt_cost_details", "completion_cost_details"})
 #: The documented fields of a Context Hub commit. It has more.
 COMMIT_FIELDS: Final = frozenset({"repo_handle", "repo_type", "commit_hash", "files_changed"})
 #: Words that only webhooks with runs or threads have.

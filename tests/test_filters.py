@@ -381,13 +381,17 @@ def test_older_than_without_a_time_of_receipt_is_undecided():
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("$.runs[*].extra.metdata.env", "$.runs[*].extra has no 'metdata': did you mean 'metadata'?"),
+        ("$.runs[*].extra.metdata.env", "$.runs[*].extra has no 'metdata': did you mean 'metadata'? It has metadata"),
         ("$.runs[*].extra.metadata.zone", "$.runs[*].extra.metadata has no 'zone'; it has env"),
-        ("$.runs[3].status", "$.runs has 1 elements"),
+        ("$.runs[3].status", "$.runs has 1 element"),
         ("$.runs[*].tags[*]", "$.runs[*].tags is empty"),
         ("$.runs[*].error.kind", "$.runs[*].error is null"),
         ("$.feedback.correctness.score", "$.feedback has no 'correctness': it is empty"),
-        ("$.runs[?(@.status == 'no')].id", "nothing found at $.runs[?(@.status == 'no')].id"),
+        ("$.runs[?(@.status == 'no')].id", "$.runs has 1 element, of which none fits [?@.status == 'no']"),
+        ("$.runs[?@.error == null].nme", "$.runs[?@.error == null] has no 'nme'; it has status, extra, tags, error"),
+        ("$..metadata.zone", "$..metadata has no 'zone'; it has env"),
+        ("$.runs..zone", "nothing below $.runs fits ..zone"),
+        ("$.runs[*]['nme', 0]", "$.runs[*] is an object with 4 keys, where ['nme', 0] finds nothing"),
         ("$.v.x", "$.v is an array, which has no 'x': write $.v[*].x"),
     ],
 )

@@ -78,7 +78,17 @@ def test_a_word_without_a_counterpart_gets_advice(condition, advice):
         ("$.runs[*].status == 'error'", 'write {path: "$.runs[*].status", eq: error}'),
         ("$.runs[?(@.name =~ '\\d+')]", "write $.runs[?(@.name =~ '\\\\d+')]"),
         ("$.runs[?(@.name =~ /bot.*/)]", "write $.runs[?(@.name =~ 'bot.*')]"),
-        ("$.runs[?(@.name in ['a'])]", "inside [?(…)] jsonpath-ng knows == != < <= > >= =~ && || and !"),
+        ("$.runs[?(@.name =~ /bot.*/i)]", "write $.runs[?(@.name =~ '(?i)bot.*')]"),
+        ("$.runs[?(@.name in ['a'])]", "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match"),
+        ("$.runs[*].outputs.messages[(@.length-1)].x", "write $.runs[*].outputs.messages[-1].x"),
+        ("$.runs[*].extra.metadata.ls:model", "write $.runs[*].extra.metadata['ls:model']"),
+        ("$.runs[*].inputs.user name", "write $.runs[*].inputs['user name']"),
+        ("$.runs[*].inputs.2nd.try", "write $.runs[*].inputs['2nd'].try"),
+        ("$.runs[*].inputs.-x", "write $.runs[*].inputs['-x']"),
+        ("$.runs[*].inputs.it's", "a key with spaces, quotes, a colon or a digit in front stands in brackets"),
+        ("$..first name", "write $..['first name']"),
+        ("$.runs[*].inputs['a\\d']", "write \\\\d for a backslash"),
+        ("$.runs[?@.name.2nd == 'x']", "a key with spaces, quotes, a colon or a digit in front stands in brackets"),
     ],
 )
 def test_a_known_mistake_in_a_path_gets_the_path_as_it_should_read(path, fixed):

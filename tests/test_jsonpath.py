@@ -214,7 +214,7 @@ def test_field_names_are_data_not_code():
         ("", "the path is empty", 1, "$.runs"),
         ("$.a[", "ends too early", 4, ""),
         ("$.a b", "cannot be read from 'b'", 5, ""),
-        ("$.`foo`", "unknown function", 7, "`len`"),
+        ("$.`foo`", "unknown function", 3, "`len`"),
         ("$.a & $.b", "& between paths", 5, "&&"),
         ("$.`split(`", "not well formed", 3, "`split("),
         ("$.a.`sub(/(/, x)`", "not valid", 5, ""),

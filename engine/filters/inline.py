@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.filters.operands import Test, number_of
+from engine.filters.operands import Test
 from engine.jsonpath.code import InlineTest
+from engine.numbers import number_of
 
 _ORDERS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
 #: For a number as it is; what else the value may be is left to the test itself.

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 from engine.deadline import check
 from engine.errors import EngineError
 from engine.filters.verdict import describe
-from engine.jsonpath.compare import is_number
 from engine.missing import Missing
 
 #: Whether a value satisfies an operator; the second argument is the whole document.
 Test = Callable[[Any, Any], bool]
 
-#: From here on a float is no longer exact, and whole numbers are read as such.
-_EXACT = 2.0**53
-_DIGITS = re.compile(r"[+-]?[0-9]{1,400}")
-#: A longer text spells no number. Reading one takes a tenth of a second per 20 MB, and the error quotes all of it.
-_LONGEST_NUMBER = 4096
 #: Characters of a text that one call searches: a call holds the interpreter's lock until it returns.
 _PART = 1 << 20
 
@@ -37,26 +30,6 @@ class OperandError(EngineError):
         super().__init__(message)
         self.hint = hint
         self.part = part
-
-
-def number_of(value: Any) -> int | float | None:
-    """The number a value is, or that a text spells; a boolean is none."""
-    if isinstance(value, str):
-        return spelled(value)
-    return value if is_number(value) else None
-
-
-def spelled(text: str) -> int | float | None:
-    """The number a text spells, as JSON or people write one; infinities and the like are none."""
-    if len(text) > _LONGEST_NUMBER:
-        return None
-    try:
-        number = float(text)
-    except ValueError:
-        return None
-    if not -_EXACT < number < _EXACT:
-        return int(text) if _DIGITS.fullmatch(text) else (number if math.isfinite(number) else None)
-    return None if "_" in text or not text.isascii() else number
 
 
 def undecidable(name: str, value: Any, wanted: str) -> NoReturn:

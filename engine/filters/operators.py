@@ -20,14 +20,13 @@ from engine.filters.operands import (
     check_json,
     holds,
     known,
-    number_of,
     shown,
-    spelled,
     undecidable,
 )
 from engine.filters.operators_time import compile_age, compile_time, compile_type
 from engine.filters.verdict import describe
-from engine.jsonpath.compare import equal, is_number
+from engine.jsonpath.compare import equal
+from engine.numbers import is_number, number_of, spelled
 from engine.regex import RegexError, compile_search, literal_pattern
 from engine.suggest import did_you_mean
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from engine.filters.operands import OperandError, Test, known, undecidable
 from engine.filters.verdict import describe
-from engine.jsonpath.compare import is_number
+from engine.numbers import is_number
 from engine.suggest import did_you_mean
 from engine.times import epoch, parse_time
 from engine.units import parse_duration

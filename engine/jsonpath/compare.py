@@ -1,6 +1,7 @@
 """Comparisons inside a path's ``[?(…)]``, as RFC 9535 2.3.5.2.2 and jsonpath-ng have them.
 
-They are not the conditions' comparisons (``engine.filters.operators``): here a string never equals a number.
+They are not the conditions' comparisons (``engine.filters.operators``): here a string never equals a number, but in
+LangSmith's costs (``compare_decimal``).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from engine.missing import Missing
+from engine.numbers import is_number, number_of
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {"<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
 
@@ -27,6 +29,21 @@ def compare(operator: str, left: Any, right: Any) -> bool:
     if (is_number(left) and is_number(right)) or (isinstance(left, str) and isinstance(right, str)):
         return _ORDER[operator](left, right)
     return equal(left, right) and operator in ("<=", ">=")
+
+
+def compare_decimal(operator: str, left: Any, right: Any) -> bool:
+    """A comparison with a field that LangSmith has as a number in a text, which is read as that number.
+
+    Two texts are equal where they are the same text; they are put in order as the conditions' operators do it.
+
+    Raises:
+        WantOfData: one of them is data that is not at hand.
+    """
+    if operator in _ORDER or is_number(left) or is_number(right):
+        one, other = number_of(left), number_of(right)
+        if one is not None and other is not None:
+            return compare(operator, one, other)
+    return compare(operator, left, right)
 
 
 def compare_with(operator: str, literal: Any) -> Callable[[Any], bool]:
@@ -65,8 +82,3 @@ def _same(one: Any, other: Any) -> bool:
     if isinstance(one, bool) or isinstance(other, bool):
         return one is other
     return bool(one == other)
-
-
-def is_number(value: Any) -> bool:
-    """Whether a value is a JSON number, which a boolean is not."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

@@ -10,8 +10,10 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import filter as query
 from jsonpath_ng.ext import string
 
+from engine.errors import PathError
+from engine.jsonpath.functions import Node
 from engine.jsonpath.leaves import Scope
-from engine.jsonpath.nodes import compile_match
+from engine.jsonpath.nodes import compile_match, is_decimal
 from engine.missing import Missing
 from engine.regex import compile_sub
 
@@ -27,9 +29,14 @@ def library_find(tree: Any) -> Callable[[Any], list[Any]]:
 
     Raises:
         RegexError: a pattern in it is not valid RE2.
+        PathError: the library cannot evaluate a node in it.
     """
     meter = threading.local()
-    for node in list(_nodes(tree)):
+    nodes = list(_nodes(tree))
+    if any(map(_only_ours, nodes)):
+        message = "jsonpath-ng itself evaluates `parent`, `path` and the like, and has no functions or costs"
+        raise PathError(message, hint="write the test of [?…] as a condition of its own beside this one")
+    for node in nodes:
         _use_re2(node)
         node.find = _guarded(node.find, meter, looks=type(node) not in _PASSING)
 
@@ -38,6 +45,13 @@ def library_find(tree: Any) -> Callable[[Any], list[Any]]:
         return [match.value for match in tree.find(document)]
 
     return find
+
+
+def _only_ours(node: Any) -> bool:
+    """Whether the library would not know a node, or would take a cost for a text."""
+    if isinstance(node, query.Expression):
+        return node.op not in (None, "!", "=~") and (is_decimal(node.target) or is_decimal(node.value))
+    return isinstance(node, Node)
 
 
 def _guarded(find: Callable[[Any], Any], meter: threading.local, *, looks: bool) -> Callable[[Any], Any]:

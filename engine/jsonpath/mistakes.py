@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import PathError
 from engine.jsonpath.code import Step
 from engine.jsonpath.path import Path, Paths, compile_path
-from engine.jsonpath.trace import write_steps
+from engine.jsonpath.trace import quoted, write_steps
 from engine.jsonpath.variables import with_values, with_words
 from engine.variables import Filled
 from engine.vocabulary import Vocabulary
@@ -18,7 +18,11 @@ from engine.vocabulary import Vocabulary
 _LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
 _EMPTY_BRACKETS = re.compile(r"\[\]")
 _COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
-_MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/)", re.DOTALL)
+_MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/([a-z]*))", re.DOTALL)
+_FROM_THE_END = re.compile(r"\[\(@\.length\s*-\s*(\d+)\)\]")
+#: What stands behind a dot outside of brackets, and what a name in there needs no quotes for.
+_DOTTED = re.compile(r"(\.\.?)([^.\[\]()'\"`*|&?,]+)")
+_SHORTHAND = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w-]*")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 _PLAIN_TEXT = re.compile(r"[A-Za-z][\w-]*")
 _LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
@@ -117,28 +121,46 @@ def _with_root(text: str) -> str:
 def _pattern_mistake(text: str, match: re.Match[str]) -> PathError | None:
     """Patterns in slashes, and patterns whose backslashes jsonpath-ng would drop."""
     pattern = next(group for group in match.groups() if group is not None)
+    flags = f"(?{match[4]})" if match[4] else ""
     doubled = _LONE_BACKSLASH.sub(lambda lone: "\\" + lone[0], pattern)
     if match[3] is None and doubled == pattern:
         return None
-    fixed = f"{text[: match.start()]}=~ '{doubled}'{text[match.end() :]}"
+    fixed = f"{text[: match.start()]}=~ '{flags}{doubled}'{text[match.end() :]}"
     message = "jsonpath-ng drops a single backslash inside quotes" if match[3] is None else "a pattern stands in quotes"
     return PathError(message, column=match.start() + 1, hint=f"write {fixed}")
 
 
 def _after_failing(text: str, error: PathError) -> PathError:
     """A better message for what jsonpath-ng could not read."""
-    fixed = _EMPTY_BRACKETS.sub("[*]", text)
+    if error.hint:
+        return error
+    fixed = _FROM_THE_END.sub(r"[-\1]", _EMPTY_BRACKETS.sub("[*]", text))
     if re.match(r"\$[A-Za-z_]", text):
         fixed = "$." + fixed[1:]
-    if fixed != text and _compiles(fixed):
-        return PathError(str(error), column=error.column, hint=f"write {fixed}")
+    for attempt in (fixed, _with_quotes(fixed)):
+        if attempt != text and _compiles(attempt):
+            return PathError(str(error), column=error.column, hint=f"write {attempt}")
     if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
         message = "a path says where to look; the comparison is an operator beside it"
         return PathError(message, column=comparison.start(2) + 1, hint=f"write {condition}")
     if re.search(r"\[\?.*\b(in|contains|not)\b", text):
-        hint = "inside [?(…)] jsonpath-ng knows == != < <= > >= =~ && || and !; use an operator beside the path"
-        return PathError(str(error), column=error.column, hint=error.hint or hint)
-    return error
+        hint = "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match and search; "
+        return PathError(str(error), column=error.column, hint=f"{hint}or use an operator beside the path")
+    hint = "a key with spaces, quotes, a colon or a digit in front stands in brackets and quotes: ['my key']"
+    return PathError(str(error), column=error.column, hint=hint)
+
+
+def _with_quotes(text: str) -> str:
+    """The path with names in quotes that cannot stand behind a dot: with spaces, a colon, a digit in front."""
+
+    def in_quotes(match: re.Match[str]) -> str:
+        dots, name = match.groups()
+        if _SHORTHAND.fullmatch(name) or name.lstrip("-").isdigit():
+            return match[0]
+        return f"{'..' if dots == '..' else ''}[{quoted(name.rstrip())}]"
+
+    head, bracket, rest = text.partition("[?")
+    return _DOTTED.sub(in_quotes, head) + bracket + rest
 
 
 def _compiles(text: str) -> bool:

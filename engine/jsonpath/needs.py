@@ -9,6 +9,7 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import arithmetic, iterable, string
 from jsonpath_ng.ext import filter as query
 
+from engine.jsonpath.functions import Count, Literal, Test, Value
 from engine.jsonpath.nodes import flatten
 
 Needs = frozenset[str]
@@ -119,6 +120,8 @@ class _Walk:
         return places
 
     def _inner(self, node: Any, places: Places) -> Places:
+        if isinstance(node, (Test, Count, Value, Literal)):
+            return self._function(node, places)
         if isinstance(node, core.Descendants):
             everywhere = _within(self.through(node.left, places))
             self.touched |= everywhere
@@ -135,6 +138,16 @@ class _Walk:
                 self._test(expression, below)
             return below
         return self._made(node, places)
+
+    def _function(self, node: Test | Count | Value | Literal, places: Places) -> Places:
+        if isinstance(node, Test):
+            for test in node.tests:
+                self._test(test, places)
+            return places
+        if isinstance(node, Literal):
+            return _OTHER
+        ends = self.through(node.query, places)
+        return ends if isinstance(node, Value) else _OTHER
 
     def _made(self, node: Any, places: Places) -> Places:
         """Nodes that make values out of whole values, and nodes nobody knows."""

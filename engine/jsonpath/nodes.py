@@ -18,9 +18,11 @@ from jsonpath_ng.ext import filter as query
 from engine.deadline import check, watched
 from engine.errors import PathError
 from engine.jsonpath.code import Step, generate_all
-from engine.jsonpath.compare import compare, compare_with
+from engine.jsonpath.compare import compare, compare_decimal, compare_with
+from engine.jsonpath.functions import Count, Literal, Test, Value
 from engine.jsonpath.leaves import LEAVES, Finder, Scope, not_applicable
 from engine.regex import compile_search
+from engine.vocabulary import DECIMAL_OBJECTS, DECIMAL_TEXTS
 
 _LONGEST = 1_000_000
 
@@ -29,7 +31,7 @@ class Unsupported(Exception):  # noqa: N818 - a fork in the road, not a fault
     """The closures cannot give the library's result for this tree."""
 
 
-Test = Callable[[Any, Scope], bool]
+Holds = Callable[[Any, Scope], bool]
 
 _DETACHING = (
     arithmetic.Operation,
@@ -243,7 +245,36 @@ def _sorted(node: iterable.SortedThis) -> Finder:
     return find
 
 
+def _test_step(node: Test, detached: bool) -> Finder:  # noqa: FBT001
+    test = _all([_compile_test(expression, detached) for expression in node.tests])
+    return lambda value, scope: (value,) if test(value, scope) else ()
+
+
+def _count(node: Count, detached: bool) -> Finder:  # noqa: FBT001
+    find = compile_node(node.query, detached=detached)
+    return lambda value, scope: (len(find(value, scope)),)
+
+
+def _value(node: Value, detached: bool) -> Finder:  # noqa: FBT001
+    find = compile_node(node.query, detached=detached)
+
+    def find_one(value: Any, scope: Scope) -> Sequence[Any]:
+        found = find(value, scope)
+        return found if len(found) == 1 else ()
+
+    return find_one
+
+
+def _literal(node: Literal, detached: bool) -> Finder:  # noqa: FBT001
+    found = (node.value,)
+    return lambda value, scope: found
+
+
 _INNER: dict[Any, Callable[[Any, bool], Finder]] = {
+    Test: _test_step,
+    Count: _count,
+    Value: _value,
+    Literal: _literal,
     core.Descendants: _descendants,
     core.Where: _where,
     core.WhereNot: _where,
@@ -256,7 +287,7 @@ _INNER: dict[Any, Callable[[Any, bool], Finder]] = {
 # --- the tests of a filter ----------------------------------------------------------------
 
 
-def _compile_test(node: Any, detached: bool) -> Test:  # noqa: FBT001
+def _compile_test(node: Any, detached: bool) -> Holds:  # noqa: FBT001
     if type(node) is query.And:
         return _all([_compile_test(operand, detached) for operand in node.operands])
     if type(node) is query.Or:
@@ -269,17 +300,29 @@ def _compile_test(node: Any, detached: bool) -> Test:  # noqa: FBT001
         return lambda value, scope: bool(find(value, scope))
     if node.op == "!":
         return lambda value, scope: not find(value, scope)
+    decimal = node.op != "=~" and (is_decimal(node.target) or is_decimal(node.value))
     if isinstance(node.value, core.JSONPath):
-        return _query_test(node.op, find, compile_node(node.value, detached=detached))
-    return _literal_test(node.op, find, node.value)
+        comparison = compare_decimal if decimal else compare
+        return _query_test(node.op, find, compile_node(node.value, detached=detached), comparison)
+    if decimal:
+        return _literal_test(node.op, find, lambda value: compare_decimal(node.op, value, node.value))
+    test = compile_match(node.value) if node.op == "=~" else compare_with(node.op, node.value)
+    return _literal_test(node.op, find, test)
 
 
-def _all(tests: list[Test]) -> Test:
+def is_decimal(side: Any) -> bool:
+    """Whether one side of a comparison is a field that LangSmith's schema has as a number in a text."""
+    if not isinstance(side, core.JSONPath):
+        return False
+    names = [straight(node) for node in flatten(side)[-2:]]
+    return names[-1] in DECIMAL_TEXTS or (len(names) == 2 and names[0] in DECIMAL_OBJECTS)
+
+
+def _all(tests: list[Holds]) -> Holds:
     return tests[0] if len(tests) == 1 else lambda value, scope: all(test(value, scope) for test in tests)
 
 
-def _literal_test(operator: str, find: Finder, literal: Any) -> Test:
-    test = compile_match(literal) if operator == "=~" else compare_with(operator, literal)
+def _literal_test(operator: str, find: Finder, test: Callable[[Any], bool]) -> Holds:
     when_nothing = operator == "!="
 
     def holds(value: Any, scope: Scope) -> bool:
@@ -297,13 +340,13 @@ def compile_match(pattern: Any) -> Callable[[Any], bool]:
     return lambda value: search(value) if isinstance(value, str) else bool(not_applicable(value))
 
 
-def _query_test(operator: str, find: Finder, find_other: Finder) -> Test:
+def _query_test(operator: str, find: Finder, find_other: Finder, comparison: Callable[[str, Any, Any], bool]) -> Holds:
     def holds(value: Any, scope: Scope) -> bool:
         found, others = find(value, scope), find_other(value, scope)
         scope.charge(len(found) * len(others))
         if not found or not others:
             both = not found and not others
             return not both if operator == "!=" else both and operator not in ("<", ">")
-        return any(compare(operator, one, other) for one in watched(found) for other in others)
+        return any(comparison(operator, one, other) for one in watched(found) for other in others)
 
     return holds

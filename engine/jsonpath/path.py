@@ -16,11 +16,11 @@ from typing import Any
 
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.exceptions import JSONPathError
-from jsonpath_ng.ext.parser import ExtendedJsonPathParser
 from jsonpath_ng.ext.string import DefintionInvalid
 
 from engine.errors import PathError
 from engine.jsonpath.code import NOTHING, Step, generate_all, generate_one
+from engine.jsonpath.grammar import Grammar
 from engine.jsonpath.leaves import Scope
 from engine.jsonpath.library import library_find
 from engine.jsonpath.needs import Needs, path_needs
@@ -62,7 +62,7 @@ class Paths:
     """Compiles the paths of one configuration, each text once. May be shared between threads."""
 
     def __init__(self) -> None:
-        self._parser = ExtendedJsonPathParser()
+        self._parser = Grammar()
         self._lock = threading.Lock()  # the parser keeps its stacks in itself
         self._compiled: dict[str, Path] = {}
 
@@ -85,10 +85,19 @@ def compile_path(text: str) -> Path:
     Raises:
         PathError: it cannot be; with the column and, where the mistake is a known one, a hint.
     """
-    return _compile(text, ExtendedJsonPathParser())
+    return _compile(text, Grammar())
 
 
-def _compile(text: str, parser: ExtendedJsonPathParser) -> Path:
+def tree_of(text: str) -> Any:
+    """jsonpath-ng's syntax tree of a path.
+
+    Raises:
+        PathError: as ``compile_path``.
+    """
+    return _parse(text, Grammar())
+
+
+def _compile(text: str, parser: Grammar) -> Path:
     tree = _parse(text, parser)
     try:
         needs, shallow = path_needs(tree)
@@ -103,7 +112,7 @@ def _compile(text: str, parser: ExtendedJsonPathParser) -> Path:
     return Path(text, singular, needs, shallow, _first_field(tree), find, one, steps)
 
 
-def _parse(text: str, parser: ExtendedJsonPathParser) -> Any:
+def _parse(text: str, parser: Grammar) -> Any:
     if not text.strip():
         raise PathError("the path is empty", hint="a path starts at the document: $.runs[*].status")
     if len(text) > MAX_LENGTH:
@@ -151,7 +160,7 @@ def _nth(text: str, mark: str, count: int) -> int:
     return place
 
 
-def _find(tree: Any, text: str, parser: ExtendedJsonPathParser) -> Callable[[Any], list[Any]]:
+def _find(tree: Any, text: str, parser: Grammar) -> Callable[[Any], list[Any]]:
     """Closures where they can do it, the library where they can't."""
     try:
         finder = compile_node(tree)

@@ -49,11 +49,10 @@ def _written_out(text: Filled, value_of: Callable[[Variable, str], str]) -> str:
     return "".join(pieces)
 
 
-def _in_quotes(before: str, around: tuple[str, str, str], variable: Variable, value: str) -> str | None:
+def _in_quotes(before: str, around: tuple[str, str, str], _variable: Variable, value: str) -> str | None:
     """A text in quotes, which is a name, or what a name is compared with; None where it is neither."""
     head, _, tail = around
-    is_any = variable.value == "*" and len(head + tail) == 2
-    if head[0] == "`" or before.rstrip().endswith("=~") or is_any:
+    if head[0] == "`" or before.rstrip().endswith("=~"):
         return None
     return f"{head}{_escaped(value, head[0])}{tail}"
 
@@ -62,7 +61,7 @@ def _outside(_before: str, around: tuple[str, str, str], variable: Variable, val
     """Behind a dot a name; elsewhere a number, true or false; None where it is none."""
     head, _, tail = around
     if re.search(r"\.\s*$", head) and re.match(r"\s*(?:[.\[\])=!<>&|,]|$)", tail):
-        return None if variable.value == "*" else f"{head}'{_escaped(value, chr(39))}'{tail}"
+        return f"{head}'{_escaped(value, chr(39))}'{tail}"
     scalar = variable.scalar
     stands = re.search(r"(?:[\[(,:]|[<>=!]=|[<>=])\s*$", head) and re.match(r"\s*(?:[\]),:&|]|$)", tail)
     return f"{head}{json.dumps(scalar)}{tail}" if stands and scalar is not None else None
