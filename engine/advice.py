@@ -36,6 +36,7 @@ def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
     yield from _unreachable(config)
     yield from _disabled(config)
     yield from _unused_names(config)
+    yield from _spelled_twice(config)
 
 
 def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
@@ -86,3 +87,14 @@ def _unused_names(config: Config) -> Iterator[tuple[Where, str, str]]:
     for name in config.rules:
         if name not in used:
             yield ("rules", name), f"no route uses the rule name {name!r}", f"add a route under {name}:, or remove it"
+
+
+def _spelled_twice(config: Config) -> Iterator[tuple[Where, str, str]]:
+    """One rule under two keys: its id and its name, or its id in capitals and in small letters."""
+    ids = {route.key: route.keys for route in config.routes if route.keys}
+    keys = list(ids)
+    for place, key in enumerate(keys):
+        first = next((one for one in keys[:place] if set(ids[one]) == set(ids[key])), None)
+        if first is not None:
+            hint = f"write its routes under {first}: as well; their order, and stop, count over both keys"
+            yield ("routes", key), f"{key!r} is the same rule as {first!r}", hint

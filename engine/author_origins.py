@@ -11,10 +11,10 @@ from typing import Any, Final
 from engine.address_parts import Put, divided
 from engine.egress import Origin, origin_of
 from engine.errors import EngineError
+from engine.schema import Step
 from engine.source import Where
 from engine.templates import Templates, is_template
 from engine.variables import Filled, piece_of, source_of, written
-from engine.vocabulary import Step
 
 _TAG: Final = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 #: Stands for what only an event tells. It can be no part of a host's name.

@@ -12,19 +12,24 @@ from engine.config import ActionConfig, Config
 from engine.error_text import named_error
 from engine.errors import PathError
 from engine.numbers import number_of
+from engine.operand_lint import JINJA, Asked, findings, number_slip
 from engine.registry import Registry
-from engine.source import Where
+from engine.route_lint import remarks
+from engine.schema import Step
+from engine.source import Source, Where
 from engine.suggest import nearest
 from engine.templates import Templates, is_template
 from engine.templates.sandboxed import DOCUMENT_NAMES
 from engine.times import time_of
 from engine.units import parse_duration, parse_share
 from engine.variables import source_of
-from engine.vocabulary import Step, not_of_kind, undocumented
+from engine.vocabulary import not_of_kind, undocumented
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
 #: Words that no event decides: who reads only these reads nothing of any item.
 _OF_NO_ITEM: Final = frozenset({"vars", "route"})
+#: An expression that is one look into the document, and a number without quotes as it stands in YAML.
+_ONE_LOOK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\]|\['[^']*'\])*")
 _GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
@@ -47,7 +52,10 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
     """Everything in a sound configuration that is worth a second look."""
     templates = Templates()
     for route in config.routes:
-        looker = _Looker(templates, route.keys)
+        for remark in remarks(route, templates):
+            read = remark.read
+            yield Doubt(read.where, remark.message, remark.hint, read.line, read.column)
+        looker = _Looker(templates, config.source, route.keys)
         yield from looker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
             yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
@@ -96,8 +104,10 @@ def _of_action(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
 class _Looker:
     """Looks at conditions and templates as they are written, below a route's keys."""
 
-    def __init__(self, templates: Templates, keys: Collection[str]) -> None:
-        self._templates, self._keys = templates, keys
+    def __init__(self, templates: Templates, source: Source, keys: Collection[str]) -> None:
+        self._templates, self._source, self._keys = templates, source, keys
+        #: What a prompt's own event is hidden by has a remark of its own.
+        self._remarked: Collection[tuple[Step, ...]] = {("event",)} if "prompt" in keys else set()
 
     def _odd(self, steps: Sequence[Step]) -> tuple[str, str, str] | None:
         """The word of a look that is hardly there, what is wrong with it, and a hint."""
@@ -123,12 +133,48 @@ class _Looker:
             yield from self._path(path, (*where, "path"))
         if isinstance(text := value.get("expr"), str):
             yield from self._looks(text, (*where, "expr"), bare=True)
+            yield from self._compared(text, (*where, "expr"), bare=True)
+        yield from self._operands(value, where)
         for name, operand in value.items():
             if name in _ORDERS:
                 yield from _operand(name, operand, (*where, name))
             elif name == "between" and isinstance(operand, list):
                 for index, each in enumerate(operand):
                     yield from _operand(name, each, (*where, name, index))
+
+    def _operands(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
+        """Operands that the value behind a path, or an expression that is one look, can hardly have."""
+        steps = self._subject(value)
+        if steps is None or tuple(steps) in self._remarked:
+            return
+        for name, operand in value.items():
+            asked = Asked(steps, name, operand, bare="expr" in value)
+            for message, hint, index in findings(asked):
+                yield Doubt((*where, name) if index is None else (*where, name, index), message, hint)
+            parts = enumerate(operand) if isinstance(operand, list) else [(None, operand)]
+            for index, part in parts:
+                place = (*where, name) if index is None else (*where, name, index)
+                if (slip := number_slip(asked, self._source.plain_scalar(place), part)) is not None:
+                    yield Doubt(place, *slip)
+
+    def _subject(self, value: dict[str, Any]) -> Sequence[Step] | None:
+        """What a condition's operators ask about, as steps; None where that is more than one look."""
+        if isinstance(path := value.get("path"), str):
+            try:
+                return self._templates.paths.compile(path).steps or ()
+            except PathError:
+                return None
+        if isinstance(text := value.get("expr"), str) and _ONE_LOOK.fullmatch(text.strip()):
+            return next((steps for _, steps in self._templates.looks(text, bare=True)), None)
+        return None
+
+    def _compared(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+        for each in self._templates.compared(text, bare=bare):
+            if each.steps in self._remarked:
+                continue
+            asked = Asked(each.steps, JINJA.get(each.operator, each.operator), each.operand, bare=True, inline=True)
+            for message, hint, _index in findings(asked):
+                yield Doubt(where, message, hint, each.line)
 
     def templates(self, value: Any, where: Where) -> Iterator[Doubt]:
         """Those of a tree of parameters."""
@@ -140,6 +186,7 @@ class _Looker:
                 yield from self.templates(item, (*where, index))
         elif isinstance(value, str) and is_template(value):
             yield from self._looks(value, where, bare=False)
+            yield from self._compared(value, where, bare=False)
 
     def digest(self, action: ActionConfig) -> Iterator[Doubt]:
         """A digest whose parameters read of the first item alone."""

@@ -118,6 +118,12 @@ class Source:
         found = _PLAIN_SCALAR.match(self.lines[mark.line - 1], mark.column - 1)
         return found[1] if found else ""
 
+    def rename(self, where: Where, key: str) -> None:
+        """Let the places below a key that was misspelt be found under its right name as well."""
+        size = len(where)
+        below = {place: mark for place, mark in self.marks.items() if place[:size] == where}
+        self.marks = {**self.marks, **{(*where[:-1], key, *place[size:]): mark for place, mark in below.items()}}
+
     def mark(self, where: Where) -> Mark | None:
         """The mark of a place, or of its nearest parent that has one."""
         for length in range(len(where), -1, -1):

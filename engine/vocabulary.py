@@ -11,10 +11,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from engine.schema import RUN_FIELDS, Step
 from engine.suggest import did_you_mean
-
-#: One step of a look into the document: a name, an index, or None where it is known only later (``*`` among them).
-Step = str | int | None
 
 EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
@@ -40,23 +38,6 @@ _OF_THE_DEAD: Final = "here a digest is seen by its first item, and delivery.ite
 COMPUTED: Final = frozenset({"url", "latency", "cost"})
 #: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
 _ONLY_COMPUTED: Final = frozenset({"latency", "cost"})
-#: A run's fields (OpenAPI document of LangSmith's API, ``RunSchema``; the webhook's documented payload adds none).
-# fmt: off
-RUN_FIELDS: Final = frozenset({
-    "app_path", "child_run_ids", "child_runs", "completion_cost", "completion_cost_details",
-    "completion_token_details", "completion_tokens", "direct_child_run_ids", "dotted_order", "end_time", "error",
-    "events", "execution_order", "extra", "feedback_stats", "first_token_time", "id", "in_dataset", "inputs",
-    "inputs_preview", "inputs_s3_urls", "last_queued_at", "manifest_id", "manifest_s3_id", "messages", "name",
-    "outputs", "outputs_preview", "outputs_s3_urls", "parent_run_id", "parent_run_ids", "price_model_id",
-    "prompt_cost", "prompt_cost_details", "prompt_token_details", "prompt_tokens", "reference_dataset_id",
-    "reference_example_id", "run_type", "s3_urls", "serialized", "session_id", "share_token", "start_time", "status",
-    "tags", "thread_id", "total_cost", "total_tokens", "trace_first_received_at", "trace_id", "trace_max_start_time",
-    "trace_min_start_time", "trace_tier", "trace_upgrade", "ttl_seconds",
-})
-# fmt: on
-#: Of these, the numbers that LangSmith's schema has as texts, and the objects whose values are such texts.
-DECIMAL_TEXTS: Final = frozenset({"total_cost", "prompt_cost", "completion_cost"})
-DECIMAL_OBJECTS: Final = frozenset({"prompt_cost_details", "completion_cost_details"})
 #: The documented fields of a Context Hub commit. It has more.
 COMMIT_FIELDS: Final = frozenset({"repo_handle", "repo_type", "commit_hash", "files_changed"})
 #: Words that only webhooks with runs or threads have.
@@ -68,6 +49,8 @@ _WITHOUT_RUNS: Final = {
     "issue": "write payload.type, payload.data.object",
     "context_hub": "write commit.repo_handle, commit.commit_hash, commit.files_changed",
 }
+#: Route keys whose webhooks are about no run.
+KINDS_WITHOUT_RUNS: Final = frozenset(_WITHOUT_RUNS)
 #: What is a mapping's method to a template, not a key.
 _METHODS: Final = frozenset({"get", "items", "keys", "values"})
 _FOREIGN_FIELDS: Final = {

@@ -6,9 +6,15 @@ from collections.abc import AsyncIterator, Iterator
 
 import openapi
 import pytest
+from hypothesis import settings
 
 from engine.log import logging_restored
 from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
+
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("engine", deadline=None)
+settings.load_profile("engine")
 
 
 def pytest_report_header() -> str:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-import engine.filters  # noqa: F401 - engine.jsonpath.mistakes cannot be imported before it
 from engine.errors import PathError
 from engine.jsonpath import compile_path
 from engine.jsonpath.mistakes import compile_checked

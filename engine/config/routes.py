@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from engine.config.actions import NAME, read_actions, read_conditions, read_name
@@ -12,7 +13,7 @@ from engine.config.model import RouteConfig
 from engine.config.section import Section, Sheet, kind_of
 from engine.config.timing import read_active, read_wait_for
 from engine.source import Where
-from engine.suggest import did_you_mean
+from engine.suggest import did_you_mean, nearest
 
 #: Route keys that are words of the engine: every document, those nobody matched, and the kinds of events.
 KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue", "context_hub"})
@@ -193,7 +194,7 @@ def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where
         name=read_name(section),
         where=where,
         for_each=cast("Literal['run', 'event']", section.word("for_each", ("run", "event"), "run", _EACH_WORDS)),
-        filters=read_conditions(section, "filters", []),
+        filters=read_conditions(_with_filters(section), "filters", []),
         stop=section.flag("stop", default=False),
         sample=section.share("sample"),
         enabled=section.flag("enabled", default=True),
@@ -205,6 +206,19 @@ def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where
     _require_actions(section, route)
     _refuse_stop(section, route)
     return route
+
+
+def _with_filters(section: Section) -> Section:
+    """The section with what stands under a misspelt ``filters``, so that the mistakes below it are reported with it."""
+    if "filters" in section.values:
+        return section
+    known = sorted(_ROUTE_KEYS)
+    written = (key for key in section.values if key not in _ROUTE_KEYS and key not in _ELSEWHERE)
+    key = next((key for key in written if nearest(key, known, foreign=_ROUTE_WORDS) == "filters"), None)
+    if key is None:
+        return section
+    section.sheet.source.rename((*section.where, key), "filters")
+    return replace(section, values={**section.values, "filters": section.values[key]})
 
 
 def _refuse_stop(section: Section, route: RouteConfig) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 from engine.errors import PathError
 from engine.jsonpath.code import Step
 from engine.jsonpath.path import Path, Paths, compile_path
-from engine.jsonpath.trace import quoted, write_steps
 from engine.jsonpath.variables import with_values, with_words
+from engine.jsonpath.write import quoted, write_steps
+from engine.schema import kind_at
 from engine.variables import Filled
 from engine.vocabulary import Vocabulary
 
@@ -28,8 +29,6 @@ _PLAIN_TEXT = re.compile(r"[A-Za-z][\w-]*")
 _LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
 _WORDS = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
 
-#: Fields of a run, by LangSmith's schema, that are arrays.
-_RUN_ARRAYS = ("tags", "events", "child_run_ids", "direct_child_run_ids", "parent_run_ids", "child_runs")
 _SIZES = ("length", "size", "count", "len")
 
 
@@ -146,6 +145,8 @@ def _after_failing(text: str, error: PathError) -> PathError:
     if re.search(r"\[\?.*\b(in|contains|not)\b", text):
         hint = "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match and search; "
         return PathError(str(error), column=error.column, hint=f"{hint}or use an operator beside the path")
+    if "too early" in str(error):
+        return error
     hint = "a key with spaces, quotes, a colon or a digit in front stands in brackets and quotes: ['my key']"
     return PathError(str(error), column=error.column, hint=hint)
 
@@ -174,7 +175,7 @@ def _compiles(text: str) -> bool:
 def _check_arrays(steps: tuple[Step, ...]) -> None:
     """Refuse a field of what LangSmith documents as an array: such a path never finds anything."""
     for place, step in enumerate(steps):
-        if not isinstance(step, str) or step.isdigit() or not _is_array(steps[:place]):
+        if not isinstance(step, str) or step.isdigit() or kind_at(steps[:place]) != "list":
             continue
         array, rest = write_steps(steps[:place]), write_steps(steps[place:])[1:]
         fixed = f"{array}.`len`" if step in _SIZES else f"{array}[*]{rest}"
@@ -188,13 +189,3 @@ def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:
     """Refuse a word that is known not to be there."""
     if (slip := vocabulary.slip(steps, path=True)) is not None:
         raise PathError(slip.message, column=len(write_steps(steps[: slip.step])) + 2, hint=slip.hint)
-
-
-def _is_array(steps: tuple[Step, ...]) -> bool:
-    if steps and steps[0] == "payload":
-        steps = steps[1:]
-    if steps in (("runs",), ("threads",), ("feedbacks",)):
-        return True
-    of_run = len(steps) == 3 and steps[0] == "runs" and not isinstance(steps[1], str)
-    of_run = of_run or (len(steps) == 2 and steps[0] == "run")
-    return of_run and steps[-1] in _RUN_ARRAYS

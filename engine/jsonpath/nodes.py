@@ -22,7 +22,7 @@ from engine.jsonpath.compare import compare, compare_decimal, compare_with
 from engine.jsonpath.functions import Count, Literal, Test, Value
 from engine.jsonpath.leaves import LEAVES, Finder, Scope, not_applicable
 from engine.regex import compile_search
-from engine.vocabulary import DECIMAL_OBJECTS, DECIMAL_TEXTS
+from engine.schema import DECIMAL_OBJECTS, DECIMAL_TEXTS
 
 _LONGEST = 1_000_000
 

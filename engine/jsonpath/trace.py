@@ -11,13 +11,12 @@ from jsonpath_ng.ext import filter as query
 
 from engine.errors import WantOfData
 from engine.filters.verdict import describe
-from engine.jsonpath.code import Step
 from engine.jsonpath.leaves import Scope
 from engine.jsonpath.nodes import Unsupported, compile_node, flatten, straight
 from engine.jsonpath.path import Path, tree_of
+from engine.jsonpath.write import quoted, write_step
 from engine.suggest import nearest
 
-_PLAIN_NAME = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_")
 _SHOWN, _KEPT = 12, 200
 
 
@@ -63,26 +62,6 @@ def where_it_ends(path: Path, document: Any) -> str:
     except WantOfData as error:
         return f"not at hand: {error}"
     return reach.words if reach is not None else f"nothing found at {path.source}"
-
-
-def write_steps(steps: Sequence[Step]) -> str:
-    """Straight steps as a JSONPath."""
-    return "$" + "".join(map(write_step, steps))
-
-
-def write_step(step: Step) -> str:
-    """One straight step as it stands in a JSONPath."""
-    if step is None:
-        return "[*]"
-    if isinstance(step, int):
-        return f"[{step}]"
-    plain = step and set(step) <= _PLAIN_NAME and not step[0].isdigit()
-    return f".{step}" if plain else f"[{quoted(step)}]"
-
-
-def quoted(name: str) -> str:
-    """A name as it stands in brackets."""
-    return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _steps(tree: Any) -> Iterator[Any]:

@@ -12,6 +12,7 @@ from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
 
+from engine.schema import Step
 from engine.suggest import did_you_mean
 from engine.templates.filters import FOREIGN_FILTERS
 from engine.templates.marks import opened
@@ -32,7 +33,7 @@ from engine.templates.sandboxed import (
 )
 from engine.templates.variables import NotAValue, put_in
 from engine.variables import Filled, source_of
-from engine.vocabulary import Step, Vocabulary
+from engine.vocabulary import Vocabulary
 
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
 RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})
@@ -228,15 +229,16 @@ def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Voca
 
 def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
     """Every look into the document, with its line, as steps; what a name of the template's own hides is left out."""
-    own, each = _assigned(tree), each_item(tree)
+    own, each = assigned(tree), each_item(tree)
     for node, chain in chains(tree):
         if chain.root in each:
-            yield node.lineno, _steps(Chain("items", (DYNAMIC, *chain.keys)))
+            yield node.lineno, steps_of(Chain("items", (DYNAMIC, *chain.keys)))
         elif chain.root not in own:
-            yield node.lineno, _steps(chain)
+            yield node.lineno, steps_of(chain)
 
 
-def _steps(chain: Chain) -> list[Step]:
+def steps_of(chain: Chain) -> list[Step]:
+    """A chain as steps into the document."""
     keys = (key if isinstance(key, (str, int)) and key is not DYNAMIC else None for key in chain.keys)
     return [chain.root, *keys]
 
@@ -297,20 +299,20 @@ def _named(node: nodes.Filter, places: dict[str, int]) -> list[str]:
 
 
 def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
-    assigned = _assigned(tree)
+    own = assigned(tree)
     known = DOCUMENT_NAMES | set(sandbox.globals)
     tracker = meta.TrackingCodeGenerator(sandbox)
     tracker.optimizer = None  # it would fold constants in the tree, and by Python's rules
     tracker.visit(tree)
     used = tracker.undeclared_identifiers | {node.name for node in tree.find_all(nodes.Name) if node.name == "self"}
-    for name in sorted(used - assigned - known):
+    for name in sorted(used - own - known):
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
         yield Mistake(
             line, _column(text, line, rf"\b{re.escape(name)}\b"), f"there is no {name!r} here", _name_hint(name, known)
         )
 
 
-def _assigned(tree: nodes.Template) -> set[str]:
+def assigned(tree: nodes.Template) -> set[str]:
     """The names that a template makes itself."""
     names = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
     return names | {node.name for node in tree.find_all(nodes.Macro)}

@@ -22,7 +22,9 @@ from jinja2.runtime import Undefined
 
 from engine.errors import TemplateError, WantOfData
 from engine.jsonpath import Paths
+from engine.schema import Step
 from engine.source import Source, Where
+from engine.templates.asked import Compared, Needed, comparisons, needed
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.templates.needs import Needs
@@ -37,7 +39,7 @@ from engine.templates.syntax import (
 )
 from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
-from engine.vocabulary import Step, Vocabulary
+from engine.vocabulary import Vocabulary
 
 _NO_NEEDS: Needs = frozenset()
 #: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
@@ -277,6 +279,16 @@ class Templates:
             parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
             found = self._looks[key] = [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
         return found
+
+    def compared(self, text: str, *, bare: bool) -> list[Compared]:
+        """The looks that a sound template, or (``bare``) an expression, compares with a constant."""
+        parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
+        return [] if isinstance(parsed, Mistake) else list(comparisons(parsed.tree))
+
+    def needed(self, text: str) -> list[Needed]:
+        """The looks that a sound template cannot do without."""
+        parsed = parse(self._plain, text)
+        return [] if isinstance(parsed, Mistake) else list(needed(parsed.tree, native=parsed.native))
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""

@@ -1,0 +1,182 @@
+"""What LangSmith's schema says of the values in a rule's webhook: which are texts, numbers, lists, objects.
+
+From the OpenAPI document of LangSmith's API (``RunSchema``) and the documented payload. LangSmith may add fields at any
+time, and leaves others out: this is for warnings, never for verdicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+#: One step of a look into the document: a name, an index, or None where it is known only later (``*`` among them).
+Step = str | int | None
+Kind = Literal["text", "number", "boolean", "time", "list", "object"]
+
+# fmt: off
+_FIELDS: Final[dict[Kind, frozenset[str]]] = {
+    "text": frozenset({
+        "app_path", "completion_cost", "dotted_order", "error", "id", "inputs_preview", "manifest_id", "manifest_s3_id",
+        "name", "outputs_preview", "parent_run_id", "price_model_id", "prompt_cost", "reference_dataset_id",
+        "reference_example_id", "run_type", "session_id", "share_token", "status", "tenant_id", "thread_id",
+        "total_cost", "trace_id", "trace_tier",
+    }),
+    "number": frozenset({
+        "completion_tokens", "execution_order", "prompt_tokens", "total_tokens", "ttl_seconds",
+    }),
+    "boolean": frozenset({"in_dataset", "is_root", "trace_upgrade"}),
+    "time": frozenset({
+        "end_time", "first_token_time", "last_queued_at", "modified_at", "start_time", "trace_first_received_at",
+        "trace_max_start_time", "trace_min_start_time",
+    }),
+    "list": frozenset({
+        "child_run_ids", "child_runs", "direct_child_run_ids", "events", "messages", "parent_run_ids", "tags",
+    }),
+    "object": frozenset({
+        "completion_cost_details", "completion_token_details", "extra", "feedback_stats", "inputs", "inputs_s3_urls",
+        "outputs", "outputs_s3_urls", "prompt_cost_details", "prompt_token_details", "s3_urls", "serialized",
+    }),
+}
+# fmt: on
+RUN_KINDS: Final[dict[str, Kind]] = {name: kind for kind, names in _FIELDS.items() for name in names}
+#: Every field of a run that LangSmith documents.
+RUN_FIELDS: Final = frozenset(RUN_KINDS)
+#: Fields that are null or absent in many runs: ones without error, without cost, without parent and so on.
+OFTEN_NULL: Final = frozenset({
+    "completion_cost", "cost", "error", "first_token_time", "outputs", "parent_run_id", "prompt_cost",
+    "reference_example_id", "share_token", "thread_id", "total_cost",
+})  # fmt: skip
+#: Of these, the numbers that LangSmith's schema has as texts, and the objects whose values are such texts.
+DECIMAL_TEXTS: Final = frozenset({"total_cost", "prompt_cost", "completion_cost"})
+DECIMAL_OBJECTS: Final = frozenset({"prompt_cost_details", "completion_cost_details"})
+#: Fields with a few values: which (``query.RunStatus`` and ``RunTypeEnum``), and what people write for them.
+VALUES: Final[dict[str, frozenset[str]]] = {
+    "status": frozenset({"success", "error", "pending"}),
+    "run_type": frozenset({"tool", "chain", "llm", "retriever", "embedding", "prompt", "parser"}),
+}
+FOREIGN_VALUES: Final[dict[str, str]] = {
+    "failed": "error",
+    "failure": "error",
+    "fail": "error",
+    "errored": "error",
+    "exception": "error",
+    "ok": "success",
+    "succeeded": "success",
+    "successful": "success",
+    "completed": "success",
+    "complete": "success",
+    "done": "success",
+    "finished": "success",
+    "running": "pending",
+    "in_progress": "pending",
+    "started": "pending",
+    "model": "llm",
+    "chat_model": "llm",
+    "agent": "chain",
+    "function": "tool",
+    "embeddings": "embedding",
+}
+#: What a feedback key's statistics have.
+STATISTICS: Final[dict[str, Kind]] = {
+    "n": "number", "avg": "number", "stdev": "number", "show_feedback_arrow": "boolean", "values": "object",
+}  # fmt: skip
+_TOP: Final[dict[str, Kind]] = {
+    "rule_id": "text",
+    "start_time": "time",
+    "end_time": "time",
+    "runs": "list",
+    "threads": "list",
+    "feedbacks": "list",
+    "run": "object",
+    "payload": "object",
+    "feedback": "object",
+    "feedback_stats": "object",
+    "event": "object",
+    "route": "object",
+    "vars": "object",
+}
+
+
+def run_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
+    """The steps below a run: ``x`` of ``run.x``, ``runs[*].x`` and ``payload.runs[0].x``; None of all others."""
+    own = tuple(steps[1:] if steps and steps[0] == "payload" else steps)
+    if len(own) > 1 and own[0] == "runs" and not isinstance(own[1], str):
+        return own[2:]
+    return tuple(steps[1:]) if steps and steps[0] == "run" else None
+
+
+def statistics_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
+    """The steps below ``feedback_stats``, a run's or the event's; None of all others."""
+    own = run_steps(steps)
+    if own is None:
+        own = tuple(steps[1:] if steps and steps[0] == "payload" else steps)
+    return own[1:] if own and own[0] == "feedback_stats" else None
+
+
+def kind_at(steps: Sequence[Step]) -> Kind | None:
+    """What stands at the end of a look into the document, by LangSmith's schema; None where it leaves that open."""
+    statistics = statistics_steps(steps)
+    if statistics:
+        return _statistic(statistics)
+    own = run_steps(steps)
+    if own is None:
+        return _at_top(steps)
+    if not own:
+        return "object"
+    field = own[0]
+    if len(own) == 1 and isinstance(field, str):
+        return {"url": "text", "latency": "number", "cost": "number"}.get(field) or RUN_KINDS.get(field)  # type: ignore[return-value]
+    return _within_run(own)
+
+
+def _within_run(own: tuple[Step, ...]) -> Kind | None:
+    field, second = own[0], own[1]
+    if own == ("extra", "metadata"):
+        return "object"
+    if len(own) == 2 and not isinstance(second, str):
+        return {"tags": "text", "events": "object", "child_runs": "object"}.get(str(field))  # type: ignore[return-value]
+    return None
+
+
+def _statistic(steps: tuple[Step, ...]) -> Kind | None:
+    if len(steps) == 1:
+        return "object"
+    return STATISTICS.get(steps[1]) if len(steps) == 2 and isinstance(steps[1], str) else None
+
+
+def _at_top(steps: Sequence[Step]) -> Kind | None:
+    own = tuple(steps)
+    if len(own) > 1 and own[0] == "payload":
+        # Behind payload stands what LangSmith sent: its ``event`` is no word of the engine's.
+        own = own[1:] if own[1] not in ("event", "route", "vars", "run", "feedback") else ("",)
+    if len(own) == 1 and isinstance(own[0], str):
+        return _TOP.get(own[0])
+    return "object" if len(own) == 2 and own[0] in ("feedback", "feedbacks") else None
+
+
+def is_open(steps: Sequence[Step]) -> tuple[Step, ...] | None:
+    """The part of a look that may be absent: a key that LangSmith's schema leaves to people, or is often null.
+
+    As steps that mean the same however they are written: ``run.extra.metadata.env`` and
+    ``$.runs[*].extra.metadata.env`` are both ``("extra", "metadata", "env")``. None if it is always there.
+    """
+    statistics = statistics_steps(steps)
+    if statistics:
+        return ("feedback_stats", statistics[0])
+    if len(steps) > 1 and steps[0] == "feedback":
+        return ("feedback", steps[1])
+    own = run_steps(steps)
+    if not own:
+        return None
+    if own[:2] == ("extra", "metadata"):
+        return own[:3] if len(own) > 2 else None
+    return own[:1] if own[0] in OFTEN_NULL else None
+
+
+def anchored(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Steps that mean the same however they are written; see ``is_open``."""
+    statistics = statistics_steps(steps)
+    if statistics is not None:
+        return ("feedback_stats", *statistics)
+    own = run_steps(steps)
+    return tuple(steps) if own is None else own
