@@ -11,6 +11,7 @@ from typing import Any, Final
 from engine.config import ActionConfig, Config
 from engine.error_text import named_error
 from engine.errors import PathError
+from engine.jsonpath.filter_tests import filter_tests
 from engine.numbers import number_of
 from engine.operand_lint import JINJA, Asked, findings, number_slip
 from engine.registry import Registry
@@ -232,10 +233,24 @@ class _Looker:
         if (odd := self._odd(steps)) is not None:
             word, message, hint = odd
             yield Doubt(where, message, hint, column=_column(text, word))
+        if path.steps is None:
+            yield from self._tested(text, where)
         first = path.first_field
         if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
             message = f"webhooks have no documented key {first!r}"
             yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
+
+    def _tested(self, text: str, where: Where) -> Iterator[Doubt]:
+        """What a path asks inside its filters."""
+        for each in filter_tests(text):
+            if (odd := self._odd(each.steps)) is not None:
+                word, message, hint = odd
+                yield Doubt(where, message, hint, column=_column(text, word))
+            if each.operator:
+                asked = Asked(each.steps, each.operator, each.operand, within=each.within)
+                column = _column(text, str(each.steps[-1]) if each.steps else "@")
+                for message, hint, _index in findings(asked):
+                    yield Doubt(where, message, hint, column=column)
 
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = source_of(text).splitlines()

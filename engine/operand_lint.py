@@ -20,7 +20,16 @@ _SCALAR: Final = _EQUAL | frozenset({
 })  # fmt: skip
 #: Jinja's words for comparisons → the operators they are.
 JINJA: Final = {"lteq": "lte", "gteq": "gte", "notin": "not_in"}
-_SYMBOLS: Final = {"eq": "==", "ne": "!=", "lt": "<", "lte": "<=", "gt": ">", "gte": ">=", "not_in": "not in"}
+_SYMBOLS: Final = {
+    "eq": "==",
+    "ne": "!=",
+    "lt": "<",
+    "lte": "<=",
+    "gt": ">",
+    "gte": ">=",
+    "not_in": "not in",
+    "matches": "=~",
+}
 _SLASHES: Final = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
 #: How JSON writes a number; YAML reads more as numbers than that.
 _AS_WRITTEN: Final = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d*[1-9]|\.0)?")
@@ -32,23 +41,35 @@ _ARTICLE: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question about a value. ``bare``: it is looked up by an expression; ``inline``: that asks it, too."""
+    """One question about a value, and how it is written.
+
+    ``bare``: an expression looks it up; ``inline``: the expression also asks the question. ``within``: it stands in a
+    path's filter, where ``@`` is written for so many steps.
+    """
 
     steps: Sequence[Step]
     operator: str
     operand: Any
     bare: bool = False
     inline: bool = False
+    within: int = 0
 
     @property
     def path(self) -> str:
         """The look as people write it."""
-        return write_look(self.steps) if self.bare else write_steps(self.steps)
+        return self.further()
 
     @property
     def sign(self) -> str:
         """The operator as people write it."""
-        return _SYMBOLS.get(self.operator, self.operator) if self.inline else self.operator
+        return _SYMBOLS.get(self.operator, self.operator) if self.inline or self.within else self.operator
+
+    def further(self, *steps: Step) -> str:
+        """The look with more steps behind it."""
+        whole = (*self.steps, *steps)
+        if self.bare:
+            return write_look(whole)
+        return f"@{write_steps(whole[self.within :])[1:]}" if self.within else write_steps(whole)
 
 
 #: What is wrong (message and hint), and at which item of the operand, if it is a list.
@@ -108,26 +129,23 @@ def _inside(asked: Asked) -> str:
     steps, own = tuple(asked.steps), run_steps(asked.steps)
     statistics = statistics_steps(steps)
     if statistics is not None:
-        return f"write {_further(asked, ('avg',) if statistics else ('KEY', 'avg'))}, or n for how many there are"
+        return f"write {asked.further(*(('avg',) if statistics else ('KEY', 'avg')))}, or n for how many there are"
     if steps == ("event",):
         webhook = "payload.event" if asked.bare else "$.payload.event"
         return f"it has {_listed(EVENT_WORDS)}; a webhook's own key of that name is {webhook}"
     if steps == ("route",):
         return f"it has {_listed(ROUTE_WORDS)}"
     if steps[0] == "feedback":
-        return f"write {_further(asked, ('score',) if len(steps) > 1 else ('KEY', 'score'))}"
+        return f"write {asked.further(*(('score',) if len(steps) > 1 else ('KEY', 'score')))}"
     if kind_at(steps) == "list" and asked.bare:
         return f"write VALUE in {asked.path}" if asked.inline else "write contains: VALUE"
+    if kind_at(steps) == "list" and asked.within:
+        return f"write {asked.path}[?@ {asked.sign} {asked.operand!r}]"
     if kind_at(steps) == "list":
-        return f"write {write_steps((*steps, None))}"
+        return f"write {asked.further(None)}"
     if own == ():
-        return f"write {_further(asked, ('name',))}"
-    return f"write {_further(asked, ('metadata', 'KEY') if own == ('extra',) else ('KEY',))}"
-
-
-def _further(asked: Asked, steps: tuple[str, ...]) -> str:
-    whole = (*asked.steps, *steps)
-    return write_look(whole) if asked.bare else write_steps(whole)
+        return f"write {asked.further('name')}"
+    return f"write {asked.further(*(('metadata', 'KEY') if own == ('extra',) else ('KEY',)))}"
 
 
 def _listed(words: frozenset[str]) -> str:
@@ -152,4 +170,5 @@ def _slashes(pattern: str) -> Iterator[Finding]:
         return
     flags = "".join(flag for flag in match[2] if flag in "ims")
     fixed = f"(?{flags}){match[1]}" if flags else match[1]
-    yield "the slashes are part of this pattern, so it looks for them", f"write matches: '{fixed}'", None
+    quoted = fixed.replace("'", "''")
+    yield "the slashes are part of this pattern, so it looks for them", f"write matches: '{quoted}'", None

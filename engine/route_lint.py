@@ -87,7 +87,7 @@ class _Lint:
 
     def absent(self) -> Iterator[Remark]:
         """Values that many runs lack, written out without ``default``."""
-        if KINDS_WITHOUT_RUNS >= set(self._route.keys):
+        if set(self._route.keys) <= KINDS_WITHOUT_RUNS:
             return  # that there are no runs at all is a warning of its own
         for action in (*self._route.actions, *self._route.on_dead):
             asked = [*self._asked, *self._when(action)]

@@ -11,7 +11,6 @@ from hypothesis import settings
 from engine.log import logging_restored
 from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
 
-
 # How long an example takes depends on what else the machine does.
 settings.register_profile("engine", deadline=None)
 settings.load_profile("engine")

@@ -68,3 +68,50 @@ def test_what_is_not_installed_is_remarked_and_no_error(tmp_path: Path, monkeypa
     [remark] = advise(Loader(path, {}).load())
     assert (remark.line, remark.column) == (5, 9)
     assert (remark.message, remark.hint) == ("notify needs Apprise", "pip install 'langsmith-rules-engine[notify]'")
+
+
+@pytest.mark.parametrize(
+    ("key", "condition", "advised"),
+    [
+        ("prompt", '{path: "$.event", eq: commit}', '{path: "$.payload.event", eq: commit}'),
+        ("prompt", "{expr: \"event == 'commit'\"}", "{expr: \"payload.event == 'commit'\"}"),
+        ("R", '{path: "$.run.status", eq: failed}', '{path: "$.run.status", eq: error}'),
+        ("R", '{path: "$.run.tags", eq: a}', '{path: "$.run.tags[*]", eq: a}'),
+        ("R", "{expr: run.tags, eq: a}", "{expr: run.tags, contains: a}"),
+        ("R", "{expr: \"run.tags == 'a'\"}", "{expr: \"'a' in run.tags\"}"),
+        ("R", '{path: "$.feedback_stats.x", lt: 1}', '{path: "$.feedback_stats.x.avg", lt: 1}'),
+        ("R", '{path: "$.run.name", eq: [a, b]}', '{path: "$.run.name", in: [a, b]}'),
+        ("R", '{path: "$.run.name", ne: [a, b]}', '{path: "$.run.name", not_in: [a, b]}'),
+        ("R", '{path: "$.run.name", matches: /a/i}', "{path: \"$.run.name\", matches: '(?i)a'}"),
+        ("R", '{path: "$.run.name", eq: 1.10}', '{path: "$.run.name", eq: "1.10"}'),
+        ("R", "{path: \"$.runs[?@.tags == 'a']\", count: 1}", "{path: \"$.runs[?@.tags[?@ == 'a']]\", count: 1}"),
+    ],
+)
+def test_what_a_remark_advises_has_no_remark(tmp_path: Path, key: str, condition: str, advised: str) -> None:
+    assert remarks_on(tmp_path, key, condition, "hello")
+    assert not remarks_on(tmp_path, key, advised, "hello")
+
+
+@pytest.mark.parametrize(
+    ("key", "message", "advised"),
+    [
+        ("R", "x {{ run.error }}", "x {{ run.error | default('…') }}"),
+        ("R", "{{ run.cost | round(2) }}.", "{{ run.cost | default(0) | round(2) }}."),
+        ("prompt", "{{ event }}", "{{ payload.event }}"),
+        ("'*'", "{{ run.name }}", "{{ run.name | default('-') }}"),
+    ],
+)
+def test_what_a_remark_advises_for_a_template_has_no_remark(
+    tmp_path: Path, key: str, message: str, advised: str
+) -> None:
+    assert remarks_on(tmp_path, key, '{path: "$.id", exists: true}', message)
+    assert not remarks_on(tmp_path, key, '{path: "$.id", exists: true}', advised)
+
+
+def remarks_on(folder: Path, key: str, condition: str, message: str) -> list[str]:
+    """The remarks about one route with one condition and one message; ``R`` is a rule."""
+    rule = "d75d7417-0c57-4655-88fe-1db3cda3a47a" if key == "R" else key
+    path = folder / "config.yaml"
+    action = f'{{log: {{message: "{message}"}}}}'
+    path.write_text(f"secrets: none\nroutes:\n  {rule}: {{filters: [{condition}], actions: [{action}]}}\n")
+    return [remark.message for remark in advise(Loader(path, {}).load())]

@@ -216,6 +216,7 @@ def test_field_names_are_data_not_code():
         ("$.a b", "cannot be read from 'b'", 5, ""),
         ("$.`foo`", "unknown function", 3, "`len`"),
         ("$.a & $.b", "& between paths", 5, "&&"),
+        ("$&null+null", "& between paths", 2, "&&"),
         ("$.`split(`", "not well formed", 3, "`split("),
         ("$.a.`sub(/(/, x)`", "not valid", 5, ""),
         ("$.a[?(@.b =~ '(?=a)')]", "not a valid RE2 pattern", 11, "lookahead"),

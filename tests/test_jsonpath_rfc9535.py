@@ -8,6 +8,7 @@ import pytest
 
 from engine.errors import PathError
 from engine.jsonpath import compile_path
+from engine.jsonpath.filter_tests import filter_tests
 from engine.jsonpath.mistakes import compile_checked
 from engine.jsonpath.needs import ALL_NEEDS
 
@@ -295,3 +296,23 @@ def test_costs_are_numbers_in_texts(test: str, found: list[Any]) -> None:
 )
 def test_needs_of_functions(path: str, needs: set[str]) -> None:
     assert compile_path(path).needs == needs
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("$.runs[?@.status == 'x']", [("runs", None, "status", "eq", "x")]),
+        ("$.runs[?0.5 < @.total_cost]", [("runs", None, "total_cost", "gt", 0.5)]),
+        ("$.runs[?!(@.a || @.b >= 1)]", [("runs", None, "a", ""), ("runs", None, "b", "gte", 1)]),
+        ("$.runs[0].a[?match(@.b, 'x')]", [("runs", 0, "a", None, "b", "matches", "^x$")]),
+        ("$.runs[?count(@.a[*]) > 1]", [("runs", None, "a", None, "")]),
+        ("$.runs[?length(@.a) > 1]", [("runs", None, "a", "")]),
+        ("$.runs[?@.a == $.b]", [("runs", None, "a", ""), ("b", "")]),
+        ("$.a[?@.b[?@.c == 1]]", [("a", None, "b", None, "c", "eq", 1), ("a", None, "b", "")]),
+        ("$..a[?@.b == $.c]", [("c", "")]),
+        ("$.a.b", []),
+    ],
+)
+def test_what_filters_ask_is_known(path: str, asked: list[tuple[Any, ...]]) -> None:
+    found = [(*each.steps, each.operator, *([each.operand] if each.operator else [])) for each in filter_tests(path)]
+    assert found == asked

@@ -32,7 +32,7 @@ def library_find(tree: Any) -> Callable[[Any], list[Any]]:
         PathError: the library cannot evaluate a node in it.
     """
     meter = threading.local()
-    nodes = list(_nodes(tree))
+    nodes = list(all_nodes(tree))
     if any(map(_only_ours, nodes)):
         message = "jsonpath-ng itself evaluates `parent`, `path` and the like, and has no functions or costs"
         raise PathError(message, hint="write the test of [?…] as a condition of its own beside this one")
@@ -93,7 +93,7 @@ class _Sub:
         return self._replace(text)
 
 
-def _nodes(tree: Any) -> Iterator[Any]:
+def all_nodes(tree: Any) -> Iterator[Any]:
     """All nodes of a tree."""
     stack = [tree]
     while stack:

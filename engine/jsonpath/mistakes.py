@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.errors import PathError
 from engine.jsonpath.code import Step
+from engine.jsonpath.filter_tests import filter_tests
 from engine.jsonpath.path import Path, Paths, compile_path
 from engine.jsonpath.variables import with_values, with_words
 from engine.jsonpath.write import quoted, write_steps
@@ -46,14 +47,17 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Path
         path = paths.compile(text) if paths is not None else compile_path(text)
     except PathError as error:
         raise _after_failing(text, error) from None
-    return _checked(path, vocabulary)
+    return _checked(path, text, vocabulary)
 
 
-def _checked(path: Path, vocabulary: Vocabulary | None) -> Path:
+def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
     """A path that was compiled, held against what is known of the document."""
-    if path.steps is not None:
-        _check_arrays(path.steps)
-        _check_words(path.steps, vocabulary or Vocabulary())
+    for steps in [path.steps] if path.steps is not None else _tested(text):
+        try:
+            _check_arrays(steps)
+            _check_words(steps, vocabulary or Vocabulary())
+        except PathError as error:
+            raise error if path.steps is not None else _in_filter(error, text) from None
     return path
 
 
@@ -64,8 +68,21 @@ def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | 
     except PathError as error:
         raise PathError(text.told(str(error)), column=error.column, hint=text.told(error.hint)) from None
     values = with_values(text)
-    path = _checked(paths.compile(values) if paths is not None else compile_path(values), vocabulary)
+    path = _checked(paths.compile(values) if paths is not None else compile_path(values), values, vocabulary)
     return replace(path, source=text.written)
+
+
+def _tested(text: str) -> list[tuple[Step, ...]]:
+    """What a path's filters look for; nothing where they are nested too deeply to be looked through."""
+    try:
+        return [each.steps for each in filter_tests(text)]
+    except RecursionError:
+        return []
+
+
+def _in_filter(error: PathError, text: str) -> PathError:
+    """A mistake in a filter, where the column of a path from the root says nothing."""
+    return PathError(str(error), column=text.find("[?") + 1 or 1, hint=error.hint)
 
 
 def as_condition(text: str) -> str | None:

@@ -22,7 +22,7 @@ from engine.errors import PathError
 from engine.jsonpath.code import NOTHING, Step, generate_all, generate_one
 from engine.jsonpath.grammar import Grammar
 from engine.jsonpath.leaves import Scope
-from engine.jsonpath.library import library_find
+from engine.jsonpath.library import all_nodes, library_find
 from engine.jsonpath.needs import Needs, path_needs
 from engine.jsonpath.nodes import Unsupported, compile_node, flatten, straight
 from engine.jsonpath.variables import with_values
@@ -94,7 +94,7 @@ def tree_of(text: str) -> Any:
     Raises:
         PathError: as ``compile_path``.
     """
-    return _parse(text, Grammar())
+    return _parse(with_values(text), Grammar())
 
 
 def _compile(text: str, parser: Grammar) -> Path:
@@ -130,7 +130,7 @@ def _parse(text: str, parser: Grammar) -> Any:
         raise PathError(f"the pattern of `sub(…)` is not valid: {error}", column=text.find("`sub") + 1) from None
     except RecursionError:
         raise PathError("the path is nested too deeply", hint="split it into several conditions") from None
-    if any(isinstance(step, core._Intersect) for step in flatten(tree)):  # noqa: SLF001 - its public name warns
+    if "&" in text and any(isinstance(node, core._Intersect) for node in all_nodes(tree)):  # noqa: SLF001 - its public name warns
         hint = "inside [?(…)] write && to join tests; between paths use two conditions"
         raise PathError("& between paths does not exist in jsonpath-ng", column=text.find("&") + 1, hint=hint)
     return tree
