@@ -107,6 +107,7 @@ class _Compiler:
         self._config, self._registry, self._source = config, registry, config.source
         self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
+        self._per_run = True  # of the route at hand
         self._of_feedback: list[Where] = []  # the places in the route at hand that read it
         self._templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
@@ -114,7 +115,8 @@ class _Compiler:
 
     def route(self, written: RouteConfig) -> Route:
         where = (*written.where, "filters")
-        filter_ = compile_filter(written.filters or [], where, self._source, self._templates)
+        self._per_run = written.for_each == "run"
+        filter_ = compile_filter(written.filters or [], where, self._source, self._templates, per_run=self._per_run)
         self._of_feedback = [(*written.where, "wait_for")] if written.wait_for is not None else []
         self._of_feedback += _conditions_of_feedback(filter_, where)
         hours = () if written.active is None else (written.active,)
@@ -154,7 +156,8 @@ class _Compiler:
         when = None
         if written.when is not None:
             templates = self._templates.knowing(beside)
-            when = compile_filter(written.when, (*written.where, "when"), self._source, templates)
+            place = (*written.where, "when")
+            when = compile_filter(written.when, place, self._source, templates, per_run=self._per_run)
             self._of_feedback += _conditions_of_feedback(when, (*written.where, "when"))
         self._of_feedback += _places_of_feedback(template, written.params_where)
         if "feedback" in registered.action.needs:

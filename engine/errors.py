@@ -73,6 +73,16 @@ class TemplateError(EngineError):
         self.hint = hint
 
 
+class AbsentValue(TemplateError):  # noqa: N818 - an answer, not a fault
+    """A template or expression needs a value that is absent. ``part`` is how the author wrote that value."""
+
+    def __init__(
+        self, message: str, part: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = ""
+    ) -> None:
+        super().__init__(message, where=where, line=line, hint=hint)
+        self.part = part
+
+
 class ParamsError(TemplateError):
     """An action's parameters could not be made for a delivery. As text it says everything: place, words, hint.
 

@@ -35,6 +35,7 @@ _WORDS = {
     "path": "jsonpath json_path field key selector property attribute",
     "expr": "expression jinja template if condition script",
     "quantifier": "quantify mode match_mode",
+    "absent": "default if_absent if_missing on_absent on_missing otherwise",
 }
 
 #: Another dialect's word → ours.
@@ -58,7 +59,6 @@ ADVICE: Mapping[str, str] = MappingProxyType(
         "not_regex": "write not: {path: …, matches: …}",
         "not_exists": "write exists: false",
         "missing": "write exists: false",
-        "absent": "write exists: false",
         "not_empty": "write empty: false",
         "is_null": "write eq: null",
         "not_null": "write exists: true",

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from engine.deadline import current
 from engine.errors import PathError, TemplateError
+from engine.filters.absence import WhenAbsent, of_nothing, stand_in_problem
+from engine.filters.checks import Document, Operation
 from engine.filters.conditions import (
     Condition,
-    Document,
     Evaluable,
     Group,
     Leaf,
-    Operation,
     expression_condition,
     group,
     path_condition,
@@ -37,7 +37,8 @@ GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
 #: How deep groups may stand in groups.
 MAX_DEPTH = 32
 
-_KEYS = ("path", "expr", "quantifier", *GROUPS, *OPERATORS)
+_KEYS = ("path", "expr", "quantifier", "absent", *GROUPS, *OPERATORS)
+_ADD_ONE = "add one, such as exists: true or eq: success"
 _SHAPE = "a condition is {path: …, an operator}, {expr: …} or one of all, any, none, not"
 
 
@@ -90,12 +91,15 @@ class Filter:
         return _joined(self.conditions).explain(document)
 
 
-def compile_filter(conditions: Any, where: Where, source: Source, templates: Expressions) -> Filter:
+def compile_filter(
+    conditions: Any, where: Where, source: Source, templates: Expressions, *, per_run: bool = True
+) -> Filter:
     """Compile what stands under ``filters`` or ``when``: a list of conditions, one condition, or nothing.
 
-    Every problem is reported to the source; a filter compiled from conditions with problems must not be used.
+    ``per_run``: the documents have one run each, so ``$.runs[*].status`` names one value. Every problem is reported
+    to the source; a filter compiled from conditions with problems must not be used.
     """
-    compiler = _Compiler(source, templates)
+    compiler = _Compiler(source, templates, per_run=per_run)
     raw = [] if conditions is None else conditions
     if isinstance(raw, list):
         compiled = compiler.conditions(raw, [(*where, index) for index in range(len(raw))], 1)
@@ -117,9 +121,10 @@ def _title(kind: str, count: int) -> str:
 class _Compiler:
     """Walks raw conditions; None stands for one that had a problem."""
 
-    def __init__(self, source: Source, templates: Expressions) -> None:
+    def __init__(self, source: Source, templates: Expressions, *, per_run: bool) -> None:
         self._source = source
         self._templates = templates
+        self._per_run = per_run
 
     def conditions(self, raw: list[Any], places: list[Where], depth: int) -> list[Condition | None]:
         """Several conditions. Two that a stray dash made of one are told as one mistake."""
@@ -209,41 +214,73 @@ class _Compiler:
         text = raw[head]
         operations = self._operations(raw, where, head)
         quantifier = self._quantifier(raw, where, head)
+        stand_in = self._stand_in(raw, where, operations)
         if not isinstance(text, str) or not source_of(text).strip():
             what = "a JSONPath" if head == "path" else "an expression"
             self._source.report((*where, head), f"{head} takes {what} as text, not {_word(text)}")
             return None
         if head == "path" and not set(raw) & set(OPERATORS):
-            hint = "add one, such as exists: true or eq: success"
+            hint = "for what does not exist write exists: false" if "absent" in raw else _ADD_ONE
             self._source.report((*where, head), "a condition with a path has an operator, this one has none", hint)
             return None
         if head == "path":
-            return self._path(text, (*where, head), operations, quantifier)
-        return self._expression(text, (*where, head), operations)
+            return self._path(text, (*where, head), operations, quantifier, stand_in)
+        return self._expression(text, (*where, head), operations, stand_in)
 
     def _path(
-        self, text: str, where: Where, operations: tuple[Operation, ...] | None, quantifier: Quantifier | None
+        self,
+        text: str,
+        where: Where,
+        operations: tuple[Operation, ...] | None,
+        quantifier: Quantifier | None,
+        stand_in: tuple[Any, ...] | None,
     ) -> Leaf | None:
         try:
             path = compile_checked(text, self._templates.vocabulary, self._templates.paths)
         except PathError as error:
             self._source.report(where, str(error), error.hint, column=error.column)
             return None
-        if operations is None or quantifier is None:
+        if operations is None or quantifier is None or stand_in is None:
             return None
         shallow = all(operation.name in SHALLOW for operation in operations)
         needs = path.shallow_needs if shallow else path.needs
-        return path_condition(path, operations, quantifier, needs, _text(written(text), operations, quantifier))
+        many = path.spread.many(per_run=self._per_run)
+        nothing = WhenAbsent(of_nothing(_pairs(operations), quantifier, many=many), stand_in)
+        text = _text(written(text), operations, quantifier, stand_in)
+        return path_condition(path, operations, quantifier, nothing, needs=needs, text=text)
 
-    def _expression(self, text: str, where: Where, operations: tuple[Operation, ...] | None) -> Leaf | None:
+    def _expression(
+        self,
+        text: str,
+        where: Where,
+        operations: tuple[Operation, ...] | None,
+        stand_in: tuple[Any, ...] | None,
+    ) -> Leaf | None:
         try:
             expression = self._templates.expression(text)
         except TemplateError as error:
             self._source.report(where, str(error), error.hint, line=error.line)
             return None
+        if operations is None or stand_in is None:
+            return None
+        truth = of_nothing(_pairs(operations), ANY, many=False) if operations else Truth.UNDECIDED
+        nothing = WhenAbsent(truth, stand_in)
+        text = _text(written(text), operations, ANY, stand_in)
+        return expression_condition(expression, operations, nothing, text)
+
+    def _stand_in(
+        self, raw: Mapping[str, Any], where: Where, operations: tuple[Operation, ...] | None
+    ) -> tuple[Any, ...] | None:
+        """The value of ``absent:``, if there is one; None where it is a mistake."""
+        if "absent" not in raw or ("path" in raw and not operations):
+            return ()
         if operations is None:
             return None
-        return expression_condition(expression, operations, _text(written(text), operations, ANY))
+        problem = stand_in_problem(raw["absent"], [(each.name, each.test) for each in operations])
+        if problem is None:
+            return (raw["absent"],)
+        self._source.report((*where, "absent"), *problem, at_key=True)
+        return None
 
     def _operations(self, raw: Mapping[str, Any], where: Where, head: str) -> tuple[Operation, ...] | None:
         names = [name for name in raw if name in OPERATORS]
@@ -297,6 +334,10 @@ class _Compiler:
             return None
 
 
+def _pairs(operations: tuple[Operation, ...]) -> list[tuple[str, Any]]:
+    return [(each.name, each.operand) for each in operations]
+
+
 def _all_null(is_null: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     return lambda values, document: all(is_null(value, document) for value in values)
 
@@ -328,7 +369,7 @@ def _is_rest_of(head: Any, rest: Any) -> bool:
     """Whether an item has a path or an expression and nothing more, and the next nothing but operators."""
     if not isinstance(head, dict) or not isinstance(rest, dict) or not rest:
         return False
-    return len(head) == 1 and head.keys() <= {"path", "expr"} and rest.keys() <= {*OPERATORS, "quantifier"}
+    return len(head) == 1 and head.keys() <= {"path", "expr"} and rest.keys() <= {*OPERATORS, "quantifier", "absent"}
 
 
 def _operators_in_yaml(value: Any) -> str:
@@ -342,11 +383,13 @@ def _word(raw: Any) -> str:
     return "an empty mapping" if raw == {} else "an empty list" if raw == [] else describe(raw)
 
 
-def _text(head: str, operations: tuple[Operation, ...], quantifier: Quantifier) -> str:
+def _text(head: str, operations: tuple[Operation, ...], quantifier: Quantifier, stand_in: tuple[Any, ...] = ()) -> str:
     """A condition in one line, as in YAML."""
     asked = " and ".join(f"{each.name} {_shown(each.operand)}" for each in operations)
     usual = quantifier is (ALL if NEGATIVE & {each.name for each in operations} else ANY)
-    return " ".join(filter(None, (" ".join(head.split()), asked, "" if usual else f"({quantifier.text})")))
+    quantified = "" if usual else f"({quantifier.text})"
+    absent = f"(absent {_shown(stand_in[0])})" if stand_in else ""
+    return " ".join(filter(None, (" ".join(head.split()), asked, quantified, absent)))
 
 
 def _shown(operand: Any) -> str:

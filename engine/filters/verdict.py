@@ -44,7 +44,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a condition or a group came to. A path or expression has ``checks``, a group has ``children``."""
+    """What a condition or a group came to. A path or expression has ``checks``, a group has ``children``.
+
+    ``absent`` names what is absent, where it is undecided for that reason: a part of a path or of an expression.
+    """
 
     truth: Truth
     kind: Kind
@@ -52,6 +55,7 @@ class Verdict:
     checks: tuple[Check, ...] = ()
     children: tuple[Verdict, ...] = ()
     reason: str = ""
+    absent: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON, with long values cut."""
@@ -60,6 +64,7 @@ class Verdict:
             "kind": self.kind,
             "text": self.text,
             "reason": self.reason,
+            "absent": self.absent,
             "checks": [check.to_json() for check in self.checks],
             "children": [child.to_json() for child in self.children],
         }

@@ -78,23 +78,33 @@ class InlineTest:
     test: Callable[[Any, Any], bool]
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """``when`` the tests hold of a value, ``otherwise``, and where there is ``nothing`` to test."""
+
+    when: Any
+    otherwise: Any
+    nothing: Any
+
+
 def generate_any(
-    steps: Sequence[Step], tests: Sequence[InlineTest], when: Any, otherwise: Any, careful: Callable[[Any], Any]
+    steps: Sequence[Step], tests: Sequence[InlineTest], answers: Answers, careful: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """A function that answers ``when`` if all tests hold of any one value of a path, else ``otherwise``.
+    """A function that tells whether all tests hold of any one value of a path.
 
     What is raised on the way is left to ``careful``, which gets the document and answers in its stead.
     """
-    names: dict[str, Any] = {"when": when, "otherwise": otherwise, "careful": careful}
+    names: dict[str, Any] = {"when": answers.when, "otherwise": answers.otherwise, "nothing": answers.nothing}
+    names["careful"] = careful
     for place, each in enumerate(tests):
         names |= {f"k{place}": each.constant, f"t{place}": each.test}
 
     def leaf(name: str) -> list[str]:
         codes = [_inline(each.code, name, place) for place, each in enumerate(tests)]
-        return [f"if {' and '.join(codes)}: return when"]
+        return ["answer = otherwise", f"if {' and '.join(codes)}: return when"]
 
-    body = ["try:", *_indent(_loops(list(steps), 0, "return otherwise", leaf))]
-    return _function([*body, "except Exception:", "    return careful(d)", "return otherwise"], names)
+    body = ["answer = nothing", "try:", *_indent(_loops(list(steps), 0, "return nothing", leaf))]
+    return _function([*body, "except Exception:", "    return careful(d)", "return answer"], names)
 
 
 def _inline(code: str, name: str, place: int) -> str:

@@ -69,7 +69,7 @@ def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | 
         raise PathError(text.told(str(error)), column=error.column, hint=text.told(error.hint)) from None
     values = with_values(text)
     path = _checked(paths.compile(values) if paths is not None else compile_path(values), values, vocabulary)
-    return replace(path, source=text.written)
+    return replace(path, written=text.written)
 
 
 def _tested(text: str) -> list[tuple[Step, ...]]:

@@ -25,6 +25,7 @@ from engine.jsonpath.leaves import Scope
 from engine.jsonpath.library import all_nodes, library_find
 from engine.jsonpath.needs import Needs, path_needs
 from engine.jsonpath.nodes import Unsupported, compile_node, flatten, straight
+from engine.jsonpath.spread import Spread, spread_of
 from engine.jsonpath.variables import with_values
 from engine.regex import RegexError
 
@@ -46,13 +47,17 @@ class Path:
     ``needs`` is what it can touch of the run's data when its values are read whole,
     ``shallow_needs`` when only their outside is looked at (their type, their length).
     ``steps`` are there for straight paths only: names, indexes, and None for ``*``.
+    ``spread`` tells whether it names one value or ranges over many.
+    ``source`` is what was compiled, ``written`` the same as its author wrote it, with the names of variables.
     """
 
     source: str
+    written: str
     singular: bool
     needs: Needs
     shallow_needs: Needs
     first_field: str | None
+    spread: Spread
     find: Callable[[Any], list[Any]] = field(repr=False, compare=False)
     one: Callable[[Any], Any] | None = field(repr=False, compare=False)
     steps: tuple[Step, ...] | None = field(repr=False, compare=False)
@@ -109,7 +114,7 @@ def _compile(text: str, parser: Grammar) -> Path:
         raise PathError("the path is nested too deeply", hint="split it into several conditions") from None
     singular = steps is not None and None not in steps
     one = generate_one(steps) if steps is not None and singular else None
-    return Path(text, singular, needs, shallow, _first_field(tree), find, one, steps)
+    return Path(text, text, singular, needs, shallow, _first_field(tree), spread_of(tree), find, one, steps)
 
 
 def _parse(text: str, parser: Grammar) -> Any:

@@ -55,13 +55,19 @@ def how_far(path: Path, document: Any) -> Reach | None:
     return None
 
 
+def absent_part(path: Path, document: Any) -> str:
+    """The part of a path that is absent, up to the first step that finds nothing."""
+    reach = how_far(path, document)
+    return path.written if reach is None else reach.reached + reach.failed
+
+
 def where_it_ends(path: Path, document: Any) -> str:
     """Why a path finds nothing: the step that failed, and what is there instead."""
     try:
         reach = how_far(path, document)
     except WantOfData as error:
         return f"not at hand: {error}"
-    return reach.words if reach is not None else f"nothing found at {path.source}"
+    return reach.words if reach is not None else f"nothing found at {path.written}"
 
 
 def _steps(tree: Any) -> Iterator[Any]:

@@ -10,10 +10,11 @@ from jinja2 import TemplateError as JinjaError
 from jinja2 import nodes
 from jinja2.environment import Template as JinjaTemplate
 
-from engine.errors import TemplateError
+from engine.errors import AbsentValue, TemplateError
 from engine.source import Where
 from engine.templates.budget import Budget
 from engine.templates.faults import Looks, line_of, translate
+from engine.templates.kleene import Deciding, DecidingRewriter
 from engine.templates.needs import Needs, chains, each_item, needs_of, operands
 from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
 from engine.templates.syntax import Mistake, Rewriter, mistakes, parse, parse_expression
@@ -52,6 +53,8 @@ class Code:
         """What went wrong, with its place in the tree and in the text."""
         fault = translate(error, self.looks, document)
         line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
+        if isinstance(fault, AbsentValue):
+            return AbsentValue(str(fault), fault.part, where=where, line=line, hint=fault.hint)
         return TemplateError(str(fault), where=where, line=line, hint=fault.hint)
 
 
@@ -81,7 +84,7 @@ def compile_text(sandbox: Sandbox, text: str, vocabulary: Vocabulary, *, key: bo
     return Text(code, needs, native, data, all(chain.root == "vars" for chain in code.looks.chains))
 
 
-def compile_expression(sandbox: Sandbox, text: str, vocabulary: Vocabulary) -> tuple[Needs, Code]:
+def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> tuple[Needs, Code]:
     """What a bare expression needs, and its code.
 
     Raises:
@@ -92,7 +95,7 @@ def compile_expression(sandbox: Sandbox, text: str, vocabulary: Vocabulary) -> t
     if isinstance(parsed, Mistake) or found:
         raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
     needs = needs_of(parsed.tree)
-    code = compile_code(sandbox, text, parsed.tree, native=True)
+    code = compile_code(sandbox, text, parsed.tree, native=True, rewriter=DecidingRewriter)
     if isinstance(code, Mistake):
         raise TemplateError(code.message, line=code.line, hint=code.hint)
     return needs, code
@@ -110,16 +113,18 @@ def _is_data(tree: nodes.Template) -> bool:
     return any(node is expression and chain.root in EVENT_NAMES for node, chain in chains(tree))
 
 
-def compile_code(sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool) -> Code | Mistake:
+def compile_code(
+    sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool, rewriter: type[Rewriter] = Rewriter
+) -> Code | Mistake:
     """The code of a checked tree; ``native``: of the one expression that it is."""
     seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
-    rewriter = Rewriter(escaping=sandbox.escaping, each=each_item(tree))
+    changes = rewriter(escaping=sandbox.escaping, each=each_item(tree))
     try:
         if native:
-            value = rewriter.structure(_expression_of(tree))
+            value = changes.structure(_expression_of(tree))
             tree.body = [nodes.Assign(nodes.Name(_RESULT, "store", lineno=1), value, lineno=1)]
         else:
-            rewriter.rewrite(tree)
+            changes.rewrite(tree)
         tree.set_environment(sandbox)
         compiled = sandbox.from_string(tree)
     except (JinjaError, SyntaxError, ValueError, RecursionError, MemoryError) as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from engine.errors import TemplateError
+from engine.errors import AbsentValue, TemplateError
 from engine.missing import Missing
 from engine.suggest import did_you_mean
 from engine.templates.marks import plain
@@ -30,7 +30,8 @@ _NOT_COMPARED = re.compile(r"'(\S+)' not supported between instances of '(\w+)' 
 _WRONG_CALL = re.compile(r"(?:\w+\.)*(?:_|do_|sync_do_)?(\w+?)\(\) (?:missing|takes|got)")
 #: That it was null which something could not be done with, and that is not named yet.
 _NULL = re.compile(r"(?<! is )\bnull\b")
-_DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
+#: What to do about a value that is absent.
+DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,22 +103,23 @@ def _translated(error: Exception, chains: Sequence[Chain], document: Mapping[str
     return TemplateError(f"cannot be rendered: {message}")
 
 
-def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any]) -> TemplateError:
+def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any]) -> AbsentValue:
     """Which part of a look into the document was missing, and what there is instead."""
     if absent.words:
-        return TemplateError(absent.words, hint=_DEFAULT)
+        return AbsentValue(absent.words, absent.words, hint=DEFAULT)
     if absent.top_level:
-        return _no_name(str(absent.key))
+        message, hint = _no_name(str(absent.key))
+        return AbsentValue(message, str(absent.key), hint=hint)
     path = next((found for chain in chains if (found := _path(chain, absent, document))), "")
-    return _no_key(path, absent.owner, _unmarked(absent.key))
+    key = _unmarked(absent.key)
+    message, hint = _no_key(path, absent.owner, key)
+    return AbsentValue(message, str(Chain(path, (key,))) if path else str(key), hint=hint)
 
 
-def _no_name(name: str) -> TemplateError:
+def _no_name(name: str) -> tuple[str, str]:
     if name in DOCUMENT_NAMES:
-        return TemplateError(f"there is no {name!r} in this event", hint=_DEFAULT)
-    return TemplateError(
-        f"there is no {name!r} here", hint="a name set within a loop or an `if` is not seen outside: use a namespace"
-    )
+        return f"there is no {name!r} in this event", DEFAULT
+    return f"there is no {name!r} here", "a name set within a loop or an `if` is not seen outside: use a namespace"
 
 
 def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
@@ -145,19 +147,19 @@ def _inside(value: Any, key: Any) -> Any:
     return _NOWHERE
 
 
-def _no_key(path: str, owner: Any, key: Any) -> TemplateError:
+def _no_key(path: str, owner: Any, key: Any) -> tuple[str, str]:
     subject = path or kind_of(owner)
     if isinstance(owner, dict):
-        return TemplateError(f"{subject} has no {key!r} ({_keys(owner)})", hint=_near(key, owner) or _DEFAULT)
+        return f"{subject} has no {key!r} ({_keys(owner)})", _near(key, owner) or DEFAULT
     if owner is None:
-        return TemplateError(f"{path} is null, so it has no {key!r}" if path else f"null has no {key!r}", hint=_DEFAULT)
+        return f"{path} is null, so it has no {key!r}" if path else f"null has no {key!r}", DEFAULT
     if isinstance(owner, (list, tuple)):
         if isinstance(key, int):
-            return TemplateError(f"{subject} has no item {key} (it has {len(owner)})", hint=_DEFAULT)
+            return f"{subject} has no item {key} (it has {len(owner)})", DEFAULT
         hint = f"say which item: {path or '…'}[0].{key}, or `| map(attribute={key!r})` for all"
-        return TemplateError(f"{path or 'this'} is a list of {len(owner)}, which has no {key!r}", hint=hint)
+        return f"{path or 'this'} is a list of {len(owner)}, which has no {key!r}", hint
     kind = kind_of(owner)
-    return TemplateError(f"{path} is {kind}, which has no {key!r}" if path else f"{kind} has no {key!r}", hint=_DEFAULT)
+    return f"{path} is {kind}, which has no {key!r}" if path else f"{kind} has no {key!r}", DEFAULT
 
 
 def _unmarked(key: Any) -> Any:

@@ -355,7 +355,7 @@ class Rewriter(NodeTransformer):
                     child.data = opened(child.data)
         self.generic_visit(node)
         node.nodes = [
-            child if isinstance(child, nodes.TemplateData) else _filter(WRITTEN, child, _name_of(chain, child))
+            child if isinstance(child, nodes.TemplateData) else filtered(WRITTEN, child, _name_of(chain, child))
             for child, chain in zip(node.nodes, told, strict=True)
         ]
         return node
@@ -370,13 +370,13 @@ class Rewriter(NodeTransformer):
         else:
             self.generic_visit(node)
         literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
-        node.iter = _filter(LOOP, node.iter, nodes.Const(literal, lineno=node.lineno))
+        node.iter = filtered(LOOP, node.iter, nodes.Const(literal, lineno=node.lineno))
         return node
 
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         """``~`` joins texts as templates write them, not as Python does."""
         self.generic_visit(node)
-        node.nodes = [_filter(TEXT, part) for part in node.nodes]
+        node.nodes = [filtered(TEXT, part) for part in node.nodes]
         return node
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
@@ -385,7 +385,7 @@ class Rewriter(NodeTransformer):
         for operand in node.ops:
             operand.expr = self._side(operand.expr)
             if operand.op in ("in", "notin"):
-                operand.expr = _filter(WITHIN, operand.expr)
+                operand.expr = filtered(WITHIN, operand.expr)
         return node
 
     def _side(self, node: nodes.Expr) -> nodes.Expr:
@@ -393,8 +393,8 @@ class Rewriter(NodeTransformer):
         own = not isinstance(node, nodes.Const) and (chain is None or chain.root not in EVENT_NAMES)
         seen: nodes.Expr = self.visit(node)
         if self.escaping:
-            return _filter(PLAIN, seen)
-        return _filter(SIDE, seen) if own else seen
+            return filtered(PLAIN, seen)
+        return filtered(SIDE, seen) if own else seen
 
     def visit_Call(self, node: nodes.Call) -> nodes.Node:
         """A method is looked up in marked data, and is not data itself."""
@@ -428,7 +428,7 @@ class Rewriter(NodeTransformer):
                 step.arg = self.visit(step.arg)
             step = step.node
         data = self.escaping and self._is_data(chain)
-        return _filter(DATA, node) if data else node
+        return filtered(DATA, node) if data else node
 
     def _is_data(self, chain: Chain) -> bool:
         if chain.root in self.each:
@@ -456,5 +456,6 @@ def _name_of(chain: Chain | None, node: nodes.Expr) -> nodes.Expr:
     return nodes.Const(told, lineno=node.lineno)
 
 
-def _filter(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:
+def filtered(name: str, node: nodes.Node, *args: nodes.Expr) -> nodes.Filter:
+    """A node with a filter behind it."""
     return nodes.Filter(node, name, list(args), [], None, None, lineno=node.lineno)

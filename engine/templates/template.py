@@ -20,13 +20,15 @@ from typing import Any, Protocol
 
 from jinja2.runtime import Undefined
 
-from engine.errors import TemplateError, WantOfData
+from engine.errors import AbsentValue, TemplateError, WantOfData
 from engine.jsonpath import Paths
 from engine.schema import Step
 from engine.source import Source, Where
 from engine.templates.asked import Compared, Needed, comparisons, needed
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
+from engine.templates.faults import DEFAULT, describe
+from engine.templates.kleene import Deciding, need
 from engine.templates.needs import Needs
 from engine.templates.sandboxed import Sandbox
 from engine.templates.slack_escape import Markup, finished
@@ -37,7 +39,7 @@ from engine.templates.syntax import (
     parse,
     parse_expression,
 )
-from engine.templates.values import OMIT, copy_json, demand, kind_of, to_json
+from engine.templates.values import OMIT, Absent, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
 from engine.vocabulary import Vocabulary
 
@@ -206,10 +208,25 @@ class Expression:
         except WantOfData:
             raise
         except Exception as error:  # one expression's evaluation ends here
-            raise self._code.explain(error, document, ()) from error
+            raise _of_condition(self._code.explain(error, document, ())) from error
+        if isinstance(value, Undefined) and not isinstance(value, Absent):
+            need(value)
         if value is OMIT or (callable(value) and not isinstance(value, Undefined)):
             raise TemplateError(f"an expression cannot come to {kind_of(value)}")
         return value
+
+    def absence(self, value: Any, document: Mapping[str, Any]) -> AbsentValue:
+        """Why its value is absent; ``value`` is what ``evaluate`` gave."""
+        found = describe(value, self._code.looks.chains, document)
+        _of_condition(found)
+        return found
+
+
+def _of_condition(fault: TemplateError) -> TemplateError:
+    """A fault with advice for the author of a condition, which has no parameters to leave out."""
+    if fault.hint == DEFAULT:
+        fault.hint = "where it may be absent, write `| default(…)`, or ask `is defined`"
+    return fault
 
 
 class Templates:
@@ -218,6 +235,7 @@ class Templates:
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self._plain = Sandbox()
         self._escaping = Sandbox(escaping=True)
+        self._deciding = Deciding()
         self.vocabulary = vocabulary or Vocabulary()
         self.paths = Paths()
         # By text and whatever else counts, so that what many routes have in common is compiled once.
@@ -268,7 +286,7 @@ class Templates:
         """
         key = (identity(text), self.vocabulary.placed)
         if (found := self._expressions.get(key)) is None:
-            made = compile_expression(self._plain, text, self.vocabulary)
+            made = compile_expression(self._deciding, text, self.vocabulary)
             found = self._expressions[key] = Expression(written(text), *made)
         return found
 
