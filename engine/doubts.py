@@ -8,14 +8,17 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
+from engine.absence_lint import AbsenceLint
 from engine.config import ActionConfig, Config
 from engine.error_text import named_error
 from engine.errors import PathError
+from engine.event import Kind
 from engine.jsonpath.filter_tests import filter_tests
 from engine.numbers import number_of
 from engine.operand_lint import JINJA, Asked, findings, number_slip
 from engine.registry import Registry
 from engine.route_lint import remarks
+from engine.router import ANY, UNMATCHED
 from engine.schema import Step
 from engine.source import Source, Where
 from engine.suggest import nearest
@@ -31,6 +34,8 @@ _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
 _OF_NO_ITEM: Final = frozenset({"vars", "route"})
 #: An expression that is one look into the document, and a number without quotes as it stands in YAML.
 _ONE_LOOK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\]|\['[^']*'\])*")
+#: Route keys under which other webhooks come than those of rules.
+_OTHER_KEYS: Final = frozenset({ANY, UNMATCHED, *map(str, Kind)})
 _GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
@@ -57,11 +62,14 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
             read = remark.read
             yield Doubt(read.where, remark.message, remark.hint, read.line, read.column)
         looker = _Looker(templates, config.source, route.keys)
+        absence = AbsenceLint(templates, route.for_each == "run", not _OTHER_KEYS & {*route.keys})
+        yield from _absence(absence, route.filters, (*route.where, "filters"))
         yield from looker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
             yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
         for action in (*route.actions, *route.on_dead):
             yield from looker.conditions(action.when, (*action.where, "when"))
+            yield from _absence(absence, action.when, (*action.where, "when"))
             yield from looker.templates(action.params, action.params_where)
             if (gate := action.throttle or action.digest) is not None:
                 yield from looker.templates(gate.by, (*gate.where, "by"))
@@ -69,6 +77,11 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
                 yield from looker.digest(action)
             yield from _lacking(action, registry)
             yield from _of_action(action, registry)
+
+
+def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[Doubt]:
+    for place, message, hint in lint.changes(conditions, where):
+        yield Doubt(place, message, hint)
 
 
 def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:

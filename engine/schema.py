@@ -41,11 +41,32 @@ _FIELDS: Final[dict[Kind, frozenset[str]]] = {
 RUN_KINDS: Final[dict[str, Kind]] = {name: kind for kind, names in _FIELDS.items() for name in names}
 #: Every field of a run that LangSmith documents.
 RUN_FIELDS: Final = frozenset(RUN_KINDS)
+#: The fields that every run has in a rule's webhook: those of LangSmith's documented payload.
+# fmt: off
+SENT_FIELDS: Final = frozenset({
+    "app_path", "child_run_ids", "completion_cost", "completion_tokens", "direct_child_run_ids", "dotted_order",
+    "end_time", "events", "extra", "feedback_stats", "first_token_time", "id", "in_dataset", "inputs",
+    "inputs_s3_urls", "last_queued_at", "name", "outputs", "outputs_s3_urls", "parent_run_ids", "prompt_cost",
+    "prompt_tokens", "run_type", "serialized", "session_id", "share_token", "start_time", "status", "total_cost",
+    "total_tokens", "trace_id",
+})
+# fmt: on
 #: Fields that are null or absent in many runs: ones without error, without cost, without parent and so on.
-OFTEN_NULL: Final = frozenset({
-    "completion_cost", "cost", "error", "first_token_time", "outputs", "parent_run_id", "prompt_cost",
-    "reference_example_id", "share_token", "thread_id", "total_cost",
-})  # fmt: skip
+OFTEN_NULL: Final = frozenset(
+    {
+        "completion_cost",
+        "cost",
+        "error",
+        "first_token_time",
+        "outputs",
+        "parent_run_id",
+        "prompt_cost",
+        "reference_example_id",
+        "share_token",
+        "thread_id",
+        "total_cost",
+    }
+)  # fmt: skip
 #: Of these, the numbers that LangSmith's schema has as texts, and the objects whose values are such texts.
 DECIMAL_TEXTS: Final = frozenset({"total_cost", "prompt_cost", "completion_cost"})
 DECIMAL_OBJECTS: Final = frozenset({"prompt_cost_details", "completion_cost_details"})

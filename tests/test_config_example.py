@@ -59,7 +59,7 @@ def test_a_run_that_may_be_corrected_is_waited_for_and_no_other(router):
 def test_every_operator_group_and_quantifier_is_shown(config):
     shown = words_of(config)
     assert set(OPERATORS) - shown == set()
-    assert {"path", "expr", "any", "all", "none", "not", "quantifier", "at_least", "more_than"} <= shown
+    assert {"path", "expr", "any", "all", "none", "not", "quantifier", "at_least", "more_than", "absent"} <= shown
 
 
 def test_every_action_and_engine_key_is_shown(config):

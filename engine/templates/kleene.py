@@ -28,7 +28,7 @@ _NEED, _NOTHING = "__need", "__nothing"
 #: Tests and filters that say what absence means.
 _TELLING_TESTS, _TELLING_FILTERS = frozenset({"defined", "undefined"}), frozenset({"default", "d"})
 #: Jinja's tests that are comparisons by another name.
-_COMPARING: Mapping[str, str] = MappingProxyType(
+COMPARING: Mapping[str, str] = MappingProxyType(
     {"in": "in"}
     | dict.fromkeys(("eq", "equalto", "=="), "eq")
     | dict.fromkeys(("ne", "!="), "ne")
@@ -265,8 +265,8 @@ class DecidingRewriter(Rewriter):
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
         """Tests need their value, but those that ask whether it is there."""
-        if node.name in _COMPARING and len(node.args) == 1:
-            operand = nodes.Operand(_COMPARING[node.name], node.args[0], lineno=node.lineno)
+        if node.name in COMPARING and len(node.args) == 1:
+            operand = nodes.Operand(COMPARING[node.name], node.args[0], lineno=node.lineno)
             return self.visit_Compare(nodes.Compare(node.node, [operand], lineno=node.lineno))
         if node.name == "none":
             node.name = _NOTHING

@@ -238,7 +238,7 @@ def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
 
 
 def steps_of(chain: Chain) -> list[Step]:
-    """A chain as steps into the document."""
+    """A look as steps; None where a key is known only when it is taken."""
     keys = (key if isinstance(key, (str, int)) and key is not DYNAMIC else None for key in chain.keys)
     return [chain.root, *keys]
 

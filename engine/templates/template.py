@@ -13,7 +13,7 @@ What a template may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -28,8 +28,9 @@ from engine.templates.asked import Compared, Needed, comparisons, needed
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.templates.faults import DEFAULT, describe
+from engine.templates.former import Asked, Former, expression_of, former
 from engine.templates.kleene import Deciding, need
-from engine.templates.needs import Needs
+from engine.templates.needs import Needs, chain_of
 from engine.templates.sandboxed import Sandbox
 from engine.templates.slack_escape import Markup, finished
 from engine.templates.syntax import (
@@ -38,6 +39,7 @@ from engine.templates.syntax import (
     looks,
     parse,
     parse_expression,
+    steps_of,
 )
 from engine.templates.values import OMIT, Absent, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
@@ -307,6 +309,19 @@ class Templates:
         """The looks that a sound template cannot do without."""
         parsed = parse(self._plain, text)
         return [] if isinstance(parsed, Mistake) else list(needed(parsed.tree, native=parsed.native))
+
+    def chain(self, expression: str) -> list[Step] | None:
+        """The look into the document that a sound expression is; None if it is more than one look."""
+        parsed = parse_expression(self._plain, expression)
+        found = None if isinstance(parsed, Mistake) else chain_of(expression_of(parsed.tree))
+        return None if found is None else steps_of(found)
+
+    def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
+        """How a sound expression has to read to answer as it did before absence had one meaning; see ``former``."""
+        parsed = parse_expression(self._plain, expression)
+        if isinstance(parsed, Mistake):
+            return None
+        return former(expression_of(parsed.tree), asked, lambda chain: there(steps_of(chain)))
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""
