@@ -45,6 +45,7 @@ from engine.store.protocol import Store
 from engine.tally import Counts
 from engine.threads import StoredThreads
 from engine.tls import Site, Tls
+from engine.undecided import UndecidedRoutes
 from engine.upkeep import Upkeep
 from engine.worker import Worker
 
@@ -110,7 +111,8 @@ async def running(
             knows=lambda route, action: reloader.current.router.find(route, action) is not None,
         )
         spans, traced = _make_spans(stack, settings, environ, reloader.mask)
-        observer = Observers([LogObserver(logger), metrics, *traced, *observers])
+        undecided = UndecidedRoutes(reloader.mask)
+        observer = Observers([LogObserver(logger), metrics, undecided, *traced, *observers])
 
         doors = Doors()
         sunsets = Sunsets()
@@ -182,7 +184,9 @@ async def running(
         before_listening()
         public = await _listen_to_senders(stack, receiver, settings, tls, metrics)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
-        admin = await _listen_to_people(stack, Admin(store, worker, reloader, metrics, mutes), settings, tls, doors)
+        admin = await _listen_to_people(
+            stack, Admin(store, worker, reloader, metrics, mutes, undecided), settings, tls, doors
+        )
         _in_background(stack, reloader.watch())
         if tls is not None:
             _in_background(stack, tls.watch())

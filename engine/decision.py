@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engine.filters import Filter
 from engine.route import Needs, Route, RoutedAction
 from engine.store.work import Control, Gate
 from engine.truth import Truth
@@ -42,7 +43,8 @@ class Decision:
 
     ``fires`` are the actions that follow; ``skipped`` says of the others why not; ``pending``
     wait for data. ``notes`` says of some that follow what is to be known about them: held until
-    when, with whom they are counted. ``reason`` is empty where the route simply matched.
+    when, with whom they are counted. ``reason`` is empty where the route simply matched. ``absent`` is what was absent
+    where the route, or one of its actions, is undecided for that reason.
     """
 
     route: str
@@ -54,6 +56,7 @@ class Decision:
     skipped: Mapping[str, str] = field(default_factory=dict)
     pending: tuple[str, ...] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+    absent: str = ""
 
     @property
     def settled(self) -> bool:
@@ -70,6 +73,7 @@ class Decision:
             "skipped": dict(self.skipped),
             "pending": list(self.pending),
             "notes": dict(self.notes),
+            "absent": self.absent,
         }
         return data | {key: value for key, value in extra.items() if value}
 
@@ -85,13 +89,17 @@ class HeldBack:
 
 @dataclass(frozen=True, slots=True)
 class Considered:
-    """What was said of one action: for one that follows ``reason`` is what is to be known about it."""
+    """What was said of one action: for one that follows ``reason`` is what is to be known about it.
+
+    ``absent`` is what was absent where it is undecided for that reason.
+    """
 
     truth: Truth
     reason: str
     gate: Gate | None = None
     due_at: float | None = None
     shut: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,16 @@ class Routing:
     awaiting: Mapping[str, float] = field(default_factory=dict)
     held_back: tuple[HeldBack, ...] = ()
     overdue: str = ""
+
+
+def why_not(filter_: Filter, truth: Truth, at: int, document: Mapping[str, Any]) -> tuple[str, str]:
+    """Why a filter does not hold whose condition at a place decided that, and what is absent, if that is why."""
+    condition = filter_.conditions[at]
+    if truth is Truth.FALSE:
+        return condition.text, ""
+    if truth is Truth.UNDECIDED and (absent := condition.absent(document)):
+        return f"{condition.text}: {absent} is absent", absent
+    return f"{condition.text}: {condition.explain(document).reason}", ""
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

@@ -29,12 +29,20 @@ _NAMES = {str: "text", int: "integer", float: "number", bool: "true or false", t
 
 
 def describe_routes(
-    loaded: Loaded, mutes: Mapping[str, Control] | None = None, now: float = 0.0
+    loaded: Loaded,
+    mutes: Mapping[str, Control] | None = None,
+    now: float = 0.0,
+    undecided: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> list[dict[str, Any]]:
-    """Every route in the order of the file, the disabled ones too, with what mutes it. Secrets are masked."""
+    """Every route in the order of the file, the disabled ones too, with what mutes it. Secrets are masked.
+
+    ``undecided`` tells by route how often it was undecided for absence (see ``engine.undecided``).
+    """
+    open_ones = undecided or {}
     muted = {route: mute_view(mute) for route, mute in (mutes or {}).items() if is_muting(mute, now)}
     routes = [
-        _route(written, loaded.router.routes.get(written.id), now) | {"muted": muted.get(written.id)}
+        _route(written, loaded.router.routes.get(written.id), now)
+        | {"muted": muted.get(written.id), "undecided": open_ones.get(written.id)}
         for written in loaded.config.routes
     ]
     masked: list[dict[str, Any]] = loaded.masker.tree(routes)

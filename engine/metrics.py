@@ -127,6 +127,7 @@ class Metrics(Observer, Collector):
         self._decisions = self.counts(
             "engine_decisions", "Verdicts of routes, on a run or an event.", "route", "verdict"
         )
+        self._undecided = self.counts("engine_undecided", "Verdicts undecided because a value was absent.", "route")
         self._unmatched = self.counts("engine_events_unmatched", "Events that no route but * matched.", "reason")
         self._held_back = self.counts(
             "engine_deliveries_held_back", "Matches without a delivery of their own.", "route", "why"
@@ -269,6 +270,8 @@ class Metrics(Observer, Collector):
         for decision in routing.decisions:
             if decision.settled:
                 self._decisions.add(self._routes.label(decision.route), decision.truth.name.lower())
+                if decision.absent:
+                    self._undecided.add(self._routes.label(decision.route))
         if over and routing.unmatched_reason:
             self._unmatched.add(routing.unmatched_reason)
 
@@ -316,7 +319,7 @@ class Metrics(Observer, Collector):
         if not problems:
             self._loaded_at = at
             self._routes.know(list(self._route_ids()))
-            for one in (self._decisions, self._held_back, self._attempts):
+            for one in (self._decisions, self._undecided, self._held_back, self._attempts):
                 one.keep(lambda labels: self._routes.has(labels[0]))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.deadline import LIMIT, Deadline, Overdue, check, current, within
-from engine.decision import Circumstances, Considered, Decision, HeldBack, Known, Plan, Routing, delivery_id
+from engine.decision import Circumstances, Considered, Decision, HeldBack, Known, Plan, Routing, delivery_id, why_not
 from engine.document import (
     Fetched,
     Site,
@@ -287,13 +287,11 @@ class _Evaluation:
         return True
 
     def _unmet(self, index: int, document: Document, route: Route, truth: Truth, at: int, vain: str) -> Truth:
-        reason = route.filter.conditions[at].text if at >= 0 else ""
-        if truth is not Truth.FALSE:
-            reason = f"{reason}: {route.filter.conditions[at].explain(document).reason}"
+        reason, absent = why_not(route.filter, truth, at, document)
         if truth is Truth.WANTING and self._is_open(document, route.needs):
             self.open.add(index)
             truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
-        self._note(index, document, route, truth, "; ".join(filter(None, (reason, vain))))
+        self._note(index, document, route, truth, "; ".join(filter(None, (reason, vain))), absent)
         return truth
 
     def _matched(self, index: int, document: Document, route: Route, vain: str) -> Truth:
@@ -313,9 +311,11 @@ class _Evaluation:
         skipped: dict[str, str] = {}
         pending: list[str] = []
         notes: dict[str, str] = {}
+        absent = ""
         seen = dict(document)
         for action in actions:
             verdict = self._consider(action, seen)
+            absent = absent or verdict.absent
             if verdict.truth is Truth.TRUE:
                 fires.append(action.name)
                 self.plans.append(self._plan(index, seen, route, action, verdict))
@@ -329,7 +329,7 @@ class _Evaluation:
                 notes[action.name] = verdict.reason
         id_ = run_id(document["run"])
         self.decisions.append(
-            Decision(route.id, index, id_, Truth.TRUE, reason, tuple(fires), skipped, tuple(pending), notes)
+            Decision(route.id, index, id_, Truth.TRUE, reason, tuple(fires), skipped, tuple(pending), notes, absent)
         )
 
     def _consider(self, action: RoutedAction, document: Document) -> Considered:
@@ -337,12 +337,12 @@ class _Evaluation:
         if (shut := skipping(action.active, self.around.now)) is not None:
             return Considered(Truth.FALSE, f"outside its hours: {shut}", shut=True)
         try:
-            truth, reason = self._when(action, document)
+            follows = self._when(action, document)
         except Overdue as error:
             self._exceeded(error, f"action {action.name!r}")
-            truth, reason = Truth.UNDECIDED, f"undecided: {self.overdue}"
-        if truth is not Truth.TRUE:
-            return Considered(truth, reason)
+            return Considered(Truth.UNDECIDED, f"undecided: {self.overdue}")
+        if follows.truth is not Truth.TRUE:
+            return follows
         try:
             gate, note = self._gate(action.gating, document)
         except WantOfData as error:
@@ -371,19 +371,19 @@ class _Evaluation:
         note = f"{gating.kind}: its key cannot be told, so it is held back with others of that kind: {why}"
         return gating.gate(UNTOLD), note
 
-    def _when(self, action: RoutedAction, document: Document) -> tuple[Truth, str]:
+    def _when(self, action: RoutedAction, document: Document) -> Considered:
         if action.when is None:
-            return Truth.TRUE, ""
+            return Considered(Truth.TRUE, "")
         check()
         truth, at = action.when.first_unmet(document)
         if truth is Truth.TRUE:
-            return truth, ""
-        reason = action.when.conditions[at].text
+            return Considered(truth, "")
+        reason, absent = why_not(action.when, truth, at, document)
         if truth is not Truth.FALSE:
-            reason = f"undecided: {reason}: {action.when.conditions[at].explain(document).reason}"
+            reason = f"undecided: {reason}"
         if truth is Truth.WANTING and self._is_open(document, action.when.needs):
             truth = Truth.UNDECIDED
-        return truth, reason
+        return Considered(truth, reason, absent=absent)
 
     def _is_open(self, document: Document, needs: Needs) -> bool:
         """Whether what wants data stays undecided: there is no further attempt, or none would bring the data."""
@@ -396,8 +396,8 @@ class _Evaluation:
         id_ = delivery_id(self.event.id, index, route.id, action.name)
         return Plan(id_, route, action, index, run_id(document["run"]), document, verdict.gate, verdict.due_at)
 
-    def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str) -> None:
-        self.decisions.append(Decision(route.id, index, run_id(document["run"]), truth, reason))
+    def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str, absent: str = "") -> None:
+        self.decisions.append(Decision(route.id, index, run_id(document["run"]), truth, reason, absent=absent))
 
 
 def _seeing(routes: Sequence[Route], per_run: bool | None) -> Sequence[Route]:  # noqa: FBT001

@@ -24,6 +24,7 @@ from engine.admin.openapi import openapi_document
 from engine.app import Running, running
 from engine.sandbox import WebhookSink, payloads
 from engine.settings import Address, ServeSettings
+from engine.undecided import UndecidedRoutes
 
 SECRET = "a-secret-of-the-webhook"
 KEY = "a-key-that-nobody-sees"
@@ -345,7 +346,7 @@ def _resources(engine: Engine) -> Any:
 
     parts = engine.running
     mutes = Mutes(parts.store, logging.getLogger("engine.test"))
-    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes)
+    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes, UndecidedRoutes())
     return admin_app(admin, None).router.resources()
 
 

@@ -94,10 +94,10 @@ RUNAWAYS = [
 
 @pytest.mark.parametrize("text", RUNAWAYS)
 def test_a_runaway_ends_in_a_template_error_within_a_second_or_so(text):
-    began = time.perf_counter()
+    began = time.thread_time()
     with pytest.raises(TemplateError) as caught:
         TEMPLATES.compile({"p": text}).render(DOCUMENT)
-    assert time.perf_counter() - began < 5  # on a slow, shared machine; it takes well under 1 s alone
+    assert time.thread_time() - began < 5  # of CPU time; it takes well under 1 s alone
     assert str(caught.value)
 
 

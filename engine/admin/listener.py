@@ -25,6 +25,7 @@ from engine.metrics import Metrics
 from engine.mutes import Mutes
 from engine.reload import Reloader
 from engine.store.protocol import Store
+from engine.undecided import UndecidedRoutes
 from engine.worker import Worker
 
 #: The largest body of a question, in bytes.
@@ -53,12 +54,13 @@ class Admin:
         reloader: Reloader,
         metrics: Metrics,
         mutes: Mutes,
+        undecided: UndecidedRoutes,
         *,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.metrics = metrics
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
-        self._mutes = mutes
+        self._mutes, self._undecided = mutes, undecided
         self.renderer = Renderer()
         self.muting = Muting(
             store,
@@ -88,7 +90,8 @@ class Admin:
 
     def routes(self) -> dict[str, Any]:
         """The routes at work."""
-        return {"routes": describe_routes(self._reloader.current, self._mutes.muted(), self._clock())}
+        now, undecided = self._clock(), self._undecided.views()
+        return {"routes": describe_routes(self._reloader.current, self._mutes.muted(), now, undecided)}
 
     def actions(self) -> dict[str, Any]:
         """The actions there are, and the plug-ins that can't be used."""

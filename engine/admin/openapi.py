@@ -205,9 +205,10 @@ def _event_schemas() -> dict[str, Schema]:
         "skipped": {"type": "object", "additionalProperties": _TEXT},
         "pending": _list(_TEXT),
         "notes": {"type": "object", "additionalProperties": _TEXT},
+        "absent": _TEXT | {"description": "what was absent, where the route or an action is undecided for that reason"},
         "collected": {"type": "object", "additionalProperties": _TEXT, "description": "a digest's delivery by action"},
     }
-    said = ("run_id", "reason", "fires", "skipped", "pending", "notes", "collected")
+    said = ("run_id", "reason", "fires", "skipped", "pending", "notes", "absent", "collected")
     return {
         "Event": _object(event),
         "EventDetail": _object(detail),
@@ -298,8 +299,15 @@ def _rule_schemas() -> dict[str, Schema]:
         "active": _OBJECT_OR_NULL,
         "wait_for": _OBJECT_OR_NULL,
         "muted": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]},
+        "undecided": {"anyOf": [_ref("UndecidedRoute"), {"type": "null"}]},
         "actions": _list(_ref("RoutedAction")),
         "on_dead": _list(_ref("RoutedAction")),
+    }
+    undecided = {
+        "absent": _COUNT | {"description": "verdicts that were undecided because a value was absent"},
+        "verdicts": _COUNT | {"description": "all verdicts since the configuration at work was loaded"},
+        "mostly": _BOOL | {"description": "whether these are more than half"},
+        "part": _TEXT | {"description": "what was absent most often"},
     }
     muted = {"route": _TEXT, "until": _TIME_OR_NULL, "since": _TIME, "by": _TEXT, "reason": _TEXT}
     parameter = {"name": _TEXT, "type": _TEXT, "required": _BOOL, "default": {}, "description": _TEXT}
@@ -317,6 +325,7 @@ def _rule_schemas() -> dict[str, Schema]:
     return {
         "RoutedAction": _object(routed),
         "MutedRoute": _object(muted),
+        "UndecidedRoute": _object(undecided),
         "Mutes": _object({"mutes": _list(_ref("MutedRoute"))}),
         "Muted": _object({"mute": _ref("MutedRoute"), "replaced": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]}}),
         "Unmuted": _object({"route": _TEXT, "muted": _BOOL | {"description": "whether it was muted before"}}),

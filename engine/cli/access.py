@@ -197,6 +197,24 @@ async def neighbour(place: Place) -> AsyncIterator[AdminClient | None]:
         yield await _found(stack, place, guess=False)
 
 
+@asynccontextmanager
+async def recorded(place: Place) -> AsyncIterator[Asked | None]:
+    """What has this configuration's events: the running engine, else its store; None where there is neither.
+
+    A store of an older schema is left alone: to open it would change it.
+
+    Raises:
+        AccessError: the engine refuses, or the store is locked.
+    """
+    from engine.store.sqlite_open import is_current
+
+    async with AsyncExitStack() as stack:
+        asked: Asked | None = await _found(stack, place, guess=False)
+        if asked is None and place.admin is None and place.file is not None and is_current(place.file):
+            asked = await stack.enter_async_context(_stopped(place, quiet=True))
+        yield asked
+
+
 async def _found(stack: AsyncExitStack, place: Place, *, guess: bool = True) -> AdminClient | None:
     """The first engine that answers. What was left by one that crashed may lead to another, which is passed over."""
     for address in place.addresses(guess=guess):
@@ -218,8 +236,8 @@ def _nobody(place: Place) -> str:
 
 
 @asynccontextmanager
-async def _stopped(place: Place) -> AsyncIterator[Asked]:
-    """The store of an engine that does not run."""
+async def _stopped(place: Place, *, quiet: bool = False) -> AsyncIterator[Asked]:
+    """The store of an engine that does not run; says so, unless ``quiet``."""
     from engine.store import open_store
     from engine.store.vault import VARIABLE
 
@@ -231,7 +249,8 @@ async def _stopped(place: Place) -> AsyncIterator[Asked]:
     config = _config_of(place.config)
     await _open(store)
     try:
-        say(f"{_nobody(place)}: using the store {path or place.store_url}")
+        if not quiet:
+            say(f"{_nobody(place)}: using the store {path or place.store_url}")
         yield _StoppedEngine(store, config)
     finally:
         await store.close()

@@ -20,6 +20,7 @@ from engine.cli.atwork import AtWork, at_work
 from engine.cli.main import COULD_NOT_RUN, FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, plural, print_problems, say
+from engine.cli.recorded import recorded_events, undecided_routes
 from engine.errors import ConfigError, Problem
 from engine.reload import Loaded, Loader
 
@@ -50,7 +51,8 @@ def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any
 
     All problems are told at once, each with its place and what to do. Exits with 1 if there
     are any. Remarks are about what is legal but hardly meant. Where an engine is running, what
-    is at work there is told, too.
+    is at work there is told, too. Where there are recorded events, routes that are mostly
+    undecided for them because a value is absent are named.
     """
     place = place_from(options)
     results = [_check(path, place) for path in files or (place.config,)]
@@ -77,7 +79,17 @@ def _check(path: Path, place: Place) -> _Checked:
         loaded, remarks = loader.bounded(lambda: _look(loader))
     except ConfigError as error:
         return _Checked(path, None, error.problems, (), working)
+    remarks = sorted([*remarks, *_of_recorded(loader, loaded, replace(place, config=path))])
     return _Checked(path, loaded, (), remarks, working)
+
+
+def _of_recorded(loader: Loader, loaded: Loaded, place: Place) -> Sequence[Problem]:
+    """Remarks from recorded events, if there are any and they do not take too long."""
+    events = recorded_events(place)
+    try:
+        return loader.bounded(lambda: undecided_routes(loaded, events)) if events else ()
+    except ConfigError:
+        return ()
 
 
 def _look(loader: Loader) -> tuple[Loaded, Sequence[Problem]]:

@@ -13,11 +13,12 @@ from rich.text import Text
 from rich.tree import Tree
 
 from engine.cli.access import access_options, place_from
-from engine.cli.mutes import muted_at
+from engine.cli.mutes import muted_at, undecided_at
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, plural, say
 from engine.describe import describe_routes
 from engine.reload import Loader
+from engine.undecided import mostly_undecided
 from engine.units import format_duration
 
 
@@ -25,10 +26,14 @@ from engine.units import format_duration
 @access_options
 @json_option
 def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Show the routes of the configuration: keys, conditions, actions; and what is muted where an engine runs."""
+    """Show the routes of the configuration: keys, conditions, actions.
+
+    Where an engine runs, also what is muted there, and which routes are mostly undecided.
+    """
     place = place_from(options)
     config = place.config
-    routes = describe_routes(Loader(config, os.environ).load_bounded(), muted_at(place), time.time())
+    loaded = Loader(config, os.environ).load_bounded()
+    routes = describe_routes(loaded, muted_at(place), time.time(), undecided_at(place))
     if as_json:
         emit({"routes": routes})
     elif not routes:
@@ -56,6 +61,8 @@ def _key(key: str, route: dict[str, Any]) -> Text:
 def _add_route(tree: Tree, route: dict[str, Any]) -> None:
     style = "bold" if route["enabled"] else "dim strike"
     branch = tree.add(Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow")))
+    if (undecided := route["undecided"]) and undecided["mostly"]:
+        branch.add(Text(f"! {mostly_undecided(undecided)}", style="yellow"))
     for condition in route["conditions"] or ["everything"]:
         branch.add(Text.assemble(("if ", "dim"), condition))
     for action in route["actions"]:

@@ -7,7 +7,7 @@ import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import TypeVar
@@ -273,6 +273,17 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
         raise StoreError(f"{path} cannot use a write-ahead log; put it on a local disk")
     for number in range(version + 1, len(files) + 1):
         _apply(db, number, files[number - 1])
+
+
+def is_current(path: Path) -> bool:
+    """Whether a file is a store that opens without a migration. The file is not changed."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return _version(db, path) == len(_schema_files())
+    except (sqlite3.Error, StoreError):
+        return False
 
 
 def _apply(db: sqlite3.Connection, number: int, script: str) -> None:

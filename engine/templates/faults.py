@@ -106,7 +106,7 @@ def _translated(error: Exception, chains: Sequence[Chain], document: Mapping[str
 def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any]) -> AbsentValue:
     """Which part of a look into the document was missing, and what there is instead."""
     if absent.words:
-        return AbsentValue(absent.words, absent.words, hint=DEFAULT)
+        return AbsentValue(absent.words, "an item", hint=DEFAULT)
     if absent.top_level:
         message, hint = _no_name(str(absent.key))
         return AbsentValue(message, str(absent.key), hint=hint)
