@@ -115,13 +115,8 @@ async def running(
         observer = Observers([LogObserver(logger), metrics, undecided, *traced, *observers])
 
         doors = Doors()
-        sunsets = Sunsets()
-        metrics.show(
-            "engine_langsmith_sunset", "Answers of LangSmith with a Sunset header.", sunsets.counts, "endpoint"
-        )
-        make_clients = partial(
-            Clients, lambda: reloader.current.router, doors, sunsets=sunsets, threads=StoredThreads(store, logger)
-        )
+        threads, sunsets = StoredThreads(store, logger), _sunsets(metrics)
+        make_clients = partial(Clients, lambda: reloader.current.router, doors, sunsets=sunsets, threads=threads)
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
@@ -283,6 +278,12 @@ def _watch_loop(
     lag.start()
     stack.callback(lag.stop)
     return lag
+
+
+def _sunsets(metrics: Metrics) -> Sunsets:
+    sunsets = Sunsets()
+    metrics.show("engine_langsmith_sunset", "Answers of LangSmith with a Sunset header.", sunsets.counts, "endpoint")
+    return sunsets
 
 
 def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> None:

@@ -300,6 +300,8 @@ def test_a_misspelt_name_is_a_mistake_at_load(expression):
         ({"expr": "run.extra.metadata.env != 'a'"}, "run.extra.metadata.env", "run.extra.metadata has no 'env'"),
         ({"expr": "run.extra.metdata.env != 'a'"}, "run.extra.metdata", "run.extra has no 'metdata'"),
         ({"expr": "run.extra.metadata.env", "ne": "a"}, "run.extra.metadata.env", "run.extra.metadata has no 'env'"),
+        ({"expr": "run.tags | first != 'a'"}, "an item", "No first item"),
+        ({"expr": "run[vars.key].kind != 'a' and run.error < 1"}, "kind", "has no 'kind'"),
         ({"expr": "not run.extra.internal"}, "run.extra.internal", "run.extra has no 'internal'"),
         ({"any": [{"path": "$.run.x", "eq": 1}, {"path": "$.run.y", "eq": 1}]}, "$.run.x", "$.run has no 'x'"),
     ],
@@ -307,7 +309,7 @@ def test_a_misspelt_name_is_a_mistake_at_load(expression):
 )  # fmt: skip
 def test_a_verdict_names_the_part_that_is_absent(condition, part, reason):
     filter_ = compiled(condition)
-    doc = document()
+    doc = document({"error": None}, vars={"key": "error"})
     assert filter_.conditions[0].absent(doc) == part
     [verdict] = filter_.explain(doc).children
     assert verdict.absent == part

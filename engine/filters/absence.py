@@ -22,14 +22,6 @@ ANSWERING = frozenset({"exists", "empty", "count"})
 
 
 @dataclass(frozen=True, slots=True)
-class Absence:
-    """What is absent, as the author wrote it (``$.runs[*].extra.metadata.env``), and what is there instead."""
-
-    part: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class WhenAbsent:
     """What a condition comes to where nothing is found: ``truth``, unless a value stands in.
 

@@ -59,7 +59,20 @@ def worded(error: EngineError) -> str:
 def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], Truth]:
     """The truth of all operators on one value."""
     tests = tuple(operation.test for operation in operations)
-    return lambda value, document: conjoin(judge(test, value, document)[0] for test in tests)
+    return lambda value, document: conjoin(_held(test, value, document) for test in tests)
+
+
+def _held(test: Test, value: Any, document: Document) -> Truth:
+    """What a test says of a value."""
+    try:
+        return TRUE if test(value, document) else FALSE
+    except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+        return _open(error)
+
+
+def _open(error: Exception) -> Truth:
+    """What an evaluation comes to that raised this. Its words are not asked for: they may cost more than it did."""
+    return WANTING if isinstance(error, WantOfData) else UNDECIDED
 
 
 def check_straight(
@@ -107,7 +120,7 @@ def check_many(
         try:
             values = find(document)
         except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
-            return failure(error)[0]
+            return _open(error)
         return of([truth(value, document) for value in watched(values)]) if values else nothing
 
     return check
@@ -120,7 +133,7 @@ def check_whole(find: Callable[[Any], Sequence[Any]], test: Test) -> Callable[[D
         try:
             return TRUE if test(tuple(find(document)), document) else FALSE
         except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
-            return failure(error)[0]
+            return _open(error)
 
     return check
 

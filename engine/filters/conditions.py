@@ -15,7 +15,7 @@ from jinja2 import Undefined
 
 from engine.deadline import watched
 from engine.errors import AbsentValue
-from engine.filters.absence import Absence, WhenAbsent
+from engine.filters.absence import WhenAbsent
 from engine.filters.checks import (
     FALSE,
     GROUP_CHECKS,
@@ -84,7 +84,8 @@ class Evaluable(Protocol):
 class Leaf:
     """A path or an expression with its operators.
 
-    ``find`` gives the values, none where there is nothing; ``nothing`` says what that comes to, ``why`` what is absent.
+    ``find`` gives the values, none where there is nothing; ``nothing`` says what that comes to. ``part`` tells what is
+    absent then, ``why`` what is there instead.
     """
 
     kind: Kind
@@ -94,7 +95,8 @@ class Leaf:
     quantifier: Quantifier
     find: Callable[[Document], Sequence[Any]]
     nothing: WhenAbsent
-    why: Callable[[Document], Absence]
+    part: Callable[[Document], str]
+    why: Callable[[Document], str]
     check: Callable[[Document], Truth]
 
     def absent(self, document: Document) -> str:
@@ -102,7 +104,7 @@ class Leaf:
         try:
             if self.find(document) or self.nothing.truth is not UNDECIDED or self.nothing.stand_in:
                 return ""
-            return self.why(document).part
+            return self.part(document)
         except AbsentValue as error:
             return error.part
         except Exception:  # noqa: BLE001 - undecided for another reason
@@ -133,15 +135,14 @@ class Leaf:
         return Verdict(truth, self.kind, self.text, (check,), (), reason)
 
     def _explain_nothing(self, document: Document) -> Verdict:
-        absence, truth = self.why(document), self.nothing.truth
+        truth = self.nothing.truth
         checks = tuple(Check(each.name, each.operand, (), truth, "nothing found") for each in self.operations)
-        return Verdict(
-            truth, self.kind, self.text, checks, (), absence.reason, absence.part if truth is UNDECIDED else ""
-        )
+        part = self.part(document) if truth is UNDECIDED else ""
+        return Verdict(truth, self.kind, self.text, checks, (), self.why(document), part)
 
     def _stands_in(self, document: Document) -> str:
         [value] = self.nothing.stand_in
-        return f"{self.why(document).part} is absent, {describe(value)} stands in for it"
+        return f"{self.part(document)} is absent, {describe(value)} stands in for it"
 
     def _explain_values(self, values: tuple[Any, ...], document: Document) -> Verdict:
         rows = [[judge(each.test, value, document) for value in watched(values)] for each in self.operations]
@@ -216,16 +217,12 @@ def path_condition(
         check = check_any(find, operations, nothing.truth)
     else:
         check = check_many(find, operations, quantifier, nothing.truth)
-    why = partial(_why_path, path)
-    return Leaf("path", text, needs, operations, quantifier, path.find, nothing, why, check)
+    part, why = partial(absent_part, path), partial(where_it_ends, path)
+    return Leaf("path", text, needs, operations, quantifier, path.find, nothing, part, why, check)
 
 
 def _is_any(path: Path, quantifier: Quantifier) -> bool:
     return quantifier is ANY or (path.singular and quantifier is ALL)
-
-
-def _why_path(path: Path, document: Document) -> Absence:
-    return Absence(absent_part(path, document), where_it_ends(path, document))
 
 
 def expression_condition(
@@ -244,16 +241,16 @@ def expression_condition(
             raise Undecidable(f"an expression without operator must be true or false, this is {describe(value)}")
         return (list(value) if isinstance(value, tuple) else value,)
 
-    def why(document: Document) -> Absence:
-        absence = expression.absence(evaluate(document), document)
-        return Absence(absence.part, worded(absence))
+    def absence(document: Document) -> AbsentValue:
+        return expression.absence(evaluate(document), document)
 
     judged = operations or (Operation("eq", True, lambda value, document: value is True),)  # noqa: FBT003
     if judged[0].whole:
         check = check_whole(find, judged[0].test)
     else:
         check = check_any(nothing.over(find), judged, nothing.truth)
-    return Leaf("expr", text, expression.needs, judged, ANY, find, nothing, why, check)
+    part, why = lambda document: absence(document).part, lambda document: worded(absence(document))
+    return Leaf("expr", text, expression.needs, judged, ANY, find, nothing, part, why, check)
 
 
 def group(kind: Kind, children: Sequence[Condition], text: str) -> Group:

@@ -46,7 +46,10 @@ def translate(error: Exception, looks: Looks, document: Mapping[str, Any]) -> Te
     """What became of a rendering, whatever was raised in it."""
     fault = _translated(error, looks.chains, document)
     names = _nulls(looks.operands, document) if "null" in str(fault) else []
-    return _named(fault, names) if names else fault
+    if not names:
+        return fault
+    named = _named(fault, names)
+    return AbsentValue(str(named), fault.part, hint=named.hint) if isinstance(fault, AbsentValue) else named
 
 
 def _named(fault: TemplateError, names: list[str]) -> TemplateError:

@@ -41,7 +41,7 @@ from engine.templates.syntax import (
     parse_expression,
     steps_of,
 )
-from engine.templates.values import OMIT, Absent, copy_json, demand, kind_of, to_json
+from engine.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
 from engine.vocabulary import Vocabulary
 
@@ -209,6 +209,8 @@ class Expression:
             value = demand(self._code.evaluate(document, Budget()))
         except WantOfData:
             raise
+        except AbsentError as error:
+            raise _NotThere(error, self._code, document) from error
         except Exception as error:  # one expression's evaluation ends here
             raise _of_condition(self._code.explain(error, document, ())) from error
         if isinstance(value, Undefined) and not isinstance(value, Absent):
@@ -222,6 +224,22 @@ class Expression:
         found = describe(value, self._code.looks.chains, document)
         _of_condition(found)
         return found
+
+
+class _NotThere(AbsentValue):
+    """An expression needs a value that is absent. The words are made when they are asked for: they are expensive."""
+
+    def __init__(self, error: AbsentError, code: Code, document: Mapping[str, Any]) -> None:
+        tell: Callable[[], TemplateError] = lambda: _of_condition(code.explain(error, document, ()))  # noqa: E731
+        self._tell = tell
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._tell(), name)
+
+    def __str__(self) -> str:
+        return str(self._tell())
 
 
 def _of_condition(fault: TemplateError) -> TemplateError:
