@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from engine.author_origins import AuthorOrigins, origins_in_code
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
+from engine.config.routes import KEY_WORDS
 from engine.document import Site
 from engine.egress import Origin
 from engine.error_text import named_error
@@ -109,13 +110,14 @@ class _Compiler:
         self._keyless: set[tuple[str, Where]] = set()
         self._per_run = True  # of the route at hand
         self._of_feedback: list[Where] = []  # the places in the route at hand that read it
-        self._templates = Templates(Vocabulary(config.vars))
+        self._templates = self._all_templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
         where = (*written.where, "filters")
         self._per_run = written.for_each == "run"
+        self._templates = self._all_templates.of_rule(not KEY_WORDS & set(written.keys))
         filter_ = compile_filter(written.filters or [], where, self._source, self._templates, per_run=self._per_run)
         self._of_feedback = [(*written.where, "wait_for")] if written.wait_for is not None else []
         self._of_feedback += _conditions_of_feedback(filter_, where)

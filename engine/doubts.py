@@ -39,6 +39,8 @@ _OTHER_KEYS: Final = frozenset({ANY, UNMATCHED, *map(str, Kind)})
 _GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
+#: Letters and one asterisk behind them, which hardly is a regular expression.
+_GLOB: Final = re.compile(r"(?P<before>[\w -]*\w)\*")
 _WITH_UNIT: Final = re.compile(r"\D*?(-?\d+(?:\.\d+)?)\D*")
 
 
@@ -152,6 +154,8 @@ class _Looker:
         for name, operand in value.items():
             if name in _ORDERS:
                 yield from _operand(name, operand, (*where, name))
+            elif name == "matches" and isinstance(operand, str):
+                yield from _glob(operand, (*where, name))
             elif name == "between" and isinstance(operand, list):
                 for index, each in enumerate(operand):
                     yield from _operand(name, each, (*where, name, index))
@@ -299,6 +303,15 @@ def _column(text: str, word: str) -> int:
     return text.find(word) + 1 or 1
 
 
+def _glob(pattern: str, where: Where) -> Iterator[Doubt]:
+    """``chat*``: as a regular expression, ``cha`` with any number of ``t`` behind it, anywhere."""
+    if (found := _GLOB.fullmatch(pattern)) is None:
+        return
+    letter = found["before"][-1]
+    message = f"* in a regular expression repeats what stands before it: here any number of {letter!r}, even none"
+    yield Doubt(where, message, f'write matches: "^{found["before"]}"')
+
+
 def _operand(name: str, operand: Any, where: Where) -> Iterator[Doubt]:
     """Texts can be put in order, by their letters. Who writes ``gt: 5s`` hardly means that."""
     if not isinstance(operand, str) or number_of(operand) is not None:
@@ -311,7 +324,7 @@ def _operand(name: str, operand: Any, where: Where) -> Iterator[Doubt]:
 
 def _number_meant(name: str, operand: str) -> str:
     """The number that a text was probably meant to be."""
-    prefix = "" if name == "between" else f"{name}: "
+    prefix = "write " if name == "between" else f"write {name}: "
     if comma := _DECIMAL_COMMA.fullmatch(operand):
         return f"a number has a point: {prefix}{comma[1]}.{comma[2]}"
     for parse, words in ((parse_duration, "times are seconds: "), (parse_share, "shares are numbers: ")):

@@ -41,16 +41,20 @@ _FIELDS: Final[dict[Kind, frozenset[str]]] = {
 RUN_KINDS: Final[dict[str, Kind]] = {name: kind for kind, names in _FIELDS.items() for name in names}
 #: Every field of a run that LangSmith documents.
 RUN_FIELDS: Final = frozenset(RUN_KINDS)
-#: The fields that every run has in a rule's webhook: those of LangSmith's documented payload.
+#: The fields that every run has in a rule's webhook: those of LangSmith's documented payload, and two that are null in
+#: most runs, and so missing in its example.
 # fmt: off
 SENT_FIELDS: Final = frozenset({
     "app_path", "child_run_ids", "completion_cost", "completion_tokens", "direct_child_run_ids", "dotted_order",
-    "end_time", "events", "extra", "feedback_stats", "first_token_time", "id", "in_dataset", "inputs",
-    "inputs_s3_urls", "last_queued_at", "name", "outputs", "outputs_s3_urls", "parent_run_ids", "prompt_cost",
-    "prompt_tokens", "run_type", "serialized", "session_id", "share_token", "start_time", "status", "total_cost",
-    "total_tokens", "trace_id",
+    "end_time", "error", "events", "extra", "feedback_stats", "first_token_time", "id", "in_dataset", "inputs",
+    "inputs_s3_urls", "last_queued_at", "name", "outputs", "outputs_s3_urls", "parent_run_id", "parent_run_ids",
+    "prompt_cost", "prompt_tokens", "run_type", "serialized", "session_id", "share_token", "start_time", "status",
+    "total_cost", "total_tokens", "trace_id",
 })
 # fmt: on
+#: Those that are lists, and those that are texts (or null), moments among them.
+ARRAY_FIELDS: Final = _FIELDS["list"]
+TEXT_FIELDS: Final = _FIELDS["text"] | _FIELDS["time"] | {"url"}
 #: Fields that are null or absent in many runs: ones without error, without cost, without parent and so on.
 OFTEN_NULL: Final = frozenset(
     {

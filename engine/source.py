@@ -21,6 +21,11 @@ _PLAIN_SCALAR = re.compile(r"(?:[&!]\S*\s+)*([^\s,\[\]{}#&!*|>'\"%@`]+)")
 Where = tuple[str | int, ...]
 
 
+def in_condition(where: Where) -> bool:
+    """Whether a place of a configuration is within a route's ``filters`` or an action's ``when``."""
+    return where[:1] == ("routes",) and ("filters" in where[2:4] or "when" in where[4:6])
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """Line and column of a value, and of its key where it has one; all count from 1.

@@ -129,6 +129,15 @@ def plain(tree: Any) -> Any:
     return str(tree) if isinstance(tree, Filled) else tree
 
 
+def as_written(tree: Any) -> Any:
+    """A tree as its author wrote it, with the names of variables in place of their values."""
+    if isinstance(tree, dict):
+        return {key: as_written(item) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [as_written(item) for item in tree]
+    return tree.written if isinstance(tree, Filled) else tree
+
+
 def texts_of(tree: Any) -> Iterator[Filled]:
     """Every text in a tree that has a variable in it."""
     if isinstance(tree, Filled):

@@ -51,9 +51,11 @@ _WITHOUT_RUNS: Final = {
 }
 #: Route keys whose webhooks are about no run.
 KINDS_WITHOUT_RUNS: Final = frozenset(_WITHOUT_RUNS)
+#: What stands at the top of a rule's webhook, or is put there by the engine, and is called like a field of a run.
+_RULE_KEYS: Final = frozenset({"start_time", "end_time", "feedback_stats", "id", "type", "messages"})
 #: What is a mapping's method to a template, not a key.
 _METHODS: Final = frozenset({"get", "items", "keys", "values"})
-_FOREIGN_FIELDS: Final = {
+FOREIGN_FIELDS: Final = {
     "metadata": "extra.metadata",
     "model": "extra.metadata",
     "type": "run_type",
@@ -82,11 +84,13 @@ class Slip:
 class Vocabulary:
     """What is known of the document before there is one. ``vars`` None: the author's words are not known.
 
-    ``placed`` are those of the ``PLACED`` words that are there in the place that is looked at.
+    ``placed`` are those of the ``PLACED`` words that are there in the place that is looked at. ``of_rule``: only
+    webhooks of a LangSmith rule come here, whose runs stand in ``runs``.
     """
 
     vars: Mapping[str, Any] | None = None
     placed: frozenset[str] = frozenset()
+    of_rule: bool = False
 
     def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
         """What can never be found by a look into the document; ``path`` is how it is written."""
@@ -94,6 +98,8 @@ class Vocabulary:
         if isinstance(first, str) and first in PLACED:
             # A path may look for a webhook's own key of that name.
             return None if path else self._placed(first, steps)
+        if path and self.of_rule and isinstance(first, str) and (slip := _bare_field(first, steps)) is not None:
+            return slip
         if len(steps) < 2:
             return None
         match first:
@@ -147,6 +153,24 @@ def _outside(owner: str, word: Step, known: frozenset[str]) -> Slip | None:
     return Slip(1, f"{owner} has no {word!r}", did_you_mean(word, known))
 
 
+def run_field(name: str) -> str | None:
+    """The field of a run that a name alone means, by LangSmith's name for it; None if it means none."""
+    if name in RUN_FIELDS or name in COMPUTED:
+        return name
+    return FOREIGN_FIELDS.get(name)
+
+
+def _bare_field(name: str, steps: Sequence[Step]) -> Slip | None:
+    """A field of a run that is looked for at the top, where no rule's webhook has it."""
+    if name in _RULE_KEYS or (field := run_field(name)) is None:
+        return None
+    rest = "".join(
+        f"[{step}]" if isinstance(step, int) else "[*]" if step is None else f".{step}" for step in steps[1:]
+    )
+    base = "$.run" if field.split(".")[0] in _ONLY_COMPUTED else "$.runs[*]"
+    return Slip(0, f"a rule's webhook has no {name!r}: its runs have", f"write {base}.{field}{rest}")
+
+
 def _of_run(steps: Sequence[Step]) -> int | None:
     """At which step a look goes on from a run as LangSmith sent it, or from ``run``; None if from neither."""
     own = steps[1:] if steps and steps[0] == "payload" else steps
@@ -161,7 +185,7 @@ def _computed(steps: Sequence[Step], *, path: bool) -> Slip | None:
     if place is None or steps[0] == "run" or steps[place] not in _ONLY_COMPUTED:
         return None
     word = steps[place]
-    write = f'write path: "$.run.{word}", or expr: run.{word} …' if path else f"write run.{word}"
+    write = f"write $.run.{word}" if path else f"write run.{word}"
     return Slip(place, f"LangSmith's runs have no {word!r}: the engine computes it, for run", write)
 
 
@@ -208,5 +232,5 @@ def _undocumented_of_run(steps: Sequence[Step]) -> tuple[str, str, str] | None:
     known = RUN_FIELDS | COMPUTED if steps[0] == "run" else RUN_FIELDS
     if field == "url":
         return "run", field, "the engine's own link is run.url"
-    near = did_you_mean(field, known, foreign=_FOREIGN_FIELDS)
+    near = did_you_mean(field, known, foreign=FOREIGN_FIELDS)
     return "run", field, near if near.startswith("did you mean") else "LangSmith documents none of that name"

@@ -164,7 +164,11 @@ def test_a_value_stands_in_for_nothing_but_what_is_absent():
 @pytest.mark.parametrize(
     ("condition", "message", "hint"),
     [
-        ({"path": "$.v", "absent": True}, "a condition with a path has an operator", "write exists: false"),
+        (
+            {"path": "$.v", "absent": True},
+            "a condition with a path has an operator",
+            'write {path: "$.v", exists: false}',
+        ),
         ({"path": "$.v", "exists": False, "absent": 1}, "exists says itself", "take absent: away"),
         ({"path": "$.v", "count": 0, "absent": 1}, "count says itself", "take absent: away"),
         (

@@ -221,14 +221,14 @@ def test_all_that_expressions_have_is_written(text):
             "run.env is defined and run.env not in ['a']",
         ),
         (
-            "run.error is not none",
-            "not (run.error is defined and run.error is none)",
-            "run.error is defined and run.error is not none",
+            "run.thread_id is not none",
+            "not (run.thread_id is defined and run.thread_id is none)",
+            "run.thread_id is defined and run.thread_id is not none",
         ),
         (
-            "run.error is none",
-            "run.error is defined and run.error is none",
-            "run.error is undefined or run.error is none",
+            "run.thread_id is none",
+            "run.thread_id is defined and run.thread_id is none",
+            "run.thread_id is undefined or run.thread_id is none",
         ),
     ],
 )

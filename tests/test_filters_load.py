@@ -27,7 +27,7 @@ def only(condition: Any) -> tuple[str, str]:
 @pytest.mark.parametrize(
     ("key", "meant"),
     [
-        ("regex", "matches"), ("prefix", "starts_with"), ("suffix", "ends_with"), ("nin", "not_in"), ("==", "eq"),
+        ("regex", "matches"), ("prefix", "starts_with"), ("suffix", "ends_with"), ("==", "eq"),
         ("!=", "ne"), (">", "gt"), ("<", "lt"), (">=", "gte"), ("<=", "lte"), ("above", "gt"), ("below", "lt"),
         ("equals", "eq"), ("is", "eq"), ("includes", "contains"), ("startswith", "starts_with"), ("$gte", "gte"),
         ("Regex", "matches"), ("exist", "exists"), ("conatins", "contains"), ("newer", "newer_than"), ("len", "length"),
@@ -47,15 +47,16 @@ def test_another_dialects_group_is_translated(key, meant):
 @pytest.mark.parametrize(
     ("condition", "advice"),
     [
-        ({"path": "$.v", "operator": "eq"}, "write the operator as the key: {path: …, eq: …}"),
-        ({"path": "$.v", "not_contains": "x"}, "write not: {path: …, contains: …}"),
-        ({"path": "$.v", "is_null": True}, "write eq: null"),
-        ({"path": "$.v", "is_not_null": True}, "write exists: true"),
+        ({"path": "$.v", "operator": "eq"}, 'a condition is {path: "$.runs[*].status", eq: error}, '),
+        ({"path": "$.v", "not_contains": "x"}, 'write {not: {path: "$.v", contains: x}}'),
+        ({"path": "$.v", "nin": "x"}, 'write {path: "$.v", not_in: [x]}'),
+        ({"path": "$.v", "is_null": True}, 'write {path: "$.v", exists: false}'),
+        ({"path": "$.v", "is_not_null": True}, 'write {path: "$.v", exists: true}'),
         ({"jsonpath": "$.v", "eq": 1}, "did you mean 'path'?"),
     ],
 )
 def test_a_word_without_a_counterpart_gets_advice(condition, advice):
-    assert only(condition)[1] == advice
+    assert only(condition)[1].startswith(advice)
 
 
 @pytest.mark.parametrize(
@@ -63,15 +64,25 @@ def test_a_word_without_a_counterpart_gets_advice(condition, advice):
     [
         ("$.runs.status", "write $.runs[*].status"),
         ("$.payload.runs.extra.metadata.env", "write $.payload.runs[*].extra.metadata.env"),
-        ("$.runs.0.status", None),
+        ("$.runs.0.status", "write $.runs[0].status; for a key that is called '0' write ['0']"),
         ("$.runs.length()", "write $.runs.`len`, or use the operator `length`"),
         ("$.runs.length", "write $.runs.`len`"),
         ("$.runs[*].tags.internal", 'write $.runs[*].tags[*] with eq: "internal"'),
         ("$.feedbacks.score", "write $.feedbacks[*].score"),
         ("runs[*].status", "write $.runs[*].status"),
         (".runs[].status", "write $.runs[*].status"),
-        ("/runs/0/status", "write $.runs.0.status"),
-        ("@.status", "write $.status"),
+        ("/runs/0/status", "write $.runs[0].status"),
+        ("#/runs/0/status", "write $.runs[0].status"),
+        ("/custom/0/x", "write $.custom[0].x"),
+        ("runs.0.status", "write $.runs[0].status"),
+        ("runs.#.status", "write $.runs[*].status"),
+        ("runs.$.status", "write $.runs[*].status"),
+        ("$.runs.#.status", "write $.runs[*].status"),
+        ("$.runs[0].inputs.messages.0.content", "write $.runs[0].inputs.messages[0].content"),
+        ('$["runs"].0.status', 'write $["runs"][0].status'),
+        ("status", "write $.runs[*].status"),
+        ("run.metadata.env", "write $.runs[*].extra.metadata.env"),
+        ("@.status", "write $.runs[*].status"),
         ("$runs[*].status", "write $.runs[*].status"),
         ("$.runs[].status", "write $.runs[*].status"),
         ("{{ run.status }}", "write expr: 'run.status'"),
@@ -86,7 +97,7 @@ def test_a_word_without_a_counterpart_gets_advice(condition, advice):
         ("$.runs[*].inputs.2nd.try", "write $.runs[*].inputs['2nd'].try"),
         ("$.runs[*].inputs.-x", "write $.runs[*].inputs['-x']"),
         ("$.runs[*].inputs.it's", "a key with spaces, quotes, a colon or a digit in front stands in brackets"),
-        ("$.runs[?@.latency > 5].id", 'write path: "$.run.latency", or expr: run.latency'),
+        ("$.runs[?@.latency > 5].id", "write $.run.latency"),
         ("$.runs[?@.tags.internal].id", 'write $.runs[*].tags[*] with eq: "internal"'),
         ("$.runs[?@.name == $.vars.x].id", None),
         ("$.runs[?@.total_cost > $.event.cost].id", "known are: id, kind, received_at, unmatched_reason"),
@@ -220,7 +231,10 @@ def test_an_expression_that_cannot_be_read_is_reported():
 
 def test_all_problems_come_out_at_once():
     condition = {"any": [{"path": "$.runs.status", "in": "x"}, {"not": {"path": "$.v", "regex": "x"}}]}
-    assert len(problems(condition)) == 3
+    assert problems(condition) == [
+        ("$.runs is an array, which has no field 'status'", 'write {path: "$.runs[*].status", in: [x]}'),
+        ("unknown key 'regex' in a condition", "did you mean 'matches'?"),
+    ]
 
 
 def test_groups_have_a_limit_of_depth():
@@ -280,12 +294,12 @@ def path_problem(path: str) -> tuple[str, str]:
         (
             "$.runs[*].latency",
             "LangSmith's runs have no 'latency': the engine computes it, for run",
-            'write path: "$.run.latency", or expr: run.latency …',
+            "write $.run.latency",
         ),
         (
             "$.payload.runs[0].cost",
             "LangSmith's runs have no 'cost': the engine computes it, for run",
-            'write path: "$.run.cost", or expr: run.cost …',
+            "write $.run.cost",
         ),
     ],
 )
@@ -304,7 +318,7 @@ def test_other_paths_are_taken(path):
 def test_a_known_mistake_in_an_expression_gets_the_expression_as_it_should_read():
     assert only({"expr": "{{ run.status }} == 'error'"}) == (
         "expr takes the expression bare, without braces",
-        "write expr: run.status == 'error'",
+        "write {expr: 'run.status == \"error\"'}",
     )
 
 
@@ -314,7 +328,7 @@ def test_a_known_mistake_in_an_expression_gets_the_expression_as_it_should_read(
         ("$.runs[*].status == 'error'", 'write {path: "$.runs[*].status", eq: error}'),
         ("$.runs[*].status != 'not yet'", 'write {path: "$.runs[*].status", ne: "not yet"}'),
         ("$.runs[*].total_tokens >= 10", 'write {path: "$.runs[*].total_tokens", gte: 10}'),
-        ("$.runs[*].error == null", 'write {path: "$.runs[*].error", eq: null}'),
+        ("$.runs[*].error == null", 'write {path: "$.runs[*].error", exists: false}'),
         ("$.runs[*].error == 'null'", 'write {path: "$.runs[*].error", eq: "null"}'),
         ("$.runs[*].name =~ /^a/", 'write {path: "$.runs[*].name", matches: "^a"}'),
         ("$.runs[*].status", 'write {path: "$.runs[*].status", exists: true}'),
@@ -331,7 +345,7 @@ def test_a_condition_written_as_text_is_shown_as_one(text, hint):
         ("error", 'write {path: "$.runs[*].status", eq: error}'),
         (["error", "pending"], 'write {path: "$.runs[*].status", in: [error, pending]}'),
         ({"ne": "error"}, 'write {path: "$.runs[*].status", ne: error}'),
-        (None, 'write {path: "$.runs[*].status", eq: null}'),
+        (None, 'write {path: "$.runs[*].status", exists: false}'),
     ],
 )
 def test_a_path_written_as_a_key_is_one_mistake(value, hint):

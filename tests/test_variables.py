@@ -276,7 +276,7 @@ def test_where_no_value_can_stand_it_is_refused_with_the_form_that_works_and_wit
     [problem] = caught.value.problems
     assert "${X}" in problem.message
     assert problem.hint or "expected" in problem.message
-    if len(value) > 5:
+    if len(value) > 5 and value not in condition:
         assert value not in problem.message + problem.hint
 
 

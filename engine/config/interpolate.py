@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from engine.source import Source, Where
+from engine.source import Source, Where, in_condition
 from engine.suggest import did_you_mean
 from engine.variables import Filled, Variable
 
@@ -143,6 +143,8 @@ class _Interpolation:
             return "${", False
         if not match[0].endswith("}"):
             raise _Failure("'${' is never closed", "write $${ where a literal ${ is meant")
+        if match[1].startswith("{") and in_condition(where):
+            return match[0], False  # what is wrong with it is said where conditions are read
         if match[1].startswith("{"):
             raise _Failure("'${' begins a variable, and a template stands behind it", _dollar_advice(match))
         if "${" in match[1]:

@@ -22,7 +22,7 @@ from engine.config.yamlfast import MAX_DEPTH, TAG, Noted
 from engine.config.yamlnodes import Halt, compose, stop, stopping
 from engine.config.yamlscalars import kind_of_plain, resolve_plain
 from engine.errors import ConfigError
-from engine.source import Mark, Source, Where
+from engine.source import Mark, Source, Where, in_condition
 
 #: Larger files are not read at all.
 MAX_BYTES: Final = 20_000_000
@@ -220,7 +220,7 @@ class _Builder:
             if _is_merge(key_node):
                 merges = True
                 continue
-            if (key := self._key(key_node)) is None:
+            if (key := self._key(key_node, where)) is None:
                 continue
             if key in result:
                 self._at(key_node, f"the key {key!r} is written twice", f"first on line {first[key]}; keep one of them")
@@ -237,7 +237,7 @@ class _Builder:
     def _add_merged(self, node: Node, result: dict[str, Any], where: Where) -> None:
         """What the mapping itself says wins over what it merges; an earlier merge wins over a later."""
         for key_node, value in self._merged_pairs(node):
-            key = self._key(key_node)
+            key = self._key(key_node, where)
             if key is not None and key not in result:
                 result[key] = self.build(value, (*where, key), key_node.start_mark)
 
@@ -256,12 +256,14 @@ class _Builder:
                 yield from self._merged_pairs(block)
                 self.open.discard(id(block))
 
-    def _key(self, node: Node) -> str | None:
+    def _key(self, node: Node, where: Where) -> str | None:
         if not isinstance(node, ScalarNode):
             self._at(node, "a key must be text, not a list or mapping", "text that begins with [ or { needs quotes")
             return None
         if node.tag == _TEXT:
             return self._text(node)
+        if node.value == "null" and in_condition(where):
+            return "null"  # an operator of other tools: which of ours it is, is said where conditions are read
         if not node.value:
             self._at(node, "a value without a key")
         else:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from engine.deadline import current
+from engine.dialects.write_condition import in_yaml
 from engine.errors import PathError, TemplateError
 from engine.filters.absence import WhenAbsent, of_nothing, stand_in_problem
 from engine.filters.checks import Document, Operation
@@ -15,31 +16,26 @@ from engine.filters.conditions import (
     Condition,
     Evaluable,
     Group,
-    Leaf,
     expression_condition,
     group,
     path_condition,
 )
-from engine.filters.dialects import ADVICE, FOREIGN
-from engine.filters.operands import OperandError
+from engine.filters.hints import GROUPS, KEYS, NO_HINTS, SHAPE, Fault, Hints, is_foreign, operators_of
+from engine.filters.operands import OperandError, template_in
 from engine.filters.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
 from engine.filters.quantifiers import ALL, ANY, Quantifier, compile_quantifier
 from engine.filters.verdict import Kind, Verdict, describe
-from engine.jsonpath import Paths
-from engine.jsonpath.mistakes import as_condition, compile_checked, in_yaml
+from engine.jsonpath import Path, Paths
+from engine.jsonpath.mistakes import as_condition, compile_checked
 from engine.source import Source, Where
-from engine.suggest import did_you_mean
 from engine.truth import Truth
-from engine.variables import plain, source_of, written
+from engine.variables import as_written, plain, source_of, written
 from engine.vocabulary import Vocabulary
 
-GROUPS: tuple[Kind, ...] = ("all", "any", "none", "not")
 #: How deep groups may stand in groups.
 MAX_DEPTH = 32
 
-_KEYS = ("path", "expr", "quantifier", "absent", *GROUPS, *OPERATORS)
 _ADD_ONE = "add one, such as exists: true or eq: success"
-_SHAPE = "a condition is {path: …, an operator}, {expr: …} or one of all, any, none, not"
 
 
 class Expressions(Protocol):
@@ -125,6 +121,16 @@ class _Compiler:
         self._source = source
         self._templates = templates
         self._per_run = per_run
+        self._hints = Hints(self._sound, templates.vocabulary, templates.paths)
+        self._faults: list[Fault] = []  # of the condition that is being compiled
+
+    def _sound(self, raw: Any) -> bool:
+        """Whether a condition has no fault. Looked at without hints, which would ask this again."""
+        trial = Source("")
+        compiler = _Compiler(trial, self._templates, per_run=self._per_run)
+        compiler._hints = NO_HINTS
+        compiler.condition(raw, (), 1)
+        return not trial.problems
 
     def conditions(self, raw: list[Any], places: list[Where], depth: int) -> list[Condition | None]:
         """Several conditions. Two that a stray dash made of one are told as one mistake."""
@@ -140,9 +146,9 @@ class _Compiler:
         return found
 
     def _report_dash(self, head: Mapping[str, Any], rest: Mapping[str, Any], where: Where) -> None:
-        whole = ", ".join(f"{key}: {in_yaml(value)}" for key, value in {**head, **rest}.items())
+        whole = in_yaml(as_written({**head, **rest}))
         message = "this and the item above it are one condition: remove the dash"
-        self._source.report(where, message, f"write - {{{whole}}}")
+        self._source.report(where, message, f"write - {whole}")
 
     def condition(self, raw: Any, where: Where, depth: int) -> Condition | None:
         if depth > MAX_DEPTH:
@@ -151,28 +157,50 @@ class _Compiler:
         if isinstance(raw, list):
             return self._group("all", raw, where, depth)
         if not isinstance(raw, dict) or not raw:
-            self._source.report(where, f"a condition is a mapping, not {_word(raw)}", _scalar_hint(raw))
+            self._source.report(where, f"a condition is a mapping, not {_word(raw)}", self._text_hint(raw))
             return None
         if not self._keys_known(raw, where):
             return None
         head = [key for key in raw if key in ("path", "expr", *GROUPS)]
         if len(head) != 1:
-            self._source.report(where, *_head_problem(head, raw))
+            message, meant = _head_problem(head, raw)
+            otherwise = self._hints.written(as_written(meant)) if meant else _TWO if head else SHAPE
+            hint = self._hints.condition(as_written(raw), otherwise)
+            self._source.report(where, message, hint)
             return None
         if head[0] in GROUPS:
             return self._whole_group(head[0], raw, where, depth)
         return self._leaf(head[0], raw, where)
 
     def _keys_known(self, raw: Mapping[Any, Any], where: Where) -> bool:
-        unknown = [key for key in raw if key not in _KEYS]
-        for key in unknown:
-            if isinstance(key, str) and key.startswith(("$.", "$[")):
-                hint = f"write {{path: {json.dumps(key, ensure_ascii=False)}, {_operators_in_yaml(raw[key])}}}"
-                self._source.report((*where, key), "a path is no key: it stands behind path:", hint, at_key=True)
-                continue
-            hint = ADVICE.get(str(key).lower()) or did_you_mean(str(key), _KEYS, foreign=dict(FOREIGN))
-            self._source.report((*where, key), f"unknown key {str(key)!r} in a condition", hint, at_key=True)
-        return not unknown
+        """Whether there are such keys. Whatever is wrong with them is one mistake, with one condition to write."""
+        unknown = [key for key in raw if key not in KEYS]
+        if not unknown:
+            return True
+        key, raw = unknown[0], as_written(raw)
+        if isinstance(key, str) and key.startswith(("$.", "$[")):
+            hint = self._hints.written({"path": key, **operators_of(raw[key])})
+            message, hint = "a path is no key: it stands behind path:", self._hints.condition(raw, hint)
+        else:
+            named = ", ".join(repr(str(name)) for name in unknown)
+            message = f"unknown key{'s' if len(unknown) > 1 else ''} {named} in a condition"
+            hint = self._hints.unknown_key(key, raw) if len(unknown) == 1 else self._hints.condition(raw, SHAPE)
+        self._source.report((*where, key), message, hint, at_key=True)
+        return False
+
+    def _text_hint(self, raw: Any) -> str:
+        """The condition that a text was meant to be."""
+        if not isinstance(raw, str):
+            return SHAPE
+        text = written(raw).strip()
+        if text.startswith("$") and self._sound(made := {"path": text, "exists": True}):
+            return f"write {in_yaml(made)}"
+        if text.startswith("$") and (condition := as_condition(text)) is not None:
+            return self._hints.condition(text, f"write {condition}")
+        bare = " ".join(text.replace("{{", " ").replace("}}", " ").split())
+        if self._sound(made := {"expr": bare}):
+            return f"write {in_yaml(made)}"
+        return self._hints.condition(text, SHAPE)
 
     # --- groups ---
 
@@ -192,11 +220,18 @@ class _Compiler:
             wanted = "a condition or a list of them" if kind == "not" else "a list of conditions"
             self._source.report((*where, kind), f"{kind} takes {wanted}, not {_word(inner)}", "write - before each")
             return None
+        if sum(map(is_foreign, inner)) > 1 and (hint := self._hints.condition(as_written(raw))).startswith("write "):
+            message = f"the conditions under {kind!r} are not written as conditions are here"
+            self._source.report((*where, kind), message, hint, at_key=True)
+            return None
         return self._children(kind, list(zip(inner, places, strict=True)), depth)
 
     def _group(self, kind: Kind, raw: list[Any], where: Where, depth: int) -> Condition | None:
         if not raw:
-            self._source.report(where, "an empty list is no condition", _SHAPE)
+            self._source.report(where, "an empty list is no condition", SHAPE)
+            return None
+        if sum(map(is_foreign, raw)) > 1 and (hint := self._hints.condition(as_written(raw))).startswith("write "):
+            self._source.report(where, "these conditions are not written as conditions are here", hint)
             return None
         return self._children(kind, [(each, (*where, index)) for index, each in enumerate(raw)], depth)
 
@@ -211,76 +246,82 @@ class _Compiler:
     # --- paths and expressions ---
 
     def _leaf(self, head: str, raw: Mapping[str, Any], where: Where) -> Condition | None:
+        self._faults = []
+        made = self._made(head, raw, where)
+        if self._faults:
+            self._report(self._faults, raw)
+            return None
+        return made
+
+    def _report(self, faults: list[Fault], raw: Mapping[str, Any]) -> None:
+        """Faults of one condition: where it is known what was meant, one message with the whole of it."""
+        first, raw = faults[0], as_written(raw)
+        of_path = len(faults) == 1 and first.place[-1:] == ("path",)
+        whole = self._hints.path(raw, first.hint) if of_path else self._hints.condition(raw)
+        shown = [replace(first, hint=whole)] if whole.startswith("write ") else faults
+        for fault in shown:
+            hint = fault.hint or whole
+            where = fault.place
+            self._source.report(where, fault.message, hint, line=fault.line, column=fault.column, at_key=fault.at_key)
+
+    def _fault(
+        self, place: Where, message: str, hint: str = "", *, line: int = 1, column: int = 1, at_key: bool = False
+    ) -> None:
+        self._faults.append(Fault(place, message, hint, line, column, at_key))
+
+    def _made(self, head: str, raw: Mapping[str, Any], where: Where) -> Condition | None:
         text = raw[head]
+        if not isinstance(text, str) or not source_of(text).strip():
+            what = "a JSONPath" if head == "path" else "an expression"
+            self._fault((*where, head), f"{head} takes {what} as text, not {_word(text)}")
+            return None
+        if head == "path" and not set(raw) & set(OPERATORS):
+            meant = {"path": written(text), "exists": raw.get("absent") is False}
+            hint = f"write {in_yaml(meant)}" if "absent" in raw else _ADD_ONE
+            self._fault((*where, head), "a condition with a path has an operator, this one has none", hint)
+            return None
+        look = self._path(text, (*where, head)) if head == "path" else self._expression(text, (*where, head))
         operations = self._operations(raw, where, head)
         quantifier = self._quantifier(raw, where, head)
         stand_in = self._stand_in(raw, where, operations)
-        if not isinstance(text, str) or not source_of(text).strip():
-            what = "a JSONPath" if head == "path" else "an expression"
-            self._source.report((*where, head), f"{head} takes {what} as text, not {_word(text)}")
+        if self._faults or look is None or operations is None or quantifier is None or stand_in is None:
             return None
-        if head == "path" and not set(raw) & set(OPERATORS):
-            hint = "for what does not exist write exists: false" if "absent" in raw else _ADD_ONE
-            self._source.report((*where, head), "a condition with a path has an operator, this one has none", hint)
-            return None
-        if head == "path":
-            return self._path(text, (*where, head), operations, quantifier, stand_in)
-        return self._expression(text, (*where, head), operations, stand_in)
-
-    def _path(
-        self,
-        text: str,
-        where: Where,
-        operations: tuple[Operation, ...] | None,
-        quantifier: Quantifier | None,
-        stand_in: tuple[Any, ...] | None,
-    ) -> Leaf | None:
-        try:
-            path = compile_checked(text, self._templates.vocabulary, self._templates.paths)
-        except PathError as error:
-            self._source.report(where, str(error), error.hint, column=error.column)
-            return None
-        if operations is None or quantifier is None or stand_in is None:
-            return None
+        many = isinstance(look, Path) and look.spread.many(per_run=self._per_run)
+        truth = of_nothing(_pairs(operations), quantifier, many=many) if operations else Truth.UNDECIDED
+        nothing, shown = WhenAbsent(truth, stand_in), _text(written(text), operations, quantifier, stand_in)
+        if not isinstance(look, Path):
+            return expression_condition(look, operations, nothing, shown)
         shallow = all(operation.name in SHALLOW for operation in operations)
-        needs = path.shallow_needs if shallow else path.needs
-        many = path.spread.many(per_run=self._per_run)
-        nothing = WhenAbsent(of_nothing(_pairs(operations), quantifier, many=many), stand_in)
-        text = _text(written(text), operations, quantifier, stand_in)
-        return path_condition(path, operations, quantifier, nothing, needs=needs, text=text)
-
-    def _expression(
-        self,
-        text: str,
-        where: Where,
-        operations: tuple[Operation, ...] | None,
-        stand_in: tuple[Any, ...] | None,
-    ) -> Leaf | None:
-        try:
-            expression = self._templates.expression(text)
-        except TemplateError as error:
-            self._source.report(where, str(error), error.hint, line=error.line)
-            return None
-        if operations is None or stand_in is None:
-            return None
-        truth = of_nothing(_pairs(operations), ANY, many=False) if operations else Truth.UNDECIDED
-        nothing = WhenAbsent(truth, stand_in)
-        text = _text(written(text), operations, ANY, stand_in)
-        return expression_condition(expression, operations, nothing, text)
+        needs = look.shallow_needs if shallow else look.needs
+        return path_condition(look, operations, quantifier, nothing, needs=needs, text=shown)
 
     def _stand_in(
         self, raw: Mapping[str, Any], where: Where, operations: tuple[Operation, ...] | None
     ) -> tuple[Any, ...] | None:
         """The value of ``absent:``, if there is one; None where it is a mistake."""
-        if "absent" not in raw or ("path" in raw and not operations):
+        if "absent" not in raw:
             return ()
         if operations is None:
             return None
         problem = stand_in_problem(raw["absent"], [(each.name, each.test) for each in operations])
         if problem is None:
             return (raw["absent"],)
-        self._source.report((*where, "absent"), *problem, at_key=True)
+        self._fault((*where, "absent"), *problem, at_key=True)
         return None
+
+    def _path(self, text: str, where: Where) -> Path | None:
+        try:
+            return compile_checked(text, self._templates.vocabulary, self._templates.paths)
+        except PathError as error:
+            self._fault(where, str(error), error.hint, column=error.column)
+            return None
+
+    def _expression(self, text: str, where: Where) -> Evaluable | None:
+        try:
+            return self._templates.expression(text)
+        except TemplateError as error:
+            self._fault(where, str(error), error.hint, line=error.line)
+            return None
 
     def _operations(self, raw: Mapping[str, Any], where: Where, head: str) -> tuple[Operation, ...] | None:
         names = [name for name in raw if name in OPERATORS]
@@ -288,17 +329,21 @@ class _Compiler:
         sound = tuple(operation for operation in made if operation is not None)
         if head == "expr" and "count" in raw:
             hint = "for the size of what the expression gives there is length"
-            self._source.report((*where, "count"), "count counts what a path finds", hint, at_key=True)
+            self._fault((*where, "count"), "count counts what a path finds", hint, at_key=True)
             return None
         if len(sound) < len(made) or not self._whole_alone(sound, raw, where):
             return None
         return sound
 
     def _operation(self, name: str, operand: Any, where: Where) -> Operation | None:
+        if (place := template_in(operand)) is not None:
+            message = "an operand is compared as it is written: it cannot be a template"
+            self._fault((*where, name, *place), message, 'compare in an expression: {expr: "run.name == vars.name"}')
+            return None
         try:
             test = compile_operator(name, operand if name == "matches" else plain(operand))
         except OperandError as error:
-            self._source.report((*where, name, *error.part), str(error), error.hint)
+            self._fault((*where, name, *error.part), str(error), error.hint)
             return None
         operand = written(operand) if name == "matches" else plain(operand)
         if name == "count":
@@ -317,7 +362,7 @@ class _Compiler:
         if whole.name == "exists":
             hint = "what does not exist satisfies no other operator; write two conditions under `any`"
         message = f"{shown} is about everything the path finds, and stands alone in a condition"
-        self._source.report((*where, whole.name), message, hint, at_key=True)
+        self._fault((*where, whole.name), message, hint, at_key=True)
         return False
 
     def _quantifier(self, raw: Mapping[str, Any], where: Where, head: str) -> Quantifier | None:
@@ -325,12 +370,12 @@ class _Compiler:
             return ALL if head == "path" and NEGATIVE & set(raw) else ANY
         if head == "expr":
             message = "a quantifier is about the values a path finds; an expression has one value"
-            self._source.report((*where, "quantifier"), message, at_key=True)
+            self._fault((*where, "quantifier"), message, at_key=True)
             return None
         try:
             return compile_quantifier(raw["quantifier"])
         except OperandError as error:
-            self._source.report((*where, "quantifier", *error.part), str(error), error.hint)
+            self._fault((*where, "quantifier", *error.part), str(error), error.hint)
             return None
 
 
@@ -342,27 +387,20 @@ def _all_null(is_null: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]
     return lambda values, document: all(is_null(value, document) for value in values)
 
 
-def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, str]:
+_TWO = "make them two conditions of a list"
+
+
+def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """What is wrong, and what may have been meant."""
     if len(head) > 1:
-        return f"{head[0]!r} and {head[1]!r} cannot stand in one condition", "make them two conditions of a list"
+        return f"{head[0]!r} and {head[1]!r} cannot stand in one condition", {}
     operators = [key for key in raw if key in OPERATORS]
     if operators:
         return (
             f"the operator {operators[0]!r} has nothing to look at: this condition has neither path nor expr",
-            f'write {{path: "$.runs[*].status", {operators[0]}: {in_yaml(raw[operators[0]])}}}',
+            {"path": "$.runs[*].status", operators[0]: raw[operators[0]]},
         )
-    return "this condition has neither path nor expr", _SHAPE
-
-
-def _scalar_hint(raw: Any) -> str:
-    if not isinstance(raw, str):
-        return _SHAPE
-    if (condition := as_condition(raw.strip())) is not None:
-        return f"write {condition}"
-    if raw.lstrip().startswith("$"):
-        return f"write {{path: {json.dumps(raw, ensure_ascii=False)}, exists: true}}"
-    inner = " ".join(raw.replace("{{", " ").replace("}}", " ").split())
-    return f"write {{expr: {json.dumps(inner, ensure_ascii=False)}}}" if inner else _SHAPE
+    return "this condition has neither path nor expr", {}
 
 
 def _is_rest_of(head: Any, rest: Any) -> bool:
@@ -370,13 +408,6 @@ def _is_rest_of(head: Any, rest: Any) -> bool:
     if not isinstance(head, dict) or not isinstance(rest, dict) or not rest:
         return False
     return len(head) == 1 and head.keys() <= {"path", "expr"} and rest.keys() <= {*OPERATORS, "quantifier", "absent"}
-
-
-def _operators_in_yaml(value: Any) -> str:
-    """The operators for what stands behind a path that was written as a key."""
-    if isinstance(value, dict) and value and value.keys() <= set(OPERATORS):
-        return ", ".join(f"{name}: {in_yaml(operand)}" for name, operand in value.items())
-    return f"{'in' if isinstance(value, list) else 'eq'}: {in_yaml(value)}"
 
 
 def _word(raw: Any) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -11,10 +12,12 @@ from engine.deadline import check
 from engine.errors import EngineError
 from engine.filters.verdict import describe
 from engine.missing import Missing
+from engine.variables import source_of
 
 #: Whether a value satisfies an operator; the second argument is the whole document.
 Test = Callable[[Any, Any], bool]
 
+_TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
 #: Characters of a text that one call searches: a call holds the interpreter's lock until it returns.
 _PART = 1 << 20
 
@@ -56,6 +59,15 @@ def holds(text: str, part: str) -> bool:
         if text.find(part, start, start + length) >= 0:
             return True
     return False
+
+
+def template_in(operand: Any) -> tuple[str | int, ...] | None:
+    """Where within an operand a template stands, which nothing would render; None if there is none."""
+    if isinstance(operand, str):
+        return () if _TEMPLATE.search(source_of(operand)) else None
+    parts = operand.items() if isinstance(operand, dict) else enumerate(operand) if isinstance(operand, list) else ()
+    found = ((key, place) for key, item in parts if (place := template_in(item)) is not None)
+    return next(((key, *place) for key, place in found), None)
 
 
 def check_json(name: str, operand: Any) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.deadline import watched
-from engine.filters.dialects import FOREIGN
+from engine.dialects import misspelt, operator_of
 from engine.filters.operands import (
     OperandError,
     Test,
@@ -260,7 +260,7 @@ _SIZE_OPERATORS = ("eq", "ne", "lt", "lte", "gt", "gte", "between", "in", "not_i
 
 def _nested(name: str, key: Any, operand: Any) -> Test:
     if key not in _SIZE_OPERATORS:
-        hint = did_you_mean(str(key), _SIZE_OPERATORS, foreign=dict(FOREIGN))
+        hint = _near(str(key))
         raise OperandError(f"{name} knows no operator {key!r}", hint, (key,))
     for number in operand if isinstance(operand, list) else [operand]:
         if number_of(number) is None:
@@ -269,6 +269,14 @@ def _nested(name: str, key: Any, operand: Any) -> Test:
         return compile_operator(key, operand)
     except OperandError as error:
         raise OperandError(str(error), error.hint, (key, *error.part)) from None
+
+
+def _near(key: str) -> str:
+    """The operator that another word means; one with another meaning is not offered."""
+    word = operator_of(key)
+    name = "" if word is None else {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
+    near = name if name in _SIZE_OPERATORS else misspelt(key, _SIZE_OPERATORS)
+    return f"did you mean {near!r}?" if near else did_you_mean("", _SIZE_OPERATORS)
 
 
 # --- the table ----------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from typing import Any
 from engine.errors import PathError
 from engine.jsonpath.code import Step
 from engine.jsonpath.filter_tests import filter_tests
+from engine.jsonpath.notation import check_notation
 from engine.jsonpath.path import Path, Paths, compile_path
 from engine.jsonpath.variables import with_values, with_words
 from engine.jsonpath.write import quoted, write_steps
-from engine.schema import kind_at
+from engine.schema import TEXT_FIELDS, kind_at
 from engine.variables import Filled
 from engine.vocabulary import Vocabulary
 
@@ -43,6 +44,7 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Path
         return _compile_filled(text, vocabulary, paths)
     if (before := _before_parsing(text)) is not None:
         raise before
+    check_notation(text)
     try:
         path = paths.compile(text) if paths is not None else compile_path(text)
     except PathError as error:
@@ -55,6 +57,7 @@ def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
     for steps in [path.steps] if path.steps is not None else _tested(text):
         try:
             _check_arrays(steps)
+            _check_texts(steps)
             _check_words(steps, vocabulary or Vocabulary())
         except PathError as error:
             raise error if path.steps is not None else _in_filter(error, text) from None
@@ -118,20 +121,10 @@ def _before_parsing(text: str) -> PathError | None:
         fixed = _LENGTH_CALL.sub(".`len`", text)
         message = f"jsonpath-ng has no function {call[0][1:]}"
         return PathError(message, column=call.start() + 2, hint=f"write {fixed}, or use the operator `length`")
-    if text.strip() and not text.lstrip(" (").startswith("$"):
-        return PathError("a path starts at the document, with $", hint=f"write {_with_root(text.strip())}")
     for match in _MATCH.finditer(text):
         if (problem := _pattern_mistake(text, match)) is not None:
             return problem
     return None
-
-
-def _with_root(text: str) -> str:
-    """The path that was probably meant: ``runs[0]``, ``.runs[0]`` and ``@.runs`` all start at the root."""
-    rest = _EMPTY_BRACKETS.sub("[*]", text.lstrip("@"))
-    if rest.startswith("/"):
-        rest = rest.strip("/").replace("/", ".")
-    return "$" + (rest if rest.startswith((".", "[")) else f".{rest}")
 
 
 def _pattern_mistake(text: str, match: re.Match[str]) -> PathError | None:
@@ -200,6 +193,18 @@ def _check_arrays(steps: tuple[Step, ...]) -> None:
             fixed = f'{array}[*] with eq: "{step}"'
         column = len(array) + 1
         raise PathError(f"{array} is an array, which has no field {step!r}", column=column, hint=f"write {fixed}")
+
+
+def _check_texts(steps: tuple[Step, ...]) -> None:
+    """Refuse to look for the length of a text as if it were a field of it."""
+    own = steps[1:] if steps[:1] == ("payload",) else steps
+    place = (
+        1 if own[:1] == ("run",) else 2 if own[:1] == ("runs",) and len(own) > 1 and not isinstance(own[1], str) else 0
+    )
+    if not place or len(own) <= place + 1 or own[place] not in TEXT_FIELDS or own[place + 1] not in _SIZES:
+        return
+    text, step = write_steps(steps[: len(steps) - len(own) + place + 1]), own[place + 1]
+    raise PathError(f"{text} is a text, which has no {step!r}", column=len(text) + 1, hint="use the operator length")
 
 
 def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:

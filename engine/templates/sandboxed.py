@@ -56,6 +56,10 @@ _LOOP_NAMES = frozenset({
 })
 # fmt: on
 _HELPER_NAMES = frozenset({"next", "reset", "current"})
+#: Everything that can be called behind a dot.
+METHOD_NAMES = (
+    frozenset(text_methods()) | {"format"} | _MAPPING_METHODS | _LIST_METHODS | {"cycle", "changed", "next", "reset"}
+)
 _TESTS_LEFT_OUT = frozenset({"filter", "test", "callable", "escaped"})
 
 

@@ -16,11 +16,12 @@ from engine.schema import Step
 from engine.suggest import did_you_mean
 from engine.templates.filters import FOREIGN_FILTERS
 from engine.templates.marks import opened
+from engine.templates.methods import wrong_methods
+from engine.templates.names import name_hint
 from engine.templates.needs import DYNAMIC, Chain, chain_of, chains, each_item, goes_through
 from engine.templates.sandboxed import (
     DATA,
     DOCUMENT_NAMES,
-    ENGINE_NAMES,
     EVENT_NAMES,
     LOOP,
     OWN_NAMES,
@@ -38,23 +39,6 @@ from engine.vocabulary import Vocabulary
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
 RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})
 
-_FOREIGN_NAMES = {
-    "null": "none",
-    "nil": "none",
-    "undefined": "none",
-    "len": "… | length",
-    "str": "… | string",
-    "int": "… | int",
-    "float": "… | float",
-    "json": "… | tojson",
-    "now": "event.received_at",
-    "feedback_stat": "feedback_stats",
-    "trace": "run",
-    "self": "run",
-    "inputs": "run.inputs",
-    "outputs": "run.outputs",
-    "context": "payload",
-}
 _FOREIGN_TESTS = {
     "null": "none",
     "str": "string",
@@ -223,8 +207,26 @@ def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Voca
     """Everything a syntax tree uses that does not exist: names, words behind them, filters, tests, other templates."""
     source = source_of(text)
     found = [*_standing_alone(tree), *_filters(sandbox, source, tree), *_tests(sandbox, source, tree)]
-    found = found or [*_names(sandbox, source, tree), *_words(source, tree, vocabulary)]
+    found = found or [
+        *_names(sandbox, source, tree, vocabulary),
+        *_words(source, tree, vocabulary),
+        *_methods(source, tree),
+        *_divisions(source, tree),
+    ]
     return [told(mistake, text) for mistake in found]
+
+
+def _methods(text: str, tree: nodes.Template) -> Iterator[Mistake]:
+    for line, name, message, hint in wrong_methods(tree, assigned(tree)):
+        yield Mistake(line, _column(text, line, rf"(?<=\.){re.escape(name)}\b"), message, hint)
+
+
+def _divisions(text: str, tree: nodes.Template) -> Iterator[Mistake]:
+    """jq's ``//``, which is a division here."""
+    for node in tree.find_all(nodes.FloorDiv):
+        if isinstance(node.right, nodes.Const) and isinstance(node.right.value, (str, bool, type(None))):
+            column = _column(text, node.lineno, "//")
+            yield Mistake(node.lineno, column, "// divides, and a text is no number", "write … | default(…, true)")
 
 
 def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
@@ -298,7 +300,7 @@ def _named(node: nodes.Filter, places: dict[str, int]) -> list[str]:
     return [named.value] if isinstance(named, nodes.Const) and isinstance(named.value, str) else []
 
 
-def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
+def _names(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabulary) -> Iterator[Mistake]:
     own = assigned(tree)
     known = DOCUMENT_NAMES | set(sandbox.globals)
     tracker = meta.TrackingCodeGenerator(sandbox)
@@ -308,7 +310,10 @@ def _names(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistak
     for name in sorted(used - own - known):
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
         yield Mistake(
-            line, _column(text, line, rf"\b{re.escape(name)}\b"), f"there is no {name!r} here", _name_hint(name, known)
+            line,
+            _column(text, line, rf"\b{re.escape(name)}\b"),
+            f"there is no {name!r} here",
+            name_hint(name, known, vocabulary),
         )
 
 
@@ -316,20 +321,6 @@ def assigned(tree: nodes.Template) -> set[str]:
     """The names that a template makes itself."""
     names = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
     return names | {node.name for node in tree.find_all(nodes.Macro)}
-
-
-def _name_hint(name: str, known: frozenset[str]) -> str:
-    if name == "loop":
-        return "`loop` exists within {% for %} only"
-    if name == "env":
-        return "a variable of the environment is written ${NAME}, without braces around it"
-    near = did_you_mean(name, known, foreign=_FOREIGN_NAMES)
-    if near.startswith("did you mean"):
-        return f"{near} A key of the webhook's body is payload.{name}"
-    names = ", ".join(sorted(ENGINE_NAMES))
-    return (
-        f"known are {names}; a key of the webhook's body is payload.{name}, a variable of the configuration vars.{name}"
-    )
 
 
 class Rewriter(NodeTransformer):

@@ -271,6 +271,14 @@ class Templates:
         other.vocabulary = replace(self.vocabulary, placed=placed)
         return other
 
+    def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - what the vocabulary is told
+        """The same, for a route that only webhooks of a LangSmith rule come to, or (false) for any."""
+        if of_rule == self.vocabulary.of_rule:
+            return self
+        other = copy(self)
+        other.vocabulary = replace(self.vocabulary, of_rule=of_rule)
+        return other
+
     def compile_into(
         self, tree: Any, where: Where, source: Source, *, escape: frozenset[str] = frozenset()
     ) -> Template:
@@ -343,7 +351,7 @@ class Templates:
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""
-        place = (identity(text), escape, key, self.vocabulary.placed)
+        place = (identity(text), escape, key, self.vocabulary.placed, self.vocabulary.of_rule)
         if (found := self._texts.get(place)) is None:
             sandbox = self._escaping if escape else self._plain
             found = self._texts[place] = compile_text(sandbox, text, self.vocabulary, key=key)

@@ -1,0 +1,166 @@
+"""Fields as other tools name them → ours, throughout a condition."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from typing import Any, Final
+
+from engine.dialects.fields import field_of
+from engine.dialects.labels import scalar
+from engine.dialects.meaning import (
+    Among,
+    Apply,
+    Arithmetic,
+    Compare,
+    Every,
+    Field,
+    Literally,
+    Native,
+    Node,
+    Not,
+    Operator,
+    Path,
+    Position,
+    Unclear,
+    every,
+    some,
+)
+from engine.dialects.words import operator_of
+from engine.schema import ARRAY_FIELDS, RUN_FIELDS, TEXT_FIELDS
+
+_SIZES: Final = frozenset({"length", "size", "len", "count"})
+#: LangSmith's filters compare a key and its value apart: field of the key → field of the value, and where that is.
+_PAIRS: Final = {
+    "metadata_key": ("metadata_value", ("run", "extra", "metadata"), ()),
+    "feedback_key": ("feedback_score", ("feedback_stats",), ("avg",)),
+    "input_key": ("input_value", ("run", "inputs"), ()),
+    "output_key": ("output_value", ("run", "outputs"), ()),
+}
+
+
+def resolve(node: Node, *, example: bool = False) -> Node:
+    """The same condition with our fields. ``example``: one that nobody knows becomes one that there is.
+
+    Raises:
+        Unclear: a field is not known, or only its position in a text is asked for.
+    """
+    found: Node = _resolved(node, frozenset(), example)
+    return found
+
+
+def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: FBT001 - a flag handed on
+    """``bound`` are names of elements, which are no fields."""
+    match node:
+        case Field(keys):
+            return node if keys[0] in bound else _field(keys, example)
+        case Position():
+            raise Unclear("a position")
+        case Arithmetic("-", Field(end), Field(start)) if end[-1:] == ("end_time",) and start[-1:] == ("start_time",):
+            return Field(("run", "latency"))
+        case Every(parts):
+            return every(*(_resolved(part, bound, example) for part in _paired(parts)))
+        case Among(name=name):
+            bound |= {name}
+        case Compare(left=Field(keys)) if keys[-1] == "is_root" and isinstance(node.right, Literally):
+            return _is_root(node)
+        case Compare(left=Field()):
+            node = replace(node, right=_right(node), operator=_of_time(node))
+            found = _field(node.left.keys, example) if node.left.keys[0] not in bound else node.left
+            of_array = isinstance(found, Field) and found.keys[-1] in ARRAY_FIELDS
+            if of_array and node.operator in ("eq", "in"):
+                return _resolved(_elements(node), bound, example)
+        case tuple():
+            return tuple(_resolved(part, bound, example) for part in node)
+    if not is_dataclass(node) or isinstance(node, (Literally, Path, Native)):
+        return node
+    inner = {each.name: _resolved(getattr(node, each.name), bound, example) for each in fields(node)}
+    return replace(node, **inner)  # type: ignore[type-var]
+
+
+def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: FBT001 - a flag handed on
+    """A field, or its length where it ends in that word and cannot have such a key."""
+    if len(keys) > 1 and keys[-1] in _SIZES:
+        found = field_of(keys[:-1])
+        if found.keys == ("runs",) or (len(found.keys) > 1 and found.keys[-1] in ARRAY_FIELDS | TEXT_FIELDS):
+            return Apply("length", found)
+    try:
+        return field_of(keys)
+    except Unclear:
+        if not example:
+            raise
+        return Field(("run", "name"))
+
+
+def _is_root(node: Compare) -> Node:
+    """LangSmith's ``is_root``: a run without a parent."""
+    parent = Compare("exists", Field(("run", "parent_run_id")), Literally(True))  # noqa: FBT003
+    positive = isinstance(node.right, Literally) and node.right.value is True
+    return Not(parent) if positive else parent
+
+
+def _of_time(node: Compare) -> Operator:
+    """A time is compared with a text: before and after, which read any of its spellings."""
+    left = node.left
+    times: dict[str, Operator] = {"lt": "before", "lte": "before", "gt": "after", "gte": "after"}
+    is_time = isinstance(left, Field) and str(left.keys[-1]).endswith(("_time", "_at"))
+    if is_time and node.operator in times and isinstance(node.right, Literally) and isinstance(node.right.value, str):
+        return times[node.operator]
+    return node.operator
+
+
+def _right(node: Compare) -> Node:
+    """What a field is compared with; ``"10s"`` and ``"50%"`` are numbers where the field is one."""
+    right, ordered = _bare_word(node.right), node.operator in ("lt", "lte", "gt", "gte")
+    if ordered and isinstance(node.left, Field) and isinstance(right, Literally) and isinstance(right.value, str):
+        return Literally(scalar(right.value))
+    return right
+
+
+def _elements(node: Compare) -> Node:
+    """A list of a run equals no text: whether it holds it is what is meant."""
+    value = node.right.value if isinstance(node.right, Literally) else node.right
+    if node.operator == "in" and isinstance(value, list):
+        return some(*(Compare("contains", node.left, Literally(each), node.fold) for each in value))
+    if isinstance(value, (list, dict)) or not isinstance(node.right, Literally):
+        raise Unclear("a list is compared")
+    return replace(node, operator="contains")
+
+
+def _bare_word(right: Node) -> Node:
+    """A word without quotes that names no field is the text itself."""
+    word = right.keys[0] if isinstance(right, Field) and len(right.keys) == 1 else None
+    return Literally(word) if isinstance(word, str) and word not in RUN_FIELDS and operator_of(word) is None else right
+
+
+def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
+    """``eq(metadata_key, "env"), eq(metadata_value, "prod")`` as the one comparison it is."""
+    found = {_simple(part): part for part in parts}
+    left = list(parts)
+    for key, (value, base, end) in _PAIRS.items():
+        if (
+            (named := found.get(key)) is None
+            or not isinstance(named, Compare)
+            or not isinstance(named.right, Literally)
+        ):
+            continue
+        field = Field((*base, str(named.right.value), *end))
+        other = found.get(value)
+        made: Node = Compare("exists", field, Literally(True))  # noqa: FBT003
+        if other is not None:
+            made = _moved(other, field)
+            left.remove(other)
+        left[left.index(named)] = made
+    return tuple(left)
+
+
+def _simple(part: Node) -> str:
+    inner = part.inner if isinstance(part, Not) else part
+    field = inner.left if isinstance(inner, Compare) else None
+    return str(field.keys[0]) if isinstance(field, Field) and len(field.keys) == 1 else ""
+
+
+def _moved(part: Node, field: Field) -> Node:
+    if isinstance(part, Not):
+        return Not(_moved(part.inner, field))
+    assert isinstance(part, Compare)
+    return replace(part, left=field)
