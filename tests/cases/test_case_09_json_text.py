@@ -17,9 +17,10 @@ MEANT = 'answer-question answered He said "yes"\nand left'
 
 
 def remarks(folder: Path, text: str) -> list:
+    """What is said of the body, apart from the remark that the case's ``outputs`` may be null."""
     path = folder / "config.yaml"
     path.write_text(text)
-    return advise(Loader(path, {}).load())
+    return [remark for remark in advise(Loader(path, {}).load()) if "outputs is null" not in remark.message]
 
 
 def with_header(text: str, name: str) -> str:
