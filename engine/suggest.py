@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
+#: Of words this short, half of the letters are alike by chance: ``tags`` and ``status``.
+_SHORT = 5
+
 
 def nearest(word: str, known: Iterable[str], *, foreign: Mapping[str, str] | None = None) -> str:
     """The known word that was probably meant, or empty; ``foreign`` maps other dialects' words."""
@@ -12,7 +15,7 @@ def nearest(word: str, known: Iterable[str], *, foreign: Mapping[str, str] | Non
     if translated:
         return translated
     folded = {name.lower(): name for name in sorted(set(known), reverse=True)}
-    near = get_close_matches(word.lower(), sorted(folded), n=1, cutoff=0.6)
+    near = get_close_matches(word.lower(), sorted(folded), n=1, cutoff=0.6 if len(word) > _SHORT else 0.65)
     return folded[near[0]] if near else ""
 
 
