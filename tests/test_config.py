@@ -610,3 +610,34 @@ def test_a_signing_secret_that_was_pasted_with_more_is_refused_with_the_form_tha
     assert "MfKQ" not in problem.message + problem.hint
     right = written[written.index("whsec_") :]
     assert parse(text.format(f'"{right}"')).signing_secrets == (right,)
+
+
+ENDPOINTS = {"LANGSMITH_ENDPOINT": "http://127.0.0.1:1/api", "SLACK_ENDPOINT": "http://127.0.0.1:2/api/"}
+
+
+@pytest.mark.parametrize("blocks", ["", "langsmith: {api_key: k}\nslack: {token: t}\n"])
+def test_without_an_endpoint_the_variable_says_where_a_service_is(blocks):
+    text = f"secrets: none\nroutes: {{}}\n{blocks}"
+    config = parse_config(text, environ=ENDPOINTS)
+    assert (config.langsmith.endpoint, config.slack.endpoint) == tuple(ENDPOINTS.values())
+    assert config.masked == ({"k", "t"} if blocks else frozenset())
+    assert "endpoint: http://127.0.0.1:1/api" in dump_masked(config)
+    unset = parse_config(text, environ={"LANGSMITH_ENDPOINT": ""})
+    assert unset.langsmith.endpoint == "https://api.smith.langchain.com"
+    assert unset.hash == parse_config(text, environ={}).hash != config.hash
+    assert parse_config(text).langsmith.endpoint == unset.langsmith.endpoint, "strangers' text sees no environment"
+
+
+def test_an_endpoint_in_the_file_wins_over_the_variable():
+    text = "secrets: none\nroutes: {}\nlangsmith: {endpoint: 'http://h:1'}\nslack: {endpoint: 'http://h:2/'}\n"
+    config = parse_config(text, environ=ENDPOINTS)
+    assert (config.langsmith.endpoint, config.slack.endpoint) == ("http://h:1", "http://h:2/")
+
+
+@pytest.mark.parametrize("value", ["nonsense", "http://169.254.169.254/", "$X"])
+def test_a_variable_that_is_no_endpoint_is_named(value):
+    with pytest.raises(ConfigError) as raised:
+        parse_config("secrets: none\nroutes: {}\nslack: {token: t}\n", environ={"SLACK_ENDPOINT": value})
+    (problem,) = raised.value.problems
+    assert problem.message.startswith(f"SLACK_ENDPOINT={value!r} is ")
+    assert problem.hint == "write it like https://slack.com/api/"

@@ -387,3 +387,20 @@ async def test_multipart_that_is_none_is_refused(langsmith):
                 statuses.append(response.status)
     assert statuses == [400, 422, 400]
     assert langsmith.examples == {}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/datasets/{}", "/api/v1/annotation-queues/{}"])
+async def test_what_is_missing_is_created_where_that_is_wanted(path: str) -> None:
+    asked = path.format("0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c00a")
+    for creates_missing, statuses in ((False, (404, 0)), (True, (200, 1))):
+        async with (
+            LangSmithStandIn(creates_missing=creates_missing) as stand_in,
+            aiohttp.ClientSession(stand_in.origin) as http,
+        ):
+            async with http.get(asked) as answer:
+                assert answer.status == statuses[0]
+            for _ in range(2):
+                async with http.get(asked.rpartition("/")[0], params={"name": "mine"}) as answer:
+                    assert len(await answer.json()) == statuses[1]
+            async with http.get(asked.rpartition("/")[0], params={"name_contains": "other"}) as answer:
+                assert await answer.json() == []

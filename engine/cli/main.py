@@ -45,6 +45,7 @@ COMMANDS: Mapping[str, Entry] = {
     "explain": Entry("engine.cli.explain", "Tell why routes match a webhook or don't."),
     "send": Entry("engine.cli.send", "Send a webhook as LangSmith does."),
     "demo": Entry("engine.cli.demo", "See it work, without any account."),
+    "sandbox": Entry("engine.cli.sandbox", "Try your own rules without any account."),
     "events": Entry("engine.cli.events", "List events, show one."),
     "deliveries": Entry("engine.cli.deliveries", "List deliveries, show one."),
     "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),

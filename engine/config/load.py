@@ -19,6 +19,7 @@ from engine.config.retention import read_retention
 from engine.config.routes import read_routes, read_rules
 from engine.config.section import Section, Sheet
 from engine.config.settings import (
+    ENDPOINT_VARIABLES,
     read_defaults,
     read_langsmith,
     read_plugins,
@@ -137,11 +138,21 @@ def _read(text: str | bytes, file: str, environ: Mapping[str, str] | None, base:
     parsed = read_yaml(text, file)
     _require_mapping(parsed)
     _report_empty(parsed)
-    found = interpolate(parsed.tree, parsed.source, environ, base)
+    found = interpolate(_with_endpoints(parsed.tree, environ or {}), parsed.source, environ, base)
     sheet = Sheet(parsed.source, parsed.empty | found.failed, found.places)
     section = Section(sheet, found.tree, ())
     section.report_unknown("the file", _KEYS, _FOREIGN)
     return _assemble(section, found, file, base)
+
+
+def _with_endpoints(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
+    """The tree with ``endpoint: ${NAME}`` where the file has no endpoint and the variable is set."""
+    added = {}
+    for block, variable in ENDPOINT_VARIABLES.items():
+        written = tree.get(block, {})
+        if isinstance(written, dict) and "endpoint" not in written and environ.get(variable):
+            added[block] = {**written, "endpoint": f"${{{variable}}}"}
+    return {**tree, **added}
 
 
 def _assemble(section: Section, found: Interpolated, file: str, base: Path | None) -> Config:

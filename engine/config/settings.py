@@ -39,6 +39,8 @@ _LANGSMITH_WORDS: Final = {
 #: Bounds of how long LangSmith keeps traces, in seconds.
 _DAY: Final = 86400.0
 _LONGEST_RETENTION: Final = 3660 * _DAY
+#: Where a service is, where the file does not say so.
+ENDPOINT_VARIABLES: Final = {"langsmith": "LANGSMITH_ENDPOINT", "slack": "SLACK_ENDPOINT"}
 _SLACK_WORDS: Final = {"bot_token": "token", "api_key": "token", "base_url": "endpoint", "url": "endpoint"}
 
 
@@ -217,9 +219,10 @@ def _is_shell_habit(sheet: Sheet, text: str, where: tuple[str | int, ...], varia
 def _endpoint(section: Section, default: str) -> str:
     """A web address, without a slash at its end."""
     text = section.text("endpoint", default) or default
-    variable = f"{section.where[0]}_endpoint".upper()
-    if _is_shell_habit(section.sheet, text, (*section.where, "endpoint"), variable):
+    where, variable = (*section.where, "endpoint"), ENDPOINT_VARIABLES[str(section.where[0])]
+    if _is_shell_habit(section.sheet, text, where, variable):
         return default
+    what = repr(text[:80]) if where in section.sheet.source.marks else f"{variable}={text[:80]!r}"
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
@@ -228,11 +231,10 @@ def _endpoint(section: Section, default: str) -> str:
         good = False
     address = parse_address(parts.hostname or "") if good else None
     if address is not None and is_metadata(address):
-        message = f"{text[:80]!r} is a cloud's metadata service, which is never reached"
-        section.sheet.wrong((*section.where, "endpoint"), message, f"write it like {default}")
+        message = f"{what} is a cloud's metadata service, which is never reached"
+        section.sheet.wrong(where, message, f"write it like {default}")
         return default
-    if not good and (*section.where, "endpoint") not in section.sheet.quiet:
-        message = f"{text[:80]!r} is not a web address"
-        section.sheet.wrong((*section.where, "endpoint"), message, f"write it like {default}")
+    if not good and where not in section.sheet.quiet:
+        section.sheet.wrong(where, f"{what} is not a web address", f"write it like {default}")
         return default
     return text.rstrip("/") if good else default

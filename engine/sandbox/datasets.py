@@ -36,9 +36,11 @@ class Datasets:
 
     def _list(self, call: Call) -> Answer:
         name, part, ids = call.one("name"), call.one("name_contains"), call.many("id")
+        if name and self._state.creates_missing and not any(row["name"] == name for row in self._rows()):
+            self._add(dataset_row(name), call)
         rows = [
             row
-            for row in self._state.datasets.values()
+            for row in self._rows()
             if (not name or row["name"] == name)
             and part.lower() in row["name"].lower()
             and (not ids or row["id"] in ids)
@@ -48,14 +50,20 @@ class Datasets:
     def _create(self, call: Call) -> Answer:
         body = call.body
         name = checked_text(body, "name")
-        if any(row["name"] == name for row in self._state.datasets.values()):
+        if any(row["name"] == name for row in self._rows()):
             raise Refused(409, {"detail": "Dataset with this name already exists."})
         known = {"description", "data_type", "inputs_schema_definition", "outputs_schema_definition", "transformations"}
         fields = {key: value for key, value in body.items() if key in known and value is not None}
         row = dataset_row(name, row_id=optional_uuid(body, "id"), **fields)
-        self._state.datasets[row["id"]] = row
-        call.note(f"dataset {name!r} created")
+        self._add(row, call)
         return Answer(row)
+
+    def _add(self, row: Row, call: Call) -> None:
+        self._state.datasets[row["id"]] = row
+        call.note(f"dataset {row['name']!r} created")
+
+    def _rows(self) -> list[Row]:
+        return list(self._state.datasets.values())
 
     def _read(self, call: Call) -> Answer:
         return Answer(self._counted(self._dataset(call.args["id"])))
@@ -146,7 +154,10 @@ class Datasets:
         call.note(f"example added to {self._state.datasets[row['dataset_id']]['name']!r}")
 
     def _dataset(self, key: str) -> Row:
-        return found(self._state.datasets, checked_uuid(key, "dataset_id"), "Dataset")
+        row_id = checked_uuid(key, "dataset_id")
+        if self._state.creates_missing:
+            self._state.datasets.setdefault(row_id, dataset_row(f"dataset {row_id[:8]}", row_id=row_id))
+        return found(self._state.datasets, row_id, "Dataset")
 
     def _example(self, call: Call) -> Row:
         return found(self._state.examples, checked_uuid(call.args["id"], "example_id"), "Example")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,9 @@ from engine.sandbox.sink import WebhookSink
 from engine.sandbox.slack import SlackStandIn
 
 #: Where the stand-ins of LangSmith, Slack and the webhook's receiver listen, if they may choose; as in ``demo.yaml``.
-PORTS = (9101, 9102, 9103)
+PORTS: tuple[int, int, int] = (9101, 9102, 9103)
+#: What the three stand for, in words.
+SERVICES = ("LangSmith", "Slack", "the receiver")
 #: The actions that the opening webhook is to fire, in the order of ``demo.yaml``.
 ACTIONS = ("add_to_dataset", "post_to_slack", "forward_webhook", "annotate")
 #: The demo's configuration, as packaged.
@@ -48,12 +51,23 @@ def encore() -> Row:
 
 
 class Stage:
-    """The three stand-ins, started together and seeded for ``demo.yaml``; ``ports`` of 0 take free ones."""
+    """The three stand-ins, started together and seeded for ``demo.yaml``; ``ports`` of 0 take free ones.
 
-    def __init__(self, ports: tuple[int, int, int] = (0, 0, 0)) -> None:
-        self.langsmith = LangSmithStandIn(port=ports[0])
-        self.slack = SlackStandIn(port=ports[1])
-        self.inbox = WebhookSink(port=ports[2])
+    For rules of one's own ``creates_missing`` lets LangSmith have every dataset and queue that is
+    asked for. ``on_request`` is called with every request and the service that it reached.
+    """
+
+    def __init__(
+        self,
+        ports: tuple[int, int, int] = (0, 0, 0),
+        *,
+        creates_missing: bool = False,
+        on_request: Callable[[str, Recorded], None] | None = None,
+    ) -> None:
+        told = [partial(on_request, name) if on_request else None for name in SERVICES]
+        self.langsmith = LangSmithStandIn(port=ports[0], creates_missing=creates_missing, on_request=told[0])
+        self.slack = SlackStandIn(port=ports[1], on_request=told[1])
+        self.inbox = WebhookSink(port=ports[2], on_request=told[2])
         self._stack = AsyncExitStack()
         self._seed()
 
@@ -79,10 +93,12 @@ class Stage:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The variables of ``demo.yaml``. Nothing of the person's own environment: the demo reaches nobody else."""
+        """The variables that lead the engine here, with tokens that are good for nothing else."""
         return {
             "LANGSMITH_ENDPOINT": self.langsmith.url,
+            "LANGSMITH_API_KEY": "lsv2_sandbox",
             "SLACK_ENDPOINT": self.slack.url,
+            "SLACK_BOT_TOKEN": "xoxb-sandbox",
             "INBOX_URL": self.inbox.url,
         }
 
@@ -94,10 +110,8 @@ class Stage:
 
     def service_of(self, recorded: Recorded) -> str:
         """Whom a request reached, in a word."""
-        for name, stand_in in (("LangSmith", self.langsmith), ("Slack", self.slack)):
-            if any(recorded is one for one in stand_in.requests):
-                return name
-        return "the receiver"
+        stand_ins = zip(SERVICES, (self.langsmith, self.slack, self.inbox), strict=True)
+        return next((name for name, one in stand_ins if any(recorded is each for each in one.requests)), SERVICES[-1])
 
     def requests_of(
         self, delivery_id: str, run_id: str | None, result: Mapping[str, Any], since: float

@@ -28,7 +28,7 @@ class LangSmithStandIn(StandIn):
     With ``api_key`` every other key is a 401; with ``org_scoped`` a call needs ``X-Tenant-Id``
     as well. ``flags`` are the instance flags of ``/info``. ``rate_limits`` is none, or
     ``LANGSMITH_LIMITS``. What is not documented can be chosen: ``feedback_conflict``,
-    ``queue_conflict`` and ``unknown_runs`` (see ``State``).
+    ``queue_conflict``, ``unknown_runs`` and ``creates_missing`` (see ``State``).
     """
 
     def __init__(
@@ -43,13 +43,16 @@ class LangSmithStandIn(StandIn):
         feedback_conflict: bool = False,
         queue_conflict: bool = False,
         unknown_runs: bool = True,
+        creates_missing: bool = False,
         on_request: Callable[[Recorded], None] | None = None,
     ) -> None:
         super().__init__(host=host, port=port, on_request=on_request)
         self.api_key = api_key
         self.org_scoped = org_scoped
         self.limiter = RateLimiter(rate_limits)
-        self.state = State(feedback_conflict, queue_conflict, unknown_runs, _DEFAULT_FLAGS | dict(flags or {}))
+        self.state = State(
+            feedback_conflict, queue_conflict, unknown_runs, creates_missing, _DEFAULT_FLAGS | dict(flags or {})
+        )
         self._table = Table(self._endpoints())
 
     @property

@@ -35,9 +35,14 @@ class Queues:
 
     def _list(self, call: Call) -> Answer:
         name, part, ids = call.one("name"), call.one("name_contains"), call.many("ids")
+        queues = self._state.queues
+        if name and self._state.creates_missing and not any(row["name"] == name for row in queues.values()):
+            row = queue_row(name)
+            queues[row["id"]] = row
+            call.note(f"queue {name!r} created")
         rows = [
             _plain(row) | {"total_runs": len(self._items(row["id"]))}
-            for row in self._state.queues.values()
+            for row in queues.values()
             if (not name or row["name"] == name)
             and part.lower() in row["name"].lower()
             and (not ids or row["id"] in ids)
@@ -109,7 +114,10 @@ class Queues:
         return there or row
 
     def _queue(self, call: Call) -> Row:
-        return found(self._state.queues, checked_uuid(call.args["id"], "queue_id"), "Annotation queue")
+        row_id = checked_uuid(call.args["id"], "queue_id")
+        if self._state.creates_missing:
+            self._state.queues.setdefault(row_id, queue_row(f"queue {row_id[:8]}", row_id=row_id))
+        return found(self._state.queues, row_id, "Annotation queue")
 
     def _items(self, queue_id: str) -> list[Row]:
         return [item for item in self._state.queue_items.values() if item["queue_id"] == queue_id]

@@ -16,12 +16,14 @@ class State:
     ``feedback_conflict`` and ``queue_conflict``: a second POST of the same id, or of a run that
     is in the queue already, is a 409 instead of a 200. ``unknown_runs``: feedback and queue
     items on runs that are not there are taken; without it they are a 404, as LangSmith
-    answers while a run is still being ingested.
+    answers while a run is still being ingested. ``creates_missing``: a dataset or queue that is
+    asked for by its whole name or its id is created on the spot.
     """
 
     feedback_conflict: bool = False
     queue_conflict: bool = False
     unknown_runs: bool = True
+    creates_missing: bool = False
     flags: dict[str, Any] = field(default_factory=dict)
     datasets: dict[str, Row] = field(default_factory=dict)
     examples: dict[str, Row] = field(default_factory=dict)
