@@ -1,4 +1,4 @@
-# Two commands do everything: `make demo` and `make test`. Both install into .venv first.
+# Two commands do everything: `make demo` and `make test`. Both install into .venv first; so does `make install`.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -7,13 +7,16 @@ ONCE   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz chaos fmt clean
+.PHONY: help install demo test lint bench fuzz chaos fmt clean
 
 help: ## Show what can be made
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack (ONCE=1: exit when done)
 	@$(BIN)/engine demo $(if $(filter-out 0,$(ONCE)),--once)
+
+install: $(VENV)/.runs ## Install the engine command into .venv
+	@echo "Installed. To have the engine command in a terminal: . $(BIN)/activate"
 
 test: lint ## Lint, check types and imports, run every test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal
