@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
+import os
 import shlex
 import shutil
 import signal
-import socket
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
@@ -21,16 +19,17 @@ from urllib.parse import quote
 import click
 
 from engine.app import Running, running
-from engine.cli.demo_tell import Arrival, Ending, Place, Teller, ToPeople, ToPrograms
+from engine.cli.demo_facts import Arrival, Ending, Place
+from engine.cli.demo_files import Files, workplace
+from engine.cli.demo_tell import Teller, ToPeople, ToPrograms
 from engine.cli.demo_watch import Reporter, Story, Watch
 from engine.cli.main import FINDINGS, GOOD
-from engine.cli.options import data_of
 from engine.cli.output import out
 from engine.freshen import freshen
 from engine.log import LOGGER_NAME, TextFormatter
 from engine.receiver import WEBHOOK_PATH
 from engine.sandbox import payloads
-from engine.sandbox.demo import ACTIONS, PACKAGED, PORTS, Stage, encore, opening, rules
+from engine.sandbox.demo import ACTIONS, PACKAGED, Stage, if_free, opening, usual_ports
 from engine.secrets import Masker
 from engine.sender import Sender
 from engine.settings import Address, ServeSettings
@@ -42,6 +41,8 @@ _PUBLIC, _ADMIN = 8080, 8081
 _LIMIT = 30.0
 #: How long a later webhook is waited for before it is told as far as it got, in seconds.
 _PATIENCE = 3.0
+#: How long the first webhook is waited for with rules of one's own, which may hold deliveries back, in seconds.
+_OWN_PATIENCE = 5.0
 #: How long is waited for what a duplicate must not lead to, in seconds.
 _SILENCE = 0.25
 
@@ -66,65 +67,15 @@ def command(once: bool, folder: Path | None, port: int | None, as_json: bool) ->
     Starts the engine with stand-ins for LangSmith, Slack and a webhook's receiver, sends it
     the webhook of LangSmith's documentation, and shows which route matched and why, what was
     sent and what came back. Then it goes on, for you to edit its rules and send your own.
+
+    With --data, rules in that folder's config.yaml are used and judged instead of the demo's.
+    They see your environment, except that LangSmith's and Slack's endpoints and tokens are
+    those of the stand-ins.
     """
     teller: Teller = ToPrograms() if as_json else ToPeople(out())
-    with _workplace(folder, teller) as files:
+    with workplace(folder, teller.ends) as files:
         code = asyncio.run(Demo(files, teller, _ports(port, once=once)).run(once=once))
     sys.exit(code)
-
-
-@dataclass(frozen=True, slots=True)
-class Files:
-    """What lies in the demo's folder. ``reused``: it was the folder of an earlier demo."""
-
-    rules: Path
-    encore: Path
-    data: Path
-    reused: bool = False
-    temporary: bool = False
-
-    @property
-    def log(self) -> Path:
-        """The engine's log."""
-        return self.data / "engine.log"
-
-
-@contextlib.contextmanager
-def _workplace(folder: Path | None, teller: Teller) -> Iterator[Files]:
-    """The folder, with the packaged rules. A temporary one is removed, unless something in it was edited."""
-    place = Path(tempfile.mkdtemp(prefix="engine-demo-")) if folder is None else folder.absolute()
-    files = replace(_lay_out(place), temporary=folder is None)
-    try:
-        yield files
-    finally:
-        kept = not files.temporary or _edited(files)
-        if not kept:
-            shutil.rmtree(place, ignore_errors=True)
-        teller.ends(place if kept else None)
-
-
-def _lay_out(folder: Path) -> Files:
-    data = data_of(folder / "config.yaml", None)
-    files = Files(folder / "config.yaml", folder / "event.json", data, reused=data.exists())
-    files.data.mkdir(parents=True, exist_ok=True)
-    for path, text in _packaged(files).items():
-        if not path.exists():
-            path.write_text(text, encoding="utf-8")
-    return files
-
-
-def _packaged(files: Files) -> dict[Path, str]:
-    return {files.rules: rules(), files.encore: json.dumps(encore(), indent=2) + "\n"}
-
-
-def _edited(files: Files) -> bool:
-    """Whether somebody wrote anything that is worth keeping."""
-    packaged = _packaged(files)
-    strange = set(files.rules.parent.iterdir()) - {*packaged, files.data}
-    return bool(strange) or any(
-        not path.exists() or path.read_text(encoding="utf-8", errors="replace") != text
-        for path, text in packaged.items()
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,22 +89,11 @@ class Ports:
 
 def _ports(wish: int | None, *, once: bool) -> Ports:
     """The usual ones where they are free, so that a pasted line works tomorrow, too; with ``once`` any."""
-    public = wish if wish is not None else 0 if once else _if_free(_PUBLIC)
+    public = wish if wish is not None else 0 if once else if_free(_PUBLIC)
     if once:
         return Ports(public, 0, (0, 0, 0))
-    admin = 0 if public == _ADMIN else _if_free(_ADMIN)
-    return Ports(public, admin, (_if_free(PORTS[0]), _if_free(PORTS[1]), _if_free(PORTS[2])))
-
-
-def _if_free(port: int) -> int:
-    """The port, or 0, which stands for any."""
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind((_HOST, port))
-        except OSError:
-            return 0
-    return port
+    admin = 0 if public == _ADMIN else if_free(_ADMIN)
+    return Ports(public, admin, usual_ports())
 
 
 class Demo:
@@ -184,45 +124,53 @@ class Demo:
             admin=Address(_HOST, self._ports.admin),
             grace=1.0,
         )
+        own = self._files.own
         with _logging(self._files.log) as log:
             async with (
-                Stage(self._ports.stage) as stage,
-                running(settings, log.logger, environ=stage.environ, observers=[self._watch]) as engine,
+                Stage(self._ports.stage, creates_missing=own) as stage,
+                running(settings, log.logger, environ=_environ(stage), observers=[self._watch]) as engine,
             ):
                 log.mask(lambda: engine.reloader.masker)
-                place = self._place(engine, once=once)
+                place = self._place(engine, once=once, own=own)
                 self._teller.begins(place)
                 engine.reloader.listen(self._teller.reloads)
-                act = _Act(engine, stage, self._watch, self._teller)
-                self._ending = await act.open(place.webhook, self._opening())
+                act = _Act(engine, stage, self._watch, self._teller, own=own)
+                self._ending = await act.open(_webhook(engine), self._opening())
                 self._teller.sums_up(self._ending)
                 if not once:
                     self._teller.hands_over(place)
+                self._teller.leads_on(place)
+                if not once:
                     await act.follow()
 
     def _opening(self) -> bytes:
         payload = opening()
         return payloads.to_body(freshen(payload) if self._files.reused else payload)
 
-    def _place(self, engine: Running, *, once: bool) -> Place:
-        secrets = engine.reloader.current.config.secrets
-        query = f"?secret={quote(secrets[0], safe='')}" if secrets else ""
+    def _place(self, engine: Running, *, once: bool, own: bool) -> Place:
+        secrets = engine.reloader.current.config.secrets or ()
+        webhook = _webhook(engine)
         return Place(
             # A copy that is gone when this is read would be no use.
             rules=PACKAGED if once and self._files.temporary else self._files.rules,
             encore=self._files.encore,
             log=self._files.log,
-            webhook=f"http://{engine.public}{WEBHOOK_PATH}{query}",
+            webhook=f"{webhook.partition('?')[0]}?secret=***" if own and secrets else webhook,
             admin=f"http://{engine.admin}",
             command=_own_name(),
+            own=own,
+            secret=_in_a_shell(secrets[0]) if secrets else "",
+            activate=_activation(),
         )
 
 
 class _Act:
     """What happens on the stage while the engine runs."""
 
-    def __init__(self, engine: Running, stage: Stage, watch: Watch, teller: Teller) -> None:
+    def __init__(self, engine: Running, stage: Stage, watch: Watch, teller: Teller, *, own: bool) -> None:
         self._engine, self._stage, self._watch, self._teller = engine, stage, watch, teller
+        self._own = own
+        self._opened: Arrival | None = None
         self._reporter = Reporter(engine.store, stage)
 
     async def open(self, url: str, body: bytes) -> Ending:
@@ -236,15 +184,21 @@ class _Act:
             troubles.append(f"not done within {_LIMIT:g} s")
         except _NotDelivered as error:
             troubles.append(str(error))
+        ending = Ending([], {}, repeated, time.monotonic() - begun, troubles, own=self._own)
+        opened = self._opened
+        if opened is not None and (self._own or opened.muted):
+            return _judged(ending, opened)
         missing = self._stage.missing(opening()["runs"][0]["id"])
-        seen = [action for action in ACTIONS if action not in missing]
-        return Ending(seen, missing, repeated, time.monotonic() - begun, troubles)
+        return replace(ending, seen=[action for action in ACTIONS if action not in missing], missing=missing)
 
     async def _first(self, url: str, body: bytes) -> None:
         status, seconds = await _send(url, body)
         story = await self._story()
-        await story.done.wait()
-        self._teller.opens(await self._arrival(story), status, seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_OWN_PATIENCE if self._own else None):
+                await story.done.wait()
+        self._opened = await self._arrival(story)
+        self._teller.opens(self._opened, status, seconds)
 
     async def _again(self, url: str, body: bytes) -> int:
         """The number of requests that the duplicate led to."""
@@ -283,6 +237,20 @@ class _Act:
             async with asyncio.timeout(_PATIENCE):
                 await story.done.wait()
         self._teller.arrives(await self._arrival(story))
+
+
+def _judged(ending: Ending, opened: Arrival) -> Ending:
+    """The ending by what the webhook led to: every delivery's last attempt counts."""
+    last = {sent.delivery: sent for sent in opened.sent}
+    faulty = {f"{sent.route} {sent.action}": sent.reason for sent in last.values() if sent.outcome != "succeeded"}
+    return replace(
+        ending,
+        seen=[sent.action for sent in last.values() if sent.outcome == "succeeded"],
+        missing=faulty,
+        muted=opened.muted,
+        waiting=opened.waiting,
+        matched=bool(opened.report["matched"]),
+    )
 
 
 class _NotDelivered(Exception):  # noqa: N818 - an outcome of the demo
@@ -326,10 +294,39 @@ def _logging(path: Path) -> Iterator[_Log]:
         log.handler.close()
 
 
+def _environ(stage: Stage) -> dict[str, str]:
+    """The person's environment, in which LangSmith and Slack are the stand-ins, and nobody is sent traces."""
+    return {**os.environ, "OTEL_SDK_DISABLED": "true", **stage.environ}
+
+
+def _webhook(engine: Running) -> str:
+    """Where the engine receives webhooks, with the secret that it wants."""
+    secrets = engine.reloader.current.config.secrets
+    query = f"?secret={quote(secrets[0], safe='')}" if secrets else ""
+    return f"http://{engine.public}{WEBHOOK_PATH}{query}"
+
+
+def _in_a_shell(secret: str) -> str:
+    """How a shell has a secret that is not to be shown: its variable, or a place to fill in."""
+    names = [name for name, value in os.environ.items() if value == secret and name.isidentifier()]
+    return f'"${names[0]}"' if names else "YOUR-SECRET"
+
+
+def _activation() -> str:
+    """The line that brings the command into a shell; empty where it is there."""
+    if shutil.which("engine") is not None:
+        return ""
+    script = Path(sys.prefix) / "bin" / "activate"
+    return f". {shlex.quote(_from_here(script))}" if script.exists() else ""
+
+
+def _from_here(path: Path) -> str:
+    here = Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
+
+
 def _own_name() -> str:
     """How this command can be called from here."""
     if shutil.which("engine") is not None:
         return "engine"
-    path = Path(sys.argv[0]).absolute()
-    here = Path.cwd()
-    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+    return shlex.quote(_from_here(Path(sys.argv[0]).absolute()))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,8 +13,10 @@ from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
+from engine.cli.demo_facts import Arrival, Ending, Place, Sent
 from engine.cli.explanation import print_report
 from engine.cli.output import emit_line, print_problems, short_event
+from engine.cli.received import body_rows, hanging
 from engine.errors import Problem
 from engine.reload import LastReload
 from engine.units import format_duration
@@ -23,65 +24,6 @@ from engine.units import format_duration
 #: How wide sections are at most: longer lines are hard to follow.
 _WIDEST = 100
 _MARKS = {"succeeded": ("✓", "green"), "again": ("↻", "yellow"), "dead": ("✗", "red")}
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where everything is. ``admin`` and ``webhook`` are addresses; ``webhook`` bears the secret."""
-
-    rules: Path
-    encore: Path
-    log: Path
-    webhook: str
-    admin: str
-    command: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One attempt at a delivery: what it wrote (``requests`` as of ``digest``) and what became of it."""
-
-    delivery: str
-    route: str
-    action: str
-    action_type: str
-    index: int
-    run_id: str | None
-    outcome: str
-    number: int
-    seconds: float
-    reason: str
-    result: Mapping[str, Any]
-    requests: Sequence[Mapping[str, Any]]
-    again_in: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Arrival:
-    """A webhook that was accepted, or recognised. ``report`` tells why routes match, ``sent`` what followed."""
-
-    event: str
-    kind: str
-    size: int
-    duplicate: bool
-    report: Mapping[str, Any] = field(default_factory=dict)
-    sent: Sequence[Sent] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How the opening went: what was ``seen`` of the four actions, what is ``missing`` and why."""
-
-    seen: Sequence[str]
-    missing: Mapping[str, str]
-    repeated: int
-    seconds: float
-    troubles: Sequence[str] = ()
-
-    @property
-    def good(self) -> bool:
-        """Whether everything happened once and nothing twice."""
-        return not (self.missing or self.repeated or self.troubles)
 
 
 class Teller(Protocol):
@@ -111,6 +53,9 @@ class Teller(Protocol):
     def reloads(self, last: LastReload) -> None:
         """The rules were edited."""
 
+    def leads_on(self, place: Place) -> None:
+        """How to go on after the demo."""
+
     def ends(self, kept: Path | None) -> None:
         """The demo is over; the folder is kept where it has something in it that somebody wrote."""
 
@@ -127,6 +72,8 @@ class ToPeople:
         self._console.print(Text("engine demo", style="bold green"))
         self._console.print(Text("The real engine. LangSmith, Slack and a webhook's receiver are stand-ins here."))
         self._console.print(Text.assemble("Its rules: ", (str(place.rules), "cyan")), soft_wrap=True)
+        if place.own:
+            self._console.print(Text("They are your own: what they do is judged, not the demo's four actions."))
 
     def opens(self, arrival: Arrival, status: int | None, seconds: float) -> None:
         """Three sections: what came, why which route matched, what was sent."""
@@ -149,10 +96,13 @@ class ToPeople:
     def sums_up(self, ending: Ending) -> None:
         """One line; where something is missing, a line for each."""
         self._console.print()
+        for route, why in ending.muted.items():
+            self._console.print(Text.assemble((f"{route}: ", "bold yellow"), f"{why}; its actions were not done"))
         if ending.good:
-            done = "✓ all four actions arrived, once each, and the duplicate fired nothing"
-            self._console.print(Text(done, style="bold green"))
+            self._console.print(Text(f"✓ {ending.words}", style="bold green"))
             return
+        if not ending.matched:
+            self._console.print(Text("✗ no route matched: section 2 says why", style="bold red"))
         for action, why in ending.missing.items():
             self._console.print(Text.assemble((f"✗ {action}: ", "bold red"), why))
         for trouble in ending.troubles:
@@ -166,7 +116,7 @@ class ToPeople:
         self._line("Edit the rules; what you save acts at once:")
         self._paste(str(place.rules))
         self._line("Send a webhook of two other runs (pasted twice it is a duplicate):")
-        self._paste(f"curl -d {shlex.quote(f'@{place.encore}')} \\", f"  {shlex.quote(place.webhook)}")
+        self._paste(*_sending(place))
         self._line("Look at what happened, from another terminal:")
         self._paste(*(f"{place.command} {word} --admin {place.admin}" for word in ("events", "deliveries")))
         for name, value in (("Admin API", f"{place.admin}/api/v1/events"), ("Log", place.log), ("End", "Ctrl-C")):
@@ -202,6 +152,14 @@ class ToPeople:
         """One line, where there is something to say."""
         if kept is not None:
             self._console.print(Text(f"\nended; your files are kept in {kept}", style="dim"), soft_wrap=True)
+
+    def leads_on(self, place: Place) -> None:
+        """How to have the command, and rules of one's own."""
+        self._console.print()
+        if place.activate:
+            self._line("To have the engine command in a terminal:")
+            self._paste(place.activate)
+        self._line("Your own rules, without an account: engine sandbox (README.md, first steps)")
 
     # Parts
 
@@ -241,12 +199,12 @@ class ToPeople:
                 self._cut(Text(f"  {_brief(one.result)}", style="dim"))
 
     def _request(self, request: Mapping[str, Any]) -> None:
-        """Where to and what, a line for each key; then the answer. Nothing is wrapped: what is too long is cut."""
+        """Where to and what, whole, a line or several for each key; then the answer, on one line."""
         head = Text.assemble(("  → ", "dim"), (request["service"], ""), f"  {request['method']} ")
         head.append(_short_path(request["path"]))
         self._cut(head)
-        for name, value in _rows(request["sent"]):
-            self._cut(Text.assemble((f"      {name}", "dim"), (value, "cyan")))
+        for line in hanging(body_rows(request["sent"]), self._width, indent=6):
+            self._console.print(line, soft_wrap=True)
         self._cut(Text.assemble(("  ← ", "dim"), _status(request["status"]), f"  {_brief(request['answer'])}"))
 
     def _cut(self, line: Text) -> None:
@@ -259,7 +217,7 @@ class ToPrograms:
 
     def begins(self, place: Place) -> None:
         """``serving``: where everything is."""
-        self._emit("serving", rules=place.rules, log=place.log, webhook=place.webhook, admin=place.admin)
+        self._emit("serving", rules=place.rules, own=place.own, log=place.log, webhook=place.webhook, admin=place.admin)
 
     def opens(self, arrival: Arrival, status: int | None, seconds: float) -> None:
         """``answered``, then ``event`` and its ``delivery`` lines."""
@@ -278,6 +236,9 @@ class ToPrograms:
             good=ending.good,
             seen=list(ending.seen),
             missing=dict(ending.missing),
+            muted=dict(ending.muted),
+            waiting=ending.waiting,
+            matched=ending.matched,
             repeated=ending.repeated,
             troubles=list(ending.troubles),
             seconds=ending.seconds,
@@ -302,6 +263,9 @@ class ToPrograms:
         """``reload``."""
         self._emit("reload", good=last.good, problems=[_problem(problem) for problem in last.problems])
 
+    def leads_on(self, place: Place) -> None:
+        """Programs need no advice."""
+
     def ends(self, kept: Path | None) -> None:
         """``ended``."""
         self._emit("ended", kept=kept)
@@ -312,6 +276,15 @@ class ToPrograms:
 
 def _problem(problem: Problem) -> dict[str, Any]:
     return {"place": problem.place, "text": str(problem)}
+
+
+def _sending(place: Place) -> list[str]:
+    """The lines that send the other webhook: curl's, or with a secret of one's own the command's."""
+    if not place.own:
+        return [f"curl -d {shlex.quote(f'@{place.encore}')} \\", f"  {shlex.quote(place.webhook)}"]
+    to = place.webhook.partition("?")[0]
+    secret = f" --secret {place.secret}" if place.secret else ""
+    return [f"{place.command} send {shlex.quote(str(place.encore))} \\", f"  --to {to}{secret}"]
 
 
 def _headline(sent: Sent, *, of_many: bool) -> Text:
@@ -341,14 +314,6 @@ def _status(status: int | None) -> Text:
 def _short_path(path: str) -> str:
     """Without the middle of the ids in it."""
     return "/".join(f"{part[:8]}…" if len(part) == 36 and part.count("-") == 4 else part for part in path.split("/"))
-
-
-def _rows(body: Any) -> list[tuple[str, str]]:
-    """An object's keys and values, the keys padded to one width; anything else is one value without a key."""
-    if not isinstance(body, Mapping):
-        return [("", _brief(body))] if body is not None else []
-    width = max((len(str(key)) for key in body), default=0) + 2
-    return [(str(key).ljust(width), _brief(value)) for key, value in body.items()]
 
 
 def _brief(value: Any) -> str:

@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from engine.cli.demo_tell import Arrival, Sent
+from engine.cli.demo_facts import Arrival, Sent
 from engine.decision import Routing
 from engine.document import Fetched
 from engine.event import Event
 from engine.execute import Job, Ran
-from engine.explain import explain
+from engine.explain import Focus, explain
 from engine.observe import Observer
 from engine.reload import Loaded
 from engine.sandbox.demo import Stage, digest
@@ -108,8 +108,17 @@ class Reporter:
             return Arrival(appended.event_id, kind, size, duplicate=True)
         detail = await self._store.event(event.id)
         fetched = Fetched.from_json(detail.fetched if detail else None)
-        report = explain(loaded, event, fetched)
-        return Arrival(event.id, kind, size, duplicate=False, report=report, sent=list(self._in_order(story)))
+        mutes = {control.subject: control for control in await self._store.controls() if control.kind == "mute"}
+        report = explain(loaded, event, fetched, Focus(mutes=mutes))
+        return Arrival(
+            event.id,
+            kind,
+            size,
+            duplicate=False,
+            report=report,
+            sent=list(self._in_order(story)),
+            waiting=len(story.open),
+        )
 
     def _in_order(self, story: Story) -> Iterator[Sent]:
         places = {delivery: place for place, delivery in enumerate(story.order)}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import socket
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -17,7 +16,7 @@ from engine.cli.output import emit_line, out
 from engine.cli.received import Received, print_request, wrapped
 from engine.errors import EngineError
 from engine.sandbox import Recorded
-from engine.sandbox.demo import PORTS, Stage
+from engine.sandbox.demo import PORTS, Stage, usual_ports
 
 #: How wide what is shown is at most: longer lines are hard to follow.
 _WIDEST = 100
@@ -143,15 +142,5 @@ class PortsTakenError(EngineError):
 def _ports(first: int | None) -> tuple[int, int, int]:
     """As told; otherwise the usual ones, so that variables that were exported once are good tomorrow, or free ones."""
     if first is None:
-        return PORTS if all(map(_is_free, PORTS)) else (0, 0, 0)
+        return usual_ports()
     return (first, first + 1, first + 2) if first else (0, 0, 0)
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
-        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            candidate.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

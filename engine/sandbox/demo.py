@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AsyncExitStack
 from functools import partial
@@ -31,6 +32,23 @@ _MATTERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("/items", ("items.run_id",), ("items.id",)),
     ("/chat.postMessage", ("channel", "text", "blocks", "thread_ts"), ("ok", "error", "channel", "ts")),
 )
+
+
+def usual_ports() -> tuple[int, int, int]:
+    """Those of ``PORTS`` that are free, each with 0 in its place where it is not."""
+    first, second, third = map(if_free, PORTS)
+    return first, second, third
+
+
+def if_free(port: int) -> int:
+    """The port, or 0, which stands for any."""
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind(("127.0.0.1", port))
+        except OSError:
+            return 0
+    return port
 
 
 def rules() -> str:

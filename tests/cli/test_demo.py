@@ -16,7 +16,7 @@ import pytest
 from background import Background
 from click.testing import CliRunner, Result
 
-from engine.cli.demo import _edited, _lay_out
+from engine.cli.demo_files import edited, lay_out
 from engine.cli.main import cli
 from engine.reload import Loader
 from engine.sandbox.demo import ACTIONS, Stage, encore, opening, rules
@@ -67,7 +67,7 @@ def test_once_shows_what_came_why_it_matched_what_was_sent_and_that_nothing_fire
         assert words in flat, words
     order = [result.output.index(f"\n{section}") for section in ("1  ", "2  ", "3  ", "4  ", "✓ all four")]
     assert order == sorted(order)
-    assert [line for line in result.output.splitlines() if len(line) > 80 and "Its rules:" not in line] == []
+    assert [line for line in result.output.splitlines() if len(line) > 80 and max(map(len, line.split())) < 60] == []
     assert Path(re.search(r"Its rules: (.+)", result.output)[1]).exists()
     assert list(temporary.iterdir()) == [], "nothing is left behind"
 
@@ -105,16 +105,128 @@ def test_nothing_of_the_persons_environment_is_used(temporary: Path) -> None:
 
 
 def test_an_action_that_does_not_arrive_is_named_and_is_exit_code_1(tmp_path: Path) -> None:
-    files = _lay_out(tmp_path)
-    text = rules().replace("queue: needs-review", "queue: no-such-queue")
-    files.rules.write_text(text.replace("classifier-github-issues", "no-such-dataset"))
+    files = lay_out(tmp_path)
+    text = rules().replace("http://127.0.0.1:9103/hook", "").replace("${INBOX_URL:-}", "http://127.0.0.1:9/hook")
+    files.rules.write_text(text)
     result = demo("--once", "--data", str(tmp_path))
     assert result.exit_code == 1
     flat = " ".join(result.output.split())
-    assert "✗ add_to_dataset: no example of the run reached LangSmith" in flat
-    assert "✗ annotate: no queue item for the run reached LangSmith" in flat
-    assert "there is no dataset 'no-such-dataset'" in flat
+    assert "✗ issues/corrected-answers forward_webhook: cannot connect to 127.0.0.1:9" in flat
+    assert "add_to_dataset:" not in flat.partition("nothing fired twice")[2]
+    assert "succeeded" not in flat.partition("nothing fired twice")[2]
+
+
+# Rules of one's own
+
+OWN = """
+secrets: ["${MY_SECRET}"]
+slack: {token: "${SLACK_BOT_TOKEN}"}
+langsmith: {api_key: "${LANGSMITH_API_KEY}"}
+routes:
+  d75d7417-0c57-4655-88fe-1db3cda3a47a:
+    filters: [{path: "$.runs[*].status", eq: success}]
+    actions:
+      - post_to_slack: {channel: "${MY_CHANNEL}", text: "{{ run.name }} WORDS"}
+      - add_to_dataset: {dataset: nobody-made-it, inputs: "{{ run.inputs }}"}
+"""
+MINE = {"MY_SECRET": "my-very-own-secret", "MY_CHANNEL": "#my-channel", "SLACK_BOT_TOKEN": "a-real-token"}
+
+
+def own(folder: Path, text: str = OWN, *args: str) -> Result:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.yaml").write_text(text)
+    return demo("--once", "--data", str(folder), *args, environ=MINE)
+
+
+def test_rules_of_ones_own_see_the_environment_are_named_so_and_judged(tmp_path: Path) -> None:
+    message = " ".join(f"word{number}" for number in range(100))
+    result = own(tmp_path, OWN.replace("WORDS", message))
+    assert result.exit_code == 0, result.output
+    flat = " ".join(result.output.split())
+    assert "They are your own: what they do is judged, not the demo's four actions." in flat
+    assert "✓ 2 deliveries of your rules succeeded, and the duplicate fired nothing" in flat
+    assert "channel #my-channel" in flat
+    assert f"text classify-issue {message}" in flat, "a message is shown whole"
     assert "all four" not in flat
+    assert "my-very-own-secret" not in result.output
+    assert "a-real-token" not in result.output
+    assert [line for line in result.output.splitlines() if len(line) > 80 and max(map(len, line.split())) < 60] == []
+
+
+def test_the_packaged_rules_are_not_called_ones_own(temporary: Path) -> None:
+    assert "your own:" not in demo("--once").output
+
+
+def test_for_programs_it_says_whose_rules_they_are_and_hides_their_secret(tmp_path: Path) -> None:
+    result = own(tmp_path, OWN, "--json")
+    told = lines(result)
+    assert told[0]["own"] is True
+    assert told[0]["webhook"].endswith("?secret=***")
+    assert "my-very-own-secret" not in result.output
+    assert told[-2] | {"seconds": 0} == {
+        "type": "summary",
+        "good": True,
+        "seen": ["post_to_slack", "add_to_dataset"],
+        "missing": {},
+        "muted": {},
+        "repeated": 0,
+        "troubles": [],
+        "waiting": 0,
+        "matched": True,
+        "seconds": 0,
+    }
+
+
+def test_rules_that_match_nothing_are_exit_code_1_and_said_so(tmp_path: Path) -> None:
+    result = own(tmp_path, OWN.replace("d75d7417-0c57-4655-88fe-1db3cda3a47a", "alert"))
+    assert result.exit_code == 1
+    assert "✗ no route matched: section 2 says why" in result.output
+    assert "no route is for rule d75d7417-0c57-4655-88fe-1db3cda3a47a" in result.output
+
+
+def test_what_is_held_back_is_waited_for_a_moment_and_is_no_failure(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("engine.cli.demo._OWN_PATIENCE", 1.0)
+    held = OWN.replace('WORDS"}', '{{ digest.count }}"}\n        digest: {every: 15m}')
+    result = own(tmp_path, held)
+    assert result.exit_code == 0, result.output
+    flat = " ".join(result.output.split())
+    assert "✓ 1 delivery of your rules succeeded, 1 not due yet, and the duplicate fired nothing" in flat
+
+
+@pytest.mark.parametrize("text", [None, OWN])
+def test_a_muted_route_is_shown_as_muted(tmp_path: Path, text: str | None) -> None:
+    files = lay_out(tmp_path)
+    if text:
+        files.rules.write_text(text)
+    route = "d75d7417-0c57-4655-88fe-1db3cda3a47a" if text else "issues/corrected-answers"
+    assert demo("--once", "--data", str(tmp_path), environ=MINE).exit_code == 0
+    place = ("-c", str(files.rules), "--data", str(files.data))
+    muted = CliRunner().invoke(cli, ["mute", route, "--for", "2h", *place], env=MINE)
+    assert muted.exit_code == 0, muted.output
+    result = demo("--once", "--data", str(tmp_path), environ=MINE)
+    assert result.exit_code == 0, result.output
+    flat = " ".join(result.output.split())
+    assert re.search(rf"{route} matches, muted until \S+Z by \S+", flat), flat
+    assert re.search(rf"{route}: muted until \S+Z by [^;]+; its actions were not done", flat)
+    assert "all four" not in flat
+    assert "✗ post_to_slack" not in flat
+
+
+def test_how_to_have_the_command_is_said_where_it_is_not_on_the_path(temporary: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(temporary)
+    result = demo("--once")
+    told = re.search(r"To have the engine command in a terminal:\n  (\. .*)\n", result.output)
+    assert told, result.output
+    ran = subprocess.run(
+        ["/bin/sh", "-c", f"{told[1]} && command -v engine"],
+        env={"PATH": "/bin"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert ran.stdout.strip().endswith("/bin/engine")
+    assert "engine sandbox" in result.output
 
 
 def test_a_chosen_folder_is_kept_and_serves_a_second_demo(tmp_path: Path) -> None:
@@ -128,7 +240,7 @@ def test_a_chosen_folder_is_kept_and_serves_a_second_demo(tmp_path: Path) -> Non
 
 
 def test_rules_that_cannot_be_used_are_exit_code_2_with_their_place(tmp_path: Path) -> None:
-    files = _lay_out(tmp_path)
+    files = lay_out(tmp_path)
     files.rules.write_text(rules().replace("    - name: failed-or-dear", "    - nam: failed-or-dear"))
     result = demo("--once", "--data", str(tmp_path))
     assert result.exit_code == 2
@@ -182,11 +294,11 @@ async def test_a_refused_request_does_not_count_as_arrived() -> None:
 
 @pytest.mark.parametrize("name", ["config.yaml", "event.json", "plugins/mine.py"])
 def test_what_a_person_wrote_is_worth_keeping(tmp_path: Path, name: str) -> None:
-    files = _lay_out(tmp_path)
-    assert not _edited(files)
+    files = lay_out(tmp_path)
+    assert not edited(files)
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("# mine")
-    assert _edited(files)
+    assert edited(files)
 
 
 # Living on
