@@ -34,6 +34,8 @@ class Feedback(BaseModel):
 class Annotate(Action):
     """Give the run feedback and/or put it into an annotation queue."""
 
+    main = "queue"
+
     class Params(BaseParams):
         """At least one of ``queue`` and ``feedback``."""
 

@@ -81,6 +81,8 @@ def _key(secret: str) -> bytes:
 class ForwardWebhook(Action):
     """Send the event to an HTTP endpoint, signed if wanted."""
 
+    main = "url"
+
     class Params(BaseParams):
         """Where to, and what. ``sign_with`` may be a list while secrets are rotated."""
 

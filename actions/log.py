@@ -17,6 +17,8 @@ _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 16
 class Log(Action):
     """Write a line to the engine's log."""
 
+    main = "message"
+
     class Params(BaseParams):
         """The line; ``fields`` are the named facts behind it."""
 

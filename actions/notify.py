@@ -8,7 +8,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from urllib.parse import unquote
 
 from pydantic import Field
 
+from actions._default_message import plain_text, title
 from engine import Action, ActionContext, Discard, LiteralHost, Retry
 from engine import Params as BaseParams
 
@@ -63,8 +64,13 @@ class Notify(Action):
         title: str = Field("", description="its title, or subject")
         type: Literal["info", "success", "warning", "failure"] = Field("info", description="its colour or icon")
 
+    main = "urls"
     libraries = ("apprise",)
     keeps_progress = True
+
+    def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
+        """A message with its title, where no body is written."""
+        return {} if "body" in params else {"title": title(words), "body": plain_text(words)}
 
     def lacks(self) -> str:
         """Apprise is an extra."""

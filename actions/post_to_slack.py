@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import logging
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +19,7 @@ import aiohttp
 from pydantic import AfterValidator, Field, model_validator
 
 from actions._addresses import absolute_url
+from actions._default_message import slack_text
 from actions._slack_answer import Answer, ThreadGone, check, excerpt
 from actions._slack_blocks import BLOCK_COST, TOGETHER, Fitted, Tail, fallback_of, fit_blocks
 from actions._slack_text import split
@@ -49,7 +50,9 @@ class PostToSlack(Action):
     """Post a message to a Slack channel."""
 
     class Params(BaseParams):
-        """``channel`` (with ``slack.token``) or ``webhook_url``; at least one of ``text`` and ``blocks``.
+        """``channel`` (with ``slack.token``) or ``webhook_url``.
+
+        Without ``text`` and ``blocks`` the message has what happened, error or score, latency, cost and a link.
 
         ``thread_by``: messages of one key and channel form a thread, also after a restart and when they are replayed.
         A thread is remembered until ``retention.events`` after its last message.
@@ -85,11 +88,16 @@ class PostToSlack(Action):
                 )
             return self
 
+    main = "channel"
     libraries = ("slack_sdk.web.async_client", "slack_sdk.webhook.async_client")
 
     def __init__(self) -> None:
         #: One message of a thread at a time while it has no first one; a lock lasts as long as it is used.
         self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+
+    def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
+        """A message, where neither text nor blocks are written."""
+        return {} if {"text", "blocks"} & params.keys() else {"text": slack_text(words)}
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
         """A channel is posted to with the token; a webhook's address is all it takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -163,6 +163,8 @@ class Action(ABC):
 
     #: The parameters, one field each. Every one of them may be a template in YAML.
     Params: ClassVar[type[BaseModel]] = Params
+    #: The parameter that a text or a list in place of the parameters stands for, as in ``- post_to_slack: "#quality"``.
+    main: ClassVar[str] = ""
     #: Data the action reads from ``context.run`` beyond what its parameters name.
     needs: ClassVar[frozenset[Need]] = frozenset()
     #: Modules that take long to import and that only attempts use. They are imported off the event loop as soon as a
@@ -170,6 +172,14 @@ class Action(ABC):
     libraries: ClassVar[tuple[str, ...]] = ()
     #: Whether attempts use ``context.progress``.
     keeps_progress: ClassVar[bool] = False
+
+    def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
+        """Parameters to add where they are not written, as they might stand in YAML: templates are rendered.
+
+        ``params`` is as written. ``words`` are those of ``items digest throttle delivery`` that templates see here.
+        """
+        del params, words
+        return {}
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
         """The services that a delivery cannot do without; without their key or token a configuration is refused.

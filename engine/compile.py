@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any, Final
 
 from engine.author_origins import AuthorOrigins, origins_in_code
+from engine.completion import completed
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.config.routes import KEY_WORDS
 from engine.document import Site
@@ -148,7 +149,9 @@ class _Compiler:
         if registered is None:
             self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
             return None
-        template = self._templates.knowing(beside | _words(written)).compile_into(
+        words = beside | _words(written)
+        written = completed(written, registered, words, self._source)
+        template = self._templates.knowing(words).compile_into(
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
         sound = self._check_literals(written, registered, template)

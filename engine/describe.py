@@ -131,6 +131,7 @@ def describe_action(registered: Registered) -> dict[str, Any]:
         "lacks": _lacks(registered),
         "parameters": list(_parameters(registered.params)),
         "example": example_of(registered),
+        "short": short_example_of(registered),
     }
 
 
@@ -195,6 +196,20 @@ def example_of(registered: Registered) -> str:
     lines = [f"- {registered.name}:" + ("" if chosen else " {}")]
     lines += [f"    {field.alias or name}: {_sample_value(name, field)}" for name, field in chosen.items()]
     return "\n".join(lines)
+
+
+def short_example_of(registered: Registered) -> str:
+    """The action with its main parameter alone; empty where it has none, or cannot do without others."""
+    main, fields = registered.action.main, registered.params.model_fields
+    if not main:
+        return ""
+    try:
+        added = set(registered.action.defaults({main: ""}, ()))
+    except BaseException:  # noqa: BLE001 - foreign code, asked only to be shown
+        return ""
+    if any(field.is_required() for name, field in fields.items() if name not in {main, *added}):
+        return ""
+    return f"- {registered.name}: {_sample_value(main, fields[main])}"
 
 
 def _sample_value(name: str, field: FieldInfo) -> str:

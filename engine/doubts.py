@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -69,7 +69,7 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
         yield from looker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
             yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
-        for action in (*route.actions, *route.on_dead):
+        for action in (_by_name(action, registry) for action in (*route.actions, *route.on_dead)):
             yield from looker.conditions(action.when, (*action.where, "when"))
             yield from _absence(absence, action.when, (*action.where, "when"))
             yield from looker.templates(action.params, action.params_where)
@@ -84,6 +84,12 @@ def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
 def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[Doubt]:
     for place, message, hint in lint.changes(conditions, where):
         yield Doubt(place, message, hint)
+
+
+def _by_name(action: ActionConfig, registry: Registry) -> ActionConfig:
+    """The action with its parameters as a mapping."""
+    registered = registry.get(action.type)
+    return action if registered is None else replace(action, params=registered.parameters(action.params) or {})
 
 
 def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:

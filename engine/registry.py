@@ -36,6 +36,13 @@ class Registered:
         """The model that its parameters are checked against."""
         return self.action.Params
 
+    def parameters(self, written: Any) -> dict[str, Any] | None:
+        """The parameters by name: a text or a list stands for the main one. None where that cannot be."""
+        if isinstance(written, Mapping):
+            return dict(written)
+        main = self.action.main
+        return {main: written} if main and isinstance(written, (str, list)) else None
+
     @property
     def summary(self) -> str:
         """The first line of its docstring."""
@@ -129,6 +136,8 @@ def _faults(candidate: Any) -> Iterator[tuple[str, str]]:
     elif len(inspect.signature(candidate.run).parameters) != 3:
         yield f"{name}.run takes other arguments than (self, params, context)", "the engine calls run(params, context)"
     yield from _params_faults(name, candidate.Params)
+    if candidate.main and candidate.main not in getattr(candidate.Params, "model_fields", {candidate.main: None}):
+        yield f"{name}.main is {candidate.main!r}, which Params does not have", "let it name one of the parameters"
     if unknown := frozenset(candidate.needs) - frozenset(get_args(Need)):
         yield f"{name}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}"
 

@@ -98,7 +98,8 @@ def test_addresses_come_out_of_variables():
     assert config.secrets == ("s3cret",)
     assert config.rules["corrections"] == ("0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c009",)
     assert config.vars["forward_url"] == "http://127.0.0.1:3/hook"
-    urls = [action.params.get("url") for route in config.routes for action in route.actions]
+    params = [action.params for route in config.routes for action in route.actions]
+    urls = [each.get("url") for each in params if isinstance(each, dict)]
     assert "{{ vars.forward_url }}" in urls
 
 

@@ -321,6 +321,7 @@ def _rule_schemas() -> dict[str, Schema]:
         "lacks": _TEXT | {"description": "what has to be installed for it to work; empty where nothing has"},
         "parameters": _list(_object(parameter)),
         "example": _TEXT,
+        "short": {"type": "string", "description": "with its main parameter alone; empty where that is not enough"},
     }
     return {
         "RoutedAction": _object(routed),

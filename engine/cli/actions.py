@@ -98,6 +98,9 @@ def _print(console: Console, action: dict[str, Any]) -> None:
         console.print(Text(f"reads {', '.join(action['needs'])} of the run; fetched where not sent along\n"))
     console.print(Text("in a route's actions:", style="dim"))
     console.print(Text(action["example"], style="cyan"))
+    if action["short"]:
+        console.print(Text("or, for short:", style="dim"))
+        console.print(Text(action["short"], style="cyan"))
 
 
 def _parameters_table(parameters: list[dict[str, Any]]) -> Table:

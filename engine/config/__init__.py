@@ -3,6 +3,7 @@
 from engine.config.actions import ENGINE_KEYS
 from engine.config.dump import dump_masked
 from engine.config.load import load_config, parse_config, read_config
+from engine.config.mistakes import comment_hint
 from engine.config.model import (
     DEFAULT_RETENTION,
     DEFAULT_RETRY,
@@ -15,6 +16,7 @@ from engine.config.model import (
     RouteConfig,
     WaitSpec,
 )
+from engine.config.section import kind_of
 
 __all__ = [
     "DEFAULT_RETENTION",
@@ -28,7 +30,9 @@ __all__ = [
     "RetrySpec",
     "RouteConfig",
     "WaitSpec",
+    "comment_hint",
     "dump_masked",
+    "kind_of",
     "load_config",
     "parse_config",
     "read_config",

@@ -204,6 +204,8 @@ def _read_params(section: Section, kind: str, where: Where) -> Any:
     params = section.values[kind]
     if params is None:  # `- log:` has nothing to say
         return {}
+    if isinstance(params, (str, list)):  # which parameter that is, the action says
+        return params
     if not isinstance(params, dict):
         message = f"the parameters of {kind!r} must be a mapping (key: value), not {kind_of(params)}"
         section.sheet.wrong(where, message, f"see 'engine actions {kind}' for what it takes")

@@ -12,7 +12,7 @@ from typing import Any, Final
 from engine.config.actions import ENGINE_KEYS
 from engine.config.interpolate import MASK, Interpolated, interpolate
 from engine.config.limits import read_limits
-from engine.config.mistakes import quoted, should_read
+from engine.config.mistakes import comment_hint
 from engine.config.model import Config
 from engine.config.network import read_network
 from engine.config.retention import read_retention
@@ -239,13 +239,8 @@ def _names_action(where: tuple[str | int, ...]) -> bool:
 
 
 def _empty_hint(source: Source, where: tuple[str | int, ...], key: str) -> str:
-    mark = source.marks[where]
-    lines = source.lines
-    line = lines[mark.key_line - 1] if 0 < mark.key_line <= len(lines) else ""
-    before, hash_sign, comment = line[mark.key_column - 1 :].partition(" #")
-    if key and hash_sign and before.rstrip().endswith(":") and comment[:1].strip():
-        fixed = f"{line[: mark.key_column - 1]}{before.rstrip()} {quoted('#' + comment.rstrip())}"
-        return f"# begins a comment; {should_read(fixed)}"
+    if key and (hint := comment_hint(source, where)):
+        return hint
     if not key:
         return "write the item, or remove its dash"
     free = where[0] == "vars" or len(where) > 5

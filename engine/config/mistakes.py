@@ -14,6 +14,8 @@ from typing import Final
 
 from yaml.error import MarkedYAMLError
 
+from engine.source import Source, Where
+
 _SHOULD_READ: Final = "the line should read:"
 
 #: Reading a file again costs time; beyond this many characters no fix is looked for.
@@ -69,6 +71,19 @@ def quoted(text: str) -> str:
     if '"' in text or "\\" in text:
         return "'" + text.replace("'", "''") + "'"
     return f'"{text}"'
+
+
+def comment_hint(source: Source, where: Where) -> str:
+    """What to write where a value was meant that begins with #, as a channel's name does; empty where none was."""
+    mark, lines = source.marks.get(where), source.lines
+    if mark is None or not 0 < mark.key_line <= len(lines):
+        return ""
+    line = lines[mark.key_line - 1]
+    before, hash_sign, comment = line[mark.key_column - 1 :].partition(" #")
+    if not (hash_sign and before.rstrip().endswith(":") and comment[:1].strip()):
+        return ""
+    fixed = f"{line[: mark.key_column - 1]}{before.rstrip()} {quoted('#' + comment.rstrip())}"
+    return f"# begins a comment; {should_read(fixed)}"
 
 
 def requote(line: str) -> Iterator[str]:
