@@ -179,7 +179,8 @@ class ToPeople:
     def _came(self, arrival: Arrival, status: int | None, seconds: float) -> None:
         self._console.print(Text("→ POST /webhooks/langsmith?secret=…"))
         about = arrival.report["event"]
-        rows = [("rule", f"{about['rule'] or ''} ({about['rule_id']})"), *_runs(arrival.report)]
+        rule = f"{about['rule']} ({about['rule_id']})" if about["rule"] else str(about["rule_id"])
+        rows = [("rule", rule), *_runs(arrival.report)]
         for name, value in rows:
             self._cut(Text.assemble((f"    {name:<7}", "dim"), value))
         answer = f"  event {arrival.event}, duplicate: false"

@@ -146,6 +146,7 @@ def test_rules_of_ones_own_see_the_environment_are_named_so_and_judged(tmp_path:
     assert "They are your own: what they do is judged, not the demo's four actions." in flat
     assert "✓ 2 deliveries of your rules succeeded, and the duplicate fired nothing" in flat
     assert "channel #my-channel" in flat
+    assert "rule d75d7417-0c57-4655-88fe-1db3cda3a47a run 0 classify-issue" in flat
     assert f"text classify-issue {message}" in flat, "a message is shown whole"
     assert "all four" not in flat
     assert "my-very-own-secret" not in result.output
