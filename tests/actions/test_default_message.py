@@ -122,7 +122,7 @@ def test_a_digest_lists_some_and_counts_the_rest(kind: str) -> None:
         assert without_links(lines[1]) == (
             "• <URL|classify-issue> error · 12.5 s · 0.62 USD: RateLimitError: 429 Too Many Requests"
         )
-        assert check_message({"text": "\n".join(lines)}) == ""
+        assert check_message({"text": "\n".join(lines)}) is None
 
 
 def test_throttled_ones_are_counted_and_the_dead_are_named() -> None:
