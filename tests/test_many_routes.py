@@ -14,7 +14,7 @@ from engine.errors import ConfigError, PathError, TemplateError
 from engine.jsonpath import Paths
 from engine.reload import Loader
 from engine.source import Source
-from engine.templates import Templates
+from engine.templates import Templates, template
 from engine.templates.sandboxed import Sandbox
 
 ROUTE = """  {rule}:
@@ -147,3 +147,15 @@ def test_routes_that_are_never_reached_are_found_among_many(load):
     assert len(remarks) == 200  # as many as are recorded
     assert remarks[0].message.endswith("/a' before it matches everything and stops")
     assert "/b' is never reached" in remarks[0].message
+
+
+def test_whoever_looks_for_doubts_reads_each_text_once(load, monkeypatch):
+    loaded, read = load(configuration(20)), []
+    for name in ("parse", "parse_expression"):
+        real = getattr(template, name)
+        monkeypatch.setattr(template, name, lambda sandbox, text, real=real: read.append(text) or real(sandbox, text))
+    advise(loaded)
+    own = [text for text in read if "run.url" in text]
+    assert own
+    assert len(own) == len(set(own))
+    assert len(read) <= 3 * 20

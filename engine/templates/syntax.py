@@ -319,8 +319,9 @@ def _names(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabu
 
 def assigned(tree: nodes.Template) -> set[str]:
     """The names that a template makes itself."""
-    names = {node.name for node in tree.find_all(nodes.Name) if node.ctx in ("store", "param")}
-    return names | {node.name for node in tree.find_all(nodes.Macro)}
+    kinds: tuple[type[nodes.Name | nodes.Macro], ...] = (nodes.Name, nodes.Macro)
+    named = tree.find_all(kinds)
+    return {node.name for node in named if isinstance(node, nodes.Macro) or node.ctx in ("store", "param")}
 
 
 class Rewriter(NodeTransformer):

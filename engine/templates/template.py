@@ -36,6 +36,7 @@ from engine.templates.slack_escape import Markup, finished
 from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
+    Parsed,
     looks,
     parse,
     parse_expression,
@@ -48,6 +49,8 @@ from engine.vocabulary import Vocabulary
 _NO_NEEDS: Needs = frozenset()
 #: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
 _DEEPEST = 30
+#: Syntax trees that are kept for those who look at the same text one after the other.
+_TREES_KEPT = 64
 
 
 def is_template(text: str) -> bool:
@@ -262,6 +265,7 @@ class Templates:
         self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
         self._expressions: dict[tuple[Any, ...], Expression] = {}
         self._looks: dict[tuple[object, bool], list[tuple[int, list[Step]]]] = {}
+        self._trees: dict[tuple[object, bool], Parsed | Mistake] = {}
 
     def knowing(self, placed: frozenset[str]) -> Templates:
         """The same, for a place where these of ``PLACED`` words are there."""
@@ -322,32 +326,42 @@ class Templates:
         """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
         key = (identity(text), bare)
         if (found := self._looks.get(key)) is None:
-            parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
-            found = self._looks[key] = [] if isinstance(parsed, Mistake) else list(looks(parsed.tree))
+            parsed = self._parsed(text, bare=bare)
+            found = self._looks[key] = [] if parsed is None else list(looks(parsed.tree))
         return found
 
     def compared(self, text: str, *, bare: bool) -> list[Compared]:
         """The looks that a sound template, or (``bare``) an expression, compares with a constant."""
-        parsed = parse_expression(self._plain, text) if bare else parse(self._plain, text)
-        return [] if isinstance(parsed, Mistake) else list(comparisons(parsed.tree))
+        parsed = self._parsed(text, bare=bare)
+        return [] if parsed is None else list(comparisons(parsed.tree))
 
     def needed(self, text: str) -> list[Needed]:
         """The looks that a sound template cannot do without."""
-        parsed = parse(self._plain, text)
-        return [] if isinstance(parsed, Mistake) else list(needed(parsed.tree, native=parsed.native))
+        parsed = self._parsed(text, bare=False)
+        return [] if parsed is None else list(needed(parsed.tree, native=parsed.native))
 
     def chain(self, expression: str) -> list[Step] | None:
         """The look into the document that a sound expression is; None if it is more than one look."""
-        parsed = parse_expression(self._plain, expression)
-        found = None if isinstance(parsed, Mistake) else chain_of(expression_of(parsed.tree))
+        parsed = self._parsed(expression, bare=True)
+        found = None if parsed is None else chain_of(expression_of(parsed.tree))
         return None if found is None else steps_of(found)
 
     def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
         """How a sound expression has to read to answer as it did before absence had one meaning; see ``former``."""
-        parsed = parse_expression(self._plain, expression)
-        if isinstance(parsed, Mistake):
+        parsed = self._parsed(expression, bare=True)
+        if parsed is None:
             return None
         return former(expression_of(parsed.tree), asked, lambda chain: there(steps_of(chain)))
+
+    def _parsed(self, text: str, *, bare: bool) -> Parsed | None:
+        """The syntax tree of a text that is looked at only; None if it is no sound one. The last ones are kept."""
+        key = (identity(text), bare)
+        if (found := self._trees.get(key)) is None:
+            if len(self._trees) >= _TREES_KEPT:
+                self._trees.clear()
+            found = parse_expression(self._plain, text) if bare else parse(self._plain, text)
+            self._trees[key] = found
+        return None if isinstance(found, Mistake) else found
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""
