@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from engine.config import Config, RouteConfig
 from engine.doubts import doubts
+from engine.env_file import exposed
 from engine.errors import Problem
 from engine.langsmith.settings import CLOUD_RETENTION
 from engine.reload import Loaded
@@ -25,9 +27,23 @@ def advise(loaded: Loaded) -> list[Problem]:
     for where, message, hint in _remarks(loaded.config):
         remarks.report(where, message, hint, at_key=True)
     for doubt in doubts(loaded.config, loaded.registry):
+        if loaded.config.source.excused(doubt.where):
+            continue
         place = {"line": doubt.line, "column": doubt.column}
         remarks.report(doubt.where, doubt.message, doubt.hint, at_key=doubt.at_key, **place)
     return sorted(remarks.problems) + sorted(loaded.broken)
+
+
+def warn_of_variables(config: Config) -> list[Problem]:
+    """What may be meant of a configuration's variables here, but not where it serves: one for each that is not set."""
+    warnings = [replace(each.problem, hint=_unset_hint(each.problem.hint)) for each in config.unset]
+    if config.env_file is not None and (words := exposed(config.env_file)):
+        warnings.append(Problem(str(config.env_file), 0, 0, *words))
+    return sorted(warnings)
+
+
+def _unset_hint(hint: str) -> str:
+    return ": ".join(filter(None, ("checked with a stand-in for its value; engine serve needs it", hint)))
 
 
 def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
@@ -42,6 +58,8 @@ def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
 def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
     for key, secrets in (("secrets", config.secrets or ()), ("signing_secrets", config.signing_secrets)):
         for index, secret in enumerate(secrets):
+            if config.source.excused((key, index)):
+                continue
             if len(secret) < _SHORTEST_SECRET:
                 message = f"this secret has {len(secret)} characters: it can be found by trying"
                 yield (key, index), message, "use at least 16 random ones, such as: openssl rand -hex 16"
@@ -50,6 +68,8 @@ def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
 def _long_retention(config: Config) -> Iterator[tuple[Where, str, str]]:
     """Traces that LangSmith has deleted can't be fetched, however far back is looked."""
     settings = config.langsmith
+    if config.source.excused(("langsmith", "endpoint")):
+        return
     if settings.on_cloud and settings.retention is not None and settings.retention > CLOUD_RETENTION:
         message = "LangSmith's cloud keeps traces for 180 days at most"
         yield ("langsmith", "trace_retention"), message, "remove it: without it, 180d is taken there"

@@ -201,7 +201,13 @@ async def _load(
     masking: Callable[[Callable[[], Masker]], None],
 ) -> Reloader:
     """The configuration as it is now."""
-    loader = Loader(settings.config, environ, check=needs_secrets(settings.listen), secrets=settings.secrets)
+    loader = Loader(
+        settings.config,
+        environ,
+        env_file=settings.env_file,
+        check=needs_secrets(settings.listen),
+        secrets=settings.secrets,
+    )
     masking(lambda: loader.masker)
     reloader = Reloader(loader, await loader.load_aside(), logger)
     masking(lambda: reloader.masker)

@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.schema import Step
 from engine.source import Where
 from engine.templates import Templates, is_template
-from engine.variables import Filled, piece_of, source_of, written
+from engine.variables import Filled, Variable, piece_of, source_of, written
 
 _TAG: Final = re.compile(r"(\{\{.*?\}\}|\{%.*?%\}|\{#.*?#\})", re.DOTALL)
 #: Stands for what only an event tells. It can be no part of a host's name.
@@ -73,7 +73,7 @@ class AuthorOrigins:
                     yield Put(written(part), self._settled(part) if piece.startswith("{{") else None)
             elif isinstance(text, Filled):
                 parts = text.parts(piece)
-                yield from (part if isinstance(part, str) else Put(part.reference, part.value) for part in parts)
+                yield from (part if isinstance(part, str) else _put(part) for part in parts)
             else:
                 yield piece
 
@@ -115,6 +115,10 @@ class AuthorOrigins:
         except EngineError:  # reported where templates are compiled
             return None
         return None if isinstance(value, (dict, list)) else str(value)
+
+
+def _put(variable: Variable) -> Put:
+    return Put(variable.reference, variable.value if variable.known else None)
 
 
 def origins_in_code(kind: type) -> frozenset[Origin]:

@@ -29,6 +29,7 @@ from engine.secrets import Masker
 from engine.source import Where
 from engine.suggest import did_you_mean
 from engine.templates import Template, Templates
+from engine.unset_vars import UnsetVars
 from engine.vocabulary import ON_DEAD, Vocabulary
 
 #: What people call an action that has another name here.
@@ -113,6 +114,7 @@ class _Compiler:
         self._of_feedback: list[Where] = []  # the places in the route at hand that read it
         self._templates = self._all_templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
+        self._unset = UnsetVars(config, self._templates)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
@@ -147,6 +149,8 @@ class _Compiler:
         """``hours`` are the route's; ``beside`` are words that its templates see beside those of every document."""
         registered = self._registry.get(written.type)
         if registered is None:
+            if self._source.excused(("plugins",)):  # it may be in a folder that is not known
+                return None
             self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
             return None
         words = beside | _words(written)
@@ -272,6 +276,8 @@ class _Compiler:
             return template.tree, Leaves(template.templated, template.mixed)
         tree = deepcopy(template.tree) if template.settled else template.tree
         for place in template.settled:
+            if self._unset.read_by(_at(template.tree, place)):
+                continue
             try:
                 value = template.settle(place, self._config.vars)
             except TemplateError as error:
@@ -299,7 +305,7 @@ class _Compiler:
         """No value of the author's may divide an address elsewhere than its text does."""
         for name, value in written.params.items():
             for where, text in _texts(value, (name,)):
-                if (wrong := self._origins.divided(text)) is not None:
+                if not self._unset.read_by(text) and (wrong := self._origins.divided(text)) is not None:
                     self._source.report((*written.params_where, *where), *wrong)
 
     def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
@@ -385,9 +391,13 @@ def _texts(tree: Any, where: Where) -> Iterator[tuple[Where, str]]:
 
 
 def _put(tree: Any, where: Where, value: Any) -> None:
-    for step in where[:-1]:
+    _at(tree, where[:-1])[where[-1]] = value
+
+
+def _at(tree: Any, where: Where) -> Any:
+    for step in where:
         tree = tree[step]
-    tree[where[-1]] = value
+    return tree
 
 
 def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:

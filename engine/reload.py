@@ -19,7 +19,8 @@ from watchfiles import awatch
 
 from engine import load_limit
 from engine.compile import compile_router
-from engine.config import Config, read_config
+from engine.config import ENGINE_KEYS, Config, read_config
+from engine.env_file import EnvFile, exposed
 from engine.error_text import named_error
 from engine.errors import ConfigError, Problem
 from engine.fingerprint import Fingerprint, Fingerprinter, plugin_files
@@ -31,6 +32,7 @@ from engine.registry import Registry, load_installed
 from engine.router import Router
 from engine.secrets import Masker
 from engine.settings import Address
+from engine.source import Where
 
 T = TypeVar("T")
 
@@ -58,6 +60,23 @@ def needs_secrets(listen: Address) -> Check:
             config.source.report(("secrets",), message, hint)
 
     return check
+
+
+def needs_what_decides(config: Config) -> None:
+    """Refuses unset variables on which it depends what matches: a stand-in for one would give a wrong answer."""
+    for unset in config.unset:
+        if any(_decides(place) for place in unset.places):
+            config.source.add(unset.problem)
+
+
+def _decides(where: Where) -> bool:
+    """Whether a value has a say in what matches: all of rules, routes and vars, but for the actions' parameters."""
+    if where[0] != "routes":
+        return where[0] in ("rules", "vars")
+    for at, key in enumerate(where):
+        if at > 1 and key in ("actions", "on_dead"):
+            return len(where) <= at + 2 or where[at + 2] in ENGINE_KEYS
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +132,23 @@ class Loader:
     """
 
     def __init__(
-        self, path: Path, environ: Mapping[str, str], *, check: Check | None = None, secrets: Sequence[str] = ()
+        self,
+        path: Path,
+        environ: Mapping[str, str],
+        *,
+        env_file: EnvFile | None = None,
+        check: Check | None = None,
+        secrets: Sequence[str] = (),
+        stand_ins: bool = False,
     ) -> None:
-        """``secrets`` are those the process was given beside the file: they are masked, too."""
+        """``secrets`` are those the process was given beside the file: they are masked, too.
+
+        ``env_file`` has variables that ``environ`` has not. With ``stand_ins`` one that is not set is no problem.
+        """
         self.path = path
+        #: The configuration of the latest loading, good or bad; None where it can't be read.
+        self.config: Config | None = None
+        self._env_file, self._stand_ins = env_file, stand_ins
         self._secrets = secrets
         #: The files of the latest loading, good or bad, as they were before they were read.
         self.seen: Fingerprint = ()
@@ -126,7 +158,7 @@ class Loader:
         self._check = check
         self._plugins = PluginLoader()
         self._installed: Registry | None = None
-        self._sources = _Sources(path)
+        self._sources = _Sources(path, files=self._beside())
         self._thread = 0
         self._fingerprinter = Fingerprinter()
 
@@ -203,11 +235,17 @@ class Loader:
         """
         for _ in range(_READINGS):
             sources, self.seen = self._sources, self.look()
-            config = read_config(self.path, environ=self._environ)
-            self._sources = _Sources(self.path, config.plugins, config.files)
+            self.config = None
+            config = read_config(self.path, environ=self._environ, env_file=self._env_file, stand_ins=self._stand_ins)
+            self.config = config
+            self._sources = _Sources(self.path, config.plugins, (*self._beside(), *config.files))
             if self._sources == sources:
                 break
         return config
+
+    def _beside(self) -> tuple[Path, ...]:
+        """The file of variables, also where it does not exist yet."""
+        return () if self._env_file is None else (self._env_file.path,)
 
 
 def _masked(problem: Problem, masker: Masker) -> Problem:
@@ -307,6 +345,8 @@ class Reloader:
         )
 
     def _report_broken(self, loaded: Loaded) -> None:
+        if loaded.config.env_file is not None and (words := exposed(loaded.config.env_file)):
+            self._logger.warning("%s: %s; %s", loaded.config.env_file, *words)
         for problem in loaded.broken:
             self._logger.error("a plug-in cannot be used\n%s", problem)
 

@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from engine.env_file import EnvFile
 from engine.errors import EngineError
 from engine.scan import MAX_VALUES
 
@@ -84,6 +85,7 @@ class ServeSettings:
     ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
     bytes, decompressed. ``memory_limit``, in bytes, is the most that events in hand take together, parsed.
     Events with more than ``max_values`` values are kept unparsed.
+    ``env_file`` has variables of the configuration that the environment has not.
     ``store_key`` seals what the store holds of payloads (see ``store.vault``).
     """
 
@@ -101,6 +103,7 @@ class ServeSettings:
     traces: bool = False
     memory_limit: int = 256 * 1024 * 1024
     max_values: int = MAX_VALUES
+    env_file: EnvFile | None = None
 
     @property
     def store_url(self) -> str:

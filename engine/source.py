@@ -49,6 +49,7 @@ class Source:
     marks: Mapping[Where, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     _lines: list[str] | None = field(default=None, init=False, repr=False, compare=False)
+    _excused: set[Where] = field(default_factory=set, init=False, repr=False, compare=False)
     _places: set[Where] = field(default_factory=set, init=False, repr=False, compare=False)
 
     @property
@@ -79,24 +80,43 @@ class Source:
         line, the fifth character of a path. A column counts only for a value written on one line.
         """
         self._places.add(where)
+        self.add(self.problem(where, message, hint, at_key=at_key, line=line, column=column))
+
+    def problem(
+        self, where: Where, message: str, hint: str = "", *, at_key: bool = False, line: int = 1, column: int = 1
+    ) -> Problem:
+        """A problem at such a place, not recorded."""
         mark = self.mark(where)
         if mark is None:
-            self.problems.append(Problem(self.file, 0, 0, message, hint))
-            return
+            return Problem(self.file, 0, 0, message, hint)
         if at_key and mark.key_line:
-            self.at(mark.key_line, mark.key_column, message, hint)
-        elif mark.style in ("|", ">"):
-            self.at(mark.line + line, 1, message, hint)
-        else:
-            quoted = 1 if mark.style in ("'", '"') and column > 1 else 0
-            self.at(mark.line, mark.column + column - 1 + quoted, message, hint)
+            return self._made(mark.key_line, mark.key_column, message, hint)
+        if mark.style in ("|", ">"):
+            return self._made(mark.line + line, 1, message, hint)
+        quoted = 1 if mark.style in ("'", '"') and column > 1 else 0
+        return self._made(mark.line, mark.column + column - 1 + quoted, message, hint)
 
     def at(self, line: int, column: int, message: str, hint: str = "") -> None:
         """Record a problem at a line and column of the file, both from 1."""
+        self.add(self._made(line, column, message, hint))
+
+    def _made(self, line: int, column: int, message: str, hint: str) -> Problem:
         shown = self.lines[line - 1] if 0 < line <= len(self.lines) else ""
-        problem = Problem(self.file, line, column, message, hint, shown if len(shown) <= _LONGEST_SHOWN else "")
+        return Problem(self.file, line, column, message, hint, shown if len(shown) <= _LONGEST_SHOWN else "")
+
+    def add(self, problem: Problem) -> None:
+        """Record a problem, once."""
         if not self.full and problem not in self.problems:
             self.problems.append(problem)
+
+    def excuse(self, where: Where) -> None:
+        """Have a place count as troubled, without a problem of its own."""
+        self._places.add(where)
+        self._excused.add(where)
+
+    def excused(self, where: Where) -> bool:
+        """Whether such a place is at, around or within this one."""
+        return any(place[: len(where)] == where or where[: len(place)] == place for place in self._excused)
 
     def troubled(self, where: Where) -> bool:
         """Whether a problem was reported at a place or within it: what follows from it is not worth a message."""

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.config.interpolate import MASK, MAX_FILE_BYTES, interpolate
+from engine.config.interpolate import MASK, interpolate
 from engine.config.yaml12 import read_yaml
+from engine.small_file import MAX_FILE_BYTES
 from engine.source import Source
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "JINJA": "p{%w{{x}}", "NESTED": "${NAME}", "QUOTE": "a: [b"}
@@ -16,7 +17,8 @@ ENVIRON = {"NAME": "value", "EMPTY": "", "JINJA": "p{%w{{x}}", "NESTED": "${NAME
 def run(tree, environ=ENVIRON, base=None):
     source = Source("c.yaml")
     found = interpolate(tree, source, environ, base)
-    return found, [problem.message for problem in source.problems]
+    unset = [one.problem for one in found.unset]
+    return found, [problem.message for problem in (*source.problems, *unset)]
 
 
 def value_of(text, environ=ENVIRON, base=None):
@@ -108,9 +110,9 @@ def test_every_missing_variable_is_reported_at_once():
 
 def test_a_missing_variable_near_a_set_one_is_named():
     source = Source("c.yaml")
-    interpolate({"a": "${SLACK_TOKN}"}, source, {"SLACK_TOKEN": "x"})
-    assert "did you mean 'SLACK_TOKEN'?" in source.problems[0].hint
-    assert "${SLACK_TOKN:-value}" in source.problems[0].hint
+    [unset] = interpolate({"a": "${SLACK_TOKN}"}, source, {"SLACK_TOKEN": "x"}).unset
+    assert "did you mean 'SLACK_TOKEN'?" in unset.problem.hint
+    assert "${SLACK_TOKN:-value}" in unset.problem.hint
 
 
 @pytest.mark.parametrize(
@@ -190,8 +192,10 @@ def test_elsewhere_and_without_a_variable_a_text_is_nothing_but_one():
 
 def test_the_place_of_a_reference_in_a_block_of_text_is_its_line():
     parsed = read_yaml("a: |\n  one\n  two ${NONE}\nb: 'x ${NONE}'\n", "c.yaml")
-    interpolate(parsed.tree, parsed.source, {})
-    assert [(problem.line, problem.column) for problem in parsed.source.problems] == [(3, 1), (4, 7)]
+    [unset] = interpolate(parsed.tree, parsed.source, {}).unset
+    assert (unset.problem.line, unset.problem.column) == (3, 1)
+    assert unset.places == (("a",), ("b",))
+    assert "(also used in line 4)" in unset.problem.message
 
 
 def test_a_flood_of_values_is_stopped():
@@ -215,7 +219,8 @@ def test_the_files_it_reads_are_named_also_where_they_cannot_be_read(tmp_path):
     (tmp_path / "key").write_text("k")
     source = Source("c.yaml")
     tree = {"a": "${file:key}", "b": ["${file:sub/none} ${file:key}"], "c": "${N}"}
-    assert interpolate(tree, source, {"N": "n"}, tmp_path).files == (tmp_path / "key", tmp_path / "sub" / "none")
-    assert len(source.problems) == 1
+    found = interpolate(tree, source, {"N": "n"}, tmp_path)
+    assert found.files == (tmp_path / "key", tmp_path / "sub" / "none")
+    assert [one.reference for one in found.unset] == ["file:sub/none"]
     assert interpolate(tree, source, None, tmp_path).files == ()
     assert interpolate(tree, source, {"N": "n"}, None).files == ()

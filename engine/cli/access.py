@@ -17,14 +17,16 @@ from engine.admin.muting import Muting
 from engine.admin.queries import Queries
 from engine.cli.address import AdminAddress, folder_of, read, url_of
 from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
-from engine.cli.options import config_option, data_of, store_options
+from engine.cli.options import config_option, data_of, env_file_of, store_options
 from engine.cli.output import say
+from engine.env_file import EnvFile
 from engine.errors import ConfigError, StoreError
 from engine.secrets import Masker
 from engine.settings import Address, file_of
 
 if TYPE_CHECKING:
     from engine.config import Config
+    from engine.reload import Check, Loader
     from engine.store.protocol import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,6 +79,7 @@ class Place:
     """Where to look for an engine and its store.
 
     ``admin`` is the one address to ask, ``usual`` is asked if an engine is there; None: not given.
+    ``named_env_file`` has the configuration's variables; ``no_env_file``: no file has.
     """
 
     config: Path
@@ -84,6 +87,19 @@ class Place:
     usual: str | None = None
     data: Path | None = None
     store: str | None = None
+    named_env_file: Path | None = None
+    no_env_file: bool = False
+
+    @property
+    def env_file(self) -> EnvFile | None:
+        """The file with the configuration's variables, if there may be one."""
+        return env_file_of(self.config, self.named_env_file, without=self.no_env_file)
+
+    def loader(self, check: Check | None = None) -> Loader:
+        """Loads the configuration for a command: a variable that is not set is no problem."""
+        from engine.reload import Loader
+
+        return Loader(self.config, os.environ, env_file=self.env_file, check=check, stand_ins=True)
 
     @property
     def folder(self) -> Path:
@@ -124,7 +140,15 @@ def place_from(options: dict[str, Any]) -> Place:
     context = click.get_current_context(silent=True)
     if context is not None and context.get_parameter_source("admin") is not ParameterSource.COMMANDLINE:
         admin, usual = None, admin or _admin_of_serve()
-    return Place(options.pop("config"), admin, usual, options.pop("data", None), options.pop("store", None))
+    return Place(
+        options.pop("config"),
+        admin,
+        usual,
+        options.pop("data", None),
+        options.pop("store", None),
+        options.pop("env_file", None),
+        no_env_file=options.pop("no_env_file", False),
+    )
 
 
 def _admin_of_serve() -> str | None:
@@ -246,7 +270,7 @@ async def _stopped(place: Place, *, quiet: bool = False) -> AsyncIterator[Asked]
         hint = "start one with engine serve, or tell where: --admin URL, --data DIRECTORY or --store URL"
         raise AccessError(f"{_nobody(place)}, and there is no store at {path}", hint)
     store = open_store(place.store_url, keys=os.environ.get(VARIABLE, ""))
-    config = _config_of(place.config)
+    config = _config_of(place)
     await _open(store)
     try:
         if not quiet:
@@ -312,14 +336,21 @@ class _StoppedEngine(Queries):
         ]
 
 
-def _config_of(path: Path) -> Config | None:
+def tell_unset(config: Config) -> None:
+    """Say which variables are not set here, so that their values are not what they are where the engine runs."""
+    if config.unset:
+        names = ", ".join(each.reference for each in config.unset)
+        say(f"not set here: {names}; stand-ins take their place (engine check says where)", "yellow")
+
+
+def _config_of(place: Place) -> Config | None:
     """The configuration, for its secrets and names, if it can be read: a broken file must not hide the store."""
     from engine.config import read_config
 
-    if not path.exists():
+    if not place.config.exists():
         return None
     try:
-        return read_config(path)
+        return read_config(place.config, env_file=place.env_file, stand_ins=True)
     except ConfigError:
-        say(f"{path} cannot be read: rules go by their ids", "yellow")
+        say(f"{place.config} cannot be read: rules go by their ids", "yellow")
         return None

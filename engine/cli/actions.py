@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,8 @@ from rich.text import Text
 
 from engine.admin.query import NotFound
 from engine.admin.views import problem_views
-from engine.cli.options import config_option, json_option
+from engine.cli.access import Place, access_options, place_from
+from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, print_problems, say, table
 from engine.config import read_config
 from engine.describe import describe_action, describe_actions
@@ -27,11 +27,12 @@ from engine.registry import Registry, load_installed
 
 @click.command("actions")
 @click.argument("name", required=False)
-@config_option
+@access_options
 @json_option
-def command(name: str | None, config: Path, as_json: bool) -> None:  # noqa: FBT001
+def command(name: str | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """List the actions that routes can use; with a NAME, show its parameters and an example."""
-    folders = _folders(config)
+    place = place_from(options)
+    config, folders = place.config, _folders(place)
     if name is not None:
         action = run_bounded(lambda: _described(_registry(folders), name), config, lambda: folders)
         if as_json:
@@ -47,13 +48,13 @@ def command(name: str | None, config: Path, as_json: bool) -> None:  # noqa: FBT
     print_problems(err(), broken)
 
 
-def _folders(config: Path) -> Sequence[Path]:
+def _folders(place: Place) -> Sequence[Path]:
     """The configuration's plug-in folders, where it can be read."""
-    if config.exists():
+    if place.config.exists():
         try:
-            return read_config(config, environ=os.environ).plugins
+            return read_config(place.config, env_file=place.env_file, stand_ins=True).plugins
         except ConfigError:
-            say(f"{config} cannot be read: its plug-in folders are left out (engine check tells more)", "yellow")
+            say(f"{place.config} cannot be read: its plug-in folders are left out (engine check tells more)", "yellow")
     return ()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,7 @@ import click
 from rich.text import Text
 
 from engine.admin.views import problem_views
-from engine.advice import advise
+from engine.advice import advise, warn_of_variables
 from engine.cli.absent import absent, how_to_have_one
 from engine.cli.access import Place, access_options, place_from
 from engine.cli.atwork import AtWork, at_work
@@ -50,7 +49,8 @@ def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any
     """Check configuration files whole: YAML, variables, routes, conditions, templates, actions, plug-ins.
 
     All problems are told at once, each with its place and what to do. Exits with 1 if there
-    are any. Remarks are about what is legal but hardly meant. Where an engine is running, what
+    are any. Remarks are about what is legal but hardly meant, and about variables that are not set here:
+    they are checked with stand-ins for their values. Where an engine is running, what
     is at work there is told, too. Where there are recorded events, routes that are mostly
     undecided for them because a value is absent are named.
     """
@@ -73,14 +73,19 @@ def _failed(results: Sequence[_Checked], *, strict: bool) -> bool:
 
 
 def _check(path: Path, place: Place) -> _Checked:
-    working = at_work(replace(place, config=path)) if path.exists() else None
+    place = replace(place, config=path)
+    working = at_work(place) if path.exists() else None
+    loader = place.loader()
     try:
-        loader = Loader(path, os.environ)
         loaded, remarks = loader.bounded(lambda: _look(loader))
     except ConfigError as error:
-        return _Checked(path, None, error.problems, (), working)
-    remarks = sorted([*remarks, *_of_recorded(loader, loaded, replace(place, config=path))])
-    return _Checked(path, loaded, (), remarks, working)
+        return _Checked(path, None, error.problems, _warnings(loader), working)
+    remarks = sorted([*remarks, *_of_recorded(loader, loaded, place)])
+    return _Checked(path, loaded, (), [*_warnings(loader), *remarks], working)
+
+
+def _warnings(loader: Loader) -> list[Problem]:
+    return [] if loader.config is None else warn_of_variables(loader.config)
 
 
 def _of_recorded(loader: Loader, loaded: Loaded, place: Place) -> Sequence[Problem]:

@@ -10,7 +10,7 @@ import click
 from rich.syntax import Syntax
 from rich.text import Text
 
-from engine.cli.access import Place, access_options, connected, place_from
+from engine.cli.access import Place, access_options, connected, place_from, tell_unset
 from engine.cli.atwork import at_work
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
@@ -44,11 +44,12 @@ def show(live: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
 def _show_file(place: Place, *, as_json: bool) -> None:
     working = at_work(place) if place.config.exists() else None
     try:
-        loaded = load_config(place.config)
+        loaded = load_config(place.config, env_file=place.env_file, stand_ins=True)
     except ConfigError as error:
         if working is not None:
             working.tell(None, len(error.problems))
         raise
+    tell_unset(loaded)
     masker = Masker(loaded.masked)
     text = masker.text(dump_masked(loaded))
     if as_json:

@@ -93,7 +93,7 @@ def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  
     if as_json:
         emit(event)
         return
-    print_event(out(), event, found_by_decision(place.config, event), payload=payload)
+    print_event(out(), event, found_by_decision(place, event), payload=payload)
 
 
 async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:

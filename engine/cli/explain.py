@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sys
 import time
 from typing import Any, BinaryIO
@@ -11,7 +10,7 @@ from typing import Any, BinaryIO
 import click
 
 from engine.admin.query import BadQuery
-from engine.cli.access import Place, access_options, opened, place_from
+from engine.cli.access import Place, access_options, opened, place_from, tell_unset
 from engine.cli.explanation import actions_of, dies, print_report
 from engine.cli.main import FINDINGS
 from engine.cli.mutes import muted_at
@@ -25,7 +24,7 @@ from engine.errors import BadBody
 from engine.event import Event, parse_event, parse_json
 from engine.explain import Focus, explain, feedback_from, needs_of
 from engine.hydrate import Hydrator
-from engine.reload import Loaded, Loader
+from engine.reload import Loaded, needs_what_decides
 
 
 @click.command("explain")
@@ -65,9 +64,10 @@ def command(
     held. Nothing is sent, nothing is stored, and without --fetch no network is touched.
     Exits with 1 if nothing matched, or if --render shows that a delivery would be dead at once.
     """
-    loader = Loader(options["config"], os.environ)
-    loaded = loader.load_bounded()
     place = place_from(options)
+    loader = place.loader(needs_what_decides)
+    loaded = loader.load_bounded()
+    tell_unset(loaded.config)
     if [file, kind, event_id].count(None) != 2:
         raise BadQuery("give a FILE, --kind or --event ID", "engine send --kind rule --print writes a sample payload")
     if event_id is not None:

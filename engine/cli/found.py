@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from engine.cli.access import Place
 from engine.cli.explanation import found_of
 from engine.cli.stored import stored_event
 from engine.errors import ConfigError
 from engine.explain import explain
-from engine.reload import Loaded, Loader
+from engine.reload import Loaded, needs_what_decides
 
 #: By run and route: what the condition found that decided.
 Found = Mapping[tuple[int, str], str]
 
 
-def found_by_decision(config: Path, event: Mapping[str, Any]) -> Found:
+def found_by_decision(place: Place, event: Mapping[str, Any]) -> Found:
     """What the deciding conditions of a detailed answer found.
 
     Nothing where the configuration at hand is not the one that decided, or the payload is gone:
@@ -25,7 +24,7 @@ def found_by_decision(config: Path, event: Mapping[str, Any]) -> Found:
     """
     if not event["evaluations"] or event["payload"] is None:
         return {}
-    loaded = _loaded(config)
+    loaded = _loaded(place)
     if loaded is None or loaded.config.hash != event["evaluations"][-1]["config_hash"]:
         return {}
     report = explain(loaded, *stored_event(event))
@@ -36,11 +35,11 @@ def found_by_decision(config: Path, event: Mapping[str, Any]) -> Found:
     }
 
 
-def _loaded(config: Path) -> Loaded | None:
-    if not config.exists():
+def _loaded(place: Place) -> Loaded | None:
+    if not place.config.exists():
         return None
     try:
-        return Loader(config, os.environ).load_bounded()
+        return place.loader(needs_what_decides).load_bounded()
     except ConfigError:
         return None
 

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
+from engine.env_file import EnvFile
 from engine.settings import Address
 from engine.units import parse_duration, parse_size
 
@@ -54,18 +55,47 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
             self.fail(str(error), param, ctx)
 
 
-config_option = click.option(
-    "-c",
-    "--config",
-    "config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    default=Path("config.yaml"),
-    envvar="ENGINE_CONFIG",
-    show_default=True,
-    show_envvar=True,
-    help="The configuration file.",
-)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def config_option(function: F) -> F:
+    """The configuration, and where its variables are: ``config``, ``env_file`` and ``no_env_file``."""
+    for option in (
+        click.option(
+            "--no-env-file",
+            is_flag=True,
+            envvar="ENGINE_NO_ENV_FILE",
+            show_envvar=True,
+            help="Take variables from the environment only.",
+        ),
+        click.option(
+            "--env-file",
+            type=click.Path(path_type=Path),
+            envvar="ENGINE_ENV_FILE",
+            show_envvar=True,
+            help="Variables that the environment does not have.  [default: .env beside the configuration]",
+        ),
+        click.option(
+            "-c",
+            "--config",
+            "config",
+            type=click.Path(path_type=Path, dir_okay=False),
+            default=Path("config.yaml"),
+            envvar="ENGINE_CONFIG",
+            show_default=True,
+            show_envvar=True,
+            help="The configuration file.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def env_file_of(config: Path, named: Path | None, *, without: bool) -> EnvFile | None:
+    """The file of a configuration's variables: as named, else ``.env`` beside it; None: there shall be none."""
+    if without:
+        return None
+    return EnvFile.beside(config) if named is None else EnvFile(named.absolute())
 
 
 def store_options(function: F) -> F:

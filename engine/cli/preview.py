@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from rich.text import Text
@@ -39,9 +37,9 @@ class Previews:
     The events of the latest one are kept in mind: several deliveries of an event stand beside each other.
     """
 
-    def __init__(self, asked: Asked, config: Path) -> None:
+    def __init__(self, asked: Asked, loader: Loader) -> None:
         self._asked = asked
-        self._loader = Loader(config, os.environ)
+        self._loader = loader
         self._loaded = _load(self._loader)
         self._events: dict[str, _Stored] = {}
 

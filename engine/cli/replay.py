@@ -6,7 +6,6 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -24,6 +23,7 @@ from engine.cli.options import json_option
 from engine.cli.output import emit, err, one_line, out, plural, say
 from engine.cli.preview import Previews, outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
+from engine.reload import needs_what_decides
 from engine.vocabulary import ON_DEAD
 
 #: How many are asked for at once: each request is one transaction.
@@ -87,7 +87,7 @@ async def _replay(
             raise AccessError("--wait needs a running engine", "start it with engine serve; it takes up what is due")
         chosen = await _choose(asked, ids, query)
         if dry_run:
-            await _list(asked, place.config, chosen, as_json=as_json)
+            await _list(asked, place, chosen, as_json=as_json)
             return False
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
@@ -131,10 +131,10 @@ def _unknown(start: str) -> EngineError:
     return AccessError(f"no delivery or event starts with {start!r}", hint)
 
 
-async def _list(asked: Asked, config: Path, chosen: dict[str, list[str]], *, as_json: bool) -> None:
+async def _list(asked: Asked, place: Place, chosen: dict[str, list[str]], *, as_json: bool) -> None:
     """How many there are, and what would be sent: of the first for people, of all for programs."""
     ids = chosen["deliveries"]
-    previews = Previews(asked, config)
+    previews = Previews(asked, place.loader(needs_what_decides))
     if as_json:
         shown = {
             "previews": await _previewed(previews.of, ids),

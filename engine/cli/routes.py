@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +16,6 @@ from engine.cli.mutes import muted_at, undecided_at
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, plural, say
 from engine.describe import describe_routes
-from engine.reload import Loader
 from engine.undecided import mostly_undecided
 from engine.units import format_duration
 
@@ -32,7 +30,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """
     place = place_from(options)
     config = place.config
-    loaded = Loader(config, os.environ).load_bounded()
+    loaded = place.loader().load_bounded()
     routes = describe_routes(loaded, muted_at(place), time.time(), undecided_at(place))
     if as_json:
         emit({"routes": routes})

@@ -20,7 +20,7 @@ from rich.text import Text
 from engine.app import Running, running
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.main import FINDINGS
-from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, store_options
+from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, env_file_of, store_options
 from engine.cli.output import err, facts, out
 from engine.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.errors import EngineError
@@ -145,6 +145,8 @@ _LONGEST_BANNER = 1.0
 )
 def command(
     config: Path,
+    env_file: Path | None,
+    no_env_file: bool,  # noqa: FBT001
     listen: Address,
     admin: Address,
     tls_cert: Path | None,
@@ -182,6 +184,7 @@ def command(
         traces=traces,
         memory_limit=memory_limit,
         max_values=max_values,
+        env_file=env_file_of(config, env_file, without=no_env_file),
     )
     masker = _CurrentMasker()
     lines = LogQueue(formatter_of(log_format, masker))
@@ -330,6 +333,7 @@ async def _announce(engine: Running, settings: ServeSettings, logger: logging.Lo
     plugins = [registered for registered in loaded.registry if not registered.builtin]
     if json:
         given = {"public": str(engine.public), "admin": str(engine.admin), "store": _where(settings)}
+        given |= {"env_file": str(loaded.config.env_file)} if loaded.config.env_file else {}
         given |= {"tls": str(settings.tls.cert)} if settings.tls else {}
         counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
         logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
@@ -346,6 +350,7 @@ def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) 
         facts(
             [
                 ("  config", f"{settings.config} · {loaded.config.hash}"),
+                ("  variables", loaded.config.env_file),
                 ("  routes", _count_routes(engine)),
                 ("  plug-ins", ", ".join(sorted(plugins))),
                 ("  store", _where(settings)),

@@ -310,7 +310,7 @@ def _report_strays(section: Section, kind: str, strays: list[str]) -> None:
 def _with_unique_names(sheet: Sheet, actions: list[ActionConfig]) -> tuple[ActionConfig, ...]:
     seen: dict[str, ActionConfig] = {}
     for action in actions:
-        if action.name in seen:
+        if action.name in seen and (*action.where, "name") not in sheet.quiet:
             same = f"two actions of this route are called {action.name!r}"
             hint = "give one of them another 'name'"
             if action.name == action.type == seen[action.name].type:

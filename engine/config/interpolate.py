@@ -9,20 +9,19 @@ which parts of it are values (``engine.variables``).
 from __future__ import annotations
 
 import re
-import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from engine.errors import Problem
+from engine.small_file import read_small
 from engine.source import Source, Where, in_condition
 from engine.suggest import did_you_mean
 from engine.variables import Filled, Variable
 
 #: What stands in a dump where a secret stands in the configuration.
 MASK: Final = "***"
-#: A secret in a file is short; ``/dev/zero`` is not.
-MAX_FILE_BYTES: Final = 64 << 10
 #: Characters put into one file's values, all taken together.
 MAX_CHARACTERS: Final = 8 << 20
 
@@ -39,7 +38,8 @@ class Interpolated:
 
     ``shown`` is the same tree with secrets masked. ``masked`` are the secret values.
     ``places`` are the texts that held a reference, ``failed`` those where one could not be had.
-    ``files`` are those that were read, or could not be: the tree changes when they do.
+    ``files`` are those that were read, or could not be: the tree changes when they do. ``unset`` are the references
+    to what is not set: at their places, which are among ``failed``, a stand-in (``<NAME>``) takes the value's place.
     """
 
     tree: Any
@@ -48,15 +48,30 @@ class Interpolated:
     places: frozenset[Where]
     failed: frozenset[Where]
     files: tuple[Path, ...] = ()
+    unset: tuple[Unset, ...] = ()
 
 
-def interpolate(tree: Any, source: Source, environ: Mapping[str, str] | None, base: Path | None = None) -> Interpolated:
+@dataclass(frozen=True, slots=True)
+class Unset:
+    """A variable that is not set, or a secret's file that is not there, and where it is used."""
+
+    reference: str
+    places: tuple[Where, ...]
+    problem: Problem
+
+
+def interpolate(
+    tree: Any, source: Source, environ: Mapping[str, str] | None, base: Path | None = None, *, elsewhere: str = ""
+) -> Interpolated:
     """Replace every reference in a parsed tree; what cannot be replaced is reported to ``source``.
+
+    What is not set is not reported, but returned: it may be a mistake or not. Its places count as troubled.
 
     ``environ`` None puts in placeholders (``<NAME>``) instead of values, for text that
     strangers wrote. Relative paths of ``${file:…}`` count from ``base``; None allows no files.
+    ``elsewhere`` says in a hint where variables may be set beside the environment.
     """
-    work = _Interpolation(source, environ, base)
+    work = _Interpolation(source, environ, base, elsewhere)
     value, shown = work.walk(tree, ())
     return Interpolated(
         value,
@@ -65,6 +80,7 @@ def interpolate(tree: Any, source: Source, environ: Mapping[str, str] | None, ba
         frozenset(work.places),
         frozenset(work.failed),
         tuple(work.files),
+        tuple(work.unset()),
     )
 
 
@@ -72,15 +88,31 @@ class _Failure(Exception):  # noqa: N818 - carries a message to where it is repo
     """A reference cannot be replaced; the message and a hint."""
 
 
+class _NotSet(_Failure):
+    """There is nothing to replace a reference with here; there may be elsewhere."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One use of what is not set: why it is not, and where in the text of its place it stands."""
+
+    failure: _NotSet
+    where: Where
+    line: int
+    column: int
+
+
 @dataclass(slots=True)
 class _Interpolation:
     source: Source
     environ: Mapping[str, str] | None
     base: Path | None
+    elsewhere: str = ""
     masked: set[str] = field(default_factory=set)
     places: set[Where] = field(default_factory=set)
     failed: set[Where] = field(default_factory=set)
     files: dict[Path, None] = field(default_factory=dict)
+    uses: dict[str, list[_Use]] = field(default_factory=dict)
     room: int = MAX_CHARACTERS
 
     def walk(self, node: Any, where: Where) -> tuple[Any, Any]:
@@ -95,6 +127,18 @@ class _Interpolation:
             return {key: pair[0] for key, pair in pairs.items()}, {key: pair[1] for key, pair in pairs.items()}
         return node, node
 
+    def unset(self) -> Iterator[Unset]:
+        """What is not set, each with one message for all its places."""
+        for reference, uses in self.uses.items():
+            first, places = uses[0], tuple(dict.fromkeys(use.where for use in uses))
+            message, hint = first.failure.args
+            lines = dict.fromkeys(self.source.line_of(use.where, use.line) for use in uses)
+            own = self.source.line_of(first.where, first.line)
+            if others := [str(line) for line in lines if line not in (0, own)]:
+                message += f" (also used in line{'s' * (len(others) > 1)} {', '.join(others)})"
+            problem = self.source.problem(first.where, message, hint, line=first.line, column=first.column)
+            yield Unset(reference, places, problem)
+
     def _item(self, key: str, item: Any, where: Where) -> tuple[Any, Any]:
         if "${" in key:
             message = f"the key {key!r}: variables stand in values only, not in keys"
@@ -108,13 +152,17 @@ class _Interpolation:
         shown: list[str] = []
         last, sound = 0, True
         for match in _REFERENCE.finditer(text):
+            known = True
             try:
                 value, secret = self._replace(match, where)
-                parts += [text[last : match.start()], self._part(value, match)]
+            except _NotSet as failure:
+                self._stand_in(failure, where, match)
+                known, value, secret = False, f"<{match[1]}>", self._is_secret(where, match.string, "")
             except _Failure as failure:
                 self._fail(failure, where, text, match.start())
                 sound = False
                 continue
+            parts += [text[last : match.start()], self._part(value, match, known=known)]
             shown += [text[last : match.start()], MASK if secret and value else value]
             last = match.end()
         if not sound:
@@ -123,19 +171,24 @@ class _Interpolation:
         is_filled = where[0] == "routes" and bool(filled.variables)
         return filled if is_filled else str(filled), "".join([*shown, text[last:]])
 
-    def _part(self, value: str, match: re.Match[str]) -> str | Variable:
+    def _part(self, value: str, match: re.Match[str], *, known: bool) -> str | Variable:
         """What stands in a reference's place."""
         if match[0] == "$${":
             return value
-        known = self.environ is not None and (self.base is not None or not match[1].startswith("file:"))
+        known = known and self.environ is not None and (self.base is not None or not match[1].startswith("file:"))
         return Variable(match[0], value, known or ":-" in match[1])
+
+    def _stand_in(self, failure: _NotSet, where: Where, match: re.Match[str]) -> None:
+        self.failed.add(where)
+        self.source.excuse(where)
+        line, column = _position(match.string, match.start())
+        self.uses.setdefault(match[1], []).append(_Use(failure, where, line, column))
 
     def _fail(self, failure: _Failure, where: Where, text: str, position: int) -> None:
         self.failed.add(where)
-        before = text[:position]
-        line, column = before.count("\n") + 1, position - before.rfind("\n")
         message, hint = failure.args
-        self.source.report(where, message, hint, line=line, column=column if line == 1 else 1)
+        line, column = _position(text, position)
+        self.source.report(where, message, hint, line=line, column=column)
 
     def _replace(self, match: re.Match[str], where: Where) -> tuple[str, bool]:
         """The value of one reference, and whether it is a secret."""
@@ -153,10 +206,15 @@ class _Interpolation:
         self.room -= len(value)
         if self.room < 0:
             raise _Failure(f"the variables put in more than {MAX_CHARACTERS >> 20} MiB", "")
-        secret = secret and where[0] not in _OPEN_SECTIONS and not _is_address(where, match.string, value)
+        secret = secret and self._is_secret(where, match.string, value)
         if secret and self.environ is not None:
             self.masked.add(value)
         return value, secret
+
+    @staticmethod
+    def _is_secret(where: Where, text: str, value: str) -> bool:
+        """Whether what a variable holds is masked where it is used."""
+        return where[0] not in _OPEN_SECTIONS and not _is_address(where, text, value)
 
     def _look_up(self, reference: str) -> tuple[str, bool]:
         if reference.startswith("file:"):
@@ -170,25 +228,34 @@ class _Interpolation:
         if dash and not found:  # as in a shell, :- also stands in for a variable that is set to nothing
             return default, False
         if found is None:
-            raise _Failure(f"the environment variable {name} is not set", self._near(name))
+            raise _NotSet(f"the environment variable {name} is not set", self._near(name))
         return found, True
 
     def _near(self, name: str) -> str:
         hint = did_you_mean(name, [each for each in self.environ or () if each[:1] == name[:1]])
         near = f"{hint} or " if hint.startswith("did you mean") else ""
-        return f"{near}set it, or give it a default: ${{{name}:-value}}"
+        return f"{near}set it{self.elsewhere}, or give it a default: ${{{name}:-value}}"
 
     def _read(self, path: str) -> str:
         if self.environ is None or self.base is None:
             return f"<file:{path}>"
         self.files[self.base / path] = None
         try:
-            text = _read_small(self.base / path)
+            text = read_small(self.base / path)
         except OSError as error:
-            raise _Failure(f"cannot read {path}: {error.strerror or error}", _file_advice(path)) from None
+            absent = isinstance(error, (FileNotFoundError, PermissionError)) and ":-" not in path
+            kind = _NotSet if absent else _Failure
+            raise kind(f"cannot read {path}: {error.strerror or error}", _file_advice(path)) from None
         except ValueError as error:
             raise _Failure(f"cannot read {path}: {error}", _file_advice(path)) from None
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def _position(text: str, at: int) -> tuple[int, int]:
+    """Line and column within a text, from 1. Only in its first line a column can be told."""
+    before = text[:at]
+    line = before.count("\n") + 1
+    return line, at + 1 if line == 1 else 1
 
 
 def _key_hint(where: Where) -> str:
@@ -223,22 +290,3 @@ def _advice(reference: str) -> str:
 
 def _file_advice(path: str) -> str:
     return "a file takes no default" if ":-" in path else ""
-
-
-def _read_small(path: Path) -> str:
-    """The text of a regular file.
-
-    Raises:
-        OSError: it cannot be read.
-        ValueError: it is not a regular, small file of UTF-8 text.
-    """
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise ValueError("it is not a file")
-    with path.open("rb") as file:
-        data = file.read(MAX_FILE_BYTES + 1)
-    if len(data) > MAX_FILE_BYTES:
-        raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} KiB")
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError:
-        raise ValueError("it is not UTF-8 text") from None

@@ -29,6 +29,7 @@ from engine.config.settings import (
     read_vars,
 )
 from engine.config.yaml12 import MAX_BYTES, Parsed, read_yaml, too_large
+from engine.env_file import EnvFile, EnvValues, read_env_file
 from engine.errors import ConfigError
 from engine.fingerprint import digest_of, plugin_files
 from engine.secrets import Masker
@@ -80,13 +81,22 @@ _SECRET_LISTS: Final = ("secrets", "signing_secrets")
 _BEGINNING: Final = 'begin with: secrets: ["${LANGSMITH_WEBHOOK_SECRET}"] and routes: (see config.example.yaml)'
 
 
-def load_config(path: Path, *, environ: Mapping[str, str] | None = None, text: str | bytes | None = None) -> Config:
+def load_config(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    env_file: EnvFile | None = None,
+    text: str | bytes | None = None,
+    stand_ins: bool = False,
+) -> Config:
     """Read a configuration file. ``environ`` is the process's own unless given; ``text`` stands in for the content.
+
+    ``env_file`` has variables that ``environ`` has not. With ``stand_ins`` a variable that is not set is no problem.
 
     Raises:
         ConfigError: with every problem of YAML, variables and structure.
     """
-    return _sound(read_config(path, environ=environ, text=text))
+    return _sound(read_config(path, environ=environ, env_file=env_file, text=text, stand_ins=stand_ins))
 
 
 def parse_config(
@@ -103,7 +113,14 @@ def parse_config(
     return _sound(_read(text, file, environ, base_dir))
 
 
-def read_config(path: Path, *, environ: Mapping[str, str] | None = None, text: str | bytes | None = None) -> Config:
+def read_config(
+    path: Path,
+    *,
+    environ: Mapping[str, str] | None = None,
+    env_file: EnvFile | None = None,
+    text: str | bytes | None = None,
+    stand_ins: bool = False,
+) -> Config:
     """As ``load_config``, but problems of variables and structure stay in ``config.source.problems``.
 
     So the caller can go on to compile what is sound, and report everything at once.
@@ -113,7 +130,8 @@ def read_config(path: Path, *, environ: Mapping[str, str] | None = None, text: s
     """
     if text is None:
         text = _bytes_of(path)
-    return _read(text, str(path), os.environ if environ is None else environ, path.absolute().parent)
+    named = os.environ if environ is None else environ
+    return _read(text, str(path), named, path.absolute().parent, env_file=env_file, stand_ins=stand_ins)
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -134,15 +152,27 @@ def _sound(config: Config) -> Config:
     return config
 
 
-def _read(text: str | bytes, file: str, environ: Mapping[str, str] | None, base: Path | None) -> Config:
+def _read(
+    text: str | bytes,
+    file: str,
+    environ: Mapping[str, str] | None,
+    base: Path | None,
+    *,
+    env_file: EnvFile | None = None,
+    stand_ins: bool = False,
+) -> Config:
     parsed = read_yaml(text, file)
     _require_mapping(parsed)
     _report_empty(parsed)
-    found = interpolate(_with_endpoints(parsed.tree, environ or {}), parsed.source, environ, base)
+    beside = read_env_file(env_file, file)
+    known = None if environ is None else {**beside.values, **environ}
+    tree = _with_endpoints(parsed.tree, known or {})
+    found = interpolate(tree, parsed.source, known, base, elsewhere=_elsewhere(env_file))
+    _report_variables(parsed.source, beside, found, stand_ins=stand_ins)
     sheet = Sheet(parsed.source, parsed.empty | found.failed, found.places)
     section = Section(sheet, found.tree, ())
     section.report_unknown("the file", _KEYS, _FOREIGN)
-    return _assemble(section, found, file, base)
+    return _assemble(section, found, file, base, beside)
 
 
 def _with_endpoints(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[str, Any]:
@@ -155,7 +185,18 @@ def _with_endpoints(tree: dict[str, Any], environ: Mapping[str, str]) -> dict[st
     return {**tree, **added}
 
 
-def _assemble(section: Section, found: Interpolated, file: str, base: Path | None) -> Config:
+def _elsewhere(env_file: EnvFile | None) -> str:
+    return "" if env_file is None else f" in the environment or in {env_file.path}"
+
+
+def _report_variables(source: Source, beside: EnvValues, found: Interpolated, *, stand_ins: bool) -> None:
+    """Report what is wrong with the file of variables; only where nothing is, what is not set."""
+    problems = beside.problems or (() if stand_ins else [each.problem for each in found.unset])
+    for problem in problems:
+        source.add(problem)
+
+
+def _assemble(section: Section, found: Interpolated, file: str, base: Path | None, beside: EnvValues) -> Config:
     sheet, tree = section.sheet, found.tree
     timeout, retry = read_defaults(section)
     rules = read_rules(sheet, tree.get("rules", {}), ("rules",))
@@ -186,6 +227,8 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         shown=shown,
         files=found.files,
         retention=read_retention(section),
+        env_file=beside.path,
+        unset=found.unset,
     )
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
+from engine.config.interpolate import Unset
 from engine.egress import Network
 from engine.langsmith import LangSmithSettings
 from engine.schedule import Active
@@ -137,7 +138,8 @@ class Config:
     with their ids. ``masked`` are the values that no log, page or dump may show; ``shown`` is
     the file's tree with them masked. ``hash`` is twelve digits that change with whatever takes effect, the plug-ins'
     files too, except secrets: it is shown, and nothing can be guessed from it. ``private_hash`` changes with secrets,
-    too: it is neither shown nor stored. ``files`` are those that ``${file:…}`` names. ``source``
+    too: it is neither shown nor stored. ``files`` are those that ``${file:…}`` names, and ``env_file`` the file with
+    variables that was read. ``unset`` are the variables that are not set; a stand-in takes their place. ``source``
     takes further problems; while it has any, the configuration is not to be used.
     """
 
@@ -161,3 +163,5 @@ class Config:
     shown: Mapping[str, Any] = field(repr=False)
     files: tuple[Path, ...] = ()
     retention: Retention = DEFAULT_RETENTION
+    env_file: Path | None = None
+    unset: tuple[Unset, ...] = ()

@@ -231,7 +231,8 @@ def _refuse_stop(section: Section, route: RouteConfig) -> None:
 def _require_actions(section: Section, route: RouteConfig) -> None:
     """A route without actions may still stop those below it; else it is a mistake."""
     written = section.values.get("actions", [])
-    if written == [] and not route.stop and (*section.where, "actions") not in section.sheet.meant:
+    stops = route.stop or (*section.where, "stop") in section.sheet.quiet
+    if written == [] and not stops and (*section.where, "actions") not in section.sheet.meant:
         where = (*section.where, "actions") if "actions" in section.values else section.where
         section.sheet.wrong(
             where, "this route has no actions", "add one below 'actions:', such as - log: {message: hello}"

@@ -18,6 +18,8 @@ _Value = TypeVar("_Value")
 
 #: Items of a digest where nothing else is said, and at most.
 DIGEST_ITEMS, MOST_DIGEST_ITEMS = 100, 500
+#: Seconds in the place of a time that is not known.
+_STAND_IN: Final = 60.0
 _SHORTEST_DIGEST, _LONGEST_DIGEST = 1.0, 86400.0
 _LONGEST_WAIT: Final = 86400.0
 
@@ -137,6 +139,8 @@ def _required(section: Section, key: str, parse: Callable[[Any], _Value], exampl
 
 def _every(section: Section, check: Callable[[float], float]) -> float | None:
     name = section.where[-1]
+    if (*section.where, "every") in section.sheet.quiet:
+        return _STAND_IN  # what templates may read depends on there being one
     return _required(
         section,
         "every",

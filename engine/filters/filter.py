@@ -343,7 +343,7 @@ class _Compiler:
         try:
             test = compile_operator(name, operand if name == "matches" else plain(operand))
         except OperandError as error:
-            self._fault((*where, name, *error.part), str(error), error.hint)
+            self._report_operand((*where, name), error)
             return None
         operand = written(operand) if name == "matches" else plain(operand)
         if name == "count":
@@ -351,6 +351,11 @@ class _Compiler:
         if name == "exists" and operand is False:
             return Operation(name, operand, _all_null(test), whole=True)
         return Operation(name, operand, test)
+
+    def _report_operand(self, where: Where, error: OperandError) -> None:
+        """Report it, unless the operand is not known: a variable in it is not set. In a pattern any value would do."""
+        if where[-1] == "matches" or not self._source.excused(where):
+            self._fault((*where, *error.part), str(error), error.hint)
 
     def _whole_alone(self, operations: tuple[Operation, ...], raw: Mapping[str, Any], where: Where) -> bool:
         """Operators on all values together have nothing to share with those on each value."""
@@ -375,7 +380,7 @@ class _Compiler:
         try:
             return compile_quantifier(raw["quantifier"])
         except OperandError as error:
-            self._fault((*where, "quantifier", *error.part), str(error), error.hint)
+            self._report_operand((*where, "quantifier"), error)
             return None
 
 
