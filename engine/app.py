@@ -17,6 +17,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from engine.admin.listener import Admin, admin_app
+from engine.checks import needs_secrets
 from engine.clients import Clients
 from engine.connections import Connections
 from engine.culprit import suspect_of
@@ -36,7 +37,7 @@ from engine.observe import LogObserver, Observer, Observers
 from engine.public import IDLE, discreet_logger, receiver_runner
 from engine.readiness import Readiness
 from engine.receiver import Receiver
-from engine.reload import LastReload, Loader, Reloader, needs_secrets
+from engine.reload import LastReload, Loader, Reloader
 from engine.secrets import Masker
 from engine.settings import Address, ServeSettings, SettingsError
 from engine.spans import Spans
@@ -180,7 +181,7 @@ async def running(
         public = await _listen_to_senders(stack, receiver, settings, tls, metrics)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
         admin = await _listen_to_people(
-            stack, Admin(store, worker, reloader, metrics, mutes, undecided), settings, tls, doors
+            stack, Admin(store, worker, reloader, metrics, mutes, undecided, hydrator=hydrator), settings, tls, doors
         )
         _in_background(stack, reloader.watch())
         if tls is not None:

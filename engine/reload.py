@@ -9,17 +9,18 @@ import logging
 import operator
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from watchfiles import awatch
 
 from engine import load_limit
+from engine.checks import Check
 from engine.compile import compile_router
-from engine.config import ENGINE_KEYS, Config, read_config
+from engine.config import Config, read_config
 from engine.env_file import EnvFile, exposed
 from engine.error_text import named_error
 from engine.errors import ConfigError, Problem
@@ -31,13 +32,8 @@ from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
 from engine.router import Router
 from engine.secrets import Masker
-from engine.settings import Address
-from engine.source import Where
 
 T = TypeVar("T")
-
-#: What is required of a configuration beyond what it says itself. Reports into its ``source``, or raises ConfigError.
-Check = Callable[[Config], None]
 
 #: How often, at the latest, the files are compared with what was loaded, in milliseconds:
 #: what no watcher reports (network file systems, bind mounts) counts within this time too.
@@ -48,35 +44,6 @@ _DEBOUNCE_MS = 100
 _PAUSE = 1.0
 #: How often the configuration is read at most to learn which files it consists of.
 _READINGS = 3
-
-
-def needs_secrets(listen: Address) -> Check:
-    """Refuses ``secrets: none`` unless only this machine can reach the public listener."""
-
-    def check(config: Config) -> None:
-        if config.secrets is None and not listen.is_loopback:
-            message = f"'secrets: none' is allowed on loopback only, not on {listen}"
-            hint = 'write secrets: ["${LANGSMITH_WEBHOOK_SECRET}"], or listen on 127.0.0.1'
-            config.source.report(("secrets",), message, hint)
-
-    return check
-
-
-def needs_what_decides(config: Config) -> None:
-    """Refuses unset variables on which it depends what matches: a stand-in for one would give a wrong answer."""
-    for unset in config.unset:
-        if any(_decides(place) for place in unset.places):
-            config.source.add(unset.problem)
-
-
-def _decides(where: Where) -> bool:
-    """Whether a value has a say in what matches: all of rules, routes and vars, but for the actions' parameters."""
-    if where[0] != "routes":
-        return where[0] in ("rules", "vars")
-    for at, key in enumerate(where):
-        if at > 1 and key in ("actions", "on_dead"):
-            return len(where) <= at + 2 or where[at + 2] in ENGINE_KEYS
-    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +249,7 @@ class Reloader:
         self._loader, self._logger = loader, logger
         self._seen = loaded.seen
         self._lock = asyncio.Lock()
+        self._reloading = False
         self._listeners: list[Callable[[LastReload], None]] = []
         self._masker = loaded.masker
         self.current = loaded
@@ -303,7 +271,7 @@ class Reloader:
 
     async def reload(self) -> LastReload:
         """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work."""
-        async with self._lock:
+        async with self._lock, self._under_way():
             try:
                 loaded = await self._loader.load_aside()
             except ConfigError as error:
@@ -320,6 +288,20 @@ class Reloader:
             for listener in self._listeners:
                 listener(self.last)
             return self.last
+
+    async def file_is(self) -> Literal["at_work", "refused", "changed"]:
+        """What the file is to the rules at work: their own, one that was refused, or one that is not loaded yet."""
+        if self._reloading or await self.changed():
+            return "changed"
+        return "at_work" if self.last.good else "refused"
+
+    @contextlib.asynccontextmanager
+    async def _under_way(self) -> AsyncIterator[None]:
+        self._reloading = True
+        try:
+            yield
+        finally:
+            self._reloading = False
 
     async def _remember(self, masker: Masker) -> None:
         """Take up secrets before anything can speak of them. Many take a while to compile."""

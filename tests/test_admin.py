@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import aiohttp
 import pytest
@@ -346,7 +347,8 @@ def _resources(engine: Engine) -> Any:
 
     parts = engine.running
     mutes = Mutes(parts.store, logging.getLogger("engine.test"))
-    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes, UndecidedRoutes())
+    undecided = UndecidedRoutes()
+    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes, undecided, hydrator=Mock())
     return admin_app(admin, None).router.resources()
 
 
@@ -498,3 +500,87 @@ async def test_a_bad_id_or_word_is_refused_with_words(engine: Engine, word: str)
     for query in ("event", "since", "limit", "before", "error", "route"):
         status, _ = await engine.ask("GET", f"/api/v1/deliveries?{query}={word}")
         assert status < 500
+
+
+async def test_an_event_is_explained_by_the_rules_at_work_and_what_it_holds(engine: Engine) -> None:
+    """Not by what is shown of it: a secret in it is masked in the answer, and compared all the same."""
+    secret = "s3cret-value-of-a-filter"
+    text = engine.config.read_text()
+    engine.config.write_text(
+        text.replace(f'secrets: ["{SECRET}"]', f'secrets: ["{SECRET}", "{secret}"]')
+        + f"  alert:\n    - filters: [{{expr: \"alert_rule_name == '{secret}'\"}}]\n"
+        + "      actions: [{log: {message: hi}}]\n"
+    )
+    await engine.post("/-/reload", {})
+    event_id = await engine.send(payloads.alert() | {"alert_rule_name": secret})
+    await engine.settled(event_id)
+    report = await engine.post("/api/v1/explain", {"event": event_id[:20], "render": True})
+    assert report["matched"]
+    assert secret not in json.dumps(report)
+    assert not (await engine.post("/api/v1/explain", {"event": event_id, "run": None, "route": "errors"}))["matched"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({}, 400, "which event"),
+        ({"event": 7}, 400, "event must be a text"),
+        ({"event": "0", "run": -1}, 400, "run is -1"),
+        ({"event": "0", "run": True}, 400, "run is True"),
+        ({"event": "0", "render": "maybe"}, 400, "render is 'maybe'"),
+        ({"event": "0", "wrong": 1}, 400, "unknown field 'wrong'"),
+        ({"event": "zzz"}, 404, "no event starts with"),
+        ({"event": "{event}", "route": "nowhere"}, 404, "no route is called"),
+        ({"event": "{event}", "run": 9}, 404, "no run 9"),
+        ({"event": "{event}", "feedback": 7}, 400, "feedback is a list"),
+        ({"event": "{event}", "fetched": {"x": 1}}, 400, "inputs, outputs and feedback"),
+    ],
+)
+async def test_a_question_to_explain_that_makes_no_sense_is_refused(
+    engine: Engine, body: dict[str, Any], status: int, words: str
+) -> None:
+    event_id = await engine.send(payloads.complete())
+    await engine.settled(event_id)
+    asked = {key: event_id if value == "{event}" else value for key, value in body.items()}
+    assert words in (await engine.post("/api/v1/explain", asked, expect=status))["error"]
+
+
+async def test_a_preview_is_of_one_delivery_or_event(engine: Engine) -> None:
+    event_id = await engine.send(payloads.complete())
+    delivery = (await engine.settled(event_id))["deliveries"][0]
+    shown = await engine.post("/api/v1/preview", {"delivery": delivery["id"]})
+    assert (shown["id"], shown["would"]["would"]) == (delivery["id"], "fire")
+    assert len((await engine.post("/api/v1/preview", {"event": event_id}))["deliveries"]) == 3
+    for body in ({}, {"event": event_id, "delivery": delivery["id"]}):
+        assert "what to preview" in (await engine.post("/api/v1/preview", body, expect=400))["error"]
+    await engine.post("/api/v1/preview", {"delivery": "zzz"}, expect=404)
+
+
+async def test_what_became_of_the_file_is_told(engine: Engine) -> None:
+    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "at_work"
+    good = engine.config.read_text()
+    engine.config.write_text("routes: 7\n")
+    await engine.post("/-/reload", {}, expect=422)
+    refused = (await engine.get("/api/v1/backlog"))["rules"]
+    assert refused["file_is"] == "refused"
+    assert refused["problems"] > 0
+    reloader = engine.running.reloader
+    async with reloader._under_way():
+        assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "changed"
+    engine.config.write_text(good)
+    await engine.post("/-/reload", {})
+    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "at_work"
+
+
+async def test_rules_that_give_no_answer_are_not_waited_for_without_end(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    event_id = await engine.send(payloads.complete())
+    await engine.settled(event_id)
+    blocked = threading.Event()
+    monkeypatch.setattr("engine.admin.listener._LONGEST_ANSWER", 0.2)
+    monkeypatch.setattr("engine.admin.rules.explain", lambda *_: blocked.wait(20))
+    answer = await engine.post("/api/v1/explain", {"event": event_id}, expect=503)
+    assert "no answer within 0.2 s" in answer["error"]
+    assert (await engine.get("/api/v1/backlog"))["engine"]
+    blocked.set()

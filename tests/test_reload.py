@@ -17,9 +17,10 @@ from typing import Any
 import pytest
 
 from engine import load_limit, reload
+from engine.checks import needs_secrets
 from engine.config import Config
 from engine.errors import ConfigError
-from engine.reload import Loader, Reloader, needs_secrets
+from engine.reload import Loader, Reloader
 from engine.settings import Address
 
 LOGGER = logging.getLogger("engine.test_reload")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from html import escape
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,17 +19,25 @@ from engine.admin.guard import Guard
 from engine.admin.muting import Muting
 from engine.admin.openapi import openapi_document
 from engine.admin.queries import Queries
-from engine.admin.query import BadQuery, NotFound
+from engine.admin.query import BadQuery, NotFound, TooSlow
+from engine.admin.rules import Means, Rules
 from engine.admin.views import backlog_view, iso, problem_views
 from engine.describe import describe_actions, describe_config, describe_routes
+from engine.document import Fetched
 from engine.errors import StoreBusy, StoreError
+from engine.event import Event
+from engine.hydrate import Hydrator
 from engine.metrics import Metrics
 from engine.mutes import Mutes
-from engine.reload import Reloader
+from engine.offload import in_thread
+from engine.reload import Loaded, Reloader
 from engine.store.protocol import Store
+from engine.store.work import Control
 from engine.undecided import UndecidedRoutes
 from engine.worker import Worker
 
+#: How long evaluating an event for people may take, in seconds.
+_LONGEST_ANSWER = 30.0
 #: The largest body of a question, in bytes.
 _BODY_LIMIT = 1024 * 1024
 #: Every answer: nothing may be kept, guessed at, framed or made part of another origin's page.
@@ -56,9 +66,11 @@ class Admin:
         mutes: Mutes,
         undecided: UndecidedRoutes,
         *,
+        hydrator: Hydrator,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.metrics = metrics
+        self._hydrator, self._asking = hydrator, asyncio.Semaphore(1)
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
         self._mutes, self._undecided = mutes, undecided
         self.renderer = Renderer()
@@ -77,6 +89,7 @@ class Admin:
             renderer=self.renderer,
             clock=clock,
         )
+        self.rules = Rules(self.queries, Means(lambda: reloader.current, self._muted, self._run, self._fetch))
         self.destinations = Destinations(store, worker.gate, clock=clock)
 
     def mask(self, text: str) -> str:
@@ -86,7 +99,38 @@ class Admin:
     async def backlog(self) -> dict[str, Any]:
         """How much waits, how much is under way, and the name of the engine that answers."""
         view = backlog_view(await self._store.backlog(), busy=self._worker.busy, now=self._clock())
-        return view | {"engine": self._store.owner}
+        return view | {"engine": self._store.owner, "rules": self._about_rules(await self._reloader.file_is())}
+
+    def _about_rules(self, file_is: str) -> dict[str, Any]:
+        """Which rules are at work, and what their file is by now."""
+        loaded, last = self._reloader.current, self._reloader.last
+        return {
+            "file": loaded.config.file,
+            "path": str(Path(loaded.config.file).absolute()),
+            "hash": loaded.config.hash,
+            "loaded_at": iso(loaded.at),
+            "file_is": file_is,
+            "problems": len(last.problems),
+        }
+
+    async def _muted(self) -> Mapping[str, Control]:
+        return self._mutes.muted()
+
+    async def _run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """Code that may be a plug-in's, in a thread that is not waited for without end; masked."""
+        try:
+            async with asyncio.timeout(_LONGEST_ANSWER), self._asking:
+                return await in_thread(lambda: self._masked(work()))
+        except TimeoutError:
+            message = f"the rules gave no answer within {_LONGEST_ANSWER:g} s"
+            raise TooSlow(message, "code of a plug-in may block; the log names what blocks the engine") from None
+
+    def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:
+        masked: dict[str, Any] = self._reloader.masker.tree(answer)
+        return masked
+
+    async def _fetch(self, _loaded: Loaded, event: Event, needs: frozenset[str], known: Fetched) -> Fetched:
+        return await self._hydrator.fetch(event, needs, None, known)
 
     def routes(self) -> dict[str, Any]:
         """The routes at work."""
@@ -138,6 +182,8 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
     for path, handler in api.addresses().items():
         app.router.add_get(path, handler)
     app.router.add_post("/api/v1/replay", api.replay)
+    app.router.add_post("/api/v1/explain", api.explain)
+    app.router.add_post("/api/v1/preview", api.preview)
     app.router.add_post("/api/v1/destinations/resume", api.resume)
     app.router.add_post("/-/reload", api.reload)
     app.router.add_post("/api/v1/mutes", api.mute)
@@ -203,6 +249,14 @@ class _Api:
         """``POST /api/v1/replay``."""
         return await self._respond(await self._admin.queries.replay(await _body(request)))
 
+    async def explain(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/explain``."""
+        return await self._respond(await self._admin.rules.explain(await _body(request)))
+
+    async def preview(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/preview``."""
+        return await self._respond(await self._admin.rules.preview(await _body(request)))
+
     async def resume(self, request: web.Request) -> web.Response:
         """``POST /api/v1/destinations/resume``."""
         return json_response(await self._admin.destinations.resume(await _body(request)))
@@ -235,7 +289,8 @@ class _Api:
         links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in paths)
         page = (
             "<!doctype html><meta charset=utf-8><title>engine</title><h1>engine: admin listener</h1>"
-            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/destinations/resume, POST /api/v1/mutes, "
+            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/explain, "
+            "POST /api/v1/preview, POST /api/v1/destinations/resume, POST /api/v1/mutes, "
             "POST /-/reload; /healthz and /readyz are on the public listener; "
             "the whole is described in openapi.json."
         )
@@ -281,6 +336,8 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
         return error_response(400, admin.mask(str(error)), admin.mask(error.hint))
     except NotFound as error:
         return error_response(404, admin.mask(str(error)), error.hint)
+    except TooSlow as error:
+        return error_response(503, str(error), error.hint)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         return error_response(405, f"{request.method} is not for this address", f"use {allowed}", {hdrs.ALLOW: allowed})

@@ -21,8 +21,11 @@ from engine.admin.query import (
     limit_of,
     texts,
 )
+from engine.admin.stored import event_of
 from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view
+from engine.document import Fetched
 from engine.errors import BadQuestion
+from engine.event import Event
 from engine.secrets import Masker
 from engine.store.protocol import Store
 from engine.store.rows import DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
@@ -100,6 +103,15 @@ class Queries:
         """
         detail, names, max_values = await self._event(event_id), self._names(), self._store.max_values
         return await self._masked(lambda: event_detail_view(detail, names, max_values))
+
+    async def stored(self, event_id: str) -> tuple[Event, Fetched]:
+        """One event as it is evaluated, by its id or a unique start of it, and what was fetched for it: not masked.
+
+        Raises:
+            NotFound: there is none, or more than one, or its payload was deleted.
+        """
+        detail, max_values = await self._event(event_id), self._store.max_values
+        return await self._renderer.make(lambda: event_of(detail, max_values))
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.

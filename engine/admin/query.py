@@ -40,6 +40,14 @@ class NotFound(EngineError):  # noqa: N818 - reads as the answer it causes
         self.hint = hint
 
 
+class TooSlow(EngineError):  # noqa: N818 - reads as the answer it causes
+    """An answer takes too long. Answered with 503."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
     """A list of events, from words as they stand in a query string. ``now`` is in Unix seconds.
 

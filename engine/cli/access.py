@@ -12,22 +12,18 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import click
 from click.core import ParameterSource
 
-from engine.admin.destinations import Destinations
-from engine.admin.muting import Muting
-from engine.admin.queries import Queries
 from engine.cli.address import AdminAddress, folder_of, read, url_of
-from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
+from engine.cli.client import AdminClient, NoEngine, Unreachable, client_at
 from engine.cli.options import config_option, data_of, env_file_of, store_options
 from engine.cli.output import say
+from engine.cli.rulesatwork import RulesAtWork
 from engine.env_file import EnvFile
-from engine.errors import ConfigError, StoreError
-from engine.secrets import Masker
 from engine.settings import Address, file_of
 
 if TYPE_CHECKING:
+    from engine.checks import Check
     from engine.config import Config
-    from engine.reload import Check, Loader
-    from engine.store.protocol import Store
+    from engine.reload import Loader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +35,8 @@ class Asked(Protocol):
 
     #: Whether an engine runs that takes up what falls due.
     live: bool
+    #: The rules of that engine.
+    rules: RulesAtWork | None
 
     async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """A page of events."""
@@ -69,6 +67,12 @@ class Asked(Protocol):
 
     async def unmute(self, route: str) -> dict[str, Any]:
         """Let a route go again."""
+
+    async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Why routes match a stored event or don't."""
+
+    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What a replay would send."""
 
     async def routes(self) -> list[dict[str, Any]] | None:
         """The routes that are configured, each with ``id``, ``name`` and ``actions``; None where nobody knows."""
@@ -180,8 +184,10 @@ def admin_option(function: F) -> F:
 
 
 @asynccontextmanager
-async def opened(place: Place) -> AsyncIterator[Asked]:
+async def opened(place: Place, *, telling: bool = True) -> AsyncIterator[Asked]:
     """The running engine if one answers, else the store under its lock; says which on standard error.
+
+    ``telling``: where the engine's rules are not those of the file, that is said, too.
 
     Raises:
         AccessError: neither is there.
@@ -189,11 +195,15 @@ async def opened(place: Place) -> AsyncIterator[Asked]:
     """
     async with AsyncExitStack() as stack:
         if (client := await _found(stack, place)) is not None:
+            if telling and client.rules is not None:
+                client.rules.tell_if_others(place.config)
             yield client
         elif place.admin is not None:
-            raise Unreachable(f"no engine answers at {place.admin}", "start it with engine serve, or mend --admin")
+            raise Unreachable(f"no engine answers at {place.admin}", "start it with engine serve, or correct --admin")
         else:
-            yield await stack.enter_async_context(_stopped(place))
+            from engine.cli.stopped import stopped
+
+            yield await stack.enter_async_context(stopped(place, _nobody(place)))
 
 
 @asynccontextmanager
@@ -230,12 +240,13 @@ async def recorded(place: Place) -> AsyncIterator[Asked | None]:
     Raises:
         AccessError: the engine refuses, or the store is locked.
     """
+    from engine.cli.stopped import stopped
     from engine.store.sqlite_open import is_current
 
     async with AsyncExitStack() as stack:
         asked: Asked | None = await _found(stack, place, guess=False)
         if asked is None and place.admin is None and place.file is not None and is_current(place.file):
-            asked = await stack.enter_async_context(_stopped(place, quiet=True))
+            asked = await stack.enter_async_context(stopped(place, _nobody(place), quiet=True))
         yield asked
 
 
@@ -254,86 +265,27 @@ async def _found(stack: AsyncExitStack, place: Place, *, guess: bool = True) -> 
     return None
 
 
+@asynccontextmanager
+async def ruling(place: Place) -> AsyncIterator[AdminClient | None]:
+    """The running engine whose rules come from this configuration's file, if there is one.
+
+    Where it answers, its rules are what counts, and the file's own only where they differ: this is said.
+
+    Raises:
+        AccessError: it refuses.
+    """
+    async with neighbour(place) as client:
+        rules = None if client is None else client.rules
+        if rules is None or not rules.are_of(place.config):
+            yield None
+        else:
+            rules.tell_if_others(place.config)
+            yield client
+
+
 def _nobody(place: Place) -> str:
     asked = [address.url for address in place.addresses()]
     return f"no engine answers at {' or '.join(asked)}" if asked else f"no engine works on {place.folder}"
-
-
-@asynccontextmanager
-async def _stopped(place: Place, *, quiet: bool = False) -> AsyncIterator[Asked]:
-    """The store of an engine that does not run; says so, unless ``quiet``."""
-    from engine.store import open_store
-    from engine.store.vault import VARIABLE
-
-    path = place.file
-    if path is not None and not path.exists():
-        hint = "start one with engine serve, or tell where: --admin URL, --data DIRECTORY or --store URL"
-        raise AccessError(f"{_nobody(place)}, and there is no store at {path}", hint)
-    store = open_store(place.store_url, keys=os.environ.get(VARIABLE, ""))
-    config = _config_of(place)
-    await _open(store)
-    try:
-        if not quiet:
-            say(f"{_nobody(place)}: using the store {path or place.store_url}")
-        yield _StoppedEngine(store, config)
-    finally:
-        await store.close()
-
-
-async def _open(store: Store) -> None:
-    try:
-        await store.open()
-    except StoreError as error:
-        hint = "where it listens for people is told with --admin URL" if "in use" in str(error) else ""
-        raise AccessError(str(error), hint) from error
-
-
-class _StoppedEngine(Queries):
-    """The same answers from the store itself."""
-
-    live = False
-
-    def __init__(self, store: Store, config: Config | None) -> None:
-        masker = Masker(config.masked if config else ())
-        super().__init__(store, lambda: masker, lambda: config.rules if config else {})
-        self._config = config
-        self._destinations = Destinations(store)
-        routes = None if config is None else [(route.id, route.name) for route in config.routes]
-        self._muting = Muting(store, lambda: masker, lambda: routes)
-
-    async def destinations(self) -> dict[str, Any]:
-        """Those for which something waits, and those that are shut."""
-        return await self._destinations.list()
-
-    async def resume(self, name: str) -> dict[str, Any]:
-        """Forget what was to survive a restart."""
-        return await self._destinations.resume({"name": name})
-
-    async def mutes(self) -> dict[str, Any]:
-        """What is muted."""
-        return await self._muting.list()
-
-    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Mute a route, for an engine that will run."""
-        return await self._muting.mute(body)
-
-    async def unmute(self, route: str) -> dict[str, Any]:
-        """Let a route go again."""
-        return await self._muting.unmute(route)
-
-    async def routes(self) -> list[dict[str, Any]] | None:
-        """The configuration's routes: their ids and their actions' names."""
-        if self._config is None:
-            return None
-        return [
-            {
-                "id": route.id,
-                "name": route.name or None,
-                "actions": [{"name": action.name, "type": action.type} for action in route.actions],
-                "on_dead": [{"name": action.name, "type": action.type} for action in route.on_dead],
-            }
-            for route in self._config.routes
-        ]
 
 
 def tell_unset(config: Config) -> None:
@@ -341,16 +293,3 @@ def tell_unset(config: Config) -> None:
     if config.unset:
         names = ", ".join(each.reference for each in config.unset)
         say(f"not set here: {names}; stand-ins take their place (engine check says where)", "yellow")
-
-
-def _config_of(place: Place) -> Config | None:
-    """The configuration, for its secrets and names, if it can be read: a broken file must not hide the store."""
-    from engine.config import read_config
-
-    if not place.config.exists():
-        return None
-    try:
-        return read_config(place.config, env_file=place.env_file, stand_ins=True)
-    except ConfigError:
-        say(f"{place.config} cannot be read: rules go by their ids", "yellow")
-        return None

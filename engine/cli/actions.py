@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,15 +15,17 @@ from rich.text import Text
 
 from engine.admin.query import NotFound
 from engine.admin.views import problem_views
-from engine.cli.access import Place, access_options, place_from
+from engine.cli.access import Place, access_options, place_from, ruling
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, print_problems, say, table
+from engine.cli.reload import problems_of
 from engine.config import read_config
 from engine.describe import describe_action, describe_actions
 from engine.errors import ConfigError, Problem
 from engine.load_limit import run_bounded
 from engine.plugins import PluginLoader
 from engine.registry import Registry, load_installed
+from engine.suggest import did_you_mean
 
 
 @click.command("actions")
@@ -30,8 +33,14 @@ from engine.registry import Registry, load_installed
 @access_options
 @json_option
 def command(name: str | None, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """List the actions that routes can use; with a NAME, show its parameters and an example."""
+    """List the actions that routes can use; with a NAME, show its parameters and an example.
+
+    Where an engine runs, these are the actions that it has loaded.
+    """
     place = place_from(options)
+    if (answer := asyncio.run(_at_work(place))) is not None:
+        _tell_those_at_work(answer, name, as_json=as_json)
+        return
     config, folders = place.config, _folders(place)
     if name is not None:
         action = run_bounded(lambda: _described(_registry(folders), name), config, lambda: folders)
@@ -46,6 +55,22 @@ def command(name: str | None, as_json: bool, **options: Any) -> None:  # noqa: F
         return
     out().print(_actions_table(actions))
     print_problems(err(), broken)
+
+
+async def _at_work(place: Place) -> dict[str, Any] | None:
+    async with ruling(place) as client:
+        return None if client is None else await client.get("/api/v1/actions")
+
+
+def _tell_those_at_work(answer: dict[str, Any], name: str | None, *, as_json: bool) -> None:
+    if name is None:
+        emit(answer) if as_json else out().print(_actions_table(answer["actions"]))
+        print_problems(err(), () if as_json else problems_of(answer["broken"]))
+        return
+    known = {action["name"]: action for action in answer["actions"]}
+    if name not in known:
+        raise NotFound(f"unknown action {name!r}", did_you_mean(name, known))
+    emit(known[name]) if as_json else _print(out(), known[name])
 
 
 def _folders(place: Place) -> Sequence[Path]:

@@ -15,11 +15,13 @@ from engine.admin.views import problem_views
 from engine.advice import advise, warn_of_variables
 from engine.cli.absent import absent, how_to_have_one
 from engine.cli.access import Place, access_options, place_from
-from engine.cli.atwork import AtWork, at_work
+from engine.cli.atwork import at_work
 from engine.cli.main import COULD_NOT_RUN, FINDINGS
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, out, plural, print_problems, say
 from engine.cli.recorded import recorded_events, undecided_routes
+from engine.cli.rulesatwork import RulesAtWork
+from engine.config import Config
 from engine.errors import ConfigError, Problem
 from engine.reload import Loaded, Loader
 
@@ -32,12 +34,12 @@ class _Checked:
     loaded: Loaded | None
     problems: Sequence[Problem]
     remarks: Sequence[Problem]
-    working: AtWork | None
+    working: RulesAtWork | None
 
     @property
-    def hash(self) -> str | None:
-        """The configuration's, if it can be used."""
-        return self.loaded.config.hash if self.loaded else None
+    def config(self) -> Config | None:
+        """The configuration, if it can be used."""
+        return self.loaded.config if self.loaded else None
 
 
 @click.command("check")
@@ -109,7 +111,7 @@ def _as_json(result: _Checked) -> dict[str, Any]:
         "problems": problem_views(result.problems),
         "remarks": problem_views(result.remarks),
         "checked": _counts(result.loaded) if result.loaded else None,
-        "at_work": result.working.to_json(result.hash) if result.working else None,
+        "at_work": result.working.to_json(result.config) if result.working else None,
     }
 
 
@@ -131,7 +133,7 @@ def _print(result: _Checked) -> None:
     if result.loaded is not None:
         out().print(_good(result.path, result.loaded), soft_wrap=True)
     if result.working is not None:
-        result.working.tell(result.hash, len(result.problems))
+        result.working.tell(result.config, len(result.problems))
 
 
 def _good(path: Path, loaded: Loaded) -> Text:

@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from engine.admin.query import BadQuery
+from engine.cli.rulesatwork import RulesAtWork
 from engine.errors import EngineError
 from engine.network_words import network_words
 from engine.settings import is_loopback
@@ -84,6 +85,8 @@ class AdminClient:
 
     def __init__(self, url: str, session: Any) -> None:
         self.url, self._session = url, session
+        #: Its rules, as they were when it was found.
+        self.rules: RulesAtWork | None = None
 
     async def owner(self) -> str | None:
         """The name of the engine that answers; None where nothing listens.
@@ -98,6 +101,7 @@ class AdminClient:
             return None
         if not isinstance(owner := answer.get("engine"), str):
             raise self._no_engine()
+        self.rules = RulesAtWork.of(answer)
         return owner
 
     async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,6 +137,14 @@ class AdminClient:
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make work due again."""
         return self._good(*await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body)))
+
+    async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Why the routes at work match a stored event or don't."""
+        return self._good(*await self._ask("POST", "/api/v1/explain", data=orjson.dumps(body)))
+
+    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """What a replay would send."""
+        return self._good(*await self._ask("POST", "/api/v1/preview", data=orjson.dumps(body)))
 
     async def mutes(self) -> dict[str, Any]:
         """What is muted."""

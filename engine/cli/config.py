@@ -53,12 +53,12 @@ def _show_file(place: Place, *, as_json: bool) -> None:
     masker = Masker(loaded.masked)
     text = masker.text(dump_masked(loaded))
     if as_json:
-        known = {"at_work": working.to_json(loaded.hash) if working else None}
+        known = {"at_work": working.to_json(loaded) if working else None}
         emit({"file": loaded.file, "hash": loaded.hash, "config": masker.tree(loaded.shown), "yaml": text} | known)
         return
     _print_yaml(text)
     if working is not None:
-        working.tell(loaded.hash)
+        working.tell(loaded)
 
 
 async def _ask(place: Place) -> dict[str, Any]:

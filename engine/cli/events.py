@@ -89,11 +89,11 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
 def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough."""
     place = place_from(options)
-    event = asyncio.run(_event(place, event_id))
+    event, found = asyncio.run(_event(place, event_id, as_json=as_json))
     if as_json:
         emit(event)
         return
-    print_event(out(), event, found_by_decision(place, event), payload=payload)
+    print_event(out(), event, found, payload=payload)
 
 
 async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
@@ -101,9 +101,10 @@ async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
         return await asked.events(words)
 
 
-async def _event(place: Place, event_id: str) -> dict[str, Any]:
+async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[str, Any], Found]:
     async with opened(place) as asked:
-        return await asked.event(event_id)
+        event = await asked.event(event_id)
+        return event, {} if as_json else await found_by_decision(asked, event)
 
 
 def _events_table(events: list[dict[str, Any]]) -> Table:

@@ -5,26 +5,30 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, BinaryIO
 
 import click
 
 from engine.admin.query import BadQuery
+from engine.admin.rules import supplied
+from engine.checks import needs_what_decides
 from engine.cli.access import Place, access_options, opened, place_from, tell_unset
+from engine.cli.atwork import at_work
 from engine.cli.explanation import actions_of, dies, print_report
 from engine.cli.main import FINDINGS
 from engine.cli.mutes import muted_at
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, say
 from engine.cli.samples import kind_option, sample_body
+from engine.cli.stopped import fetch as fetch_from_langsmith
 from engine.cli.stored import stored_event
-from engine.clients import Clients
 from engine.document import Fetched
 from engine.errors import BadBody
 from engine.event import Event, parse_event, parse_json
-from engine.explain import Focus, explain, feedback_from, needs_of
-from engine.hydrate import Hydrator
-from engine.reload import Loaded, needs_what_decides
+from engine.explain import Focus, explain, needs_of
+from engine.reload import Loaded
 
 
 @click.command("explain")
@@ -61,24 +65,22 @@ def command(
     """Tell, for a webhook's payload in FILE (- is standard input), what every route makes of it and why.
 
     For each run and route: every condition, what it expected, what it found, and whether it
-    held. Nothing is sent, nothing is stored, and without --fetch no network is touched.
+    held. Nothing is sent, nothing is stored, and without --fetch LangSmith is not asked. With --event a
+    running engine answers, by the rules at work; a FILE, and an event where --config names another file
+    than the engine's, is explained by that file's rules.
     Exits with 1 if nothing matched, or if --render shows that a delivery would be dead at once.
     """
     place = place_from(options)
-    loader = place.loader(needs_what_decides)
-    loaded = loader.load_bounded()
-    tell_unset(loaded.config)
     if [file, kind, event_id].count(None) != 2:
         raise BadQuery("give a FILE, --kind or --event ID", "engine send --kind rule --print writes a sample payload")
+    beside = {"feedback": _json_of(feedback), "fetched": _json_of(fetched)}
+    focus = Focus(route, run, render)
     if event_id is not None:
-        event, known = asyncio.run(_stored(place, event_id))
+        asked = {"event": event_id, "route": route, "run": run, "render": render, "fetch": fetch} | beside
+        found = asyncio.run(_stored(place, asked))
     else:
-        event, known = _from_file(file) if file else parse_event(sample_body(str(kind)), time.time()), Fetched()
-    known = _supplied(event, known, feedback, fetched)
-    if fetch:
-        known = asyncio.run(_fetch(loaded, event, known))
-    focus = Focus(route, run, render, time.time(), muted_at(place))
-    report = loader.bounded(lambda: explain(loaded, event, known, focus))
+        found = (_from_file(file) if file else parse_event(sample_body(str(kind)), time.time())), Fetched()
+    report = found if isinstance(found, dict) else _by_file(place, *found, beside, focus, fetch=fetch)
     if as_json:
         emit(report)
     else:
@@ -94,28 +96,45 @@ def _from_file(file: BinaryIO) -> Event:
         raise BadQuery(f"{file.name}: {error}", "it would be answered with 400") from error
 
 
-async def _stored(place: Place, event_id: str) -> tuple[Event, Fetched]:
-    async with opened(place) as asked:
-        return stored_event(await asked.event(event_id))
+async def _stored(place: Place, body: dict[str, Any]) -> dict[str, Any] | tuple[Event, Fetched]:
+    """The report by the rules at work; where --config names another file than the engine's, the event for that one."""
+    async with opened(place, telling=False) as asked:
+        rules = asked.rules
+        if rules is not None and not rules.are_of(place.config) and place.config.exists():
+            say(f"by the rules of {place.config}; at work are those of {rules.path}", "yellow")
+            return stored_event(await asked.event(body["event"]))
+        if rules is not None:
+            rules.tell_if_others(place.config)
+        return await asked.explain({word: value for word, value in body.items() if value is not None})
 
 
-def _supplied(event: Event, known: Fetched, feedback: BinaryIO | None, fetched: BinaryIO | None) -> Fetched:
+def _by_file(
+    place: Place, event: Event, known: Fetched, beside: Mapping[str, Any], focus: Focus, *, fetch: bool
+) -> dict[str, Any]:
+    """The report by the rules of the file, whether they are at work or not."""
+    loader = place.loader(needs_what_decides)
+    loaded = loader.load_bounded()
+    tell_unset(loaded.config)
+    known = _supplied(event, known, beside)
+    if fetch:
+        known = asyncio.run(_fetch(loaded, event, known))
+    if (working := at_work(place)) is not None and not working.same(loaded.config):
+        working.tell(loaded.config)
+    whole = replace(focus, now=time.time(), mutes=muted_at(place))
+    return loader.bounded(lambda: explain(loaded, event, known, whole))
+
+
+def _supplied(event: Event, known: Fetched, beside: Mapping[str, Any]) -> Fetched:
     """What the person says LangSmith would have answered."""
-    if fetched is not None:
-        data = _json_of(fetched)
-        if not isinstance(data, dict) or not set(data) <= {"inputs", "outputs", "feedback"}:
-            raise BadQuery(f"{fetched.name}: not an object of inputs, outputs and feedback, each by run id")
-        known = known.merge(Fetched.from_json(data))
-    if feedback is not None:
-        try:
-            rows = feedback_from(event, _json_of(feedback))
-        except ValueError as error:
-            raise BadQuery(f"{feedback.name}: {error}") from error
-        known = known.merge(Fetched(feedback=rows))
-    return known
+    try:
+        return supplied(event, known, **beside)
+    except ValueError as error:
+        raise BadQuery(str(error)) from error
 
 
-def _json_of(file: BinaryIO) -> Any:
+def _json_of(file: BinaryIO | None) -> Any:
+    if file is None:
+        return None
     try:
         return parse_json(file.read())[0]
     except BadBody as error:
@@ -124,11 +143,7 @@ def _json_of(file: BinaryIO) -> Any:
 
 async def _fetch(loaded: Loaded, event: Event, known: Fetched) -> Fetched:
     needs = needs_of(loaded, event)
-    if not needs:
-        say("no route reads anything that would have to be fetched")
-        return known
-    clients = Clients(lambda: loaded.router)
-    try:
-        return await Hydrator(lambda: clients.langsmith, clients.http).fetch(event, needs, None, known)
-    finally:
-        await clients.close()
+    if needs:
+        return await fetch_from_langsmith(loaded, event, needs, known)
+    say("no route reads anything that would have to be fetched")
+    return known

@@ -5,43 +5,34 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.cli.access import Place
+from engine.admin.query import NotFound
+from engine.cli.access import Asked
+from engine.cli.client import AccessError
 from engine.cli.explanation import found_of
-from engine.cli.stored import stored_event
 from engine.errors import ConfigError
-from engine.explain import explain
-from engine.reload import Loaded, needs_what_decides
 
 #: By run and route: what the condition found that decided.
 Found = Mapping[tuple[int, str], str]
 
 
-def found_by_decision(place: Place, event: Mapping[str, Any]) -> Found:
+async def found_by_decision(asked: Asked, event: Mapping[str, Any]) -> Found:
     """What the deciding conditions of a detailed answer found.
 
-    Nothing where the configuration at hand is not the one that decided, or the payload is gone:
-    then it would be a guess.
+    Nothing where the rules at work are not those that decided, or the payload is gone: then it would be a guess.
     """
     if not event["evaluations"] or event["payload"] is None:
         return {}
-    loaded = _loaded(place)
-    if loaded is None or loaded.config.hash != event["evaluations"][-1]["config_hash"]:
+    try:
+        report = await asked.explain({"event": event["id"]})
+    except (AccessError, NotFound, ConfigError):  # it is beside the point
         return {}
-    report = explain(loaded, *stored_event(event))
+    if report["config"]["hash"] != event["evaluations"][-1]["config_hash"]:
+        return {}
     return {
         (document["index"], route["route"]): _first_unmet(route["filter"])
         for document in report["documents"]
         for route in document["routes"]
     }
-
-
-def _loaded(place: Place) -> Loaded | None:
-    if not place.config.exists():
-        return None
-    try:
-        return place.loader(needs_what_decides).load_bounded()
-    except ConfigError:
-        return None
 
 
 def _first_unmet(verdict: Mapping[str, Any]) -> str:

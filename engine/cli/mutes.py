@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -54,20 +54,6 @@ def muted_at(place: Place) -> Mapping[str, Control]:
     except (AccessError, TimeoutError):
         return {}
     return controls_of(answer)
-
-
-def undecided_at(place: Place) -> Mapping[str, Mapping[str, Any]]:
-    """How often routes of the engine that runs with this configuration were undecided for absence, by route."""
-    try:
-        routes = asyncio.run(_routes(place))
-    except (AccessError, TimeoutError):
-        return {}
-    return {route["id"]: route["undecided"] for route in routes if route.get("undecided")}
-
-
-async def _routes(place: Place) -> Sequence[Mapping[str, Any]]:
-    async with asyncio.timeout(_PATIENCE), neighbour(place) as client:
-        return [] if client is None else await client.routes()
 
 
 async def _ask(place: Place) -> Mapping[str, Any]:

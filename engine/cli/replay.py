@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,9 +21,8 @@ from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
 from engine.cli.options import json_option
 from engine.cli.output import emit, err, one_line, out, plural, say
-from engine.cli.preview import Previews, outline_of, outline_of_event, succeeded_before
+from engine.cli.preview import outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
-from engine.reload import needs_what_decides
 from engine.vocabulary import ON_DEAD
 
 #: How many are asked for at once: each request is one transaction.
@@ -87,7 +86,7 @@ async def _replay(
             raise AccessError("--wait needs a running engine", "start it with engine serve; it takes up what is due")
         chosen = await _choose(asked, ids, query)
         if dry_run:
-            await _list(asked, place, chosen, as_json=as_json)
+            await _list(asked, chosen, as_json=as_json)
             return False
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
@@ -131,32 +130,31 @@ def _unknown(start: str) -> EngineError:
     return AccessError(f"no delivery or event starts with {start!r}", hint)
 
 
-async def _list(asked: Asked, place: Place, chosen: dict[str, list[str]], *, as_json: bool) -> None:
+async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) -> None:
     """How many there are, and what would be sent: of the first for people, of all for programs."""
     ids = chosen["deliveries"]
-    previews = Previews(asked, place.loader(needs_what_decides))
     if as_json:
         shown = {
-            "previews": await _previewed(previews.of, ids),
-            "event_previews": await _previewed(previews.of_event, chosen["events"]),
+            "previews": await _previewed(asked, "delivery", ids),
+            "event_previews": await _previewed(asked, "event", chosen["events"]),
         }
         emit(chosen | {"dry_run": True} | shown)
         return
     for delivery_id in ids[:_SHOWN]:
-        outline_of(await previews.of(delivery_id)).print(out())
+        outline_of(await asked.preview({"delivery": delivery_id})).print(out())
     if listed := ids[_SHOWN:_LISTED]:
         out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
     for event_id in chosen["events"][:_SHOWN]:
-        outline_of_event(await previews.of_event(event_id)).print(out())
+        outline_of_event(await asked.preview({"event": event_id})).print(out())
     say(f"{_count(chosen)} would be replayed" + _more(chosen))
 
 
-async def _previewed(preview: Callable[[str], Awaitable[dict[str, Any]]], ids: Sequence[str]) -> list[dict[str, Any]]:
+async def _previewed(asked: Asked, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
     shown = []
     with _bar(hidden=len(ids) <= _BATCH) as bar:
         task = bar.add_task("rendering", total=len(ids))
         for one in ids:
-            shown.append(await preview(one))
+            shown.append(await asked.preview({kind: one}))
             bar.advance(task)
     return shown
 

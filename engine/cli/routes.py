@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -11,8 +12,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from engine.cli.access import access_options, place_from
-from engine.cli.mutes import muted_at, undecided_at
+from engine.cli.access import Place, access_options, place_from, ruling, tell_unset
 from engine.cli.options import json_option
 from engine.cli.output import emit, out, plural, say
 from engine.describe import describe_routes
@@ -26,18 +26,25 @@ from engine.units import format_duration
 def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show the routes of the configuration: keys, conditions, actions.
 
-    Where an engine runs, also what is muted there, and which routes are mostly undecided.
+    Where an engine runs, these are the routes at work. Those that are muted or mostly undecided are marked.
     """
     place = place_from(options)
-    config = place.config
-    loaded = place.loader().load_bounded()
-    routes = describe_routes(loaded, muted_at(place), time.time(), undecided_at(place))
+    routes = asyncio.run(_at_work(place))
+    if routes is None:
+        loaded = place.loader().load_bounded()
+        tell_unset(loaded.config)
+        routes = describe_routes(loaded, {}, time.time())
     if as_json:
         emit({"routes": routes})
     elif not routes:
-        say(f"{config} has no routes")
+        say(f"{place.config} has no routes")
     else:
         _print(out(), routes)
+
+
+async def _at_work(place: Place) -> list[dict[str, Any]] | None:
+    async with ruling(place) as client:
+        return None if client is None else await client.routes()
 
 
 def _print(console: Console, routes: list[dict[str, Any]]) -> None:
@@ -59,7 +66,7 @@ def _key(key: str, route: dict[str, Any]) -> Text:
 def _add_route(tree: Tree, route: dict[str, Any]) -> None:
     style = "bold" if route["enabled"] else "dim strike"
     branch = tree.add(Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow")))
-    if (undecided := route["undecided"]) and undecided["mostly"]:
+    if (undecided := route.get("undecided")) and undecided["mostly"]:
         branch.add(Text(f"! {mostly_undecided(undecided)}", style="yellow"))
     for condition in route["conditions"] or ["everything"]:
         branch.add(Text.assemble(("if ", "dim"), condition))

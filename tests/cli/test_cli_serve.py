@@ -135,7 +135,12 @@ def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command,
     checked = engine("check", expect=1)
     assert differs in checked.stderr
     assert "; the file has 1 problem" in checked.stderr
-    assert engine.json("check", expect=1)["files"][0]["at_work"] == {"hash": before, "since": ANY, "same": False}
+    assert engine.json("check", expect=1)["files"][0]["at_work"] == {
+        "hash": before,
+        "since": ANY,
+        "same": False,
+        "file_is": "refused",
+    }
     assert "did you mean 'eq'" in engine("reload", expect=1).stderr
     assert engine.json("reload", expect=1)["hash"] == before
     engine.write(text.replace("eq: error", "eq: failed"))
@@ -359,11 +364,14 @@ def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, s
     settled(engine)
     (row,) = engine.json("deliveries")["deliveries"]
     engine.write(text + "  alert: {actions: [{log: {message: 'words of today'}}]}\n")
+    engine("reload")
     assert "words of today" in engine("replay", row["id"], "--dry-run").output
     engine.write(text + "  alert: {actions: [{log: {message: '{{ run.nowhere }}'}}]}\n")
+    engine("reload")
     assert "would be dead again" in engine("replay", row["id"], "--dry-run").output
     event = row["event_id"]
     engine.write(text + ALERTED)
+    engine("reload")
     follows = engine("replay", event, "--dry-run").output
     assert "2 deliveries would follow" in follows
     assert re.search(r"alert → log +had succeeded before", follows)
@@ -376,11 +384,21 @@ def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, s
     engine("mute", "alert", "--for", "1h")
     assert "0 deliveries would follow" in engine("replay", event, "--dry-run").output
     engine.write(text)
+    engine("reload")
     gone = engine.json("replay", row["id"], "--dry-run")["previews"][0]["would"]
     assert "alert → log is not in today's configuration" in gone["error"]
+    engine.write(text + "  alert: {actions: [{log: {message: 'last words'}}]}\n")
+    engine("reload")
     engine.write(text + "  alert: {aktions: []}\n")
+    engine("reload", expect=1)
+    refused = engine("replay", row["id"], "--dry-run")
+    assert "last words" in refused.stdout
+    assert "the engine refused config.yaml (1 problem" in refused.stderr
+    server.stop()
+    del engine.environ["ENGINE_ADMIN_URL"]
     unknown = engine("replay", row["id"], "--dry-run")
-    assert "what would be sent is not known" in unknown.stderr
+    assert "config.yaml cannot be loaded" in unknown.stderr
+    assert "the configuration cannot be loaded" in unknown.stdout
     assert "1 delivery would be replayed" in unknown.output
 
 
@@ -421,13 +439,15 @@ def test_a_digest_and_what_tells_of_its_death_are_shown_and_rendered_whole(
     (digest,) = engine.json("replay", dead, "--dry-run")["previews"]
     assert (digest["would"]["params"]["body"], digest["would"]["note"]) == ("n0+n1+n2", "")
     assert "forward_webhook gave up: cannot connect to " in engine("replay", told, "--dry-run").output
+    server.stop()  # so that it is this process that renders
+    del engine.environ["ENGINE_ADMIN_URL"]
     with monkeypatch.context() as patch:
-        patch.setattr("engine.cli.preview._MOST_ITEMS", 2)
+        patch.setattr("engine.admin.previews._MOST_ITEMS", 2)
         bounded = engine("replay", dead, "--dry-run").output
     assert "shown with the first 2 of 3 items" in bounded
     assert "n0+n1" in bounded
     with monkeypatch.context() as patch:
-        patch.setattr("engine.cli.preview._MOST_BYTES", 1)
+        patch.setattr("engine.admin.previews._MOST_BYTES", 1)
         assert "shown with the first 1 of 3 items" in engine("replay", dead, "--dry-run").output
     engine.write(DIGEST.replace("        digest: {every: 1h, max: 3}\n", "").replace("items |", "[] |"))
     assert "its other items would be sent on their own" in engine("replay", dead, "--dry-run").output

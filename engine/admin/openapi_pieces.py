@@ -1,0 +1,33 @@
+"""Pieces of the admin listener's OpenAPI document that its parts share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+BOOL: Schema = {"type": "boolean"}
+SECONDS: Schema = {"type": "number", "minimum": 0, "description": "seconds"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+TIME_OR_NULL: Schema = {"type": ["string", "null"], "format": "date-time"}
+OBJECT: Schema = {"type": "object"}
+OBJECT_OR_NULL: Schema = {"type": ["object", "null"]}
+
+
+def object_of(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
+    """An object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def list_of(items: Schema) -> Schema:
+    """An array of them."""
+    return {"type": "array", "items": items}
