@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, cast
 
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
 from engine.connections import Connections
@@ -55,16 +55,26 @@ class _Connection(web.RequestHandler):
         return super().handle_error(request, status, exc, message)
 
 
+class _Request(web.BaseRequest):
+    """A request whose answer does not say what software sends it: senders need not know, and others shall not."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        response.headers.popall(hdrs.SERVER, None)
+
+
 class _Server(web.Server):
     """A server that says which connections it has, and which of them have a request under way."""
 
     def __init__(self, receiver: Receiver, connections: Connections, **settings: Any) -> None:
-        super().__init__(self._answer, **settings)
+        super().__init__(self._answer, request_factory=self._request, **settings)
         self._receiver, self._known, self._settings = receiver, connections, settings
         self._running_loop = asyncio.get_running_loop()
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, self._known, loop=self._running_loop, **self._settings)
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        return _Request(message, payload, protocol, writer, task, self._running_loop)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
         self._known.lost(handler)

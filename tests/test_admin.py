@@ -584,3 +584,15 @@ async def test_rules_that_give_no_answer_are_not_waited_for_without_end(
     assert "no answer within 0.2 s" in answer["error"]
     assert (await engine.get("/api/v1/backlog"))["engine"]
     blocked.set()
+
+
+async def test_a_destination_whose_attempts_fail_is_not_called_well(engine: Engine, sink: WebhookSink) -> None:
+    sink.answer_with(500, 500, 500)
+    for hour in range(3):
+        sent = payloads.complete() | {"start_time": f"2024-04-05T0{hour}:00:00+00:00"}
+        await engine.settled(await engine.send(sent))
+    rows = {row["name"]: row for row in (await engine.get("/api/v1/destinations"))["destinations"]}
+    assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("erring", "attempts failed in a row: 3")
+    await engine.settled(await engine.send(payloads.complete() | {"start_time": "2024-04-05T09:00:00+00:00"}))
+    rows = {row["name"]: row for row in (await engine.get("/api/v1/destinations"))["destinations"]}
+    assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("well", "")

@@ -425,3 +425,11 @@ async def test_basic_credentials_are_no_secret():
     async with serving() as served:
         basic = "Basic " + b64encode(b"user:good").decode()
         assert (await served.send(query="", headers={"Authorization": basic})).json["error"] == "the secret is missing"
+
+
+@pytest.mark.parametrize("path", ["/webhooks/langsmith", "/healthz", "/readyz", "/nowhere"])
+async def test_no_answer_says_what_software_sends_it(path):
+    async with serving() as served:
+        for query in ("?secret=good", ""):
+            assert "Server" not in (await served.send(path=path, query=query)).headers
+        assert b"server:" not in (await served.send_raw(b"NONSENSE\r\n\r\n")).lower()

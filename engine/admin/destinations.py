@@ -20,7 +20,7 @@ from engine.units import format_rate
 #: The most that one answer shows: those that are shut first, then those for which most waits.
 MOST_DESTINATIONS = 500
 #: In which states nothing is known to keep deliveries away. Where no engine runs, nobody knows how a destination is.
-_TAKING = ("well", "unknown")
+_TAKING = ("well", "erring", "unknown")
 
 
 class Destinations:
@@ -99,10 +99,11 @@ def _idle(name: str, state: str) -> dict[str, Any]:
 def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
     block = lane.last_block if state != "well" else None
+    erring = f"attempts failed in a row: {lane.failures}" if state == "well" and lane.failures else ""
     return {
         "name": lane.name,
-        "state": state,
-        "reason": cause(block) if block else "",
+        "state": "erring" if erring else state,
+        "reason": cause(block) if block else erring,
         "since": iso(block.since) if block else None,
         "until": iso(block.until) if block and block.until is not None else None,
         "under_way": lane.under_way,

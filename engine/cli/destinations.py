@@ -14,8 +14,16 @@ from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.output import age, emit, out, plural, say, table
 
-_STYLES = {"well": "green", "paused": "yellow", "probing": "yellow", "failing": "red", "refused": "red", "gone": "red"}
-_WORDS = {"refused": "key refused", "unknown": "unknown: no engine runs"}
+_STYLES = {
+    "well": "green",
+    "erring": "yellow",
+    "paused": "yellow",
+    "probing": "yellow",
+    "failing": "red",
+    "refused": "red",
+    "gone": "red",
+}
+_WORDS = {"well": "healthy", "refused": "key refused", "unknown": "unknown: no engine runs"}
 
 
 @click.group("destinations", cls=DefaultGroup, default="list")

@@ -27,7 +27,7 @@ class DefaultGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a word of advice for a name it does not know: it may be an id."""
         if args and args[0] not in self.commands:
-            near = difflib.get_close_matches(args[0], self.commands, n=1)
+            near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.7)
             show = f" To show one: {ctx.command_path} show {args[0]}" if "show" in self.commands else ""
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else show))
         return super().resolve_command(ctx, args)

@@ -62,6 +62,40 @@ COMMANDS: Mapping[str, Entry] = {
 }
 
 
+#: What other tools call a command that has another name here.
+_FOREIGN: Mapping[str, str] = {
+    "test": "explain",
+    "try": "explain",
+    "why": "explain",
+    "run": "serve",
+    "start": "serve",
+    "server": "serve",
+    "validate": "check",
+    "lint": "check",
+    "verify": "check",
+    "retry": "replay",
+    "redrive": "replay",
+    "resend": "replay",
+    "drop": "discard",
+    "delete": "discard",
+    "purge": "discard",
+    "silence": "mute",
+    "pause": "mute",
+    "status": "destinations",
+    "logs": "events",
+    "backup": "store",
+    "plugins": "actions",
+}
+#: How alike a word and a command's name must be: "test" and "mutes" are alike by two thirds.
+_ALIKE = 0.7
+
+
+def _nearest(word: str) -> str:
+    """The command that was probably meant; empty if none is near."""
+    near = difflib.get_close_matches(word.lower(), COMMANDS, n=1, cutoff=_ALIKE)
+    return _FOREIGN.get(word.lower(), "") or (near[0] if near else "")
+
+
 class LazyGroup(click.Group):
     """Imports a command when it is called, so that ``engine --help`` and small commands start at once."""
 
@@ -81,9 +115,8 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As click does, with a suggestion for a name it does not know."""
-        near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
-        if near and args[0] not in COMMANDS:
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {near[0]!r}?")
+        if args and args[0] not in COMMANDS and (near := _nearest(args[0])):
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {near!r}?")
         return super().resolve_command(ctx, args)
 
     def make_context(

@@ -274,7 +274,9 @@ def _tell(
         emit(done | {"dry_run": False, "live": live, "held": list(held), "settled": _as_json(settled)})
         return
     console = out()
-    if settled is not None:
+    if not any(done.values()):
+        console.print("nothing to replay")
+    elif settled is not None:
         before = f" ({settled.before} had succeeded before)" if settled.before else ""
         console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
         _tell_died(console, settled.died)

@@ -98,6 +98,11 @@ class Lane:
         return "probing" if block.probes(now) else block.kind
 
     @property
+    def failures(self) -> int:
+        """How many attempts in a row failed, as long as that does not keep others from it."""
+        return self._shutter.failures
+
+    @property
     def last_block(self) -> Block | None:
         """What blocks it, or has blocked it and is not known to be over."""
         return self._shutter.block

@@ -72,6 +72,11 @@ class Shutter:
         """Whether there is nothing to remember."""
         return self.block is None and not self._failures and not self._rounds
 
+    @property
+    def failures(self) -> int:
+        """How many attempts in a row failed, of those that open the circuit."""
+        return self._failures
+
     def learn(
         self,
         says: Says,

@@ -33,6 +33,9 @@ def test_help_names_every_command_and_imports_none(engine: Command) -> None:
 
 def test_a_mistyped_command_is_suggested(engine: Command) -> None:
     assert "Did you mean 'events'?" in engine("evnts", expect=2).stderr
+    for word, command in (("test", "explain"), ("validate", "check"), ("run", "serve"), ("retry", "replay")):
+        assert f"Did you mean {command!r}?" in engine(word, expect=2).stderr
+    assert "Did you mean" not in engine("frobnicate", expect=2).stderr
 
 
 def test_a_group_lists_where_no_command_is_named(engine: Command) -> None:

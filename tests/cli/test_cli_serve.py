@@ -311,6 +311,7 @@ def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all
     for words in (("--until", "1h"), ("--error", "other words"), ("--route", "corrected"), ("--action", "log")):
         assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == []
     assert "1 event would be replayed" in engine("replay", "--dead", "--dry-run").output
+    assert engine("replay", "--dead", "--error", "no such reason").stdout == "nothing to replay\n"
     waited = engine("replay", "--dead", "--wait", expect=1)
     assert "1 event replayed: 0 succeeded, 1 dead" in waited.output
 
