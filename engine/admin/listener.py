@@ -182,6 +182,7 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
     for path, handler in api.addresses().items():
         app.router.add_get(path, handler)
     app.router.add_post("/api/v1/replay", api.replay)
+    app.router.add_post("/api/v1/discard", api.discard)
     app.router.add_post("/api/v1/explain", api.explain)
     app.router.add_post("/api/v1/preview", api.preview)
     app.router.add_post("/api/v1/destinations/resume", api.resume)
@@ -249,6 +250,10 @@ class _Api:
         """``POST /api/v1/replay``."""
         return await self._respond(await self._admin.queries.replay(await _body(request)))
 
+    async def discard(self, request: web.Request) -> web.Response:
+        """``POST /api/v1/discard``."""
+        return await self._respond(await self._admin.queries.discard(await _body(request)))
+
     async def explain(self, request: web.Request) -> web.Response:
         """``POST /api/v1/explain``."""
         return await self._respond(await self._admin.rules.explain(await _body(request)))
@@ -289,7 +294,7 @@ class _Api:
         links = "".join(f'<li><a href="{path}">{escape(path)}</a>' for path in paths)
         page = (
             "<!doctype html><meta charset=utf-8><title>engine</title><h1>engine: admin listener</h1>"
-            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/explain, "
+            f"<ul>{links}</ul><p>POST /api/v1/replay, POST /api/v1/discard, POST /api/v1/explain, "
             "POST /api/v1/preview, POST /api/v1/destinations/resume, POST /api/v1/mutes, "
             "POST /-/reload; /healthz and /readyz are on the public listener; "
             "the whole is described in openapi.json."

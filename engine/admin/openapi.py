@@ -62,6 +62,8 @@ def _paths() -> dict[str, Any]:
     explain["requestBody"] = {"required": True, "content": _content(_ref("Explain"))}
     preview = _operation("What a replay would send, by the rules at work", "Preview", errors=(400, 404))
     preview["requestBody"] = {"required": True, "content": _content(_ref("PreviewOf"))}
+    discard = _operation("Give up what is dead", "Replayed", errors=(400, 404))
+    discard["requestBody"] = {"required": True, "content": _content(_ref("Discard"))}
     resume = _operation("Let deliveries go to a destination again", "Resumed", errors=(400, 404))
     resume["requestBody"] = {"required": True, "content": _content(_ref("Resume"))}
     reload = _operation("Load the configuration file as it is now", "Reload")
@@ -80,6 +82,7 @@ def _paths() -> dict[str, Any]:
         },
         "/api/v1/deliveries/{id}": {"get": _one("A delivery with its attempts", "DeliveryDetail")},
         "/api/v1/replay": {"post": replay},
+        "/api/v1/discard": {"post": discard},
         "/api/v1/explain": {"post": explain},
         "/api/v1/preview": {"post": preview},
         "/api/v1/routes": {"get": _operation("The routes, in the order of the file", "Routes")},
@@ -246,7 +249,7 @@ def _delivery_schemas() -> dict[str, Schema]:
         "replay": COUNT,
         "started_at": TIME,
         "seconds": SECONDS,
-        "outcome": {"enum": ["succeeded", "again", "dead"]},
+        "outcome": {"enum": ["succeeded", "again", "dead", "discarded"]},
         "reason": TEXT,
         "status": {"type": ["integer", "null"]},
         "destination": TEXT,
@@ -269,6 +272,10 @@ def _delivery_schemas() -> dict[str, Schema]:
         "Deliveries": object_of({"deliveries": list_of(_ref("Delivery")), "next": TEXT_OR_NULL}),
         "Attempt": object_of(attempt),
         "Replay": object_of(replay, optional=tuple(replay)),
+        "Discard": object_of(
+            given_up := {k: v for k, v in replay.items() if k != "state"} | {"by": TEXT, "reason": TEXT},
+            optional=tuple(given_up),
+        ),
         "Replayed": object_of({"deliveries": list_of(TEXT), "events": list_of(TEXT), "count": COUNT, "dry_run": BOOL}),
     }
 

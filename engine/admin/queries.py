@@ -35,6 +35,8 @@ T = TypeVar("T")
 
 #: The most deliveries that one replay by query takes up.
 MOST_REPLAYED = 100_000
+_ABOUT_DISCARD = ("dry_run", "by", "reason")
+_DISCARD_WORDS = ("deliveries", "events", *(word for word in DELIVERY_WORDS if word != "state"), *_ABOUT_DISCARD)
 _REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
 
 
@@ -161,6 +163,59 @@ class Queries:
         count = len(deliveries) + len(events)
         return {"deliveries": list(deliveries), "events": list(events), "count": count, "dry_run": dry_run}
 
+    async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Give up what is dead: deliveries and events that are named, or those a query finds.
+
+        Of an event its evaluation and its deliveries, as far as they are dead; a query finds evaluations as in
+        ``replay``. What is named and is not dead is left out. ``by`` and ``reason`` are kept in the history.
+
+        Raises:
+            BadQuery: it doesn't say what, or says it in words that make no sense.
+            NotFound: an id is of nothing.
+        """
+        check_words(body, _DISCARD_WORDS)
+        dry_run = boolean("dry_run", body.get("dry_run", False))
+        beside = {word: _text(word, body.get(word)) for word in ("by", "reason")}
+        words = {word: value for word, value in body.items() if word not in _ABOUT_DISCARD and value is not None}
+        if not words:
+            raise BadQuery("nothing says what to discard", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
+        if len(words) > 1 and ("events" in words or "deliveries" in words):
+            raise BadQuery("ids and a query do not go together", "write one of them")
+        deliveries, events = await self._dead(words)
+        ids = [*deliveries, *events]
+        if not dry_run:
+            by = beside["by"] or "the admin API"
+            ids = list(await self._store.discard(ids, now=self._clock(), by=by, reason=beside["reason"] or ""))
+        gone = set(ids)
+        kept = {
+            "deliveries": [one for one in deliveries if one in gone],
+            "events": [one for one in events if one in gone],
+        }
+        return kept | {"count": len(gone), "dry_run": dry_run}
+
+    async def _dead(self, words: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
+        """What is dead of deliveries, and of evaluations, that are named or found by a query."""
+        if "events" in words:
+            whole = [await self._event_id(start) for start in texts("events", words["events"])]
+            queries = [DeliveryQuery(event_id=one, state="dead", limit=MOST_REPLAYED) for one in whole]
+        else:
+            queries = [replace(await self._replay_query(words), state="dead")]
+        deliveries = [one for query in queries for one in await self._dead_deliveries(query)]
+        named = "deliveries" in words
+        events = [] if named else [one for query in queries for one in await self._dead_evaluations(query)]
+        return deliveries, events
+
+    async def _dead_deliveries(self, query: DeliveryQuery) -> list[str]:
+        """Page by page."""
+        ids: list[str] = []
+        while (room := query.limit - len(ids)) > 0:
+            page = replace(query, before=ids[-1] if ids else query.before, limit=min(room, MOST_ROWS))
+            rows = await self._store.deliveries(page)
+            ids += [row.id for row in rows]
+            if len(rows) < page.limit:
+                break
+        return ids
+
     async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of deliveries, and those of events, that are evaluated again."""
         if "events" in words:
@@ -234,6 +289,12 @@ class Queries:
         masker = self._masker()
         masked: dict[str, Any] = await self._renderer.make(lambda: masker.tree(view()))
         return masked
+
+
+def _text(word: str, value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    raise BadQuery(f"{word} must be a text")
 
 
 def _is_id(rule: str) -> bool:

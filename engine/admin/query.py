@@ -15,8 +15,8 @@ from engine.units import parse_duration
 
 #: The most rows one answer holds.
 MOST_ROWS = 1000
-EVENT_STATES = ("pending", "routed", "dead")
-DELIVERY_STATES = ("due", "running", "succeeded", "dead")
+EVENT_STATES = ("pending", "routed", "dead", "discarded")
+DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 EVENT_WORDS = ("kind", "rule", "state", "unmatched", "error", "since", "until", "before", "limit")
 DELIVERY_WORDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
 #: A longer number is no count, and Python does not read one of thousands of digits.

@@ -68,6 +68,9 @@ class Asked(Protocol):
     async def unmute(self, route: str) -> dict[str, Any]:
         """Let a route go again."""
 
+    async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Give up what is dead."""
+
     async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Why routes match a stored event or don't."""
 

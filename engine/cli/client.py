@@ -138,6 +138,10 @@ class AdminClient:
         """Make work due again."""
         return self._good(*await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body)))
 
+    async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Give up what is dead."""
+        return self._good(*await self._ask("POST", "/api/v1/discard", data=orjson.dumps(body)))
+
     async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Why the routes at work match a stored event or don't."""
         return self._good(*await self._ask("POST", "/api/v1/explain", data=orjson.dumps(body)))

@@ -171,7 +171,7 @@ def attempts_table(attempts: list[dict[str, Any]]) -> Table:
     for attempt in attempts:
         number = f"{attempt['replay']}.{attempt['number']}" if attempt["replay"] else str(attempt["number"])
         made.add_row(
-            number,
+            "" if attempt["outcome"] == "discarded" else number,
             attempt["started_at"][5:19].replace("T", " "),
             format_duration(attempt["seconds"]),
             state(attempt["outcome"]),

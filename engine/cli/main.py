@@ -49,6 +49,7 @@ COMMANDS: Mapping[str, Entry] = {
     "events": Entry("engine.cli.events", "List events, show one."),
     "deliveries": Entry("engine.cli.deliveries", "List deliveries, show one."),
     "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),
+    "discard": Entry("engine.cli.discard", "Give up deliveries or events that are dead."),
     "destinations": Entry("engine.cli.destinations", "Show where deliveries go; open what is shut."),
     "mute": Entry("engine.cli.mute", "Mute a route for a while."),
     "unmute": Entry("engine.cli.unmute", "Let a muted route act again."),

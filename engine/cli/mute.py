@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 from typing import Any
 
 import click
@@ -11,7 +10,7 @@ import click
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.mutes import show
 from engine.cli.options import json_option
-from engine.cli.output import emit, say
+from engine.cli.output import emit, say, who
 from engine.units import parse_duration
 
 
@@ -58,7 +57,7 @@ def command(
         raise click.UsageError("Name a route, or write --list alone.")
     if (lasting is None) is not forever:
         raise click.UsageError("Say how long: --for 2h, or --forever.")
-    body = {"route": route, "for": lasting, "reason": reason, "by": _who()}
+    body = {"route": route, "for": lasting, "reason": reason, "by": who("engine mute")}
     answer = asyncio.run(_mute(place, {word: value for word, value in body.items() if value is not None}))
     if as_json:
         emit(answer)
@@ -76,11 +75,3 @@ def _until(mute: dict[str, Any]) -> str:
 async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:
     async with opened(place) as asked:
         return await asked.mute(body)
-
-
-def _who() -> str:
-    """Who sits here, for those who see the mute."""
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):  # a user without a name, as in a container
-        return "engine mute"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
 import shlex
@@ -36,6 +37,7 @@ _STATE_STYLES = {
     "pending": "yellow",
     "running": "cyan",
     "dead": "red",
+    "discarded": "dim",
 }
 
 
@@ -193,3 +195,11 @@ def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
         if value is not None and value != "":
             made.add_row(name, value if isinstance(value, Text) else str(value))
     return made
+
+
+def who(otherwise: str) -> str:
+    """Who sits here, for those who see what was done; ``otherwise`` for a user without a name, as in a container."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return otherwise

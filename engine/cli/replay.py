@@ -31,6 +31,8 @@ _BATCH = 500
 _LISTED = 50
 #: For how many of them --dry-run shows what would be sent; in JSON it does for all.
 _SHOWN = 10
+#: States of what nothing more is done for.
+_GIVEN_UP = ("dead", "discarded")
 #: How often --wait looks, in seconds.
 _LOOK = 0.25
 
@@ -100,6 +102,11 @@ async def _choose(asked: Asked, ids: Sequence[str], query: dict[str, Any]) -> di
     if not ids:
         found = await asked.replay(await resolved(asked, query) | {"dry_run": True})
         return {"deliveries": found["deliveries"], "events": found["events"]}
+    return await chosen_by_id(asked, ids)
+
+
+async def chosen_by_id(asked: Asked, ids: Sequence[str]) -> dict[str, list[str]]:
+    """Whole ids, from their starts, by what they are of."""
     chosen: dict[str, list[str]] = {"deliveries": [], "events": []}
     for start in ids:
         kind, whole = await _identify(asked, start)
@@ -146,7 +153,7 @@ async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) ->
         out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
     for event_id in chosen["events"][:_SHOWN]:
         outline_of_event(await asked.preview({"event": event_id})).print(out())
-    say(f"{_count(chosen)} would be replayed" + _more(chosen))
+    say(f"{counted(chosen)} would be replayed" + _more(chosen))
 
 
 async def _previewed(asked: Asked, kind: str, ids: Sequence[str]) -> list[dict[str, Any]]:
@@ -225,7 +232,7 @@ class _Settled:
 
     def count(self, row: Mapping[str, Any]) -> None:
         """A delivery, or an event that could not be evaluated."""
-        if row["state"] == "dead":
+        if row["state"] in _GIVEN_UP:
             self.died[row["id"]] = row["reason"]
         else:
             self.succeeded += 1
@@ -251,7 +258,7 @@ async def _follow(asked: Asked, done: dict[str, list[str]]) -> _Settled:
 async def _settled(asked: Asked, delivery_id: str) -> Mapping[str, Any]:
     while True:
         delivery = await asked.delivery(delivery_id)
-        if delivery["state"] in ("succeeded", "dead"):
+        if delivery["state"] in ("succeeded", *_GIVEN_UP):
             return delivery
         await asyncio.sleep(_LOOK)
 
@@ -259,7 +266,7 @@ async def _settled(asked: Asked, delivery_id: str) -> Mapping[str, Any]:
 async def _settled_event(asked: Asked, event_id: str) -> Sequence[Mapping[str, Any]]:
     while True:
         event = await asked.event(event_id)
-        if event["state"] == "dead":
+        if event["state"] in _GIVEN_UP:
             return [event]
         if event["state"] == "routed" and not event["open"]:
             deliveries: list[dict[str, Any]] = event["deliveries"]
@@ -278,13 +285,13 @@ def _tell(
         console.print("nothing to replay")
     elif settled is not None:
         before = f" ({settled.before} had succeeded before)" if settled.before else ""
-        console.print(f"{_count(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
+        console.print(f"{counted(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
         _tell_died(console, settled.died)
     elif live:
         words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
-        console.print(f"{_count(done)} made due; the engine takes them up now{words}", soft_wrap=True)
+        console.print(f"{counted(done)} made due; the engine takes them up now{words}", soft_wrap=True)
     else:
-        console.print(f"{_count(done)} marked due; engine serve takes them up when it starts")
+        console.print(f"{counted(done)} marked due; engine serve takes them up when it starts")
 
 
 def _as_json(settled: _Settled | None) -> dict[str, Any] | None:
@@ -302,7 +309,8 @@ def _tell_died(console: Console, died: Mapping[str, str]) -> None:
         say(f"{len(died) - _LISTED} more are not shown: engine deliveries --dead")
 
 
-def _count(chosen: dict[str, list[str]]) -> str:
+def counted(chosen: Mapping[str, Any]) -> str:
+    """How many deliveries and events."""
     words = {"deliveries": "delivery", "events": "event"}
-    counted = [plural(len(ids), words[kind], kind) for kind, ids in chosen.items() if ids]
+    counted = [plural(len(ids), words[kind], kind) for kind in words if (ids := chosen[kind])]
     return " and ".join(counted) or "nothing"

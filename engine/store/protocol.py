@@ -196,6 +196,12 @@ class Store(Protocol):
         Returns the ids of those that have a body and are not being evaluated right now.
         """
 
+    async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
+        """Give up dead deliveries, and dead evaluations by their events' ids. Returns the ids of those that were dead.
+
+        They are no longer dead, nothing follows, and their history keeps what happened. A replay takes them up again.
+        """
+
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""
 

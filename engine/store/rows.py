@@ -15,8 +15,9 @@ Prunable = Literal["dead", "unmatched", "bodies", "events", "marks"]
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event as lists show it. ``state`` is pending, routed or dead; ``open`` and ``dead`` count deliveries.
+    """An event as lists show it. ``state`` is pending, routed, dead, or discarded: its dead evaluation was given up.
 
+    ``open`` and ``dead`` count deliveries.
     ``matched`` and ``unmatched_reason`` are those of the last evaluation; of one that is dead nobody
     knows that nothing matches. ``reason`` says why it is still pending, or dead. ``copies`` counts
     how many more times the webhook came, and was not acted on.
@@ -28,7 +29,7 @@ class EventRow:
     received_at: float
     size: int
     repaired: bool
-    state: Literal["pending", "routed", "dead"]
+    state: Literal["pending", "routed", "dead", "discarded"]
     unmatched_reason: str | None
     matched: int
     open: int
@@ -68,7 +69,7 @@ class DeliveryRow:
     action: str
     index: int
     run_id: str | None
-    state: Literal["due", "running", "succeeded", "dead"]
+    state: Literal["due", "running", "succeeded", "dead", "discarded"]
     attempts: int
     replays: int
     created_at: float

@@ -52,8 +52,8 @@ from engine.store.writer import Kind, Writer
 _KEY_PAUSE = 300.0
 #: Deliveries of very many to be replayed are read, and made due, in pieces of so many.
 _PAGE, _REPLAYED_AT_ONCE = 1000, 200
-_EVENT_STATES = ("pending", "routed", "dead")
-_DELIVERY_STATES = ("due", "running", "succeeded", "dead")
+_EVENT_STATES = ("pending", "routed", "dead", "discarded")
+_DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 
 
 class SqliteStore:
@@ -273,6 +273,13 @@ class SqliteStore:
         """Make events due for evaluation again."""
         found: list[str] = await self._do(upkeep.replay_events, ids=ids, now=now, dry_run=dry_run)
         return found
+
+    async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
+        """Give up what is dead."""
+        done: list[str] = []
+        for batch in _batches(ids, _REPLAYED_AT_ONCE):
+            done += await self._do(upkeep.discard, ids=batch, now=now, by=by, reason=reason)
+        return done
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""

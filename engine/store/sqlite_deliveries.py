@@ -21,7 +21,11 @@ _STATES = {
     "due": "d.owner IS NULL AND d.dead_at IS NULL",
     "running": "d.owner IS NOT NULL AND d.dead_at IS NULL",
     "dead": "d.dead_at IS NOT NULL",
+    "succeeded": "d.outcome = 'succeeded'",
+    "discarded": "d.outcome = 'discarded'",
 }
+#: States of deliveries that are no work any more.
+_OF_ENDED = (None, "succeeded", "discarded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ _WORK = _Table(
     head="""
 SELECT d.id, d.event_id, d.route, d.action, d.idx, d.run_id,
   CASE WHEN d.dead_at IS NOT NULL THEN 'dead' WHEN d.owner IS NULL THEN 'due' ELSE 'running' END,
-  count(a.seq), d.replays, min(d.first_at, d.decided_at, coalesce(min(a.first_at), d.first_at)),
+  count(a.seq) FILTER (WHERE a.outcome <> 'discarded'), d.replays,
+  min(d.first_at, d.decided_at, coalesce(min(a.first_at), d.first_at)),
   max(
     CASE d.replays WHEN 0 THEN min(d.first_at, d.decided_at) ELSE d.first_at END,
     coalesce(d.dead_at, 0), coalesce(max(a.started_at + a.seconds), 0)
@@ -60,22 +65,23 @@ LEFT JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.id
 GROUP BY d.event_id, d.id
 """,
 )
-#: The last success of a delivery that is not waiting again.
-_SUCCESSES = _Table(
+#: The last success of a delivery that is not waiting again, or that it was discarded.
+_ENDED = _Table(
     head="""
-SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, 'succeeded',
-  count(a.seq), d.replay, min(d.decided_at, min(a.first_at)), d.started_at + d.seconds, NULL, '', d.items
+SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, d.outcome,
+  count(a.seq) FILTER (WHERE a.outcome <> 'discarded'), d.replay, min(d.decided_at, min(a.first_at)),
+  d.started_at + d.seconds, NULL, CASE d.outcome WHEN 'discarded' THEN d.reason ELSE '' END, d.items
 FROM (SELECT d.*,
   CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
     (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.work_id),
     (SELECT max(decided_at) FROM decision WHERE event_id = d.event_id), d.first_at
   ) END AS decided_at,
   (SELECT count(*) FROM digest_item WHERE delivery_id = d.work_id) AS items
-FROM (SELECT d.* FROM attempt AS d WHERE d.kind = 'deliver' AND d.outcome = 'succeeded'
+FROM (SELECT d.* FROM attempt AS d WHERE d.kind = 'deliver' AND d.outcome IN ('succeeded', 'discarded')
   AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.id = d.work_id)
   AND NOT EXISTS (
     SELECT 1 FROM attempt AS b WHERE b.event_id = d.event_id AND b.work_id = d.work_id
-      AND b.outcome = 'succeeded' AND b.seq > d.seq
+      AND b.outcome IN ('succeeded', 'discarded') AND b.seq > d.seq
   )""",
     ids="d.work_id IN (SELECT value FROM json_each(?))",
     before="d.event_id <= ? AND (d.event_id, d.work_id) < (?, ?)",
@@ -118,10 +124,10 @@ SELECT max(id) FROM (SELECT id FROM event WHERE received_at <= ? ORDER BY receiv
 def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[DeliveryRow]:
     """Deliveries of a query, newest event first."""
     rows: list[DeliveryRow] = []
-    if query.state != "succeeded":
+    if query.state not in ("succeeded", "discarded"):
         rows += _select(db, query, _WORK, query.state)
-    if query.state in (None, "succeeded") and not query.error:
-        rows += _select(db, query, _SUCCESSES, None)
+    if query.state in _OF_ENDED and not query.error:
+        rows += _select(db, query, _ENDED, query.state)
     rows.sort(key=lambda row: (row.event_id, row.id), reverse=True)
     return rows[: max(query.limit, 0)]
 

@@ -17,11 +17,17 @@ from engine.store.sqlite_leases import heads
 from engine.store.sqlite_open import sound
 from engine.store.sqlite_vault import opened
 
+#: People gave up its evaluation, which came to nothing since.
+_DISCARDED = """EXISTS (
+    SELECT 1 FROM attempt AS x
+    WHERE x.work_id = e.id AND x.outcome = 'discarded' AND x.started_at >= coalesce(d.decided_at, 0)
+  )"""
 # An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
-_EVENTS = """
+_EVENTS = f"""
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
-  CASE WHEN w.id IS NULL THEN 'routed' WHEN w.dead_at IS NULL THEN 'pending' ELSE 'dead' END,
-  CASE WHEN w.dead_at IS NULL THEN d.unmatched_reason END, coalesce(d.matched, 0),
+  CASE WHEN w.dead_at IS NOT NULL THEN 'dead' WHEN w.id IS NOT NULL THEN 'pending'
+    WHEN {_DISCARDED} THEN 'discarded' ELSE 'routed' END,
+  CASE WHEN w.dead_at IS NULL AND NOT {_DISCARDED} THEN d.unmatched_reason END, coalesce(d.matched, 0),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
   coalesce(w.error, ''), e.copies
@@ -29,18 +35,19 @@ FROM event AS e
 LEFT JOIN work AS w ON w.id = e.id
 LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
 WHERE 1
-"""
+"""  # noqa: S608 - ours
 _NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
 #: The first half of each finds the few candidates by an index, the second says what is meant.
 _STATES = {
     "pending": "w.id IS NOT NULL AND w.dead_at IS NULL",
     "dead": "e.id IN (SELECT event_id FROM work WHERE dead_at IS NOT NULL AND kind = 'evaluate')",
-    "routed": "w.id IS NULL",
+    "routed": f"w.id IS NULL AND NOT {_DISCARDED}",
+    "discarded": f"w.id IS NULL AND {_DISCARDED}",
 }
-_UNMATCHED = (
-    "e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)"
-    " AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL"
-)
+_UNMATCHED = f"""
+e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)
+AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL AND NOT {_DISCARDED}
+"""  # noqa: S608 - ours
 _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 4"
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
 _DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
@@ -138,7 +145,9 @@ def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any
     if query.event_id is not None:
         yield "e.id = ?", clean(query.event_id)
     if query.unmatched is not None:
-        yield (_UNMATCHED if query.unmatched else "(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL)",)
+        yield (
+            _UNMATCHED if query.unmatched else f"(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL OR {_DISCARDED})",
+        )
     if query.before is not None:
         yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
 

@@ -1,4 +1,4 @@
-"""Replay. Each verb runs in the writer's transaction."""
+"""Replay, and giving up what is dead. Each verb runs in the writer's transaction."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ LEFT JOIN work AS w ON w.id = j.value
 """
 
 
+_DEAD = "SELECT json_group_array(id) FROM work WHERE id IN (SELECT value FROM json_each(?)) AND dead_at IS NOT NULL"
+_TOLD = """
+INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
+  outcome, reason, destination, worker)
+SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts, :now, 0.0, 'discarded',
+  :words || coalesce('; it was dead: ' || nullif(error, ''), ''), '', :by
+FROM work WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+_GIVE_UP = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
+
+
+def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
+    """Give up deliveries and evaluations that are dead. Their history says by whom, why, and of what they died."""
+    dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
+    words = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
+    db.execute(_TOLD, {"ids": ids_json(dead), "now": now, "words": words, "by": clean(by)})
+    db.execute(_GIVE_UP, (ids_json(dead),))
+    return [one for one in dict.fromkeys(map(clean, ids)) if one in dead]
+
+
 def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
     """Those of a page that are not running and have all their bodies; and the last of the page, if it was full."""
     rows = list_deliveries(db, query)
@@ -56,8 +76,9 @@ def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[De
 def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:
     """Make deliveries of a query due again, as far as they are still replayable."""
     rows = _with_bodies(db, list_deliveries(db, query))
-    WORK.run(db, [_again(row, now) for row in rows if row.state == "succeeded"])
-    db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state != "succeeded")))
+    ended = ("succeeded", "discarded")
+    WORK.run(db, [_again(row, now) for row in rows if row.state in ended])
+    db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state not in ended)))
     return [row.id for row in rows]
 
 

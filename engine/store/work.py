@@ -12,7 +12,8 @@ from typing import Any, Literal, overload
 from engine.event import Event
 
 WorkKind = Literal["evaluate", "deliver"]
-Outcome = Literal["succeeded", "again", "dead"]
+#: ``discarded`` is no attempt: people gave up what was dead.
+Outcome = Literal["succeeded", "again", "dead", "discarded"]
 
 
 @dataclass(frozen=True, slots=True)

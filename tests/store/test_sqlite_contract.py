@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from contract import StoreContract, store
+from contract_discarding import Discarding
 from contract_holding import Holding
 from contract_keeping import Pruning
 from contract_repeating import Repeating
@@ -40,7 +41,7 @@ def _lose(db: Any, *, event_id: str) -> None:
     db.execute("DELETE FROM event_body WHERE event_id = ?", (event_id,))
 
 
-class TestSqlite(StoreContract, Holding, Pruning, Repeating):
+class TestSqlite(StoreContract, Discarding, Holding, Pruning, Repeating):
     @pytest.fixture
     def backend(self, folder: Path) -> Backend:
         return SqliteBackend(folder)
