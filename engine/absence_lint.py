@@ -154,7 +154,7 @@ def _asks(condition: Mapping[str, Any], *, there: bool) -> bool:
 def _quantifier(value: Mapping[str, Any], names: Sequence[str]) -> Quantifier:
     if "quantifier" in value:
         return compile_quantifier(value["quantifier"])
-    return ALL if "path" in value and NEGATIVE & set(names) else ANY
+    return ALL if NEGATIVE & set(names) else ANY
 
 
 def _left(value: Mapping[str, Any]) -> str:

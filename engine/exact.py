@@ -17,7 +17,7 @@ def restored(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]
     if not _LONG.search(body):
         return payload
     try:
-        original = json.loads(body, strict=False, parse_int=_whole, parse_constant=lambda _: None)
+        original = json.loads(body, strict=False, parse_int=_whole)
     except (ValueError, RecursionError):
         return payload
     runs = original.get("runs") if isinstance(original, dict) else None

@@ -127,6 +127,9 @@ def test_data_that_was_not_fetched_is_another_thing():
     assert truth({"expr": "run.nope == 1 or run.inputs.q == 1"}, doc) is WANTING
     assert truth({"expr": "run.inputs.q == 1 and run.nope == 1"}, doc) is WANTING
     assert truth({"expr": "run.inputs.q == 1 and 1 == 2"}, doc) is FALSE
+    assert truth({"expr": "'a' in [run.nope, run.inputs.q]"}, doc) is WANTING
+    assert truth({"expr": "'a' not in [run.inputs.q, run.nope]"}, doc) is WANTING
+    assert truth({"expr": "'a' in [run.nope, run.inputs.q, 'a']"}, doc) is TRUE
 
 
 # --- absent: VALUE --------------------------------------------------------------------------
@@ -178,6 +181,7 @@ def test_a_value_stands_in_for_nothing_but_what_is_absent():
         ),
         ({"expr": "run.x > 1", "absent": False}, "absent stands beside an operator", "default(…)"),
         ({"path": "$.v", "eq": "a", "absent": "{{ vars.x }}"}, "absent takes a value", "default(…)"),
+        ({"path": "$.v", "eq": "a", "absent": "{% if x %}a{% endif %}"}, "absent takes a value", "default(…)"),
         ({"path": "$.v", "eq": "a", "default": "x"}, "unknown key 'default'", "did you mean 'absent'?"),
     ],
     ids=repr,
@@ -267,6 +271,12 @@ def test_an_expression_needs_what_it_names(expression, expected):
     assert truth({"expr": expression}, document({"name": "bot", "error": None, "cost": None})) is expected
 
 
+@pytest.mark.parametrize("question", [{"exists": True}, {"empty": False}, {"type": "object"}, {}])
+def test_an_expression_that_is_data_which_was_not_fetched_wants_it_whatever_is_asked(question):
+    doc = document(feedback=Missing("feedback", "not fetched"))
+    assert truth({"expr": "feedback", **question}, doc) is WANTING
+
+
 def test_an_expression_with_an_operator_needs_its_value():
     for name, operand in OPERATORS.items():
         assert truth({"expr": "run.nope", name: operand}) is UNDECIDED
@@ -308,6 +318,7 @@ def test_a_misspelt_name_is_a_mistake_at_load(expression):
         ({"expr": "run[vars.key].kind != 'a' and run.error < 1"}, "kind", "has no 'kind'"),
         ({"expr": "not run.extra.internal"}, "run.extra.internal", "run.extra has no 'internal'"),
         ({"any": [{"path": "$.run.x", "eq": 1}, {"path": "$.run.y", "eq": 1}]}, "$.run.x", "$.run has no 'x'"),
+        ({"any": [{"path": "$.run.error", "eq": 1}, {"path": "$.run.y", "eq": 1}]}, "$.run.y", "$.run has no 'y'"),
     ],
     ids=repr,
 )  # fmt: skip

@@ -87,8 +87,10 @@ def test_a_value_that_divides_an_address_is_refused_and_what_the_hint_says_works
         ("tgram://${X}/chat", "123456789:abcdefg_hijklmnop"),
         ("json://h.corp/${X}", "T000/B000/xyz"),
         ("json://bot:${X}@h.corp", "already%40encoded"),
+        ("json://bot:${X}@h.corp", "already%2fencoded"),
         ("json://bot:${X}@h.corp", "a:b!$'()*+,;=~"),
         ("json://h.corp/n?key=${X}", "a=b/c?d"),
+        ("json://h.corp/n#${X}", "a=b/c?d"),
     ],
 )
 def test_other_values_are_taken_as_they_are(url, value):

@@ -14,7 +14,17 @@ from hypothesis import strategies as st
 
 import engine.json_text
 from engine.errors import BadBody
-from engine.event import SENDERS, Kind, Signed, kind_of, new_event_id, parse_event, parse_json, parse_payload
+from engine.event import (
+    SENDERS,
+    Kind,
+    Signed,
+    kind_of,
+    new_event_id,
+    parse_event,
+    parse_json,
+    parse_payload,
+    restored_event,
+)
 
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 WINDOW = {"start_time": "2024-04-05T01:28:54.734491+00:00", "end_time": "2024-04-05T01:28:56.492563+00:00"}
@@ -332,6 +342,34 @@ def test_a_signed_id_is_an_identity_whatever_the_kind():
         assert found.dedup_key.startswith("id:")
         assert found.retry_span is None
     assert found.subject == f"rule:{RULE}"
+
+
+def test_one_id_of_two_signing_secrets_is_two_events_and_of_two_kinds_too():
+    prompt, alert = orjson.dumps({"prompt_id": "triage"}), orjson.dumps({"alert_rule_id": "slow"})
+    found = [
+        parse_event(body, 1.7e9, Signed(by, "1")).dedup_key for body in (prompt, alert) for by in ("one", "another")
+    ]
+    assert len(set(found)) == 4
+    again = parse_event(orjson.dumps({"prompt_id": "another"}), 1.7e9, Signed("one", "1"))
+    assert again.dedup_key == found[0]
+
+
+def test_what_was_not_parsed_for_its_size_is_once_the_limit_allows_it_and_the_other_way_round():
+    body = orjson.dumps({**rule(), "rule_id": RULE.upper(), "more": list(range(50))})
+    kept = parse_event(body, 1.7e9, max_values=20)
+    assert (kept.kind, kept.rule_id, kept.payload) == (Kind.UNPARSED, None, {})
+
+    def restored(event, max_values):
+        words = (event.id, event.kind.value, event.rule_id, event.dedup_key, event.received_at, event.body)
+        return restored_event(*words, repaired=event.repaired, trace=event.trace, max_values=max_values)
+
+    parsed = restored(kept, 200)
+    assert (parsed.kind, parsed.rule_id, parsed.unparsed) == (Kind.RULE, RULE, "")
+    assert parsed.payload["more"] == list(range(50))
+    assert (parsed.id, parsed.dedup_key) == (kept.id, kept.dedup_key)
+    again = restored(parsed, 20)
+    assert (again.kind, again.payload) == (Kind.UNPARSED, {})
+    assert again.unparsed == kept.unparsed
 
 
 def test_odd_times_do_not_break_the_key():

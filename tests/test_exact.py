@@ -16,6 +16,8 @@ LARGE = 2**70
         (f'{{"n": {LARGE}}}', -1, {"n": float(LARGE)}, {"n": LARGE}),
         (f'{{"n": -{LARGE}}}', -1, {"n": -float(LARGE)}, {"n": -LARGE}),
         (f'{{"runs": [{{"n": 1.5}}, {{"n": {LARGE}}}]}}', 1, {"runs": [{"n": float(LARGE)}]}, {"runs": [{"n": LARGE}]}),
+        (f'{{"runs": [{{"n": {LARGE}}}, {{"n": 1.5}}]}}', 0, {"runs": [{"n": float(LARGE)}]}, {"runs": [{"n": LARGE}]}),
+        (f'{{"t": "a\tb", "n": {LARGE}}}', -1, {"t": "a\tb", "n": float(LARGE)}, {"t": "a\tb", "n": LARGE}),
         (f'{{"a": NaN, "n": {LARGE}}}', -1, {"a": None, "n": float(LARGE)}, {"a": None, "n": LARGE}),
         (f'{{"n": {LARGE}, "m": 0.5}}', -1, {"n": "masked", "m": 0.5}, {"n": "masked", "m": 0.5}),
         (f'{{"n": {"9" * 5000}, "m": {LARGE}}}', -1, {"n": 1e300, "m": 1.0}, {"n": 1e300, "m": LARGE}),

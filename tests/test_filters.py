@@ -226,6 +226,34 @@ def test_a_quantifier_over_many_values(condition, values, truth):
     assert filter_.explain(document(v=values)).truth is truth
 
 
+@pytest.mark.parametrize("look", [{"path": "$.run.name"}, {"expr": "run.name"}])
+@pytest.mark.parametrize(("name", "operand"), [("eq", "a"), ("ne", "a"), ("not_in", ["a"])])
+def test_a_condition_is_shown_without_the_quantifier_that_it_has_anyway(look, name, operand):
+    [text] = look.values()
+    assert compiled([{**look, name: operand}]).conditions[0].text == f"{text} {name} {json.dumps(operand)}"
+
+
+@pytest.mark.parametrize(
+    ("quantifier", "of_one_that_holds", "of_one_that_does_not"),
+    [
+        ("any", TRUE, FALSE),
+        ("all", TRUE, FALSE),
+        ("none", FALSE, TRUE),
+        ({"at_least": 1}, TRUE, FALSE),
+        ({"at_least": 2}, FALSE, FALSE),
+        ({"more_than": "50%"}, TRUE, FALSE),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("path", ["$.v", "$.run.v", "$.list[0]"])
+def test_a_quantifier_over_one_value(path, quantifier, of_one_that_holds, of_one_that_does_not):
+    filter_ = compiled([{"path": path, "eq": "a", "quantifier": quantifier}])
+    for value, truth in (("a", of_one_that_holds), ("b", of_one_that_does_not)):
+        doc = {**document(v=value), "run": {"v": value}, "list": [value]}
+        assert filter_.check(doc) is truth
+        assert filter_.explain(doc).truth is truth
+
+
 def test_all_operators_of_a_condition_must_hold_on_the_same_value():
     filter_ = compiled([{"path": "$.v[*]", "gt": 1, "lt": 3}])
     assert filter_.check(document(v=[0, 5])) is FALSE

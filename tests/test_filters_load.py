@@ -39,6 +39,12 @@ def test_another_dialects_operator_is_translated(key, meant):
     assert hint == f"did you mean {meant!r}?"
 
 
+@pytest.mark.parametrize("key", ["nuequal", "difers", "anything_btu"])
+def test_a_misspelt_word_for_the_opposite_is_not_taken_for_the_operator(key):
+    assert only({"path": "$.v", key: "x"})[1] == 'write {path: "$.v", ne: x}'
+    assert only({"path": "$.v", key: "x", "absent": "y"})[1].startswith("a condition is ")
+
+
 @pytest.mark.parametrize(("key", "meant"), [("and", "all"), ("or", "any"), ("nor", "none"), ("anyy", "any")])
 def test_another_dialects_group_is_translated(key, meant):
     assert only({key: [{"path": "$.v", "eq": 1}]})[1] == f"did you mean {meant!r}?"

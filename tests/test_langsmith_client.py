@@ -231,6 +231,14 @@ async def test_an_error_is_read_from_both_places(langsmith, door, written, error
     assert (row["id"], row["error"]) == (id_, error)
 
 
+async def test_an_error_is_told_of_the_row_that_is_one_and_of_no_other(langsmith, door):
+    run = str(uuid4())
+    sound = [langsmith.add_feedback(run, key="k", score=score) for score in range(3)]
+    failed = langsmith.add_feedback(run, key="k", extra={"error": "why"})
+    rows = await door.list_feedback([run])
+    assert {row["id"]: row["error"] for row in rows} == {**dict.fromkeys(sound), failed: "why"}
+
+
 async def test_feedback_is_checked_by_its_id(langsmith, door):
     await door.check_feedback(langsmith.add_feedback(str(uuid4()), key="k", score=1))
     await door.check_feedback(str(uuid4()))  # somebody deleted it

@@ -372,7 +372,7 @@ class _Compiler:
 
     def _quantifier(self, raw: Mapping[str, Any], where: Where, head: str) -> Quantifier | None:
         if "quantifier" not in raw:
-            return ALL if head == "path" and NEGATIVE & set(raw) else ANY
+            return ALL if NEGATIVE & set(raw) else ANY
         if head == "expr":
             message = "a quantifier is about the values a path finds; an expression has one value"
             self._fault((*where, "quantifier"), message, at_key=True)

@@ -127,17 +127,19 @@ async def test_a_digest_queues_the_runs_of_all_its_items(attempt, langsmith):
 
 
 @pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")
-async def test_runs_that_are_not_there_yet_do_not_keep_the_others_out_of_the_queue(attempt, langsmith):
+@pytest.mark.parametrize("missing", [0, 2], ids=["before one that is queued already", "after one"])
+async def test_runs_that_are_not_there_yet_do_not_keep_the_others_out_of_the_queue(attempt, langsmith, missing):
     queue, runs = langsmith.add_queue("q"), _many(4)
     langsmith.state.unknown_runs, langsmith.state.queue_conflict = False, True
-    for run in (runs[0], runs[1], runs[3]):
+    there = [run for run in runs if run is not runs[missing]]
+    for run in there:
         langsmith.add_run(run)
     await attempt(Annotate(), {"queue": queue}, run=runs[1])
     document = {"payload": {"runs": runs}, "run": None}
     with pytest.raises(Retry, match="does not have the queue or a run"):
         await attempt(Annotate(), {"queue": queue}, run=None, document=document)
-    assert {item["run_id"] for item in langsmith.queue_items} == {run["id"] for run in (runs[0], runs[1], runs[3])}
-    langsmith.add_run(runs[2])
+    assert {item["run_id"] for item in langsmith.queue_items} == {run["id"] for run in there}
+    langsmith.add_run(runs[missing])
     await attempt(Annotate(), {"queue": queue}, run=None, document=document, attempt=2)
     assert len(langsmith.queue_items) == 4
 

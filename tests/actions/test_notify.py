@@ -193,6 +193,11 @@ def test_lines_that_a_service_leaves_out_are_joined():
     assert _message(service(body_max_line_count=2), params, 10.0).body == "one\ntwo / three / four"
 
 
+def test_a_title_of_just_the_length_that_a_service_takes_stands_by_itself():
+    made = _message(service(title_maxlen=250), Notify.Params(urls="ntfy://x", title="t" * 250, body="x"), 10.0)
+    assert (made.title, made.body) == ("t" * 250, "x")
+
+
 @pytest.mark.parametrize(
     ("limits", "timeout", "fits"),
     [

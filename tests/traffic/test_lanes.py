@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -97,6 +98,15 @@ def test_a_lane_that_was_shut_is_used_gently_at_first(street) -> None:
     for admitted in two:
         street.left(admitted)
     assert [isinstance(street.enter(), Admitted) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_429_to_each_of_those_under_way_halves_the_lane_once() -> None:
+    street = Street(table(concurrency=16))
+    under_way = [street.enter() for _ in range(16)]
+    for seconds, admitted in enumerate(under_way, 1):
+        street.left(admitted, replace(BUSY, after=float(seconds)))
+    street.now += 16
+    assert [isinstance(street.enter(), Admitted) for _ in range(9)] == [True] * 8 + [False]
 
 
 def test_an_open_circuit_lets_one_probe_in_at_a_time(street) -> None:
