@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -15,6 +16,9 @@ Tail = Callable[[int], str]
 
 _BLOCKS, _FIELDS, _ELEMENTS, _ACTIONS = 50, 10, 10, 25
 _FALLBACK, _URL = 1000, 3000
+#: Where a button may lead: no address that a browser would run.
+_ADDRESS = re.compile(r"(?!(?:javascript|vbscript|data|file):)[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE)
+_IMAGE = re.compile(r"https?://\S+", re.IGNORECASE)
 #: The texts of all blocks together, where each block but the first counts as so many characters. Slack documents
 #: 12,000 for ``markdown`` blocks, and refuses a little more of any blocks.
 TOGETHER, BLOCK_COST = 12_000, 125
@@ -67,7 +71,7 @@ def fit_blocks(blocks: Sequence[Json], tail: Tail) -> Fitted:
     cuts: list[str] = []
     given = [(f"blocks[{number}]", deepcopy(block)) for number, block in enumerate(blocks)]
     for where, block in given:
-        _drop_long_urls(where, block, cuts)
+        _drop_bad_urls(where, block, cuts)
     kept = [(where, block) for where, block in given if _fill(block)]
     fitted = Fitted([block for _, block in kept[:_BLOCKS]], cuts)
     if len(kept) > _BLOCKS:
@@ -108,6 +112,8 @@ def _slots(where: str, block: Json) -> Iterator[_Slot]:
     """The texts of a block whose lengths Slack limits one by one."""
     kind = block.get("type")
     yield from _texts_at(where, block, _BLOCK_TEXTS.get(kind, {}), "markdown" if kind == "markdown" else "plain_text")
+    if kind in ("rich_text", "table"):
+        yield from _literal_texts(where, block)
     for number, one in enumerate(_list(block, "fields")):
         yield from _text_of(f"{where}.fields[{number}]", one, _FIELD)
     for place, element in _elements(where, block):
@@ -115,6 +121,18 @@ def _slots(where: str, block: Json) -> Iterator[_Slot]:
             yield from _text_of(place, element, _CONTEXT)
         else:
             yield from _of_element(place, element)
+
+
+def _literal_texts(where: str, tree: Any) -> Iterator[_Slot]:
+    """Every text below a ``rich_text`` or ``table`` block: Slack limits them only together."""
+    if isinstance(tree, list):
+        for number, one in enumerate(tree):
+            yield from _literal_texts(f"{where}[{number}]", one)
+    elif isinstance(tree, dict):
+        if isinstance(tree.get("text"), str):
+            yield _Slot(where, tree, "text", TOGETHER, "plain_text")
+        for name in ("elements", "rows"):
+            yield from _literal_texts(f"{where}.{name}", tree.get(name))
 
 
 def _of_element(where: str, element: Json) -> Iterator[_Slot]:
@@ -160,12 +178,16 @@ def _fit_counts(where: str, block: Json, cuts: list[str]) -> None:
             del block[name][limit:]
 
 
-def _drop_long_urls(where: str, block: Json, cuts: list[str]) -> None:
-    """A cut address would lead elsewhere: a button goes without one, an image is left out."""
+def _drop_bad_urls(where: str, block: Json, cuts: list[str]) -> None:
+    """What is no address, or too long for one, would be refused with the whole message, and a cut one leads elsewhere.
+
+    A button goes without it; an image is left out.
+    """
     for place, element in [(where, block), *_elements(where, block)]:
-        for name in ("url", "image_url"):
-            if isinstance(element.get(name), str) and len(element[name]) > _URL:
-                cuts.append(f"{place}.{name}")
+        for name, form in (("url", _ADDRESS), ("image_url", _IMAGE)):
+            url = element.get(name)
+            if isinstance(url, str) and not (len(url) <= _URL and form.fullmatch(url)):
+                cuts += [f"{place}.{name}"] if url.strip() else []
                 del element[name]
 
 
@@ -190,12 +212,22 @@ def _is_filled(one: Any) -> bool:
     """Whether a block, an element or a text object shows anything. What is no text at all is left to Slack."""
     if not isinstance(one, dict):
         return True
+    for name in ("title", "placeholder", "hint", "description"):
+        if name in one and not _has_text(one[name]):
+            del one[name]
+    if options := _list(one, "options"):
+        one["options"] = [option for option in options if _is_filled(option)]
+        return bool(one["options"])
     if elements := _list(one, "elements"):
         one["elements"] = [element for element in elements if _is_filled(element)]
         return bool(one["elements"])
     if one.get("type") == "image":
         one["alt_text"] = one.get("alt_text") or "image"
         return "slack_file" in one or bool(one.get("image_url"))
+    if one.get("type") == "link" and not _has_text(one.get("text")):
+        one.pop("text", None)
+    if one.get("type") == "text":  # of rich_text, where a space is something
+        return one.get("text") != ""
     return "text" not in one or _has_text(one["text"])
 
 

@@ -59,7 +59,10 @@ def render(text, *, escape=("text",), key="text"):
         ("{{ delivery.reason }}", SAFE),
         ("{{ items[0].run.name }}", SAFE),
         ("{% for item in items %}{{ item.run.name }} {% endfor %}", SAFE + " a&amp;b "),
-        ("{% for item in items[:1] %}<{{ item.run.name }}>{{ item.vars.mention }}{% endfor %}", f"<{SAFE}><!here>"),
+        (
+            "{% for item in items[:1] %}<{{ item.run.name }}>{{ item.vars.mention }}{% endfor %}",
+            f"&lt;{SAFE}&gt;<!here>",
+        ),
         ("{% for item in items[1:] %}{{ item.route.name }}{{ item['run'].name }}{% endfor %}", "<R>a&amp;b"),
         ("{% for item in items[1:] %}{% set i = item %}{{ i.run.name }}{% endfor %}", "a&amp;b"),
         ("{% for item in items[1:] %}{{ item.run['na' ~ 'me'] }}{% endfor %}", "a&amp;b"),
@@ -115,8 +118,8 @@ def render(text, *, escape=("text",), key="text"):
         ("{% set r = run %}{{ r.inputs['<k>'][0] }}", "&lt;v&gt;"),
         ("{% set r = run.inputs %}{{ r.get('<k>')[0] }}", "&lt;v&gt;"),
         ("{% set x = run.tags[1] %}{{ x }}", "&lt;c&gt;"),
-        ("{% set x %}<{{ run.tags[1] }}>{% endset %}{{ x }}", "<&lt;c&gt;>"),
-        ("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(run.tags[1]) }}", "<&lt;c&gt;>"),
+        ("{% set x %}<{{ run.tags[1] }}>{% endset %}{{ x }}", "&lt;&lt;c&gt;&gt;"),
+        ("{% macro m(a) %}<{{ a }}>{% endmacro %}{{ m(run.tags[1]) }}", "&lt;&lt;c&gt;&gt;"),
         ("{% macro m() %}{{ caller() }}{% endmacro %}{% call m() %}{{ run.tags[1] }}{% endcall %}", "&lt;c&gt;"),
         ("{% filter upper %}{{ run.tags[1] }}{% endfilter %}", "&lt;C&gt;"),
         ("{% with t = run.tags %}{{ t[1] }}{% endwith %}", "&lt;c&gt;"),
@@ -229,6 +232,7 @@ EVIL = "https://evil.example/x|bank.example"
         ("<{{ run.x }}|its source>", EVIL, "<https://evil.example/x%7Cbank.example|its source>"),
         ("<{{ run.x }}|its source>", "https://x.y/?a=1&b=ü c>", "<https://x.y/?a=1&amp;b=ü%20c%3E|its source>"),
         ("<{{ run.x }}|its source>", "HTTP://x.y/\n<!here>", "<HTTP://x.y/%0A%3C!here%3E|its source>"),
+        ("<{{ run.x }}|x>", "https://x.y/\u202egpj\u200b.exe\x9f", "<https://x.y/%E2%80%AEgpj%E2%80%8B.exe%C2%9F|x>"),
         ("<{{ run.x }}|mail>", "mailto:a@b.example", "<mailto:a@b.example|mail>"),
         ("<{{ run.x }}>", "!channel", "&lt;!channel&gt;"),
         ("<{{ run.x }}>", EVIL, "<https://evil.example/x%7Cbank.example>"),
@@ -236,7 +240,16 @@ EVIL = "https://evil.example/x|bank.example"
         ("{% set u = run.x %}<{{ u }}|x>", "!here", "x (!here)"),
         ("{{ '<%s|x>' % run.x }}", "!here", "x (!here)"),
         ("{{ '<' ~ run.x ~ '|x>' }}", EVIL, "<https://evil.example/x%7Cbank.example|x>"),
-        ("<{{ run.x }}>", "a < b", "<a &lt; b>"),
+        ("<{{ run.x }}>", "a < b", "&lt;a &lt; b&gt;"),
+        ("<{{ run.x }}>", "x|y", "&lt;x|y&gt;"),
+        ("< {{ run.x }}|x>", "!here", "x ( !here)"),
+        ("< {{ run.x }}|x>", EVIL, "x ( https://evil.example/x|bank.example)"),
+        ("a < {{ run.x }} and b > c", "x!y", "a < x!y and b > c"),
+        ("a < {{ run.x }} and b > c", "https://x.y", "a &lt; https://x.y and b &gt; c"),
+        ("<\n{{ run.x }}>", "\t!here", "&lt;\n\t!here&gt;"),
+        ("{{ '<' ~ run.x ~ '|x>' }}", "a|b", "x (a|b)"),
+        ("{{ '<' ~ run.x ~ '>' }}", "a|b", "&lt;a|b&gt;"),
+        ("{{ '<' ~ run.x ~ '|x>' }}", " @U012", "x ( @U012)"),
         ("<https://x.y/{{ run.x }}|x>", "a|b c", "<https://x.y/a%7Cb%20c|x>"),
         ("<https://x.y{{ run.x }}|x>", "@evil.example/", "<https://x.y%40evil.example/|x>"),
         ("<https://x.y|{{ run.x }}>", "a>b|c\n<!here>", "<https://x.y|a&gt;b|c &lt;!here&gt;>"),
@@ -282,6 +295,12 @@ def markdown(text, data):
         ("{{ run.x }}", "&lt;!channel&gt; R&D", "&amp;lt;!channel&amp;gt; R&D"),
         ("{{ run.x }}", "**b** snake_case _i_ 2 * 3 ~s~ `c`", "\\*\\*b\\*\\* snake_case \\_i\\_ 2 * 3 \\~s\\~ \\`c\\`"),
         ("{{ run.x }}", "# no heading\n#5 C:\\new \\*", "\\# no heading\n\\#5 C:\\new \\\\\\*"),
+        ("{{ run.x }}", "a\r# b\n  # c\n- # d", "a\r\\# b\n  \\# c\n- \\# d"),
+        ("- {{ run.x }}", "# a", "- \\# a"),
+        ("> {{ run.x }}", "* a\n  * b", "> \\* a\n  \\* b"),
+        ("# {{ run.x }}", "C #", "# C \\#"),
+        ("| {{ run.x }} | b |\n|---|---|", "1|2", "| 1\\|2 | b |\n|---|---|"),
+        ("{{ run.x }}", "x\n| a |\n|---|", "x\n\\| a \\|\n\\|---\\|"),
         ("<{{ run.x }}>", "!channel", "&lt;!channel&gt;"),
         ("<{{ run.x }}>", "https://x.y?a&b", "<https://x.y?a&b>"),
         ("<@{{ run.x }}>", "U1", "<@U1>"),
@@ -293,6 +312,23 @@ def markdown(text, data):
 )
 def test_a_markdown_block_shows_data_as_it_is(text, data, expected):
     assert markdown(text, data) == expected
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": ["{{ run.x }}"]}]},
+        {"type": "table", "rows": [[{"type": "raw_text", "text": "{{ run.x }}"}]]},
+        "{{ {'type': 'rich_text', 'elements': [{'type': 'rich_text_quote', 'elements': [run.x]}]} }}",
+    ],
+)
+def test_blocks_whose_texts_are_shown_as_they_are_get_data_as_it_is(block):
+    code = TEMPLATES.compile(
+        {"blocks": [block, {"type": "section", "text": "{{ run.x }}"}]}, escape=frozenset({"blocks"})
+    )
+    literal, section = code.render({"run": {"x": HOSTILE + " a_b"}})["blocks"]
+    assert f"'{HOSTILE} a_b'" in str(literal)
+    assert section["text"] == SAFE + " a_b"
 
 
 def test_a_markdown_block_made_by_an_expression_is_escaped_as_one():

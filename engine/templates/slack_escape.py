@@ -10,37 +10,50 @@ import re
 from typing import Any, Literal
 from urllib.parse import quote
 
-from engine.templates.marks import MARKS, OPENING, OPENING_PAREN, UNMARKED, mark, plain
+from engine.templates.marks import MARKS, OPENING, OPENING_PAREN, UNMARKED, mark, plain, throughout
 
-#: What a text is for: Slack's mrkdwn, or a ``markdown`` block.
-Markup = Literal["mrkdwn", "markdown"]
+#: What a text is for: Slack's mrkdwn, a ``markdown`` block, or a block that shows it as it is.
+Markup = Literal["mrkdwn", "markdown", "literal"]
+
+#: Blocks whose texts Slack shows as they are: no entity, link or mention is read in them.
+LITERAL_BLOCKS = frozenset({"rich_text", "table"})
 
 _SCHEMES = frozenset({"http", "https", "mailto"})
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _ANY = "".join(UNMARKED)
 _MARK = re.compile(f"[{_ANY}]")
-_COLON = MARKS[":"]
+_COLON, _BAR = MARKS[":"], MARKS["|"]
 _SIGILS = frozenset("!@#")
 _ANGLES = re.compile(f"([<{OPENING}])([^<>{OPENING}]*)>")
 _SCHEME = re.compile(f"([A-Za-z][A-Za-z0-9+.-]*)([:{_COLON}])")
 _BREAK = re.compile(r"\s*[\r\n\u2028\u2029]\s*")
+#: Characters that are not seen, or turn the direction of what is.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 #: What stands in no URL, in mrkdwn and in Markdown; ``& < >`` of data are among the marks.
 _NO_URL = {
-    "mrkdwn": re.compile(rf'[\s\x00-\x1f\x7f"\\^`{{}}{_ANY}]'),
-    "markdown": re.compile(rf'[\s\x00-\x1f\x7f"\\^`{{}}()\[\]{_ANY}]'),
+    "mrkdwn": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}{_ANY}]'),
+    "markdown": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}()\[\]{_ANY}]'),
 }
 _RAW_IN_URL = {"mrkdwn": frozenset("!@#:[]()*_~"), "markdown": frozenset("&!@#:*_~")}
 _CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)", re.DOTALL)
 _MARKDOWN_LINK = re.compile(rf"\[([^\[\]]*)\]([({OPENING_PAREN}])([^(){OPENING_PAREN}]*)\)")
 _TITLED = re.compile(r'(\S*)(\s+"[^"\n]*")\s*')
 _ENTITY = re.compile(r"#?\w+;")
+#: What may stand on a line before a list's item: quotes and other items.
+_BEFORE_ITEM = re.compile(rf"(?:\A|[\r\n])(?:[ \t>*+{MARKS['>']}{MARKS['*']}-]|[0-9]+[.){MARKS[')']}])*\Z")
+#: The most characters before an item that are looked at.
+_FURTHEST = 64
 
 
 def finished(value: Any, markup: Markup = "mrkdwn") -> Any:
     """A rendered value with all marks resolved. A block of the type ``markdown`` in it has Markdown in ``text``."""
+    if markup == "literal":
+        return throughout(plain, value)
     if isinstance(value, str):
         return markdown(value) if markup == "markdown" else mrkdwn(value)
     if isinstance(value, dict):
+        if value.get("type") in LITERAL_BLOCKS:
+            return throughout(plain, value)
         inner: Markup = "markdown" if value.get("type") == "markdown" else "mrkdwn"
         return {finished(key): finished(item, inner if key == "text" else "mrkdwn") for key, item in value.items()}
     return [finished(item) for item in value] if isinstance(value, list) else value
@@ -79,9 +92,10 @@ def _angles(found: re.Match[str]) -> str:
     if scheme and scheme[2] == ":" and not re.search(r"\s", target):
         return f"<{_MARK.sub(_percent, target)}{bar}{label}>"
     shown = _entities(target)
-    if bar and (opening == OPENING or not target.strip() or _leads(target)):
+    no_link = opening == OPENING or not shown.strip() or _leads(target.strip()) or _BAR in target
+    if bar and no_link:
         return f"{label} ({shown})" if shown.strip() else label
-    return f"&lt;{shown}&gt;" if _leads(target) else f"<{shown}{bar}{label}>"
+    return f"&lt;{shown}&gt;" if no_link and found[2] else f"<{shown}{bar}{label}>"
 
 
 def _leads(target: str) -> bool:
@@ -95,7 +109,7 @@ def _is_link(target: str) -> bool:
     return scheme is not None and scheme[1].lower() in _SCHEMES
 
 
-def _url(target: str, markup: Markup) -> str:
+def _url(target: str, markup: Literal["mrkdwn", "markdown"]) -> str:
     """A link's target. Behind a scheme of the author's, data cannot name another host by ``@``."""
     scheme = _SCHEME.match(target)
     if scheme is not None and scheme[2] == ":" and scheme[1].lower() != "mailto":
@@ -174,13 +188,19 @@ def _backslash(found: re.Match[str]) -> str:
         case "_":
             needed = not (before.isalnum() and after.isalnum())
         case "*":
-            needed = not (before.isspace() and after.isspace()) or before == "\n"
+            needed = not (before.isspace() and after.isspace()) or _begins_line(text, found.start())
         case "#":
-            needed = before == "\n"
+            needed = before.isspace()
         case "(":
             needed = before == "]"
         case "\\":
             needed = not (after.isalnum() or after in " \t")
         case _:
-            needed = character in "[]`~"
+            needed = character in "[]`~|"
     return f"\\{character}" if needed else character
+
+
+def _begins_line(text: str, at: int) -> bool:
+    """Whether a list's item can begin at a place of a text."""
+    start = max(0, at - _FURTHEST)
+    return _BEFORE_ITEM.search(("x" if start else "") + text[start:at]) is not None

@@ -32,7 +32,7 @@ from engine.templates.former import Asked, Former, expression_of, former
 from engine.templates.kleene import Deciding, need
 from engine.templates.needs import Needs, chain_of
 from engine.templates.sandboxed import Sandbox
-from engine.templates.slack_escape import Markup, finished
+from engine.templates.slack_escape import LITERAL_BLOCKS, Markup, finished
 from engine.templates.syntax import (
     RAW_KEYS,
     Mistake,
@@ -405,7 +405,9 @@ class _Compilation:
             (self._key(key, where), self._node(item, (*where, key), raw=key in RAW_KEYS)) for key, item in tree.items()
         ]
         if tree.get("type") == "markdown":
-            items = [(key, _in_markdown(item) if key == "text" else item) for key, item in items]
+            items = [(key, _with_markup(item, "markdown") if key == "text" else item) for key, item in items]
+        if tree.get("type") in LITERAL_BLOCKS:
+            items = [(key, _with_markup(item, "literal")) for key, item in items]
         if any(isinstance(key, _Leaf) for key, _ in items):
             return _KeyedMapping(tuple(items), where)
         return _Mapping(tuple(items))
@@ -436,6 +438,16 @@ class _Compilation:
         return leaf
 
 
-def _in_markdown(item: _Node) -> _Node:
-    """The text of a ``markdown`` block."""
-    return replace(item, markup="markdown") if isinstance(item, _Leaf) else item
+def _with_markup(node: _Node, markup: Markup) -> _Node:
+    """A node whose texts, all of them, are read by Slack in this way."""
+    match node:
+        case _Leaf():
+            return replace(node, markup=markup)
+        case _List(items):
+            return _List(tuple(_with_markup(item, markup) for item in items))
+        case _Mapping(items):
+            return _Mapping(tuple((key, _with_markup(item, markup)) for key, item in items))
+        case _KeyedMapping(items, where):
+            return _KeyedMapping(tuple((key, _with_markup(item, markup)) for key, item in items), where)
+        case _:
+            return node

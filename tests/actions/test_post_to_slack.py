@@ -29,6 +29,17 @@ def section(text, kind="mrkdwn"):
     return {"type": "section", "text": {"type": kind, "text": text}}
 
 
+def plain_text(text):
+    return {"type": "plain_text", "text": text}
+
+
+def rich(*elements):
+    return {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": list(elements)}]}
+
+
+OPTIONS = [{"text": plain_text(""), "value": "1"}, {"text": plain_text("two"), "value": "2"}]
+
+
 async def test_posts_to_a_channel_without_unfurling(attempt, slack):
     result = await attempt(PostToSlack(), {"channel": "#quality", "text": "hello"}, delivery_id="d-1")
     (message,) = slack.messages
@@ -235,6 +246,18 @@ async def test_texts_that_fit_one_by_one_are_fitted_together(attempt, slack, blo
             {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": ""}}]},
             None,
         ),
+        (
+            rich({"type": "link", "url": "https://x.y", "text": ""}, {"type": "text", "text": " "}),
+            rich({"type": "link", "url": "https://x.y"}, {"type": "text", "text": " "}),
+        ),
+        (
+            {"type": "image", "image_url": "https://x.y", "alt_text": "a", "title": plain_text("")},
+            {"type": "image", "image_url": "https://x.y", "alt_text": "a"},
+        ),
+        (
+            section("t") | {"accessory": {"type": "static_select", "placeholder": plain_text(" "), "options": OPTIONS}},
+            section("t") | {"accessory": {"type": "static_select", "options": OPTIONS[1:]}},
+        ),
     ],
 )
 async def test_what_is_empty_in_a_block_is_left_out(attempt, slack, block, left):
@@ -254,10 +277,30 @@ async def test_a_block_that_slack_refuses_is_named(attempt):
         await attempt(PostToSlack(), {"channel": "#q", "blocks": [section("a"), {"type": "section"}]})
 
 
-async def test_a_button_whose_address_is_too_long_goes_without(attempt, slack):
-    button = {"type": "button", "text": {"type": "plain_text", "text": "b"}, "url": "https://x.y/" + "z" * 3000}
+async def test_a_rich_text_that_is_too_long_is_cut_and_what_stands_beside_it_is_not(attempt, slack):
+    blocks = [section("question"), rich({"type": "text", "text": "answer " * 5000})]
+    result = await attempt(PostToSlack(), {"channel": "#q", "text": "t", "blocks": blocks})
+    assert result["cut"] == ["blocks[1].elements[0].elements[0]"]
+    first, second = slack.messages[0].blocks
+    assert first == section("question")
+    assert 11_000 < len(second["elements"][0]["elements"][0]["text"]) < 12_000
+
+
+@pytest.mark.parametrize(
+    ("url", "cut"),
+    [
+        ("https://x.y/" + "z" * 3000, True),
+        ("", False),
+        ("no address", True),
+        ("!channel", True),
+        ("https://x.y/a b", True),
+        ("JavaScript:alert(1)", True),
+    ],
+)
+async def test_a_button_goes_without_what_is_no_address(attempt, slack, url, cut):
+    button = {"type": "button", "text": {"type": "plain_text", "text": "b"}, "url": url}
     result = await attempt(PostToSlack(), {"channel": "#q", "blocks": [{"type": "actions", "elements": [button]}]})
-    assert result["cut"] == ["blocks[0].elements[0].url"]
+    assert result.get("cut", []) == ["blocks[0].elements[0].url"] * cut
     assert slack.messages[0].blocks[0]["elements"] == [{"type": "button", "text": button["text"]}]
 
 
