@@ -28,9 +28,9 @@ MAKE_A_LIST = "make a list with pick: body: \"{{ runs | pick('id', title='name')
 
 
 def is_json_type(content_type: str) -> bool:
-    """Whether a media type is JSON (RFC 6839: ``+json`` too)."""
+    """Whether a media type is JSON (MIME Sniffing Standard, "JSON MIME type")."""
     media_type = content_type.partition(";")[0].strip().lower()
-    return media_type == "application/json" or media_type.endswith("+json")
+    return media_type in ("application/json", "text/json") or media_type.endswith("+json")
 
 
 def looks_like_json(text: str) -> bool:

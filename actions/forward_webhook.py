@@ -60,7 +60,10 @@ def _safe_headers(headers: dict[str, Scalar]) -> dict[str, Scalar]:
         if name.lower() in _RESERVED:
             raise ValueError(f"the header {name!r} is set by the engine; leave it out")
         if _FORBIDDEN_IN_VALUES.search(str(value)):
-            raise ValueError(f"the header {name!r} holds a line break or another control character")
+            raise ValueError(
+                f"the header {name!r} holds a line break or another control character: what comes out of an event needs"
+                " | urlencode there"
+            )
     return headers
 
 

@@ -95,7 +95,7 @@ class Notify(Action):
         waiting = [url for url in urls if names[url] not in context.progress.get("notified", ())]
         faults = await asyncio.gather(*(_notify(senders[url], params, context, names[url]) for url in waiting))
         if failed := [(url, fault) for url, fault in zip(waiting, faults, strict=True) if fault]:
-            reason = "; ".join(f"{_scheme(url)}: {_without_pieces(fault.reason, urls)}" for url, fault in failed)
+            reason = "; ".join(f"{_scheme(url)}: {fault.reason}" for url, fault in failed)
             raise (Discard if all(fault.final for _, fault in failed) else Retry)(reason)
         cut = sum(_message(senders[url], params, context.timeout).cut for url in urls)
         context.logger.debug("notified", extra={"services": len(urls)})
@@ -136,7 +136,7 @@ async def _notify(sender: Any, params: Notify.Params, context: ActionContext, na
     if redirects:
         # Where to is not said: such addresses hold tokens, and an answer may repeat them.
         return _Fault(f"HTTP {redirects[-1]}: redirects are not followed: configure the final address", final=True)
-    return _Fault(_reason(outcome), final=False)
+    return _Fault(_without_pieces(_reason(outcome), _listed(params.urls)), final=False)
 
 
 def _message(sender: Any, params: Notify.Params, timeout: float) -> _Message:

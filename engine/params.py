@@ -72,14 +72,18 @@ def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVE
     """What is wrong already at load. At settled places the tree may be changed.
 
     What a template will produce is not known yet, so faults at or around templates wait; except that a template
-    with text around it can only make a text.
+    with text around it can only make a text, and that a list or a mapping stays one, whatever is in it.
     """
     details = _errors(model, tree)
     if leaves.settled and _convert(tree, details, Leaves(leaves.settled)):
         details = _errors(model, tree)
     mixed = [(where, _value_at(tree, where), _at(tree, details, where)) for where in sorted(leaves.mixed, key=str)]
     early = [only_text(where, text, group) for where, text, group in mixed if never_text(group)]
-    certain = [one for one in details if _is_certain(one, _real_prefix(tree, one["loc"]), leaves)]
+    certain = [
+        one
+        for one in details
+        if _is_certain(one, where := _real_prefix(tree, one["loc"]), leaves) or _is_of_wrong_kind(tree, where, details)
+    ]
     return early + _grouped(model, tree, certain, shown=True)
 
 
@@ -160,6 +164,14 @@ def _is_certain(details: ErrorDetails, where: Path, leaves: Leaves) -> bool:
     if not where or details["type"] == "extra_forbidden":
         return True
     return not any(_overlap(where, path) for path in leaves.templated)
+
+
+def _is_of_wrong_kind(tree: Any, where: Path, details: Iterable[ErrorDetails]) -> bool:
+    """Whether a list or a mapping stands where something else is wanted, and no template in it can change that."""
+    if not isinstance(_value_at(tree, where), (list, Mapping)):
+        return False
+    places = ((_real_prefix(tree, one["loc"]), one["type"]) for one in details)
+    return all(place == where and kind.endswith("_type") for place, kind in places if place[: len(where)] == where)
 
 
 def _at(tree: Any, details: Iterable[ErrorDetails], where: Path) -> list[ErrorDetails]:

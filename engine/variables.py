@@ -17,6 +17,9 @@ from typing import Any, Final
 #: What a variable is outside of quotes: a number as JSON writes it, or a boolean.
 _SCALAR: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,300})(?:\.[0-9]{1,300})?(?:[eE][-+]?[0-9]{1,4})?|true|false")
 
+#: How a variable is written.
+_REFERENCE: Final = re.compile(r"(\$\{[^{}\n]+\})")
+
 
 @dataclass(frozen=True, slots=True)
 class Variable:
@@ -136,6 +139,18 @@ def as_written(tree: Any) -> Any:
     if isinstance(tree, list):
         return [as_written(item) for item in tree]
     return tree.written if isinstance(tree, Filled) else tree
+
+
+def with_placeholders(tree: Any) -> Any:
+    """A tree as its author wrote it, with the variables in its texts taken as such, whatever their values are."""
+    if isinstance(tree, dict):
+        return {key: with_placeholders(item) for key, item in tree.items()}
+    if isinstance(tree, list):
+        return [with_placeholders(item) for item in tree]
+    if not isinstance(tree, str) or isinstance(tree, Filled) or not _REFERENCE.search(tree):
+        return tree
+    pieces = _REFERENCE.split(tree)
+    return Filled.of([Variable(one, one, known=False) if place % 2 else one for place, one in enumerate(pieces)])
 
 
 def texts_of(tree: Any) -> Iterator[Filled]:

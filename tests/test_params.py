@@ -99,6 +99,23 @@ def test_what_a_template_will_produce_is_left_for_later() -> None:
     assert faults(tree, ("title",), ("count",), ("inner",), ("blocks", 0)) == []
 
 
+def test_a_list_or_a_mapping_stays_one_whatever_templates_are_in_it() -> None:
+    found = faults(
+        {"title": ["{{ x }}"], "blocks": {"a": "{{ x }}"}, "inner": [{"key": "{{ x }}"}]},
+        *(("title", 0), ("blocks", "a"), ("inner", 0, "key")),
+    )
+    assert found == [
+        "title|'title' must be a text, not a list|",
+        "inner|'inner' must be a mapping, not a list|",
+        "blocks|'blocks' must be a list, not a mapping|begin each item of a list with '- '",
+    ]
+    assert faults({"title": "x", "names": ["{{ x }}"]}, ("names", 0)) == []
+    assert (
+        faults({"title": "x", "inner": {"key": "{{ x }}", "score": "{{ y }}"}}, ("inner", "key"), ("inner", "score"))
+        == []
+    )
+
+
 def test_an_unknown_key_is_a_fault_even_if_its_value_is_a_template() -> None:
     assert faults({"title": "x", "titel": "{{ x }}"}, ("titel",)) == [
         "titel|unknown parameter 'titel'|did you mean 'title'?"

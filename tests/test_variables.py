@@ -297,6 +297,21 @@ def test_in_a_template_too(written: str) -> None:
     assert "s3cr3t-value" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '{path: "$.runs[*].name", matches: "${X}"}',
+        '{path: "$.runs[*].name", matches: ["${X}"]}',
+        '{path: "$.runs[?(@.name =~ /${X}/)]", exists: true}',
+    ],
+)
+def test_no_hint_says_to_write_what_is_refused(condition: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compiled(conditioned(condition), "abc")
+    [problem] = caught.value.problems
+    assert 'matches: "${X}"' not in problem.hint
+
+
 def test_what_the_hints_say_works() -> None:
     for condition in (
         "{expr: \"run.name == '${X}'\"}",

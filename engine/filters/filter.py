@@ -29,7 +29,7 @@ from engine.jsonpath import Path, Paths
 from engine.jsonpath.mistakes import as_condition, compile_checked
 from engine.source import Source, Where
 from engine.truth import Truth
-from engine.variables import as_written, plain, source_of, written
+from engine.variables import as_written, plain, source_of, with_placeholders, written
 from engine.vocabulary import Vocabulary
 
 #: How deep groups may stand in groups.
@@ -129,7 +129,7 @@ class _Compiler:
         trial = Source("")
         compiler = _Compiler(trial, self._templates, per_run=self._per_run)
         compiler._hints = NO_HINTS
-        compiler.condition(raw, (), 1)
+        compiler.condition(with_placeholders(raw), (), 1)
         return not trial.problems
 
     def conditions(self, raw: list[Any], places: list[Where], depth: int) -> list[Condition | None]:

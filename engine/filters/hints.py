@@ -58,7 +58,7 @@ class Hints:
     def condition(self, raw: Any, otherwise: str = "") -> str:
         """The condition that was meant, to be written in place of a refused one; else another hint."""
         found = self._translation(raw)
-        if found.text:
+        if found.text and found.condition != raw:  # else a variable in it is what was refused
             return f"write {found.text}"
         if found.field:
             return f"LangSmith documents no field {found.field!r} of a run; {self._example(raw)}"

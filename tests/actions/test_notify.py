@@ -124,6 +124,12 @@ async def test_a_redirect_is_final_and_says_so(attempt, sink):
     assert len(sink.received) == 1
 
 
+async def test_pieces_of_an_address_are_not_taken_out_of_our_own_words(attempt, sink):
+    sink.faults.add(status=302)
+    with pytest.raises(Discard, match=r"^json: HTTP 302: redirects are not followed: configure the final address$"):
+        await attempt(Notify(), {"urls": address(sink) + "/redir/final", "body": "b"})
+
+
 async def test_a_redirect_does_not_end_what_another_service_may_still_get(attempt, sink):
     sink.faults.add(status=302, path="/moved")
     sink.faults.add(status=500, path="/hook")
