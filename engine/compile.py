@@ -19,7 +19,7 @@ from engine.errors import ConfigError, TemplateError
 from engine.filters import Filter, compile_filter
 from engine.fixed import fixed_destination
 from engine.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
-from engine.params_words import named_in
+from engine.params_words import named_in, no_parameters
 from engine.registry import Registered, Registry
 from engine.retry import LANGSMITH_TIMEOUT, RetryPolicy
 from engine.route import Gating, Route, RoutedAction, WaitFor
@@ -250,7 +250,11 @@ class _Compiler:
             return False
         unsure = any(source.troubled((*where, name)) for name in written.params)
         if written.params and not registered.params.model_fields:
-            source.report((*where, next(iter(written.params))), *_no_parameters(registered), at_key=True)
+            source.report(
+                (*where, next(iter(written.params))),
+                *no_parameters(registered.name, type(registered.action).__name__),
+                at_key=True,
+            )
             return False
         tree, leaves = self._settled(where, template)
         sound = True
@@ -369,16 +373,6 @@ def _words(written: ActionConfig) -> frozenset[str]:
     if written.digest is not None:
         return frozenset({"items", "digest"})
     return frozenset() if written.throttle is None else frozenset({"throttle"})
-
-
-def _no_parameters(registered: Registered) -> tuple[str, str]:
-    """What is wrong where parameters are given to an action that has none, and how a plug-in gets some."""
-    name = type(registered.action).__name__
-    message = f"{registered.name} takes no parameters: {name} declares none"
-    return (
-        message,
-        f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
-    )
 
 
 def _texts(tree: Any, where: Where) -> Iterator[tuple[Where, str]]:

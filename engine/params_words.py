@@ -260,3 +260,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
         return f"the number {str(value)[:_MOST_SHOWN]}"
     return _kind(value)
+
+
+def no_parameters(action: str, name: str) -> tuple[str, str]:
+    """What is wrong where parameters are given to an action that has none, and how a plug-in (its class) gets some."""
+    return (
+        f"{action} takes no parameters: {name} declares none",
+        f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
+    )

@@ -596,3 +596,21 @@ async def test_a_destination_whose_attempts_fail_is_not_called_well(engine: Engi
     await engine.settled(await engine.send(payloads.complete() | {"start_time": "2024-04-05T09:00:00+00:00"}))
     rows = {row["name"]: row for row in (await engine.get("/api/v1/destinations"))["destinations"]}
     assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("well", "")
+
+
+async def test_what_is_dead_is_discarded(engine: Engine, sink: WebhookSink) -> None:
+    sink.answer_with(400)
+    event_id = await engine.send(payloads.complete())
+    await engine.settled(event_id)
+    (dead,) = (await engine.get("/api/v1/deliveries", state="dead"))["deliveries"]
+    for body in ({}, {"by": "anna"}, {"state": "due"}, {"deliveries": []}, {"events": [event_id], "route": "errors"}):
+        await engine.post("/api/v1/discard", body, expect=400)
+    await engine.post("/api/v1/discard", {"deliveries": ["zzz"]}, expect=404)
+    wanted = {"route": "corrections/errors", "by": "anna", "reason": KEY}
+    assert (await engine.post("/api/v1/discard", wanted | {"dry_run": True}))["count"] == 1
+    assert (await engine.post("/api/v1/discard", wanted))["deliveries"] == [dead["id"]]
+    shown = await engine.get(f"/api/v1/deliveries/{dead['id']}")
+    assert (shown["state"], shown["attempts"], shown["history"][-1]["outcome"]) == ("discarded", 1, "discarded")
+    assert shown["reason"].startswith("discarded by anna: ***; it was dead: ")
+    assert (await engine.get("/api/v1/backlog"))["dead"] == 0
+    assert (await engine.post("/api/v1/discard", {"events": [event_id]}))["count"] == 0

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from engine.admin.openapi_explain import explain_schemas, rules_schema
@@ -17,20 +16,12 @@ from engine.admin.openapi_pieces import (
     TIME,
     TIME_OR_NULL,
     Schema,
+    engine_version,
     list_of,
     object_of,
 )
 from engine.admin.query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
 from engine.event import Kind
-from engine.registry import DISTRIBUTION
-
-
-def engine_version() -> str:
-    """The installed version, or ``0`` for a checkout that is not installed."""
-    try:
-        return version(DISTRIBUTION)
-    except PackageNotFoundError:
-        return "0"
 
 
 def openapi_document() -> dict[str, Any]:

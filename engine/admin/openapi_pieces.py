@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from engine.registry import DISTRIBUTION
 
 Schema = dict[str, Any]
 
@@ -31,3 +34,11 @@ def object_of(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = (
 def list_of(items: Schema) -> Schema:
     """An array of them."""
     return {"type": "array", "items": items}
+
+
+def engine_version() -> str:
+    """The installed version, or ``0`` for a checkout that is not installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0"

@@ -276,10 +276,9 @@ class SqliteStore:
 
     async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
         """Give up what is dead."""
-        done: list[str] = []
-        for batch in _batches(ids, _REPLAYED_AT_ONCE):
-            done += await self._do(upkeep.discard, ids=batch, now=now, by=by, reason=reason)
-        return done
+        told = {"now": now, "by": by, "reason": reason}
+        done = [await self._do(upkeep.discard, ids=some, **told) for some in _batches(ids, _REPLAYED_AT_ONCE)]
+        return [one for some in done for one in some]
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from types import MappingProxyType
 
 import pytest
 from action_samples import RUN
@@ -51,6 +52,13 @@ async def test_a_body_of_ones_own_is_sent_as_what_it_is(attempt, sink, body, sen
     assert request.headers.get("Content-Type") in (content_type, "application/octet-stream")
 
 
+@pytest.mark.parametrize("number", [1, 2**70])
+async def test_a_mapping_stays_one_beside_a_number_of_any_size(attempt, sink, number):
+    body = {"n": number, "of": MappingProxyType({"a": [1, None]})}
+    await attempt(ForwardWebhook(), {"url": sink.url, "body": body})
+    assert sink.received[0].body == {"n": number, "of": {"a": [1, None]}}
+
+
 async def test_a_content_type_that_was_given_counts(attempt, sink):
     params = {"url": sink.url, "body": "<a/>", "headers": {"content-type": "application/xml"}}
     await attempt(ForwardWebhook(), params)
@@ -60,7 +68,9 @@ async def test_a_content_type_that_was_given_counts(attempt, sink):
 @pytest.mark.parametrize(
     "content_type", ["application/json", "Application/JSON; charset=utf-8", "application/a+json", "text/json"]
 )
-@pytest.mark.parametrize("body", ['{"a": "x"y"}', '{"a": NaN}', "", "yes", '{"a": 1} {}'])
+@pytest.mark.parametrize(
+    "body", ['{"a": "x"y"}', '{"a": NaN}', "", "yes", '{"a": 1} {}', "[" * 100_000], ids=lambda body: body[:12]
+)
 async def test_a_text_that_is_no_json_is_not_sent_as_json(attempt, sink, body, content_type):
     with pytest.raises(ValidationError, match=r"body is no JSON.*write the body as a mapping"):
         await attempt(ForwardWebhook(), {"url": sink.url, "body": body, "headers": {"content-type": content_type}})

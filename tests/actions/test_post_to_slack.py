@@ -103,6 +103,28 @@ async def test_a_thread_that_cannot_be_stored_goes_on_as_long_as_the_process(att
     assert "a thread could not be stored" in caplog.text
 
 
+class _TenSeconds:
+    """Threads that are forgotten ten seconds after they were kept last."""
+
+    def __init__(self):
+        self.now, self._known = 0.0, {}
+
+    async def first(self, channel, key):
+        ts, at = self._known.get((channel, key), (None, 0.0))
+        return ts if self.now - at < 10.0 else None
+
+    async def keep(self, channel, key, ts):
+        self._known[channel, key] = ts, self.now
+
+
+async def test_a_thread_is_remembered_from_its_last_message_on(attempt, slack):
+    threads = _TenSeconds()
+    for threads.now in (0.0, 8.0, 16.0, 40.0):
+        await attempt(PostToSlack(), {"channel": "#q", "text": "t", "thread_by": "key"}, threads=threads)
+    root = slack.messages[0].ts
+    assert [message.thread_ts for message in slack.messages] == [None, root, root, None]
+
+
 async def test_a_first_message_that_failed_leaves_the_thread_to_the_next(attempt, slack):
     action, params = PostToSlack(), {"channel": "#q", "text": "t", "thread_by": "key"}
     slack.faults.add(status=500)
@@ -149,6 +171,12 @@ async def test_long_text_is_cut_with_a_link_to_the_run(attempt, slack):
     assert slack.messages[0].blocks is None
 
 
+async def test_the_link_to_the_run_stays_one_whatever_its_address_holds(attempt, slack):
+    run = RUN | {"url": "https://x.y/a|b<c>d&e"}
+    await attempt(PostToSlack(), {"channel": "#q", "text": "u" * 50_000}, run=run)
+    assert slack.messages[0].text.endswith("(cut; <https://x.y/a%7Cb%3Cc%3Ed&amp;e|full run>)")
+
+
 async def test_long_text_without_a_run_is_cut_and_says_so(attempt, slack):
     await attempt(PostToSlack(), {"channel": "#q", "text": "u" * 50_000}, run=None)
     assert slack.messages[0].text.endswith("u… (cut)")
@@ -177,6 +205,13 @@ async def test_blocks_are_cut_to_slacks_limits(attempt, slack):
     assert {len(one["text"]) for one in fields["fields"]} == {1200}
     assert len(actions["elements"][0]["text"]["text"]) == 75
     assert plain["text"]["text"] == "p" * 2999 + "…"
+
+
+async def test_blocks_are_cut_anew_for_every_message_of_an_action(attempt, slack):
+    params = {"channel": "#q", "blocks": [section("s" * 4000)]}
+    for url in ("https://x.y/1", "https://x.y/2"):
+        assert (await attempt(PostToSlack(), params, run=RUN | {"url": url}))["cut"] == ["blocks[0].text"]
+        assert slack.messages[-1].blocks[0]["text"]["text"].endswith(f"(cut; <{url}|full run>)")
 
 
 async def test_too_many_blocks_end_in_a_note(attempt, slack):
@@ -314,6 +349,14 @@ async def test_a_long_text_becomes_sections_between_its_lines(attempt, slack):
     assert message.text.endswith(f" more lines (cut; {LINK})")
 
 
+async def test_a_long_line_becomes_sections_in_a_digest_only(attempt, slack):
+    text = "words " * 1500
+    assert "cut" not in await attempt(PostToSlack(), {"channel": "#q", "text": text}, digest=True)
+    assert "".join(block["text"]["text"] for block in slack.messages[0].blocks).split() == text.split()
+    assert (await attempt(PostToSlack(), {"channel": "#q", "text": text}))["cut"] == ["text"]
+    assert slack.messages[1].blocks is None
+
+
 async def test_a_text_that_is_too_long_says_how_many_lines_are_missing(attempt, slack):
     lines = [f"- line {number} {'x' * 190}" for number in range(100)]
     result = await attempt(PostToSlack(), {"channel": "#q", "text": "\n".join(lines)}, digest=True)
@@ -363,6 +406,15 @@ def test_a_link_that_alone_is_too_long_leaves_its_label_and_the_text_around_it()
     assert cut(f"a {link} b{'c' * 200}", 100) == "a label b" + "c" * 90 + "…"
     markdown = f"[label](https://x.y/{'z' * 200})"
     assert cut(f"a {markdown} b{'c' * 200}", 100, markup="markdown") == "a label b" + "c" * 90 + "…"
+    for around in range(85, 95):  # shorter than what there is room for without the address, just as long, and longer
+        whole = "a label b" + "c" * around
+        assert cut(f"a {link} b{'c' * around}", 100) == whole[:99] + "…"
+
+
+def test_a_split_text_of_which_only_a_label_was_shortened_says_so():
+    pieces = split(f"<https://x.y|{'label ' * 50}> end", 100, 4, lambda _: "… (cut)")
+    assert not pieces.whole
+    assert pieces.texts[-1] == " end… (cut)"
 
 
 @given(st.integers(20, 120))

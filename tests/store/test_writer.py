@@ -19,7 +19,7 @@ from engine.errors import StoreError
 from engine.store import open_store, packing
 from engine.store.reader import Reader
 from engine.store.rows import DeliveryQuery
-from engine.store.sqlite_deliveries import _SUCCESSES, _WORK, list_deliveries
+from engine.store.sqlite_deliveries import _ENDED, _WORK, list_deliveries
 from engine.store.sqlite_open import connect, prepare
 from engine.store.writer import Kind, Verb, Writer, _groups
 
@@ -276,7 +276,7 @@ def test_json_comes_back_as_it_was(value: Any):
     assert packing.load_json(packing.dump_json(value)) == value
 
 
-@pytest.mark.parametrize("table", [_WORK, _SUCCESSES])
+@pytest.mark.parametrize("table", [_WORK, _ENDED])
 def test_lists_of_deliveries_are_read_in_order_and_not_sorted(tmp_path: Path, table: Any):
     prepare(tmp_path / "engine.db")
     db = connect(tmp_path / "engine.db", read_only=True)
