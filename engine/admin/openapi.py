@@ -320,7 +320,7 @@ def _rule_schemas() -> dict[str, Schema]:
         "lacks": TEXT | {"description": "what has to be installed for it to work; empty where nothing has"},
         "parameters": list_of(object_of(parameter)),
         "example": TEXT,
-        "short": {"type": "string", "description": "with its main parameter alone; empty where that is not enough"},
+        "short": TEXT | {"description": "with its main parameter alone; empty where that is not enough"},
     }
     return {
         "RoutedAction": object_of(routed),
