@@ -348,8 +348,8 @@ class Templates:
 
     def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
         """How a sound expression has to read to answer as it did before absence had one meaning; see ``former``."""
-        parsed = self._parsed(expression, bare=True)
-        if parsed is None:
+        parsed = parse_expression(self._plain, expression)  # anew: the tree is changed
+        if isinstance(parsed, Mistake):
             return None
         return former(expression_of(parsed.tree), asked, lambda chain: there(steps_of(chain)))
 
