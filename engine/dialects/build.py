@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from typing import Any, Final
 
+from engine.dialects.calls import special
 from engine.dialects.meaning import (
     BOOLEAN,
     Apply,
@@ -18,6 +19,7 @@ from engine.dialects.meaning import (
     Node,
     Not,
     Operator,
+    Part,
     Position,
     Unclear,
     every,
@@ -25,6 +27,7 @@ from engine.dialects.meaning import (
     some,
 )
 from engine.dialects.words import Word, operator_of, phrase_of
+from engine.vocabulary import run_field
 
 _FLIPPED: Final[dict[str, Operator]] = {"lt": "gt", "lte": "gte", "gt": "lt", "gte": "lte"}
 _PARTS: Final = frozenset({"contains", "starts_with", "ends_with", "matches"})
@@ -34,17 +37,21 @@ FUNCTIONS: Final = {
     for ours, names in {
         "length": "len,length,size,count,strlen,char length,character length,array length,cardinality,array size,utf8 "
         "length,json array length,string length,lengthof",
-        "lower": "lower,lowercase,lcase,tolower,to lower,to lower case,to lowercase,downcase,ascii downcase,casefold",
-        "upper": "upper,uppercase,ucase,toupper,to upper,to upper case,to uppercase,upcase,ascii upcase",
+        "lower": "lower ascii,lower,lowercase,lcase,tolower,to lower,to lower case,to lowercase,downcase,casefold,"
+        "ascii downcase",
+        "upper": "upper ascii,upper,uppercase,ucase,toupper,to upper,to upper case,to uppercase,upcase,ascii upcase",
         "trim": "trim,strip",
         "number": "number,int,float,tonumber,to number,parse int,parse float,to int,to float,double,toint,todouble",
         "string": "str,string,tostring,to string,text",
         "type": "typeof,type,type of",
-        "itself": "bool,boolean,list,array,tojson,to json,keyword,value,values,dyn,to array,entries",
+        "itself": "bool,boolean,list,array,set,frozenset,sorted,can,try,nullif,ensure list,total seconds,seconds,"
+        "tojson,to json,keyword,value,values,dyn,to array,entries",
     }.items()
     for name in names.split(",")
 }
-_DEFAULTS: Final = frozenset({"coalesce", "ifnull", "nvl", "default", "or else", "if null", "get or else", "else"})
+_DEFAULTS: Final = frozenset({
+    "coalesce", "ifnull", "nvl", "default", "or else", "or value", "if null", "get or else", "else",
+})  # fmt: skip
 _AND_OR: Final = {"and": every, "all": every, "all of": every, "or": some, "any": some, "any of": some}
 _REGEX_CALLS: Final = {"match": "^", "search": "", "fullmatch": "^$"}
 
@@ -55,8 +62,15 @@ def compare(word: Word, left: Node, right: Node | None) -> Node:
     Raises:
         Unclear: it has no meaning for them.
     """
+    if isinstance(left, Literally) and isinstance(right, Literally):
+        left = _quoted_field(left)
     made = _compare(word, left, right)
     return opposite(made) if word.negated else made
+
+
+def _quoted_field(node: Literally) -> Node:
+    """SQL: ``"status" = 'error'``. Two constants are never compared."""
+    return Field((node.value,)) if isinstance(node.value, str) and run_field(node.value) is not None else node
 
 
 def _compare(word: Word, left: Node, right: Node | None) -> Node:
@@ -65,8 +79,21 @@ def _compare(word: Word, left: Node, right: Node | None) -> Node:
         return _state(name, left, right)
     if right is None:
         raise Unclear(f"{name} needs a second value")
-    if isinstance(left, Position):
-        return _position(left, name, right)
+    if isinstance(left, (Position, Part)):
+        return _position(left, name, right) if isinstance(left, Position) else _part(left, name, right)
+    if isinstance(right, Apply) and right.name == "ago":
+        return _ago(name, left, right.value)
+    return _with_operand(word, left, right)
+
+
+def _ago(name: str, left: Node, duration: Node) -> Node:
+    if name not in _FLIPPED:
+        raise Unclear("a time that passes")
+    return Compare("newer_than" if name in ("gt", "gte") else "older_than", left, duration)
+
+
+def _with_operand(word: Word, left: Node, right: Node) -> Node:
+    name = word.name
     if name in ("contains_any", "contains_all"):
         joined = some if name == "contains_any" else every
         return joined(*(Compare("contains", left, each, word.fold) for each in _items(right)))
@@ -112,6 +139,8 @@ def _sides(name: str, left: Node, right: Node, *, fold: bool) -> Node:
         return _matches(left, javascript(right.value), fold=fold)
     if isinstance(left, BOOLEAN) and name in ("gt", "gte") and right in (Literally(0), Literally(1)):
         return left
+    if isinstance(left, BOOLEAN):
+        raise Unclear("what is true or false is compared")
     return Compare(_OPERATORS[name], left, right, fold)
 
 
@@ -210,6 +239,14 @@ def _position(left: Position, name: str, right: Node) -> Node:
     raise Unclear("a position is compared")
 
 
+def _part(left: Part, name: str, right: Node) -> Node:
+    """``LEFT(name, 4) = "chat"``."""
+    text = right.value if isinstance(right, Literally) else None
+    if name != "eq" or not isinstance(text, str) or len(text) != left.length:
+        raise Unclear("a part of a text is compared")
+    return Compare(left.operator, left.value, right)
+
+
 def _like(left: Node, right: Node, *, fold: bool) -> Node:
     """SQL's ``%`` and ``_``, or a shell's ``*`` and ``?``."""
     if not isinstance(right, Literally) or not isinstance(right.value, str):
@@ -253,6 +290,8 @@ def call(name: str, args: list[Node]) -> Node:
         Unclear: nobody knows such a function.
     """
     phrase = phrase_of(name)
+    if (found := special(phrase, args)) is not None:
+        return found
     if phrase in ("not", "nor") and args:
         return Not(some(*args)) if phrase == "nor" else Not(every(*args))
     if phrase in _AND_OR and args and all(isinstance(each, BOOLEAN) for each in args):
@@ -269,12 +308,13 @@ def call(name: str, args: list[Node]) -> Node:
         phrase in ("index of", "index", "find", "strpos", "instr", "indexof", "locate", "charindex", "position")
         and len(args) == 2
     ):
-        return Position(args[0], args[1])
+        value, part = args[::-1] if isinstance(args[0], Literally) else args  # Excel and SQL look for the first one
+        return Position(value, part)
     return _one_value(phrase, args) or _operator(name, args)
 
 
 def _one_value(phrase: str, args: list[Node]) -> Node | None:
-    if len(args) != 1 or (ours := FUNCTIONS.get(phrase)) is None:
+    if (len(args) != 1 and phrase != "nullif") or (ours := FUNCTIONS.get(phrase)) is None:
         return None
     if ours == "length" and isinstance(args[0], BOOLEAN):
         return args[0]
@@ -324,14 +364,20 @@ def method(value: Node, name: str, args: list[Node]) -> Node:
     phrase = phrase_of(name)
     if phrase == "test" and isinstance(value, Literally) and len(args) == 1:
         return Compare("matches", args[0], Literally(javascript(str(value.value))))
-    if phrase in ("test", "re match", "match", "is match") and len(args) == 1:
-        return compare(Word("matches"), value, args[0])
+    if phrase in ("test", "re match", "match", "is match") and args and not isinstance(value, Literally):
+        return compare(Word("matches", fold="i" in _flags(args[1:])), value, args[0])
+    if phrase in ("issubset", "subset of", "is subset") and len(args) == 1:
+        return compare(Word("contains_all"), args[0], value)
     if phrase in ("or", "catch") and len(args) == 1:
         return Default(value, args[0])
     if phrase in ("get", "value", "field") and args and isinstance(value, Field) and isinstance(args[0], Literally):
         found = Field((*value.keys, *_more(args[0].value)))
         return Default(found, args[1]) if len(args) > 1 else found
     return call(name, [value, *args])
+
+
+def _flags(args: list[Node]) -> str:
+    return str(args[0].value) if args and isinstance(args[0], Literally) else ""
 
 
 def _more(value: Any) -> tuple[str | int, ...]:

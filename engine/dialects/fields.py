@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from engine.dialects.meaning import Field, Unclear
-from engine.schema import RUN_FIELDS
+from engine.schema import RUN_FIELDS, TEXT_FIELDS
 from engine.vocabulary import (
     COMPUTED,
     DELIVERY_WORDS,
@@ -24,7 +24,8 @@ _ROOTS: Final = frozenset({
     "$", "@", "this", "self", "input", "body", "payload", "data", "root", "ctx", "context", "_", "doc", "obj", "object",
     "request", "req", "msg", "message_body", "json", "$json", "github", "client_payload", "trigger", "output", "it",
     "record", "detail", "_source", "value", "properties", "attributes", "resource", "content", "webhook",
-    "node", "new",
+    "node", "new", "var", "local", "jsonpayload", "protopayload", "df", "pl", "row", "evt", "e", "r", "x",
+    "item", "entry",
 })  # fmt: skip
 _RUNS: Final = frozenset({"runs", "traces", "spans"})
 _RUN: Final = frozenset({"run", "trace", "span"})
@@ -32,6 +33,8 @@ _ENGINE: Final = {
     "event": EVENT_WORDS, "route": ROUTE_WORDS, "throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS,
     "delivery": DELIVERY_WORDS,
 }  # fmt: skip
+#: What other languages have behind a value for its size.
+SIZES: Final = frozenset({"length", "size", "len", "count"})
 _OPEN: Final = frozenset({"feedback", "feedbacks", "feedback_stats", "vars", "payload", "items"})
 _ALIASES: Final = {
     "level": "status", "severity": "status", "error_message": "error", "exception": "error", "title": "name",
@@ -51,6 +54,7 @@ def field_of(keys: tuple[Key, ...]) -> Field:
     if not rest:
         raise Unclear(field=_written(keys))
     first, *others = rest
+    first = first.lower() if isinstance(first, str) and first.lower() in _RUN | _RUNS else first
     if first in _RUN and others:
         return Field(("run", *_run_field(tuple(others), keys)))
     if first in _RUNS:
@@ -66,7 +70,7 @@ def field_of(keys: tuple[Key, ...]) -> Field:
 
 def _below_roots(keys: tuple[Key, ...]) -> tuple[Key, ...]:
     rest = tuple(key.lstrip("@") or key if isinstance(key, str) else key for key in keys)
-    while len(rest) > 1 and isinstance(rest[0], str) and rest[0].lower() in _ROOTS:
+    while len(rest) > 1 and (isinstance(rest[0], int) or (isinstance(rest[0], str) and rest[0].lower() in _ROOTS)):
         rest = rest[1:]
     return rest
 
@@ -90,6 +94,8 @@ def _run_field(rest: tuple[Key, ...], keys: tuple[Key, ...]) -> tuple[Key, ...]:
         raise Unclear(field=_written(keys))
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     for candidate in (name, snake):
+        if candidate in TEXT_FIELDS - {"error"} and any(isinstance(key, str) and key not in SIZES for key in rest[1:]):
+            raise Unclear(field=_written(keys))  # nothing is ever below a text; an error may be an object
         if candidate in RUN_FIELDS or candidate in COMPUTED:
             return (candidate, *rest[1:])
         if (known := FOREIGN_FIELDS.get(candidate) or _ALIASES.get(candidate)) is not None:

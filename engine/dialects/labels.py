@@ -40,7 +40,7 @@ def _made(field: Field, found: re.Match[str]) -> Node:
         inner = found["inner"] or found["items"] or ""
         return _group(field, inner)
     if found["regex"]:
-        return Compare("matches", field, Literally(found["regex"]))
+        return Compare("matches", field, Literally(anchored(found["regex"])))
     return _single(field, found["sign"] or "=", found["bare"], found["text"])
 
 

@@ -23,10 +23,11 @@ from engine.dialects.meaning import (
     opposite,
     some,
 )
-from engine.dialects.operands import Known, adapted, bare, ends, logic_value, options, suffix, typed, underscored
+from engine.dialects.operands import Known, adapted, bare, ends, logic_value, options, typed, underscored
 from engine.dialects.parser import parse_text
 from engine.dialects.pieces import label_matcher, truth
-from engine.dialects.words import Word, misspelt_operator, operator_of, phrase_of
+from engine.dialects.shapes import reshaped
+from engine.dialects.words import Word, misspelt_operator, operator_of, phrase_of, suffix
 from engine.vocabulary import run_field
 
 _MAX_DEPTH: Final = 20
@@ -57,7 +58,7 @@ _OPERATORS: Final = _set(
 )
 _VALUES: Final = _set(
     "value,values,pattern,value2,right,rhs,right value,threshold,expected,operand,compare value,compare to,criteria,"
-    "argument,val,right operand,target value,operand2,target,filter value,constant,expected value"
+    "object,argument,val,right operand,target value,operand2,target,filter value,constant,expected value"
 )
 _IGNORED: Final = _set("id,description,comment,enabled,note,boost,then")
 _TYPES: Final = _set(
@@ -65,7 +66,10 @@ _TYPES: Final = _set(
 )
 
 
-_SIZED: Final = re.compile(r"(?:length|len|size|count) (\w.*)")
+_SIZED: Final = re.compile(r"(?:length|len|size|count) (\w.*)|(min|max) (?:length|len|items|size)")
+_PATTERN: Final = re.compile(r"^\^|\$$|\.\*")
+#: LangSmith's filters of other runs of the trace, which no rule's webhook has.
+_OF_OTHER_RUNS: Final = frozenset({"trace filter", "tree filter"})
 #: Words of groups, where they stand behind a field.
 _OF_LISTS: Final = {
     "all": Word("contains_all"), "any": Word("contains_any"), "none": Word("contains_any", negated=True),
@@ -80,6 +84,7 @@ def parse_any(raw: Any, known: Known, depth: int = 0) -> Node:
     """
     if depth > _MAX_DEPTH:
         raise Unclear("nested too deeply")
+    raw = reshaped(raw)
     if isinstance(raw, str):
         return parse_text(bare(raw))
     if isinstance(raw, list) and len(raw) == 3 and isinstance(raw[0], str) and _is_pair(raw[1:]):
@@ -125,6 +130,8 @@ class _Mapping:
 
     def _part(self, key: Any, value: Any) -> Node | None:
         phrase = phrase_of(key)
+        if phrase in _OF_OTHER_RUNS:
+            raise Unclear("other runs")
         if phrase in _IGNORED:
             return self._ignored(phrase, value)
         if (logic := self._json_logic(key, value)) is not None:
@@ -227,6 +234,8 @@ class _Mapping:
     def _look(self, text: str) -> Node:
         """A field in any notation, by name or with the braces of a template."""
         text = bare(text)
+        if text[:1] in ("@", "$") and text[1:2].isalpha():  # Logic Apps and Mongo
+            text = text[1:] if text[1:].isidentifier() else text
         if text.startswith("$") and self._known.path(text):
             return Path(text)
         keys = keys_of(text)
@@ -267,6 +276,8 @@ class _Mapping:
             raise Unclear(f"an unknown operator {rest[named[0]]!r}")
         if not named and values and phrase_of(values[0]) == "pattern":
             word = Word("matches")
+        if kinds and word.name == "eq" and any(map(_PATTERN.search, _texts(operand))):  # Argo: these are patterns
+            word = Word("matches", word.negated)
         if not values and word.name not in ("exists", "null", "empty", "true", "false"):
             raise Unclear("an operator without a value")
         return self._compare(word, field, operand)
@@ -294,7 +305,7 @@ class _Mapping:
         if phrase == "numeric" and isinstance(value, list) and len(value) in (2, 4):  # EventBridge
             pairs = zip(value[::2], value[1::2], strict=True)
             return every(*(self._operand(field, sign, number_) for sign, number_ in pairs))
-        if (sized := _SIZED.fullmatch(phrase)) is not None and (word := operator_of(sized[1])) is not None:
+        if (sized := _SIZED.fullmatch(phrase)) is not None and (word := operator_of(sized[1] or sized[2])) is not None:
             return compare(word, Apply("length", field), Literally(value))
         word = _OF_LISTS.get(phrase) or operator_of(key) or misspelt_operator(str(key))
         if word is None:
@@ -332,7 +343,7 @@ class _Mapping:
         if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
             return some(*(self._operands(field, each) for each in value))
         if isinstance(value, list) and any(isinstance(each, (dict, list)) for each in value):
-            raise Unclear("a list of several kinds")
+            return some(*(self._value(field, each) for each in value))
         return self._compare(Word("eq"), field, value)
 
     def _compare(self, word: Word, field: Node, operand: Any) -> Node:
@@ -344,16 +355,30 @@ class _Mapping:
         if isinstance(operand, dict) and word.name == "eq":
             inner = self._operands(field, operand)
             return opposite(inner) if word.negated else inner
+        if isinstance(operand, dict) and len(operand) == 1:
+            [(key, inner)] = operand.items()
+            if (folded := operator_of(key)) is not None and folded.name == "eq" and folded.fold:  # EventBridge
+                return fold(self._compare(word, field, inner))
         if isinstance(operand, dict):
             raise Unclear("an operand with keys")
         return adapted(word, field, operand, self._known)
+
+
+def _texts(operand: Any) -> list[str]:
+    return [each for each in (operand if isinstance(operand, list) else [operand]) if isinstance(each, str)]
+
+
+def _plain_name(text: str) -> str:
+    """A field without what other tools put in front of it."""
+    keys = keys_of(text.lstrip("@$")) or ()
+    return str(keys[-1]) if keys[:-1] in ((), ("run",)) and keys else text
 
 
 def _is_pair(value: Any) -> bool:
     """``[status, error]``: a field of a run, and a constant."""
     if not isinstance(value, list) or len(value) != 2 or not isinstance(value[0], str):
         return False
-    return run_field(value[0].removeprefix("run.")) is not None and not isinstance(value[1], (dict, list))
+    return run_field(_plain_name(value[0])) is not None and not isinstance(value[1], (dict, list))
 
 
 def _known(key: Any) -> Word:

@@ -118,6 +118,15 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """So many letters at one end of a text; it stands in comparisons only."""
+
+    value: Node
+    operator: Literal["starts_with", "ends_with"]
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Items:
     """A list that is not constant, or a constant one as it is written."""
 
@@ -152,6 +161,7 @@ Node = (
     | Among
     | Items
     | Position
+    | Part
     | Path
     | Native
 )

@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine.dialects.build import compare, yes_or_no
 from engine.dialects.fields import keys_of
 from engine.dialects.labels import scalar
-from engine.dialects.meaning import Arithmetic, Field, Items, Literally, Node, Unclear, opposite, some
+from engine.dialects.meaning import Arithmetic, Default, Field, Items, Literally, Node, Unclear, opposite, some
 from engine.dialects.parser import parse_text
 from engine.dialects.tokens import number
 from engine.dialects.words import Word, operator_of, phrase_of
@@ -70,16 +70,6 @@ def ends(operand: Mapping[Any, Any]) -> dict[str, Any]:
         "upper": "lte",
     }
     return {names.get(str(key).lower(), str(key)): value for key, value in operand.items()}
-
-
-def suffix(key: str, mark: str) -> tuple[str, Word] | None:
-    """``status__not__in``: the field before, the operator behind, with its negation or flag."""
-    parts = key.split(mark)
-    for count in range(1, len(parts)):
-        words = [word for word in parts[count:] if word not in ("all", "windash", "cased", "base64")]
-        if words and (word := operator_of(" ".join(words))) is not None:
-            return mark.join(parts[:count]), word
-    return None
 
 
 def underscored(key: str) -> tuple[str, Word] | None:
@@ -196,9 +186,9 @@ def logic_value(raw: Any) -> Node:
         Unclear: it is calculated.
     """
     if isinstance(raw, dict) and set(raw) == {"var"}:
-        keys = keys_of(str(raw["var"]))
-        if keys is not None:
-            return Field(keys)
+        name, *otherwise = raw["var"] if isinstance(raw["var"], list) and raw["var"] else [raw["var"]]
+        if (keys := keys_of(str(name))) is not None:
+            return Default(Field(keys), Literally(otherwise[0])) if otherwise else Field(keys)
     if isinstance(raw, dict):
         raise Unclear("a calculation")
     return Literally(raw)

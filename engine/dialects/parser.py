@@ -6,11 +6,15 @@ reads wrongly is caught later: a suggestion is only made if it can be loaded.
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 from engine.dialects.build import compare
+from engine.dialects.labels import anchored
 from engine.dialects.meaning import (
     BOOLEAN,
+    Among,
+    Apply,
     Arithmetic,
     Default,
     Field,
@@ -24,7 +28,7 @@ from engine.dialects.meaning import (
 )
 from engine.dialects.pieces import chosen, constant_name, is_number, truth
 from engine.dialects.values import Values
-from engine.dialects.words import Word, operator_of
+from engine.dialects.words import Word, operator_of, suffix
 
 _MAX_DEPTH: Final = 60
 _SIGNS: Final = {
@@ -32,8 +36,16 @@ _SIGNS: Final = {
     "=<": "lte", ">": "gt", ">=": "gte", "=>": "gte", "=~": "matches", "~": "matches", "==~": "matches",
     "!~": "not matches", "~*": "~*", "!~*": "!~*", "=~*": "~*",
 }  # fmt: skip
-_AND, _OR, _NOT = frozenset({"and", "&&", "&"}), frozenset({"or", "||"}), frozenset({"not", "!", "-"})
+_AND, _OR = frozenset({"and", "&&", "&"}), frozenset({"or", "||"})
 _LONGEST_WORDS: Final = 7
+_INTERVAL: Final = re.compile(
+    r"(\d+)\s*(ms|[smhdw])(?:s|ec|ecs|econds?|ins?|inutes?|rs?|ours?|ays?|eeks?)?", re.IGNORECASE
+)
+#: A function's head, and SQL's, in front of the condition.
+_AROUND: Final = re.compile(
+    r"^\s*(?:lambda\s+\w+\s*:|(?:async\s+)?(?:\(\s*\w+\s*\)|\w+)\s*=>\s*(?![^=]*=>)(?=\S)|select\b.*?\bwhere\b)\s*",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def parse_text(text: str) -> Node:
@@ -42,7 +54,7 @@ def parse_text(text: str) -> Node:
     Raises:
         Unclear: it is none in any of the languages.
     """
-    return _Parser(text).whole()
+    return _Parser(_AROUND.sub("", text)).whole()
 
 
 class _Parser(Values):
@@ -53,14 +65,33 @@ class _Parser(Values):
     # --- the grammar, from the loosest to the tightest ---
 
     def whole(self) -> Node:
-        if self._take("where", "if", "when", "filter"):
+        if self._is("filter", "search", "return", "where", "if", "when", "=", "@") and not self._is("(", ahead=1):
+            self._next()
             return self.whole()
+        if self._is("some") and self._is("in", ahead=2):
+            return self._some()
         node = self._condition()
         while self._now.kind != "end":
-            if not (self._labelled and self._begins_value()):
+            if self._take(";"):
+                if self._now.kind == "end":
+                    break
+            elif not ((self._labelled and self._begins_value()) or self._on_a_new_line() or self._at(1).text in _SIGNS):
                 raise Unclear(f"unexpected {self._now.text!r}")
             node = every(truth(node), truth(self._condition()))
         return node
+
+    def _on_a_new_line(self) -> bool:
+        """Rego: each line is a condition."""
+        return "\n" in self._text[self._tokens[self._place - 1].end : self._now.start]
+
+    def _some(self) -> Node:
+        """Rego: ``some tag in input.tags; tag == "prod"``."""
+        self._next()
+        name = self._next().text
+        self._expect("in")
+        source = self._sum()
+        self._take(";")
+        return Among("any", source, name, truth(self.whole()))
 
     def _condition(self) -> Node:
         self._depth += 1
@@ -75,13 +106,41 @@ class _Parser(Values):
         node = self._choice()
         while self._is("|") and not self._is("|", ahead=1):
             self._next()
-            if isinstance(node, BOOLEAN):  # `[?…] | [0]`, `select(…) | .id`
-                self._skip_rest()
-                return node
+            if isinstance(node, BOOLEAN):
+                node = self._behind(node)
+                continue
             before, self._context = self._context, node.keys if isinstance(node, Field) else None
             node = self._choice()
             self._context = before
         return node
+
+    def _behind(self, node: Node) -> Node:
+        """What a bar does to what was found: looks for more of it, counts it, or takes something out of it."""
+        if self._take("not"):
+            return opposite(node)
+        if self._take("length", "count", "any", "all", "json", "logfmt"):
+            word = self._infix()
+            return node if word is None else self._counted(node, word)
+        self._take("where", "search", "filter")
+        place = self._place
+        try:
+            found = self._choice()
+        except Unclear:
+            if any(token.text in ("select", "==", "=", "!=", ">", "<", "=~") for token in self._tokens[place:]):
+                raise
+            self._skip_rest()
+            return node
+        return every(node, found) if isinstance(found, BOOLEAN) else node
+
+    def _counted(self, node: Node, word: Word) -> Node:
+        """How many were found: more than none, or none."""
+        right = self._right(word)
+        asked = (word.name, word.negated, right.value if isinstance(right, Literally) else None)
+        if asked in (("gt", False, 0), ("gte", False, 1), ("eq", True, 0)):
+            return node
+        if asked in (("eq", False, 0), ("lt", False, 1), ("lte", False, 0)):
+            return opposite(node)
+        raise Unclear("so many of them")
 
     def _skip_rest(self) -> None:
         while self._now.kind != "end" and not self._is(")", ","):
@@ -109,7 +168,7 @@ class _Parser(Values):
 
     def _either(self) -> Node:
         node = self._both()
-        while self._is(*_OR) and self._now.kind != "end":
+        while self._is(*_OR) or (isinstance(node, BOOLEAN) and self._is("|") and self._is("(", "~", "q", ahead=1)):
             self._next()
             node = some(truth(node), truth(self._both()))
         return node
@@ -120,7 +179,10 @@ class _Parser(Values):
             if self._is(*_AND):
                 self._next()
                 self._take("&")
-                node = every(truth(node), truth(self._negated()))
+                right = self._negated()
+                if isinstance(right, (Literally, Items)):  # Python: set(run.tags) & {"prod", "a"}
+                    return compare(Word("contains_any"), node, right)
+                node = every(truth(node), truth(right))
             elif self._labelled and self._begins_value() and not self._is("if", "else", "or", "for", "not in"):
                 node = every(truth(node), truth(self._negated()))
             else:
@@ -133,19 +195,34 @@ class _Parser(Values):
         if self._is("not") and not self._is("in", ahead=1):
             self._next()
             return opposite(truth(self._negated()))
-        if self._is("!") or (self._is("-") and self._at(1).kind == "name"):
+        if self._is("+") and self._at(1).kind == "name" and self._at(2).text == ":":
+            self._next()  # Lucene: it has to be there
+        if self._is("!", "~") or (self._is("-") and self._at(1).kind == "name"):
             self._next()
             return opposite(truth(self._negated()))
         return self._comparison()
 
     def _comparison(self) -> Node:
+        outer, self._beside = self._beside, []
         left = self._sum()
-        made: list[Node] = []
+        made, self._beside = self._beside, outer
         while (word := self._infix()) is not None:
-            right = self._right(word)
+            word, right = self._operand(word)
             made.append(compare(word, left, right))
             left = right if right is not None else left
         return self._after(every(*made)) if made else left
+
+    def _operand(self, word: Word) -> tuple[Word, Node | None]:
+        if word.name == "eq" and self._now.kind == "name" and self._is("*", ahead=1) and self._ends(2):  # Splunk
+            text = self._next().text + self._next().text
+            return Word("like", word.negated, word.fold), Literally(text)
+        right = self._right(word)
+        if self._anchored and word.name == "matches" and isinstance(right, Literally):
+            right = Literally(anchored(str(right.value)))
+        return word, right
+
+    def _ends(self, ahead: int) -> bool:
+        return self._at(ahead).kind == "end" or self._at(ahead).start > self._at(ahead - 1).end
 
     def _after(self, node: Node) -> Node:
         """``(a ?? b) == c`` without its parentheses."""
@@ -232,3 +309,41 @@ class _Parser(Values):
             self._next()
             return Literally(-self._next().value)
         return self._postfix(self._primary())
+
+    # --- what some languages have of their own ---
+
+    def _case(self) -> Node:
+        """SQL: ``CASE WHEN … THEN true ELSE false END``."""
+        condition = truth(self._condition())
+        self._expect("then")
+        then = self._condition()
+        self._expect("else")
+        otherwise = self._condition()
+        self._expect("end")
+        return chosen(condition, then, otherwise)
+
+    def _ago(self) -> Node:
+        """``now() - interval '2 hours'``, ``now() - 2h``."""
+        if self._take("("):
+            self._expect(")")
+        self._expect("-")
+        self._take("interval")
+        token = self._next()
+        unit = self._next().text if token.text.isdigit() and self._now.kind == "name" else ""
+        text = f"{token.value if token.kind == 'string' else token.text} {unit}".strip()
+        if (found := _INTERVAL.fullmatch(text)) is None:
+            raise Unclear("a duration was expected")
+        return Apply("ago", Literally(f"{found[1]}{found[2].lower()}"))
+
+    def _keywords(self) -> Node:
+        """Django: ``Q(status="error", latency__gt=10)``."""
+        parts: list[Node] = []
+        while not self._take(")"):
+            name = self._next().text
+            self._expect("=")
+            found = suffix(name, "__")
+            field, word = found if found is not None else (name, Word("eq"))
+            parts.append(compare(word, Field(tuple(field.split("__"))), self._sum()))
+            if not self._take(",") and not self._is(")"):
+                raise Unclear("a call that does not end")
+        return every(*parts)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, is_dataclass, replace
 from typing import Any, Final
 
-from engine.dialects.fields import field_of
+from engine.dialects.fields import SIZES, field_of
 from engine.dialects.labels import scalar
 from engine.dialects.meaning import (
     Among,
@@ -19,6 +20,7 @@ from engine.dialects.meaning import (
     Node,
     Not,
     Operator,
+    Part,
     Path,
     Position,
     Unclear,
@@ -26,9 +28,8 @@ from engine.dialects.meaning import (
     some,
 )
 from engine.dialects.words import operator_of
-from engine.schema import ARRAY_FIELDS, RUN_FIELDS, TEXT_FIELDS
+from engine.schema import ARRAY_FIELDS, RUN_FIELDS, TEXT_FIELDS, VALUES
 
-_SIZES: Final = frozenset({"length", "size", "len", "count"})
 #: LangSmith's filters compare a key and its value apart: field of the key → field of the value, and where that is.
 _PAIRS: Final = {
     "metadata_key": ("metadata_value", ("run", "extra", "metadata"), ()),
@@ -53,20 +54,21 @@ def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: 
     match node:
         case Field(keys):
             return node if keys[0] in bound else _field(keys, example)
-        case Position():
-            raise Unclear("a position")
+        case Position() | Part():
+            raise Unclear("a part of a text")
         case Arithmetic("-", Field(end), Field(start)) if end[-1:] == ("end_time",) and start[-1:] == ("start_time",):
             return Field(("run", "latency"))
         case Every(parts):
             return every(*(_resolved(part, bound, example) for part in _paired(parts)))
         case Among(name=name):
             bound |= {name}
-        case Compare(left=Field(keys)) if keys[-1] == "is_root" and isinstance(node.right, Literally):
-            return _is_root(node)
+        case Compare(left=Field(), right=Literally(value)) if (meant := _meant(node, value, bound)) is not None:
+            return _resolved(meant, bound, example)
         case Compare(left=Field()):
             node = replace(node, right=_right(node), operator=_of_time(node))
             found = _field(node.left.keys, example) if node.left.keys[0] not in bound else node.left
             of_array = isinstance(found, Field) and found.keys[-1] in ARRAY_FIELDS
+            node = _known_value(node, VALUES.get(_own(found), frozenset()))
             if of_array and node.operator in ("eq", "in"):
                 return _resolved(_elements(node), bound, example)
         case tuple():
@@ -79,7 +81,7 @@ def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: 
 
 def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: FBT001 - a flag handed on
     """A field, or its length where it ends in that word and cannot have such a key."""
-    if len(keys) > 1 and keys[-1] in _SIZES:
+    if len(keys) > 1 and keys[-1] in SIZES:
         found = field_of(keys[:-1])
         if found.keys == ("runs",) or (len(found.keys) > 1 and found.keys[-1] in ARRAY_FIELDS | TEXT_FIELDS):
             return Apply("length", found)
@@ -89,6 +91,63 @@ def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: 
         if not example:
             raise
         return Field(("run", "name"))
+
+
+def _meant(node: Compare, value: Any, bound: frozenset[str]) -> Node | None:
+    """What a comparison with a constant means that stands for another question; None where it means itself."""
+    assert isinstance(node.left, Field)
+    if node.left.keys[-1] == "is_root":
+        return _is_root(node)
+    if node.operator == "contains" and node.left.keys == ("metadata",) and str(value).startswith("{"):
+        return _metadata(str(value))
+    if node.operator not in ("eq", "in") or (there := _says_there(value)) is None or not _of_text(node, bound):
+        return None
+    asked = Compare("empty" if value == "" else "exists", node.left, Literally(True))  # noqa: FBT003
+    return asked if there else Not(asked)
+
+
+def _own(field: Node) -> str:
+    """A run's own field, by its name; empty for what is deeper, or elsewhere."""
+    keys = field.keys if isinstance(field, Field) else ()
+    deep = {"run": 2, "runs": 3}.get(str(keys[0])) if keys else None
+    return str(keys[-1]) if len(keys) == deep else ""
+
+
+def _of_text(node: Compare, bound: frozenset[str]) -> bool:
+    """Whether a field of a run is asked that is a text, or null."""
+    assert isinstance(node.left, Field)
+    if node.left.keys[0] in bound:
+        return False
+    try:
+        return _own(field_of(node.left.keys)) in TEXT_FIELDS
+    except Unclear:
+        return False
+
+
+def _known_value(node: Compare, known: frozenset[str]) -> Compare:
+    """``level >= ERROR``: one of LangSmith's few words, in its spelling."""
+    value = node.right.value if isinstance(node.right, Literally) else None
+    meant = value.lower() if isinstance(value, str) else ""
+    if meant not in known or node.operator not in ("eq", "gte"):
+        return node
+    return replace(node, operator="eq", right=Literally(meant))
+
+
+def _metadata(text: str) -> Node:
+    """LangSmith: ``has(metadata, '{"env": "prod"}')``."""
+    try:
+        pairs = json.loads(text)
+    except ValueError:
+        raise Unclear("no JSON") from None
+    if not isinstance(pairs, dict) or not pairs:
+        raise Unclear("no object")
+    return every(*(Compare("eq", Field(("metadata", key)), Literally(value)) for key, value in pairs.items()))
+
+
+def _says_there(value: Any) -> bool | None:
+    """``error: true`` and ``error: ""`` ask whether there is a text; None of every other value."""
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    return value if isinstance(value, bool) else True if value == "" else None
 
 
 def _is_root(node: Compare) -> Node:
@@ -137,13 +196,9 @@ def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
     found = {_simple(part): part for part in parts}
     left = list(parts)
     for key, (value, base, end) in _PAIRS.items():
-        if (
-            (named := found.get(key)) is None
-            or not isinstance(named, Compare)
-            or not isinstance(named.right, Literally)
-        ):
+        if (named := found.get(key)) is None or (name := _name_of(named)) is None:
             continue
-        field = Field((*base, str(named.right.value), *end))
+        field = Field((*base, name, *end))
         other = found.get(value)
         made: Node = Compare("exists", field, Literally(True))  # noqa: FBT003
         if other is not None:
@@ -151,6 +206,15 @@ def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
             left.remove(other)
         left[left.index(named)] = made
     return tuple(left)
+
+
+def _name_of(named: Node) -> str | None:
+    """The one key that is asked for."""
+    value = named.right.value if isinstance(named, Compare) and isinstance(named.right, Literally) else None
+    value = value[0] if isinstance(value, list) and len(value) == 1 else value
+    if value is not None and not isinstance(value, str):
+        raise Unclear("several keys")
+    return value
 
 
 def _simple(part: Node) -> str:

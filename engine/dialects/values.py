@@ -9,10 +9,11 @@ from typing import Any, Final
 from engine.dialects.build import call, method
 from engine.dialects.labels import label_value
 from engine.dialects.meaning import BOOLEAN, Among, Field, Literally, Node, Unclear, every
-from engine.dialects.pieces import as_list, constant_name, deeper, label_matcher, truth
+from engine.dialects.pieces import as_list, constant_name, deeper, truth
 from engine.dialects.stream import Stream
 from engine.dialects.tokens import Token
 from engine.dialects.words import operator_of
+from engine.vocabulary import run_field
 
 _CONSTANTS: Final[dict[str, Any]] = {
     "true": True, "false": False, "null": None, "none": None, "nil": None, "undefined": None,
@@ -27,11 +28,23 @@ _PREFIX: Final = frozenset({
 _REVERSED: Final = frozenset({"contains", "hasPrefix", "hasSuffix", "regexMatch", "has"})
 
 
+_NOW: Final = frozenset({"now", "current_timestamp", "sysdate", "getdate", "utcnow", "localtimestamp"})
+#: Names of libraries, whose functions they are.
+_LIBRARIES: Final = frozenset({"re", "strings", "_", "Array", "Math", "regex", "JSON", "pl", "F", "cel"})
+#: Functions that take comparisons as keywords, and ones that are the data themselves.
+_KEYWORDS: Final = frozenset({"q", "filter", "filter_by", "get", "where"})
+_BODIES: Final = frozenset({"triggerbody", "triggeroutputs", "body", "input", "getitem"})
+#: Words behind a bar that look at all of what stands before it.
+_OF_PIPES: Final = ("q", "select", "not", "where", "search", "filter", "json", "logfmt")
+
+
 class Values(Stream):
     """Reads values; what they are joined by is read by whoever inherits it."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
+        self._beside: list[Node] = []  # labels of a metric whose value is compared
+        self._anchored = False
         self._context: tuple[str | int | None, ...] | None = None
         self._no_colon = 0
         self._labelled = False
@@ -51,6 +64,15 @@ class Values(Stream):
     @abstractmethod
     def _skip_rest(self) -> None: ...
 
+    @abstractmethod
+    def _case(self) -> Node: ...
+
+    @abstractmethod
+    def _ago(self) -> Node: ...
+
+    @abstractmethod
+    def _keywords(self) -> Node: ...
+
     def _primary(self) -> Node:
         token = self._next()
         if token.kind in ("string", "number"):
@@ -59,6 +81,8 @@ class Values(Stream):
             return Literally(token.value)
         if token.kind == "name":
             return self._name(token)
+        if token.text == "@" and self._now.kind == "name":
+            return self._name(self._next())
         opened: dict[str, Callable[[], Node]] = {
             "(": self._parenthesis,
             "[": self._list,
@@ -91,24 +115,20 @@ class Values(Stream):
                 return self._comprehension(parts[0], "any", "]")
             if not self._take(",") and not self._is("]"):
                 raise Unclear("a list that does not end")
-        return as_list(parts)
+        return parts[0] if len(parts) == 1 and isinstance(parts[0], BOOLEAN) else as_list(parts)
 
     def _set(self) -> Node:
-        """``{status="error", name=~"chat.*"}`` of Prometheus, or a set of constants."""
+        """``{status="error", name=~"chat.*"}`` of Prometheus, ``{ .status = "error" && … }`` of Tempo, or a set."""
         parts: list[Node] = []
-        labels = self._at(1).kind == "sign" and self._now.kind == "name"
+        before, self._anchored = self._anchored, True
         while not self._take("}"):
-            parts.append(self._label_pair() if labels else self._condition())
+            parts.append(self._condition())
             if not self._take(",") and not self._is("}"):
                 raise Unclear("a set that does not end")
+        self._anchored = before
         if not parts:
             raise Unclear("an empty set")
-        return every(*parts) if labels else as_list(parts)
-
-    def _label_pair(self) -> Node:
-        field = Field((self._next().text,))
-        sign = self._next().text
-        return label_matcher(field, sign, self._sum())
+        return every(*parts) if any(isinstance(part, BOOLEAN) for part in parts) else as_list(parts)
 
     def _dotted(self) -> Node:
         """jq and Go: a look that begins with a dot."""
@@ -121,9 +141,18 @@ class Values(Stream):
 
     def _name(self, token: Token) -> Node:
         lower = token.text.lower()
+        if lower == "new" and self._now.kind == "name":
+            return self._name(self._next())
+        if lower == "void" and self._now.kind == "number":
+            self._next()
+            return Literally(None)
+        if lower == "case" and self._take("when"):
+            return self._case()
+        if lower in _NOW and (self._is("(", "-") or self._now.kind == "end"):
+            return self._ago()
         if lower in _CONSTANTS and not self._is("."):
             return Literally(_CONSTANTS[lower])
-        if self._is("=>", "->") and self._now.kind == "sign":
+        if self._is("=>") or (self._is("->") and self._at(1).kind != "string"):
             raise Unclear("a function of its own")
         if self._is("("):
             self._next()
@@ -146,12 +175,27 @@ class Values(Stream):
         return call(name, args[::-1] if swap else args)
 
     def _called(self, name: str) -> Node:
+        if name.lower() in _KEYWORDS and self._now.kind == "name" and self._is("=", ahead=1):
+            return self._keywords()
+        if name.lower() in ("cast", "try_cast", "safe_cast"):
+            value = self._sum()
+            self._skip_rest()
+            self._expect(")")
+            return value
+        if not self._is(")") or name.lower() not in _BODIES:
+            return self._function(name)
+        self._next()
+        return Field(("body",))
+
+    def _function(self, name: str) -> Node:
         args = self._arguments(name)
         if name in _PREFIX and len(args) == 1 and self._begins_operand():
             return self._prefixed(name, args)
         if name.lower() in ("any", "all", "some", "every") and len(args) == 1 and isinstance(args[0], Among):
             found = args[0]
             return Among("all" if name.lower() in ("all", "every") else "any", found.source, found.name, found.body)
+        if name.lower() in ("any", "some") and len(args) == 1 and isinstance(args[0], Field):  # SQL: 'a' = ANY(tags)
+            return Field((*args[0].keys, None))
         if name.lower() in ("any", "all") and len(args) == 2 and isinstance(args[0], Field):
             return Among("any" if name.lower() == "any" else "all", args[0], ".", args[1])
         return call(name, args)
@@ -194,16 +238,21 @@ class Values(Stream):
             if self._is(".", "?.") and self._touches():
                 self._next()
                 node = self._attribute(node)
+            elif self._is("?") and self._is("[", ahead=1) and self._touches():
+                self._next()  # Logic Apps: ?['status']
+            elif self._is("->", "->>") and self._at(1).kind in ("string", "number"):
+                self._next()
+                node = deeper(node, self._next().value)
             elif self._is("[?"):
                 self._next()
                 node = self._filtered(node)
             elif self._is("{") and self._touches() and isinstance(node, Field) and len(node.keys) == 1:
                 self._next()
-                node = self._set()  # a metric's name, which is none of ours, and its labels
+                node = self._metric(node)
             elif self._is("[") and self._touches():
                 self._next()
                 node = self._index(node)
-            elif self._is("|") and self._at(1).kind == "name" and not self._is("select", ahead=1):
+            elif self._is_filter(node):
                 self._next()
                 node = self._filter(node)
             elif self._is(":") and not self._no_colon and isinstance(node, Field):
@@ -211,10 +260,24 @@ class Values(Stream):
             else:
                 return node
 
+    def _is_filter(self, node: Node) -> bool:
+        """Whether Jinja's or jq's function of a value stands behind a bar; what is behind a condition's is no such."""
+        named = self._is("|") and self._at(1).kind == "name" and not self._is(*_OF_PIPES, ahead=1)
+        return named and not isinstance(node, BOOLEAN)
+
+    def _metric(self, node: Field) -> Node:
+        """A metric with labels: its value, if it is one of a run's; of all others the labels are what is meant."""
+        labels = self._set()
+        if run_field(str(node.keys[0])) is None:
+            return labels
+        self._beside.append(labels)
+        return node
+
     def _touches(self) -> bool:
         return self._tokens[self._place - 1].end == self._now.start
 
     def _attribute(self, node: Node) -> Node:
+        self._take("?")  # CEL: run.?error
         if self._is("["):
             return node
         token = self._next()
@@ -224,6 +287,8 @@ class Values(Stream):
             return Field((*node.keys, None))
         if token.kind != "name":
             raise Unclear(f"unexpected {token.text!r}")
+        if self._is("?") and self._touches() and self._in_ruby(token.text):
+            return self._predicate(node, token.text)
         if self._is("(") and self._touches():
             self._next()
             return self._method(node, token.text)
@@ -233,10 +298,30 @@ class Values(Stream):
             return node
         return call(token.text, [node])
 
+    def _in_ruby(self, name: str) -> bool:
+        """Whether the question mark here belongs to a method's name: ``nil?``, ``include?("a")``."""
+        known = operator_of(name) is not None or name in ("any", "all", "none")
+        return known and (self._at(1).kind in ("sign", "end") or self._is("and", "or", ahead=1))
+
+    def _predicate(self, node: Node, name: str) -> Node:
+        self._next()
+        if self._take("("):
+            return method(node, name, self._arguments(name))
+        if not self._take("{"):
+            return call(name, [node])
+        self._expect("|")
+        element = self._next().text
+        self._expect("|")
+        body = truth(self._condition())
+        self._expect("}")
+        return Among("all" if name == "all" else "any", node, element, body)
+
     def _method(self, node: Node, name: str) -> Node:
+        if isinstance(node, Field) and node.keys[-1:] == ("str",) and len(node.keys) > 1:
+            node = Field(node.keys[:-1])  # Pandas: df.name.str.contains("chat")
         if name.lower() in ("some", "any", "every", "all", "exists", "exists_one", "find", "filter") and self._lambda():
             return self._among(node, "all" if name.lower() in ("every", "all") else "any")
-        if isinstance(node, Field) and len(node.keys) == 1 and node.keys[0] in ("re", "strings", "_", "Array", "Math"):
+        if isinstance(node, Field) and len(node.keys) == 1 and node.keys[0] in _LIBRARIES:
             return call(f"re.{name}" if node.keys[0] == "re" else name, self._arguments(name))
         return method(node, name, self._arguments(name))
 
@@ -252,7 +337,7 @@ class Values(Stream):
         if not self._is("this", "it"):
             self._next()
         self._expect(")") if opened else None
-        self._take("=>", ",") or (self._take("-") and self._take(">"))
+        self._take("=>", ",", "->")
         body = truth(self._condition())
         self._expect(")")
         return Among("all" if quantifier == "all" else "any", node, name, body)
@@ -274,9 +359,14 @@ class Values(Stream):
             return node
         if self._take("]"):
             return deeper(node, None)
+        if self._now.kind == "name" and not self._is("]", ahead=1):
+            return self._filtered(node)  # JSONata: runs[status = "error"]
         token = self._next()
+        if token.kind == "name" and token.text != "_" and isinstance(node, Field) and node.keys == ("tags",):
+            self._expect("]")  # Sentry: tags[env], which are metadata here
+            return Field(("metadata", token.text))
         key = token.value if token.kind in ("string", "number") else None
-        if token.kind not in ("string", "number") and token.text not in ("*", "#"):
+        if token.kind not in ("string", "number") and token.text not in ("*", "#", "_"):
             raise Unclear("a key that is not constant")
         self._expect("]")
         return deeper(node, key)
@@ -285,6 +375,12 @@ class Values(Stream):
         """Jinja's and jq's functions behind a bar."""
         token = self._next()
         args: list[Node] = []
+        if token.text in ("any", "all") and self._take("("):
+            context, self._context = self._context, (".",)
+            body = truth(self._condition())
+            self._context = context
+            self._expect(")")
+            return Among("any" if token.text == "any" else "all", node, ".", body)
         if self._is("("):
             self._next()
             args = self._arguments("")

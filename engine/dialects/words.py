@@ -11,20 +11,20 @@ from typing import Final
 #: Our operator → what others call it, each as words in lower case.
 _PHRASES: Final[Mapping[str, str]] = {
     "eq": "==,=,===,eq,equal,equals,equal to,equals to,is,is equal,is equal to,exact,exactly,exactly matches,eql,same,"
-    "same as,exact match,matches exactly,value equals,term,text exactly matches,number equals,iff",
+    "same as,exact match,matches exactly,value equals,term,const,text exactly matches,number equals,iff",
     "ne": "!=,!==,<>,~=,ne,neq,unequal,differs,differs from,different from,anything but,!,^=,/=",
     "lt": "<,lt,below,under,less,less than,smaller,smaller than,lower,lower than,is less than,is below,"
     "fewer than,number less than,strictly below",
     "lte": "<=,=<,le,lte,lteq,at most,max,maximum,less than or equal,less than or equal to,less or equal,"
     "less than equal,less than equals,less than inclusive,up to,no more than,maximal,less equal,is at most",
-    "gt": ">,gt,above,over,greater,greater than,more,more than,bigger,bigger than,exceeds,is greater than,is above,"
-    "higher,higher than,larger than,number greater than,strictly above",
+    "gt": ">,gt,above,over,greater,larger,greater than,more,more than,bigger,bigger than,exceeds,is greater than,"
+    "is above,higher,higher than,larger than,number greater than,strictly above",
     "gte": ">=,=>,ge,gte,gteq,at least,min,minimum,greater than or equal,greater than or equal to,"
     "greater or equal,greater than equal,greater than equals,greater than inclusive,no less than,more than or equal,"
     "more than or equal to,minimal,greater equal,is at least",
     "between": "between,range,within,in range,within range,is between",
     "in": "in,one of,any of,is in,is one of,in list,is any of,terms,in array,is in list,equals any,in set,"
-    "in group,element of,member of,text is in,equal any,eq any",
+    "in group,enum,element of,member of,text is in,equal any,eq any",
     "contains": "contains,contain,includes,include,has,like substring,substring,contains substring,has substring,"
     "contains text,text contains,string contains,in string,match phrase,contains string,has item,includes item,"
     "contains element,array contains",
@@ -85,6 +85,7 @@ _SHORT: Final[Mapping[str, tuple[str, bool, bool]]] = {
     "nequal": ("eq", True, False),
     "ne": ("eq", True, False),
     "isnt": ("eq", True, False),
+    "isnot": ("eq", True, False),
     "is not": ("eq", True, False),
     "noteq": ("eq", True, False),
     "notequal": ("eq", True, False),
@@ -203,6 +204,16 @@ def _negated(phrase: str) -> Word | None:
     if bare in ("", phrase) or (found := _plain(bare) or _folded(bare)) is None:
         return None
     return replace(found, negated=not found.negated)
+
+
+def suffix(key: str, mark: str) -> tuple[str, Word] | None:
+    """``status__not__in``: the field before, the operator behind, with its negation or flag."""
+    parts = key.split(mark)
+    for count in range(1, len(parts)):
+        words = [word for word in parts[count:] if word not in ("all", "windash", "cased", "base64")]
+        if words and (word := operator_of(" ".join(words))) is not None:
+            return mark.join(parts[:count]), word
+    return None
 
 
 # --- slips of the pen -----------------------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ def _negated(inner: Node) -> Condition:
     made = write_condition(inner)
     if "contains" in made and _is_array(inner):
         # Every element is asked, so that it holds of a list that is absent or empty, too.
-        return {"path": f"{made['path']}[*]", "ne": made["contains"]}
+        return {"not": {"path": f"{made['path']}[*]", "eq": made["contains"]}}
     if isinstance(inner, Compare) and "path" in made:
         for name, opposite in (("eq", "ne"), ("in", "not_in")):
             if name in made:

@@ -220,7 +220,11 @@ class _Compiler:
             wanted = "a condition or a list of them" if kind == "not" else "a list of conditions"
             self._source.report((*where, kind), f"{kind} takes {wanted}, not {_word(inner)}", "write - before each")
             return None
-        if sum(map(is_foreign, inner)) > 1 and (hint := self._hints.condition(as_written(raw))).startswith("write "):
+        # What stands below "not" and "none" means the opposite of what it says: one of another shape is enough.
+        alone = kind in ("not", "none") and not any(isinstance(each, dict) and "path" in each for each in inner)
+        enough = 1 if alone else 2
+        hint = self._hints.condition(as_written(raw)) if sum(map(is_foreign, inner)) >= enough else ""
+        if hint.startswith("write "):
             message = f"the conditions under {kind!r} are not written as conditions are here"
             self._source.report((*where, kind), message, hint, at_key=True)
             return None

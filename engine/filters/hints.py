@@ -89,7 +89,8 @@ class Hints:
         found = self._translation(raw)
         if found.condition not in (None, changed):
             return f"write {found.text}"
-        return f"did you mean {renamed!r}?" if renamed in OPERATORS else self.condition(raw, SHAPE)
+        looks = renamed in OPERATORS and not raw.keys().isdisjoint(("path", "expr"))
+        return f"did you mean {renamed!r}?" if looks else self.condition(raw, SHAPE)
 
     def _renamed(self, key: str) -> str:
         """The key that was meant, where it takes the same operand; never one that means something else."""
@@ -144,6 +145,8 @@ NO_HINTS: Final = _NoHints()
 
 def is_foreign(raw: Any) -> bool:
     """Whether a condition is written in another tool's words."""
+    if isinstance(raw, list):
+        return not all(isinstance(each, (dict, list)) for each in raw)
     return isinstance(raw, str) or (isinstance(raw, dict) and not raw.keys() <= set(KEYS))
 
 

@@ -40,6 +40,8 @@ def wrong_methods(tree: nodes.Template, own: set[str]) -> Iterator[tuple[int, st
         if isinstance(callee, nodes.Getattr) and callee.attr not in METHOD_NAMES and not _owned(callee, own):
             hint = _method_hint(callee.attr, _name(callee.node))
             yield callee.lineno, callee.attr, f"there is no method {callee.attr!r}", hint
+        elif isinstance(callee, nodes.Name) and callee.name in DOCUMENT_NAMES - own:
+            yield callee.lineno, callee.name, f"{callee.name!r} is a value, no function", f"write {callee.name}"
     for node in tree.find_all(nodes.Getattr):
         if not any(node is callee for callee in called) and (found := _wrong_attribute(chain_of(node))) is not None:
             yield node.lineno, node.attr, *found

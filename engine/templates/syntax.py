@@ -218,7 +218,8 @@ def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Voca
 
 def _methods(text: str, tree: nodes.Template) -> Iterator[Mistake]:
     for line, name, message, hint in wrong_methods(tree, assigned(tree)):
-        yield Mistake(line, _column(text, line, rf"(?<=\.){re.escape(name)}\b"), message, hint)
+        word = re.escape(name)
+        yield Mistake(line, _column(text, line, rf"(?<!\w){word}(?=\()|(?<=\.){word}\b"), message, hint)
 
 
 def _divisions(text: str, tree: nodes.Template) -> Iterator[Mistake]:
