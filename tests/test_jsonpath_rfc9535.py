@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from engine.errors import PathError
-from engine.jsonpath import compile_path
+from engine.jsonpath import Paths, compile_path
 from engine.jsonpath.filter_tests import filter_tests
 from engine.jsonpath.mistakes import compile_checked
 from engine.jsonpath.needs import ALL_NEEDS
+from engine.vocabulary import Vocabulary
 
 STORE: dict[str, Any] = {
     "book": [
@@ -316,3 +317,33 @@ def test_needs_of_functions(path: str, needs: set[str]) -> None:
 def test_what_filters_ask_is_known(path: str, asked: list[tuple[Any, ...]]) -> None:
     found = [(*each.steps, each.operator, *([each.operand] if each.operator else [])) for each in filter_tests(path)]
     assert found == asked
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        ("$.a[?@.b == 'j' or @.b == 'k']", "$.a[?@.b == 'j' || @.b == 'k']"),
+        ("$.a[?@.b == 'j' AND @.c]", "$.a[?@.b == 'j' && @.c]"),
+        ("$.a[?not @.b]", "$.a[?!@.b]"),
+        ("$.a[?@.b == 'j' && (not @.c)]", "$.a[?@.b == 'j' && (!@.c)]"),
+        ("$.a[?@.b <> 'j']", "$.a[?@.b != 'j']"),
+        ("$.a[?@.b === 'x and y']", "$.a[?@.b == 'x and y']"),
+        ("$.a[?@.b in ['j', 'k']]", "$.a[?(@.b == 'j' || @.b == 'k')]"),
+        ("$.a[?@.b in ['j'] and not @.c]", "$.a[?(@.b == 'j') && !@.c]"),
+        ("$.a[?@.b == 'j'", "$.a[?@.b == 'j']"),
+        ("$.a[0", "$.a[0]"),
+        ("$.a.b.", "$.a.b"),
+        ("$..", "$..*"),
+    ],
+)
+def test_a_filter_in_other_languages_words_is_answered_with_the_one_that_is_read(text, meant):
+    with pytest.raises(PathError) as caught:
+        compile_checked(text, Vocabulary(), Paths())
+    assert caught.value.hint == f"write {meant}"
+    assert compile_checked(meant, Vocabulary(), Paths())
+
+
+def test_a_constant_is_no_test_and_the_field_of_its_name_is_spelled_as_it_was():
+    with pytest.raises(PathError, match="true alone is no test") as caught:
+        compile_checked("$.a[?true]", Vocabulary(), Paths())
+    assert "@.true " in caught.value.hint

@@ -159,7 +159,8 @@ class _Rewriting:
             return []
         if len(tokens) == 1 and _is_literal(tokens[0]):
             message = f"{self._shown(tokens)} alone is no test"
-            raise self._error(message, tokens[0], f"compare it, or write @.{tokens[0].value} for a field of that name")
+            field = self._shown(tokens).strip("'\"")
+            raise self._error(message, tokens[0], f"compare it, or write @.{field} for a field of that name")
         if not _is_call(tokens):
             return self.path(tokens)
         node = self._call(tokens)

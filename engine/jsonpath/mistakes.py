@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from engine.errors import PathError
 from engine.jsonpath.code import Step
@@ -146,7 +146,7 @@ def _after_failing(text: str, error: PathError) -> PathError:
     fixed = _FROM_THE_END.sub(r"[-\1]", _EMPTY_BRACKETS.sub("[*]", text))
     if re.match(r"\$[A-Za-z_]", text):
         fixed = "$." + fixed[1:]
-    for attempt in (fixed, _with_quotes(fixed)):
+    for attempt in (fixed, _with_quotes(fixed), _with_signs(fixed), *_finished(fixed)):
         if attempt != text and _compiles(attempt):
             return PathError(str(error), column=error.column, hint=f"write {attempt}")
     if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
@@ -159,6 +159,41 @@ def _after_failing(text: str, error: PathError) -> PathError:
         return error
     hint = "a key with spaces, quotes, a colon or a digit in front stands in brackets and quotes: ['my key']"
     return PathError(str(error), column=error.column, hint=hint)
+
+
+def _finished(text: str) -> tuple[str, ...]:
+    """A path that ends too early, with what may have been meant to follow."""
+    if text.endswith(".") and not text.endswith(".."):
+        return (text[:-1],)
+    return (f"{text}*", f"{text}]", f"{_with_signs(text)}]")
+
+
+#: What other languages write inside a filter → what stands there here.
+_SIGNS: Final = (
+    (re.compile(r"\s+and\s+", re.IGNORECASE), " && "),
+    (re.compile(r"\s+or\s+", re.IGNORECASE), " || "),
+    (re.compile(r"(?<=[?(&|])(\s*)not\s+(@[^&|)\]]*(?:\[[^\]]*\])*)", re.IGNORECASE), r"\1!\2"),
+    (re.compile(r"==="), "=="),
+    (re.compile(r"!==|<>"), "!="),
+)
+_QUOTED: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_ONE_OF: Final = re.compile(r"(@[\w.\[\]*]*)\s+in\s+\[([^\[\]]+)\]", re.IGNORECASE)
+
+
+def _with_signs(text: str) -> str:
+    """The path with the signs of filters where other languages have words: ``and``, ``or``, ``not``, ``in``, ``<>``."""
+    if "[?" not in text:
+        return text
+    spelled = _ONE_OF.sub(lambda found: _one_of(found[1], found[2]), text)
+    pieces = _QUOTED.split(spelled)
+    for place in range(0, len(pieces), 2):
+        for pattern, sign in _SIGNS:
+            pieces[place] = pattern.sub(sign, pieces[place])
+    return "".join(pieces)
+
+
+def _one_of(look: str, values: str) -> str:
+    return f"({' || '.join(f'{look} == {value.strip()}' for value in values.split(','))})"
 
 
 def _with_quotes(text: str) -> str:
