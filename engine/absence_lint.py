@@ -80,7 +80,7 @@ class AbsenceLint:
         except PathError:
             return
         many = path.spread.many(per_run=self.per_run)
-        if not many and path.steps is not None and self._is_there(path.steps):
+        if path.steps is not None and self._is_there(path.steps):
             return
         yield from self._operators(value, (*where, "path"), asked, many=many)
 

@@ -100,6 +100,9 @@ def test_the_runs_of_a_whole_event_are_a_set():
     condition = {"path": "$.runs[*].extra.metadata.env", "ne": "staging"}
     assert lint(condition) == []
     assert len(lint(condition, per_run=False)) == 1
+    always_there = {"path": "$.runs[*].status", "ne": "error"}
+    assert lint(always_there, per_run=False) == []
+    assert len(lint(always_there, per_run=False, of_rule=False)) == 1
 
 
 def test_what_another_condition_asks_for_is_there():
@@ -237,6 +240,11 @@ def test_an_expression_is_remarked_with_both_answers(text, kept, new):
     assert written(hint) == ({"expr": kept}, {"expr": new})
     for shown in (kept, new):
         assert lint({"expr": shown}) == []
+
+
+def test_a_remark_stays_the_same_however_often_it_is_asked_for():
+    condition = {"not": {"expr": "not (run.a == 1)"}}
+    assert lint(condition) == lint(condition)
 
 
 def test_two_absent_values_were_equal():
