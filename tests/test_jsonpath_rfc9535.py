@@ -329,7 +329,7 @@ def test_what_filters_ask_is_known(path: str, asked: list[tuple[Any, ...]]) -> N
         ("$.a[?@.b <> 'j']", "$.a[?@.b != 'j']"),
         ("$.a[?@.b === 'x and y']", "$.a[?@.b == 'x and y']"),
         ("$.a[?@.b in ['j', 'k']]", "$.a[?(@.b == 'j' || @.b == 'k')]"),
-        ("$.a[?@.b in ['j'] and not @.c]", "$.a[?(@.b == 'j') && !@.c]"),
+        ("$.a[?@.b in ['j'] and not @.c]", "$.a[?@.b == 'j' && !@.c]"),
         ("$.a[?@.b == 'j'", "$.a[?@.b == 'j']"),
         ("$.a[0", "$.a[0]"),
         ("$.a.b.", "$.a.b"),

@@ -193,7 +193,8 @@ def _with_signs(text: str) -> str:
 
 
 def _one_of(look: str, values: str) -> str:
-    return f"({' || '.join(f'{look} == {value.strip()}' for value in values.split(','))})"
+    tests = [f"{look} == {value.strip()}" for value in values.split(",")]
+    return tests[0] if len(tests) == 1 else f"({' || '.join(tests)})"
 
 
 def _with_quotes(text: str) -> str:
