@@ -46,7 +46,10 @@ def truth(condition: Any, doc: dict[str, Any] | None = None, *, per_run: bool = 
     return answer
 
 
-ONE = ["$.nowhere", "$.run.nope", "$.runs[*].nope", "$.runs[0].nope", "$.payload.runs[*].a.b", "$.runs[*].tags[0]"]
+ONE = [
+    "$.nowhere", "$.run.nope", "$.runs[*].nope", "$.runs[0].nope", "$.payload.runs[*].a.b", "$.runs[*].tags[0]",
+    "$.runs[:].nope", "$.runs[0:5].nope",
+]  # fmt: skip
 OPERATORS = {
     "eq": "a", "ne": "a", "lt": 1, "gte": "a", "between": [0, 1], "in": ["a"], "not_in": ["a"], "contains": "a",
     "starts_with": "a", "ends_with": "a", "matches": "a", "length": 0, "type": "null", "before": "2026-01-01",
@@ -316,6 +319,7 @@ def test_a_misspelt_name_is_a_mistake_at_load(expression):
         ({"expr": "run.extra.metadata.env", "ne": "a"}, "run.extra.metadata.env", "run.extra.metadata has no 'env'"),
         ({"expr": "run.tags | first != 'a'"}, "an item", "No first item"),
         ({"expr": "run[vars.key].kind != 'a' and run.error < 1"}, "kind", "has no 'kind'"),
+        ({"expr": "run.tags[:run.nope] == []"}, "run.nope", "run has no 'nope'"),
         ({"expr": "not run.extra.internal"}, "run.extra.internal", "run.extra has no 'internal'"),
         ({"any": [{"path": "$.run.x", "eq": 1}, {"path": "$.run.y", "eq": 1}]}, "$.run.x", "$.run has no 'x'"),
         ({"any": [{"path": "$.run.error", "eq": 1}, {"path": "$.run.y", "eq": 1}]}, "$.run.y", "$.run has no 'y'"),

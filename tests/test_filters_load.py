@@ -316,8 +316,11 @@ def test_a_path_to_what_is_known_not_to_be_there_is_refused(path, message, hint)
 
 @pytest.mark.parametrize(
     "path",
-    ["$.vars.channel", "$.vars.slack.room", "$.run.latency", "$.runs[*].url", "$.payload.event.x", "$..latency"],
-)
+    [
+        "$.vars.channel", "$.vars.slack.room", "$.run.latency", "$.runs[*].url", "$.payload.event.x", "$..latency",
+        "$.runs[*].inputs['a.0.b']", '$.runs[*].inputs["x.#"].y', "$.runs[?(@.name == 'v.1')].id",
+    ],
+)  # fmt: skip
 def test_other_paths_are_taken(path):
     assert problems({"path": path, "eq": 1}) == []
 

@@ -191,6 +191,22 @@ def test_comparisons(test: str, found: list[Any]) -> None:
     assert repr(compile_path(f"$[?{test}]").find(VALUES)) == repr(found)
 
 
+@pytest.mark.parametrize(("end", "fits"), [("\n", False), ("\r", False), ("\u2028", True), (" ", True)])
+def test_a_dot_fits_no_end_of_a_line(end: str, fits: bool) -> None:
+    for function in ("match", "search"):
+        assert compile_path(f"$[?{function}(@, 'a.b')]").find([f"a{end}b"]) == ([f"a{end}b"] if fits else [])
+
+
+@pytest.mark.parametrize(("pattern", "found"), [("a|b", ["a", "b"]), ("(a|b)", ["a", "b"]), ("a.|b", ["b", "ax"])])
+def test_match_fits_the_whole_text_whatever_the_pattern_leaves_open(pattern: str, found: list[str]) -> None:
+    assert compile_path(f"$[?match(@, '{pattern}')]").find(["a", "b", "ax", "xb"]) == found
+
+
+def test_the_largest_index_of_all_can_be_written() -> None:
+    assert compile_path("$[9007199254740991]").find([1]) == []
+    assert compile_path("$[-9007199254740991]").find([1]) == []
+
+
 @pytest.mark.parametrize(
     ("path", "message", "instead"),
     [
@@ -201,6 +217,7 @@ def test_comparisons(test: str, found: list[Any]) -> None:
         ("$[01]", "a number has no leading zero", "['01']"),
         ("$[9007199254740992]", "a whole number in a path is 9007199254740991 at most", ""),
         ("$[?@.a == 1e999]", "larger than any number", ""),
+        ("$[?@.a == -1e999]", "larger than any number", ""),
         ("$.a[質問]", "a name in brackets stands in quotes", "['質問']"),
         ("$[?@.a == \u2018x\u2019]", "a text stands in quotes", "write 'x'"),
         ("$[?@name == 'x']", "@name is neither @ nor a name", "write @.name"),
@@ -213,6 +230,7 @@ def test_comparisons(test: str, found: list[Any]) -> None:
         ("$[?match(@.a, 'x') == true]", "match(…) is a test already", "write match(@.a, 'x'), or !match(@.a, 'x')"),
         ("$[?true == search(@.a, 'x')]", "search(…) is a test already", "write search(@.a, 'x')"),
         ("$[?length(@.*) > 1]", "length takes one value, and @.* can find several", "count(@.*)"),
+        ("$[?length(@['a','b']) > 1]", "length takes one value, and @['a','b'] can find several", "count(@['a','b'])"),
         ("$[?match(@..a, 'x')]", "match takes one value, and @..a can find several", "@..a[?match(@, '…')]"),
         ("$[?count(1) > 1]", "count takes a query", "write count(@.name)"),
         ("$[?count('a') > 1]", "count takes a query", "write count(@.name)"),

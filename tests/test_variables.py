@@ -64,6 +64,19 @@ def truth(router: Router, of: Any) -> Truth:
     return decision.truth
 
 
+def test_texts_that_differ_in_a_variable_only_are_told_apart() -> None:
+    message = "\"{{ '${%s}' ~ run.name }}\""
+    routes = """
+    filters: [{expr: "run.inputs.a == '${A}'"}, {expr: "run.inputs.a != '${B}'"}]
+    actions:
+      - {name: one, log: {message: %s}}
+      - {name: other, log: {message: %s}}
+""" % (message % "A", message % "B")  # noqa: UP031 - braces are the text's own
+    config = parse_config(f"secrets: none\nroutes:\n  {RULE}:{routes}", environ={"A": "x", "B": "y"})
+    plans = compile_router(config, REGISTRY).decide(event(inputs={"a": "x"}), Fetched()).plans
+    assert [plan.action.params(plan.document).model_dump()["message"] for plan in plans] == ["xthe-name", "ythe-name"]
+
+
 # --- templates ---
 
 #: A parameter with a variable in it, and what comes out of it.
@@ -242,6 +255,22 @@ def test_outside_of_quotes_a_variable_is_a_number(condition: str) -> None:
     assert truth(router, event(inputs={"n": 2, "l": [0, 1, 2]})) is not Truth.TRUE
 
 
+@pytest.mark.parametrize("value", ["1e999", "-1e999"])
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '{expr: "run.inputs.n > ${X}"}',
+        '{path: "$.runs[?(@.inputs.n > ${X})]", exists: true}',
+    ],
+)
+def test_a_number_that_json_does_not_have_is_none_outside_of_quotes(condition: str, value: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        compiled(conditioned(condition), value)
+    [problem] = caught.value.problems
+    assert "${X}" in problem.message
+    assert value not in problem.message + problem.hint
+
+
 #: Where no value can stand, and a piece of the text of the error.
 NO_VALUE = [
     '{expr: "${X}"}',
@@ -369,6 +398,7 @@ routes:
 
 @given(parts=st.lists(st.text(max_size=5) | st.builds(Variable, st.just("${X}"), VALUES), max_size=6))
 @example(parts=["vzq", Variable("${X}", "vzq0v"), "0v vzzq"])
+@example(parts=["vzq1v", Variable("${X}", "a"), "vzzq1v"])
 def test_a_filled_text_is_what_it_is_made_of(parts: list[str | Variable]) -> None:
     text = Filled.of(parts)
     assert text == "".join(part if isinstance(part, str) else part.value for part in parts)

@@ -20,7 +20,9 @@ from engine.store.sqlite_open import _schema_files
 
 #: Subject, body, whether a signed id makes it known for good, and how many seconds after the last one.
 STEPS = st.lists(
-    st.tuples(st.sampled_from("pq"), st.sampled_from("ab"), st.booleans(), st.sampled_from([0.0, 1.0, 25.0, 70.0])),
+    st.tuples(
+        st.sampled_from("pq"), st.sampled_from("ab"), st.booleans(), st.sampled_from([0.0, 1.0, 25.0, SPAN, 70.0])
+    ),
     max_size=25,
 )
 
