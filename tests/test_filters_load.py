@@ -39,6 +39,12 @@ def test_another_dialects_operator_is_translated(key, meant):
     assert hint == f"did you mean {meant!r}?"
 
 
+def test_a_path_with_a_number_of_another_notation_gets_the_whole_condition():
+    message, hint = only({"path": "$.runs[01].status", "eq": "error"})
+    assert message == "a number has no leading zero: 01"
+    assert hint == 'write {path: "$.runs[1].status", eq: error}'
+
+
 @pytest.mark.parametrize("key", ["nuequal", "difers", "anything_btu"])
 def test_a_misspelt_word_for_the_opposite_is_not_taken_for_the_operator(key):
     assert only({"path": "$.v", key: "x"})[1] == 'write {path: "$.v", ne: x}'
