@@ -136,6 +136,14 @@ async def test_whatever_a_plug_in_returns_it_has_succeeded_once(engine, sink, re
     await assert_others_are_well(engine, sink)
 
 
+async def test_a_result_that_is_too_deep_to_be_shown_is_only_named(engine) -> None:
+    await start(engine, "deep = 1\nfor _ in range(220): deep = [deep]\nreturn {'deep': deep}")
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1, 5.0, route=RULE)
+    detail = await engine.running.store.delivery(row.id)
+    assert detail.attempts[0].detail == {"result": "a dict that is nested deeper than 200 levels"}
+
+
 async def test_a_plug_in_that_blocks_makes_each_delivery_once_however_long_the_queue(engine, sink) -> None:
     """120 deliveries of 50 ms are 6 s of blocking; each has half a second for itself."""
     marks = engine.config.parent / "marks"
