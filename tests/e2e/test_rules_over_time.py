@@ -156,8 +156,8 @@ async def test_a_digest_tells_of_all_its_items_after_a_kill(engine, slack) -> No
     rows = await engine.settled(2)
     assert {row.state for row in rows} == {"succeeded"}
     assert sorted(message.text for message in slack.messages) == [
-        "1 of other: 2<&lt;!here&gt;> ",
-        "2 of chat: 0<&lt;!here&gt;> 1<&lt;!here&gt;> ",
+        "1 of other: 2&lt;&lt;!here&gt;&gt; ",
+        "2 of chat: 0&lt;&lt;!here&gt;&gt; 1&lt;&lt;!here&gt;&gt; ",
     ]
 
 
