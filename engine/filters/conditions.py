@@ -36,7 +36,6 @@ from engine.filters.quantifiers import ALL, ANY, Quantifier
 from engine.filters.verdict import Check, Kind, Verdict, describe
 from engine.jsonpath import Path
 from engine.jsonpath.trace import absent_part, where_it_ends
-from engine.missing import Missing
 from engine.truth import Truth, conjoin, disjoin, invert
 
 
@@ -233,8 +232,6 @@ def expression_condition(
 
     def find(document: Document) -> Sequence[Any]:
         value = evaluate(document)
-        if type(value) is Missing:
-            value[0]
         if isinstance(value, Undefined):
             return ()
         if not operations and not isinstance(value, bool):
