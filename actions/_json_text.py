@@ -18,7 +18,7 @@ _DISPLAY = re.compile(r"\{\{-?\s*[\[{]|[+~]\s*\[")
 _STAND_IN = "\ue000{}\ue001"
 _STANDS_IN = re.compile("\ue000(\\d+)\ue001")
 _TO_JSON = re.compile(r"\s*\|\s*tojson\s*$")
-#: A hint that is longer helps nobody.
+#: Characters; a longer hint is replaced by a general one.
 _LONGEST_HINT = 400
 _ANY_MAPPING = 'write a mapping or a list, whose values are templates: body: {name: "{{ run.name }}"}'
 

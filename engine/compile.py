@@ -110,7 +110,7 @@ class _Compiler:
         self._config, self._registry, self._source = config, registry, config.source
         self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
-        self._per_run = True  # of the route at hand
+        self._per_run = True  # of the present route
         self._of_feedback: list[Where] = []  # the places in the route at hand that read it
         self._templates = self._all_templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
@@ -346,7 +346,7 @@ class _Compiler:
             return frozenset(registered.action.requires(written.params)) & _SERVICES.keys()
         except BaseException as error:  # noqa: BLE001 - foreign code ends here
             message = f"{written.type}.requires raised {named_error(error)}"
-            self._source.report(written.params_where, message, "mend the plug-in", at_key=True)
+            self._source.report(written.params_where, message, "fix the plug-in", at_key=True)
             return frozenset()
 
     def _check_reach(self, where: Where) -> None:

@@ -27,6 +27,6 @@ def completed(written: ActionConfig, registered: Registered, words: Collection[s
     try:
         added = registered.action.defaults(params, words)
     except BaseException as error:  # noqa: BLE001 - foreign code ends here
-        source.report(where, f"{written.type}.defaults raised {named_error(error)}", "mend the plug-in", at_key=True)
+        source.report(where, f"{written.type}.defaults raised {named_error(error)}", "fix the plug-in", at_key=True)
         added = {}
     return replace(written, params={**added, **params})

@@ -43,8 +43,9 @@ class Decision:
 
     ``fires`` are the actions that follow; ``skipped`` says of the others why not; ``pending``
     wait for data. ``notes`` says of some that follow what is to be known about them: held until
-    when, with whom they are counted. ``reason`` is empty where the route simply matched. ``absent`` is what was absent
-    where the route, or one of its actions, is undecided for that reason.
+    when, with which others they are counted. ``reason`` is empty where the route simply matched.
+    ``absent`` is what was absent where the route, or one of its actions, is undecided for that
+    reason.
     """
 
     route: str

@@ -433,7 +433,7 @@ def test_a_reason_says_what_could_not_be_compared():
         .explain(document(run={"inputs": Missing("inputs", "the link has expired")}))
         .children
     )
-    assert child.reason == "not at hand: inputs: the link has expired"
+    assert child.reason == "not fetched: inputs: the link has expired"
 
 
 def test_json_is_short_whatever_was_found():

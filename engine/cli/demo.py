@@ -295,7 +295,7 @@ def _logging(path: Path) -> Iterator[_Log]:
 
 
 def _environ(stage: Stage) -> dict[str, str]:
-    """The person's environment, in which LangSmith and Slack are the stand-ins, and nobody is sent traces."""
+    """The person's environment, in which LangSmith and Slack are the stand-ins, and no traces are sent."""
     return {**os.environ, "OTEL_SDK_DISABLED": "true", **stage.environ}
 
 

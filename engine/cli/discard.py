@@ -11,7 +11,7 @@ from engine.admin.queries import MOST_REPLAYED
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.deliveries import deliveries_table
 from engine.cli.names import resolved
-from engine.cli.options import json_option
+from engine.cli.options import json_option, selecting_options
 from engine.cli.output import emit, out, say, who
 from engine.cli.replay import chosen_by_id, counted
 
@@ -22,12 +22,7 @@ _LISTED = 50
 @click.command("discard")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--dead", is_flag=True, help="All that are dead.")
-@click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
-@click.option("--action", metavar="NAME", help="Only of this action.")
-@click.option("--event", metavar="ID", help="Only what belongs to this event; the start of its id is enough.")
-@click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
-@click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
-@click.option("--until", metavar="WHEN", help="Of events not after: the same.")
+@selecting_options
 @click.option("--reason", metavar="TEXT", help="Why; it is kept in the history.")
 @click.option("--dry-run", is_flag=True, help="Only count and list.")
 @access_options

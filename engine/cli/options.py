@@ -55,6 +55,24 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
             self.fail(str(error), param, ctx)
 
 
+#: Which deliveries a command is about.
+_SELECTING = (
+    click.option("--route", metavar="NAME", help="Only of this route, by its id or name."),
+    click.option("--action", metavar="NAME", help="Only of this action."),
+    click.option("--event", metavar="ID", help="Only what belongs to this event; the start of its id is enough."),
+    click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it."),
+    click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time."),
+    click.option("--until", metavar="WHEN", help="Of events not after: the same."),
+)
+
+
+def selecting_options(command: F) -> F:
+    """Options that say which deliveries a command is about, by what they have in common."""
+    for option in reversed(_SELECTING):
+        command = option(command)
+    return command
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 

@@ -19,7 +19,7 @@ from engine.cli.client import Absent, AccessError
 from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
-from engine.cli.options import json_option
+from engine.cli.options import json_option, selecting_options
 from engine.cli.output import emit, err, one_line, out, plural, say
 from engine.cli.preview import outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
@@ -41,12 +41,7 @@ _LOOK = 0.25
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what options mean anyway.")
 @click.option("--state", type=click.Choice(DELIVERY_STATES), help="Those in another state.")
-@click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
-@click.option("--action", metavar="NAME", help="Only of this action.")
-@click.option("--event", metavar="ID", help="Only what belongs to this event; the start of its id is enough.")
-@click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
-@click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
-@click.option("--until", metavar="WHEN", help="Of events not after: the same.")
+@selecting_options
 @click.option("--dry-run", is_flag=True, help="Only count, list, and show what would be sent.")
 @click.option("--wait", is_flag=True, help="Follow until all of it is settled; exits with 1 if anything is dead.")
 @access_options

@@ -72,7 +72,7 @@ class ForPeople:
         self._words(_ADVICE)
         self._words("What they receive is shown below. Ctrl-C ends it.")
         self._console.print()
-        self._console.file.flush()  # whoever started it through a pipe waits for these lines
+        self._console.file.flush()  # a reader behind a pipe waits for these lines
 
     def receives(self, service: str, recorded: Recorded) -> None:
         """One block of lines."""
@@ -121,7 +121,7 @@ async def _serve(ports: tuple[int, int, int], viewer: Viewer) -> None:
     def show(service: str, recorded: Recorded) -> None:
         try:
             viewer.receives(service, recorded)
-        except BrokenPipeError:  # nobody reads any more
+        except BrokenPipeError:  # the reader has gone
             stop.set()
 
     try:

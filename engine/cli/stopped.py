@@ -32,17 +32,17 @@ from engine.store.work import Control
 
 
 @asynccontextmanager
-async def stopped(place: Place, nobody: str, *, quiet: bool = False) -> AsyncIterator[Asked]:
-    """The store of an engine that does not run; ``nobody`` says where none was found, unless ``quiet``."""
+async def stopped(place: Place, absence: str, *, quiet: bool = False) -> AsyncIterator[Asked]:
+    """The store of an engine that does not run; ``absence``, printed unless ``quiet``, says where none runs."""
     path = place.file
     if path is not None and not path.exists():
         hint = "start one with engine serve, or tell where: --admin URL, --data DIRECTORY or --store URL"
-        raise AccessError(f"{nobody}, and there is no store at {path}", hint)
+        raise AccessError(f"{absence}, and there is no store at {path}", hint)
     store = open_store(place.store_url, keys=os.environ.get(VARIABLE, ""))
     await _open(store)
     try:
         if not quiet:
-            say(f"{nobody}: using the store {path or place.store_url}")
+            say(f"{absence}: using the store {path or place.store_url}")
         yield _StoppedEngine(store, place)
     finally:
         await store.close()

@@ -287,7 +287,7 @@ def call(name: str, args: list[Node]) -> Node:
     """A function's call.
 
     Raises:
-        Unclear: nobody knows such a function.
+        Unclear: the function is not known.
     """
     phrase = phrase_of(name)
     if (found := special(phrase, args)) is not None:
@@ -359,7 +359,7 @@ def method(value: Node, name: str, args: list[Node]) -> Node:
     """A method's call.
 
     Raises:
-        Unclear: nobody knows such a method.
+        Unclear: the method is not known.
     """
     phrase = phrase_of(name)
     if phrase == "test" and isinstance(value, Literally) and len(args) == 1:

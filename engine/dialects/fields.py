@@ -48,7 +48,7 @@ def field_of(keys: tuple[Key, ...]) -> Field:
     """The field that a look in another language means.
 
     Raises:
-        Unclear: nobody knows such a field.
+        Unclear: the field is not known.
     """
     rest = _below_roots(keys)
     if not rest:

@@ -13,7 +13,7 @@ Operator = Literal[
 
 
 class Unclear(Exception):  # noqa: N818 - an answer, not a fault
-    """A text or mapping whose meaning cannot be told. ``field``: only because nobody knows this field."""
+    """A text or mapping whose meaning cannot be told. ``field``: the field that is not known, if that is all."""
 
     def __init__(self, message: str = "", *, field: str = "") -> None:
         super().__init__(message or field)

@@ -40,7 +40,7 @@ _PAIRS: Final = {
 
 
 def resolve(node: Node, *, example: bool = False) -> Node:
-    """The same condition with our fields. ``example``: one that nobody knows becomes one that there is.
+    """The same condition with our fields. ``example``: an unknown one becomes one that exists.
 
     Raises:
         Unclear: a field is not known, or only its position in a text is asked for.

@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine.dialects.meaning import Unclear
 from engine.units import parse_duration, parse_share
 
-#: A longer condition is nobody's; it is not translated.
+#: Characters; a longer condition is not translated.
 MAX_TEXT: Final = 2000
 
 _STRING: Final = r"""(?:[rbfu]?"(?:[^"\\]|\\.)*"|[rbfu]?'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`)"""

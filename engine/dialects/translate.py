@@ -18,7 +18,7 @@ from engine.dialects.write_expr import write_expression
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What was meant. ``condition`` is sound; None where it is not known. ``field``: because nobody knows this one."""
+    """What was meant. ``condition`` is sound; None where it is not known. ``field``: the field that is not known."""
 
     condition: Condition | None
     field: str = ""
@@ -40,7 +40,7 @@ def translate(
     """What a refused condition means.
 
     ``sound`` tells whether a condition can be loaded, ``path`` whether a path can; ``variables`` are the
-    configuration's. ``example``: a field that nobody knows becomes one that there is.
+    configuration's. ``example``: an unknown field becomes one that exists.
     """
     as_text = (isinstance(raw, str) and not raw.startswith("$.")) or (isinstance(raw, dict) and set(raw) == {"expr"})
     try:

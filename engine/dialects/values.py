@@ -39,7 +39,7 @@ _OF_PIPES: Final = ("q", "select", "not", "where", "search", "filter", "json", "
 
 
 class Values(Stream):
-    """Reads values; what they are joined by is read by whoever inherits it."""
+    """Reads values. A subclass reads the operators between them."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)

@@ -41,7 +41,7 @@ def judge(test: Test, value: Any, document: Document) -> tuple[Truth, str]:
 def failure(error: Exception) -> tuple[Truth, str]:
     """What an evaluation comes to that raised this, and why."""
     if isinstance(error, WantOfData):
-        return WANTING, f"not at hand: {error}"
+        return WANTING, f"not fetched: {error}"
     if isinstance(error, RecursionError):
         return UNDECIDED, "the data is nested too deeply"
     if isinstance(error, Undecidable):
@@ -141,34 +141,32 @@ def check_whole(find: Callable[[Any], Sequence[Any]], test: Test) -> Callable[[D
 Checks = tuple[Callable[[Document], Truth], ...]
 
 
-def _all_check(checks: Checks) -> Callable[[Document], Truth]:
+def _joined(checks: Checks, otherwise: Truth, *, decided_by: Truth) -> Callable[[Document], Truth]:
+    """Conditions joined: ``decided_by`` ends it, and where all are the other (``otherwise``) it is that.
+
+    Else it is undecided, and wanting where one of them is.
+    """
+
     def check(document: Document) -> Truth:
-        worst, deadline = TRUE, current()
+        answer, deadline = otherwise, current()
         for each in checks:
             if deadline is not None:
                 deadline.check()
             truth = each(document)
-            if truth is FALSE:
-                return FALSE
-            worst = min(worst, truth)
-        return worst
+            if truth is decided_by:
+                return truth
+            answer = min(answer, truth)
+        return answer
 
     return check
+
+
+def _all_check(checks: Checks) -> Callable[[Document], Truth]:
+    return _joined(checks, TRUE, decided_by=FALSE)
 
 
 def _any_check(checks: Checks) -> Callable[[Document], Truth]:
-    def check(document: Document) -> Truth:
-        best, deadline = FALSE, current()
-        for each in checks:
-            if deadline is not None:
-                deadline.check()
-            truth = each(document)
-            if truth is TRUE:
-                return TRUE
-            best = min(best, truth)
-        return best
-
-    return check
+    return _joined(checks, FALSE, decided_by=TRUE)
 
 
 def _opposite(check: Callable[[Document], Truth]) -> Callable[[Document], Truth]:

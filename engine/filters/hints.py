@@ -139,7 +139,7 @@ class _NoHints(Hints):
         return ""
 
 
-#: For whoever wants to know only whether a condition can be loaded.
+#: For a look at whether a condition can be loaded, which needs no hints.
 NO_HINTS: Final = _NoHints()
 
 

@@ -65,7 +65,7 @@ def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
 
 
 def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | None) -> Path:
-    """A path with variables: what is wrong with it is told of the path as it is written, without their values."""
+    """A path with variables: mistakes name the path as it is written, without their values."""
     try:
         compile_checked(with_words(text), None, paths)
     except PathError as error:

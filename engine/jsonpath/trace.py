@@ -39,7 +39,7 @@ def how_far(path: Path, document: Any) -> Reach | None:
     """Where a path ends in a document; None if it finds something, or if jsonpath-ng alone can follow it.
 
     Raises:
-        WantOfData: it leads into data that is not at hand.
+        WantOfData: it leads into data that was not fetched.
         PathError: it looks at too many values.
     """
     reached, values, scope = "$", [document], Scope(document)
@@ -66,7 +66,7 @@ def where_it_ends(path: Path, document: Any) -> str:
     try:
         reach = how_far(path, document)
     except WantOfData as error:
-        return f"not at hand: {error}"
+        return f"not fetched: {error}"
     return reach.words if reach is not None else f"nothing found at {path.written}"
 
 

@@ -48,7 +48,7 @@ DELETE FROM latest_body WHERE subject IN (SELECT subject FROM latest_body WHERE 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """An event, and the owner its evaluation is born with; None is nobody."""
+    """An event, and the owner that its evaluation begins with, if any."""
 
     event: Event
     owner: str | None

@@ -51,7 +51,7 @@ _GIVE_UP = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
-    """Give up deliveries and evaluations that are dead. Their history says by whom, why, and of what they died."""
+    """Give up deliveries and evaluations that are dead; their history says who did it and why."""
     dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
     words = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
     db.execute(_TOLD, {"ids": ids_json(dead), "now": now, "words": words, "by": clean(by)})
