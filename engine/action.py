@@ -98,7 +98,8 @@ class ActionContext:
     progress: dict[str, Any] = field(default_factory=dict)
     #: A text's digest by a key that only this store has: equal texts have equal ones, which reveal nothing of them.
     fingerprint: Callable[[str], str] = _digest
-    #: The body of each webhook that it is about, as it came, with the place of the run in it (-1: all runs).
+    #: For ``payload``: the body of each webhook that it is about, with the place of the run in it (-1: all runs); empty
+    #: where no number in it is beyond 64 bits.
     bodies: Sequence[tuple[bytes, int]] = ()
     #: Which message a thread of ``thread_by`` began with.
     threads: Threads = field(default_factory=ThreadsInMemory)

@@ -215,7 +215,7 @@ class Deliverer:
         )
         event = places[0][0].event
         progress = await self._progress(work, action)
-        bodies = [(held.event.body, index) for held, index in places]
+        bodies = [(held.exact_body, index) for held, index in places]
         if plan is not None and plan.route is route and not came and not action.digests:
             return Job(work, event, route, action, action.worded(plan.document, work.words), progress, bodies)
         seen = [(held.event, index, held.fetched) for held, index in places]

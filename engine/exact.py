@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import json
-import re
-from typing import Any
+from typing import Any, Final
 
-#: Such a number where a JSON value can stand. Texts seldom look like it, and then nothing is restored.
-_LONG = re.compile(rb"[:,\[\s]-?\d{19,}\s*[,\]}]")
+_AS_ZEROS: Final = bytes.maketrans(b"123456789", b"0" * 9)
+#: The shortest number beyond 64 bits has 19 digits.
+_LONG: Final = b"0" * 19
+_BEYOND: Final = 2.0**63
 #: Longer numbers stay floats: Python takes quadratic time for them.
-_MOST_DIGITS = 4000
+_MOST_DIGITS: Final = 4000
+
+
+def may_have_long(body: bytes) -> bool:
+    """Whether a body has as many digits in a row as a number beyond 64 bits. Takes about 1 ns per byte."""
+    return _LONG in body.translate(_AS_ZEROS)
 
 
 def restored(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]:
-    """The payload with the body's whole numbers where it has floats in their places; ``index`` is its run's, or -1."""
-    if not _LONG.search(body):
+    """The payload with the body's whole numbers where it has floats in their places; ``index`` is its run's, or -1.
+
+    The body is parsed only where it is given and the payload has a float that large.
+    """
+    if not body or not _has_beyond(payload):
         return payload
     try:
         original = json.loads(body, strict=False, parse_int=_whole)
@@ -25,6 +34,15 @@ def restored(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]
         original = {**original, "runs": [runs[index]]}
     merged: dict[str, Any] = _merged(payload, original)
     return merged
+
+
+def _has_beyond(value: Any) -> bool:
+    """Whether a float in a value is as large as a whole number beyond 64 bits."""
+    if isinstance(value, float):
+        return abs(value) >= _BEYOND
+    if isinstance(value, (dict, list)):
+        return any(map(_has_beyond, value.values() if isinstance(value, dict) else value))
+    return False
 
 
 def _whole(digits: str) -> int | float:

@@ -48,7 +48,7 @@ class Job:
     document: Mapping[str, Any]
     #: What earlier attempts noted; the action adds to it.
     progress: dict[str, Any] = field(default_factory=dict)
-    #: The bodies that it is about, each with the place of its run.
+    #: The bodies that it is about, each with the place of its run; empty where no number is beyond 64 bits.
     bodies: Sequence[tuple[bytes, int]] = ()
 
 

@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from engine.document import Fetched
 from engine.errors import StoreError
 from engine.event import Event
+from engine.exact import may_have_long
 from engine.hydrate import Hydrator
 from engine.memory import Account, Memory
 from engine.route import Needs
@@ -27,6 +28,14 @@ class Held:
     event: Event
     fetched: Fetched
     account: Account | None = None
+    _long: bool | None = None
+
+    @property
+    def exact_body(self) -> bytes:
+        """The event's body if whole numbers beyond 64 bits may be in it, else nothing. It is looked through once."""
+        if self._long is None:
+            self._long = may_have_long(self.event.body)
+        return self.event.body if self._long else b""
 
 
 def sizes(helds: Iterable[Held]) -> dict[str, int]:

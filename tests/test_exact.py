@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import orjson
 import pytest
 
-from engine.exact import restored
+from engine.document import Fetched
+from engine.event import parse_event
+from engine.exact import may_have_long, restored
+from engine.holdings import Held
 
 LARGE = 2**70
 
@@ -30,6 +32,25 @@ def test_floats_become_the_whole_numbers_that_stand_in_their_places(body, index,
     assert repr(restored(payload, body.encode(), index)) == repr(expected)
 
 
-def test_a_body_without_such_numbers_costs_nothing():
-    payload = {"runs": [{"n": 1.5, "id": "1" * 40}]}
-    assert restored(payload, orjson.dumps(payload), 0) is payload
+@pytest.mark.parametrize(
+    ("body", "may"),
+    [
+        (f"[{2**64}]", True), (f"[-{2**63 + 1}]", True), (f'"{"1" * 19}"', True), ("[123456789012345678]", False),
+        ("[1234567890.1234567890]", False), ("", False),
+    ],
+)  # fmt: skip
+def test_a_body_is_looked_through_for_as_many_digits_as_such_a_number_has(body, may):
+    assert may_have_long(body.encode()) is may
+
+
+def test_a_payload_without_such_numbers_is_left_alone_and_the_body_unread():
+    payload = {"runs": [{"n": 1.5, "id": "1" * 40, "ns": 1_700_000_000_000_000_000}]}
+    assert restored(payload, b"not read", 0) is payload
+
+
+def test_an_events_body_is_looked_through_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr("engine.holdings.may_have_long", lambda body: asked.append(body) or True)
+    held = Held(parse_event(b'{"a": 1}', 1.7e9), Fetched())
+    assert [held.exact_body for _ in range(3)] == [b'{"a": 1}'] * 3
+    assert len(asked) == 1
