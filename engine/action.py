@@ -11,7 +11,6 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.exact import restored
 from engine.log import write_line
 from engine.missing import Missing
 from engine.retry import Scope
@@ -98,9 +97,8 @@ class ActionContext:
     progress: dict[str, Any] = field(default_factory=dict)
     #: A text's digest by a key that only this store has: equal texts have equal ones, which reveal nothing of them.
     fingerprint: Callable[[str], str] = _digest
-    #: For ``payload``: the body of each webhook that it is about, with the place of the run in it (-1: all runs); empty
-    #: where no number in it is beyond 64 bits.
-    bodies: Sequence[tuple[bytes, int]] = ()
+    #: The payloads of the documents that it is about, where one has whole numbers that ``document`` has as floats.
+    exact: Sequence[Mapping[str, Any]] = ()
     #: Which message a thread of ``thread_by`` began with.
     threads: Threads = field(default_factory=ThreadsInMemory)
 
@@ -111,11 +109,7 @@ class ActionContext:
         What LangSmith did not send along, and no parameter made the engine fetch, is null. Whole numbers are exact,
         also those beyond 64 bits, which ``document`` has as floats.
         """
-        return self._exact(self.document, 0)
-
-    def _exact(self, document: Mapping[str, Any], number: int) -> Mapping[str, Any]:
-        payload = _payload_of(document)
-        return restored(dict(payload), *self.bodies[number]) if number < len(self.bodies) else payload
+        return self.exact[0] if self.exact else payload_of(self.document)
 
     async def log_line(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         """Write a line to the engine's log and return when it is written, for lines that must not be lost.
@@ -132,17 +126,18 @@ class ActionContext:
         """Of a digest the payloads of all its items, each narrowed to its run; None for a delivery that is none."""
         if not self.digest:
             return None
-        return [self._exact(item, number) for number, item in enumerate(self.document["items"])]
+        return self.exact or [payload_of(item) for item in self.document["items"]]
 
 
 def whole_payload(document: Mapping[str, Any], *, digest: bool) -> Mapping[str, Any]:
     """The payload as it came; of a digest all of them, with how many and since when."""
     if not digest:
-        return _payload_of(document)
-    return {"items": [_payload_of(item) for item in document["items"]], "digest": document["digest"]}
+        return payload_of(document)
+    return {"items": [payload_of(item) for item in document["items"]], "digest": document["digest"]}
 
 
-def _payload_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+def payload_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The payload of a document; what was not sent along is null."""
     payload: Mapping[str, Any] = document["payload"]
     runs = payload.get("runs")
     return {**payload, "runs": [_without_missing(run) for run in runs]} if isinstance(runs, list) else payload

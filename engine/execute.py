@@ -14,14 +14,15 @@ from typing import Any, TypeVar
 import orjson
 from pydantic import BaseModel
 
-from engine.action import ActionContext
+from engine.action import ActionContext, payload_of
 from engine.clients import Clients
 from engine.egress import trusting
 from engine.error_text import error_text, named_error
 from engine.errors import TemplateError, TookTooLong
 from engine.event import Event
+from engine.exact import restored
 from engine.foreign import ForeignLoop, NotStarted
-from engine.offload import Offload
+from engine.offload import Offload, in_thread
 from engine.reasons import reason_class
 from engine.retry import Failure, Scope, classify
 from engine.route import Route, RoutedAction
@@ -33,6 +34,8 @@ from engine.store.work import Work
 Result = Mapping[str, Any] | None
 T = TypeVar("T")
 
+#: Bodies of so many bytes are parsed once more on the event loop; larger ones in a thread.
+_INLINE = 256 * 1024
 #: The most that is kept of what an action returns, in bytes of JSON.
 _LONGEST_RESULT = 16 * 1024
 
@@ -278,6 +281,20 @@ def noted(job: Job) -> Result:
     return orjson.loads(text) if len(text) <= _LONGEST_RESULT else None
 
 
+async def _exact_payloads(job: Job) -> Sequence[Mapping[str, Any]]:
+    """The payloads of a job's documents where numbers beyond 64 bits may be in one, else nothing."""
+    if not any(body for body, _ in job.bodies):
+        return ()
+    documents = job.document["items"] if job.action.digests else [job.document]
+
+    def work() -> list[Mapping[str, Any]]:
+        pairs = zip(documents, job.bodies, strict=False)
+        return [restored(dict(payload_of(document)), body, index) for document, (body, index) in pairs]
+
+    large = sum(len(body) for body, _ in job.bodies) > _INLINE
+    return await in_thread(work) if large else work()
+
+
 async def context_of(job: Job, clients: Clients) -> ActionContext:
     """What an action gets to know and use for one attempt."""
     work, event, run = job.work, job.event, job.document.get("run")
@@ -300,6 +317,6 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         logger=logging.getLogger(f"engine.action.{job.action.registered.name}"),
         digest=job.action.digests,
         progress=job.progress,
-        bodies=job.bodies,
+        exact=await _exact_payloads(job),
         threads=clients.threads,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from harness import CLIENTS, until
 
 from engine.sandbox import payloads
@@ -246,7 +247,8 @@ async def test_what_notify_reached_is_not_notified_again_by_a_retry_after_a_rest
     assert {request.path for request in sink.received} == {"/good", "/bad"}, "what succeeded is replayed whole"
 
 
-async def test_whole_numbers_of_any_size_are_forwarded_as_they_came(engine, sink) -> None:
+@pytest.mark.parametrize("padding", [0, 300_000], ids=["small", "large"])
+async def test_whole_numbers_of_any_size_are_forwarded_as_they_came(engine, sink, padding) -> None:
     await engine.start("""
         routes:
           d75d7417-0c57-4655-88fe-1db3cda3a47a:
@@ -258,7 +260,7 @@ async def test_whole_numbers_of_any_size_are_forwarded_as_they_came(engine, sink
     """)
     large = [2**63 - 1, 2**64 - 1, 2**64, -(2**63) - 1, 123456789012345678901234567890, 10**300]
     runs = [payloads.run(number) | {"extra": {"metadata": {"n": large[number:]}}} for number in range(2)]
-    await engine.post({**payloads.rule(runs), "sequence": 10**25, "ratio": 0.5})
+    await engine.post({**payloads.rule(runs), "sequence": 10**25, "ratio": 0.5, "pad": "x" * padding})
     await engine.settled(3)
     bodies = [json.loads(one.raw) for one in sink.received if one.path == "/hook"]
     (digest,) = [json.loads(one.raw) for one in sink.received if one.path == "/hook/digest"]
