@@ -117,10 +117,10 @@ class AbsenceLint:
         self, text: str, value: Mapping[str, Any], where: Where, asked: Asked
     ) -> Iterator[tuple[Where, str, str]]:
         operators = any(name in OPERATORS for name in value)
-        chain = self.templates.chain(text)
+        chain = self.templates.inspector.chain(text)
         if operators and chain is not None and not self._is_there(chain):
             yield from self._operators(value, (*where, "expr"), asked, many=False)
-        changed = self.templates.former(text, Asked.VALUE if operators else asked, self._is_there)
+        changed = self.templates.inspector.former(text, Asked.VALUE if operators else asked, self._is_there)
         if changed is not None and not (operators and chain is not None):
             yield (*where, "expr"), _expression_message(changed), _expression_hint(changed, text, value, asked)
 

@@ -79,7 +79,7 @@ class AuthorOrigins:
 
     def _named(self, text: str) -> Iterator[str]:
         """The texts of the ``vars`` that a template names; of all that it may be where only running it tells."""
-        looks = self._templates.looks(text, bare=False) if is_template(text) and "vars" in text else ()
+        looks = self._templates.inspector.looks(text, bare=False) if is_template(text) and "vars" in text else ()
         for _line, steps in looks:
             if steps[0] == "vars":
                 yield from _texts(_beneath(self._vars, steps[1:]))

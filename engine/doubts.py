@@ -189,11 +189,11 @@ class _Looker:
             except PathError:
                 return None
         if isinstance(text := value.get("expr"), str) and _ONE_LOOK.fullmatch(text.strip()):
-            return next((steps for _, steps in self._templates.looks(text, bare=True)), None)
+            return next((steps for _, steps in self._templates.inspector.looks(text, bare=True)), None)
         return None
 
     def _compared(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
-        for each in self._templates.compared(text, bare=bare):
+        for each in self._templates.inspector.compared(text, bare=bare):
             if each.steps in self._remarked:
                 continue
             asked = Asked(each.steps, JINJA.get(each.operator, each.operator), each.operand, bare=True, inline=True)
@@ -215,7 +215,7 @@ class _Looker:
     def digest(self, action: ActionConfig) -> Iterator[Doubt]:
         """A digest whose parameters read of the first item alone."""
         texts = list(_texts(action.params))
-        looks = [steps[0] for text in texts for _, steps in self._templates.looks(text, bare=False)]
+        looks = [steps[0] for text in texts for _, steps in self._templates.inspector.looks(text, bare=False)]
         reads = set(looks) - _OF_NO_ITEM
         if reads and not {"items", "digest"} & reads and not _sends_items(action):
             message = "this digest tells of its first item only: no parameter reads items"
@@ -245,7 +245,7 @@ class _Looker:
             if isinstance(path := value.get("path"), str):
                 yield (*where, "path"), self._templates.paths.compile(path).steps or ()
             if isinstance(text := value.get("expr"), str):
-                yield from (((*where, "expr"), steps) for _, steps in self._templates.looks(text, bare=True))
+                yield from (((*where, "expr"), steps) for _, steps in self._templates.inspector.looks(text, bare=True))
 
     def _path(self, text: str, where: Where) -> Iterator[Doubt]:
         try:
@@ -277,7 +277,7 @@ class _Looker:
 
     def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
         lines = source_of(text).splitlines()
-        for line, steps in self._templates.looks(text, bare=bare):
+        for line, steps in self._templates.inspector.looks(text, bare=bare):
             if (odd := self._odd(steps)) is None:
                 continue
             word, message, hint = odd

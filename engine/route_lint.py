@@ -128,7 +128,7 @@ class _Lint:
         for action in (*self._route.actions, *self._route.on_dead):
             yield from self._when(action)
             for where, text in _texts(action.params, action.params_where):
-                for line, steps in self._templates.looks(text, bare=False):
+                for line, steps in self._templates.inspector.looks(text, bare=False):
                     yield Read(where, tuple(steps), line=line, column=_column(text, line, steps))
 
     def _when(self, action: ActionConfig) -> list[Read]:
@@ -136,7 +136,7 @@ class _Lint:
 
     def _needed(self, action: ActionConfig) -> Iterator[tuple[Read, bool]]:
         for where, text in _texts(action.params, action.params_where):
-            for each in self._templates.needed(text):
+            for each in self._templates.inspector.needed(text):
                 column = _column(text, each.line, each.steps)
                 yield Read(where, each.steps, line=each.line, column=column), each.whole
 
@@ -151,7 +151,7 @@ class _Lint:
             if isinstance(path := value.get("path"), str):
                 yield Read((*where, "path"), self._path(path), path=True)
             if isinstance(text := value.get("expr"), str):
-                for line, steps in self._templates.looks(text, bare=True):
+                for line, steps in self._templates.inspector.looks(text, bare=True):
                     yield Read((*where, "expr"), tuple(steps), line=line)
 
     def _path(self, text: str) -> tuple[Step, ...]:

@@ -18,5 +18,5 @@ class UnsetVars:
         """Whether a template reads one of them, or may."""
         if not self._names or not is_template(text):
             return False
-        looks = [steps for _, steps in self._templates.looks(text, bare=False) if steps[0] == "vars"]
+        looks = [steps for _, steps in self._templates.inspector.looks(text, bare=False) if steps[0] == "vars"]
         return any(len(steps) < 2 or steps[1] is None or steps[1] in self._names for steps in looks)

@@ -253,4 +253,4 @@ def test_two_absent_values_were_equal():
     assert truth(kept, document({})) is Truth.TRUE
     assert truth(kept, document({"a": 1})) is Truth.FALSE
     assert truth(kept, document({"a": 1, "b": 1})) is Truth.TRUE
-    assert TEMPLATES.former("run.a == run.b", Asked.FALSE, lambda steps: False) is not None
+    assert TEMPLATES.inspector.former("run.a == run.b", Asked.FALSE, lambda steps: False) is not None

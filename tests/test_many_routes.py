@@ -14,7 +14,7 @@ from engine.errors import ConfigError, PathError, TemplateError
 from engine.jsonpath import Paths
 from engine.reload import Loader
 from engine.source import Source
-from engine.templates import Templates, template
+from engine.templates import Templates, inspector
 from engine.templates.sandboxed import Sandbox
 
 ROUTE = """  {rule}:
@@ -152,8 +152,8 @@ def test_routes_that_are_never_reached_are_found_among_many(load):
 def test_whoever_looks_for_doubts_reads_each_text_once(load, monkeypatch):
     loaded, read = load(configuration(20)), []
     for name in ("parse", "parse_expression"):
-        real = getattr(template, name)
-        monkeypatch.setattr(template, name, lambda sandbox, text, real=real: read.append(text) or real(sandbox, text))
+        real = getattr(inspector, name)
+        monkeypatch.setattr(inspector, name, lambda sandbox, text, real=real: read.append(text) or real(sandbox, text))
     advise(loaded)
     own = [text for text in read if "run.url" in text]
     assert own

@@ -250,6 +250,11 @@ def expression_condition(
     return Leaf("expr", text, expression.needs, judged, ANY, find, nothing, part, why, check)
 
 
+def group_title(kind: str, count: int) -> str:
+    """How people see a group of so many conditions."""
+    return f"{kind} of {count} condition{'' if count == 1 else 's'}"
+
+
 def group(kind: Kind, children: Sequence[Condition], text: str) -> Group:
     """Conditions joined. ``not`` of several is the ``not`` of all of them together."""
     checks = tuple(child.check for child in children)

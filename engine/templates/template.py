@@ -13,7 +13,7 @@ What a template may rely on:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -22,26 +22,16 @@ from jinja2.runtime import Undefined
 
 from engine.errors import AbsentValue, TemplateError, WantOfData
 from engine.jsonpath import Paths
-from engine.schema import Step
 from engine.source import Source, Where
-from engine.templates.asked import Compared, Needed, comparisons, needed
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.templates.faults import DEFAULT, describe
-from engine.templates.former import Asked, Former, expression_of, former
+from engine.templates.inspector import Inspector
 from engine.templates.kleene import Deciding, need
-from engine.templates.needs import Needs, chain_of
+from engine.templates.needs import Needs
 from engine.templates.sandboxed import Sandbox
 from engine.templates.slack_escape import LITERAL_BLOCKS, Markup, finished
-from engine.templates.syntax import (
-    RAW_KEYS,
-    Mistake,
-    Parsed,
-    looks,
-    parse,
-    parse_expression,
-    steps_of,
-)
+from engine.templates.syntax import RAW_KEYS, Mistake
 from engine.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
 from engine.vocabulary import Vocabulary
@@ -49,8 +39,6 @@ from engine.vocabulary import Vocabulary
 _NO_NEEDS: Needs = frozenset()
 #: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
 _DEEPEST = 30
-#: Syntax trees that are kept for those who look at the same text one after the other.
-_TREES_KEPT = 64
 
 
 def is_template(text: str) -> bool:
@@ -264,8 +252,8 @@ class Templates:
         # By text and whatever else counts, so that what many routes have in common is compiled once.
         self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
         self._expressions: dict[tuple[Any, ...], Expression] = {}
-        self._looks: dict[tuple[object, bool], list[tuple[int, list[Step]]]] = {}
-        self._trees: dict[tuple[object, bool], Parsed | Mistake] = {}
+        #: For what looks at texts without compiling them.
+        self.inspector = Inspector(self._plain)
 
     def knowing(self, placed: frozenset[str]) -> Templates:
         """The same, for a place where these of ``PLACED`` words are there."""
@@ -321,47 +309,6 @@ class Templates:
             made = compile_expression(self._deciding, text, self.vocabulary)
             found = self._expressions[key] = Expression(written(text), *made)
         return found
-
-    def looks(self, text: str, *, bare: bool) -> list[tuple[int, list[Step]]]:
-        """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
-        key = (identity(text), bare)
-        if (found := self._looks.get(key)) is None:
-            parsed = self._parsed(text, bare=bare)
-            found = self._looks[key] = [] if parsed is None else list(looks(parsed.tree))
-        return found
-
-    def compared(self, text: str, *, bare: bool) -> list[Compared]:
-        """The looks that a sound template, or (``bare``) an expression, compares with a constant."""
-        parsed = self._parsed(text, bare=bare)
-        return [] if parsed is None else list(comparisons(parsed.tree))
-
-    def needed(self, text: str) -> list[Needed]:
-        """The looks that a sound template cannot do without."""
-        parsed = self._parsed(text, bare=False)
-        return [] if parsed is None else list(needed(parsed.tree, native=parsed.native))
-
-    def chain(self, expression: str) -> list[Step] | None:
-        """The look into the document that a sound expression is; None if it is more than one look."""
-        parsed = self._parsed(expression, bare=True)
-        found = None if parsed is None else chain_of(expression_of(parsed.tree))
-        return None if found is None else steps_of(found)
-
-    def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
-        """How a sound expression has to read to answer as it did before absence had one meaning; see ``former``."""
-        parsed = parse_expression(self._plain, expression)  # anew: the tree is changed
-        if isinstance(parsed, Mistake):
-            return None
-        return former(expression_of(parsed.tree), asked, lambda chain: there(steps_of(chain)))
-
-    def _parsed(self, text: str, *, bare: bool) -> Parsed | None:
-        """The syntax tree of a text that is looked at only; None if it is no sound one. The last ones are kept."""
-        key = (identity(text), bare)
-        if (found := self._trees.get(key)) is None:
-            if len(self._trees) >= _TREES_KEPT:
-                self._trees.clear()
-            found = parse_expression(self._plain, text) if bare else parse(self._plain, text)
-            self._trees[key] = found
-        return None if isinstance(found, Mistake) else found
 
     def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
         """A text compiled, or its mistakes."""
