@@ -16,8 +16,9 @@ from engine.templates.budget import Budget
 from engine.templates.faults import Looks, line_of, translate
 from engine.templates.kleene import Deciding, DecidingRewriter
 from engine.templates.needs import Needs, chains, each_item, needs_of, operands
+from engine.templates.rewriter import Rewriter
 from engine.templates.sandboxed import EVENT_NAMES, Rendering, Sandbox
-from engine.templates.syntax import Mistake, Rewriter, mistakes, parse, parse_expression
+from engine.templates.syntax import Mistake, mistakes, parse, parse_expression
 from engine.vocabulary import Vocabulary
 
 _RESULT = "__result"

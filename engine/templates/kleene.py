@@ -19,8 +19,8 @@ from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Undefined
 
 from engine.errors import TemplateError, WantOfData
+from engine.templates.rewriter import Rewriter, filtered
 from engine.templates.sandboxed import WITHIN, Sandbox
-from engine.templates.syntax import Rewriter, filtered
 from engine.templates.values import Absent
 
 #: Names that the rewriter puts into a syntax tree. No author can write them.

@@ -29,9 +29,10 @@ from engine.templates.faults import DEFAULT, describe
 from engine.templates.inspector import Inspector
 from engine.templates.kleene import Deciding, need
 from engine.templates.needs import Needs
+from engine.templates.rewriter import RAW_KEYS
 from engine.templates.sandboxed import Sandbox
 from engine.templates.slack_escape import LITERAL_BLOCKS, Markup, finished
-from engine.templates.syntax import RAW_KEYS, Mistake
+from engine.templates.syntax import Mistake
 from engine.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, to_json
 from engine.variables import identity, plain, source_of, written
 from engine.vocabulary import Vocabulary
@@ -221,8 +222,7 @@ class _NotThere(AbsentValue):
     """An expression needs a value that is absent. The words are made when they are asked for: they are expensive."""
 
     def __init__(self, error: AbsentError, code: Code, document: Mapping[str, Any]) -> None:
-        tell: Callable[[], TemplateError] = lambda: _of_condition(code.explain(error, document, ()))  # noqa: E731
-        self._tell = tell
+        self._tell: Callable[[], TemplateError] = lambda: _of_condition(code.explain(error, document, ()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
