@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.log import write_line
+from engine.log_receipt import write_line
 from engine.missing import Missing
 from engine.retry import Scope
 from engine.slack import SlackSettings, Threads, ThreadsInMemory

@@ -22,6 +22,8 @@ from engine.errors import TemplateError, TookTooLong
 from engine.event import Event
 from engine.exact import restored
 from engine.foreign import ForeignLoop, NotStarted
+from engine.log_context import Facts as LogFacts
+from engine.log_context import logging_as
 from engine.offload import Offload, in_thread
 from engine.reasons import reason_class
 from engine.retry import Failure, Scope, classify
@@ -174,11 +176,29 @@ class Executor:
             return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
 
     async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
+        async def work(clients: Clients) -> T:
+            with logging_as(_log_facts(job)):
+                return await make(clients)
+
         self.abroad[job.work.id] = job
         try:
-            return await self._foreign.call_within(type(job.action.registered.action), make, job.action.timeout)
+            return await self._foreign.call_within(type(job.action.registered.action), work, job.action.timeout)
         finally:
             self.abroad.pop(job.work.id, None)
+
+
+def _log_facts(job: Job) -> LogFacts:
+    """What each log line of a plug-in has: the names of the engine's own lines (docs/operations.md)."""
+    work = job.work
+    return {
+        "delivery": work.id,
+        "event": work.event_id,
+        "route": work.route,
+        "action": work.action,
+        "action_type": job.action.registered.name,
+        "run": work.run_id or "-",
+        "attempt": work.attempts + 1,
+    }
 
 
 def _facts(ready: Ready) -> Facts:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import json
 import logging
 import re
@@ -13,20 +11,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import chain
 from math import isfinite
 from typing import Any, TextIO
 
 from engine.controls import visible, visible_in_json
 from engine.error_text import error_text, traceback_text
-from engine.errors import Retry
+from engine.log_context import facts_of_now, shown_logger
+from engine.log_receipt import RECEIPT
 from engine.secrets import Masker
 
 LOGGER_NAME = "engine"
 #: Loggers that are handed to actions: what they log is their authors', and shown to the letter.
 _ACTIONS = "engine.action."
-#: The attribute of a record under which a ``Receipt`` travels. No keyword argument can be called so.
-_RECEIPT = "engine.receipt"
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", _RECEIPT}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", RECEIPT}
 #: What makes a value hard to tell from what stands around it.
 _QUOTED = re.compile(r'[\s"\x00-\x1f\x7f-\x9f]')
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
@@ -48,39 +46,6 @@ class _Json(str):
     __slots__ = ()
 
 
-@dataclass(slots=True)
-class Receipt:
-    """Tells who logs a line with it what became of the line. A handler that writes later sets ``written``.
-
-    ``refused``: the line was dropped.
-    """
-
-    written: concurrent.futures.Future[None] | None = None
-    refused: bool = False
-
-
-def receipt_of(record: logging.LogRecord) -> Receipt | None:
-    """The receipt that a record was logged with."""
-    receipt = vars(record).get(_RECEIPT)
-    return receipt if isinstance(receipt, Receipt) else None
-
-
-async def write_line(logger: logging.Logger, level: int, message: str, fields: Mapping[str, Any]) -> None:
-    """Log a line, and return when it is written. A line below the log's level is not, and needs not be.
-
-    Cancelling it takes the line back where it is not being written yet.
-
-    Raises:
-        Retry: the line was dropped, because what reads the log does not keep up, or it could not be written.
-    """
-    receipt = Receipt()
-    logger.log(level, "%s", message, extra={"fields": fields, _RECEIPT: receipt})
-    if receipt.refused:
-        raise Retry("the log takes no lines at the moment: standard error could not be written")
-    if receipt.written is not None:
-        await asyncio.wrap_future(receipt.written)
-
-
 @dataclass(frozen=True, slots=True)
 class Line:
     """What a record says, taken from it when it was logged: nothing that happens afterwards changes it.
@@ -93,13 +58,16 @@ class Line:
     logger: str
     message: str
     fields: tuple[tuple[str, Plain], ...]
+    #: The attempt of a plug-in that it was logged in.
+    facts: tuple[tuple[str, Plain], ...]
     trouble: str
     masker: Masker = field(repr=False)
 
     @property
     def size(self) -> int:
         """About what it takes in memory, in bytes."""
-        texts = sum(len(name) + (len(value) if isinstance(value, str) else 8) for name, value in self.fields)
+        named = (*self.fields, *self.facts)
+        texts = sum(len(name) + (len(value) if isinstance(value, str) else 8) for name, value in named)
         return _LINE_BYTES + len(self.message) + len(self.trouble) + texts
 
 
@@ -136,9 +104,10 @@ class LineFormatter(logging.Formatter, ABC):
         return Line(
             record.created,
             record.levelname,
-            record.name,
+            shown_logger(record.name),
             _message(record),
             tuple((name, self._fixed(value)) for name, value in fields_of(record).items()),
+            tuple(facts_of_now().items()),
             _trouble(record),
             self._masker(),
         )
@@ -189,7 +158,8 @@ class TextFormatter(LineFormatter):
         at = datetime.fromtimestamp(line.at, UTC).strftime("%H:%M:%S")
         texts = ((name, "" if value is None else str(value)) for name, value in line.fields)
         pairs = _brief(texts, mask) if _is_ours(line.logger) and not line.logger.startswith(_ACTIONS) else texts
-        shown = "".join(f"  {_shown(name)}={_shown(value)}" for name, value in pairs)
+        facts = _brief(((name, str(value)) for name, value in line.facts), mask)
+        shown = "".join(f"  {_shown(name)}={_shown(value)}" for name, value in chain(pairs, facts))
         whose = "" if _is_ours(line.logger) else f"{line.logger}: "
         first, *more = _lines(line.message, mask)
         more += _lines(line.trouble, mask) if line.trouble else []
@@ -213,9 +183,9 @@ class JsonFormatter(LineFormatter):
         return _Json(_json(value))
 
     def line(self, line: Line, mask: Callable[[str], str]) -> str:
-        """One object: at, level, message, the fields, and logger and traceback where there is one.
+        """One object: at, level, message, the facts, the fields, and logger and traceback where there is one.
 
-        A field that is called like one of these gets an underscore behind its name.
+        A field that is called like another of these gets an underscore behind its name.
         """
         del mask
         shown: dict[str, Plain] = {
@@ -225,6 +195,7 @@ class JsonFormatter(LineFormatter):
         }
         if line.logger != LOGGER_NAME:
             shown["logger"] = line.logger
+        shown.update(line.facts)
         for name, value in line.fields:
             shown[_free(name, shown)] = value
         if line.trouble:

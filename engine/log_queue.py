@@ -17,7 +17,8 @@ from typing import Literal, TextIO
 
 from engine.error_text import error_text
 from engine.errors import Retry
-from engine.log import LOGGER_NAME, Line, LineFormatter, Receipt, Unlocked, receipt_of
+from engine.log import LOGGER_NAME, Line, LineFormatter, Unlocked
+from engine.log_receipt import Receipt, receipt_of
 from engine.tally import Counts
 
 #: How many lines wait at most, and how many bytes they take together.

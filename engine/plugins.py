@@ -17,6 +17,7 @@ from engine.action import Action
 from engine.error_text import named_error
 from engine.errors import Problem
 from engine.fingerprint import Fingerprint, digest_of, plugin_files
+from engine.log_context import PLUGIN_PACKAGE, log_like_engine
 from engine.registry import Registered, Registry, clash, register
 
 
@@ -83,7 +84,8 @@ class PluginLoader:
 
     def _package(self, folder: Path) -> str:
         """A new package over the folder, so that relative imports work and no old module is met again."""
-        name = f"_langsmith_rules_engine_plugins_{next(self._serial)}"
+        name = f"{PLUGIN_PACKAGE}{next(self._serial)}"
+        log_like_engine(name)
         package = ModuleType(name)
         package.__path__ = [str(folder)]
         sys.modules[name] = package

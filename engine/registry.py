@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from engine.action import Action, Need
 from engine.error_text import named_error
 from engine.errors import Problem
+from engine.log_context import log_like_engine
 from engine.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "langsmith_rules_engine.actions"
@@ -104,6 +105,8 @@ def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered 
         loaded = entry.load()
     except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
         return Problem(origin, 0, 0, f"{entry.value} cannot be imported: {named_error(error)}")
+    if not builtin:
+        log_like_engine(entry.module)
     return register(entry.name, loaded, origin, builtin=builtin)
 
 

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from engine.errors import Retry
-from engine.log import JsonFormatter, TextFormatter, logging_restored, route_logging, write_line
+from engine.log import JsonFormatter, TextFormatter, logging_restored, route_logging
 from engine.log_queue import LogQueue
+from engine.log_receipt import write_line
 from engine.secrets import Masker
 
 Made = Callable[..., tuple[logging.Logger, LogQueue]]
