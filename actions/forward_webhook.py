@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import contextlib
 import hmac
 import json
 import re
@@ -26,12 +24,12 @@ from actions._json_text import (
     looks_like_json,
     loops_for_objects,
 )
-from engine import Action, ActionContext, Discard, Scope, check_response, webhook_key
+from engine import Action, ActionContext, Discard, Scope, check_response, read_text, webhook_key
 from engine import Params as BaseParams
 
 #: Bytes of an answer that are read and kept.
 _EXCERPT = 2048
-#: Seconds to wait for them once the status is known.
+#: Seconds to wait for them once the status, which is all that counts, is known.
 _PATIENCE = 1.0
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _FORBIDDEN_IN_VALUES = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -168,7 +166,7 @@ class ForwardWebhook(Action):
             # A connection that is not made in time is told from an answer that is late.
             timeout=aiohttp.ClientTimeout(total=context.timeout, connect=0.9 * context.timeout),
         ) as response:
-            excerpt = await _excerpt(response)
+            excerpt = await read_text(response, longest=_EXCERPT, patience=_PATIENCE)
             check_response(response.status, response.headers, excerpt)
             return {"status": response.status, "response": excerpt}
 
@@ -263,19 +261,3 @@ def _query(query: Mapping[str, Scalar | list[Scalar]]) -> list[tuple[str, str]]:
 
 def _text(value: Scalar) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
-
-
-async def _excerpt(response: aiohttp.ClientResponse) -> str:
-    """The answer's first bytes. The status has told all that counts: a body that stalls or breaks changes nothing.
-
-    What is not the whole ends in "…": so the engine knows that a secret in it may be cut, and masks what is left of it.
-    """
-    read, whole = b"", False
-    with contextlib.suppress(TimeoutError, aiohttp.ClientError):
-        async with asyncio.timeout(_PATIENCE):
-            while len(read) <= _EXCERPT and not whole:
-                chunk = await response.content.read(_EXCERPT + 1 - len(read))
-                read, whole = read + chunk, not chunk
-    if whole:
-        return read.decode("utf-8", "replace")
-    return read[:_EXCERPT].decode("utf-8", "replace").rstrip("\ufffd") + "…"

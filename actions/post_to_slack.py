@@ -23,11 +23,9 @@ from actions._default_message import slack_text
 from actions._slack_answer import Answer, ThreadGone, check, excerpt
 from actions._slack_blocks import BLOCK_COST, TOGETHER, Fitted, Tail, fallback_of, fit_blocks
 from actions._slack_text import split
-from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service
+from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service, read_text
 from engine import Params as BaseParams
 
-#: Bytes of an answer that are read. One to a message holds the message, which is far shorter.
-_LONGEST_ANSWER = 1 << 20
 #: Characters of ``text`` that Slack shows as one message.
 _TEXT = 4000
 #: The sections that a longer text becomes, and the characters of each.
@@ -189,17 +187,8 @@ class _Session:
         options |= {"proxy": None, "allow_redirects": False}
         options["timeout"] = aiohttp.ClientTimeout(total=self._context.timeout)
         async with self._context.http.request(method, url, **options) as response:
-            self._answer = Answer(response.status, response.headers, await _read(response))
+            self._answer = Answer(response.status, response.headers, await read_text(response))
         yield _Accepted()
-
-
-async def _read(response: aiohttp.ClientResponse) -> str:
-    body = b""
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > _LONGEST_ANSWER:
-            break
-    return body[:_LONGEST_ANSWER].decode("utf-8", "replace")
 
 
 def _quiet_logger() -> logging.Logger:

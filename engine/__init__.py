@@ -3,6 +3,7 @@
 from engine.action import Action, ActionContext, EscapePayload, LiteralHost, Params, Service
 from engine.errors import Discard, Retry
 from engine.langsmith.failure import LangSmithFailure
+from engine.response import read_response, read_text
 from engine.retry import Scope, check_response
 from engine.whsec import webhook_key
 
@@ -18,5 +19,7 @@ __all__ = [
     "Scope",
     "Service",
     "check_response",
+    "read_response",
+    "read_text",
     "webhook_key",
 ]

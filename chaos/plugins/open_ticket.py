@@ -19,4 +19,4 @@ class OpenTicket(engine.Action):
         time.sleep(0.02)
         ticket = {"key": params.title, "id": context.delivery_id}
         async with context.http.post(params.url, json=ticket) as answer:
-            engine.check_response(answer.status, answer.headers, await answer.text())
+            await engine.read_response(answer)
