@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -17,6 +18,7 @@ from pydantic import BaseModel
 from engine.action import ActionContext, payload_of
 from engine.clients import Clients
 from engine.egress import trusting
+from engine.error_place import package_of, short_place
 from engine.error_text import error_text, named_error
 from engine.errors import TemplateError, TookTooLong
 from engine.event import Event
@@ -109,7 +111,7 @@ class Executor:
             NotStarted: the plug-ins' loop was blocked; nothing of it ran.
             CancelledError: this process gives the attempt up, not the action.
         """
-        ready, ran = await self._guarded(self._ready(job), "")
+        ready, ran = await self._guarded(job, self._ready(job), "")
         return ran if ready is None else ready
 
     async def run(self, ready: Ready) -> Ran:
@@ -121,14 +123,14 @@ class Executor:
         """
         span = self._spans.begin("attempt", ready.job.event.trace, "client", _facts(ready))
         try:
-            result, ran = await self._guarded(self._run(ready, span.traceparent), ready.destination)
+            result, ran = await self._guarded(ready.job, self._run(ready, span.traceparent), ready.destination)
         except BaseException:
             span.end(error="given up")
             raise
         _end(span, ran)
         return replace(ran, result=result)
 
-    async def _guarded(self, work: Coroutine[Any, Any, T], destination: str) -> tuple[T | None, Ran]:
+    async def _guarded(self, job: Job, work: Coroutine[Any, Any, T], destination: str) -> tuple[T | None, Ran]:
         """What a piece of an attempt came to, and how it went."""
         started_at, begun = self._clock(), time.perf_counter()
         came: T | None = None
@@ -143,7 +145,8 @@ class Executor:
                 raise
             failure, trouble = Failure(retry=True, reason="the action cancelled itself", expected=False), error
         except Exception as error:  # noqa: BLE001 - an attempt is where foreign work ends
-            failure, trouble = _failure(error), error
+            trouble = _only(error)
+            failure = _failure(job, trouble)
         return came, Ran(failure, None, destination, started_at, time.perf_counter() - begun, trouble)
 
     async def _ready(self, job: Job) -> Ready:
@@ -253,11 +256,23 @@ def _copy(value: Any, seen: dict[int, Any]) -> Any:
     return twin
 
 
-def _failure(error: Exception) -> Failure:
+def _only(error: Exception) -> Exception:
+    """The one exception in a group: what a task of an ``asyncio.TaskGroup`` raised."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _failure(job: Job, error: Exception) -> Failure:
+    """What an exception means; what a plug-in did not expect is shown with its place."""
     try:
-        return classify(error)
+        failure = classify(error)
     except BaseException:  # noqa: BLE001 - a foreign exception's attributes may raise anything
-        return Failure(retry=True, reason=named_error(error), expected=False)
+        failure = Failure(retry=True, reason=named_error(error), expected=False)
+    if failure.expected or job.action.registered.builtin:
+        return failure
+    place = short_place(error, package_of(type(job.action.registered.action)))
+    return replace(failure, reason=f"{failure.reason} ({place})") if place else failure
 
 
 async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Result:
@@ -278,16 +293,40 @@ def _kept(result: object) -> Result:
     """What an action returned, as it is kept: JSON of bounded size. An odd result is no reason to act again."""
     if result is None:
         return None
+    kind = type(result).__name__
     try:
-        text = orjson.dumps(result, default=str, option=orjson.OPT_NON_STR_KEYS)
-    except (TypeError, ValueError, RecursionError):
-        return {"result": f"a {type(result).__name__} that is no JSON"}
-    if len(text) > _LONGEST_RESULT:
-        return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + CUT}
-    if is_deeper(text, MAX_LEVELS):
-        return {"result": f"a {type(result).__name__} that is nested deeper than {MAX_LEVELS} levels"}
-    data = orjson.loads(text)
+        text = _json(result)
+        if len(text) > _LONGEST_RESULT:
+            return {"result": text[:_LONGEST_RESULT].decode(errors="ignore") + CUT}
+        if is_deeper(text, MAX_LEVELS):
+            return {"result": f"a {kind} that is nested deeper than {MAX_LEVELS} levels"}
+        data = orjson.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        return {"result": f"a {kind} that cannot be kept as JSON: {error_text(error)}"}
     return data if isinstance(data, dict) else {"result": data}
+
+
+def _json(result: object) -> bytes:
+    try:
+        return orjson.dumps(result, default=_plain, option=orjson.OPT_NON_STR_KEYS)
+    except TypeError:  # there are whole numbers beyond 64 bits, or else json has the better words for what is wrong
+        return orjson.dumps(json.loads(json.dumps(result, default=_plain), parse_int=_number))
+
+
+def _number(digits: str) -> int | str:
+    """A whole number; as text beyond 64 bits, where JSON of others would round it."""
+    number = int(digits)
+    return number if -(2**63) <= number < 2**64 else digits
+
+
+def _plain(value: object) -> object:
+    """What JSON has no word for. Foreign objects, whose methods may raise even SystemExit."""
+    try:
+        if isinstance(value, BaseModel):
+            return value.model_dump(mode="json")
+        return dict(value) if isinstance(value, Mapping) else str(value)
+    except BaseException as error:  # noqa: BLE001 - it has acted, and must not act again because of this
+        return f"a {type(value).__name__} that cannot be shown: {named_error(error)}"
 
 
 def noted(job: Job) -> Result:

@@ -62,7 +62,7 @@ class Call(Generic[M, T]):
         except Exception as error:  # noqa: BLE001 - it is passed on, to the other thread
             self._fail(error)
         except BaseException as error:  # noqa: BLE001 - asyncio would let it end the loop, and all other plug-ins with it
-            self._fail(PluginExit(f"the plug-in raised {named_error(error)}"))
+            self._fail(PluginExit(f"the plug-in raised {named_error(error)}").with_traceback(error.__traceback__))
 
     def _first(self) -> bool:
         """Of starting and taking back, only one happens."""

@@ -6,19 +6,20 @@ import importlib
 import importlib.util
 import inspect
 import itertools
+import linecache
 import sys
-import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from engine.action import Action
+from engine.error_place import is_plugin_module, place_in
 from engine.error_text import named_error
 from engine.errors import Problem
 from engine.fingerprint import Fingerprint, digest_of, plugin_files
 from engine.log_context import PLUGIN_PACKAGE, log_like_engine
-from engine.registry import Registered, Registry, clash, register
+from engine.registry import Registered, Registry, clash, line_of, register
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,6 @@ class PluginLoader:
         return name
 
 
-def _content(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return b""
-
-
 def _forget(package: str) -> None:
     """Take a generation's modules out of Python's table. Code that has them goes on with them."""
     for name in list(sys.modules):
@@ -116,13 +110,40 @@ def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | 
 def _import_action(package: str, file: Path) -> Registered | Problem:
     try:
         return _action_of(_import(f"{package}.{file.stem}", file), file)
-    except SyntaxError as error:
-        if error.filename != str(file):  # a helper's, or of code that the file compiles itself
-            return Problem(str(file), _line_in(error, file), 1, f"import raised {named_error(error)}")
-        hint = "mend the file; it is loaded again as soon as it is saved"
-        return Problem(str(file), error.lineno or 1, error.offset or 1, f"syntax error: {error.msg}", hint)
     except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
-        return Problem(str(file), _line_in(error, file), 1, f"import raised {named_error(error)}")
+        return _broken(error, package, file)
+
+
+def _broken(error: BaseException, package: str, file: Path) -> Problem:
+    """Why a file cannot be imported. The place may be in a helper of its folder."""
+    own = (str(one) for one in plugin_files(file.parent))
+    if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.filename in own:
+        hint = "fix the file; it is loaded again as soon as it is saved"
+        return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", hint, error.offset or 1)
+    place = place_in(error, package) or (str(file), 1)
+    return _problem(*place, f"import raised {named_error(error)}", _hint(error, file))
+
+
+def _problem(file: str, line: int, message: str, hint: str, column: int = 1) -> Problem:
+    return _with_source(Problem(file, line, column, message, hint))
+
+
+def _with_source(problem: Problem) -> Problem:
+    linecache.checkcache(problem.file)
+    return replace(problem, source=linecache.getline(problem.file, problem.line))
+
+
+def _hint(error: BaseException, file: Path) -> str:
+    """What to do about a module that is not there; nothing about other exceptions."""
+    if not isinstance(error, ImportError) or not isinstance(error.name, str):
+        return ""
+    if is_plugin_module(error.name):
+        return f"a helper is a file in {file.parent} whose name begins with _"
+    if (file.parent / f"{error.name}.py").exists():
+        return f"it is a file of this folder, so write: from . import {error.name}"
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return f"install the package that has it for {sys.executable}, then save this file again or restart the engine"
 
 
 def _import(name: str, file: Path) -> ModuleType:
@@ -138,27 +159,17 @@ def _import(name: str, file: Path) -> ModuleType:
 
 def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
     own = [value for value in vars(module).values() if _is_action_of(value, module)]
-    if len(own) != 1:
-        names = ", ".join(cls.__name__ for cls in own) or "none"
-        return Problem(
-            str(file),
-            1,
-            1,
-            f"a plug-in file holds one action, this one {names}",
-            "write: class MyAction(engine.Action): …",
-        )
-    return register(file.stem, own[0], str(file), line=_line_of(own[0], file))
-
-
-def _line_of(cls: type, file: Path) -> int:
-    heads = enumerate(_content(file).decode(errors="replace").splitlines(), start=1)
-    return next((number for number, line in heads if line.startswith(f"class {cls.__name__}")), 1)
+    if not own:
+        hint = "write: class MyAction(engine.Action): …; the name of a file without an action begins with _"
+        return _problem(str(file), 1, "a plug-in file holds one action, this one none", hint)
+    if len(own) > 1:
+        names = ", ".join(cls.__name__ for cls in own)
+        hint = f"move {own[1].__name__} to a file of its own; what both use, base classes too, to a file _NAME.py"
+        line = line_of(own[1], str(file)) or 1
+        return _problem(str(file), line, f"a plug-in file holds one action, this one {names}", hint)
+    found = register(file.stem, own[0], str(file))
+    return _with_source(found) if isinstance(found, Problem) else found
 
 
 def _is_action_of(value: object, module: ModuleType) -> bool:
     return inspect.isclass(value) and issubclass(value, Action) and value.__module__ == module.__name__
-
-
-def _line_in(error: BaseException, file: Path) -> int:
-    frames = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(file)]
-    return next((line for line in reversed(frames) if line), 1)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PydanticUndefinedAnnotation
 
 from engine.action import Action, Need
+from engine.error_place import package_of, place_in
 from engine.error_text import named_error
 from engine.errors import Problem
 from engine.log_context import log_like_engine
@@ -69,7 +70,7 @@ class Registry:
         """Message and hint for a name that is not there: a typo, or a plug-in that failed to load."""
         if problem := self.broken.get(name):
             hint = f"{problem.hint}; " if problem.hint else ""
-            return f"action {name!r} cannot be used: {problem.message}", f"{hint}mend {problem.place}"
+            return f"action {name!r} cannot be used: {problem.message}", f"{hint}fix {problem.place}"
         return f"unknown action {name!r}", did_you_mean(name, self.actions)
 
 
@@ -110,46 +111,100 @@ def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered 
     return register(entry.name, loaded, origin, builtin=builtin)
 
 
-def register(name: str, candidate: Any, origin: str, *, line: int = 0, builtin: bool = False) -> Registered | Problem:
-    """Verify an action's class and make its one instance, or say what is wrong with it."""
-    where = (origin, line, 1 if line else 0)
+def register(name: str, candidate: Any, origin: str, *, builtin: bool = False) -> Registered | Problem:
+    """Verify an action's class and make its one instance, or say what is wrong with it.
+
+    ``origin`` is its file, or the package that offers it.
+    """
     try:
         if fault := next(_faults(candidate), None):
-            return Problem(*where, *fault)
+            return _problem(origin, fault.message, fault.hint, fault.about, candidate)
     except BaseException as error:  # noqa: BLE001 - looking at a foreign class may run its code
-        return Problem(*where, f"{name} cannot be looked at: {named_error(error)}", "it is no usual class of actions")
+        message = f"{name} cannot be looked at: {named_error(error)}"
+        return _problem(origin, message, "it is no usual class of actions", candidate)
     try:
         return Registered(name, candidate(), origin, builtin)
     except BaseException as error:  # noqa: BLE001 - foreign constructor
-        message = f"{candidate.__name__}() raised {named_error(error)}"
-        return Problem(*where, message, "an action is made once, without arguments")
+        return _not_made(origin, candidate, error)
 
 
-def _faults(candidate: Any) -> Iterator[tuple[str, str]]:
-    """What is wrong with a class that wants to be an action, with the way to mend it."""
+def _not_made(origin: str, candidate: type[Action], error: BaseException) -> Problem:
+    """The constructor failed: where it did, if it is in the action's own file."""
+    message = f"{candidate.__name__}() raised {named_error(error)}"
+    problem = _problem(origin, message, "an action is made once, without arguments", candidate)
+    file, line = place_in(error, package_of(candidate)) or ("", 0)
+    return replace(problem, line=line) if file == origin else problem
+
+
+class _Fault(NamedTuple):
+    """What is wrong with a class, the way to fix it, and the part of it that this is about."""
+
+    message: str
+    hint: str
+    about: Any
+
+
+def _problem(origin: str, message: str, hint: str, *about: Any) -> Problem:
+    """A problem where the first of some classes and functions is defined that is defined in this file."""
+    line = next(filter(None, (line_of(one, origin) for one in about)), 0)
+    return Problem(origin, line, 1 if line else 0, message, hint)
+
+
+def line_of(about: Any, origin: str) -> int:
+    """Where a class or function is defined in a plug-in's file; 0 where it is not, or is in no such file."""
+    try:
+        return inspect.getsourcelines(about)[1] if inspect.getsourcefile(about) == origin else 0
+    except Exception:  # noqa: BLE001 - inspect reads and parses the file, which may have changed, and foreign objects
+        return 0
+
+
+def _faults(candidate: Any) -> Iterator[_Fault]:
+    """What is wrong with a class that wants to be an action."""
     if not (inspect.isclass(candidate) and issubclass(candidate, Action)):
-        yield f"{candidate!r} is not an action", "write: class MyAction(engine.Action): …"
+        yield _Fault(f"{candidate!r} is not an action", "write: class MyAction(engine.Action): …", candidate)
         return
-    name = candidate.__name__
-    if not inspect.iscoroutinefunction(candidate.run):
-        yield f"{name}.run is not async", "write: async def run(self, params, context): …"
+    name, run = candidate.__name__, candidate.run
+    if not inspect.iscoroutinefunction(run):
+        yield _Fault(f"{name}.run is not async", f"{_RUN} (code that blocks: await asyncio.to_thread(…))", run)
     elif inspect.isabstract(candidate):
         missing = ", ".join(sorted(candidate.__abstractmethods__))
-        yield f"{name} does not define {missing}", "write: async def run(self, params, context): …"
-    elif len(inspect.signature(candidate.run).parameters) != 3:
-        yield f"{name}.run takes other arguments than (self, params, context)", "the engine calls run(params, context)"
-    yield from _params_faults(name, candidate.Params)
+        yield _Fault(f"{name} does not define {missing}", _RUN, candidate)
+    elif not _takes_two(run):
+        written = f"def run{inspect.signature(run)}"
+        yield _Fault(f"{name}.run takes other arguments than (self, params, context): {written}", _RUN, run)
+    yield from _params_faults(candidate)
     if candidate.main and candidate.main not in getattr(candidate.Params, "model_fields", {candidate.main: None}):
-        yield f"{name}.main is {candidate.main!r}, which Params does not have", "let it name one of the parameters"
+        message = f"{name}.main is {candidate.main!r}, which Params does not have"
+        yield _Fault(message, "let it name one of the parameters", candidate)
     if unknown := frozenset(candidate.needs) - frozenset(get_args(Need)):
-        yield f"{name}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}"
+        yield _Fault(f"{name}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}", candidate)
 
 
-def _params_faults(name: str, params: Any) -> Iterator[tuple[str, str]]:
+#: How the method is written.
+_RUN = "write: async def run(self, params, context): …"
+
+
+def _takes_two(run: Any) -> bool:
+    """Whether it can be called as the engine calls it."""
+    try:
+        inspect.signature(run).bind("self", "params", "context")
+    except TypeError:
+        return False
+    return True
+
+
+def _params_faults(owner: type[Action]) -> Iterator[_Fault]:
+    name, params = owner.__name__, owner.Params
     if not (inspect.isclass(params) and issubclass(params, BaseModel)):
-        yield f"{name}.Params is not a class of parameters", "write: class Params(engine.Params): …"
-    elif params.model_config.get("extra") != "forbid":
-        yield f"{name}.Params would ignore unknown parameters", "derive it from engine.Params"
+        yield _Fault(f"{name}.Params is not a class of parameters", "write: class Params(engine.Params): …", owner)
+        return
+    if params.model_config.get("extra") != "forbid":
+        yield _Fault(f"{name}.Params would ignore unknown parameters", "derive it from engine.Params", params)
+    try:
+        params.model_rebuild()  # resolves names of types that were not there when the class was made
+    except PydanticUndefinedAnnotation as error:
+        message = f"{name}.Params uses the type {error.name!r}, which is not defined"
+        yield _Fault(message, "import or define it at the top of the file", params)
 
 
 def clash(origin: str, name: str, other: str, *, line: int = 0) -> Problem:

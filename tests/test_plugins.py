@@ -73,13 +73,17 @@ def test_a_helper_file_is_imported_relatively_and_is_no_action(folder: Path) -> 
         ("import engine\n\n\nraise RuntimeError('no database')\n", 4, "import raised RuntimeError: no database"),
         ("import sys\nsys.exit(3)\n", 2, "import raised SystemExit: 3"),
         ("import engine\n", 1, "a plug-in file holds one action, this one none"),
-        (GOOD + GOOD.replace("OpenTicket", "Other"), 1, "this one OpenTicket, Other"),
-        (GOOD.replace("async def", "def"), 6, "OpenTicket.run is not async"),
-        (GOOD.replace("self, params, context", "self, params"), 6, "OpenTicket.run takes other arguments"),
+        (GOOD + GOOD.replace("OpenTicket", "Other"), 20, "this one OpenTicket, Other"),
+        (GOOD.replace("async def", "def"), 13, "OpenTicket.run is not async"),
+        (GOOD.replace("self, params, context", "self, params"), 13, "(self, params, context): def run(self, params)"),
+        (GOOD.replace("params, context", "params, *, context"), 13, "OpenTicket.run takes other arguments"),
         (GOOD.replace("async def run", "async def go"), 6, "run"),
+        (GOOD.replace("title: str", "title: Text"), 9, "OpenTicket.Params uses the type 'Text', which is not defined"),
         (GOOD.replace("(engine.Params)", ""), 6, "OpenTicket.Params is not a class of parameters"),
         (GOOD + '    needs = frozenset({"everything"})\n', 6, "OpenTicket.needs names ['everything']"),
         (GOOD + "    def __init__(self, key): ...\n", 6, "OpenTicket() raised TypeError"),
+        (GOOD + "    def __init__(self):\n        self.x = {}['y']\n", 16, "OpenTicket() raised KeyError: 'y'"),
+        (GOOD.replace("(engine.Params)", "(__import__('pydantic').BaseModel)"), 9, "would ignore unknown parameters"),
     ],
 )
 def test_a_broken_file_is_reported_with_its_line_and_hurts_no_other(
@@ -95,6 +99,82 @@ def test_a_broken_file_is_reported_with_its_line_and_hurts_no_other(
     message, hint = registry.explain_missing("broken")
     assert "cannot be used" in message
     assert f"broken.py:{line}" in hint
+
+
+def test_a_run_with_more_parameters_that_are_optional_is_taken(folder: Path) -> None:
+    (folder / "open_ticket.py").write_text(GOOD.replace("params, context", "params, context, retries=3, **more"))
+    assert load(folder).get("open_ticket") is not None
+
+
+def test_types_that_are_defined_below_are_found(folder: Path) -> None:
+    text = GOOD.replace("title: str", "title: 'Text'") + "\n\nText = str\n"
+    (folder / "open_ticket.py").write_text(text)
+    assert load(folder).get("open_ticket") is not None
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "message", "hint"),
+    [
+        (
+            "import no_such_module",
+            "broken.py:1",
+            "ModuleNotFoundError: No module named 'no_such_module'",
+            sys.executable,
+        ),
+        (
+            "\nimport no_such.part",
+            "broken.py:2",
+            "ModuleNotFoundError: No module named 'no_such'",
+            "install the package",
+        ),
+        ("import _words", "broken.py:1", "No module named '_words'", "so write: from . import _words"),
+        ("from _words import T", "broken.py:1", "No module named '_words'", "so write: from . import _words"),
+        ("from . import _wrods", "broken.py:1", "cannot import name '_wrods'", "whose name begins with _"),
+        ("from ._wrods import T", "broken.py:1", "No module named", "whose name begins with _"),
+        ("from os import no_such_name", "broken.py:1", "cannot import name 'no_such_name' from 'os'", ""),
+        ("from . import _syntax", "_syntax.py:2", "syntax error: ", "loaded again as soon as it is saved"),
+        ("\n\nfrom . import _fails", "_fails.py:3", "import raised KeyError: 'x'", ""),
+        ("exec(compile('(', 'elsewhere.py', 'exec'))", "broken.py:1", "import raised SyntaxError", ""),
+        ("raise SyntaxError", "broken.py:1", "import raised SyntaxError", ""),
+    ],
+)
+def test_what_fails_at_import_is_shown_where_it_is_with_what_to_do(
+    folder: Path, text: str, place: str, message: str, hint: str
+) -> None:
+    (folder / "_words.py").write_text("T = 1\n")
+    (folder / "_syntax.py").write_text("x = 1\ndef (:\n")
+    (folder / "_fails.py").write_text("def go():\n    pass\n{}['x']\n")
+    (folder / "broken.py").write_text(text + "\n")
+    problem = load(folder).broken["broken"]
+    assert f"{Path(problem.file).name}:{problem.line}" == place
+    assert message in problem.message
+    assert hint in problem.hint
+    assert bool(problem.hint) == bool(hint)
+    assert problem.source.strip() in (folder / place.partition(":")[0]).read_text()
+    assert problem.source.strip()
+
+
+def test_the_advice_about_a_helper_works(folder: Path) -> None:
+    (folder / "_words.py").write_text("T = 1\n")
+    (folder / "open_ticket.py").write_text("import _words\n" + GOOD)
+    loader = PluginLoader()
+    hint = load(folder, loader).broken["open_ticket"].hint
+    (folder / "open_ticket.py").write_text(hint.partition("write: ")[2] + "\n" + GOOD)
+    assert load(folder, loader).get("open_ticket") is not None
+
+
+def test_a_package_that_is_installed_later_is_found_when_the_file_is_saved(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packages = tmp_path / "packages"
+    packages.mkdir()
+    monkeypatch.syspath_prepend(packages)
+    loader = PluginLoader()
+    (folder / "open_ticket.py").write_text("import a_late_package\n" + GOOD)
+    assert "save this file again" in load(folder, loader).broken["open_ticket"].hint
+    (packages / "a_late_package.py").write_text("")
+    (folder / "open_ticket.py").write_text("import a_late_package\n" + GOOD + "\n")
+    assert load(folder, loader).get("open_ticket") is not None
 
 
 def test_a_name_that_is_taken_is_a_clash_and_the_first_owner_keeps_it(folder: Path, tmp_path: Path) -> None:

@@ -261,7 +261,7 @@ def test_an_exception_that_cannot_be_shown_ends_nothing(odd: Command) -> None:
     server = Server(odd, "--log-format", "json")
     post(server)
     line = said(server, "delivery dead")
-    assert line["reason"] == "E: (its text cannot be shown: __str__ raised SystemExit)"
+    assert line["reason"] == "E: (its text cannot be shown: __str__ raised SystemExit) (plugins/odd.py:8)"
     assert "raise E from E()" in line["traceback"]
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(29) == 0
@@ -276,7 +276,7 @@ def test_long_exceptions_are_cut_and_what_threads_raise_is_logged_and_masked(odd
     server = Server(odd, "--log-format", "json")
     post(server, "?secret=a-long-secret-of-ours")
     line = said(server, "delivery dead")
-    assert line["reason"] == f"ValueError: {'x' * (LONGEST - 1)}…"
+    assert line["reason"] == f"ValueError: {'x' * (LONGEST - 1)}… (plugins/odd.py:7)"
     assert line["traceback"].endswith("xxx…")
     assert len(line["traceback"]) < 2 * LONGEST
     line = said(server, "the thread own ended by an exception")

@@ -45,6 +45,14 @@ class Well(engine.Action):
         async with context.http.post(params.url) as answer:
             engine.check_response(answer.status, answer.headers)
 """
+HELPER = """import engine
+
+async def fail():
+    raise KeyError('task')
+
+async def give_up():
+    raise engine.Discard('no such ticket')
+"""
 RULES = """
 plugins: [./plugins]
 defaults: {timeout: %s, retry: {attempts: %d, within: 1h, min: 50ms, max: 100ms}}
@@ -60,6 +68,7 @@ async def start(engine, body: str, *, timeout: str = "2s", attempts: int = 1, **
     folder.mkdir()
     (folder / "odd.py").write_text(HEADER + textwrap.indent(textwrap.dedent(body), " " * 8))
     (folder / "well.py").write_text(WELL)
+    (folder / "_helper.py").write_text(HELPER)
     await engine.start(RULES % (timeout, attempts), **settings)
 
 
@@ -109,6 +118,35 @@ async def test_whatever_a_plug_in_raises_is_the_end_of_its_delivery_alone(engine
 
 
 @pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("return {}['id']", "KeyError: 'id' (plugins/odd.py:17)"),
+        (
+            "import json\njson.loads('<html>')",
+            "line 1 column 1 (char 0) (plugins/odd.py:18)",
+        ),
+        ("await asyncio.to_thread(int, 'x')", "int() with base 10: 'x' (plugins/odd.py:17)"),
+        ("sys.exit(3)", "PluginExit: the plug-in raised SystemExit: 3 (plugins/odd.py:17)"),
+        (
+            "async with asyncio.TaskGroup() as group:\n    group.create_task(fail())",
+            "KeyError: 'task' (plugins/_helper.py:4)",
+        ),
+        ("async with asyncio.TaskGroup() as group:\n    group.create_task(give_up())", "no such ticket"),
+        ("raise engine.Retry('later')", "later"),
+        ("await context.http.get('http://127.0.0.1:9/')", "cannot connect to 127.0.0.1:9"),
+    ],
+)
+async def test_what_a_plug_in_did_not_expect_is_shown_with_its_place(engine, body: str, reason: str) -> None:
+    """What is said on purpose, and what the network did, needs none."""
+    await start(engine, f"from ._helper import fail, give_up\n{body}")
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1, 5.0, route=RULE)
+    assert row.state == "dead"
+    assert row.reason.endswith(reason) if "plugins/" in reason else reason in row.reason
+    assert ("plugins/" in row.reason) == ("plugins/" in reason)
+
+
+@pytest.mark.parametrize(
     "result",
     [
         "None",
@@ -134,6 +172,27 @@ async def test_whatever_a_plug_in_returns_it_has_succeeded_once(engine, sink, re
     detail = await engine.running.store.delivery(row.id)
     assert len(str(detail.attempts[0].detail)) < 100_000
     await assert_others_are_well(engine, sink)
+
+
+@pytest.mark.parametrize(
+    ("result", "kept"),
+    [
+        ("{'id': 2**64, 'small': 7}", {"id": str(2**64), "small": 7}),
+        ("Odd.Params(note='n')", {"note": "n"}),
+        (
+            "{'x': type('X', (), {'__str__': lambda self: sys.exit(1)})()}",
+            {"x": "a X that cannot be shown: SystemExit: 1"},
+        ),
+        ("__import__('types').MappingProxyType({'a': {1}})", {"a": "{1}"}),
+        ("(d := {}, d.update(d=d))[0]", {"result": "a dict that cannot be kept as JSON: Circular reference detected"}),
+        ("['a', 1]", {"result": ["a", 1]}),
+    ],
+)
+async def test_what_a_plug_in_returns_is_kept_as_json(engine, result: str, kept: object) -> None:
+    await start(engine, f"return {result}")
+    await engine.post(payloads.rule())
+    (row,) = await engine.settled(1, 5.0, route=RULE)
+    assert (await engine.running.store.delivery(row.id)).attempts[0].detail == kept
 
 
 async def test_a_result_that_is_too_deep_to_be_shown_is_only_named(engine) -> None:
@@ -205,6 +264,7 @@ async def test_a_plug_in_that_blocks_outside_of_run_stalls_nobody(engine, sink) 
     folder = engine.config.parent / "plugins"
     folder.mkdir()
     (folder / "well.py").write_text(WELL)
+    (folder / "_helper.py").write_text(HELPER)
     (folder / "odd.py").write_text(SLOW_OUTSIDE)
     await engine.start(RULES % ("2s", 1))
     await engine.post(payloads.several(10))
