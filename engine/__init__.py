@@ -1,7 +1,8 @@
-"""The public plug-in API of ``langsmith-rules-engine``, nothing else."""
+"""The public plug-in API of ``langsmith-rules-engine``, nothing else. docs/plugins.md is its guide."""
 
 from engine.action import Action, ActionContext, EscapePayload, LiteralHost, Params, Service
 from engine.errors import Discard, Retry
+from engine.langsmith import LangSmith
 from engine.langsmith.failure import LangSmithFailure
 from engine.response import read_response, read_text
 from engine.retry import Scope, check_response
@@ -12,6 +13,7 @@ __all__ = [
     "ActionContext",
     "Discard",
     "EscapePayload",
+    "LangSmith",
     "LangSmithFailure",
     "LiteralHost",
     "Params",

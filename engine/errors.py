@@ -159,8 +159,18 @@ class StoreGone(StoreBusy):
 class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
     """Raised by an action: try this delivery again.
 
-    ``after`` is the least number of seconds to wait; None leaves it to the retry policy.
+    The attempt counts, so after the last one (``retry: {attempts, within}``) the delivery is dead.
+
+    Args:
+        reason: For people, in ``engine deliveries`` and the log.
+        after: The least number of seconds to wait, an hour at most; None leaves it to the retry policy.
+
+    Attributes:
+        after: The same.
     """
+
+    after: float | None
+    """The least number of seconds to wait; None leaves it to the retry policy."""
 
     def __init__(self, reason: str = "the action asked for another attempt", *, after: float | None = None) -> None:
         super().__init__(reason)
@@ -168,4 +178,11 @@ class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
 
 
 class Discard(EngineError):  # noqa: N818 - raised by actions as a verb
-    """Raised by an action: no attempt can ever succeed. The delivery is dead at once, with this reason."""
+    """Raised by an action: no attempt can ever succeed. The delivery is dead at once and may be replayed.
+
+    Args:
+        reason: For people, in ``engine deliveries`` and the log.
+    """
+
+    def __init__(self, reason: str = "discarded by the action") -> None:
+        super().__init__(reason)

@@ -77,6 +77,13 @@ def _redirection(headers: Mapping[str, str]) -> str:
 def check_response(status: int, headers: Mapping[str, str], body: str = "") -> None:
     """Do nothing for a 2xx; for anything else raise what the retry policy understands.
 
+    ``read_response`` does this and reads the answer.
+
+    Args:
+        status: The HTTP status.
+        headers: Of the answer; ``Retry-After`` counts.
+        body: Of the answer, as text; 200 characters of it are kept in the reason.
+
     Raises:
         HttpFailure: the status is not 2xx. ``body`` helps the person who reads the reason.
     """
@@ -120,13 +127,19 @@ class Failure:
 class Scope:
     """What an answer of one attempt is about, where that is less than the whole destination.
 
-    A 410 stops ``url`` alone, and a 401 ``credential`` alone, which may be anything that tells credentials apart: it is
-    neither kept nor shown. ``service`` is what takes that credential, where it is more than the destination.
+    Attributes:
+        url: What a 410 stops; empty: the whole destination.
+        credential: What a 401 stops: anything that tells credentials apart, neither kept nor shown; empty: the whole
+            destination.
+        service: What takes that credential, where it is more than the destination, such as ``slack``.
     """
 
     url: str = ""
+    """What a 410 stops; empty: the whole destination."""
     credential: str = field(default="", repr=False)
+    """What a 401 stops: anything that tells credentials apart, neither kept nor shown; empty: the whole destination."""
     service: str = ""
+    """What takes that credential, where it is more than the destination, such as ``slack``."""
 
 
 #: Statuses that say something by themselves.

@@ -14,12 +14,24 @@ _LONGEST_WORDS = 300
 
 
 class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
-    """LangSmith said no, or could not be reached (``status`` is None then). The SDK's exception is its cause."""
+    """LangSmith said no, or could not be reached. The SDK's exception is its cause.
+
+    An action may let it pass: it is retried, or final, by its status.
+
+    Attributes:
+        status: The HTTP status; None where LangSmith could not be reached.
+        headers: Of the answer; empty where there is none.
+    """
+
+    status: int | None
+    """The HTTP status; None where LangSmith could not be reached."""
+    headers: Mapping[str, str]
+    """Of the answer; empty where there is none."""
 
     def __init__(self, message: str, *, status: int | None = None, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.headers: Mapping[str, str] = headers or {}
+        self.headers = headers or {}
 
 
 def ours(error: BaseException) -> Exception | None:
