@@ -28,6 +28,7 @@ from engine.schedule import Active, never_open
 from engine.secrets import Masker
 from engine.source import Where
 from engine.suggest import did_you_mean
+from engine.target import target_of
 from engine.templates import Template, Templates
 from engine.unset_vars import UnsetVars
 from engine.vocabulary import ON_DEAD, Vocabulary
@@ -182,6 +183,7 @@ class _Compiler:
             timeout=self._timeout(written, retry),
             fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
             destination=self._destination(registered, written.params_where, template) if sound else None,
+            target=self._target(registered, written.params_where, template, required) if sound else "",
             origins=self._author_origins(written, registered, required),
             place=self._placer(written.params_where),
             gating=self._gating(written),
@@ -194,6 +196,13 @@ class _Compiler:
             return None
         tree, leaves = self._settled(where, template)
         return fixed_destination(registered, tree, {place[0] for place in leaves.templated if place})
+
+    def _target(self, registered: Registered, where: Where, template: Template, required: frozenset[str]) -> str:
+        """What changes with where its deliveries go, and with what LangSmith is asked for before that."""
+        config, tree = self._config, self._settled(where, template)[0]
+        reads = template.needs | registered.action.needs
+        services = [config.langsmith] if reads or "langsmith" in required else []
+        return target_of(registered, tree, config.vars, [*services, *([config.slack] if "slack" in required else [])])
 
     def _gating(self, written: ActionConfig) -> Gating | None:
         """What stands before the action's deliveries, with its key's template."""

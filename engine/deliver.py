@@ -37,8 +37,11 @@ _UNSETTLED_REST = 30.0
 class Deliverer:
     """Makes deliveries."""
 
-    def __init__(self, desk: Desk, executor: Executor, gate: Gate) -> None:
-        self._desk, self._executor, self._gate = desk, executor, gate
+    def __init__(
+        self, desk: Desk, executor: Executor, gate: Gate, stored: Callable[[Router], None] = lambda _: None
+    ) -> None:
+        """``stored`` is called when a delivery was stored by some rules."""
+        self._desk, self._executor, self._gate, self._stored = desk, executor, gate, stored
         self._followers = Followers(desk)
 
     async def deliver(self, work: Work, places: Sequence[Place], plan: Plan | None = None) -> None:
@@ -47,6 +50,10 @@ class Deliverer:
         ``places`` are the documents that it is about: one, or of a digest all its items'.
         """
         router = self._desk.rules().router
+        await self._deliver(work, places, plan, router)
+        self._stored(router)
+
+    async def _deliver(self, work: Work, places: Sequence[Place], plan: Plan | None, router: Router) -> None:
         if reason := _unparsed(work, places, router):
             await self.fail(work, places, Failure(retry=False, reason=reason), self._desk.clock())
             return
@@ -124,7 +131,8 @@ class Deliverer:
             await self._settle_overdue(work, overdue(shut, within), places, lane, others)
             return
         # Where it is our limits that keep it, it keeps its place, and its time does not run.
-        where = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
+        where: dict[str, Any] = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
+        where["target"] = desk.store.fingerprint(job.action.target)
         await desk.persist(lambda: desk.store.release([work.id], lane=lane.name, reason=waiting(shut), **where))
         self._gate.stored(lane)
 
@@ -240,7 +248,7 @@ class Deliverer:
             await self._settle_overdue(work, gone, places)
             return
         lane, reason = self._gate.removed(work.route, work.action), f"{gone}; waits until it is there again"
-        where = {"due_at": work.due_at, "until": work.first_at + within}
+        where: dict[str, Any] = {"due_at": work.due_at, "until": work.first_at + within}
         await desk.persist(lambda: desk.store.release([work.id], lane=lane, reason=reason, **where))
 
     def _outcome(self, job: Job, ran: Ran, lane: Lane | None) -> tuple[Attempt, Again | Dead | None]:
@@ -251,6 +259,8 @@ class Deliverer:
             )
             if progress := noted(job):
                 attempt = replace(attempt, detail=self._desk.rules().masker.tree(progress))
+            if isinstance(then, Again):
+                then = replace(then, target=self._desk.store.fingerprint(job.action.target))
             if lane is not None and isinstance(then, Again):
                 shut = Shut(lane, lane.block(self._desk.clock()))
                 until = job.work.first_at + job.action.retry.within

@@ -19,6 +19,7 @@ from engine.router import ANY, WAITS, Router
 from engine.schedule import held_words
 from engine.secrets import Masker
 from engine.store.work import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
+from engine.target import service_target
 from engine.traffic.words import waiting
 
 #: An event of more runs, or of a larger body (in bytes), is evaluated off the loop.
@@ -30,8 +31,11 @@ _FIRST_LOOK, _LONGEST_LOOK = 5.0, 60.0
 class Evaluator:
     """Evaluates events. ``room`` tells how many deliveries this process can take up when an evaluation ends."""
 
-    def __init__(self, desk: Desk, room: Callable[[], int], lanes: Lanes) -> None:
-        self._desk, self._room, self._lanes = desk, room, lanes
+    def __init__(
+        self, desk: Desk, room: Callable[[], int], lanes: Lanes, stored: Callable[[Router], None] = lambda _: None
+    ) -> None:
+        """``stored`` is called when an evaluation was stored by some rules."""
+        self._desk, self._room, self._lanes, self._stored = desk, room, lanes, stored
         self.offload = Offload()
         #: How many deliveries are this process's to be, once the transaction is through that is under way.
         self._promised = 0
@@ -61,6 +65,7 @@ class Evaluator:
             gates=_gates(routing.plans, rules.masker),
         )
         settled = await self._settle(routed)
+        self._stored(rules.router)
         self._tell(work, held.event, routing, routed, settled, started_at)
         return [
             (replace(delivery, words=settled.words.get(delivery.id)), plan)
@@ -85,7 +90,8 @@ class Evaluator:
             return delivery
         self._lanes.stored(shut.lane)
         until = delivery.first_at + plan.action.retry.within
-        return replace(delivery, lane=shut.lane.name, error=waiting(shut), until=until)
+        target = self._desk.store.fingerprint(plan.action.target)
+        return replace(delivery, lane=shut.lane.name, error=waiting(shut), until=until, target=target)
 
     def _tell(
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float
@@ -118,7 +124,10 @@ class Evaluator:
             return None, wait
         if (failure := _wanting(routing, held.fetched) or _overdue(routing)) is None:
             return None, wait
-        attempt, then = self._desk.consequence(work, self._desk.rules().router.retry, failure, started_at)
+        router = self._desk.rules().router
+        attempt, then = self._desk.consequence(work, router.retry, failure, started_at)
+        if isinstance(then, Again):
+            then = replace(then, target=self._desk.store.fingerprint(service_target(router.langsmith)))
         if wait is None or (isinstance(then, Again) and then.due_at <= wait.due_at):
             return attempt, then
         return None, wait

@@ -168,7 +168,7 @@ def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
         line = line_of(own[1], str(file)) or 1
         return _problem(str(file), line, f"a plug-in file holds one action, this one {names}", hint)
     found = register(file.stem, own[0], str(file))
-    return _with_source(found) if isinstance(found, Problem) else found
+    return _with_source(found) if isinstance(found, Problem) else replace(found, code=digest_of(file).hex())
 
 
 def _is_action_of(value: object, module: ModuleType) -> bool:

@@ -25,13 +25,15 @@ DISTRIBUTION = "langsmith-rules-engine"
 class Registered:
     """One action under the name that YAML uses.
 
-    ``origin`` tells people where it comes from. What is not ``builtin`` runs on a loop of its own.
+    ``origin`` tells people where it comes from, ``code`` one version of a plug-in's file from another. What is not
+    ``builtin`` runs on a loop of its own.
     """
 
     name: str
     action: Action
     origin: str
     builtin: bool = False
+    code: str = ""
 
     @property
     def params(self) -> type[BaseModel]:

@@ -89,7 +89,7 @@ class RoutedAction:
     """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
 
     ``origins`` are the author's own, which it may reach wherever they are. ``destination`` is where every delivery of
-    it goes, None where only its parameters tell.
+    it goes, None where only its parameters tell; ``target`` changes with its URL and credential.
     ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
     parameters, and the line within it. ``active`` are the hours that must all hold, the route's among them.
     """
@@ -104,6 +104,7 @@ class RoutedAction:
     fixed: BaseModel | None = None
     origins: frozenset[Origin] = frozenset()
     destination: str | None = None
+    target: str = field(default="", repr=False)
     place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
     gating: Gating | None = None
     active: tuple[Active, ...] = ()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
+from engine.changed_targets import ChangedTargets
 from engine.decision import Plan
 from engine.deliver import Deliverer
 from engine.desk import Desk
@@ -74,8 +75,9 @@ class Worker:
         woken = self._wakes["deliver"].set
         self.gate = Gate(desk, limit, woken, share, share * _WAITING_SHARES, opened=self._opened)
         self._hastening: set[asyncio.Task[None]] = set()
-        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate)
-        self._deliverer = Deliverer(desk, executor, self.gate)
+        self._changed = ChangedTargets(desk, self._reopen)
+        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate, self._changed.stored)
+        self._deliverer = Deliverer(desk, executor, self.gate, self._changed.stored)
         self._executor = executor
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
         self._services: list[asyncio.Task[None]] = []
@@ -111,6 +113,13 @@ class Worker:
         """The rules are others, if it went well: what waited for them, or for a destination they mend, may go on."""
         if good:
             self.gate.reloaded()
+            self._changed.reloaded()
+        self.wake()
+
+    def _reopen(self, names: Collection[str]) -> None:
+        """Destinations were changed: what was said by those of before says nothing of them."""
+        for name in names:
+            self.gate.resume(name)
         self.wake()
 
     def accept(self, event: Event) -> asyncio.Future[Appended]:
@@ -156,6 +165,7 @@ class Worker:
             "looking for due evaluations": partial(self._claim_and_nap, "evaluate"),
             "looking for due deliveries": partial(self._claim_and_nap, "deliver"),
             "showing signs of life": self._beat,
+            "looking for changed destinations": self._changed.step,
         }
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 

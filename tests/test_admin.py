@@ -373,6 +373,7 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
     assert await engine.post("/api/v1/destinations/resume", {"name": name}) == {
         "name": name,
         "resumed": True,
+        "due": 0,
     }
     assert (await engine.settled(waits))["dead"] == 0
     assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"well"}

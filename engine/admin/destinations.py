@@ -59,22 +59,28 @@ class Destinations:
         }
 
     async def resume(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Let deliveries go to a destination again, whatever kept them.
+        """Let deliveries go to a destination again, whatever kept them; those that wait for a retry are due at once.
+
+        ``due`` counts these; ``resumed`` is false where the destination itself took deliveries already.
 
         Raises:
             BadQuery: it doesn't say to which.
-            NotFound: nothing keeps them from it.
+            NotFound: nothing keeps them from it, and none waits for a retry.
         """
         check_words(body, ("name",))
         name = body.get("name")
         if not isinstance(name, str) or not name:
             raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
-        opened = self._gate.resume(name) if self._gate is not None else False
+        due = await self._store.hasten_lane(name, now=self._clock())
         # Without a gate the row is all there is; with one it writes for itself.
-        if not opened and not (self._gate is None and await self._store.remove_control("pause", name)):
+        opened = self._gate.resume(name) if self._gate else await self._store.remove_control("pause", name)
+        if not opened and not due:
             shut = [row["name"] for row in (await self.list())["destinations"] if row["state"] not in _TAKING]
-            raise NotFound(f"nothing keeps deliveries from {name!r}", did_you_mean(name, shut) if shut else "")
-        return {"name": name, "resumed": True}
+            raise NotFound(
+                f"nothing keeps deliveries from {name!r}, and none waits for a retry",
+                did_you_mean(name, shut) if shut else "",
+            )
+        return {"name": name, "resumed": opened, "due": due}
 
     async def _shut(self) -> dict[str, dict[str, Any]]:
         """What the store remembers; a running engine has all of it in its gate."""

@@ -362,7 +362,7 @@ def _destination_schemas() -> dict[str, Schema]:
             {"destinations": list_of(object_of(destination)), "left_out": COUNT, "unassigned": COUNT}
         ),
         "Resume": object_of({"name": TEXT}),
-        "Resumed": object_of({"name": TEXT, "resumed": BOOL}),
+        "Resumed": object_of({"name": TEXT, "resumed": BOOL, "due": COUNT}),
     }
 
 

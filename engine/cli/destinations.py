@@ -56,12 +56,23 @@ def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
 @access_options
 @json_option
 def resume(name: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Let deliveries go to a destination again: NAME as the list shows it."""
+    """Let deliveries go to a destination again, at once: NAME as the list shows it.
+
+    Deliveries that wait for a retry are due now, too.
+    """
     answer = asyncio.run(_resume(place_from(options), name))
     if as_json:
         emit(answer)
     else:
-        out().print(Text.assemble(("resumed: ", "green"), name), soft_wrap=True)
+        word = "resumed: " if answer["resumed"] else "healthy: "
+        out().print(Text.assemble((word, "green"), name, _due_now(answer["due"])), soft_wrap=True)
+
+
+def _due_now(count: int) -> str:
+    if not count:
+        return ""
+    verb = "was waiting for a retry and is" if count == 1 else "were waiting for a retry and are"
+    return f"; {plural(count, 'delivery', 'deliveries')} {verb} due now"
 
 
 async def _list(place: Place) -> dict[str, Any]:

@@ -133,18 +133,31 @@ class Store(Protocol):
         reason: str = "",
         uncounted: float = 0.0,
         until: float | None = None,
+        target: str | None = None,
     ) -> None:
         """Give work back without spending an attempt, to the queue of ``lane`` (None: where it was).
 
         ``reason`` says to people why it waits; empty leaves what was said before. ``uncounted`` is for how many
         seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
-        ``until`` is when its time is over should its lane be shut then; None leaves what it was.
+        ``until`` is when its time is over should its lane be shut then, and ``target`` where it goes; None leaves what
+        it was. What is not due at once has no target: it waits for something else than its destination.
         """
 
     async def hasten(self, waits_for: str, *, now: float) -> int:
         """Make due what is put off and whose reason begins with ``waits_for``. How many pieces of work.
 
         Very many are taken in steps, so that an append has to wait for one at most.
+        """
+
+    async def hasten_lane(self, lane: str, *, now: float) -> int:
+        """Make due what waits in a lane for another attempt. How many deliveries; in steps, as in ``hasten``."""
+
+    async def hasten_changed(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
+        """Make due what waits, for another attempt or for its turn, and was to go elsewhere than its action goes now.
+
+        ``targets`` says where that is, by route and action: the text of which ``Work.target`` is the fingerprint.
+        What is of none of these is left alone. The work is then in no lane. Returns the lanes in which it was, with how
+        many pieces each. In steps, as in ``hasten``.
         """
 
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:

@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 import uuid
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from engine.store import sqlite_threads as threads
 from engine.store import sqlite_upkeep as upkeep
 from engine.store.commits import Commits
 from engine.store.lock import FileLock
+from engine.store.packing import clean
 from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
 from engine.store.reader import Reader
 from engine.store.rows import (
@@ -174,17 +176,37 @@ class SqliteStore:
         reason: str = "",
         uncounted: float = 0.0,
         until: float | None = None,
+        target: str | None = None,
     ) -> None:
         """Give work back without spending an attempt."""
-        where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until}
+        where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until, "target": target}
         await self._writer.do(*self._release_kind(ids, due_at, **where))
 
     async def hasten(self, waits_for: str, *, now: float) -> int:
         """Make due what is put off for a reason."""
-        ids = await self._work.ask(leases.put_off, waits_for, now)
+        return await self._hasten(await self._work.ask(leases.put_off, waits_for, now), now)
+
+    async def hasten_lane(self, lane: str, *, now: float) -> int:
+        """Make due what waits for another attempt at a destination."""
+        return await self._hasten(await self._work.ask(leases.retried, lane, now), now)
+
+    async def _hasten(self, ids: Sequence[str], now: float) -> int:
         for batch in _batches(ids, _REPLAYED_AT_ONCE):
             await self._do(leases.hasten, ids=batch, now=now)
         return len(ids)
+
+    async def hasten_changed(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
+        """Make due what waits for a destination that the configuration names no more."""
+        known = [
+            (clean(route), clean(action), fingerprints(self._fingerprint_keys, target))
+            for (route, action), target in targets.items()
+        ]
+        found = await self._work.ask(leases.changed, known)
+        lanes: Counter[str] = Counter()
+        for start in range(0, len(found), _REPLAYED_AT_ONCE):
+            batch = found[start : start + _REPLAYED_AT_ONCE]
+            lanes.update(await self._do(leases.hasten_changed, found=batch, now=now))
+        return lanes
 
     async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
         """When the next unowned work falls due that waits in no shut lane."""

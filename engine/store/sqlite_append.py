@@ -114,7 +114,7 @@ class _Batch:
         self.events.append((event.id, key, str(event.kind), clean_or_none(event.rule_id), at, *facts))
         self.bodies.append((event.id, *pack(event.body)))
         lease = (request.owner, None if request.owner is None else self.now)
-        self.work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None))
+        self.work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None, None))
 
     def write(self, db: sqlite3.Connection) -> None:
         """Everything gathered, in as few statements as there are sorts of it."""

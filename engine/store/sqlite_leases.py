@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from engine.errors import BadBody
 from engine.event import Event, restored_event
 from engine.memory import size_of
-from engine.store.packing import clean_or_none, clean_reason, ids_json, load_json
+from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json, load_json
 from engine.store.protocol import ORPHANED_AFTER
 from engine.store.rows import ItemRow
 from engine.store.sqlite_beside import load_items, load_words
@@ -51,9 +51,31 @@ _HASTEN = """
 UPDATE work SET due_at = ?1
 WHERE id IN (SELECT value FROM json_each(?2)) AND due_at > ?1 AND owner IS NULL AND dead_at IS NULL
 """
+_CHANGED = """
+SELECT json_group_array(json_array(w.id, w.target, w.lane)) FROM (
+  SELECT json_extract(value, '$[0]') AS route, json_extract(value, '$[1]') AS action,
+    json_extract(value, '$[2]') AS targets
+  FROM json_each(?)
+) AS j JOIN work AS w ON w.route = j.route AND w.action = j.action
+WHERE w.owner IS NULL AND w.dead_at IS NULL AND w.target IS NOT NULL
+  AND w.target NOT IN (SELECT value FROM json_each(j.targets))
+"""
+_HASTEN_CHANGED = """
+UPDATE work SET due_at = min(work.due_at, ?1), lane = '', target = NULL
+FROM (
+  SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS target FROM json_each(?2)
+) AS j
+WHERE work.id = j.id AND work.target = j.target AND work.owner IS NULL AND work.dead_at IS NULL
+RETURNING work.id
+"""
+_RETRIED = """
+SELECT json_group_array(id) FROM work
+WHERE due_at > ?1 AND lane = ?2 AND target IS NOT NULL AND owner IS NULL AND dead_at IS NULL
+"""
 _RELEASE = """
   due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
-  error = CASE WHEN :reason = '' THEN error ELSE :reason END
+  error = CASE WHEN :reason = '' THEN error ELSE :reason END,
+  target = CASE WHEN :due_at > :now THEN NULL ELSE coalesce(:target, target) END
 WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner AND dead_at IS NULL
 """
 _FREE_OTHERS = """
@@ -225,10 +247,15 @@ def release(
     reason: str = "",
     uncounted: float = 0.0,
     until: float | None = None,
+    target: str | None = None,
 ) -> None:
-    """Make work of the owner's due, as if it had not been taken."""
+    """Make work of the owner's due, as if it had not been taken.
+
+    What is due later waits for something else than its destination, such as its hours: it keeps no target.
+    """
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
-    _let_go(db, _RELEASE, {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until, **given})
+    when = {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until}
+    _let_go(db, _RELEASE, {**when, "target": target, **given})
 
 
 def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
@@ -240,6 +267,25 @@ def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
 def hasten(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
     """Make work due that is put off still."""
     db.execute(_HASTEN, (now, ids_json(ids)))
+
+
+def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
+    """Waiting work whose target is none of those of its route and action: its id, target and lane."""
+    rows = db.execute(_CHANGED, (dump_json(targets).decode(),)).fetchone()
+    return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
+
+
+def hasten_changed(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
+    """Make it due, in no destination's queue, as far as nothing became of it meanwhile. The lanes that it left."""
+    rows = db.execute(_HASTEN_CHANGED, (now, dump_json(found).decode())).fetchall()
+    lanes = {work_id: lane for work_id, _, lane in found}
+    return [lanes[work_id] for (work_id,) in rows]
+
+
+def retried(db: sqlite3.Connection, lane: str, now: float) -> list[str]:
+    """What waits for another attempt in a lane."""
+    ids: list[str] = load_json(db.execute(_RETRIED, (now, clean(lane))).fetchone()[0])
+    return ids
 
 
 def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:

@@ -12,8 +12,8 @@ from engine.store.work import Attempt, Routed, Work
 
 WORK = Insert(
     "INSERT INTO work (id, kind, event_id, route, action, idx, run_id, first_at, due_at, attempts, replays, owner,"
-    " leased_at, error, lane, until_at) VALUES ",
-    16,
+    " leased_at, error, lane, until_at, target) VALUES ",
+    17,
 )
 _ATTEMPTS = Insert(
     "INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at,"
@@ -55,6 +55,7 @@ def work_row(work: Work, owner: str | None = None, leased_at: float | None = Non
         None if work.error is None else clean_reason(work.error),
         clean(work.lane),
         work.until,
+        work.target or None,
     )
 
 

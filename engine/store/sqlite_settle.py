@@ -49,12 +49,12 @@ _MOVE_ON = """
 UPDATE work SET attempts = work.attempts + new.spent, owner = NULL, leased_at = NULL,
   due_at = coalesce(new.due_at, work.due_at), dead_at = new.dead_at, error = new.error,
   lane = coalesce(new.lane, work.lane), first_at = coalesce(new.first_at, work.first_at),
-  until_at = coalesce(new.until_at, work.until_at)
+  until_at = coalesce(new.until_at, work.until_at), target = new.target
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS due_at,
     json_extract(value, '$[2]') AS dead_at, json_extract(value, '$[3]') AS error, json_extract(value, '$[4]') AS lane,
     json_extract(value, '$[5]') AS spent, json_extract(value, '$[6]') AS first_at,
-    json_extract(value, '$[7]') AS until_at
+    json_extract(value, '$[7]') AS until_at, json_extract(value, '$[8]') AS target
   FROM json_each(?)
 ) AS new WHERE work.id = new.id
 """
@@ -118,9 +118,7 @@ class _Batch:
     now: float
     finished: list[str] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
-    moved: list[tuple[str, float | None, float | None, str, str | None, int, float | None, float | None]] = field(
-        default_factory=list
-    )
+    moved: list[tuple[Any, ...]] = field(default_factory=list)
     died: list[str] = field(default_factory=list)
     begun_again: list[tuple[str, str | None]] = field(default_factory=list)
     wanted: list[tuple[str, int]] = field(default_factory=list)
@@ -134,14 +132,14 @@ class _Batch:
         match then:
             case None:
                 self.finished.append(work_id)
-            case Again(due_at, lane, spent, waits_for, until):
+            case Again(due_at, lane, spent, waits_for, until, target):
                 why = clean_reason(waits_for or reason)
-                self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None, until))
+                self.moved.append((work_id, due_at, None, why, clean(lane), int(spent), None, until, target or None))
             case Wait(due_at, waits_for, counted):
                 first_at = None if counted else due_at
-                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, first_at, None))
+                self.moved.append((work_id, due_at, None, clean_reason(waits_for), None, 0, first_at, None, None))
             case Dead(died_of):
-                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None, None))
+                self.moved.append((work_id, None, at, clean_reason(died_of), None, 1, None, None, None))
                 self.died.append(work_id)
             case _:
                 assert_never(then)

@@ -84,7 +84,7 @@ def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: floa
 
 def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
     place = (row.id, "deliver", row.event_id, row.route, row.action, row.index, row.run_id)
-    return (*place, now, now, 0, row.replays + 1, None, None, None, "", None)
+    return (*place, now, now, 0, row.replays + 1, None, None, None, "", None, None)
 
 
 def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
@@ -100,4 +100,4 @@ def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry
 
 
 def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
-    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "", None)
+    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "", None, None)

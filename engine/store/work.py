@@ -24,8 +24,8 @@ class Work:
     the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
     ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
     ``lane`` is the destination in whose queue it waits, empty while that is not known. ``words`` is
-    what its templates see beside the event. ``until`` is when its time is over should that lane be shut then; it is
-    written, and not read back.
+    what its templates see beside the event. ``until`` is when its time is over should that lane be shut then, and
+    ``target`` a keyed hash of where it goes (``Store.hasten_changed``); they are written, and not read back.
     """
 
     id: str
@@ -43,6 +43,7 @@ class Work:
     lane: str = ""
     words: Mapping[str, Any] | None = None
     until: float | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Work goes back and is due again at ``due_at``, in the queue of ``lane``; for ``until`` see ``Work``.
+    """Work goes back and is due again at ``due_at``, in the queue of ``lane``; for ``until``, ``target`` see ``Work``.
 
     Unless ``spent``, the attempt does not count among its attempts; in the history it stands all the same.
     ``reason`` says to people why it waits; empty is what the attempt came to.
@@ -146,6 +147,7 @@ class Again:
     spent: bool = True
     reason: str = ""
     until: float | None = None
+    target: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,12 @@ class Kept:
                     if kind == "REAL" and column.endswith("_at"):
                         db.execute(f"UPDATE {table} SET {column} = {column} + ?", (time.time() - seconds - last,))
 
+    @property
+    def knows_bodies(self) -> bool:
+        """Whether it was written by a version that knows a webhook without an identity by its body for a while."""
+        with closing(sqlite3.connect(self.path)) as db:
+            return bool(db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'latest_body'").fetchone()[0])
+
     def move_destinations(self) -> None:
         """The stand-ins have other ports than those of then."""
         with closing(sqlite3.connect(self.path)) as db, db:
@@ -247,6 +253,8 @@ async def test_what_was_accepted_then_is_known_now_and_can_be_replayed(kept: Kep
 
 async def test_what_has_no_identity_is_a_new_event_now_and_keeps_no_other_out(kept: Kept) -> None:
     kept.age(5)  # well within the time in which a sender may repeat it
+    if kept.knows_bodies:
+        kept.age(DAY)
     await kept.start()
     names = [name for name in kept.facts["events"] if name.removesuffix(" 1") in OTHERS and name != "issue 1"]
     for name in names:

@@ -736,6 +736,73 @@ class Waiting:
         assert await store.hasten("waits for langsmith:", now=T0 + 2) == 1
         assert [claimed.work.id for claimed in await store.claim(now=T0 + 2, limit=5)] == [work.id]
 
+    async def retried(self, store: Store, number: int = 0, **extra: Any) -> Work:
+        """A delivery that waits for its second attempt, which was to go to a target."""
+        event = make_event(number)
+        await store.append(event, leased=True)
+        work = deliver(event, **extra)
+        await store.settle_routed(routed(event, work, leased=True))
+        then = Again(T0 + 500, "https://there", target=store.fingerprint("there"))
+        assert await store.settle_attempt(work, attempt("again"), then)
+        return work
+
+    async def due(self, store: Store, now: float = T0 + 2) -> list[tuple[str, float, str]]:
+        """What can be taken, by id, with when it fell due and its lane."""
+        return [(one.work.id, one.work.due_at, one.work.lane) for one in await store.claim(now=now, limit=9)]
+
+    async def test_what_waits_for_a_target_that_was_changed_is_due_in_no_lane(self, store: Store):
+        work = await self.retried(store)
+        await self.retried(store, 1, action="other")
+        await self.retried(store, 2, route="removed")
+        now = {(work.route, work.action): "elsewhere", (work.route, "other"): "there"}
+        assert await store.hasten_changed(now, now=T0 + 2) == {"https://there": 1}
+        assert await self.due(store) == [(work.id, T0 + 2, "")]
+        assert await store.hasten_changed(now, now=T0 + 2) == {}
+
+    async def test_what_waits_for_its_turn_leaves_the_lane_of_a_changed_target_and_keeps_its_time(self, store: Store):
+        _, (put_back,) = await accepted(store, "d1")
+        event = make_event(1)
+        await store.append(event, leased=True)
+        lined_up = deliver(event, lane="https://there", target=store.fingerprint("there"))
+        await store.settle_routed(routed(event, lined_up, leased=False))
+        given = {"lane": "https://there", "target": store.fingerprint("there")}
+        await store.release([put_back.id], due_at=T0, **given)
+        shut = {"shut": ["https://there"]}
+        assert not list(await store.claim(now=T0 + 1, limit=9, **shut))
+        found = await store.hasten_changed({(put_back.route, put_back.action): "elsewhere"}, now=T0 + 2)
+        assert found == {"https://there": 2}
+        claimed = await store.claim(now=T0 + 2, limit=9, **shut)
+        assert {(one.work.id, one.work.due_at) for one in claimed} == {(lined_up.id, T0), (put_back.id, T0)}
+
+    async def test_what_waits_for_something_else_has_no_target(self, store: Store):
+        work = await self.retried(store)
+        (claimed,) = await store.claim(now=T0 + 500, limit=5)
+        await store.release([claimed.work.id], due_at=T0 + 9000, reason="held until its hours begin")
+        assert await store.hasten_changed({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
+        assert await store.hasten_lane("https://there", now=T0 + 501) == 0
+
+    async def test_what_is_under_way_or_dead_is_left_alone_when_its_target_is_changed(self, store: Store):
+        work, dead = await self.retried(store), await self.retried(store, 1)
+        claimed = await store.claim(now=T0 + 500, limit=5)
+        gone = next(one.work for one in claimed if one.work.id == dead.id)
+        assert await store.settle_attempt(gone, attempt("dead", number=2), Dead("HTTP 400"))
+        assert await store.hasten_changed({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
+
+    async def test_an_evaluation_that_waits_for_data_is_due_when_the_service_is_changed(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        again = Again(T0 + 500, target=store.fingerprint("langsmith"))
+        await store.settle_routed(routed(event, pending=again, attempt=attempt("again"), work=evaluation(event)))
+        assert await store.hasten_changed({("", ""): "langsmith"}, now=T0 + 2) == {}
+        assert await store.hasten_changed({("", ""): "another key"}, now=T0 + 2) == {"": 1}
+        assert await self.due(store) == [(event.id, T0 + 2, "")]
+
+    async def test_what_waits_in_a_lane_for_another_attempt_can_be_made_due(self, store: Store):
+        work = await self.retried(store)
+        assert await store.hasten_lane("https://other", now=T0 + 2) == 0
+        assert await store.hasten_lane("https://there", now=T0 + 2) == 1
+        assert await self.due(store) == [(work.id, T0 + 2, "https://there")]
+
     async def test_what_is_decided_meanwhile_is_settled(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
