@@ -158,7 +158,7 @@ class Gate:
             old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
             reason = " ".join(rules.masker.text(failure.reason).split())[:300]
             failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
-        self._found_out(admitted, "well" if failure is None else failure.says)
+        self._found_out(admitted, "healthy" if failure is None else failure.says)
         name = self._stopped_by(admitted, failure)
         if failure is not None and name:
             waits_in, failure = self._stop(name, failure.says, failure.reason, now), None
@@ -194,7 +194,7 @@ class Gate:
         _, name = self._stop_names(admitted.lane, admitted.scope)
         refused = self._lanes.get(name)
         for stop in {*admitted.stops, *((refused,) if refused is not None and self._stops.knows(refused) else ())}:
-            if says == "well" and self._lanes.get(stop.name) is stop:
+            if says == "healthy" and self._lanes.get(stop.name) is stop:
                 self._pauses.reopened(stop)
                 self._stops.forget(stop.name)
                 self._lanes.forget(stop)
@@ -393,7 +393,7 @@ class Gate:
     def resume(self, name: str) -> bool:
         """Let everything go to a destination again. Whether anything was in its way."""
         lane = self._lanes.get(name)
-        if lane is None or lane.state(self._desk.clock()) == "well":
+        if lane is None or lane.state(self._desk.clock()) == "healthy":
             return False
         self._reset(lane)
         return True

@@ -28,9 +28,9 @@ LONGEST_RETRY_AFTER = 3600.0
 _LONGEST_EXCERPT = 200
 
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
-#: What an attempt says of its destination: it is well, nothing, it limits our rate (429, 403 with Retry-After), it is
-#: busy and names a time (503 and others with Retry-After), it fails, the key is wrong, it is gone.
-Says = Literal["well", "nothing", "pause", "busy", "failing", "refused", "gone"]
+#: What an attempt says of its destination: it is healthy, nothing, it limits our rate (429, 403 with Retry-After), it
+#: is busy and names a time (503 and others with Retry-After), it fails, the key is wrong, it is gone.
+Says = Literal["healthy", "nothing", "pause", "busy", "failing", "refused", "gone"]
 
 #: What came back is no HTTP: half an answer of a proxy, say. aiohttp puts an error with a status of its own around it.
 _NO_ANSWERS = frozenset({"HttpProcessingError"})
@@ -120,7 +120,7 @@ class Failure:
             return _SAYING[self.status]
         if self.retry and self.after is not None:
             return "pause" if self.status == 403 else "busy"  # with 403 services limit rates, too
-        return "failing" if 500 <= self.status < 600 else "well"
+        return "failing" if 500 <= self.status < 600 else "healthy"
 
 
 @dataclass(frozen=True, slots=True)

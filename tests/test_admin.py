@@ -365,7 +365,7 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
     assert (shut["name"], shut["state"], shut["reason"]) == (name, "gone", "it is gone (HTTP 410)")
     assert (shut["waiting"], shut["under_way"], shut["until"]) == (1, 0, None)
     assert shut["limits"] == {"concurrency": 32, "rate": None, "burst": None}
-    assert [(one["name"], one["state"]) for one in others] == [(sink.origin, "well"), ("log", "well")]
+    assert [(one["name"], one["state"]) for one in others] == [(sink.origin, "healthy"), ("log", "healthy")]
 
     status, answer = await engine.ask("POST", "/api/v1/destinations/resume", json={"name": name[:-1]})
     assert (status, answer["hint"]) == (404, f"did you mean {name!r}?")
@@ -376,7 +376,7 @@ async def test_a_destination_that_is_gone_is_shown_and_resumed(engine: Engine, s
         "due": 0,
     }
     assert (await engine.settled(waits))["dead"] == 0
-    assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"well"}
+    assert {one["state"] for one in (await engine.get("/api/v1/destinations"))["destinations"]} == {"healthy"}
     assert (await engine.ask("POST", "/api/v1/destinations/resume", json={"name": name}))[0] == 404
 
 
@@ -587,7 +587,7 @@ async def test_rules_that_give_no_answer_are_not_waited_for_without_end(
     blocked.set()
 
 
-async def test_a_destination_whose_attempts_fail_is_not_called_well(engine: Engine, sink: WebhookSink) -> None:
+async def test_a_destination_whose_attempts_fail_is_not_called_healthy(engine: Engine, sink: WebhookSink) -> None:
     sink.answer_with(500, 500, 500)
     for hour in range(3):
         sent = payloads.complete() | {"start_time": f"2024-04-05T0{hour}:00:00+00:00"}
@@ -596,7 +596,7 @@ async def test_a_destination_whose_attempts_fail_is_not_called_well(engine: Engi
     assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("erring", "attempts failed in a row: 3")
     await engine.settled(await engine.send(payloads.complete() | {"start_time": "2024-04-05T09:00:00+00:00"}))
     rows = {row["name"]: row for row in (await engine.get("/api/v1/destinations"))["destinations"]}
-    assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("well", "")
+    assert (rows[sink.origin]["state"], rows[sink.origin]["reason"]) == ("healthy", "")
 
 
 async def test_what_is_dead_is_discarded(engine: Engine, sink: WebhookSink) -> None:

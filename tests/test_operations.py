@@ -102,7 +102,7 @@ def test_every_word_that_a_label_or_readyz_may_have_is_documented() -> None:
     assert {word for word in REASON_CLASSES if word} <= metrics
     assert set(REFUSALS) <= metrics
     assert set(get_args(HeldBack)) <= metrics
-    assert {f"`{word}`" for word in WORDS} == set(table("Is it well?"))
+    assert {f"`{word}`" for word in WORDS} == set(table("Is it healthy?"))
 
 
 def test_every_alert_is_documented_and_no_other_is() -> None:

@@ -14,13 +14,15 @@ from engine.store.protocol import Store
 from engine.store.work import Control
 from engine.suggest import did_you_mean
 from engine.traffic import Lane
+from engine.traffic.lane import STATE_OF
+from engine.traffic.shutter import is_kind
 from engine.traffic.words import cause
 from engine.units import format_rate
 
 #: The most that one answer shows: those that are shut first, then those for which most waits.
 MOST_DESTINATIONS = 500
 #: In which states nothing is known to keep deliveries away. Where no engine runs, nobody knows how a destination is.
-_TAKING = ("well", "erring", "unknown")
+_TAKING = ("healthy", "erring", "unknown")
 
 
 class Destinations:
@@ -41,7 +43,7 @@ class Destinations:
         waiting = backlog.by_lane
         shut = await self._shut()
         lanes = {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
-        usual = "unknown" if self._gate is None else "well"
+        usual = "unknown" if self._gate is None else "healthy"
 
         def order(name: str) -> tuple[bool, int, str]:
             state = lanes[name].state(now) if name in lanes else shut[name]["state"] if name in shut else usual
@@ -104,8 +106,8 @@ def _idle(name: str, state: str) -> dict[str, Any]:
 
 def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
-    block = lane.last_block if state != "well" else None
-    erring = f"attempts failed in a row: {lane.failures}" if state == "well" and lane.failures else ""
+    block = lane.last_block if state != "healthy" else None
+    erring = f"attempts failed in a row: {lane.failures}" if state == "healthy" and lane.failures else ""
     return {
         "name": lane.name,
         "state": "erring" if erring else state,
@@ -124,7 +126,8 @@ def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
 
 def _of_control(control: Control) -> dict[str, Any]:
     until = None if control.until_at is None else iso(control.until_at)
-    state = (control.state or {}).get("kind", "paused")
+    kind = (control.state or {}).get("kind", "paused")
+    state = STATE_OF[kind] if is_kind(kind) else "paused"
     return _idle(control.subject, state) | {
         "reason": control.reason,
         "since": iso(control.set_at),

@@ -349,7 +349,7 @@ def _destination_schemas() -> dict[str, Schema]:
     per_lane = {"concurrency": COUNT, "rate": TEXT_OR_NULL, "burst": {"type": ["integer", "null"]}}
     destination = {
         "name": TEXT,
-        "state": {"enum": ["well", "erring", "paused", "failing", "refused", "gone", "probing", "unknown"]},
+        "state": {"enum": ["healthy", "erring", "paused", "failing", "unauthorized", "gone", "probing", "unknown"]},
         "reason": TEXT,
         "since": TIME_OR_NULL,
         "until": TIME_OR_NULL | {"description": "the end of a pause, else the next probe"},

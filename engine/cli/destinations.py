@@ -15,15 +15,15 @@ from engine.cli.options import json_option
 from engine.cli.output import age, emit, out, plural, say, table
 
 _STYLES = {
-    "well": "green",
+    "healthy": "green",
     "erring": "yellow",
     "paused": "yellow",
     "probing": "yellow",
     "failing": "red",
-    "refused": "red",
+    "unauthorized": "red",
     "gone": "red",
 }
-_WORDS = {"well": "healthy", "refused": "key refused", "unknown": "unknown: no engine runs"}
+_WORDS = {"unknown": "unknown: no engine runs"}
 
 
 @click.group("destinations", cls=DefaultGroup, default="list")

@@ -13,7 +13,7 @@ from engine.traffic.bucket import Bucket
 from engine.traffic.event_bytes import EventBytes
 from engine.traffic.limits import Limits
 from engine.traffic.places import Memory, Places
-from engine.traffic.shutter import Block, Shutter
+from engine.traffic.shutter import Block, BlockKind, Shutter
 
 #: Idle lanes remember failures for so long, in seconds.
 _MEMORY = 600.0
@@ -26,8 +26,15 @@ MOST_LOOKS = 6
 WAITS_BYTES = 8192
 #: A full lane that nobody has entered or left for so long is stuck: nobody waits in memory for it. In seconds.
 _STUCK_AFTER = 1.0
-#: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is well again.
-State = Literal["well", "paused", "failing", "refused", "gone", "probing"]
+#: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is healthy again.
+State = Literal["healthy", "paused", "failing", "unauthorized", "gone", "probing"]
+#: What people call a kind of block.
+STATE_OF: Mapping[BlockKind, State] = {
+    "paused": "paused",
+    "failing": "failing",
+    "refused": "unauthorized",
+    "gone": "gone",
+}
 
 
 class Lane:
@@ -94,13 +101,13 @@ class Lane:
         """In a word."""
         block = self._shutter.block
         if block is None or (block.kind == "paused" and not block.is_closed(now)):
-            return "well"
-        return "probing" if block.probes(now) else block.kind
+            return "healthy"
+        return "probing" if block.probes(now) else STATE_OF[block.kind]
 
     @property
     def failures(self) -> int:
-        """How many attempts in a row failed, as long as that does not keep others from it."""
-        return self._shutter.failures
+        """How many attempts in a row it answered with a fault of its own, or not at all."""
+        return self._shutter.in_vain
 
     @property
     def last_block(self) -> Block | None:
@@ -150,7 +157,7 @@ class Lane:
         return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0
 
     def _ahead(self, now: float) -> int:
-        finds_out = self._ramp == 1 or self.state(now) != "well"
+        finds_out = self._ramp == 1 or self.state(now) != "healthy"
         return self._most(now) if self.may_wait(now) and not finds_out else 0
 
     def may_wait(self, now: float, events: Mapping[str, int] | None = None) -> bool:
@@ -210,13 +217,13 @@ class Lane:
 
     def left(self, failure: Failure | None, now: float, *, probe: bool = False, number: int = 0) -> None:
         """An attempt ended; None is success."""
-        before, says = self._shutter.block, "well" if failure is None else failure.says
+        before, says = self._shutter.block, "healthy" if failure is None else failure.says
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
         self._shutter.learn(says, reason, now, after=after, probe=probe, number=number)
         block = self._shutter.block
         if block is not None and block is not before:
             self._slow_down(block, number)
-        elif says == "well" and self._ramp is not None and self.state(now) == "well":
+        elif says == "healthy" and self._ramp is not None and self.state(now) == "healthy":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
         self._leave(now)
 

@@ -41,7 +41,7 @@ class Admitted:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """It may not. ``block`` None: its destination is well, but there is no place free."""
+    """It may not. ``block`` None: its destination is healthy, but there is no place free."""
 
     lane: Lane
     block: Block | None

@@ -56,12 +56,12 @@ def is_kind(word: object) -> TypeGuard[BlockKind]:
 class Shutter:
     """One destination's. ``learn`` is told what each attempt said of it."""
 
-    __slots__ = ("_failures", "_in_a_row", "_newest", "_rng", "_rounds", "_votes", "block")
+    __slots__ = ("_failures", "_in_a_row", "_in_vain", "_newest", "_rng", "_rounds", "_votes", "block")
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.block: Block | None = None
-        self._failures = self._rounds = 0
+        self._failures = self._rounds = self._in_vain = 0
         #: Of a soft pause: how many attempts were refused, less those that succeeded, and the newest that was refused.
         self._votes = self._newest = 0
         #: How many attempts in a row were refused for being busy since one succeeded; None where none ever did.
@@ -73,9 +73,9 @@ class Shutter:
         return self.block is None and not self._failures and not self._rounds
 
     @property
-    def failures(self) -> int:
-        """How many attempts in a row failed, of those that open the circuit."""
-        return self._failures
+    def in_vain(self) -> int:
+        """How many attempts in a row it took none of: it failed, was busy, or refused them all."""
+        return self._in_vain
 
     def learn(
         self,
@@ -92,9 +92,11 @@ class Shutter:
         ``number`` tells which of two attempts began later. What was under way before a block says little: only a probe
         makes a circuit's block longer.
         """
+        if says != "nothing":
+            self._in_vain = 0 if says == "healthy" else self._in_vain + 1
         match says:
-            case "well":
-                self._well(now, number)
+            case "healthy":
+                self._works(now, number)
             case "busy":
                 self._busy(reason, now, after or 0.0, number)
             case "pause":
@@ -113,13 +115,13 @@ class Shutter:
     def reset(self) -> None:
         """Forget everything: people know better."""
         self.block = None
-        self._failures = self._rounds = 0
+        self._failures = self._rounds = self._in_vain = 0
 
     def _holds(self, now: float) -> bool:
         """Whether something blocks, or is not known to be over. A pause is over by itself."""
         return self.block is not None and (self.block.kind != "paused" or self.block.is_closed(now))
 
-    def _well(self, now: float, number: int) -> None:
+    def _works(self, now: float, number: int) -> None:
         self._failures = self._in_a_row = 0
         if self.block is not None and self.block.soft and number > self._newest:
             self._votes -= 1

@@ -57,7 +57,7 @@ def cause(block: Block) -> str:
         case "failing":
             return f"it keeps failing ({block.reason})"
         case "refused":
-            return f"it refuses the key ({block.reason}): mend it in the configuration"
+            return f"it refuses the key ({block.reason}): fix it in the configuration"
         case "gone":
             return f"it is gone ({block.reason})"
         case _:

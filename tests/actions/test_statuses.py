@@ -16,7 +16,14 @@ from engine.retry import LONGEST_RETRY_AFTER, HttpFailure, check_response, class
 
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
 #: What the table's words about a destination mean (``engine.retry.Says``).
-SAYS = {"is": "well", "paused": "pause", "busy": "busy", "counted": "failing", "refused": "refused", "gone": "gone"}
+SAYS = {
+    "is": "healthy",
+    "paused": "pause",
+    "busy": "busy",
+    "counted": "failing",
+    "unauthorized": "refused",
+    "gone": "gone",
+}
 #: What ``Retry-After`` says in these tests, in seconds.
 AFTER = 7.0
 
@@ -75,7 +82,7 @@ def test_every_status_means_what_is_documented(status, retry_after):
     except HttpFailure as error:
         failure = classify(error)
     else:
-        assert (row.verdict, row.says) == ("succeeded", "well")
+        assert (row.verdict, row.says) == ("succeeded", "healthy")
         return
     assert ("again" if failure.retry else "dead") == row.verdict
     assert failure.says == row.says

@@ -152,7 +152,7 @@ async def test_a_410_stops_no_other_url_and_people_see_and_open_it(engine, sink)
     async with engine.http.get(admin) as response:
         rows = {row["name"]: row for row in (await response.json())["destinations"]}
     (name,) = set(rows) - {sink.origin}
-    assert (rows[name]["state"], rows[name]["waiting"], rows[sink.origin]["state"]) == ("gone", 3, "well")
+    assert (rows[name]["state"], rows[name]["waiting"], rows[sink.origin]["state"]) == ("gone", 3, "healthy")
     await engine.stop()
     await engine.start()
     assert {one.name for one in engine.running.worker.gate.lanes() if one.last_block} == {name}

@@ -110,7 +110,7 @@ def test_a_single_refusal_pauses_for_a_moment_and_many_in_a_row_for_as_long_as_w
     made, now, pauses = Shutter(random.Random(1)), NOW, []
     made.learn("busy", "HTTP 503", now, after=30.0, number=1)
     assert made.block.until == NOW + 30, "nothing is known of it but that"
-    made.learn("well", "", NOW + 30, number=2)
+    made.learn("healthy", "", NOW + 30, number=2)
     for number in range(3, 10):
         made.learn("nothing", "ValueError", now, number=number)
         made.learn("busy", "HTTP 503", now, after=30.0, number=number)
@@ -171,7 +171,7 @@ def test_attempts_that_began_later_and_succeed_end_the_pause() -> None:
     lanes.left(first, None, NOW + 0.2)
     assert lane.state(NOW + 0.2) == "paused", "it began earlier, and proves nothing"
     lanes.left(third, None, NOW + 0.3)
-    assert (lane.state(NOW + 0.3), lanes.shut(NOW + 0.3)) == ("well", set())
+    assert (lane.state(NOW + 0.3), lanes.shut(NOW + 0.3)) == ("healthy", set())
     assert len(entered(lanes, lane, NOW + 0.3)) == 2, "half of four and one that worked, less the one under way"
     lanes.left(fourth, None, NOW + 0.3)
 
@@ -185,7 +185,7 @@ def test_it_takes_as_many_successes_as_there_were_refusals() -> None:
         lanes.left(admitted, None, NOW + 0.2)
     assert lane.state(NOW + 0.2) == "paused"
     lanes.left(inside[5], None, NOW + 0.2)
-    assert lane.state(NOW + 0.2) == "well"
+    assert lane.state(NOW + 0.2) == "healthy"
 
 
 @pytest.mark.parametrize("order", ["hard last", "hard first"])
@@ -195,7 +195,7 @@ def test_a_429_among_them_makes_the_pause_last(order: str) -> None:
     for says, after in said if order == "hard last" else reversed(said):
         made.learn(says, "no", NOW, after=after, number=1)
     for number in range(2, 20):
-        made.learn("well", "", NOW + 1, number=number)
+        made.learn("healthy", "", NOW + 1, number=number)
     assert (made.block.until, made.block.soft) == (NOW + 5.0, False)
 
 
@@ -204,9 +204,9 @@ def test_what_was_refused_in_one_pause_does_not_count_in_the_next() -> None:
     for number in range(1, 9):
         made.learn("busy", "HTTP 503", NOW, after=1.0, number=number)
     made.learn("busy", "HTTP 503", NOW + 5, after=1.0, number=9)
-    made.learn("well", "", NOW + 5, number=8)
+    made.learn("healthy", "", NOW + 5, number=8)
     assert made.block.is_closed(NOW + 5)
-    made.learn("well", "", NOW + 5, number=10)
+    made.learn("healthy", "", NOW + 5, number=10)
     assert made.block is None
 
 

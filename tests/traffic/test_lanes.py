@@ -83,7 +83,7 @@ def test_a_429_pauses_the_destination_for_everybody_until_the_time_it_named(stre
     street.lanes.get("d").stored = True
     assert street.lanes.opens_at(NOW) == NOW + 10
     street.now += 10
-    assert street.state == "well"
+    assert street.state == "healthy"
     assert isinstance(street.enter(), Admitted)
 
 
@@ -124,7 +124,7 @@ def test_an_open_circuit_lets_one_probe_in_at_a_time(street) -> None:
     assert street.state == "failing"
     street.now = street.lanes.get("d").last_block.until
     street.attempt(WRONG)
-    assert street.state == "well", "a destination that refuses this one lives"
+    assert street.state == "healthy", "a destination that refuses this one lives"
 
 
 def test_a_probe_that_is_given_up_lets_another_one_in(street) -> None:
@@ -155,7 +155,7 @@ def test_a_destination_that_is_gone_stays_so_until_people_say_otherwise(street) 
 
 def test_a_refused_key_is_tried_again_from_time_to_time(street) -> None:
     street.attempt(BAD_KEY)
-    assert "it refuses the key (HTTP 401): mend it in the configuration; next probe at" in waiting(street.enter())
+    assert "it refuses the key (HTTP 401): fix it in the configuration; next probe at" in waiting(street.enter())
     street.now += 300
     assert street.room == 1
 

@@ -40,7 +40,7 @@ def test_failures_in_a_row_open_the_circuit() -> None:
     assert NOW + 1 <= made.block.until <= NOW + 2
 
 
-@pytest.mark.parametrize("says", ["well", "pause"])
+@pytest.mark.parametrize("says", ["healthy", "pause"])
 def test_any_answer_between_failures_shows_that_it_lives(says) -> None:
     made = shutter()
     for _ in range(3 * FAILURES_TO_OPEN):
@@ -80,7 +80,7 @@ def test_a_probe_that_fails_opens_it_for_longer_up_to_a_bound_and_one_that_works
     assert max(cool_downs) <= LONGEST_COOL_DOWN
     assert max(cool_downs[8:]) > LONGEST_COOL_DOWN / 2 > max(cool_downs[:4])
     assert made.block.since == NOW, "it has been open all the time"
-    made.learn("well", "", made.block.until, probe=True)
+    made.learn("healthy", "", made.block.until, probe=True)
     assert made.block is None
     assert made.unremarkable
 
@@ -88,7 +88,7 @@ def test_a_probe_that_fails_opens_it_for_longer_up_to_a_bound_and_one_that_works
 def test_a_pause_lasts_as_long_as_was_asked_for_whatever_else_succeeds() -> None:
     made = shutter()
     made.learn("pause", "HTTP 429", NOW, after=60.0)
-    made.learn("well", "", NOW + 1)
+    made.learn("healthy", "", NOW + 1)
     assert made.block.is_closed(NOW + 59.9)
     assert not made.block.is_closed(NOW + 60)
     assert not made.block.probes(NOW + 60), "after a pause everything may enter"
@@ -131,14 +131,14 @@ def test_a_refused_key_waits_for_a_slow_probe() -> None:
     assert made.block.probes(now)
     made.learn("refused", "HTTP 401", now, probe=True)
     assert made.block.until == now + BETWEEN_KEYS
-    made.learn("well", "", now + BETWEEN_KEYS, probe=True)
+    made.learn("healthy", "", now + BETWEEN_KEYS, probe=True)
     assert made.block is None
 
 
 def test_a_410_is_for_good_whatever_comes_after() -> None:
     made = shutter()
     made.learn("gone", "HTTP 410", NOW)
-    for says in ("well", "pause", "failing", "refused"):
+    for says in ("healthy", "pause", "failing", "refused"):
         for _ in range(10):
             made.learn(says, "late", NOW + 1, after=1.0)
     assert (made.block.kind, made.block.until, made.block.reason) == ("gone", None, "HTTP 410")
@@ -146,7 +146,7 @@ def test_a_410_is_for_good_whatever_comes_after() -> None:
     assert made.block is None
 
 
-SAYINGS = st.sampled_from(["well", "nothing", "pause", "failing", "refused", "gone"])
+SAYINGS = st.sampled_from(["healthy", "nothing", "pause", "failing", "refused", "gone"])
 
 
 @given(st.lists(st.tuples(SAYINGS, st.floats(0, 400), st.none() | st.floats(0, 3600)), max_size=60), st.integers())
@@ -160,3 +160,14 @@ def test_whatever_is_said_a_block_ends_unless_it_is_gone(sayings, seed) -> None:
             assert made.block.until is not None
             assert made.block.until - now <= 3600
             assert made.block.since <= now
+
+
+@pytest.mark.parametrize("says", ["failing", "busy", "pause", "refused"])
+def test_attempts_in_vain_are_counted_until_one_succeeds(says) -> None:
+    made = Shutter(random.Random(1))
+    for number in range(3):
+        made.learn(says, "HTTP 503", NOW + number, after=0.1, number=number)
+    made.learn("nothing", "", NOW + 4)
+    assert made.in_vain == 3
+    made.learn("healthy", "", NOW + 5, number=9)
+    assert made.in_vain == 0
