@@ -53,7 +53,7 @@ def _paths() -> dict[str, Any]:
     explain["requestBody"] = {"required": True, "content": _content(_ref("Explain"))}
     preview = _operation("What a replay would send, by the rules at work", "Preview", errors=(400, 404))
     preview["requestBody"] = {"required": True, "content": _content(_ref("PreviewOf"))}
-    discard = _operation("Give up what is dead", "Replayed", errors=(400, 404))
+    discard = _operation("Give up what is dead", "Discarded", errors=(400, 404))
     discard["requestBody"] = {"required": True, "content": _content(_ref("Discard"))}
     resume = _operation("Let deliveries go to a destination again", "Resumed", errors=(400, 404))
     resume["requestBody"] = {"required": True, "content": _content(_ref("Resume"))}
@@ -257,6 +257,7 @@ def _delivery_schemas() -> dict[str, Schema]:
     ids = {"type": "array", "items": TEXT, "minItems": 1}
     replay = {"deliveries": ids, "events": ids, **words, "dry_run": BOOL}
     replay["limit"] = {"type": "integer", "minimum": 1}
+    done = {"deliveries": list_of(TEXT), "events": list_of(TEXT), "count": COUNT, "dry_run": BOOL}
     return {
         "Delivery": object_of(delivery),
         "DeliveryDetail": object_of(delivery | beside),
@@ -267,7 +268,8 @@ def _delivery_schemas() -> dict[str, Schema]:
             given_up := {k: v for k, v in replay.items() if k != "state"} | {"by": TEXT, "reason": TEXT},
             optional=tuple(given_up),
         ),
-        "Replayed": object_of({"deliveries": list_of(TEXT), "events": list_of(TEXT), "count": COUNT, "dry_run": BOOL}),
+        "Replayed": object_of(done | {"hurried": list_of(object_of({"id": TEXT, "was_due": TIME_OR_NULL}))}),
+        "Discarded": object_of(done),
     }
 
 

@@ -22,7 +22,7 @@ from engine.admin.query import (
     texts,
 )
 from engine.admin.stored import event_of
-from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view
+from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view, iso
 from engine.document import Fetched
 from engine.errors import BadQuestion
 from engine.event import Event
@@ -144,7 +144,8 @@ class Queries:
     async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Make deliveries or events due again: those named, or those a query finds (dead ones, unless it says so).
 
-        A query for what is dead finds evaluations, too, unless it is for one route or action.
+        A query for what is dead finds evaluations, too, unless it is for one route or action. ``hurried`` are those of
+        the deliveries that waited, with when they were due.
 
         Raises:
             BadQuery: it doesn't say what, or says it in words that make no sense.
@@ -157,11 +158,22 @@ class Queries:
             raise BadQuery("nothing says what to replay", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
         if len(words) > 1 and ("events" in words or "deliveries" in words):
             raise BadQuery("ids and a query do not go together", "write one of them")
+        waited = {} if dry_run else await self._waiting(words)
         deliveries, events = await self._replayed(words, dry_run=dry_run)
         if (deliveries or events) and not dry_run:
             self._woken()
         count = len(deliveries) + len(events)
-        return {"deliveries": list(deliveries), "events": list(events), "count": count, "dry_run": dry_run}
+        hurried = [{"id": one, "was_due": iso(waited[one])} for one in deliveries if one in waited]
+        made = {"deliveries": list(deliveries), "events": list(events), "hurried": hurried}
+        return made | {"count": count, "dry_run": dry_run}
+
+    async def _waiting(self, words: Mapping[str, Any]) -> dict[str, float]:
+        """When those of the deliveries are due, by id, that a replay takes up and that wait until then."""
+        query = DeliveryQuery(state="dead") if "events" in words else await self._replay_query(words)
+        if query.state not in (None, "due"):
+            return {}
+        now, rows = self._clock(), await self._all(replace(query, state="due"))
+        return {row.id: row.due_at for row in rows if row.due_at is not None and row.due_at > now}
 
     async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Give up what is dead: deliveries and events that are named, or those a query finds.
@@ -200,21 +212,21 @@ class Queries:
             queries = [DeliveryQuery(event_id=one, state="dead", limit=MOST_REPLAYED) for one in whole]
         else:
             queries = [replace(await self._replay_query(words), state="dead")]
-        deliveries = [one for query in queries for one in await self._dead_deliveries(query)]
+        deliveries = [row.id for query in queries for row in await self._all(query)]
         named = "deliveries" in words
         events = [] if named else [one for query in queries for one in await self._dead_evaluations(query)]
         return deliveries, events
 
-    async def _dead_deliveries(self, query: DeliveryQuery) -> list[str]:
-        """Page by page."""
-        ids: list[str] = []
-        while (room := query.limit - len(ids)) > 0:
-            page = replace(query, before=ids[-1] if ids else query.before, limit=min(room, MOST_ROWS))
+    async def _all(self, query: DeliveryQuery) -> list[DeliveryRow]:
+        """The deliveries of a query, page by page."""
+        found: list[DeliveryRow] = []
+        while (room := query.limit - len(found)) > 0:
+            page = replace(query, before=found[-1].id if found else query.before, limit=min(room, MOST_ROWS))
             rows = await self._store.deliveries(page)
-            ids += [row.id for row in rows]
+            found += rows
             if len(rows) < page.limit:
                 break
-        return ids
+        return found
 
     async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of deliveries, and those of events, that are evaluated again."""

@@ -64,7 +64,7 @@ def resume(name: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     if as_json:
         emit(answer)
     else:
-        word = "resumed: " if answer["resumed"] else "healthy: "
+        word = "resumed: " if answer["resumed"] else ""
         out().print(Text.assemble((word, "green"), name, _due_now(answer["due"])), soft_wrap=True)
 
 

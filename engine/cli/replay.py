@@ -20,7 +20,7 @@ from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
 from engine.cli.options import json_option, selecting_options
-from engine.cli.output import emit, err, one_line, out, plural, say
+from engine.cli.output import age, emit, err, one_line, out, plural, say
 from engine.cli.preview import outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
 from engine.vocabulary import ON_DEAD
@@ -54,14 +54,14 @@ def command(
     as_json: bool,  # noqa: FBT001
     **options: Any,
 ) -> None:
-    """Make deliveries or events due again.
+    """Retry deliveries, or evaluate events again, now.
 
     IDs are of deliveries (the same actions again, with the same idempotency keys) or of
     events (evaluated again, against the rules of today); their starts are enough. Without
     IDs the options say which: deliveries, and with them the events whose evaluation is dead (undecided
-    what matches), unless it is for one --route or --action. With no engine running they are only
-    marked due: it takes them up when it starts. --dry-run renders the first by the rules of today (--json:
-    all of them), and says which had succeeded before.
+    what matches), unless it is for one --route or --action. A delivery that waits for a retry is due
+    now. With no engine running this happens when one starts. --dry-run renders the first by the rules
+    of today (--json: all of them), and says which had succeeded before.
     """
     place = place_from(options)
     query = {word: value for word, value in options.items() if value is not None}
@@ -88,7 +88,10 @@ async def _replay(
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
         held = [] if wait else await _held(asked, done["deliveries"])
-    _tell(done, settled, held, live=asked.live, as_json=as_json)
+    if as_json or any(done.values()):
+        _tell(done, settled, held, live=asked.live, as_json=as_json)
+    else:
+        out().print(f"nothing to replay: {_why_nothing(chosen, query)}", soft_wrap=True)
     return bool(settled and settled.died)
 
 
@@ -166,9 +169,9 @@ def _more(chosen: dict[str, list[str]]) -> str:
     return f" ({hidden} are not shown)" if hidden > 0 else ""
 
 
-async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, list[str]]:
+async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, list[Any]]:
     """In batches, with a bar where it takes long."""
-    done: dict[str, list[str]] = {"deliveries": [], "events": []}
+    done: dict[str, list[Any]] = {"deliveries": [], "events": [], "hurried": []}
     total = sum(map(len, chosen.values()))
     with _bar(hidden=total <= _BATCH) as bar:
         task = bar.add_task("marking due", total=total)
@@ -176,6 +179,7 @@ async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, lis
             for batch in _batches(ids):
                 answer = await asked.replay({kind: list(batch)})
                 done[kind] += answer[kind]
+                done["hurried"] += answer["hurried"]
                 bar.advance(task, len(batch))
     return done
 
@@ -233,11 +237,11 @@ class _Settled:
             self.succeeded += 1
 
 
-async def _follow(asked: Asked, done: dict[str, list[str]]) -> _Settled:
+async def _follow(asked: Asked, done: dict[str, list[Any]]) -> _Settled:
     """Until every delivery (an event's evaluation with all that came of it) succeeded or is dead."""
     settled = _Settled()
     with _bar(hidden=False) as bar:
-        task = bar.add_task("settling", total=sum(map(len, done.values())))
+        task = bar.add_task("settling", total=len(done["deliveries"]) + len(done["events"]))
         for delivery_id in done["deliveries"]:
             delivery = await _settled(asked, delivery_id)
             settled.count(delivery)
@@ -270,23 +274,45 @@ async def _settled_event(asked: Asked, event_id: str) -> Sequence[Mapping[str, A
 
 
 def _tell(
-    done: dict[str, list[str]], settled: _Settled | None, held: Sequence[str], *, live: bool, as_json: bool
+    done: dict[str, list[Any]], settled: _Settled | None, held: Sequence[str], *, live: bool, as_json: bool
 ) -> None:
     if as_json:
         emit(done | {"dry_run": False, "live": live, "held": list(held), "settled": _as_json(settled)})
         return
     console = out()
-    if not any(done.values()):
-        console.print("nothing to replay")
-    elif settled is not None:
+    if settled is not None:
         before = f" ({settled.before} had succeeded before)" if settled.before else ""
         console.print(f"{counted(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
         _tell_died(console, settled.died)
-    elif live:
-        words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
-        console.print(f"{counted(done)} made due; the engine takes them up now{words}", soft_wrap=True)
     else:
-        console.print(f"{counted(done)} marked due; engine serve takes them up when it starts")
+        words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
+        hurried = [each["was_due"] for each in done["hurried"] if each["id"] not in held]
+        console.print(f"{_will_be(done, live=live)}{_hurried(hurried, len(done['deliveries']))}{words}", soft_wrap=True)
+
+
+def _why_nothing(chosen: Mapping[str, Sequence[str]], query: Mapping[str, Any]) -> str:
+    """Nothing was found, or what was found can't be taken."""
+    if any(chosen.values()):
+        return "it is being attempted or evaluated right now, or its event's body is not kept any more"
+    return "nothing is dead" if query == {"state": "dead"} else "nothing is as the options say"
+
+
+def _will_be(done: Mapping[str, Sequence[Any]], *, live: bool) -> str:
+    """What happens to what was replayed, and when."""
+    deliveries, events = len(done["deliveries"]), len(done["events"])
+    parts = [f"{plural(deliveries, 'delivery', 'deliveries')} will be retried"] if deliveries else []
+    parts += [f"{plural(events, 'event')} will be evaluated again"] if events else []
+    return " and ".join(parts) + (" now" if live else " when engine serve starts")
+
+
+def _hurried(were_due: Sequence[str], count: int) -> str:
+    """How many of the deliveries were to be made later, and when."""
+    if not were_due:
+        return ""
+    latest = age(max(were_due))
+    if len(were_due) == 1:
+        return f"; {'it' if count == 1 else '1 of them'} was due {latest}"
+    return f"; {'they' if len(were_due) == count else f'{len(were_due)} of them'} were due later, the last {latest}"
 
 
 def _as_json(settled: _Settled | None) -> dict[str, Any] | None:

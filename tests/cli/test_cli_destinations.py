@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from datetime import UTC, datetime
 
 import pytest
 
 from engine.event import parse_event
 from engine.sandbox import payloads
 from engine.store import open_store
-from engine.store.work import Control, Routed, Work
+from engine.store.work import Again, Attempt, Control, Routed, Work
 from tests.cli.conftest import Command
 
 NAME = "https://hooks.example.com"
@@ -89,3 +90,46 @@ def test_where_nothing_is_known_that_is_said(stopped: Command) -> None:
     for name in (NAME, "slack #ops"):
         stopped("destinations", "resume", name)
     assert "no destination is known" in stopped("destinations").stderr
+
+
+@pytest.fixture
+def retrying(engine: Command) -> list[str]:
+    """The ids of two deliveries that a stopped engine left, to be retried in a quarter of an hour."""
+    ids = [f"{number}" * 32 for number in (1, 2)]
+
+    async def prepare() -> None:
+        folder = engine.folder / "engine-data"
+        folder.mkdir()
+        store = open_store(f"sqlite:///{folder / 'engine.db'}")
+        await store.open()
+        now = time.time()
+        event = parse_event(payloads.to_body(payloads.complete()), now)
+        await store.append(event, leased=True)
+        works = [Work(one, "deliver", event.id, now, now, route="r", action="log") for one in ids]
+        await store.settle_routed(Routed(event.id, (), works, frozenset(ids), "hash", now))
+        for work in works:
+            again = Again(now + 900, NAME, target=store.fingerprint("there"))
+            await store.settle_attempt(work, Attempt(1, 0, now, 0.1, "again", "HTTP 500", 500, NAME), again)
+        await store.close()
+
+    asyncio.run(prepare())
+    return ids
+
+
+def test_resume_says_how_many_waited_for_a_retry_and_makes_them_due(engine: Command, retrying: list[str]) -> None:
+    answer = engine("destinations", "resume", NAME)
+    assert answer.stdout == f"{NAME}; 2 deliveries were waiting for a retry and are due now\n"
+    again = engine("destinations", "resume", NAME, expect=2)
+    assert "and none waits for a retry" in again.stderr
+    rows = engine.json("deliveries")["deliveries"]
+    assert {(row["id"], row["attempts"]) for row in rows} == {(one, 1) for one in retrying}
+    assert all(row["due_at"] <= datetime.now(UTC).isoformat() for row in rows)
+
+
+def test_a_replay_says_that_it_hurries_what_waits(engine: Command, retrying: list[str]) -> None:
+    said = engine("replay", retrying[0]).stdout
+    assert re.fullmatch(r"1 delivery will be retried when engine serve starts; it was due in 1[45]m\n", said)
+    said = engine("replay", "--state", "due").stdout
+    assert re.fullmatch(r"2 deliveries will be retried when engine serve starts; 1 of them was due in 1[45]m\n", said)
+    assert engine("replay", "--state", "due").stdout == "2 deliveries will be retried when engine serve starts\n"
+    assert engine("replay", "--dead").stdout == "nothing to replay: nothing is dead\n"

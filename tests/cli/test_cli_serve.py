@@ -97,7 +97,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert event["id"][:18] in offline.stdout
     assert "no engine" in offline.stderr
     marked = engine("replay", "--dead")
-    assert "1 delivery and 1 event marked due" in marked.output
+    assert "1 delivery will be retried and 1 event will be evaluated again when engine serve starts" in marked.output
     assert "needs a running engine" in engine("replay", "--dead", "--wait", expect=2).stderr
 
 
@@ -311,7 +311,10 @@ def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all
     for words in (("--until", "1h"), ("--error", "other words"), ("--route", "corrected"), ("--action", "log")):
         assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == []
     assert "1 event would be replayed" in engine("replay", "--dead", "--dry-run").output
-    assert engine("replay", "--dead", "--error", "no such reason").stdout == "nothing to replay\n"
+    assert (
+        engine("replay", "--dead", "--error", "no such reason").stdout
+        == "nothing to replay: nothing is as the options say\n"
+    )
     waited = engine("replay", "--dead", "--wait", expect=1)
     assert "1 event replayed: 0 succeeded, 1 dead" in waited.output
 
@@ -570,7 +573,7 @@ def test_what_is_collected_or_held_says_until_when_and_a_replay_says_that_it_sta
     held = next(row["id"] for row in rows if row["action"] == "later")
     assert re.search(r"due .*\(in 3d\)|due .*\(in 2d\)", engine("deliveries", "show", held).output)
     answer = engine("replay", held)
-    assert "1 delivery made due; the engine takes them up now; 1 of them only when their hours begin" in answer.output
+    assert "1 delivery will be retried now; 1 of them only when their hours begin" in answer.output
     shown = engine("events", "show", rows[0]["event_id"]).output
     assert shown.count("log: collected for digest") == 3
     assert "fires later\n" in re.sub(" +\n", "\n", shown)

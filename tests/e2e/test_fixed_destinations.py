@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import replace
+from datetime import datetime
 
 import pytest
 from harness import until
@@ -189,3 +190,18 @@ async def test_resume_makes_due_what_waits_for_a_retry(engine, sink) -> None:
         assert (response.status, (await response.json())["due"]) == (200, 2)
     rows = await engine.settled(2)
     assert {(row.state, row.attempts) for row in rows} == {("succeeded", 2)}
+
+
+async def test_a_replay_says_what_waited_and_until_when(engine, sink) -> None:
+    await both_wait(engine, sink)
+    rows = {row.id: row.due_at for row in await engine.deliveries()}
+    admin = f"http://{engine.running.admin}/api/v1/replay"
+    async with engine.http.post(admin, json={"deliveries": list(rows), "dry_run": True}) as response:
+        assert (await response.json())["hurried"] == []
+    async with engine.http.post(admin, json={"deliveries": list(rows)}) as response:
+        hurried = (await response.json())["hurried"]
+    assert {one["id"] for one in hurried} == set(rows)
+    assert all(abs(datetime.fromisoformat(one["was_due"]).timestamp() - rows[one["id"]]) < 1 for one in hurried)
+    await engine.settled(2)
+    async with engine.http.post(admin, json={"deliveries": list(rows)}) as response:
+        assert (await response.json())["hurried"] == [], "what succeeded did not wait"
