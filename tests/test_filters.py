@@ -574,3 +574,40 @@ def test_what_was_null_is_named_and_nothing_is_said_to_be_found():
 def test_an_expression_says_which_key_was_missing():
     [child] = compiled([{"expr": "run.extra.nope > 1"}]).explain(document(run={"extra": {}})).children
     assert child.reason.startswith("run.extra has no 'nope' (it is empty); where it may be absent")
+
+
+# --- what an expression read ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "run", "reads"),
+    [
+        ("run.latency > 10", {"latency": 12.3}, {"run.latency": 12.3}),
+        ("10 < run['latency']", {"latency": 3}, {"run.latency": 3}),
+        ("run.latency > 10 or run.cost > 0.5", {"latency": 3.0, "cost": None}, {"run.latency": 3.0, "run.cost": None}),
+        ("run.latency > 10 and run.nope > 1", {"latency": 12.3}, {"run.latency": 12.3}),
+        ("run.name.startswith('chat')", {"name": "chat-1"}, {"run.name": "chat-1"}),
+        ("'x' in run.tags", {"tags": ["x", "y"]}, {"run.tags": ["x", "y"]}),
+        ("run.tags | length > 1", {"tags": []}, {"run.tags": []}),
+        ("run.latency > vars.slow", {"latency": 5}, {"run.latency": 5, "vars.slow": 10}),
+        ("run.outputs.a == 1", {"outputs": Missing("outputs", "not sent")}, {}),
+        ("run.nope is defined", {}, {}),
+        ("true", {}, {}),
+    ],
+)
+def test_an_expression_without_operator_tells_the_values_that_it_read(expression, run, reads):
+    [child] = compiled([{"expr": expression}]).explain(document(run=run, vars={"slow": 10})).to_json()["children"]
+    assert child["reads"] == reads
+
+
+def test_only_expressions_without_operators_tell_what_they_read():
+    conditions = [{"expr": "run.latency", "gt": 10}, {"path": "$.v", "eq": 1}, {"any": [T]}]
+    for child in compiled(conditions).explain(document(run={"latency": 12.3}, v=1)).to_json()["children"]:
+        assert child["reads"] == {}
+
+
+def test_long_values_that_an_expression_read_are_cut():
+    [child] = (
+        compiled([{"expr": "run.name == 'x'"}]).explain(document(run={"name": "x" * 10_000})).to_json()["children"]
+    )
+    assert child["reads"]["run.name"].endswith("more characters)")

@@ -131,7 +131,9 @@ def _remarks(verdict: dict[str, Any]) -> Iterator[Text]:
 
 
 def found_of(verdict: dict[str, Any]) -> str:
-    """What a condition found, shortened; empty where it did not get so far."""
+    """What a condition found, shortened; or what its true or false follows from; empty where it did not get so far."""
+    if reads := verdict.get("reads"):
+        return ", ".join(f"{name} = {_short(value)}" for name, value in reads.items())
     return _values(verdict["checks"][0]) if verdict["checks"] else ""
 
 

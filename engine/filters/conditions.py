@@ -6,7 +6,7 @@ keeps nothing. What an evaluation raises makes a condition undecided, and never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Protocol
@@ -78,13 +78,16 @@ class Evaluable(Protocol):
     def absence(self, value: Any, document: Document) -> AbsentValue:
         """Why its value is absent."""
 
+    def reads(self, document: Document) -> Mapping[str, Any]:
+        """The values that it looks at, by how they are written."""
+
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A path or an expression with its operators.
 
     ``find`` gives the values, none where there is nothing; ``nothing`` says what that comes to. ``part`` tells what is
-    absent then, ``why`` what is there instead.
+    absent then, ``why`` what is there instead. ``reads`` gives the values behind an answer of true or false.
     """
 
     kind: Kind
@@ -97,6 +100,7 @@ class Leaf:
     part: Callable[[Document], str]
     why: Callable[[Document], str]
     check: Callable[[Document], Truth]
+    reads: Callable[[Document], Mapping[str, Any]] = lambda _: {}
 
     def absent(self, document: Document) -> str:
         """What is absent, if it is undecided for that reason; else empty."""
@@ -111,6 +115,9 @@ class Leaf:
 
     def explain(self, document: Document) -> Verdict:
         """Every operator on every value found."""
+        return replace(self._judged(document), reads=self.reads(document))
+
+    def _judged(self, document: Document) -> Verdict:
         try:
             found = tuple(self.find(document))
         except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
@@ -247,7 +254,8 @@ def expression_condition(
     else:
         check = check_any(nothing.over(find), judged, nothing.truth)
     part, why = lambda document: absence(document).part, lambda document: worded(absence(document))
-    return Leaf("expr", text, expression.needs, judged, ANY, find, nothing, part, why, check)
+    leaf = Leaf("expr", text, expression.needs, judged, ANY, find, nothing, part, why, check)
+    return leaf if operations else replace(leaf, reads=expression.reads)
 
 
 def group_title(kind: str, count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from engine.missing import Missing
@@ -47,6 +47,7 @@ class Verdict:
     """What a condition or a group came to. A path or expression has ``checks``, a group has ``children``.
 
     ``absent`` names what is absent, where it is undecided for that reason: a part of a path or of an expression.
+    ``reads`` are the values that an expression without operator looked at, by how they are written.
     """
 
     truth: Truth
@@ -56,6 +57,7 @@ class Verdict:
     children: tuple[Verdict, ...] = ()
     reason: str = ""
     absent: str = ""
+    reads: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON, with long values cut."""
@@ -65,6 +67,7 @@ class Verdict:
             "text": self.text,
             "reason": self.reason,
             "absent": self.absent,
+            "reads": {name: shorten(value) for name, value in self.reads.items()},
             "checks": [check.to_json() for check in self.checks],
             "children": [child.to_json() for child in self.children],
         }

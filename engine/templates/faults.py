@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -119,6 +119,13 @@ def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any
     return AbsentValue(message, str(Chain(path, (key,))) if path else str(key), hint=hint)
 
 
+def of_condition(fault: TemplateError) -> TemplateError:
+    """A fault with advice for the author of a condition, which has no parameters to leave out."""
+    if fault.hint == DEFAULT:
+        fault.hint = "where it may be absent, write `| default(…)`, or ask `is defined`"
+    return fault
+
+
 def _no_name(name: str) -> tuple[str, str]:
     if name in DOCUMENT_NAMES:
         return f"there is no {name!r} in this event", DEFAULT
@@ -137,6 +144,26 @@ def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
             return str(Chain(chain.root, chain.keys[:place])) if same else ""
         value = inside
     return ""
+
+
+def reads(looks: Looks, document: Mapping[str, Any]) -> dict[str, Any]:
+    """What looks into the document find, by how they are written; what is absent, or was not sent, is left out."""
+    found = {chain: value for one in looks.chains for chain, value in _reads(one, document)}
+    return {str(chain): value for chain, value in found.items() if not isinstance(value, Missing)}
+
+
+def _reads(chain: Chain, document: Mapping[str, Any]) -> Iterator[tuple[Chain, Any]]:
+    """What a look finds; of a method's name the value that it is a method of."""
+    value: Any = document.get(chain.root, _NOWHERE)
+    for place, key in enumerate(chain.keys):
+        inside = _inside(value, key)
+        if inside is _NOWHERE:
+            if place and isinstance(value, str):
+                yield Chain(chain.root, chain.keys[:place]), value
+            return
+        value = inside
+    if chain.keys:
+        yield chain, value
 
 
 _NOWHERE = object()

@@ -25,7 +25,7 @@ from engine.jsonpath import Paths
 from engine.source import Source, Where
 from engine.templates.budget import Budget
 from engine.templates.compiled import Code, Text, compile_expression, compile_text
-from engine.templates.faults import DEFAULT, describe
+from engine.templates.faults import describe, of_condition, reads
 from engine.templates.inspector import Inspector
 from engine.templates.kleene import Deciding, need
 from engine.templates.needs import Needs
@@ -204,17 +204,21 @@ class Expression:
         except AbsentError as error:
             raise _NotThere(error, self._code, document) from error
         except Exception as error:  # one expression's evaluation ends here
-            raise _of_condition(self._code.explain(error, document, ())) from error
+            raise of_condition(self._code.explain(error, document, ())) from error
         if isinstance(value, Undefined) and not isinstance(value, Absent):
             need(value)
         if value is OMIT or (callable(value) and not isinstance(value, Undefined)):
             raise TemplateError(f"an expression cannot come to {kind_of(value)}")
         return value
 
+    def reads(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that it looks at, by how they are written."""
+        return reads(self._code.looks, document)
+
     def absence(self, value: Any, document: Mapping[str, Any]) -> AbsentValue:
         """Why its value is absent; ``value`` is what ``evaluate`` gave."""
         found = describe(value, self._code.looks.chains, document)
-        _of_condition(found)
+        of_condition(found)
         return found
 
 
@@ -222,7 +226,7 @@ class _NotThere(AbsentValue):
     """An expression needs a value that is absent. The words are made when they are asked for: they are expensive."""
 
     def __init__(self, error: AbsentError, code: Code, document: Mapping[str, Any]) -> None:
-        self._tell: Callable[[], TemplateError] = lambda: _of_condition(code.explain(error, document, ()))
+        self._tell: Callable[[], TemplateError] = lambda: of_condition(code.explain(error, document, ()))
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -231,13 +235,6 @@ class _NotThere(AbsentValue):
 
     def __str__(self) -> str:
         return str(self._tell())
-
-
-def _of_condition(fault: TemplateError) -> TemplateError:
-    """A fault with advice for the author of a condition, which has no parameters to leave out."""
-    if fault.hint == DEFAULT:
-        fault.hint = "where it may be absent, write `| default(…)`, or ask `is defined`"
-    return fault
 
 
 class Templates:

@@ -34,6 +34,16 @@ def test_every_condition_is_told_with_what_it_expected_and_found(engine: Command
     ]
 
 
+def test_a_comparison_shows_the_value_that_was_found_in_either_form(engine: Command) -> None:
+    conditions = '[{expr: run.latency, gt: 10}, {expr: "run.latency > 10"}, {expr: "run.latency > 1 or run.cost > 9"}]'
+    engine.write(f"{CONFIG}\n  '*': {{name: slow, filters: {conditions}, actions: [log: {{message: slow}}]}}\n")
+    run = payloads.run(0, start_time="2026-05-04T09:00:00Z", end_time="2026-05-04T09:00:12.3Z", total_cost="0.25")
+    shown = engine("explain", engine.payload(payloads.rule([run])), "--route", "slow").output
+    assert "✓ run.latency gt 10  found 12.3\n" in shown
+    assert "✓ run.latency > 10  found run.latency = 12.3\n" in shown
+    assert "found run.latency = 12.3, run.cost = 0.25\n" in shown  # the condition is on the line before
+
+
 def test_what_would_be_fetched_is_said_and_nothing_is(engine: Command) -> None:
     report = engine.json("explain", engine.payload())
     assert routes_of(report, 1)["corrections/corrected"]["verdict"] == "wanting"
