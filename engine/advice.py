@@ -11,8 +11,9 @@ from engine.env_file import exposed
 from engine.errors import Problem
 from engine.langsmith.settings import CLOUD_RETENTION
 from engine.reload import Loaded
-from engine.router import ANY, UNMATCHED
+from engine.router import ANY
 from engine.source import Source, Where
+from engine.vocabulary import UNMATCHED
 
 #: A shorter secret is soon found by trying, and, below the shortest that is masked within text, told by logs.
 _SHORTEST_SECRET = 8

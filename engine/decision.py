@@ -124,10 +124,11 @@ class Plan:
 class Routing:
     """Everything one evaluation of an event came to.
 
-    ``wanting`` names the data that would decide the rest. ``matched`` counts the documents and routes
-    that match, those that an earlier evaluation settled among them. ``awaiting`` says for what feedback routes
-    wait, and until when (Unix seconds). ``held_back`` are actions that would fire at another time. ``overdue`` says
-    that the evaluation reached its limit, and where; empty if it did not.
+    ``wanting`` names the data that would decide the rest. ``matched`` counts the runs that a route matched, those that
+    an earlier evaluation settled among them; ``fallback``, apart from them, those for which a route under ``unmatched``
+    fired. A route that sees the whole event counts for all its runs. ``awaiting`` says for what feedback routes wait,
+    and until when (Unix seconds). ``held_back`` are actions that would fire at another time. ``overdue`` says that the
+    evaluation reached its limit, and where; empty if it did not.
     """
 
     decisions: tuple[Decision, ...]
@@ -135,6 +136,7 @@ class Routing:
     wanting: Needs
     unmatched_reason: str | None
     matched: int = 0
+    fallback: int = 0
     awaiting: Mapping[str, float] = field(default_factory=dict)
     held_back: tuple[HeldBack, ...] = ()
     overdue: str = ""

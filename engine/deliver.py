@@ -18,11 +18,12 @@ from engine.gate import Gate
 from engine.holdings import Place, sizes
 from engine.retry import Failure
 from engine.route import RoutedAction
-from engine.router import UNMATCHED, Router
+from engine.router import Router
 from engine.schedule import held_words, holding_until
 from engine.store.work import Again, Attempt, Dead, Work
 from engine.traffic import Admitted, Lane, Shut
 from engine.traffic.words import overdue, waiting, waiting_after
+from engine.vocabulary import UNMATCHED
 
 #: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
 _BLOCKED_LOOK = 1.0

@@ -109,6 +109,11 @@ def run_indexes(event: Event) -> list[int]:
     return list(range(len(runs))) if isinstance(runs, list) and runs else [-1]
 
 
+def runs_in(documents: Collection[int], indexes: Sequence[int]) -> int:
+    """How many runs there are in some documents of an event; one that has no runs counts as one."""
+    return len(indexes) if -1 in documents else len(documents)
+
+
 def runs_at(event: Event, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
     """The runs that a document is about, with their keys: one, or all at index -1. What is no object is left out."""
     runs = event.payload.get("runs")

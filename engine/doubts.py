@@ -18,7 +18,7 @@ from engine.numbers import number_of
 from engine.operand_lint import JINJA, Asked, findings, number_slip
 from engine.registry import Registry
 from engine.route_lint import remarks
-from engine.router import ANY, UNMATCHED
+from engine.router import ANY
 from engine.schema import Step
 from engine.source import Source, Where
 from engine.suggest import nearest
@@ -27,7 +27,7 @@ from engine.templates.sandboxed import DOCUMENT_NAMES
 from engine.times import time_of
 from engine.units import parse_duration, parse_share
 from engine.variables import source_of
-from engine.vocabulary import not_of_kind, undocumented
+from engine.vocabulary import UNMATCHED, not_of_kind, undocumented
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
 #: Words that no event decides: who reads only these reads nothing of any item.

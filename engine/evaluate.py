@@ -59,6 +59,7 @@ class Evaluator:
             decided_at=now,
             unmatched_reason=routing.unmatched_reason,
             matched=routing.matched,
+            fallback=routing.fallback,
             pending=pending,
             attempt=attempt,
             work=work,

@@ -10,17 +10,17 @@ from engine.admin.query import NotFound
 from engine.admin.views import iso
 from engine.deadline import LIMIT, Deadline, Overdue, within
 from engine.decision import Circumstances, Decision
-from engine.document import Fetched, run_id, run_indexes, runs_at
+from engine.document import Fetched, run_id, run_indexes, runs_at, runs_in
 from engine.event import Event
 from engine.filters import Filter, Verdict
 from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
-from engine.router import ANY, UNMATCHED
+from engine.router import ANY
 from engine.store.work import Control, Throttle
 from engine.suggest import did_you_mean
 from engine.truth import Truth
-from engine.vocabulary import ON_DEAD
+from engine.vocabulary import ON_DEAD, UNMATCHED, is_fallback
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,18 +113,31 @@ class _Explanation:
 
     def report(self) -> dict[str, Any]:
         documents = [document for document in self._documents() if document["routes"]]
-        matched = any(
-            route["verdict"] == "true" and route["applies"] for document in documents for route in document["routes"]
-        )
+        counts = self._counts(documents)
         return {
             "event": self._about(),
             "config": {"file": self._loaded.config.file, "hash": self._loaded.config.hash},
-            "matched": matched,
+            "matched": counts["matched"] > 0,
+            "counts": counts,
             "unmatched_reason": self._routing.unmatched_reason,
             "notes": list(self._notes()),
             "would_fetch": sorted(self._reads),
             "documents": documents,
         }
+
+    def _counts(self, documents: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+        """Of the runs that are explained: how many there are, matched, and are those of fallback routes.
+
+        An event without runs counts as one.
+        """
+        indexes = [index for index in run_indexes(self._event) if self._focus.run in (None, index)]
+        places: dict[bool, set[int]] = {False: set(), True: set()}
+        for document in documents:
+            for route in document["routes"]:
+                if route["verdict"] == "true" and route["applies"]:
+                    places[is_fallback(route["route"])].add(document["index"])
+        matched, fallback = (runs_in(places[kind], indexes) for kind in (False, True))
+        return {"runs": len(indexes), "matched": matched, "fallback": fallback}
 
     def _about(self) -> dict[str, Any]:
         event = self._event

@@ -14,6 +14,7 @@ from engine.event import Event
 from engine.execute import Job, Ran
 from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
 from engine.truth import Truth
+from engine.vocabulary import is_fallback
 
 #: Why a match is followed by no delivery of its own: its slot was taken, it went into a digest, somebody muted the
 #: route or action, or it is outside its hours.
@@ -89,10 +90,12 @@ class LogObserver(Observer):
 
     def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
         """What matched; and, where nothing did, why. A look that brought nothing, and is not the last, is no news."""
-        matched = dict.fromkeys(decision.route for decision in routing.decisions if decision.truth is Truth.TRUE)
-        level = logging.INFO if over or matched else logging.DEBUG
+        fire = dict.fromkeys(decision.route for decision in routing.decisions if decision.truth is Truth.TRUE)
+        level = logging.INFO if over or fire else logging.DEBUG
         if self._logger.isEnabledFor(level):
+            matched, fallback = [one for one in fire if not is_fallback(one)], [one for one in fire if is_fallback(one)]
             facts = {"event": event.id, "matched": ",".join(matched) or "-", "deliveries": made}
+            facts |= {"fallback": ",".join(fallback)} if fallback else {}
             if over and routing.unmatched_reason:
                 facts["unmatched"] = routing.unmatched_reason
             self._logger.log(level, "routed", extra=facts)

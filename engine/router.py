@@ -17,6 +17,7 @@ from engine.document import (
     lost_for_good,
     run_id,
     run_indexes,
+    runs_in,
 )
 from engine.egress import Network
 from engine.errors import TemplateError, WantOfData
@@ -33,13 +34,12 @@ from engine.times import iso_second
 from engine.traffic.limits import LimitTable
 from engine.truth import Truth
 from engine.units import format_duration
+from engine.vocabulary import UNMATCHED
 
 Document = dict[str, Any]
 
 #: The route key whose routes see every document.
 ANY = "*"
-#: The route key whose routes see a document that no other route matched.
-UNMATCHED = "unmatched"
 #: A document whose feedback nobody knows.
 _NO_FEEDBACK = dict.fromkeys(("feedback", "feedbacks"), Missing("feedback", "it is waited for"))
 #: How the reasons of routes begin that wait for feedback.
@@ -151,7 +151,8 @@ class _Evaluation:
         self.decisions: list[Decision] = []
         self.plans: list[Plan] = []
         self.wanting: set[str] = set()
-        self.matched = 0
+        self.matched: set[int] = set()  # documents
+        self.fallback: set[int] = set()
         self.truths: dict[tuple[int, str], Truth] = {}
         self.open: set[int] = set()  # documents of which a route stayed undecided for want of data or time
 
@@ -173,7 +174,8 @@ class _Evaluation:
             tuple(self.plans),
             frozenset(self.wanting),
             self.router.unmatched_reason(self.event) if unmatched else None,
-            self.matched,
+            runs_in(self.matched, indexes),
+            runs_in(self.fallback, indexes),
             self.awaiting,
             tuple(self.held_back),
             self.overdue,
@@ -232,7 +234,8 @@ class _Evaluation:
         place = (index, route.id)
         if place not in self.truths:
             self.truths[place] = self._judge(index, document, route)
-            self.matched += self.truths[place] is Truth.TRUE
+            if self.truths[place] is Truth.TRUE:
+                (self.fallback if UNMATCHED in route.keys else self.matched).add(index)
         return self.truths[place]
 
     def _judge(self, index: int, document: Document, route: Route) -> Truth:

@@ -135,6 +135,7 @@ class TraceObserver(Observer):
         facts: dict[str, str | int] = {
             "engine.event": event.id,
             "engine.matched": routing.matched,
+            "engine.fallback": routing.fallback,
             "engine.deliveries": made,
         }
         if routing.unmatched_reason:

@@ -25,6 +25,8 @@ DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
 DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
 #: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
 ON_DEAD: Final = "on_dead."
+#: The route key whose routes see a document that no other route matched.
+UNMATCHED: Final = "unmatched"
 #: Words that are there in some places only: what has to be written for them.
 PLACED: Final = {
     "items": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
@@ -140,6 +142,11 @@ class Vocabulary:
                 return None if step in _METHODS else Slip(place, f"{owner} has no {step!r}", _var_hint(step, value))
             value = value[step]
         return None
+
+
+def is_fallback(route_id: str) -> bool:
+    """Whether a route, by its id, stands under ``unmatched``."""
+    return route_id.partition("/")[0] == UNMATCHED
 
 
 def _var_hint(name: str, known: Mapping[str, Any]) -> str:

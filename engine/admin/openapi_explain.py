@@ -41,7 +41,9 @@ def _explanation_schema() -> Schema:
         {
             "event": OBJECT,
             "config": object_of({"file": TEXT, "hash": TEXT}),
-            "matched": BOOL,
+            "matched": BOOL | {"description": "whether a route matched, those under unmatched apart"},
+            "counts": object_of({"runs": COUNT, "matched": COUNT, "fallback": COUNT})
+            | {"description": "runs; an event without runs counts as one. fallback: where routes under unmatched fire"},
             "unmatched_reason": TEXT_OR_NULL,
             "notes": list_of(TEXT),
             "would_fetch": list_of(TEXT),

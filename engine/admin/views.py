@@ -38,6 +38,7 @@ def event_view(row: EventRow, rules: Mapping[str, str]) -> dict[str, Any]:
         "state": row.state,
         "unmatched_reason": row.unmatched_reason,
         "matched": row.matched,
+        "fallback": row.fallback,
         "open": row.open,
         "dead": row.dead,
         "reason": row.reason,

@@ -34,6 +34,7 @@ from engine.cli.output import (
     table,
 )
 from engine.event import Kind
+from engine.vocabulary import is_fallback
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
 
@@ -57,7 +58,7 @@ def command() -> None:
 @click.option("--kind", type=click.Choice([str(kind) for kind in Kind]), help="Only this kind of webhook.")
 @click.option("--rule", metavar="NAME", help="Only this rule, by its id or its name in the configuration.")
 @click.option("--state", type=_State(EVENT_STATES), help="Only those that came so far.")
-@click.option("--unmatched", is_flag=True, help="Only those that no route matched.")
+@click.option("--unmatched", is_flag=True, help='Only those that no route but "*" matched.')
 @click.option("--error", metavar="TEXT", help="Only those that are pending or dead for a reason with this text in it.")
 @click.option("--since", metavar="WHEN", help="Not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Not after: the same.")
@@ -117,7 +118,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
             event["kind"],
             _rule(event),
             state(event["state"]),
-            _matched(event),
+            matched_in_words(event),
             _count(event["open"], "yellow"),
             _count(event["dead"], "red"),
             *(_count(event["copies"], "yellow") for _ in copies),
@@ -134,15 +135,24 @@ def _rule(event: dict[str, Any]) -> Text:
     return text
 
 
-def _matched(event: dict[str, Any]) -> Text:
-    """How many matched; where none but routes for everything, or for the rest, did, that too."""
+def matched_in_words(event: dict[str, Any]) -> Text:
+    """How many runs matched, and for how many a fallback route fired; where there are none, why."""
     if event["state"] == "dead":
         return Text(f"{event['matched']}, rest undecided" if event["matched"] else "undecided", style="yellow")
+    if counted := _counted(event, ' by "*"', " fallback"):
+        return Text(counted)
     if not event["unmatched_reason"]:
-        return Text(str(event["matched"]))
-    if event["matched"]:
-        return Text(f"{event['matched']} catch-all")
+        return Text("0")
     return Text(unmatched_in_words(event).partition(" for ")[0], style="dim")  # its kind stands beside it
+
+
+def _counted(event: dict[str, Any], any_: str, fallback: str) -> str:
+    """The runs that routes matched, with ``any_`` where only ``"*"`` did, and those of ``fallback`` routes."""
+    known = event.get("fallback")
+    if known is None:  # an earlier version decided, and did not tell them apart
+        any_ = " catch-all"
+    counts = ((event["matched"], any_ if event["unmatched_reason"] else ""), (known, fallback))
+    return ", ".join(f"{count}{words}" for count, words in counts if count)
 
 
 def unmatched_in_words(event: dict[str, Any]) -> str:
@@ -199,8 +209,6 @@ def print_event(console: Console, event: dict[str, Any], found: Found, *, payloa
 
 
 def _event_facts(event: dict[str, Any]) -> Table:
-    catch_all = f'; {event["matched"]} by catch-all routes ("*", unmatched)' if event["matched"] else ""
-    unmatched = unmatched_in_words(event)
     return facts(
         [
             ("event", event["id"]),
@@ -210,7 +218,8 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
             ("state", state(event["state"])),
             ("because", undecided_in_words(event) or event["reason"]),
-            ("unmatched", f"{unmatched}{catch_all}" if unmatched else ""),
+            ("matched", _counted(event, ' by "*" routes', " by fallback routes (unmatched)")),
+            ("unmatched", unmatched_in_words(event)),
             ("unparsed", event["unparsed"] or ""),
             ("copies", _copies(event)),
         ]
@@ -231,6 +240,8 @@ def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up:
     made = table("ROUTE*", "VERDICT")
     for decision in decisions:
         words, style = verdicts.get(decision["verdict"], (decision["verdict"], "yellow"))
+        if words == "matched" and is_fallback(decision["route"]):
+            words = "fallback"
         made.add_row(_route(decision, found), Text(words, style=style))
     return made
 

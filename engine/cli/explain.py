@@ -68,7 +68,8 @@ def command(
     held. Nothing is sent, nothing is stored, and without --fetch LangSmith is not asked. With --event a
     running engine answers, by the rules at work; a FILE, and an event where --config names another file
     than the engine's, is explained by that file's rules.
-    Exits with 1 if nothing matched, or if --render shows that a delivery would be dead at once.
+    Exits with 1 if nothing matched and no fallback route fires, or if --render shows that a delivery would be dead
+    at once.
     """
     place = place_from(options)
     if [file, kind, event_id].count(None) != 2:
@@ -85,7 +86,8 @@ def command(
         emit(report)
     else:
         print_report(out(), report, offer=True)
-    if not report["matched"] or any(map(dies, actions_of(report))):
+    fires = report["matched"] or report.get("counts", {}).get("fallback")
+    if not fires or any(map(dies, actions_of(report))):
         sys.exit(FINDINGS)
 
 

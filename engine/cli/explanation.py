@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.cli.outline import Outline, in_json, value
+from engine.cli.output import plural
 from engine.units import format_duration
+from engine.vocabulary import is_fallback
 
 _MARKS = {"true": ("✓", "green"), "false": ("✗", "red"), "wanting": ("?", "yellow"), "undecided": ("?", "yellow")}
 _WORDS = {
@@ -81,16 +83,22 @@ def _add_route(outline: Outline, route: dict[str, Any]) -> None:
     words, style = _WORDS[route["verdict"]]
     if route["verdict"] == "true" and not any(action["fires"] for action in route["actions"]) and route["reason"]:
         words, style = f"matches, {route['reason']}", "green"
-    stops = "  stop" if route["stop"] and route["verdict"] == "true" else ""
     if route["verdict"] == "not_asked":
         outline.add(Text.assemble((route["route"], "bold"), "  ", (route["reason"], style)))
         return
-    branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (stops, "dim")))
+    branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (_beside(route), "dim")))
     if route["reason"] and (not route["applies"] or route["verdict"] == "wanting" or words == "matches"):
         branch.add(Text(route["reason"], style="dim"))
     _add_conditions(branch, route)
     for action in route["actions"] if route["verdict"] == "true" and route["applies"] else ():
         _add_action(branch, action)
+
+
+def _beside(route: dict[str, Any]) -> str:
+    """What is to be known about a route that matches."""
+    if route["verdict"] != "true":
+        return ""
+    return ("  fallback" if is_fallback(route["route"]) else "") + ("  stop" if route["stop"] else "")
 
 
 def _add_conditions(branch: Outline, route: dict[str, Any]) -> None:
@@ -185,12 +193,24 @@ def _gate(gate: dict[str, Any]) -> str:
 
 
 def _conclusion(report: dict[str, Any]) -> Text:
-    parts = [Text("matched", style="bold green") if report["matched"] else _unmatched(report)]
+    parts = [_came_to(report)]
     if report["would_fetch"]:
         parts.append(
             Text(f"{', '.join(report['would_fetch'])} would be fetched from LangSmith (--fetch does)", style="yellow")
         )
     return Text(" · ").join(parts)
+
+
+def _came_to(report: dict[str, Any]) -> Text:
+    """How many runs matched, and for how many a fallback route fires; why none did."""
+    counts, runs = report.get("counts", {}), report["event"]["runs"]
+    fallback = f"{counts['fallback']} fallback" if counts.get("fallback") and runs else "fallback"
+    parts = [Text("matched", style="bold green") if report["matched"] else _unmatched(report)]
+    if report["matched"] and runs and counts:
+        parts = [Text(f"{counts['matched']} of {plural(counts['runs'], 'run')} matched", style="bold green")]
+    if counts.get("fallback"):
+        parts.append(Text(fallback, style="bold"))
+    return Text(", ").join(parts)
 
 
 def _unmatched(report: dict[str, Any]) -> Text:

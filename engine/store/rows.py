@@ -36,13 +36,14 @@ class EventRow:
     dead: int
     reason: str = ""
     copies: int = 0
+    fallback: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
     """An event with its body, what hydration stored, and every evaluation's decisions (newest last).
 
-    An evaluation has ``replays``, ``decided_at``, ``config_hash``, ``matched``,
+    An evaluation has ``replays``, ``decided_at``, ``config_hash``, ``matched``, ``fallback``,
     ``unmatched_reason`` and ``decisions`` (as they stood in ``Routed``). ``attempts`` are those
     evaluations that could not be finished.
     """

@@ -30,7 +30,7 @@ SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
   CASE WHEN w.dead_at IS NULL AND NOT {_DISCARDED} THEN d.unmatched_reason END, coalesce(d.matched, 0),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
   (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
-  coalesce(w.error, ''), e.copies
+  coalesce(w.error, ''), e.copies, d.fallback
 FROM event AS e
 LEFT JOIN work AS w ON w.id = e.id
 LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
@@ -52,7 +52,7 @@ _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LI
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
 _DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
 _EVALUATIONS = """
-SELECT seq, replays, decided_at, config_hash, matched, unmatched_reason
+SELECT seq, replays, decided_at, config_hash, matched, fallback, unmatched_reason
 FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
 """
 _DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
@@ -166,7 +166,7 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
 
 def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
     """The evaluations of one round of an event, or of all. Of one that is damaged nobody knows what it decided."""
-    names = ("replays", "decided_at", "config_hash", "matched", "unmatched_reason")
+    names = ("replays", "decided_at", "config_hash", "matched", "fallback", "unmatched_reason")
     rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
     return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]
 

@@ -24,7 +24,9 @@ AND NOT EXISTS (
 )
 AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND d.decided_at >= :before)
 """
-_NEVER_MATCHED = " AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND d.matched > 0)"
+_NEVER_MATCHED = """
+AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND (d.matched > 0 OR d.fallback > 0))
+"""
 _HAS_DIED = "EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id AND w.dead_at < :before)"
 _MAY_GO = {"dead": _HAS_DIED, "unmatched": _IDLE + _NEVER_MATCHED, "bodies": _IDLE, "events": _IDLE}
 #: Which events to look at, by an index that leads to few others.

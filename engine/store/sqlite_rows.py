@@ -22,11 +22,11 @@ _ATTEMPTS = Insert(
 )
 ATTEMPTS = SealedInsert(_ATTEMPTS, "attempt.detail", row=1, data=17, marked=True)
 _DECISIONS = Insert(
-    "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, unmatched_reason, encoding, decisions)"
-    " VALUES ",
-    8,
+    "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, fallback, unmatched_reason,"
+    " encoding, decisions) VALUES ",
+    9,
 )
-DECISIONS = SealedInsert(_DECISIONS, "decision.decisions", row=0, data=7)
+DECISIONS = SealedInsert(_DECISIONS, "decision.decisions", row=0, data=8)
 _WORDS = Insert(
     "INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words, group_key, told) VALUES ", 6
 )
@@ -91,6 +91,7 @@ def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[
         routed.decided_at,
         clean(routed.config_hash),
         routed.matched,
+        routed.fallback,
         clean_or_none(routed.unmatched_reason),
         *pack(dump_json(amendments.of(routed.decisions))),
     )

@@ -202,7 +202,7 @@ class Routed:
 
     ``decisions`` is JSON-able, one entry a document and route. ``deliveries`` are inserted unless
     there already; those whose ids stand in ``leased`` are born owned by this process, the others
-    are due. ``matched`` counts the decisions that matched. ``pending`` is None when the evaluation
+    are due. ``matched`` and ``fallback`` count runs, see ``Routing``. ``pending`` is None when the evaluation
     is done, else what becomes of it, with ``attempt`` saying why. ``work`` is the evaluation as it
     was begun: given, its ``attempts`` and ``replays`` must be those in the store, else it is fenced off.
     ``gates`` are what stands before some of the deliveries, by their ids.
@@ -218,6 +218,7 @@ class Routed:
     pending: Again | Wait | Dead | None = None
     attempt: Attempt | None = None
     matched: int = 0
+    fallback: int = 0
     work: Work | None = None
     gates: Mapping[str, Gate] = field(default_factory=dict)
 

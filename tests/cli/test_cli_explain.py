@@ -153,6 +153,24 @@ def test_unmatched_routes_are_explained_with_their_reason(engine: Command) -> No
     assert routes_of(report, -1)["unmatched"]["actions"][0]["params"] == {"message": "unknown_rule"}
 
 
+def test_runs_that_matched_are_counted_and_those_of_fallback_routes_apart(engine: Command) -> None:
+    log = 'actions: [{log: {message: "{{ event.id }}"}}]'
+    own = f'{payloads.RULE_ID}: {{filters: [{{path: "$.runs[*].status", eq: error}}], {log}}}'
+    engine.write(f"secrets: [a-secret-of-ours]\nroutes:\n  {own}\n  unmatched: {{name: rest, {log}}}\n")
+    runs = [payloads.run(place, status=status) for place, status in enumerate(("error", "success", "success"))]
+    file = engine.payload(payloads.rule(runs))
+    shown = engine("explain", file).output
+    assert "unmatched/rest  matches  fallback\n" in shown
+    assert "1 of 3 runs matched, 2 fallback\n" in shown
+    report = engine.json("explain", file, "--run", "1")
+    assert (report["matched"], report["counts"]) == (False, {"runs": 1, "matched": 0, "fallback": 1})
+    shown = engine("explain", file, "--route", "rest", "--run", "1").output
+    assert "nothing matched, 1 fallback\n" in shown
+    assert engine("explain", engine.payload(payloads.alert())).output.endswith(
+        "nothing matched (unknown rule), fallback\nparameters not rendered; --render shows them\n"
+    )
+
+
 def test_bad_questions_are_answered_with_words(engine: Command) -> None:
     file = engine.payload()
     assert "did you mean" in engine("explain", file, "--route", "error", expect=2).stderr
@@ -192,7 +210,8 @@ def test_a_webhook_that_is_not_parsed_is_explained_by_the_routes_that_see_it(eng
     report = engine.json("explain", str(file), "--render")
     assert (report["event"]["kind"], report["event"]["rule_id"], report["event"]["runs"]) == ("unparsed", None, 0)
     assert report["event"]["unparsed"] == "the body is nested deeper than 200 levels"
-    assert (report["matched"], report["unmatched_reason"]) == (True, "unparsed")
+    assert (report["matched"], report["unmatched_reason"]) == (False, "unparsed")
+    assert report["counts"] == {"runs": 1, "matched": 0, "fallback": 1}
     (seen,) = routes_of(report, -1).values()
     assert (seen["route"], seen["actions"][0]["params"]["message"]) == ("unmatched", "unparsed")
     assert report["notes"] == [
@@ -228,6 +247,7 @@ def test_a_stored_event_that_is_not_parsed_is_shown_with_the_reason(capsys) -> N
         "reason": "",
         "copies": 0,
         "matched": 0,
+        "fallback": 0,
         "unmatched_reason": "unparsed",
         "unparsed": "it has too many values",
         "payload": None,

@@ -14,7 +14,7 @@ import click
 import pytest
 
 from engine.cli.deliveries import _why
-from engine.cli.events import unmatched_in_words
+from engine.cli.events import matched_in_words, unmatched_in_words
 from engine.cli.main import COMMANDS
 from engine.cli.output import age, ago, next_page
 from engine.freshen import freshen
@@ -264,6 +264,25 @@ def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> N
 )
 def test_why_nothing_matched_is_told_in_words_that_fit_the_kind(event: dict[str, Any], words: str) -> None:
     assert unmatched_in_words(event) == words
+
+
+@pytest.mark.parametrize(
+    ("matched", "fallback", "reason", "shown"),
+    [
+        (2, 0, None, "2"),
+        (2, 1, None, "2, 1 fallback"),
+        (0, 3, "no_match", "3 fallback"),
+        (3, 0, "no_match", '3 by "*"'),
+        (3, 3, "unknown_rule", '3 by "*", 3 fallback'),
+        (0, 0, "unknown_rule", "unknown rule"),
+        (0, 0, None, "0"),
+        (2, None, None, "2"),
+        (2, None, "no_match", "2 catch-all"),
+    ],
+)
+def test_matched_shows_runs_and_fallbacks_apart(matched: int, fallback: int, reason: str, shown: str) -> None:
+    event = {"kind": "rule", "state": "routed", "matched": matched, "fallback": fallback, "unmatched_reason": reason}
+    assert matched_in_words(event).plain == shown
 
 
 def test_who_asks_for_the_state_unmatched_is_told_of_the_option(engine: Command) -> None:

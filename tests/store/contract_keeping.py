@@ -80,19 +80,21 @@ class Pruning:
             assert await pruned(store, "events", before) == gone
 
     async def test_what_no_route_matched_may_go_earlier(self, store: Store):
-        unmatched, matched, caught, replayed = (make_event(number) for number in range(4))
-        for event in (unmatched, matched, caught, replayed):
+        unmatched, matched, caught, replayed, rest = (make_event(number) for number in range(5))
+        for event in (unmatched, matched, caught, replayed, rest):
             await store.append(event, leased=True)
         await store.settle_routed(routed(unmatched, unmatched_reason="no_match"))
         await store.settle_routed(routed(matched, matched=1))
         await store.settle_routed(routed(caught, unmatched_reason="unknown_rule", matched=1))
+        await store.settle_routed(routed(rest, unmatched_reason="unknown_rule", fallback=1))
         await store.settle_routed(routed(replayed, matched=1))
         await store.replay_events([replayed.id], now=T0)
         (claimed,) = await store.claim(now=T0, limit=1)
         await store.settle_routed(routed(replayed, unmatched_reason="no_match", work=claimed.work))
         assert await pruned(store, "unmatched", T0 + 50) == 1
         assert await store.event(unmatched.id) is None
-        assert {row.id for row in await store.events(EventQuery())} == {matched.id, caught.id, replayed.id}
+        kept = {matched.id: 0, caught.id: 0, replayed.id: 0, rest.id: 1}
+        assert {row.id: row.fallback for row in await store.events(EventQuery())} == kept
 
     async def test_dead_letters_go_by_when_they_died(self, store: Store):
         event, (early, late, open_) = await accepted(store, "early", "late", "open")
