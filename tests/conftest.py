@@ -16,10 +16,6 @@ settings.register_profile("engine", deadline=None)
 settings.load_profile("engine")
 
 
-def pytest_report_header() -> str:
-    return f"LangSmith's OpenAPI document: {'found' if openapi.DOCUMENT.exists() else openapi.ABSENT}"
-
-
 @pytest.fixture(autouse=True)
 def _own_logging() -> Iterator[None]:
     """What a test sets up for logging ends with it."""

@@ -6,6 +6,7 @@ The document is not part of the repository: it is looked for in ``shared`` besid
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
@@ -21,6 +23,8 @@ from engine.sandbox import Recorded
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "shared" / "langsmith-openapi-subset.json"
 ABSENT = f"LangSmith's OpenAPI document is not at ../shared/{DOCUMENT.name}: requests to the stand-in are not checked"
+#: What a run of continuous integration without it ends with.
+MISSING_IN_CI = f"{ABSENT}. With CI=true it must be there: put it there, or unset CI"
 
 #: Endpoints that the SDK calls and the document does not have.
 NOT_IN_DOCUMENT = {
@@ -157,6 +161,22 @@ class OpenApi:
 def load() -> OpenApi | None:
     """The document; None when this checkout has no ``shared`` beside it."""
     return OpenApi(json.loads(DOCUMENT.read_text(encoding="utf-8"))) if DOCUMENT.exists() else None
+
+
+def skip_module_if_absent() -> None:
+    """For a module whose tests need the document: without it they are one skip, one line of pytest's summary.
+
+    With ``CI=true`` they are not skipped: ``required`` fails them.
+    """
+    if not DOCUMENT.exists() and os.environ.get("CI", "").lower() != "true":
+        pytest.skip(ABSENT, allow_module_level=True)
+
+
+def required() -> OpenApi:
+    """The document; the test fails without it."""
+    if (found := load()) is None:
+        pytest.fail(MISSING_IN_CI, pytrace=False)
+    return found
 
 
 def _compile(path: str) -> re.Pattern[str]:

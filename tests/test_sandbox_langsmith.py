@@ -8,7 +8,6 @@ from collections.abc import AsyncIterator
 from uuid import UUID, uuid4
 
 import aiohttp
-import openapi
 import pytest
 from langsmith import AsyncClient, AsyncLangsmith, Client
 from langsmith.utils import (
@@ -44,11 +43,6 @@ async def client(langsmith: LangSmithStandIn, request) -> AsyncIterator[AsyncCli
 async def generated(langsmith: LangSmithStandIn) -> AsyncIterator[AsyncLangsmith]:
     async with AsyncLangsmith(api_key="a key", base_url=langsmith.url, max_retries=0) as one:
         yield one
-
-
-async def test_the_document_is_at_hand_to_check_against():
-    if openapi.load() is None:
-        pytest.skip(openapi.ABSENT)
 
 
 async def test_datasets_are_created_once_and_read_by_name_and_id(langsmith, client):

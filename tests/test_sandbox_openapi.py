@@ -10,12 +10,12 @@ import pytest
 
 from engine.sandbox import LangSmithStandIn
 
+openapi.skip_module_if_absent()
 
-@pytest.fixture
-def api(langsmith_api: openapi.OpenApi | None) -> openapi.OpenApi:
-    if langsmith_api is None:
-        pytest.skip(openapi.ABSENT)
-    return langsmith_api
+
+@pytest.fixture(scope="module")
+def api() -> openapi.OpenApi:
+    return openapi.required()
 
 
 async def _problems(api: openapi.OpenApi, method: str, path: str, body=None, *, spoil=None) -> list[str]:
