@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -54,7 +55,7 @@ def read_env_file(file: EnvFile | None, config: str) -> EnvValues:
 
     ``config`` is the configuration's file, which a problem is reported for where there is no line of this one.
     """
-    if file is None or not (file.needed or file.path.is_file()):
+    if file is None or not (file.needed or _is_meant(file.path)):
         return EnvValues()
     try:
         text = read_small(file.path)
@@ -66,8 +67,14 @@ def read_env_file(file: EnvFile | None, config: str) -> EnvValues:
 
     bindings = [each for each in parse_stream(io.StringIO(text)) if each.error or each.key is not None]
     problems = [problem for each in bindings if (problem := _problem(file.path, each)) is not None]
+    problems += _set_twice(file.path, bindings)
     values = {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
     return EnvValues(file.path, values, tuple(problems))
+
+
+def _is_meant(path: Path) -> bool:
+    """Whether what is called ``.env`` is to be read. A directory of that name is a virtual environment."""
+    return os.path.lexists(path) and not path.is_dir()
 
 
 def exposed(path: Path) -> tuple[str, str] | None:
@@ -80,12 +87,13 @@ def exposed(path: Path) -> tuple[str, str] | None:
     except OSError:
         return None
     own = not hasattr(os, "geteuid") or found.st_uid == os.geteuid()
-    if os.name == "nt" or not found.st_mode & (stat.S_IROTH | (stat.S_IRGRP if own else 0)):
+    readable = found.st_mode & (stat.S_IROTH | (stat.S_IRGRP if own else 0))
+    if os.name == "nt" or not stat.S_ISREG(found.st_mode) or not readable:
         return None
     mode = stat.S_IMODE(found.st_mode)
     return (
         f"others on this machine can read this file (mode {mode:04o})",
-        f"run: chmod {'600' if own else 'o-rwx'} {path}",
+        f"run: chmod {'600' if own else 'o-rwx'} {shlex.quote(str(path))}",
     )
 
 
@@ -97,7 +105,7 @@ def _unreadable(file: EnvFile, config: str, why: str) -> EnvValues:
 
 def _problem(path: Path, binding: Binding) -> Problem | None:
     """What is wrong with a line, none of which is quoted: a piece of a secret may stand there."""
-    line = binding.original.line + _blank_lines(binding.original.string)
+    line = _line(binding)
     if binding.error or binding.value is None:
         return Problem(str(path), line, 1, "this line is not NAME=value", _LINE_HINT)
     if (binding.key or "").startswith(_SETTINGS):
@@ -106,6 +114,17 @@ def _problem(path: Path, binding: Binding) -> Problem | None:
     return None
 
 
-def _blank_lines(text: str) -> int:
-    """How many lines a binding's text has before the binding itself."""
-    return text[: len(text) - len(text.lstrip())].count("\n")
+def _set_twice(path: Path, bindings: Sequence[Binding]) -> Iterator[Problem]:
+    """Names with two values: one of them would be ignored."""
+    first: dict[str, Binding] = {}
+    for binding in bindings:
+        before = first.setdefault(binding.key or "", binding)
+        if binding.key is not None and before.value != binding.value:
+            message = f"{binding.key} is set to another value in line {_line(before)}"
+            yield Problem(str(path), _line(binding), 1, message, "remove one of the two lines")
+
+
+def _line(binding: Binding) -> int:
+    """Where a binding begins; its text has the blank lines before it, too."""
+    text = binding.original.string
+    return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

@@ -147,6 +147,11 @@ def test_what_reads_as_a_number_is_quoted_as_it_is_written(text, number):
 def test_an_empty_secret_is_an_error_wherever_it_comes_from(written, value):
     (problem,) = problems_of(f"secrets: {written}\nroutes: {{}}\n", {"S": value})
     assert "a secret is empty" in problem.message
+    assert problem.hint == "the variable is set, but empty: give it a value"
+
+
+def test_an_empty_secret_in_the_file_is_shown_as_it_should_read():
+    (problem,) = problems_of("secrets: ['']\nroutes: {}\n")
     assert 'secrets: ["${LANGSMITH_WEBHOOK_SECRET}"]' in problem.hint
 
 

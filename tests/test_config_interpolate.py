@@ -116,6 +116,25 @@ def test_a_missing_variable_near_a_set_one_is_named():
 
 
 @pytest.mark.parametrize(
+    ("name", "known", "meant"),
+    [
+        ("LANGSMITH_WEBHOOK_SECRET", "LANGSMITH_ENDPOINT", ""),
+        ("LANGSMITH_WEBHOOK_SECRET", "LANGSMITH_API_KEY", ""),
+        ("LANGSMITH_WEBHOOK_SECRET", "LANGSMITH_WEBHOK_SECRET", "LANGSMITH_WEBHOK_SECRET"),
+        ("LANGSMITH_API_KEY", "LANGCHAIN_API_KEY", "LANGCHAIN_API_KEY"),
+        ("SLACK_TOKEN", "SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN"),
+        ("SLAK_BOT_TOKEN", "SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN"),
+        ("TOKEN", "TOKN", "TOKN"),
+        ("SLACK_CHANNEL", "SLACK_ENDPOINT", ""),
+    ],
+)
+def test_a_first_word_in_common_makes_no_names_alike(name, known, meant):
+    [unset] = interpolate({"a": f"${{{name}}}"}, Source("c.yaml"), {known: "x"}).unset
+    assert (f"did you mean {meant!r}?" in unset.problem.hint) == bool(meant)
+    assert ("did you mean" in unset.problem.hint) == bool(meant)
+
+
+@pytest.mark.parametrize(
     ("text", "words"),
     [
         ("${", "never closed"),
@@ -126,6 +145,8 @@ def test_a_missing_variable_near_a_set_one_is_named():
         ("${NAME-x}", "is not a variable"),
         ("${NAME:?x}", "is not a variable"),
         ("${A:-${B}}", "inside another's default"),
+        ("${file:${A}}", "in the path of ${file:…}"),
+        ("${file:/run/${A}}", "in the path of ${file:…}"),
     ],
 )
 def test_a_malformed_reference_is_reported(text, words):

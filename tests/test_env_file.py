@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from engine.advice import warn_of_variables
 from engine.config import load_config, read_config
 from engine.config.interpolate import MASK
 from engine.env_file import EnvFile, exposed, read_env_file
@@ -96,6 +98,53 @@ def test_one_that_cannot_be_taken_says_why(path: Path) -> None:
     pipe = path.parent / "pipe"
     os.mkfifo(pipe)
     assert "not a file" in read_env_file(EnvFile(pipe), "c.yaml").problems[0].message
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link to nothing"])
+def test_what_is_called_so_and_is_neither_a_file_nor_a_directory_is_refused(path: Path, kind: str) -> None:
+    file = EnvFile.beside(path)
+    if kind == "pipe":
+        os.mkfifo(file.path)
+    else:
+        file.path.symlink_to(path.parent / "nothing")
+    config = read_config(path, environ={}, env_file=file, stand_ins=True)
+    [problem] = config.source.problems
+    assert f"cannot read the variables in {file.path}: " in problem.message
+    assert "--no-env-file" in problem.hint
+
+
+@pytest.mark.parametrize("text", ["\udcff", "just words\n", "ENGINE_DATA=x\n", "A=1\nA=2\n"])
+def test_what_is_wrong_with_it_brings_no_warnings_of_variables_that_it_may_have(path: Path, text: str) -> None:
+    file = written(path, text, errors="surrogateescape")
+    file.path.chmod(0o600)
+    config = read_config(path, environ={}, env_file=file, stand_ins=True)
+    assert len(config.source.problems) == 1
+    assert warn_of_variables(config) == []
+
+
+def test_a_name_with_two_values_is_refused_and_one_that_is_repeated_is_not(path: Path) -> None:
+    file = written(path, "HOOK_SECRET=s3cret-one\nTEAM=red\n\n# later\nexport HOOK_SECRET='s3cret-two'\nTEAM=red\n")
+    [problem] = read_config(path, environ={}, env_file=file).source.problems
+    assert (problem.file, problem.line) == (str(file.path), 5)
+    assert problem.message == "HOOK_SECRET is set to another value in line 1"
+    assert "s3cret" not in str(problem)
+
+
+def test_files_of_windows_editors_are_read(path: Path) -> None:
+    (path.parent / ".env").write_bytes(b'\xef\xbb\xbfHOOK_SECRET=s3cret-value\r\nexport TEAM="blue green"\r\n')
+    config = load_config(path, environ={}, env_file=EnvFile.beside(path))
+    assert (config.secrets, config.vars) == (("s3cret-value",), {"team": "blue green"})
+
+
+def test_the_command_that_is_advised_names_a_file_with_blanks_in_its_path(tmp_path: Path) -> None:
+    file = tmp_path / "my rules" / ".env"
+    file.parent.mkdir()
+    file.write_text("A=b\n")
+    file.chmod(0o644)
+    _, advice = exposed(file)
+    subprocess.run(["sh", "-c", advice.removeprefix("run: ")], check=True)
+    assert exposed(file) is None
+    assert exposed(file.parent) is None  # no file
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no modes")

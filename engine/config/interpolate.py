@@ -9,7 +9,7 @@ which parts of it are values (``engine.variables``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -17,7 +17,7 @@ from typing import Any, Final
 from engine.errors import Problem
 from engine.small_file import read_small
 from engine.source import Source, Where, in_condition
-from engine.suggest import did_you_mean
+from engine.suggest import nearest
 from engine.variables import Filled, Variable
 
 #: What stands in a dump where a secret stands in the configuration.
@@ -201,7 +201,7 @@ class _Interpolation:
         if match[1].startswith("{"):
             raise _Failure("'${' begins a variable, and a template stands behind it", _dollar_advice(match))
         if "${" in match[1]:
-            raise _Failure("a variable cannot stand inside another's default", "use two variables, or a plain default")
+            raise _nested(match[1])
         value, secret = self._look_up(match[1])
         self.room -= len(value)
         if self.room < 0:
@@ -232,8 +232,7 @@ class _Interpolation:
         return found, True
 
     def _near(self, name: str) -> str:
-        hint = did_you_mean(name, [each for each in self.environ or () if each[:1] == name[:1]])
-        near = f"{hint} or " if hint.startswith("did you mean") else ""
+        near = f"did you mean {meant!r}? or " if (meant := _alike(name, self.environ or ())) else ""
         return f"{near}set it{self.elsewhere}, or give it a default: ${{{name}:-value}}"
 
     def _read(self, path: str) -> str:
@@ -249,6 +248,21 @@ class _Interpolation:
         except ValueError as error:
             raise _Failure(f"cannot read {path}: {error}", _file_advice(path)) from None
         return text.removesuffix("\n").removesuffix("\r")
+
+
+def _nested(reference: str) -> _Failure:
+    if reference.startswith("file:"):
+        return _Failure("a variable cannot stand in the path of ${file:…}", "write the path, or use ${NAME}")
+    return _Failure("a variable cannot stand inside another's default", "use two variables, or a plain default")
+
+
+def _alike(name: str, known: Iterable[str]) -> str:
+    """The variable that was probably meant, or empty. A first word that many have in common makes none alike."""
+    first, _, rest = name.partition("_")
+    common = f"{first}_" if rest else ""
+    if common and (near := nearest(rest, [each.removeprefix(common) for each in known if each.startswith(common)])):
+        return common + near
+    return nearest(name, [each for each in known if each[:1] == name[:1] and not (common and each.startswith(common))])
 
 
 def _position(text: str, at: int) -> tuple[int, int]:

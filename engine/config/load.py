@@ -228,7 +228,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
         files=found.files,
         retention=read_retention(section),
         env_file=beside.path,
-        unset=found.unset,
+        unset=() if beside.problems else found.unset,  # where that file can't be used, it may have them
     )
 
 

@@ -50,6 +50,10 @@ class Sheet:
         if where not in self.quiet:
             self.source.report(where, message, hint)
 
+    def how_to_fill(self, where: Where, otherwise: str = "") -> str:
+        """What to do about an empty text: give the variable that it came out of a value, else ``otherwise``."""
+        return "the variable is set, but empty: give it a value" if where in self.interpolated else otherwise
+
     def resolved(self, value: Any, where: Where) -> Any:
         """A value for one of the engine's own typed settings: there a variable may hold a number or true or false."""
         if not isinstance(value, str) or where not in self.interpolated:
@@ -112,7 +116,7 @@ class Section:
             return default
         if isinstance(value, str):
             if not value.strip() and needed:
-                self.sheet.wrong(where, f"{key!r} is empty")
+                self.sheet.wrong(where, f"{key!r} is empty", self.sheet.how_to_fill(where))
             return value.strip() or default
         number = self.sheet.number_as_written(value, where)
         hint = f'quote it: {key}: "{number or str(value).lower()}"' if isinstance(value, (int, float)) else ""

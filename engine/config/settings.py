@@ -101,7 +101,8 @@ def _one_secret(top: Section, value: Any, where: tuple[str | int, ...], line: st
         top.sheet.wrong(where, f"a secret must be a text, not {what}", f'quote it: "{number}"' if number else line)
         return ()
     if not value.strip():
-        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", line)
+        hint = top.sheet.how_to_fill(where, line)
+        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", hint)
         return ()
     if _is_shell_habit(top.sheet, value, where, variable):
         return ()
