@@ -25,11 +25,13 @@ from engine.cli.demo_tell import Teller, ToPeople, ToPrograms
 from engine.cli.demo_watch import Reporter, Story, Watch
 from engine.cli.main import FINDINGS, GOOD
 from engine.cli.output import out
+from engine.env_file import EnvFile
 from engine.freshen import freshen
 from engine.log import LOGGER_NAME, TextFormatter
 from engine.receiver import WEBHOOK_PATH
 from engine.sandbox import payloads
-from engine.sandbox.demo import ACTIONS, PACKAGED, Stage, if_free, opening, usual_ports
+from engine.sandbox.demo import ACTIONS, PACKAGED, Stage, if_free, opening, opening_for, usual_ports
+from engine.sandbox.rows import Row
 from engine.secrets import Masker
 from engine.sender import Sender
 from engine.settings import Address, ServeSettings
@@ -68,9 +70,10 @@ def command(once: bool, folder: Path | None, port: int | None, as_json: bool) ->
     the webhook of LangSmith's documentation, and shows which route matched and why, what was
     sent and what came back. Then it goes on, for you to edit its rules and send your own.
 
-    With --data, rules in that folder's config.yaml are used and judged instead of the demo's.
-    They see your environment, except that LangSmith's and Slack's endpoints and tokens are
-    those of the stand-ins.
+    With --data, rules in that folder's config.yaml are used and judged instead of the demo's,
+    with a webhook of the first rule that has a route. They see your environment and the
+    folder's .env, except that LangSmith's and Slack's endpoints and tokens are those of the
+    stand-ins.
     """
     teller: Teller = ToPrograms() if as_json else ToPeople(out())
     with workplace(folder, teller.ends) as files:
@@ -123,6 +126,7 @@ class Demo:
             listen=Address(_HOST, self._ports.public),
             admin=Address(_HOST, self._ports.admin),
             grace=1.0,
+            env_file=EnvFile.beside(self._files.rules),
         )
         own = self._files.own
         with _logging(self._files.log) as log:
@@ -131,11 +135,12 @@ class Demo:
                 running(settings, log.logger, environ=_environ(stage), observers=[self._watch]) as engine,
             ):
                 log.mask(lambda: engine.reloader.masker)
-                place = self._place(engine, once=once, own=own)
+                first = self._opening(engine)
+                place = self._place(engine, first, once=once, own=own)
                 self._teller.begins(place)
                 engine.reloader.listen(self._teller.reloads)
                 act = _Act(engine, stage, self._watch, self._teller, own=own)
-                self._ending = await act.open(_webhook(engine), self._opening())
+                self._ending = await act.open(_webhook(engine), payloads.to_body(first))
                 self._teller.sums_up(self._ending)
                 if not once:
                     self._teller.hands_over(place)
@@ -143,11 +148,13 @@ class Demo:
                 if not once:
                     await act.follow()
 
-    def _opening(self) -> bytes:
-        payload = opening()
-        return payloads.to_body(freshen(payload) if self._files.reused else payload)
+    def _opening(self, engine: Running) -> Row:
+        routes = engine.reloader.current.config.routes if self._files.own else ()
+        keys = [key for route in routes if route.enabled for key in route.keys]
+        payload = opening_for(keys) if self._files.own else opening()
+        return freshen(payload) if self._files.reused else payload
 
-    def _place(self, engine: Running, *, once: bool, own: bool) -> Place:
+    def _place(self, engine: Running, first: Row, *, once: bool, own: bool) -> Place:
         secrets = engine.reloader.current.config.secrets or ()
         webhook = _webhook(engine)
         return Place(
@@ -160,6 +167,7 @@ class Demo:
             command=_own_name(),
             own=own,
             secret=_in_a_shell(secrets[0]) if secrets else "",
+            rule=str(first.get("rule_id", "")) if own else "",
             activate=_activation(),
         )
 

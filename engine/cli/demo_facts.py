@@ -14,8 +14,9 @@ from engine.cli.output import plural
 class Place:
     """Where everything is. ``admin`` and ``webhook`` are addresses.
 
-    ``webhook`` bears the secret of the packaged rules; with rules of one's ``own`` it is masked, and
-    ``secret`` is how a shell has it. ``activate`` brings the command into a shell; empty where it is there.
+    ``webhook`` bears the secret of the packaged rules; with rules of one's ``own`` it is masked, and ``secret`` is how
+    a shell has it. ``rule`` is the rule whose webhooks are sent to these. ``activate`` brings the command into a shell;
+    empty where it is there.
     """
 
     rules: Path
@@ -26,6 +27,7 @@ class Place:
     command: str
     own: bool = False
     secret: str = ""
+    rule: str = ""
     activate: str = ""
 
 
@@ -105,4 +107,6 @@ class Ending:
         done = f"{plural(len(self.seen), 'delivery', 'deliveries')} of your rules succeeded" if self.own else ""
         done = done or f"{plural(len(self.seen), 'delivery', 'deliveries')} succeeded"
         waiting = f", {self.waiting} not due yet" if self.waiting else ""
+        if self.muted and not (self.seen or self.waiting):
+            done = "nothing was sent, as all that matched is muted"
         return f"{done}{waiting}, and the duplicate fired nothing"

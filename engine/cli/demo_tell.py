@@ -82,7 +82,7 @@ class ToPeople:
         self._section("2  Which routes match, and why")
         print_report(self._console, dict(arrival.report))
         self._section("3  What was sent, and what came back")
-        self._deliveries(arrival.sent)
+        self._deliveries(arrival.sent, runs=arrival.report["event"]["runs"])
 
     def repeats(self, arrival: Arrival | None, status: int | None, requests: int) -> None:
         """One more section, of one line."""
@@ -179,8 +179,8 @@ class ToPeople:
     def _came(self, arrival: Arrival, status: int | None, seconds: float) -> None:
         self._console.print(Text("→ POST /webhooks/langsmith?secret=…"))
         about = arrival.report["event"]
-        rule = f"{about['rule']} ({about['rule_id']})" if about["rule"] else str(about["rule_id"])
-        rows = [("rule", rule), *_runs(arrival.report)]
+        rule = f"{about['rule']} ({about['rule_id']})" if about["rule"] else about["rule_id"]
+        rows = [("rule", rule) if rule else ("kind", about["kind"]), *_runs(arrival.report)]
         for name, value in rows:
             self._cut(Text.assemble((f"    {name:<7}", "dim"), value))
         answer = f"  event {arrival.event}, duplicate: false"
@@ -285,7 +285,8 @@ def _sending(place: Place) -> list[str]:
         return [f"curl -d {shlex.quote(f'@{place.encore}')} \\", f"  {shlex.quote(place.webhook)}"]
     to = place.webhook.partition("?")[0]
     secret = f" --secret {place.secret}" if place.secret else ""
-    return [f"{place.command} send {shlex.quote(str(place.encore))} \\", f"  --to {to}{secret}"]
+    rule = f" --rule {shlex.quote(place.rule)}" if place.rule else ""
+    return [f"{place.command} send {shlex.quote(str(place.encore))}{rule} \\", f"  --to {to}{secret}"]
 
 
 def _headline(sent: Sent, *, of_many: bool) -> Text:

@@ -60,6 +60,7 @@ _HINTS: Mapping[Fault, str] = {
 @click.option("-H", "--header", "headers", multiple=True, metavar="'NAME: VALUE'", help="A custom header; repeatable.")
 @click.option("--ca", metavar="FILE", help="Trust the certificates in FILE and no others.")
 @click.option("--insecure", is_flag=True, help="Take any certificate.")
+@click.option("--rule", metavar="ID", help="Send it as the webhook of this rule.")
 @click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How often.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="So many a second at most.")
@@ -75,6 +76,7 @@ def command(
     headers: tuple[str, ...],
     ca: str | None,
     insecure: bool,  # noqa: FBT001
+    rule: str | None,
     fresh: bool,  # noqa: FBT001
     count: int,
     rate: float | None,
@@ -88,7 +90,7 @@ def command(
     Hub commits: 20 seconds, up to three retries, also after a timeout and on 408, 425 and 429.
     Every attempt is shown. Exits with 1 if it was not delivered.
     """
-    body = _body(file, kind)
+    body = _body(file, kind) if rule is None else _of_rule(_body(file, kind), rule)
     if print_only:
         text = _fresh(body) if fresh else body
         click.echo(visible_in_json(text.decode(errors="replace")) if sys.stdout.isatty() else text)
@@ -145,6 +147,16 @@ def _body(file: BinaryIO | None, kind: str | None) -> bytes:
     if (file is None) == (kind is None):
         raise click.UsageError("give a FILE or --kind")
     return file.read() if file is not None else sample_body(str(kind))
+
+
+def _of_rule(body: bytes, rule: str) -> bytes:
+    try:
+        payload = parse_payload(body)[0]
+    except BadBody as error:
+        raise BadQuery(f"cannot give it a rule: {error}", "send it without --rule") from error
+    if "rule_id" not in payload:
+        raise BadQuery("cannot give it a rule: this webhook is not from one", "send it without --rule")
+    return orjson.dumps({**payload, "rule_id": rule})
 
 
 def _kind(body: bytes) -> Kind:

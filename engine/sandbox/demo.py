@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
+from engine.config.routes import KEY_WORDS
+from engine.event import Kind
 from engine.sandbox import payloads
 from engine.sandbox.langsmith import LangSmithStandIn
 from engine.sandbox.rows import Row
@@ -32,6 +34,17 @@ _MATTERS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("/items", ("items.run_id",), ("items.id",)),
     ("/chat.postMessage", ("channel", "text", "blocks", "thread_ts"), ("ok", "error", "channel", "ts")),
 )
+
+
+#: A webhook of each kind that is about no run, by the key of its routes.
+_OF_KIND: Mapping[str, Callable[[], Row]] = {
+    Kind.ALERT: payloads.alert,
+    Kind.PROMPT: payloads.prompt_commit,
+    Kind.ISSUE: payloads.issue,
+    Kind.CONTEXT_HUB: payloads.context_hub_commit,
+}
+#: Keys of routes that see webhooks of any kind.
+_EVERY = KEY_WORDS - {*_OF_KIND}
 
 
 def usual_ports() -> tuple[int, int, int]:
@@ -60,6 +73,21 @@ def opening() -> Row:
     """The webhook that the demo begins with: the documentation's payload with its run made whole."""
     payload = payloads.complete()
     return payload | {"runs": payload["runs"][:1]}
+
+
+def opening_for(keys: Sequence[str]) -> Row:
+    """The webhook that the demo begins with for rules of one's own, by the ``keys`` of their routes.
+
+    It has all runs of the documentation's rule, so that what only matches a failed one is seen to match. Where no route
+    is for that rule, it comes from the first rule that has one, else it is of the first kind that has one.
+    """
+    payload = payloads.complete()
+    if payload["rule_id"] in keys:
+        return payload
+    if rule := next((key for key in keys if key not in KEY_WORDS), None):
+        return payload | {"rule_id": rule}
+    kind = next((key for key in keys if key in _OF_KIND), None)
+    return payload if kind is None or _EVERY & {*keys} else _OF_KIND[kind]()
 
 
 def encore() -> Row:

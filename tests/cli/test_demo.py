@@ -18,10 +18,13 @@ from click.testing import CliRunner, Result
 
 from engine.cli.demo_files import edited, lay_out
 from engine.cli.main import cli
+from engine.event import parse_event
 from engine.reload import Loader
-from engine.sandbox.demo import ACTIONS, Stage, encore, opening, rules
+from engine.sandbox import payloads
+from engine.sandbox.demo import ACTIONS, Stage, encore, opening, opening_for, rules
 
 RUN = opening()["runs"][0]["id"]
+RULE = opening()["rule_id"]
 
 
 def demo(*args: str, environ: dict[str, str] | None = None) -> Result:
@@ -144,7 +147,7 @@ def test_rules_of_ones_own_see_the_environment_are_named_so_and_judged(tmp_path:
     assert result.exit_code == 0, result.output
     flat = " ".join(result.output.split())
     assert "They are your own: what they do is judged, not the demo's four actions." in flat
-    assert "✓ 2 deliveries of your rules succeeded, and the duplicate fired nothing" in flat
+    assert "✓ 4 deliveries of your rules succeeded, and the duplicate fired nothing" in flat
     assert "channel #my-channel" in flat
     assert "rule d75d7417-0c57-4655-88fe-1db3cda3a47a run 0 classify-issue" in flat
     assert f"text classify-issue {message}" in flat, "a message is shown whole"
@@ -167,7 +170,7 @@ def test_for_programs_it_says_whose_rules_they_are_and_hides_their_secret(tmp_pa
     assert told[-2] | {"seconds": 0} == {
         "type": "summary",
         "good": True,
-        "seen": ["post_to_slack", "add_to_dataset"],
+        "seen": ["post_to_slack", "add_to_dataset"] * 2,
         "missing": {},
         "muted": {},
         "repeated": 0,
@@ -179,10 +182,48 @@ def test_for_programs_it_says_whose_rules_they_are_and_hides_their_secret(tmp_pa
 
 
 def test_rules_that_match_nothing_are_exit_code_1_and_said_so(tmp_path: Path) -> None:
-    result = own(tmp_path, OWN.replace("d75d7417-0c57-4655-88fe-1db3cda3a47a", "alert"))
+    result = own(tmp_path, OWN.replace("eq: success", "eq: pending"))
     assert result.exit_code == 1
     assert "✗ no route matched: section 2 says why" in result.output
-    assert "no route is for rule d75d7417-0c57-4655-88fe-1db3cda3a47a" in result.output
+    assert '✗ $.runs[*].status eq "pending"' in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize(
+    ("keys", "shown"),
+    [
+        (["11111111-0c57-4655-88fe-1db3cda3a47a"], "rule 11111111-0c57-4655-88fe-1db3cda3a47a"),
+        (["alert", "11111111-0c57-4655-88fe-1db3cda3a47a"], "rule 11111111-0c57-4655-88fe-1db3cda3a47a"),
+        (["11111111-0c57-4655-88fe-1db3cda3a47a", RULE], f"rule {RULE}"),
+        (["prompt"], "kind prompt"),
+        (["alert", "*"], f"rule {RULE}"),
+        (["unmatched"], f"rule {RULE}"),
+    ],
+)
+def test_rules_of_ones_own_get_a_webhook_that_has_a_route(tmp_path: Path, keys: list[str], shown: str) -> None:
+    log = "{actions: [{log: {message: hi}}]}\n"
+    result = own(tmp_path, "secrets: none\nroutes:\n" + "".join(f'  "{key}": {log}' for key in keys))
+    assert result.exit_code == 0, result.output
+    assert f"→ POST /webhooks/langsmith?secret=… {shown}" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("kind", ["alert", "prompt", "issue", "context_hub"])
+def test_webhooks_of_every_kind_can_begin(kind: str) -> None:
+    assert str(parse_event(payloads.to_body(opening_for([kind])), 0.0).kind) == kind
+
+
+def test_a_rule_for_failed_runs_is_seen_to_match(tmp_path: Path) -> None:
+    """As that of the README does."""
+    result = own(tmp_path, OWN.replace("eq: success", "eq: error"))
+    assert result.exit_code == 0, result.output
+    assert "run 2" in result.output
+
+
+def test_variables_of_a_file_beside_the_rules_are_used(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("FROM_FILE=#from-the-file\nSLACK_BOT_TOKEN=of-the-file\n")
+    result = own(tmp_path, OWN.replace("MY_CHANNEL", "FROM_FILE"))
+    assert result.exit_code == 0, result.output
+    assert "#from-the-file" in result.output
+    assert "of-the-file" not in result.output
 
 
 def test_what_is_held_back_is_waited_for_a_moment_and_is_no_failure(tmp_path: Path, monkeypatch) -> None:
@@ -191,7 +232,7 @@ def test_what_is_held_back_is_waited_for_a_moment_and_is_no_failure(tmp_path: Pa
     result = own(tmp_path, held)
     assert result.exit_code == 0, result.output
     flat = " ".join(result.output.split())
-    assert "✓ 1 delivery of your rules succeeded, 1 not due yet, and the duplicate fired nothing" in flat
+    assert "✓ 2 deliveries of your rules succeeded, 2 not due yet, and the duplicate fired nothing" in flat
 
 
 @pytest.mark.parametrize("text", [None, OWN])
@@ -209,7 +250,7 @@ def test_a_muted_route_is_shown_as_muted(tmp_path: Path, text: str | None) -> No
     flat = " ".join(result.output.split())
     assert re.search(rf"{route} matches, muted until \S+Z by \S+", flat), flat
     assert re.search(rf"{route}: muted until \S+Z by [^;]+; its actions were not done", flat)
-    assert "all four" not in flat
+    assert "✓ nothing was sent, as all that matched is muted, and the duplicate fired nothing" in flat
     assert "✗ post_to_slack" not in flat
 
 
