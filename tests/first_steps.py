@@ -125,7 +125,7 @@ def take(folder: Path, *, install: str = INSTALL) -> tuple[float, list[str]]:
     """
     begun = time.monotonic()
     (config,) = blocks("yaml")
-    first, second, third = blocks("sh")
+    first, second, third, *_ = blocks("sh")
     config = exchanged(config, "failed: {{ run.error }}", "MY OWN: {{ run.error }}")
     (folder / "config.yaml").write_text(config, encoding="utf-8")
     with terminals(folder) as terminal:

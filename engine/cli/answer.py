@@ -10,10 +10,13 @@ import orjson
 from rich.text import Text
 
 from engine.cli.output import short_event
+from engine.event import Kind
 from engine.sender import SendAttempt
 
 #: How much of an answer that is not an engine's is shown.
 _SHOWN = 300
+#: What makes a rule's webhook a duplicate (``engine.event``), for those who changed something else in it.
+_SAME_RULE = "same rule, time window and runs; changed contents make no new event"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,11 @@ class Answer:
         """What was wrong, where an engine says so."""
         return self._word("error")
 
-    def lines(self, *, failed: bool) -> Iterator[Text]:
-        """For people."""
+    def lines(self, *, failed: bool, kind: Kind = Kind.UNKNOWN) -> Iterator[Text]:
+        """For people; ``kind`` is that of the webhook it answers."""
         if self.event and self.duplicate:
-            words = f"duplicate of event {self.event}: nothing fires; --fresh makes it new"
+            because = f" ({_SAME_RULE})" if kind is Kind.RULE else ""
+            words = f"duplicate of event {self.event}: nothing fires{because}; --fresh makes it new"
             yield Text(f"{words}, engine replay {short_event(self.event)} fires that one again", style="yellow")
         elif self.event:
             yield Text.assemble(("event ", "dim"), self.event)

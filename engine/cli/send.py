@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import ssl
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from hashlib import sha256
 from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import click
-import orjson
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from engine.admin.query import BadQuery
 from engine.cli.answer import Answer
+from engine.cli.changes import changed, parse_change, strict_json
 from engine.cli.client import trust_in
 from engine.cli.main import FINDINGS
 from engine.cli.options import json_option
@@ -61,7 +63,20 @@ _HINTS: Mapping[Fault, str] = {
 @click.option("--ca", metavar="FILE", help="Trust the certificates in FILE and no others.")
 @click.option("--insecure", is_flag=True, help="Take any certificate.")
 @click.option("--rule", metavar="ID", help="Send it as the webhook of this rule.")
-@click.option("--fresh", is_flag=True, help="Give it a time of its own, so that it is no duplicate.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Change a field of every run (name=chat, latency=12, extra.metadata.env=dev) or, with $, of the payload "
+    "('$.runs[0].status=error'); repeatable.",
+)
+@click.option(
+    "--fresh/--same",
+    default=None,
+    help="With a time of its own, so that it is no duplicate; or as it stands.  [default: a FILE as it stands, "
+    "--kind and --set fresh]",
+)
 @click.option("--count", type=click.IntRange(1), default=1, show_default=True, help="How often.")
 @click.option("--rate", type=click.FloatRange(0, min_open=True), metavar="R", help="So many a second at most.")
 @click.option("--print", "print_only", is_flag=True, help="Only print what would be sent.")
@@ -77,7 +92,8 @@ def command(
     ca: str | None,
     insecure: bool,  # noqa: FBT001
     rule: str | None,
-    fresh: bool,  # noqa: FBT001
+    changes: tuple[str, ...],
+    fresh: bool | None,  # noqa: FBT001
     count: int,
     rate: float | None,
     print_only: bool,  # noqa: FBT001
@@ -85,15 +101,20 @@ def command(
 ) -> None:
     """Send the webhook in FILE (- is standard input) as LangSmith sends it.
 
+    For a payload of your own: engine send --kind rule --print > my.json, edit it, then
+    engine send my.json --fresh. Or change a sample's fields: --kind rule --set name=chat.
+    A value is JSON where it can be read as that, else text.
+
     With LangSmith's own delivery policy: 5 seconds to answer and no retry after that, up to
     two retries when no connection can be made and on a 5xx, none on a 4xx. Issues and Context
     Hub commits: 20 seconds, up to three retries, also after a timeout and on 408, 425 and 429.
     Every attempt is shown. Exits with 1 if it was not delivered.
     """
     body = _body(file, kind) if rule is None else _of_rule(_body(file, kind), rule)
+    body = _changed(body, changes)
+    fresh = (kind is not None or bool(changes)) if fresh is None else fresh
     if print_only:
-        text = _fresh(body) if fresh else body
-        click.echo(visible_in_json(text.decode(errors="replace")) if sys.stdout.isatty() else text)
+        _print(_fresh(body) if fresh else body)
         return
     if url is None:
         raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
@@ -122,7 +143,8 @@ class _Order:
     def __init__(
         self, url: str, body: bytes, headers: dict[str, str], sign: Sign, *, trust: ssl.SSLContext | bool, fresh: bool
     ) -> None:
-        self.url, self.trust, self.policy = url, trust, policy_of(_kind(body))
+        self.url, self.trust, self.kind = url, trust, _kind(body)
+        self.policy = policy_of(self.kind)
         self._headers, self._body, self._sign, self._freshly = headers, body, sign, fresh
 
     def next(self) -> tuple[bytes, dict[str, str]]:
@@ -167,11 +189,50 @@ def _kind(body: bytes) -> Kind:
         return Kind.UNKNOWN
 
 
+def _changed(body: bytes, changes: Sequence[str]) -> bytes:
+    """The body with the fields that ``--set`` names changed."""
+    if not changes:
+        return body
+    parsed = [parse_change(each) for each in changes]
+    try:
+        return _to_body(changed(_payload(body), parsed))
+    except BadBody as error:
+        raise BadQuery(f"cannot change it: {error}", "send it without --set") from error
+
+
 def _fresh(body: bytes) -> bytes:
     try:
-        return orjson.dumps(freshen(parse_payload(body)[0]))
+        return _to_body(freshen(_payload(body)))
     except BadBody as error:
-        raise BadQuery(f"cannot make it fresh: {error}", "send it without --fresh") from error
+        raise BadQuery(f"cannot make it fresh: {error}", "send it as it stands, with --same") from error
+
+
+def _payload(body: bytes) -> Mapping[str, Any]:
+    """A body's payload, whole numbers of any length as they stand.
+
+    Raises:
+        BadBody: it is not a JSON object.
+    """
+    try:
+        exact = strict_json(body)
+    except ValueError:
+        exact = None
+    return exact if isinstance(exact, dict) else parse_payload(body)[0]
+
+
+def _to_body(payload: Mapping[str, Any], indent: int | None = None) -> bytes:
+    """JSON in UTF-8, in ASCII only where a text has half a character in it."""
+    try:
+        return json.dumps(payload, ensure_ascii=False, indent=indent).encode()
+    except UnicodeEncodeError:
+        return json.dumps(payload, indent=indent).encode()
+
+
+def _print(body: bytes) -> None:
+    """A JSON object indented, as it can be edited; anything else as it stands."""
+    with suppress(ValueError):
+        body = _to_body(strict_json(body), indent=2)
+    click.echo(visible_in_json(body.decode(errors="replace")) if sys.stdout.isatty() else body)
 
 
 def _target(url: str, secret: str | None) -> str:
@@ -195,7 +256,7 @@ def _headers(lines: tuple[str, ...]) -> dict[str, str]:
 
 async def _send_all(order: _Order, count: int, rate: float | None, *, as_json: bool) -> list[Delivery]:
     if count == 1:
-        watch = None if as_json else _Watcher(out(), order.url)
+        watch = None if as_json else _Watcher(out(), order)
         return [await _send(order, watch)]
     console = err()
     columns = (TextColumn("sending"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -230,14 +291,14 @@ async def _send(order: _Order, watch: Callable[[SendAttempt], None] | None) -> D
 class _Watcher:
     """Shows each attempt as it ends."""
 
-    def __init__(self, console: Console, url: str) -> None:
-        self._console = console
-        console.print(Text(f"POST {urlsplit(url)._replace(query='').geturl()}", style="dim"), soft_wrap=True)
+    def __init__(self, console: Console, order: _Order) -> None:
+        self._console, self._kind = console, order.kind
+        console.print(Text(f"POST {urlsplit(order.url)._replace(query='').geturl()}", style="dim"), soft_wrap=True)
 
     def __call__(self, attempt: SendAttempt) -> None:
         """One line, and below it what the endpoint said."""
         self._console.print(_attempt_line(attempt), soft_wrap=True)
-        for line in Answer.of(attempt).lines(failed=bool(attempt.reason)):
+        for line in Answer.of(attempt).lines(failed=bool(attempt.reason), kind=self._kind):
             self._console.print(line, soft_wrap=True)
 
 

@@ -27,7 +27,9 @@ def test_https_from_the_first_banner_to_a_renewal(engine: Command, serve: Serve,
     assert server.admin.startswith("http://127.0.0.1:")
 
     def send(*more: str, expect: int = 0) -> str:
-        return engine("send", "--kind", "issue", "--to", server.url, "--sign", SIGNING, *more, expect=expect).output
+        return engine(
+            "send", "--kind", "issue", "--same", "--to", server.url, "--sign", SIGNING, *more, expect=expect
+        ).output
 
     assert "delivered (202)" in send("--ca", str(files.cert))
     assert "duplicate" in send("--insecure")

@@ -260,14 +260,14 @@ def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
     assert len(engine.json("events", "list", "--kind", "alert", "--limit", "100")["events"]) == 20
     wrong = engine("send", "--kind", "seed", "--to", server.url, "--count", "3", expect=1)
     assert "3 times: the endpoint answered 401, which is final: the secret is missing" in wrong.output
-    again = engine("send", "--kind", "seed", "--to", server.url, "--secret", SECRET, "--count", "3")
+    again = engine("send", "--kind", "seed", "--same", "--to", server.url, "--secret", SECRET, "--count", "3")
     assert "2 duplicates of earlier events: nothing fires" in again.output
 
 
 def test_copies_are_counted_at_their_event_and_it_can_be_fired_again(engine: Command, serve: Serve) -> None:
     server = serve()
     for _ in range(3):
-        sent = engine("send", "--kind", "prompt", "--to", server.url, "--secret", SECRET)
+        sent = engine("send", "--kind", "prompt", "--same", "--to", server.url, "--secret", SECRET)
     engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET)
     rows = {row["kind"]: row for row in engine.json("events")["events"]}
     assert {kind: row["copies"] for kind, row in rows.items()} == {"prompt": 2, "alert": 0}
@@ -472,7 +472,8 @@ def test_the_seed_of_the_documentation_twice_is_one_event(engine: Command, serve
     (event,) = engine.json("events")["events"]
     assert f"event {event['id']}" in first.output
     second = engine("send", file, "--to", host, "--secret", SECRET)
-    assert f"duplicate of event {event['id']}: nothing fires; --fresh makes it new" in second.output
+    assert f"duplicate of event {event['id']}: nothing fires (same rule, time window and runs;" in second.output
+    assert "; --fresh makes it new" in second.output
     third = engine.json("send", file, "--to", host, "--secret", SECRET)
     assert (third["event"], third["duplicate"]) == (event["id"], True)
     assert len(engine.json("events", "list")["events"]) == 1
