@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from yaml.error import MarkedYAMLError
 
+from engine.config.indentation import indent_of, indented, likely_indents, nearest_indents
 from engine.source import Source, Where
 
 _SHOULD_READ: Final = "the line should read:"
@@ -30,6 +31,8 @@ _QUOTES: Final = ('"', "'")
 _PAIRS: Final = {"[": "]", "(": ")", "{": "}"}
 _ESCAPE: Final = re.compile(r"""\\[^0abt\tnvfre "/\\N_LPxuU\n]""")
 _MAX_LINE: Final = 2000
+#: What PyYAML says of a line that is not indented as the lines around it.
+_MISPLACED: Final = ("mapping values are not allowed", "<block end>", "expected '<document start>'", "could not find")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +54,30 @@ def diagnose(text: str, error: MarkedYAMLError, failing_line: Callable[[str], in
             error.context_mark
         )  # a text that is never closed fails at the end of the file, and is wrong where it begins
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    lines, until = text.splitlines(), time.monotonic() + _PATIENCE_SECONDS
-    for number in _suspects(error, line, len(lines)):
-        fixed = _fixed_line(lines, number, failing_line, until)
-        if fixed is not None:
-            message = _cause(lines[number - 1]) or message
-            hint = should_read(fixed, aligned="\t" in lines[number - 1][: len(fixed) - len(fixed.lstrip())])
-            return Mistake(number, _difference(lines[number - 1], fixed), message, hint)
+    trial = _Trial(text.splitlines(), line, failing_line, time.monotonic() + _PATIENCE_SECONDS)
+    suspects = _suspects(error, line, len(trial.lines))
+    for number in suspects:
+        if (fixed := trial.first(number, _candidates(trial.lines, number))) is not None:
+            return _rewritten(trial.lines[number - 1], number, fixed, message)
+    if any(part in (error.problem or "") for part in _MISPLACED):
+        for number in _oddest_first(trial.lines, suspects):
+            places = nearest_indents(trial.lines, number)
+            if (fixed := trial.first(number, (indented(trial.lines[number - 1], each) for each in places))) is not None:
+                return _reindented(trial.lines[number - 1], number, fixed)
     return Mistake(line, column, message, _with_beginning(advice, error, line))
+
+
+def _rewritten(written: str, number: int, fixed: str, message: str) -> Mistake:
+    is_indent = "\t" in written[: indent_of(written)]
+    hint = should_read(fixed, aligned=is_indent)
+    return Mistake(number, _difference(written, fixed), _cause(written) or message, hint)
+
+
+def _reindented(written: str, number: int, fixed: str) -> Mistake:
+    has, expected = indent_of(written), indent_of(fixed)
+    spaces = f"{has} space{'s' * (has != 1)}"
+    message = f"the indentation does not fit in with the lines around it: {spaces}, {expected} expected"
+    return Mistake(number, has + 1, message, should_read(fixed, aligned=True))
 
 
 def should_read(line: str, *, aligned: bool = False) -> str:
@@ -106,33 +125,52 @@ def _suspects(error: MarkedYAMLError, line: int, count: int) -> list[int]:
     return [number for number in dict.fromkeys((line, context, line - 1)) if 1 <= number <= count]
 
 
-def _fixed_line(lines: list[str], number: int, failing_line: Callable[[str], int | None], until: float) -> str | None:
-    if sum(map(len, lines)) > _MAX_TRIED_TEXT:
-        return None
-    tried = 0
-    for candidate in dict.fromkeys(_candidates(lines[number - 1])):
-        if candidate == lines[number - 1] or tried == _MAX_CANDIDATES or time.monotonic() > until:
-            continue
-        tried += 1
-        failed = failing_line("\n".join([*lines[: number - 1], candidate, *lines[number:]]) + "\n")
-        if failed is None or failed > number + 1 or (failed == number + 1 and number < len(lines)):
-            return candidate
-    return None
+def _oddest_first(lines: Sequence[str], suspects: Sequence[int]) -> list[int]:
+    """The lines with an odd number of spaces before those with an even one."""
+    return sorted(suspects, key=lambda number: indent_of(lines[number - 1]) % 2 == 0)
 
 
-def _candidates(line: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """Puts other lines into a text that fails at ``line``, until a moment of the monotonic clock."""
+
+    lines: list[str]
+    line: int
+    failing_line: Callable[[str], int | None]
+    until: float
+
+    def first(self, number: int, candidates: Iterable[str]) -> str | None:
+        """The first candidate for a line with which the whole text can be read, or else more of it than now."""
+        if sum(map(len, self.lines)) > _MAX_TRIED_TEXT:
+            return None
+        better = None
+        for tried, candidate in enumerate(dict.fromkeys(candidates)):
+            if tried == _MAX_CANDIDATES or time.monotonic() > self.until:
+                break
+            if candidate == self.lines[number - 1]:
+                continue
+            failed = self._failed(number, candidate)
+            if failed is None:
+                return candidate
+            if better is None and max(number, self.line) < failed <= len(self.lines):
+                better = candidate
+        return better
+
+    def _failed(self, number: int, candidate: str) -> int | None:
+        return self.failing_line("\n".join([*self.lines[: number - 1], candidate, *self.lines[number:]]) + "\n")
+
+
+def _candidates(lines: Sequence[str], number: int) -> Iterator[str]:
+    line = lines[number - 1]
     if len(line) > _MAX_LINE:
         return
-    if "\t" in line:
-        yield _without_tabs(line)
+    if "\t" in line[: indent_of(line)]:
+        yield from (indented(line, each) for each in likely_indents(lines, number))
+    elif "\t" in line:
+        yield indented(line, indent_of(line))
     yield re.sub(r"^(\s*(?:-\s+)?)(\*)(\s*:)", r'\1"\2"\3', line)
     yield from requote(line)
     yield re.sub(r"^(\s*(?:-\s+)?\w+):(?=[^\s:/])", r"\1: ", line)
-
-
-def _without_tabs(line: str) -> str:
-    indent = line[: len(line) - len(line.lstrip())]
-    return indent.replace("\t", "  ") + line.lstrip().replace("\t", " ")
 
 
 def _difference(line: str, fixed: str) -> int:
@@ -247,24 +285,25 @@ def _quote_span(value: str) -> str:
 
 def _cause(line: str) -> str:
     """What was wrong with a line whose fix is known, in the words of its writer."""
-    if "\t" in line[: len(line) - len(line.lstrip())]:
+    if "\t" in line[: indent_of(line)]:
         return "a tab is used for indentation; YAML takes spaces only"
     if re.match(r"\s*(?:-\s+)?\*\s*:", line):
         return "the key * must be quoted: to YAML, an unquoted * refers to an anchor"
-    values = (line[start:end] for start, end in _spans(line) if _suspicious(line, start, end))
-    return next(filter(None, map(_cause_of_value, values)), "")
+    spans = ((start, end) for start, end in _spans(line) if _suspicious(line, start, end))
+    causes = (_cause_of_value(line[start:end], in_braces=_in_braces(line, start)) for start, end in spans)
+    return next(filter(None, causes), "")
 
 
-def _cause_of_value(value: str) -> str:
+def _cause_of_value(value: str, *, in_braces: bool) -> str:
     if value.startswith(_QUOTES):
         if value[0] == '"' and (match := _ESCAPE.search(value)):
             return f"{match[0]} is no escape that double quotes know; single quotes leave backslashes as they are"
         return f"the text ends at the second {value[0]} already: inside {value[0]} stand quotes of the other kind"
     if "{{" in value:
         return "text with a template must be quoted: to YAML, braces are a mapping"
-    if value.startswith("${"):
+    if value.startswith("${") and in_braces:
         return "a variable in braces must be quoted: to YAML, its own braces are a mapping"
-    if value.startswith("$"):
+    if value.startswith("$") and in_braces:
         return "a path in braces must be quoted: to YAML, its brackets are a list"
     meaning = {"#": "it is a comment", "*": "it refers to an anchor", "[": "it is a list", "!": "it is a tag"}
     meaning |= {">": "a block of text begins", "|": "a block of text begins", "&": "it is an anchor"}
