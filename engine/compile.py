@@ -11,7 +11,7 @@ from typing import Any, Final
 from engine.author_origins import AuthorOrigins, origins_in_code
 from engine.completion import completed
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
-from engine.config.routes import KEY_WORDS
+from engine.config.keys import KEY_WORDS
 from engine.document import Site
 from engine.egress import Origin
 from engine.error_text import named_error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
+from engine.config.keys import ROUTE_KEYS
 from engine.config.mistakes import should_read
 from engine.config.model import ActionConfig, GateSpec, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
@@ -43,10 +44,11 @@ _ENGINE_WORDS: Final = {
     "schedule": "active",
     "active_hours": "active",
 }
+_LEFT: Final = "it holds for a whole route: move it left, beside 'actions'"
 #: Keys of a route that people look for beside an action.
 _ROUTES_KEYS: Final = {
-    "wait_for": "it holds for a whole route: move it left, beside 'actions'",
-    "on_dead": "it holds for a whole route: move it left, beside 'actions'",
+    "wait_for": _LEFT,
+    "on_dead": _LEFT,
     "mute": "a route is muted from outside: engine mute ROUTE --for 2h",
     "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
 }
@@ -300,6 +302,9 @@ def _report_two_actions(section: Section, blocks: list[str]) -> None:
 
 def _report_strays(section: Section, kind: str, strays: list[str]) -> None:
     for key in strays:
+        if key in ROUTE_KEYS and key not in _ENGINE_WORDS:
+            section.report_misplaced(key, "an action", _LEFT)
+            continue
         near = did_you_mean(key, ENGINE_KEYS, foreign=_ENGINE_WORDS)
         inside = f"a parameter of {kind!r} belongs inside its block; beside it stand {', '.join(sorted(ENGINE_KEYS))}"
         hint = near if near.startswith("did you mean") else inside

@@ -11,7 +11,10 @@ from typing import Any, Final
 
 from engine.config.actions import ENGINE_KEYS
 from engine.config.interpolate import MASK, Interpolated, interpolate
+from engine.config.keys import FILE_KEYS, FILE_WORDS
 from engine.config.limits import read_limits
+from engine.config.misplaced import Misplaced, misplaced, missed, without
+from engine.config.misplaced import report as report_misplaced
 from engine.config.mistakes import comment_hint
 from engine.config.model import Config
 from engine.config.network import read_network
@@ -35,46 +38,6 @@ from engine.fingerprint import digest_of, plugin_files
 from engine.secrets import Masker
 from engine.source import Source, Where
 
-_KEYS: Final = frozenset(
-    {
-        "secrets",
-        "signing_secrets",
-        "langsmith",
-        "slack",
-        "network",
-        "defaults",
-        "limits",
-        "retention",
-        "plugins",
-        "vars",
-        "rules",
-        "routes",
-    }
-)
-_FOREIGN: Final = {
-    "secret": "secrets",
-    "webhook_secret": "secrets",
-    "signing_secret": "signing_secrets",
-    "hmac_secret": "signing_secrets",
-    "variables": "vars",
-    "env": "vars",
-    "plugin": "plugins",
-    "default": "defaults",
-    "settings": "defaults",
-    "limit": "limits",
-    "rate_limits": "limits",
-    "destinations": "limits",
-    "route": "routes",
-    "rule": "rules",
-    "automations": "rules",
-    "actions": "routes",
-    "retain": "retention",
-    "keep": "retention",
-    "prune": "retention",
-    "egress": "network",
-    "allow": "network",
-    "allowed_hosts": "network",
-}
 #: Settings that are secrets even where they are written into the file.
 _SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))
 _SECRET_LISTS: Final = ("secrets", "signing_secrets")
@@ -163,15 +126,19 @@ def _read(
 ) -> Config:
     parsed = read_yaml(text, file)
     _require_mapping(parsed)
-    _report_empty(parsed)
+    moved = tuple(misplaced(parsed.tree))
+    for group in moved:
+        report_misplaced(parsed.source, group, parsed.tree)
+    _report_empty(parsed, moved)
     beside = read_env_file(env_file, file)
     known = None if environ is None else {**beside.values, **environ}
-    tree = _with_endpoints(parsed.tree, known or {})
+    tree = _with_endpoints(without(parsed.tree, moved), known or {})
     found = interpolate(tree, parsed.source, known, base, elsewhere=_elsewhere(env_file))
     _report_variables(parsed.source, beside, found, stand_ins=stand_ins)
     sheet = Sheet(parsed.source, parsed.empty | found.failed, found.places)
+    sheet.meant.update(place for group in moved for place in missed(parsed.tree, group))
     section = Section(sheet, found.tree, ())
-    section.report_unknown("the file", _KEYS, _FOREIGN)
+    section.report_unknown("the file", FILE_KEYS, FILE_WORDS)
     return _assemble(section, found, file, base, beside)
 
 
@@ -266,10 +233,15 @@ def _digests(plugins: Sequence[Path]) -> list[list[tuple[str, str]]]:
 # --- empty values ----------------------------------------------------------------------------------------------------
 
 
-def _report_empty(parsed: Parsed) -> None:
-    """``key:`` with nothing behind it is a mistake everywhere but at an action without parameters."""
+def _report_empty(parsed: Parsed, moved: Sequence[Misplaced]) -> None:
+    """``key:`` with nothing behind it is a mistake everywhere but at an action without parameters.
+
+    What only seems to be empty because what belongs below it is misplaced is not reported.
+    """
+    above, gone = {group.into for group in moved}, {key for group in moved for key in group.keys}
     for where in parsed.empty:
-        if not _names_action(where):
+        is_moved = where in above or where[:1] in gone or where[:2] in gone
+        if not is_moved and not _names_action(where):
             key = where[-1] if where and isinstance(where[-1], str) else ""
             what = f"{key!r} has no value" if key else "this item of the list is empty"
             parsed.source.report(where, what, _empty_hint(parsed.source, where, key), at_key=True)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final, Literal, cast
 
 from engine.config.actions import NAME, read_actions, read_conditions, read_name
+from engine.config.keys import KEY_WORDS, ROUTE_ELSEWHERE, ROUTE_KEYS, ROUTE_WORDS, UUID
 from engine.config.mistakes import should_read
 from engine.config.model import RouteConfig
 from engine.config.section import Section, Sheet, kind_of
@@ -15,44 +16,9 @@ from engine.config.timing import read_active, read_wait_for
 from engine.source import Where
 from engine.suggest import did_you_mean, nearest
 
-#: Route keys that are words of the engine: every document, those nobody matched, and the kinds of events.
-KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue", "context_hub"})
-
-_UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
 #: Hexadecimal groups, of whatever length, or as many digits at once.
 _LIKE_UUID: Final = re.compile(r"[0-9a-fA-F]+(?:-[0-9a-fA-F]+){3,5}|[0-9a-fA-F]{32}")
 _COPY: Final = "copy it again: it stands in the address of the rule's page in LangSmith"
-_ROUTE_KEYS: Final = frozenset(
-    {"name", "filters", "actions", "for_each", "stop", "sample", "enabled", "active", "wait_for", "on_dead"}
-)
-_ROUTE_WORDS: Final = {
-    "when": "filters",
-    "if": "filters",
-    "match": "filters",
-    "matches": "filters",
-    "conditions": "filters",
-    "then": "actions",
-    "do": "actions",
-    "steps": "actions",
-    "disabled": "enabled",
-    "sampling_rate": "sample",
-    "foreach": "for_each",
-    "final": "stop",
-    "last": "stop",
-    "wait": "wait_for",
-    "schedule": "active",
-    "active_hours": "active",
-    "on_error": "on_dead",
-    "on_failure": "on_dead",
-    "dead_letter": "on_dead",
-}
-#: Keys of an action, and what is no key at all, that people look for on a route.
-_ELSEWHERE: Final = {
-    "throttle": "it holds for one action: write it beside the action's block, in its item of 'actions'",
-    "digest": "it holds for one action: write it beside the action's block, in its item of 'actions'",
-    "mute": "a route is muted from outside: engine mute ROUTE --for 2h; to switch it off write enabled: false",
-    "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
-}
 _EACH_WORDS: Final = {"runs": "run", "payload": "event", "batch": "event", "webhook": "event", "events": "event"}
 _KEY_WORDS_FOREIGN: Final = {
     "alerts": "alert",
@@ -86,7 +52,9 @@ def read_routes(
         return ()
     routes: list[RouteConfig] = []
     for key, written in value.items():
-        routes += _read_key(sheet, key, written, (*where, key), _resolve_key(sheet, key, (*where, key), rules))
+        keys = _resolve_key(sheet, key, (*where, key), rules, written)
+        if keys is not None:
+            routes += _read_key(sheet, key, written, (*where, key), keys)
     return tuple(routes)
 
 
@@ -105,7 +73,7 @@ def _without_dash(sheet: Sheet, value: Any, where: Where) -> str:
 
 
 def _read_ids(sheet: Sheet, name: str, value: Any, where: Where) -> tuple[str, ...]:
-    if name in KEY_WORDS or _UUID.fullmatch(name) or not NAME.fullmatch(name):
+    if name in KEY_WORDS or UUID.fullmatch(name) or not NAME.fullmatch(name):
         hint = "letters, digits, and . - _ inside; not an id, and none of " + ", ".join(sorted(KEY_WORDS))
         sheet.source.report(where, f"{name!r} cannot be the name of a rule", hint, at_key=True)
     if isinstance(value, list):
@@ -140,7 +108,7 @@ def _read_id(sheet: Sheet, name: str, value: Any, where: Where) -> str:
 
 def _slip_in_uuid(text: str) -> str:
     """What is wrong with an id that was meant to be a UUID; empty if it is one, or nothing like one."""
-    if _UUID.fullmatch(text) or not _LIKE_UUID.fullmatch(text) or not 28 <= len(text) <= 44:
+    if UUID.fullmatch(text) or not _LIKE_UUID.fullmatch(text) or not 28 <= len(text) <= 44:
         return ""
     if len(text) == 36:
         return "looks like a UUID, but its groups are not of 8, 4, 4, 4 and 12 digits"
@@ -151,17 +119,22 @@ def _slip_in_uuid(text: str) -> str:
 
 def normal_id(text: str) -> str:
     """An id as LangSmith sends it: UUIDs in lower case."""
-    return text.lower() if _UUID.fullmatch(text) else text
+    return text.lower() if UUID.fullmatch(text) else text
 
 
 # --- routes ----------------------------------------------------------------------------------------------------------
 
 
-def _resolve_key(sheet: Sheet, key: str, where: Where, rules: Mapping[str, tuple[str, ...]]) -> tuple[str, ...]:
-    """What a route key stands for. A word that is neither known nor a UUID is taken for a slip of the pen."""
+def _resolve_key(
+    sheet: Sheet, key: str, where: Where, rules: Mapping[str, tuple[str, ...]], written: Any
+) -> tuple[str, ...] | None:
+    """What a route key stands for; None where what is written below it is no route.
+
+    A word that is neither known nor a UUID is taken for a slip of the pen.
+    """
     if key in rules:
         return rules[key]
-    if key in KEY_WORDS or _UUID.fullmatch(key):
+    if key in KEY_WORDS or UUID.fullmatch(key):
         return (normal_id(key),)
     if slip := _slip_in_uuid(key):
         sheet.source.report(where, f"{key!r} {slip}", _COPY, at_key=True)
@@ -169,7 +142,11 @@ def _resolve_key(sheet: Sheet, key: str, where: Where, rules: Mapping[str, tuple
         near = did_you_mean(key, [*rules, *KEY_WORDS], foreign=_KEY_WORDS_FOREIGN)
         hint = f"{near} (an id that is no UUID is given a name under 'rules')"
         message = f"{key!r} is no name under 'rules', no id and no kind of event"
+        is_route = not isinstance(written, dict) or not written.keys().isdisjoint({*ROUTE_KEYS, *ROUTE_WORDS})
+        if not is_route:
+            hint = f"if it is an action, it is an item of a route's 'actions'; else {near}"
         sheet.source.report(where, message, hint, at_key=True)
+        return () if is_route else None
     return ()
 
 
@@ -185,9 +162,12 @@ def _read_key(sheet: Sheet, key: str, written: Any, where: Where, keys: tuple[st
 
 
 def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where: Where) -> RouteConfig | None:
-    section = sheet.section(value, where, "a route", _ROUTE_KEYS, _ROUTE_WORDS, _ELSEWHERE)
+    elsewhere = {**ROUTE_ELSEWHERE, **_likely_actions(value)}
+    section = sheet.section(value, where, "a route", ROUTE_KEYS, ROUTE_WORDS, elsewhere)
     if section is None:
         return None
+    if elsewhere.keys() - ROUTE_ELSEWHERE.keys():
+        sheet.meant.add((*where, "actions"))
     route = RouteConfig(
         key=key,
         keys=keys,
@@ -208,13 +188,22 @@ def _read_route(sheet: Sheet, key: str, keys: tuple[str, ...], value: Any, where
     return route
 
 
+def _likely_actions(value: Any) -> dict[str, str]:
+    """The keys of a route that are like none of its own, with what to write if they are actions."""
+    keys = value if isinstance(value, dict) else ()
+    unknown = (key for key in keys if key not in ROUTE_KEYS | ROUTE_ELSEWHERE.keys() and NAME.fullmatch(key))
+    likely = (key for key in unknown if not nearest(key, ROUTE_KEYS, foreign=ROUTE_WORDS))
+    known = f"a route has {', '.join(sorted(ROUTE_KEYS))}"
+    return {key: f"if it is an action, it is an item of 'actions': - {key}: …; {known}" for key in likely}
+
+
 def _with_filters(section: Section) -> Section:
     """The section with what stands under a misspelt ``filters``, so that the mistakes below it are reported with it."""
     if "filters" in section.values:
         return section
-    known = sorted(_ROUTE_KEYS)
-    written = (key for key in section.values if key not in _ROUTE_KEYS and key not in _ELSEWHERE)
-    key = next((key for key in written if nearest(key, known, foreign=_ROUTE_WORDS) == "filters"), None)
+    known = sorted(ROUTE_KEYS)
+    written = (key for key in section.values if key not in ROUTE_KEYS and key not in ROUTE_ELSEWHERE)
+    key = next((key for key in written if nearest(key, known, foreign=ROUTE_WORDS) == "filters"), None)
     if key is None:
         return section
     section.sheet.source.rename((*section.where, key), "filters")
