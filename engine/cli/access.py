@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,11 +14,12 @@ import click
 from click.core import ParameterSource
 
 from engine.cli.address import AdminAddress, folder_of, read, url_of
-from engine.cli.client import AdminClient, NoEngine, Unreachable, client_at
+from engine.cli.client import AccessError, AdminClient, NoEngine, Unreachable, client_at
 from engine.cli.options import config_option, data_of, env_file_of, store_options
 from engine.cli.output import say
 from engine.cli.rulesatwork import RulesAtWork
 from engine.env_file import EnvFile
+from engine.errors import ConfigError
 from engine.settings import Address, file_of
 
 if TYPE_CHECKING:
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
+#: How long an engine at the default address may take to tell what it serves, in seconds: often it is another's.
+_PATIENCE = 3.0
 
 
 class Asked(Protocol):
@@ -86,7 +90,8 @@ class Place:
     """Where to look for an engine and its store.
 
     ``admin`` is the one address to ask, ``usual`` is asked if an engine is there; None: not given.
-    ``named_env_file`` has the configuration's variables; ``no_env_file``: no file has.
+    ``named_env_file`` has the configuration's variables; ``no_env_file``: no file has. ``config_named``: the
+    configuration is not just the default.
     """
 
     config: Path
@@ -96,6 +101,7 @@ class Place:
     store: str | None = None
     named_env_file: Path | None = None
     no_env_file: bool = False
+    config_named: bool = False
 
     @property
     def env_file(self) -> EnvFile | None:
@@ -138,7 +144,7 @@ class Place:
         if told is not None:
             yield told
         if guess and (self.file is None or not self.file.exists()):
-            yield AdminAddress(DEFAULT_ADMIN_URL, "")
+            yield AdminAddress(DEFAULT_ADMIN_URL, "", guessed=True)
 
 
 def place_from(options: dict[str, Any]) -> Place:
@@ -155,6 +161,7 @@ def place_from(options: dict[str, Any]) -> Place:
         options.pop("store", None),
         options.pop("env_file", None),
         no_env_file=options.pop("no_env_file", False),
+        config_named=context is not None and context.get_parameter_source("config") is not ParameterSource.DEFAULT,
     )
 
 
@@ -187,19 +194,22 @@ def admin_option(function: F) -> F:
 
 
 @asynccontextmanager
-async def opened(place: Place, *, telling: bool = True) -> AsyncIterator[Asked]:
+async def opened(place: Place, *, telling: bool = True, changes: bool = False) -> AsyncIterator[Asked]:
     """The running engine if one answers, else the store under its lock; says which on standard error.
 
-    ``telling``: where the engine's rules are not those of the file, that is said, too.
+    ``telling``: where the engine's rules are not those of the file, that is said, too. ``changes``: the command changes
+    something.
 
     Raises:
-        AccessError: neither is there.
+        AccessError: neither is there, or the engine is another configuration's, and is not to be changed unnamed.
         StoreError: the store is locked, or not one.
     """
     async with AsyncExitStack() as stack:
         if (client := await _found(stack, place)) is not None:
-            if telling and client.rules is not None:
-                client.rules.tell_if_others(place.config)
+            if changes:
+                refuse_other(client, place)
+            if telling:
+                tell_whose(client, place)
             yield client
         elif place.admin is not None:
             raise Unreachable(f"no engine answers at {place.admin}", "start it with engine serve, or correct --admin")
@@ -210,16 +220,18 @@ async def opened(place: Place, *, telling: bool = True) -> AsyncIterator[Asked]:
 
 
 @asynccontextmanager
-async def connected(place: Place) -> AsyncIterator[AdminClient]:
-    """The running engine.
+async def connected(place: Place, *, changes: bool = False) -> AsyncIterator[AdminClient]:
+    """The running engine. ``changes``: the command changes something.
 
     Raises:
-        AccessError: none answers.
+        AccessError: none answers, or it is another configuration's, and is not to be changed unnamed.
     """
     async with AsyncExitStack() as stack:
         client = await _found(stack, place)
         if client is None:
             raise Unreachable(_nobody(place), "start it with engine serve, or give --admin URL")
+        if changes:
+            refuse_other(client, place)
         yield client
 
 
@@ -264,26 +276,80 @@ async def _found(stack: AsyncExitStack, place: Place, *, guess: bool = True) -> 
                 raise
             continue
         if owner is not None and address.owner in ("", owner):
+            client.guessed = address.guessed
             return client
     return None
 
 
 @asynccontextmanager
 async def ruling(place: Place) -> AsyncIterator[AdminClient | None]:
-    """The running engine whose rules come from this configuration's file, if there is one.
+    """The running engine whose rules count: one that is named, the one of this file, or, without a file, any.
 
-    Where it answers, its rules are what counts, and the file's own only where they differ: this is said.
+    Where its rules are not those of the file, this is said; where they are those of another one, so that the file's
+    count, this is said, too.
 
     Raises:
         AccessError: it refuses.
     """
-    async with neighbour(place) as client:
-        rules = None if client is None else client.rules
-        if rules is None or not rules.are_of(place.config):
+    async with AsyncExitStack() as stack:
+        client = await _found(stack, place, guess=False) or await _at_default(stack, place)
+        if client is None or client.rules is None:
             yield None
-        else:
-            rules.tell_if_others(place.config)
+        elif place.admin is not None or client.rules.are_of(place.config) or not place.config.exists():
+            tell_whose(client, place)
             yield client
+        else:
+            hint = f"the engine at {client.url} serves {client.rules.path} (--admin {client.url} asks it)"
+            say(f"by {place.config}, which no engine serves; {hint}", "yellow")
+            yield None
+
+
+async def _at_default(stack: AsyncExitStack, place: Place) -> AdminClient | None:
+    """The engine at the default address, as far as one answers there soon."""
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            client = await _found(stack, place)
+    except (AccessError, TimeoutError):
+        return None
+    return client if client is not None and client.guessed else None
+
+
+def refuse_other(client: AdminClient, place: Place) -> None:
+    """Leave an engine alone that nobody named and that serves another configuration than the one here.
+
+    Raises:
+        AccessError: it is such an engine.
+    """
+    if not client.guessed or _is_of(client.rules, place) or not (place.config.exists() or place.config_named):
+        return
+    serves = "does not say what it serves" if client.rules is None else f"serves {client.rules.path}"
+    message = f"the engine at {client.url} {serves}, and no engine serves {place.config}"
+    raise AccessError(message, f"to change that engine, add --admin {client.url}")
+
+
+def _is_of(rules: RulesAtWork | None, place: Place) -> bool:
+    """Whether an engine serves the file here. By its name alone, as in a container, this is not certain enough."""
+    if rules is None or not rules.are_of(place.config):
+        return False
+    if rules.path.exists():
+        return True
+    from engine.config import read_config
+
+    try:
+        return rules.hash == read_config(place.config, env_file=place.env_file, stand_ins=True).hash
+    except ConfigError:
+        return False
+
+
+def tell_whose(client: AdminClient, place: Place) -> None:
+    """One line where the engine that answers is not this configuration's, or its rules are not those of its file."""
+    if client.rules is None:
+        return
+    if client.guessed and not client.rules.are_of(place.config):
+        other = f", not {place.config}" if place.config.exists() else ""
+        say(f"asked the engine at {client.url}, which serves {client.rules.path}{other}", "yellow")
+    else:
+        client.rules.tell_if_others(place.config)
 
 
 def _nobody(place: Place) -> str:

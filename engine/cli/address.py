@@ -15,10 +15,14 @@ FILE_NAME = "admin-address"
 
 @dataclass(frozen=True, slots=True)
 class AdminAddress:
-    """An address, and the name of the engine that listened there: after a crash another one may."""
+    """An address, and the name of the engine that listened there: after a crash another one may.
+
+    ``guessed``: nothing says that an engine is there.
+    """
 
     url: str
     owner: str
+    guessed: bool = False
 
     def __str__(self) -> str:
         return f"{self.url} {self.owner}\n"

@@ -87,6 +87,8 @@ class AdminClient:
         self.url, self._session = url, session
         #: Its rules, as they were when it was found.
         self.rules: RulesAtWork | None = None
+        #: Whether it was found at the default address, where nothing names it.
+        self.guessed = False
 
     async def owner(self) -> str | None:
         """The name of the engine that answers; None where nothing listens.

@@ -81,7 +81,7 @@ async def _list(place: Place) -> dict[str, Any]:
 
 
 async def _resume(place: Place, name: str) -> dict[str, Any]:
-    async with opened(place) as asked:
+    async with opened(place, changes=True) as asked:
         return await asked.resume(name)
 
 

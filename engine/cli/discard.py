@@ -62,7 +62,7 @@ async def _discard(
     place: Place, ids: tuple[str, ...], query: dict[str, Any], beside: dict[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What was discarded, or would be; and then the first of its deliveries."""
-    async with opened(place) as asked:
+    async with opened(place, changes=not beside["dry_run"]) as asked:
         if ids:
             named = await chosen_by_id(asked, ids)
             answers = [await asked.discard({kind: some} | beside) for kind, some in named.items() if some]

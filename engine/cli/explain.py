@@ -14,8 +14,9 @@ import click
 from engine.admin.query import BadQuery
 from engine.admin.rules import supplied
 from engine.checks import needs_what_decides
-from engine.cli.access import Place, access_options, opened, place_from, tell_unset
+from engine.cli.access import Place, access_options, opened, place_from, tell_unset, tell_whose
 from engine.cli.atwork import at_work
+from engine.cli.client import AdminClient
 from engine.cli.explanation import actions_of, dies, print_report
 from engine.cli.main import FINDINGS
 from engine.cli.mutes import muted_at
@@ -101,12 +102,12 @@ def _from_file(file: BinaryIO) -> Event:
 async def _stored(place: Place, body: dict[str, Any]) -> dict[str, Any] | tuple[Event, Fetched]:
     """The report by the rules at work; where --config names another file than the engine's, the event for that one."""
     async with opened(place, telling=False) as asked:
-        rules = asked.rules
-        if rules is not None and not rules.are_of(place.config) and place.config.exists():
+        rules, named = asked.rules, place.config_named and place.config.exists()
+        if rules is not None and not rules.are_of(place.config) and named:
             say(f"by the rules of {place.config}; at work are those of {rules.path}", "yellow")
             return stored_event(await asked.event(body["event"]))
-        if rules is not None:
-            rules.tell_if_others(place.config)
+        if isinstance(asked, AdminClient):
+            tell_whose(asked, place)
         return await asked.explain({word: value for word, value in body.items() if value is not None})
 
 

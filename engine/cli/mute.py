@@ -73,5 +73,5 @@ def _until(mute: dict[str, Any]) -> str:
 
 
 async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:
-    async with opened(place) as asked:
+    async with opened(place, changes=True) as asked:
         return await asked.mute(body)

@@ -37,7 +37,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
 
 
 async def _reload(place: Place) -> dict[str, Any]:
-    async with connected(place) as client:
+    async with connected(place, changes=True) as client:
         return await client.reload()
 
 

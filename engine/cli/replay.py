@@ -78,7 +78,7 @@ async def _replay(
     place: Place, ids: Sequence[str], query: dict[str, Any], *, dry_run: bool, wait: bool, as_json: bool
 ) -> bool:
     """Whether anything that was waited for is dead."""
-    async with opened(place) as asked:
+    async with opened(place, changes=not dry_run) as asked:
         if wait and not (asked.live or dry_run):
             raise AccessError("--wait needs a running engine", "start it with engine serve; it takes up what is due")
         chosen = await _choose(asked, ids, query)

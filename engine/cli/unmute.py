@@ -31,5 +31,5 @@ def command(route: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
 
 
 async def _unmute(place: Place, route: str) -> dict[str, Any]:
-    async with opened(place) as asked:
+    async with opened(place, changes=True) as asked:
         return await asked.unmute(route)
