@@ -76,6 +76,7 @@ class Terminal:
         deadline = time.monotonic() + PATIENCE
         while not (found := re.search(pattern, self.text, re.MULTILINE)):
             if self._process.poll() not in (None, 0):
+                self._reader.join(5)
                 raise Failed(f"it ended with {self._process.returncode}:\n{self.text}")
             if time.monotonic() > deadline:
                 raise Failed(f"no {pattern} in:\n{self.text}")

@@ -173,12 +173,12 @@ def _body(file: BinaryIO | None, kind: str | None) -> bytes:
 
 def _of_rule(body: bytes, rule: str) -> bytes:
     try:
-        payload = parse_payload(body)[0]
+        payload = _payload(body)
     except BadBody as error:
         raise BadQuery(f"cannot give it a rule: {error}", "send it without --rule") from error
     if "rule_id" not in payload:
         raise BadQuery("cannot give it a rule: this webhook is not from one", "send it without --rule")
-    return orjson.dumps({**payload, "rule_id": rule})
+    return _to_body({**payload, "rule_id": rule})
 
 
 def _kind(body: bytes) -> Kind:
