@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
-from engine.config.routes import KEY_WORDS
+from engine.config.keys import KEY_WORDS
 from engine.event import Kind
 from engine.sandbox import payloads
 from engine.sandbox.langsmith import LangSmithStandIn

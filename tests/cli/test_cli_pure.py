@@ -234,8 +234,8 @@ def test_samples_of_every_kind_can_be_printed(engine: Command) -> None:
 
 def test_a_sample_or_a_file_is_sent_as_a_webhook_of_another_rule(engine: Command) -> None:
     rule = "11111111-2222-3333-4444-555555555555"
-    before = json.loads(engine("send", "--kind", "rule", "--print").stdout)
-    for source in (["--kind", "rule"], [engine.payload(before)]):
+    before = json.loads(engine("send", "--kind", "rule", "--same", "--print").stdout)
+    for source in (["--kind", "rule", "--same"], [engine.payload(before)]):
         assert json.loads(engine("send", *source, "--rule", rule, "--print").stdout) == before | {"rule_id": rule}
     refused = engine("send", "--kind", "alert", "--rule", rule, "--print", expect=2).stderr
     assert "this webhook is not from one" in refused
