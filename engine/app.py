@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from engine.admin.journal import Journal
 from engine.admin.listener import Admin, admin_app
 from engine.checks import needs_secrets
 from engine.clients import Clients
@@ -181,7 +182,11 @@ async def running(
         public = await _listen_to_senders(stack, receiver, settings, tls, metrics)
         _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
         admin = await _listen_to_people(
-            stack, Admin(store, worker, reloader, metrics, mutes, undecided, hydrator=hydrator), settings, tls, doors
+            stack,
+            Admin(store, worker, reloader, metrics, mutes, undecided, hydrator=hydrator, journal=Journal(logger)),
+            settings,
+            tls,
+            doors,
         )
         _in_background(stack, reloader.watch())
         if tls is not None:

@@ -16,6 +16,7 @@ from engine.filters import Filter, Verdict
 from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
+from engine.route_names import routes_called
 from engine.router import ANY
 from engine.store.work import Control, Throttle
 from engine.suggest import did_you_mean
@@ -94,8 +95,15 @@ def _check_focus(loaded: Loaded, event: Event, focus: Focus) -> None:
         last = f"its runs are 0 to {indexes[-1]}" if indexes[-1] >= 0 else "it has no runs"
         raise NotFound(f"the event has no run {focus.run}", last)
     known = {word for route in loaded.config.routes for word in (route.id, route.name) if word}
-    if focus.route is not None and focus.route not in known:
+    if focus.route is not None and not _meant(loaded, focus):
         raise NotFound(f"no route is called {focus.route!r}", did_you_mean(focus.route, known))
+
+
+def _meant(loaded: Loaded, focus: Focus) -> frozenset[str]:
+    """The ids of the routes that are to be explained alone."""
+    named = focus.route
+    routes = ((route.id, route.name) for route in loaded.config.routes)
+    return frozenset() if named is None else frozenset(routes_called(named, routes))
 
 
 class _Explanation:
@@ -103,7 +111,7 @@ class _Explanation:
 
     def __init__(self, loaded: Loaded, event: Event, fetched: Fetched, focus: Focus) -> None:
         self._loaded, self._router, self._event = loaded, loaded.router, event
-        self._fetched, self._focus = fetched, focus
+        self._fetched, self._focus, self._meant = fetched, focus, _meant(loaded, focus)
         self._own = self._router.routes_of(event)
         self._reason = self._router.unmatched_reason(event)
         now = event.received_at if focus.now is None else focus.now
@@ -165,7 +173,7 @@ class _Explanation:
         if len(run_indexes(self._event)) > 1 and self._batch_statistics():
             yield f"feedback_stats are those of the whole batch of {len(run_indexes(self._event))} runs, not of one run"
         for written in self._loaded.config.routes:
-            if not written.enabled and (self._suits(written.keys) or self._named(written.id, written.name)):
+            if not written.enabled and (self._suits(written.keys) or written.id in self._meant):
                 yield f"route {written.id} is disabled (enabled: false), and is not looked at"
 
     def _batch_statistics(self) -> bool:
@@ -176,9 +184,6 @@ class _Explanation:
 
     def _suits(self, keys: Sequence[str]) -> bool:
         return bool({self._event.rule_id, str(self._event.kind), ANY, UNMATCHED} & set(keys))
-
-    def _named(self, route_id: str, name: str) -> bool:
-        return self._focus.route is not None and self._focus.route in (route_id, name)
 
     def _documents(self) -> Iterator[dict[str, Any]]:
         """The whole event first, then each run, as the router goes about it."""
@@ -202,8 +207,7 @@ class _Explanation:
         chosen = (*self._own, *self._router.routes_of_all(self._event), *self._router.by_key.get(UNMATCHED, ()))
         if self._focus.route is None:
             return list(chosen)
-        names = {written.id: written.name for written in self._loaded.config.routes}
-        return [route for route in self._router.routes.values() if self._named(route.id, names.get(route.id, ""))]
+        return [route for route in self._router.routes.values() if route.id in self._meant]
 
     def _route(self, index: int, route: Route) -> dict[str, Any]:
         document = self._router.document(self._event, index, self._fetched, route)

@@ -29,7 +29,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 _QUOTED = re.compile(r'[\s"\x00-\x1f\x7f-\x9f]')
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
 #: Facts of the engine that people read elsewhere in the same line.
-_FOR_MACHINES = frozenset({"outcome", "action_type", "replay"})
+_FOR_MACHINES = frozenset({"outcome", "action_type"})
+#: Facts that say nothing to people: what is empty, and an attempt that belongs to no replay.
+_NOTHING = frozenset({("replay", "0")})
 #: How much of an id people need: of one that begins with the time as much as the command line shows, else less.
 _SHORT_ID, _SHORT_TIMED_ID = 13, 18
 #: Types whose values never change and can be shown in every format, as can finite numbers.
@@ -268,7 +270,7 @@ def _is_ours(logger: str) -> bool:
 def _brief(texts: Iterable[tuple[str, str]], mask: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The engine's facts as people read them; JSON lines have all. Masked before an id, or a secret, is cut."""
     for name, text in sorted(texts, key=lambda pair: pair[0] != "reason"):
-        if text not in ("", "-") and name not in _FOR_MACHINES:
+        if text not in ("", "-") and name not in _FOR_MACHINES and (name, text) not in _NOTHING:
             yield name, text if " " in text or "://" in text else _UUID.sub(_short_id, mask(text))
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from engine.errors import StoreError
 from engine.store.protocol import Store
 from engine.store.work import Control
-from engine.times import iso_second
+from engine.times import clock
 
 #: Between two looks at what other engines on the same store, or people without one, have muted, in seconds.
 _LOOK = 2.0
@@ -52,5 +52,5 @@ def is_muting(control: Control, now: float) -> bool:
 
 def muted_words(control: Control) -> str:
     """Until when a route is muted, by whom and why."""
-    until = "until it is unmuted" if control.until_at is None else f"until {iso_second(control.until_at)}"
+    until = "until it is unmuted" if control.until_at is None else f"until {clock(control.until_at)}"
     return f"muted {until} by {control.set_by}" + (f": {control.reason}" if control.reason else "")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Literal
 
@@ -13,6 +12,7 @@ from engine.decision import Routing
 from engine.event import Event
 from engine.execute import Job, Ran
 from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
+from engine.times import iso_second
 from engine.truth import Truth
 from engine.vocabulary import is_fallback
 
@@ -122,7 +122,7 @@ class LogObserver(Observer):
 
     def paused(self, destination: str, until_at: float | None, reason: str) -> None:
         """A warning: nothing goes there."""
-        until = None if until_at is None else datetime.fromtimestamp(until_at, UTC).isoformat(timespec="seconds")
+        until = None if until_at is None else iso_second(until_at)
         self._logger.warning("destination paused", extra={"reason": reason, "destination": destination, "until": until})
 
     def reopened(self, destination: str) -> None:

@@ -229,6 +229,11 @@ def _import_libraries(router: Router) -> None:
             importlib.import_module(name)
 
 
+def _asked_by(by: str) -> dict[str, str]:
+    """A fact of log lines, where a person asked."""
+    return {"by": by} if by else {}
+
+
 @dataclass(frozen=True, slots=True)
 class LastReload:
     """How the latest reload went; ``problems`` is empty if it went well. ``at`` is Unix seconds."""
@@ -269,22 +274,25 @@ class Reloader:
         """Be told of every reload, good or bad."""
         self._listeners.append(listener)
 
-    async def reload(self) -> LastReload:
-        """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work."""
+    async def reload(self, by: str = "") -> LastReload:
+        """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work.
+
+        ``by`` is who asked for it; empty: it was saved.
+        """
         async with self._lock, self._under_way():
             try:
                 loaded = await self._loader.load_aside()
             except ConfigError as error:
                 await self._remember(self._loader.masker)
-                self._failed(error.problems)
+                self._failed(error.problems, by)
             except Exception as error:
                 # A reload is where everything it runs ends, foreign code included: nothing may stop the server.
                 await self._remember(self._loader.masker)
                 self._logger.error("reload failed", exc_info=error)
-                self._failed((Problem(str(self._loader.path), 0, 0, named_error(error)),))
+                self._failed((Problem(str(self._loader.path), 0, 0, named_error(error)),), by)
             else:
                 await self._remember(loaded.masker)
-                self._succeeded(loaded)
+                self._succeeded(loaded, by)
             for listener in self._listeners:
                 listener(self.last)
             return self.last
@@ -307,15 +315,15 @@ class Reloader:
         """Take up secrets before anything can speak of them. Many take a while to compile."""
         self._masker = await asyncio.to_thread(operator.or_, self._masker, masker)
 
-    def _succeeded(self, loaded: Loaded) -> None:
+    def _succeeded(self, loaded: Loaded, by: str) -> None:
         self.current = loaded
         self.last = LastReload(time.time())
         self._seen = loaded.seen
         facts = {"config": str(self._loader.path), "hash": loaded.config.hash, "routes": len(loaded.router.routes)}
-        self._logger.info("configuration reloaded", extra=facts)
+        self._logger.info("configuration reloaded", extra=facts | _asked_by(by))
         self._report_broken(loaded)
 
-    def _failed(self, problems: tuple[Problem, ...]) -> None:
+    def _failed(self, problems: tuple[Problem, ...], by: str) -> None:
         self.last = LastReload(time.time(), problems)
         self._seen = self._loader.seen
         words = "\n".join(str(problem) for problem in problems)
@@ -324,6 +332,7 @@ class Reloader:
             len(problems),
             "" if len(problems) == 1 else "s",
             words,
+            extra=_asked_by(by),
         )
 
     def _report_broken(self, loaded: Loaded) -> None:

@@ -30,7 +30,7 @@ from engine.route import UNTOLD, Gating, Needs, Route, RoutedAction, WaitFor
 from engine.schedule import held_words, holding_until, skipping
 from engine.slack import SlackSettings
 from engine.store.work import Gate
-from engine.times import iso_second
+from engine.times import clock
 from engine.traffic.limits import LimitTable
 from engine.truth import Truth
 from engine.units import format_duration
@@ -284,7 +284,7 @@ class _Evaluation:
             return False
         if route.filter.first_unmet({**document, **_NO_FEEDBACK})[0] is Truth.FALSE:
             return False
-        reason = f"{WAITS}{_feedback(missing)} until {iso_second(until)}"
+        reason = f"{WAITS}{_feedback(missing)} until {clock(until)}"
         self.awaiting[reason] = until
         self._note(index, document, route, Truth.WANTING, reason)
         return True

@@ -54,6 +54,13 @@ def iso_second(at: float) -> str:
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
+def clock(at: float, now: float | None = None) -> str:
+    """A time in Unix seconds as people read it, in UTC; the date is left out where it is that of ``now``."""
+    moment = datetime.fromtimestamp(at, UTC)
+    same_day = now is not None and datetime.fromtimestamp(now, UTC).date() == moment.date()
+    return f"{moment:%H:%M:%S} UTC" if same_day else f"{moment:%Y-%m-%d %H:%M:%S} UTC"
+
+
 def epoch(value: object) -> float:
     """Unix seconds of a value found in data: an ISO 8601 text, or a number that is Unix seconds already.
 

@@ -128,6 +128,6 @@ def test_what_was_held_back_and_what_could_not_be_attempted_are_lines_too(stream
     assert held == "INFO    delivery held back  event=0198d6a0-1234-7abc  route=alert  action=ticket  why=muted"
     assert failed.startswith('ERROR   evaluation dead  reason="no feedback"  event=0198d6a0-1234-7abc  attempt=8')
     assert paused == (
-        "WARNING destination paused  reason=429  destination=https://hooks.example  until=2025-06-15T15:06:40+00:00"
+        "WARNING destination paused  reason=429  destination=https://hooks.example  until=2025-06-15T15:06:40Z"
     )
     assert opened == "INFO    destination open again  destination=https://hooks.example"

@@ -173,7 +173,7 @@ def test_a_muted_match_is_a_match_that_does_nothing() -> None:
     routes = "- actions: [{log: {message: x}}]"
     routing = decide(routes, mutes={RULE_ID: mute()})
     assert only(routing).truth is Truth.TRUE
-    assert only(routing).reason == "muted until 2026-05-11T10:01:00Z by ann: too loud"
+    assert only(routing).reason == "muted until 2026-05-11 10:01:00 UTC by ann: too loud"
     assert (routing.plans, routing.matched, routing.unmatched_reason) == ((), 1, None)
     assert [held.why for held in routing.held_back] == ["muted"]
     assert len(decide(routes, mutes={RULE_ID: mute(RECEIVED)}).plans) == 1
@@ -206,7 +206,7 @@ WAITING = """
 """
 SCORED = Fetched(feedback={RUN_ID: [{"key": "correctness", "score": 1}]})
 NOT_YET = Fetched(feedback={RUN_ID: [{"key": "noise", "score": 1}]})
-UNTIL = "2026-05-11T10:10:00Z"
+UNTIL = "2026-05-11 10:10:00 UTC"
 
 
 @pytest.mark.parametrize("fetched", [Fetched(), NOT_YET])

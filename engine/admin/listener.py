@@ -16,6 +16,7 @@ from aiohttp import hdrs, web
 from engine.admin.answers import Renderer, error_response, json_response
 from engine.admin.destinations import Destinations
 from engine.admin.guard import Guard
+from engine.admin.journal import Journal, user_of
 from engine.admin.muting import Muting
 from engine.admin.openapi import openapi_document
 from engine.admin.queries import Queries
@@ -67,9 +68,10 @@ class Admin:
         undecided: UndecidedRoutes,
         *,
         hydrator: Hydrator,
+        journal: Journal | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.metrics = metrics
+        self.metrics, self.journal = metrics, journal or Journal(_logger)
         self._hydrator, self._asking = hydrator, asyncio.Semaphore(1)
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
         self._mutes, self._undecided = mutes, undecided
@@ -152,9 +154,9 @@ class Admin:
         )
         return answer
 
-    async def reload(self) -> tuple[bool, dict[str, Any]]:
+    async def reload(self, by: str) -> tuple[bool, dict[str, Any]]:
         """Load the file as it is now. Whether that went well, and the answer for it."""
-        last = await self._reloader.reload()
+        last = await self._reloader.reload(by)
         loaded = self._reloader.current
         facts: dict[str, Any] = {"hash": loaded.config.hash, "routes": len(loaded.router.routes), "at": iso(last.at)}
         if not last.good:
@@ -248,11 +250,16 @@ class _Api:
 
     async def replay(self, request: web.Request) -> web.Response:
         """``POST /api/v1/replay``."""
-        return await self._respond(await self._admin.queries.replay(await _body(request)))
+        answer = await self._admin.queries.replay(await _body(request))
+        self._admin.journal.replayed(answer, user_of(request.headers))
+        return await self._respond(answer)
 
     async def discard(self, request: web.Request) -> web.Response:
         """``POST /api/v1/discard``."""
-        return await self._respond(await self._admin.queries.discard(await _body(request)))
+        body = await _body(request)
+        answer = await self._admin.queries.discard(body)
+        self._admin.journal.discarded(answer, body.get("by") or user_of(request.headers), body.get("reason") or "")
+        return await self._respond(answer)
 
     async def explain(self, request: web.Request) -> web.Response:
         """``POST /api/v1/explain``."""
@@ -264,7 +271,9 @@ class _Api:
 
     async def resume(self, request: web.Request) -> web.Response:
         """``POST /api/v1/destinations/resume``."""
-        return json_response(await self._admin.destinations.resume(await _body(request)))
+        answer = await self._admin.destinations.resume(await _body(request))
+        self._admin.journal.resumed(answer["name"], user_of(request.headers))
+        return json_response(answer)
 
     async def mutes(self, _request: web.Request) -> web.Response:
         """``GET /api/v1/mutes``."""
@@ -272,15 +281,19 @@ class _Api:
 
     async def mute(self, request: web.Request) -> web.Response:
         """``POST /api/v1/mutes``."""
-        return json_response(await self._admin.muting.mute(await _body(request)))
+        answer = await self._admin.muting.mute({"by": user_of(request.headers)} | await _body(request))
+        self._admin.journal.muted(answer["mute"])
+        return json_response(answer)
 
     async def unmute(self, request: web.Request) -> web.Response:
         """``DELETE /api/v1/mutes/ROUTE``."""
-        return json_response(await self._admin.muting.unmute(request.match_info["id"]))
+        answer = await self._admin.muting.unmute(request.match_info["id"])
+        self._admin.journal.unmuted(answer, user_of(request.headers))
+        return json_response(answer)
 
-    async def reload(self, _request: web.Request) -> web.Response:
+    async def reload(self, request: web.Request) -> web.Response:
         """``POST /-/reload``: 200, or 422 with the problems."""
-        good, answer = await self._admin.reload()
+        good, answer = await self._admin.reload(user_of(request.headers))
         return json_response(answer, 200 if good else 422)
 
     async def metrics(self, request: web.Request) -> web.Response:

@@ -8,6 +8,7 @@ from typing import Any
 
 from engine.admin.query import BadQuery, NotFound, check_words
 from engine.admin.views import iso
+from engine.route_names import routes_called
 from engine.secrets import Masker
 from engine.store.protocol import Store
 from engine.store.work import Control
@@ -82,24 +83,25 @@ class Muting:
             NotFound: no route goes by that name, and none that is muted.
         """
         muted = {control.subject for control in await self._store.controls() if control.kind == "mute"}
-        subject = route if route in muted else self._subject(route)
+        gone = routes_called(route, ((subject, None) for subject in muted))
+        subject = gone[0] if len(gone) == 1 else self._subject(route)
         was = await self._store.remove_control("mute", subject)
         await self._changed()
         return self._masked({"route": subject, "muted": was})
 
     def _subject(self, route: object) -> str:
-        """The id of a route, by that or by a name that only one has."""
+        """The id of a route, by that, by a name that only one has, or by the start of one id only."""
         if not isinstance(route, str) or not route.strip():
             raise BadQuery("nothing says which route", 'write {"route": "ID", "for": "2h"}')
         known = self._routes()
         if known is None:
             return route
-        ids = [id_ for id_, name in known if route == id_] or [id_ for id_, name in known if route == name]
+        ids = routes_called(route, known)
         if not ids:
             words = {word for pair in known for word in pair if word}
             raise NotFound(f"no route is called {route!r}", did_you_mean(route, words))
         if len(ids) > 1:
-            raise BadQuery(f"{len(ids)} routes are called {route!r}", f"write one of {', '.join(ids)}")
+            raise BadQuery(f"{route!r} may be {len(ids)} routes", f"write one of {', '.join(ids)}")
         return ids[0]
 
     def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:

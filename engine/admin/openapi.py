@@ -104,7 +104,8 @@ def _operation(
 
 
 def _one(summary: str, schema: str) -> dict[str, Any]:
-    by_id = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": "an id, or its start"}
+    words = "an id, its start, or `last` for the newest one"
+    by_id = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": words}
     return _operation(summary, schema, [by_id], errors=(404,))
 
 

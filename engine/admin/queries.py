@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
 from engine.admin.answers import Renderer
@@ -33,6 +33,8 @@ from engine.suggest import did_you_mean
 
 T = TypeVar("T")
 
+#: Stands for the id of the newest event or delivery.
+LAST: Final = "last"
 #: The most deliveries that one replay by query takes up.
 MOST_REPLAYED = 100_000
 _ABOUT_DISCARD = ("dry_run", "by", "reason")
@@ -98,7 +100,7 @@ class Queries:
         raise BadQuery(f"no rule is called {rule!r}", did_you_mean(rule, names))
 
     async def event(self, event_id: str) -> dict[str, Any]:
-        """One event whole, by its id or a unique start of it.
+        """One event whole, by its id, a unique start of it, or ``last``.
 
         Raises:
             NotFound: there is none, or more than one.
@@ -107,7 +109,7 @@ class Queries:
         return await self._masked(lambda: event_detail_view(detail, names, max_values))
 
     async def stored(self, event_id: str) -> tuple[Event, Fetched]:
-        """One event as it is evaluated, by its id or a unique start of it, and what was fetched for it: not masked.
+        """One event as it is evaluated, named as in ``event``, and what was fetched for it: not masked.
 
         Raises:
             NotFound: there is none, or more than one, or its payload was deleted.
@@ -133,7 +135,7 @@ class Queries:
         return await _asked(self._store.deliveries(query))
 
     async def delivery(self, delivery_id: str) -> dict[str, Any]:
-        """One delivery with its attempts, by its id or a unique start of it.
+        """One delivery with its attempts, by its id, a unique start of it, or ``last``.
 
         Raises:
             NotFound: there is none, or more than one.
@@ -286,12 +288,18 @@ class Queries:
         return whole[0].id if whole else (await self._event(start)).row.id
 
     async def _event(self, start: str) -> EventDetail:
+        if start == LAST:
+            newest = await self._store.events(EventQuery(limit=1))
+            start = newest[0].id if newest else _none_yet("event")
         detail = await _asked(self._store.event(start))
         if detail is None:
             raise NotFound(f"no event starts with {start!r}", "engine events list shows their ids")
         return detail
 
     async def _delivery(self, start: str) -> DeliveryDetail:
+        if start == LAST:
+            newest = await self._store.deliveries(DeliveryQuery(limit=1))
+            start = newest[0].id if newest else _none_yet("delivery")
         detail = await _asked(self._store.delivery(start))
         if detail is None:
             raise NotFound(f"no delivery starts with {start!r}", "engine deliveries list shows their ids")
@@ -307,6 +315,10 @@ def _text(word: str, value: Any) -> str | None:
     if value is None or isinstance(value, str):
         return value
     raise BadQuery(f"{word} must be a text")
+
+
+def _none_yet(what: str) -> NoReturn:
+    raise NotFound(f"there is no {what} yet", "engine send --kind rule --to URL sends a sample webhook")
 
 
 def _is_id(rule: str) -> bool:

@@ -11,7 +11,9 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
+from engine.admin.journal import user_header
 from engine.admin.query import BadQuery
+from engine.cli.output import who
 from engine.cli.rulesatwork import RulesAtWork
 from engine.errors import EngineError
 from engine.network_words import network_words
@@ -51,7 +53,8 @@ async def client_at(url: str) -> AsyncIterator[AdminClient]:
     import aiohttp
 
     token = os.environ.get("ENGINE_ADMIN_TOKEN", "").strip()
-    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    headers = {"Content-Type": "application/json"} | user_header(who("the engine command"))
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
     limit = aiohttp.ClientTimeout(total=_TIMEOUT, connect=5.0)
     connector = aiohttp.TCPConnector(ssl=_trust(url))
     async with aiohttp.ClientSession(headers=headers, timeout=limit, connector=connector, trust_env=False) as session:

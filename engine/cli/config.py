@@ -14,7 +14,7 @@ from engine.cli.access import Place, access_options, connected, place_from, tell
 from engine.cli.atwork import at_work
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, facts, out
+from engine.cli.output import age, at, emit, facts, out
 from engine.config import dump_masked, load_config
 from engine.errors import ConfigError
 from engine.secrets import Masker
@@ -76,8 +76,8 @@ def _show_live(answer: dict[str, Any], *, as_json: bool) -> None:
     console.print(
         facts(
             [
-                ("# loaded", f"{answer['loaded_at']} ({age(answer['loaded_at'])} ago)"),
-                ("# last reload", Text.assemble(f"{last['at']} ({age(last['at'])} ago): ", how)),
+                ("# loaded", f"{at(answer['loaded_at'])} ({age(answer['loaded_at'])} ago)"),
+                ("# last reload", Text.assemble(f"{at(last['at'])} ({age(last['at'])} ago): ", how)),
             ]
         )
     )

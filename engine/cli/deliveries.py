@@ -15,7 +15,7 @@ from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import age, ago, emit, facts, next_page, out, plural, say, short_delivery, state, table
+from engine.cli.output import age, ago, at, emit, facts, next_page, out, plural, say, short_delivery, state, table
 from engine.schedule import HELD
 from engine.traffic.words import WAITS
 from engine.units import format_duration
@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--dead", is_flag=True, help="Only those that gave up: --state dead.")
 @click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
-@click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough.")
+@click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough, or last.")
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
 @click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Of events not after: the same.")
@@ -63,7 +63,7 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
 @access_options
 @json_option
 def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Show one delivery and every attempt at it. The start of an ID is enough."""
+    """Show one delivery and every attempt at it. The start of an ID is enough; last is the newest."""
     place = place_from(options)
     delivery = asyncio.run(_delivery(place, delivery_id))
     if as_json:
@@ -91,9 +91,15 @@ def deliveries_table(deliveries: list[dict[str, Any]], *, of_one_event: bool = F
     columns = ("WHAT*", "STATE", "TRIES>")
     made = table("DELIVERY", *columns) if of_one_event else table("DELIVERY", "AGE>", *columns)
     for row in deliveries:
-        cells = [_what(row, whole=of_one_event), state(row["state"]), Text(str(row["attempts"]))]
+        cells = [_what(row, whole=of_one_event), state(row["state"]), _tries(row)]
         made.add_row(short_delivery(row["id"]), *([] if of_one_event else [age(row["created_at"])]), *cells)
     return made
+
+
+def _tries(row: dict[str, Any]) -> Text:
+    """How many attempts there were in all, and how often it was replayed: log lines count from each replay on."""
+    text = Text(str(row["attempts"]))
+    return text.append(f" ({plural(row['replays'], 'replay')})", style="dim") if row["replays"] else text
 
 
 def _what(row: dict[str, Any], *, whole: bool) -> Text:
@@ -118,7 +124,7 @@ def _wait(row: dict[str, Any]) -> str:
     if not when.startswith("in "):
         return f"due for {when}" if row["attempts"] or row["reason"] else ""
     if row["item_count"] and not row["attempts"]:
-        return f"collecting ({plural(row['item_count'], 'item')}) until {row['due_at'][11:19]} UTC"
+        return f"collecting ({plural(row['item_count'], 'item')}) until {at(row['due_at'])}"
     # One that waits for a destination is not made when it is due.
     return "" if WAITS in row["reason"] else f"next {when}"
 
@@ -133,7 +139,7 @@ def _delivery_facts(row: dict[str, Any]) -> Table:
             ("action", row["action"]),
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
-            ("due", f"{row['due_at']} ({ago(row['due_at'])})" if row["due_at"] else None),
+            ("due", f"{at(row['due_at'])} ({ago(row['due_at'])})" if row["due_at"] else None),
             ("because", row["reason"]),
             ("items", _items(row["items"])),
             *_words(row["words"] or {}),
@@ -162,7 +168,7 @@ def _words(words: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
         text = Text.assemble(f"{died.get('id')} {died.get('action')}", (f"\n{died.get('reason')}", "dim"))
         yield "tells of", text
     if isinstance(throttle := words.get("throttle"), Mapping) and throttle.get("suppressed"):
-        yield "throttled", f"{plural(throttle['suppressed'], 'other')} since {throttle.get('since')}"
+        yield "throttled", f"{plural(throttle['suppressed'], 'other')} since {at(throttle['since'])}"
 
 
 def attempts_table(attempts: list[dict[str, Any]]) -> Table:
@@ -172,7 +178,7 @@ def attempts_table(attempts: list[dict[str, Any]]) -> Table:
         number = f"{attempt['replay']}.{attempt['number']}" if attempt["replay"] else str(attempt["number"])
         made.add_row(
             "" if attempt["outcome"] == "discarded" else number,
-            attempt["started_at"][5:19].replace("T", " "),
+            at(attempt["started_at"]),
             format_duration(attempt["seconds"]),
             state(attempt["outcome"]),
             _came(attempt),

@@ -12,7 +12,7 @@ from rich.text import Text
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, out, plural, say, table
+from engine.cli.output import age, at, emit, out, plural, say, table
 
 _STYLES = {
     "healthy": "green",
@@ -105,7 +105,7 @@ def _state(row: dict[str, Any]) -> Text:
 
 
 def _times(row: dict[str, Any]) -> str:
-    until = f"{row['until'][11:19]} UTC" if row["until"] else ""
+    until = at(row["until"]) if row["until"] else ""
     if row["state"] == "paused" and until:
         return f" until {until} ({age(row['until']).removeprefix('in ')} more)"
     since = f" since {age(row['since'])} ago" if row["since"] else ""

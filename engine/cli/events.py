@@ -22,6 +22,7 @@ from engine.cli.outline import in_json
 from engine.cli.output import (
     age,
     ago,
+    at,
     emit,
     facts,
     next_page,
@@ -88,7 +89,9 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
 @access_options
 @json_option
 def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough."""
+    """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough;
+    last is the newest event.
+    """
     place = place_from(options)
     event, found = asyncio.run(_event(place, event_id, as_json=as_json))
     if as_json:
@@ -214,7 +217,7 @@ def _event_facts(event: dict[str, Any]) -> Table:
             ("event", event["id"]),
             ("kind", event["kind"]),
             ("rule", "  ".join(word for word in (event["rule"], event["rule_id"]) if word)),
-            ("received", f"{event['received_at']} ({ago(event['received_at'])})"),
+            ("received", f"{at(event['received_at'])} ({ago(event['received_at'])})"),
             ("size", f"{event['bytes']:,} bytes" + (", repaired JSON" if event["repaired"] else "")),
             ("state", state(event["state"])),
             ("because", undecided_in_words(event) or event["reason"]),

@@ -36,7 +36,10 @@ from engine.reload import Loaded
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
 @kind_option
 @click.option(
-    "--event", "event_id", metavar="ID", help="A stored event instead of a file; the start of its id will do."
+    "--event",
+    "event_id",
+    metavar="ID",
+    help="A stored event instead of a file; the start of its id is enough; last is the newest.",
 )
 @click.option("--route", metavar="NAME", help="Only this route, by its id or name, even if the webhook isn't its own.")
 @click.option("--run", type=click.IntRange(0), metavar="N", help="Only this run, counted from 0.")

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import Any
 
 import click
+
+#: An id, or its start, of an event or a delivery, and the word for the newest one.
+_ID = re.compile(r"last|(?=[0-9a-f-]*\d)[0-9a-f-]{4,}")
 
 
 class DefaultGroup(click.Group):
@@ -25,7 +29,9 @@ class DefaultGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As click does, with a word of advice for a name it does not know: it may be an id."""
+        """As click does; what is no command but reads as an id is shown, and for other names there is advice."""
+        if args and args[0] not in self.commands and "show" in self.commands and _ID.fullmatch(args[0]):
+            args = ["show", *args]
         if args and args[0] not in self.commands:
             near = difflib.get_close_matches(args[0], self.commands, n=1, cutoff=0.7)
             show = f" To show one: {ctx.command_path} show {args[0]}" if "show" in self.commands else ""

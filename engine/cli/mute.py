@@ -10,7 +10,7 @@ import click
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.mutes import show
 from engine.cli.options import json_option
-from engine.cli.output import emit, say, who
+from engine.cli.output import at, emit, say, who
 from engine.units import parse_duration
 
 
@@ -62,14 +62,18 @@ def command(
     if as_json:
         emit(answer)
         return
-    say(f"{answer['mute']['route']} is muted {_until(answer['mute'])}", "green")
+    say(f"{answer['mute']['route']} is muted {_for(lasting, answer['mute'])}", "green")
     if before := answer["replaced"]:
         why = f": {before['reason']}" if before["reason"] else ""
         say(f"in place of a mute {_until(before)} by {before['by']}{why}", "yellow")
 
 
 def _until(mute: dict[str, Any]) -> str:
-    return f"until {mute['until']}" if mute["until"] else "until it is unmuted"
+    return f"until {at(mute['until'])}" if mute["until"] else "until it is unmuted"
+
+
+def _for(lasting: str | None, mute: dict[str, Any]) -> str:
+    return f"for {lasting} ({_until(mute)})" if lasting else _until(mute)
 
 
 async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:

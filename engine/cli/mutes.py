@@ -11,7 +11,7 @@ import click
 from engine.cli.access import Place, access_options, neighbour, opened, place_from
 from engine.cli.client import AccessError
 from engine.cli.options import json_option
-from engine.cli.output import age, emit, one_line, out, say, table
+from engine.cli.output import age, at, emit, one_line, out, say, table
 from engine.store.work import Control
 from engine.times import time_of
 
@@ -37,7 +37,7 @@ def show(place: Place, *, as_json: bool) -> None:
     else:
         made = table("ROUTE*", "UNTIL", "BY", "SINCE>", "REASON*")
         for mute in answer["mutes"]:
-            until = f"{mute['until'][:19].replace('T', ' ')} UTC" if mute["until"] else "unmuted"
+            until = at(mute["until"]) if mute["until"] else "unmuted"
             made.add_row(one_line(mute["route"]), until, mute["by"], age(mute["since"]), one_line(mute["reason"]))
         out().print(made)
 

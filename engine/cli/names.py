@@ -8,6 +8,7 @@ from typing import Any
 from engine.admin.query import NotFound
 from engine.cli.access import Asked
 from engine.cli.output import say
+from engine.route_names import routes_called
 from engine.suggest import did_you_mean
 from engine.vocabulary import ON_DEAD
 
@@ -26,18 +27,16 @@ async def resolved(asked: Asked, words: Mapping[str, Any]) -> dict[str, Any]:
     if routes is None:
         return words
     for word in asks:
-        known = _route_ids(routes) if word == "route" else _action_names(routes)
-        words[word] = await _name(asked, word, str(words[word]), known)
+        name = str(words[word])
+        known = _route_ids(routes, name) if word == "route" else _action_names(routes)
+        words[word] = await _name(asked, word, name, known)
     return words
 
 
-def _route_ids(routes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Ids by id and by name."""
-    known = {route["id"]: [route["id"]] for route in routes}
-    for route in routes:
-        if (name := route["name"]) and name not in known:
-            known[name] = [other["id"] for other in routes if other["name"] == name]
-    return known
+def _route_ids(routes: Sequence[Mapping[str, Any]], name: str) -> dict[str, Sequence[str]]:
+    """What may be named, and the ids that a name means, if it means any."""
+    known: dict[str, Sequence[str]] = {word: () for route in routes for word in (route["id"], route["name"]) if word}
+    return known | {name: ids} if (ids := routes_called(name, ((one["id"], one["name"]) for one in routes))) else known
 
 
 def _action_names(routes: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ from engine.cli.plain import knows_unicode
 from engine.cli.terminal import SafeConsole
 from engine.controls import visible_in_json
 from engine.errors import ConfigError, EngineError, Problem
+from engine.times import clock
 
 #: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
 _WIDTH_WITHOUT_TERMINAL = 160
@@ -177,6 +178,11 @@ def ago(moment: str | None, now: datetime | None = None) -> str:
     """As ``age``, for the middle of a sentence: ``5s ago``, ``in 5s``."""
     words = age(moment, now)
     return words if not words or words.startswith("in ") else f"{words} ago"
+
+
+def at(moment: str) -> str:
+    """A time in ISO 8601 as people read it, in UTC, without the date where it is today."""
+    return clock(datetime.fromisoformat(moment).timestamp(), datetime.now(UTC).timestamp())
 
 
 def _in_one_unit(seconds: float) -> str:

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.cells import cell_len
@@ -98,7 +98,7 @@ def print_request(console: Console, request: Mapping[str, Any], width: int) -> N
 
 
 def _headline(request: Mapping[str, Any]) -> str:
-    clock = datetime.fromtimestamp(request["at"]).astimezone().strftime("%H:%M:%S")
+    clock = datetime.fromtimestamp(request["at"], UTC).strftime("%H:%M:%S UTC")
     query = "&".join(f"{name}={value}" for name, value in request["query"].items())
     address = request["path"] + (f"?{query}" if query else "")
     outcome = str(request["status"] or "no answer")

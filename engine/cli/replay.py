@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from engine.admin.queries import LAST
 from engine.admin.query import DELIVERY_STATES, MOST_ROWS, BadQuery, NotFound
 from engine.cli.access import Asked, Place, access_options, opened, place_from
 from engine.cli.client import Absent, AccessError
@@ -57,7 +58,7 @@ def command(
     """Retry deliveries, or evaluate events again, now.
 
     IDs are of deliveries (the same actions again, with the same idempotency keys) or of
-    events (evaluated again, against the rules of today); their starts are enough. Without
+    events (evaluated again, against the rules of today); their starts are enough, and last is the newest event. Without
     IDs the options say which: deliveries, and with them the events whose evaluation is dead (undecided
     what matches), unless it is for one --route or --action. A delivery that waits for a retry is due
     now. With no engine running this happens when one starts. --dry-run renders the first by the rules
@@ -113,8 +114,8 @@ async def chosen_by_id(asked: Asked, ids: Sequence[str]) -> dict[str, list[str]]
 
 
 async def _identify(asked: Asked, start: str) -> tuple[str, str]:
-    """Events' ids have dashes, deliveries' have none; a short start may be of either."""
-    kinds = ("events",) if "-" in start else ("deliveries", "events")
+    """Events' ids have dashes, deliveries' have none; a short start may be of either. ``last`` is an event."""
+    kinds = ("events",) if "-" in start or start == LAST else ("deliveries", "events")
     found: list[tuple[str, str]] = []
     troubles: list[EngineError] = []
     for kind in kinds:

@@ -14,7 +14,7 @@ from rich.tree import Tree
 
 from engine.cli.access import Place, access_options, place_from, ruling, tell_unset
 from engine.cli.options import json_option
-from engine.cli.output import emit, out, plural, say
+from engine.cli.output import at, emit, out, plural, say
 from engine.describe import describe_routes
 from engine.undecided import mostly_undecided
 from engine.units import format_duration
@@ -120,7 +120,7 @@ def _marks(route: dict[str, Any]) -> str:
 
 def _muted(mute: dict[str, Any]) -> str:
     until = mute["until"]
-    return f"muted until {until[:19].replace('T', ' ')} UTC by {mute['by']}" if until else f"muted by {mute['by']}"
+    return f"muted until {at(until)} by {mute['by']}" if until else f"muted by {mute['by']}"
 
 
 def _wait(wait: dict[str, Any]) -> str:

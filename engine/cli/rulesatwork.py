@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.cli.output import age, plural, say
+from engine.cli.output import age, at, plural, say
 
 if TYPE_CHECKING:
     from engine.config import Config
@@ -80,4 +80,4 @@ class RulesAtWork:
 
     @property
     def _since(self) -> str:
-        return f"{self.since[:19].replace('T', ' ')} UTC ({age(self.since)} ago)"
+        return f"{at(self.since)} ({age(self.since)} ago)"

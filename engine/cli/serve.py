@@ -311,7 +311,7 @@ def _handle_signals(engine: Running, stop: asyncio.Event, logger: logging.Logger
         stop.set()
 
     def on_reload() -> None:
-        task = loop.create_task(engine.reloader.reload())
+        task = loop.create_task(engine.reloader.reload("SIGHUP"))
         reloads.add(task)
         task.add_done_callback(reloads.discard)
 

@@ -5,19 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from engine.cli.output import who
 from engine.sandbox import payloads
-from tests.cli.conftest import SECRET, Command, Server
+from tests.cli.conftest import CONFIG, SECRET, Command, Server
 from tests.cli.test_cli_serve import settled
+
+#: As people read it: the date is left out today.
+TIME = r"(\d{4}-\d\d-\d\d )?\d\d:\d\d:\d\d UTC"
 
 
 def test_a_route_is_muted_and_let_go_in_a_running_engine(engine: Command, serve: Callable[..., Server]) -> None:
     server = serve()
     told = engine("mute", "low-score", "--for", "2h", "--reason", "we know")
-    assert "corrections/low-score is muted until " in told.output
+    assert re.search(rf"corrections/low-score is muted for 2h \(until {TIME}\)", told.output)
     (mute,) = engine.json("mutes")["mutes"]
     assert (mute["route"], mute["reason"]) == ("corrections/low-score", "we know")
     again = engine("mute", "low-score", "--for", "1h").output
-    assert re.search(r"in place of a mute until \S+Z by .*: we know", again)
+    assert re.search(rf"in place of a mute until {TIME} by .*: we know", again)
     assert engine.json("mutes")["mutes"][0]["reason"] == "we know"
     assert re.search(r"\d\d:\d\d:\d\d UTC", engine("mute", "--list").output)
     assert "muted until" in engine("routes").output
@@ -48,6 +52,65 @@ def test_without_an_engine_the_store_takes_it_and_the_next_one_heeds_it(
     engine("send", engine.payload(payloads.complete()), "--to", server.url, "--secret", SECRET)
     settled(engine)
     assert not [one for one in engine.json("deliveries", "list")["deliveries"] if one["route"] == "corrections/errors"]
+
+
+def test_every_change_by_a_person_is_one_line_of_the_log(engine: Command, serve: Callable[..., Server]) -> None:
+    server = serve()
+    engine("send", engine.payload(), "--to", server.url, "--secret", SECRET)
+    event = settled(engine)[0]["id"]
+    dead = engine.json("deliveries", "--dead")["deliveries"][0]["id"]
+    engine("discard", dead, "--dry-run")
+    engine("replay", dead, "--dry-run")
+    changes = [
+        (
+            ["mute", "low-score", "--for", "2h", "--reason", "we know"],
+            r"muted .*route=corrections/low-score  until=\S+Z",
+        ),
+        (["unmute", "low-score"], r"unmuted  route=corrections/low-score"),
+        (["discard", dead, "--reason", "not now"], rf"discarded .*delivery={dead[:18]}"),
+        (["replay", dead], rf"replayed  delivery={dead[:18]}"),
+        (["replay", event], rf"replayed  event={event[:18]}"),
+        (["reload"], r"configuration reloaded .*hash=\w+"),
+    ]
+    for words, line in changes:
+        engine(*words)
+        server.until(lambda line=line: any(re.search(rf"INFO +{line}.*  by={who('')}", one) for one in server.log))
+    assert len([line for line in server.log if "  by=" in line]) == len(changes)
+    assert 'reason="we know"' in next(line for line in server.log if " muted " in line)
+    engine("unmute", "low-score", expect=1)
+    engine("destinations", "resume", "log", expect=2)
+    assert len([line for line in server.log if "  by=" in line]) == len(changes)
+
+
+def test_a_route_goes_by_the_start_of_its_id_as_the_log_shows_it(engine: Command, serve: Callable[..., Server]) -> None:
+    engine.write(CONFIG.replace("  corrections:\n    -", f"  {payloads.RULE_ID}:\n    -"))
+    serve()
+    whole, short = f"{payloads.RULE_ID}/low-score", f"{payloads.RULE_ID[:13]}/low-score"
+    assert f"{whole} is muted" in engine("mute", short, "--for", "1h").output
+    assert f"{whole} acts again" in engine("unmute", f"{payloads.RULE_ID[:8]}/low-score").output
+    assert "may be 3 routes" in engine("mute", payloads.RULE_ID[:8], "--for", "1h", expect=2).output
+    assert "no route is called" in engine("mute", payloads.RULE_ID[:7], "--for", "1h", expect=2).output
+    report = engine.json("explain", engine.payload(), "--route", short)
+    assert {route["route"] for document in report["documents"] for route in document["routes"]} == {whole}
+    assert "no deliveries" in engine("deliveries", "--route", short).output
+
+
+def test_the_newest_goes_by_the_name_last(engine: Command, serve: Callable[..., Server]) -> None:
+    server = serve()
+    assert "there is no event yet" in engine("events", "last", expect=2).stderr
+    assert "there is no delivery yet" in engine("deliveries", "last", expect=2).stderr
+    for _ in range(2):
+        engine("send", "--kind", "rule", "--fresh", "--to", server.url, "--secret", SECRET)
+    server.until(lambda: all(event["state"] == "dead" for event in engine.json("events")["events"]))
+    newest = engine.json("events")["events"][0]["id"]
+    assert newest in engine("events", "last").stdout
+    assert engine.json("events", "show", "last")["id"] == engine.json("events", newest[:18])["id"] == newest
+    assert engine.json("explain", "--event", "last")["event"]["id"] == newest
+    assert engine.json("replay", "last", "--dry-run")["events"] == [newest]
+    assert engine.json("discard", "last", "--dry-run")["events"] == [newest]
+    first = engine.json("deliveries")["deliveries"][0]["id"]
+    assert engine.json("deliveries", "last")["id"] == first
+    assert {one["event_id"] for one in engine.json("deliveries", "--event", "last")["deliveries"]} == {newest}
 
 
 def test_what_makes_no_sense_is_told(engine: Command, serve: Callable[..., Server]) -> None:

@@ -86,6 +86,8 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     check_names(engine, event["id"])
     again = engine.json("deliveries", "show", dead[0]["id"])
     assert (again["replays"], again["attempts"]) == (1, 2)
+    assert re.search(r"dead +2 \(1 replay\)", engine("deliveries").output)
+    server.until(lambda: any("attempt=1  replay=1  " in line for line in server.log))
     assert engine.json("events", "list", "--unmatched")["events"] == []
     explained = engine.json("explain", "--event", event["id"][:20])
     assert explained["event"]["id"] == event["id"]
@@ -459,7 +461,7 @@ def test_a_digest_and_what_tells_of_its_death_are_shown_and_rendered_whole(
 
 def test_a_delivery_shows_how_many_a_throttle_held_back_before_it() -> None:
     assert dict(_words({"throttle": {"suppressed": 3, "since": "2026-05-04"}})) == {
-        "throttled": "3 others since 2026-05-04"
+        "throttled": "3 others since 2026-05-04 00:00:00 UTC"
     }
     assert list(_words({"throttle": {"suppressed": 0, "since": None}})) == []
 

@@ -248,8 +248,8 @@ def test_a_muted_route_is_shown_as_muted(tmp_path: Path, text: str | None) -> No
     result = demo("--once", "--data", str(tmp_path), environ=MINE)
     assert result.exit_code == 0, result.output
     flat = " ".join(result.output.split())
-    assert re.search(rf"{route} matches, muted until \S+Z by \S+", flat), flat
-    assert re.search(rf"{route}: muted until \S+Z by [^;]+; its actions were not done", flat)
+    assert re.search(rf"{route} matches, muted until \S+ \S+ UTC by \S+", flat), flat
+    assert re.search(rf"{route}: muted until \S+ \S+ UTC by [^;]+; its actions were not done", flat)
     assert "✓ nothing was sent, as all that matched is muted, and the duplicate fired nothing" in flat
     assert "✗ post_to_slack" not in flat
 
