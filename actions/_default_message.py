@@ -21,7 +21,12 @@ _FACTS = (
     "{% if stat is mapping and stat.avg is number %} · {{ key }} {{ stat.avg | round(3) }}{% endif %}"
     "{% endfor %}{% endif %}"
 )
-_ERROR = "{% if RUN.error %}BEFORE{{ RUN.error | string | replace('\\n', ' ') | truncate(MOST) }}{% endif %}"
+#: Of an error with a traceback only what was raised: it stands before the traceback, or at its end.
+_RAISED = (
+    "((RUN.error | string | trim).split('\\n') | last if (RUN.error | string | trim).startswith('Traceback ')"
+    " else (RUN.error | string | trim).split('\\n\\nTraceback ') | first)"
+)
+_ERROR = f"{{% if RUN.error %}}BEFORE{{{{ {_RAISED} | replace('\\n', ' ') | truncate(MOST) }}}}{{% endif %}}"
 #: What webhooks without runs are about. P is the payload, E the event; LINK is replaced as in a run's name.
 _ALERT = (
     "{% if P.alert_rule_name %}LINK(P.alert_rule_url|P.alert_rule_name)"
@@ -44,12 +49,26 @@ _COMMIT = (
     ": commit {{ P.data.commit.commit_hash | default('', true) | string | truncate(12, true, '') }}"
 )
 _THREADS = (
-    "{% elif P.threads is sequence and P.threads is not string %}{{ P.threads | length }} thread"
-    "{% if P.threads | length != 1 %}s{% endif %} went idle"
+    "{% elif P.threads is sequence and P.threads is not string and P.threads is not mapping %}"
+    "{{ P.threads | length }} thread{% if P.threads | length != 1 %}s{% endif %} went idle"
+    f"{{% for each in P.threads[:{_LISTED}]"
+    " if each is mapping and each.thread_id %}{{ ': ' if loop.first else ', ' }}"
+    "{{ each.thread_id | string | truncate(60) }}{% endfor %}"
 )
 _OTHERS = _ALERT + _PROMPT + _ISSUE + _COMMIT + _THREADS + "{% else %}{{ E.kind }} webhook {{ E.id }}{% endif %}"
 
-_NAME = "{{ NAME | default('run', true) | string | replace('\\n', ' ') | truncate(100) }}"
+_NAME = "{{ NAME | string | replace('\\n', ' ') | truncate(100) }}"
+#: A run's name, or what else tells it from others.
+_NAME_OF_RUN = "(RUN.name | default('run ' ~ RUN.id if RUN.id else 'run', true))"
+_COUNT = "{{ runs | length }} run{% if runs | length != 1 %}s{% endif %}"
+#: What webhooks without runs are about, for a title.
+_TITLES = (
+    "{% if payload.alert_rule_name %}{{ payload.alert_rule_name | string | truncate(100) }}"
+    "{% elif payload.prompt_name %}prompt {{ payload.prompt_name | string | truncate(100) }}"
+    "{% elif payload.data is mapping and payload.data.object is mapping and payload.data.object.title %}"
+    "{{ payload.data.object.title | string | truncate(100) }}"
+    "{% else %}{{ event.kind }} webhook{% endif %}"
+)
 _SLACK_LINK = f"{{% if URL %}}<{{{{ URL }}}}|{_NAME}>{{% else %}}{_NAME}{{% endif %}}"
 _PLAIN_LINK = f"{_NAME}{{% if URL %}} ({{{{ URL }}}}){{% endif %}}"
 
@@ -61,18 +80,17 @@ def slack_text(words: Collection[str]) -> str:
 
 def plain_text(words: Collection[str]) -> str:
     """The message as plain text. A run's link has a line of its own."""
-    run = _run("run", "feedback_stats", _NAME, "\n", _LONG) + "{% if run.url %}\n{{ run.url }}{% endif %}"
-    return _message(words, _PLAIN_LINK, run)
+    return _message(words, _PLAIN_LINK, _run("run", "feedback_stats", _PLAIN_LINK, "\n", _LONG))
 
 
 def title(words: Collection[str]) -> str:
     """The message in a few words."""
+    if "delivery" in words:
+        return "{{ route.name }}: {{ delivery.action }} gave up"
     if "digest" in words:
         return "{{ route.name }}: {{ digest.count }} matched"
-    return (
-        "{{ route.name }}{% if run %}: " + _NAME.replace("NAME", "run.name") + "{% elif payload.alert_rule_name %}: "
-        "{{ payload.alert_rule_name }}{% endif %}"
-    )
+    run = _NAME.replace("NAME", _NAME_OF_RUN.replace("RUN", "run")) + "{% if run.status %} {{ run.status }}{% endif %}"
+    return f"{{{{ route.name }}}}: {{% if run %}}{run}{{% elif runs %}}{_COUNT}{{% else %}}{_TITLES}{{% endif %}}"
 
 
 def _message(words: Collection[str], link: str, run: str) -> str:
@@ -84,8 +102,7 @@ def _message(words: Collection[str], link: str, run: str) -> str:
 
 def _single(link: str, run: str) -> str:
     """About one run, about all runs of a webhook, or about a webhook without runs."""
-    head = "{{ runs | length }} run{% if runs | length != 1 %}s{% endif %}"
-    many = _list("runs", "one", head, _run("one", "one.feedback_stats", link, ": ", _SHORT))
+    many = _list("runs", "one", _COUNT, _run("one", "one.feedback_stats", link, ": ", _SHORT))
     others = _other("payload", "event", link)
     return f"{{% if run %}}{run}{{% elif runs %}}{many}{{% else %}}{others}{{% endif %}}"
 
@@ -93,7 +110,7 @@ def _single(link: str, run: str) -> str:
 def _digest(link: str) -> str:
     run = _run("item.run", "item.feedback_stats", link, ": ", _SHORT)
     one = f"{{% if item.run %}}{run}{{% else %}}{_other('item.payload', 'item.event', link)}{{% endif %}}"
-    return _list("items", "item", "{{ digest.count }} since {{ digest.since }}", one)
+    return _list("items", "item", "{{ digest.count }} matched {{ route.name }} since {{ digest.since }}", one)
 
 
 def _list(items: str, name: str, head: str, one: str) -> str:
@@ -102,9 +119,11 @@ def _list(items: str, name: str, head: str, one: str) -> str:
 
 
 def _run(run: str, stats: str, link: str, before: str, most: int) -> str:
-    named = link.replace("URL", f"{run}.url").replace("NAME", f"{run}.name")
+    """Slack's name is a link. In plain text the link has a line of its own, as long as most are."""
+    after = "{% if RUN.url %}\n{{ RUN.url }}{% endif %}" if link == _PLAIN_LINK else ""
+    named = (_NAME if after else link.replace("URL", "RUN.url")).replace("NAME", _NAME_OF_RUN)
     error = _ERROR.replace("BEFORE", before).replace("MOST", str(most))
-    return named + (_FACTS + error).replace("RUN", run).replace("STATS", stats)
+    return (named + _FACTS + error + after).replace("RUN", run).replace("STATS", stats)
 
 
 def _other(payload: str, event: str, link: str) -> str:

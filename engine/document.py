@@ -175,6 +175,7 @@ def build_document(
     feedbacks = _feedbacks(event, index, fetched)
     return {
         **own,
+        **(_runs_with_words(own, site) if index < 0 else {}),
         "payload": own,
         "run": None if run is None else _with_words(run, site),
         "feedback": feedbacks if isinstance(feedbacks, Missing) else newest_by_key(feedbacks),
@@ -184,6 +185,13 @@ def build_document(
         "vars": vars,
         **_commit(event),
     }
+
+
+def _runs_with_words(payload: Mapping[str, Any], site: Site) -> dict[str, Any]:
+    """The word ``runs`` of a whole event: each with what ``run`` has beside LangSmith's own fields."""
+    if not isinstance(runs := payload.get("runs"), list):
+        return {}
+    return {"runs": [_with_words(run, site) if isinstance(run, dict) else run for run in runs]}
 
 
 def _commit(event: Event) -> dict[str, Any]:

@@ -71,7 +71,7 @@ def test_a_run_that_failed() -> None:
     slack, notify = one(payloads.complete())
     assert slack == "<URL|classify-issue> error · 12.5 s · 0.62 USD\nRateLimitError: 429 Too Many Requests"
     assert notify == "classify-issue error · 12.5 s · 0.62 USD\nRateLimitError: 429 Too Many Requests\nURL"
-    assert messages(payloads.complete())[-1]["title"] == "everything: classify-issue"
+    assert messages(payloads.complete())[-1]["title"] == "everything: classify-issue error"
 
 
 def test_a_run_with_a_score() -> None:
@@ -87,7 +87,7 @@ def test_a_run_with_a_score() -> None:
         ("prompt", "prompt classify-issue: commit 5b3f1c9e2a7d"),
         ("issue", "<URL|Classifier calls bugs questions>: issue.created"),
         ("context_hub", "agent triage-agent: commit 9c1d4e7a2b5f"),
-        ("threads", "1 thread went idle"),
+        ("threads", "1 thread went idle: thread-1"),
     ],
 )
 def test_webhooks_without_runs(kind: str, slack: str) -> None:
@@ -100,12 +100,60 @@ def test_an_unknown_webhook_has_its_id() -> None:
     assert re.fullmatch(r"unknown webhook [0-9a-f-]{36}", one(EVERY["unknown"]())[0])
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("ValueError('no')", "ValueError('no')"),
+        ("two\nlines", "two lines"),
+        (
+            "ValueError('no')\n\nTraceback (most recent call last):\n  File 'x', in `f`\nValueError: no",
+            "ValueError('no')",
+        ),
+        ("Traceback (most recent call last):\n" + "  File 'x', in `f`\n" * 600 + "ValueError: no\n", "ValueError: no"),
+        (["a", 1], '["a",1]'),
+    ],
+)
+def test_of_an_error_with_a_traceback_what_was_raised_is_shown(error: Any, shown: str) -> None:
+    payload = payloads.complete()
+    payload["runs"][-1]["error"] = error
+    for text in one(payload):
+        assert text.splitlines()[1] == shown
+    assert all(text.splitlines()[3].endswith(f"USD: {shown}") for text in one(payload, WHOLE)[:1])
+
+
+@pytest.mark.parametrize(("run", "shown"), [({"id": "6ab80f10"}, "run 6ab80f10"), ({}, "run"), ({"name": None}, "run")])
+def test_a_run_that_lacks_everything(run: dict[str, Any], shown: str) -> None:
+    payload = payloads.complete() | {"runs": [run], "feedback_stats": None}
+    assert one(payload) == (shown, shown)
+    assert one(payload, WHOLE)[0] == f"1 run:\n• {shown}"
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("alert", "everything: Latency over 5 s"),
+        ("prompt", "everything: prompt classify-issue"),
+        ("issue", "everything: Classifier calls bugs questions"),
+        ("context_hub", "everything: context_hub webhook"),
+        ("unknown", "everything: unknown webhook"),
+    ],
+)
+def test_a_title_says_what_it_is_about(kind: str, title: str) -> None:
+    assert messages(EVERY[kind]())[-1]["title"] == title
+
+
 def test_all_runs_of_a_webhook() -> None:
-    slack, _ = one(payloads.complete(), WHOLE)
+    slack, notify = one(payloads.complete(), WHOLE)
     assert slack == (
-        "3 runs:\n• classify-issue success · user_score 0.0\n• classify-issue success · user_score 1.0\n"
-        "• classify-issue error: RateLimitError: 429 Too Many Requests"
+        "3 runs:\n• <URL|classify-issue> success · 3.2 s · 0.0042 USD · user_score 0.0\n"
+        "• <URL|classify-issue> success · 2.1 s · 0.0031 USD · user_score 1.0\n"
+        "• <URL|classify-issue> error · 12.5 s · 0.62 USD: RateLimitError: 429 Too Many Requests"
     )
+    assert notify.splitlines()[-2:] == [
+        "• classify-issue error · 12.5 s · 0.62 USD: RateLimitError: 429 Too Many Requests",
+        "URL",
+    ]
+    assert messages(payloads.complete(), WHOLE)[-1]["title"] == "everything: 3 runs"
 
 
 @pytest.mark.parametrize("kind", EVERY)
@@ -114,7 +162,7 @@ def test_a_digest_lists_some_and_counts_the_rest(kind: str) -> None:
     plan = plans(EVERY[kind](), config)[-1]
     document = digest_document([plan.document] * 11, [1.7e9]) | {"route": plan.document["route"]}
     lines = plan.action.template.render(document)["text"].split("\n")
-    assert lines[0] == "11 since 2023-11-14T22:13:20Z:"
+    assert lines[0] == "11 matched d since 2023-11-14T22:13:20Z:"
     assert len(lines) == 10
     assert all(line.startswith("• ") for line in lines[1:9])
     assert lines[9] == "… and 3 more"
