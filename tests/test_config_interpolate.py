@@ -1,5 +1,6 @@
 """Variables and files in the values of a configuration."""
 
+import json
 import os
 
 import pytest
@@ -112,7 +113,35 @@ def test_a_missing_variable_near_a_set_one_is_named():
     source = Source("c.yaml")
     [unset] = interpolate({"a": "${SLACK_TOKN}"}, source, {"SLACK_TOKEN": "x"}).unset
     assert "did you mean 'SLACK_TOKEN'?" in unset.problem.hint
-    assert "${SLACK_TOKN:-value}" in unset.problem.hint
+    assert ":-" not in unset.problem.hint
+
+
+@pytest.mark.parametrize(
+    ("tree", "is_secret"),
+    [
+        ({"secrets": ["${A}"]}, True),
+        ({"signing_secrets": "${A}"}, True),
+        ({"langsmith": {"api_key": "${A}"}}, True),
+        ({"slack": {"token": "${A}"}}, True),
+        ({"vars": {"pagerduty": "${PAGERDUTY_ROUTING_KEY}"}}, True),
+        ({"vars": {"password": "x${A}"}}, True),
+        ({"routes": {"*": {"actions": [{"forward_webhook": {"headers": {"X-API-Key": "${A}"}}}]}}}, True),
+        ({"routes": {"*": {"actions": [{"post_to_slack": {"webhook_url": "${A}"}}]}}}, True),
+        ({"routes": {"*": {"actions": [{"post_to_slack": {"channel": "${CHANNEL}"}}]}}}, False),
+        ({"routes": {"token-usage": {"actions": [{"log": {"message": "${A}"}}]}}}, False),
+        ({"vars": {"max_tokens": "${A}", "keyword": "${A}"}}, False),
+        ({"langsmith": {"endpoint": "${HOST}"}}, False),
+    ],
+)
+def test_no_default_is_offered_for_a_secret(tree, is_secret):
+    [unset] = interpolate(tree, Source("c.yaml"), {}).unset
+    assert (":-" in unset.problem.hint) is not is_secret
+    assert ("${file:/run/secrets/" in unset.problem.hint) is is_secret
+    invalid = json.loads(json.dumps(tree).replace('}"', '-fallback}"'))
+    source = Source("c.yaml")
+    interpolate(invalid, source, {})
+    assert all((":-" in problem.hint) is not is_secret for problem in source.problems)
+    assert source.problems
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,7 @@ def _judged(ending: Ending, opened: Arrival) -> Ending:
         missing=faulty,
         muted=opened.muted,
         waiting=opened.waiting,
-        matched=bool(opened.report["matched"] or opened.report["fallback"]),
+        matched=any(opened.report["counts"][each] for each in ("matched", "fallback")),
     )
 
 

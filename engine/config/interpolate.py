@@ -27,6 +27,11 @@ MAX_CHARACTERS: Final = 8 << 20
 
 _REFERENCE: Final = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: Words in the names of what should not be written into a file.
+_SECRET: Final = re.compile(
+    r"secret|token(?!s)|passw|pwd|credential|authorization|cookie|webhook_url|dsn|(?:^|[-_.]|api)keys?(?![a-z])",
+    re.IGNORECASE,
+)
 _OPEN_SECTIONS: Final = frozenset({"rules", "vars"})
 #: Addresses are no secrets: the engine itself prints them (docs/decisions/0010).
 _ADDRESSES: Final = frozenset({("langsmith", "endpoint"), ("slack", "endpoint")})
@@ -202,7 +207,7 @@ class _Interpolation:
             raise _Failure("'${' begins a variable, and a template stands behind it", _dollar_advice(match))
         if "${" in match[1]:
             raise _nested(match[1])
-        value, secret = self._look_up(match[1])
+        value, secret = self._look_up(match[1], where)
         self.room -= len(value)
         if self.room < 0:
             raise _Failure(f"the variables put in more than {MAX_CHARACTERS >> 20} MiB", "")
@@ -216,24 +221,27 @@ class _Interpolation:
         """Whether what a variable holds is masked where it is used."""
         return where[0] not in _OPEN_SECTIONS and not _is_address(where, text, value)
 
-    def _look_up(self, reference: str) -> tuple[str, bool]:
+    def _look_up(self, reference: str, where: Where) -> tuple[str, bool]:
         if reference.startswith("file:"):
             return self._read(reference.removeprefix("file:")), True
         name, dash, default = reference.partition(":-")
         if not _NAME.fullmatch(name):
-            raise _Failure(f"${{{reference}}} is not a variable", _advice(reference))
+            raise _Failure(f"${{{reference}}} is not a variable", _advice(reference, where))
         if self.environ is None:
             return (default, False) if dash else (f"<{name}>", True)
         found = self.environ.get(name)
         if dash and not found:  # as in a shell, :- also stands in for a variable that is set to nothing
             return default, False
         if found is None:
-            raise _NotSet(f"the environment variable {name} is not set", self._near(name))
+            raise _NotSet(f"the environment variable {name} is not set", self._near(name, where))
         return found, True
 
-    def _near(self, name: str) -> str:
+    def _near(self, name: str, where: Where) -> str:
         near = f"did you mean {meant!r}? or " if (meant := _alike(name, self.environ or ())) else ""
-        return f"{near}set it{self.elsewhere}, or give it a default: ${{{name}:-value}}"
+        instead = (
+            f"read it from a file: ${{file:/run/secrets/{name}}}" if _holds_secret(f"{name} {near}", where) else ""
+        )
+        return f"{near}set it{self.elsewhere}, or {instead or f'give it a default: ${{{name}:-value}}'}"
 
     def _read(self, path: str) -> str:
         if self.environ is None or self.base is None:
@@ -295,8 +303,16 @@ def _is_address(where: Where, text: str, value: str) -> bool:
     return where in _ADDRESSES and not re.search("[@?]", text + value)
 
 
-def _advice(reference: str) -> str:
+def _holds_secret(name: str, where: Where) -> bool:
+    """Whether the name of a variable, or the keys it stands below, say that it is a secret: it has no default then."""
+    keys = where[2:] if where[:1] == ("routes",) else where
+    return any(_SECRET.search(str(word)) for word in (name, *keys))
+
+
+def _advice(reference: str, where: Where) -> str:
     name = re.match(r"[A-Za-z_][A-Za-z0-9_]*", reference.strip())
+    if name and _holds_secret(name[0], where):
+        return f"write ${{{name[0]}}}"
     if name and re.match(r":?[-=?+]", reference.strip()[name.end() :]):
         return f"a default is written ${{{name[0]}:-value}}"
     return "write ${NAME}, ${NAME:-default} or ${file:/path}; $${ is a literal ${"
