@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from engine.lines import snippet
+
 #: When to try again what can't be done for an unknown time, in seconds: what waits for its turn, and what waits for
 #: people to change something.
 _SHORT_REST, _LONG_REST = 5.0, 300.0
@@ -36,7 +38,7 @@ class Problem:
     def __str__(self) -> str:
         lines = [f"{self.place}: {self.message}"]
         if self.source.strip():
-            lines += [f"    {self.source.rstrip()}", "    " + " " * (self.column - 1) + "^"]
+            lines += [f"    {line}" for line in snippet(self.source, self.column)]
         if self.hint:
             lines.append(f"    {self.hint}")
         return "\n".join(lines)

@@ -10,15 +10,15 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from engine.admin.query import NotFound
 from engine.admin.views import problem_views
 from engine.cli.access import Place, access_options, place_from, ruling
 from engine.cli.options import json_option
-from engine.cli.output import emit, err, out, print_problems, say, table
+from engine.cli.output import emit, err, out, print_problems, say
 from engine.cli.reload import problems_of
+from engine.cli.tables import Table
 from engine.config import read_config
 from engine.describe import describe_action, describe_actions
 from engine.errors import ConfigError, Problem
@@ -100,7 +100,7 @@ def _described(registry: Registry, name: str) -> dict[str, Any]:
 
 
 def _actions_table(actions: list[dict[str, Any]]) -> Table:
-    made = table("ACTION", "WHAT IT DOES*", "FROM")
+    made = Table("ACTION", "WHAT IT DOES*", "FROM")
     for action in actions:
         origin = "built in" if action["builtin"] else Path(action["origin"]).name
         what = Text(action["summary"])
@@ -115,7 +115,7 @@ def _print(console: Console, action: dict[str, Any]) -> None:
     console.print(Text.assemble((action["name"], "bold green"), (f"  {origin}", "dim")))
     console.print(Text(action["doc"]))
     if action["lacks"]:
-        console.print(Text(action["lacks"], style="yellow"), soft_wrap=True)
+        console.print(Text(action["lacks"], style="yellow"))
     console.print()
     if action["parameters"]:
         console.print(_parameters_table(action["parameters"]))
@@ -130,10 +130,8 @@ def _print(console: Console, action: dict[str, Any]) -> None:
 
 
 def _parameters_table(parameters: list[dict[str, Any]]) -> Table:
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     described = any(parameter["description"] for parameter in parameters)
-    for column in ("PARAMETER", "TYPE", "DEFAULT", *(["WHAT IT IS"] if described else [])):
-        made.add_column(column, overflow="fold", no_wrap=column == "PARAMETER")
+    made = Table("PARAMETER", "TYPE*", "DEFAULT", *(["WHAT IT IS*"] if described else []))
     for parameter in parameters:
         default = Text("required", style="yellow") if parameter["required"] else Text(_written(parameter["default"]))
         cells = [Text(parameter["name"], style="bold"), Text(parameter["type"]), default]

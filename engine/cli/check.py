@@ -131,7 +131,7 @@ def _print(result: _Checked) -> None:
     print_problems(console, result.problems)
     print_problems(console, result.remarks, style="yellow", word="remark")
     if result.loaded is not None:
-        out().print(_good(result.path, result.loaded), soft_wrap=True)
+        out().print(_good(result.path, result.loaded))
     if result.working is not None:
         result.working.tell(result.config, len(result.problems))
 

@@ -14,10 +14,16 @@ from engine.cli.access import Place, access_options, connected, place_from, tell
 from engine.cli.atwork import at_work
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
-from engine.cli.output import age, at, emit, facts, out
+from engine.cli.output import age, at, emit, out, print_problems
+from engine.cli.reload import problems_of
+from engine.cli.tables import Pairs
+from engine.cli.terminal import lines_of
 from engine.config import dump_masked, load_config
 from engine.errors import ConfigError
 from engine.secrets import Masker
+
+#: How far lines that are continued are indented.
+_HANGING = 4
 
 
 @click.group("config", cls=DefaultGroup, default="show")
@@ -25,7 +31,7 @@ def command() -> None:
     """Look at the configuration."""
 
 
-@command.command("show")
+@command.command("show", short_help="Show the effective configuration.")
 @click.option("--live", is_flag=True, help="The one at work in a running engine, and how its latest reload went.")
 @access_options
 @json_option
@@ -74,20 +80,22 @@ def _show_live(answer: dict[str, Any], *, as_json: bool) -> None:
     console, last = out(), answer["last_reload"]
     how = Text("good", style="green") if last["good"] else Text("failed; the rules above stay at work", style="red")
     console.print(
-        facts(
+        Pairs(
             [
                 ("# loaded", f"{at(answer['loaded_at'])} ({age(answer['loaded_at'])} ago)"),
                 ("# last reload", Text.assemble(f"{at(last['at'])} ({age(last['at'])} ago): ", how)),
             ]
         )
     )
-    for problem in (*last["problems"], *answer["broken_plugins"]):
-        console.print(Text(problem["text"], style="red"), soft_wrap=True)
+    print_problems(console, problems_of([*last["problems"], *answer["broken_plugins"]]))
 
 
 def _print_yaml(text: str) -> None:
     """Coloured for a terminal; elsewhere to the letter, so that it can be piped."""
     if sys.stdout.isatty():
-        out().print(Syntax(text, "yaml", theme="ansi_dark", background_color="default", word_wrap=True))
+        console = out()
+        coloured = Syntax("", "yaml", theme="ansi_dark", background_color="default").highlight(text)
+        for line in lines_of(coloured, console.width, _HANGING):
+            console.print(line, soft_wrap=True)
     else:
         click.echo(text, nl=False)

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from engine.admin.query import DELIVERY_STATES
@@ -15,7 +14,8 @@ from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.names import resolved
 from engine.cli.options import json_option
-from engine.cli.output import age, ago, at, emit, facts, next_page, out, plural, say, short_delivery, state, table
+from engine.cli.output import age, ago, at, emit, out, plural, say, short_delivery, state, tell_next_page
+from engine.cli.tables import Pairs, Table
 from engine.schedule import HELD
 from engine.traffic.words import WAITS
 from engine.units import format_duration
@@ -55,7 +55,7 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
         return
     out().print(deliveries_table(answer["deliveries"]))
     if answer["next"]:
-        say(f"there are more: {next_page(words | ({'dead': True} if dead else {}), answer['next'])}")
+        tell_next_page(words | ({"dead": True} if dead else {}), answer["next"])
 
 
 @command.command("show")
@@ -89,7 +89,7 @@ async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:
 def deliveries_table(deliveries: list[dict[str, Any]], *, of_one_event: bool = False) -> Table:
     """Deliveries for people; within one event its id and age need not be said again."""
     columns = ("WHAT*", "STATE", "TRIES>")
-    made = table("DELIVERY", *columns) if of_one_event else table("DELIVERY", "AGE>", *columns)
+    made = Table("DELIVERY", *columns) if of_one_event else Table("DELIVERY", "AGE>", *columns)
     for row in deliveries:
         cells = [_what(row, whole=of_one_event), state(row["state"]), _tries(row)]
         made.add_row(short_delivery(row["id"]), *([] if of_one_event else [age(row["created_at"])]), *cells)
@@ -103,12 +103,11 @@ def _tries(row: dict[str, Any]) -> Text:
 
 
 def _what(row: dict[str, Any], *, whole: bool) -> Text:
-    """Route and action, and below them why it waits or is dead: cut to one line in long lists."""
+    """Route and action, and below them why it waits or is dead."""
     run = f"  run {row['run_index']}" if whole and row["run_index"] >= 0 else ""
     text = Text.assemble(row["route"], (" → ", "dim"), row["action"], (run, "dim"))
     if why := _why(row):
         text.append("\n").append(" ".join(why.split()), style="dim")
-    text.no_wrap, text.overflow = not whole, "ellipsis" if not whole else "fold"
     return text
 
 
@@ -129,9 +128,9 @@ def _wait(row: dict[str, Any]) -> str:
     return "" if WAITS in row["reason"] else f"next {when}"
 
 
-def _delivery_facts(row: dict[str, Any]) -> Table:
+def _delivery_facts(row: dict[str, Any]) -> Pairs:
     replays = f", replayed {plural(row['replays'], 'time')}" if row["replays"] else ""
-    return facts(
+    return Pairs(
         [
             ("delivery", row["id"]),
             ("event", row["event_id"]),
@@ -173,7 +172,7 @@ def _words(words: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def attempts_table(attempts: list[dict[str, Any]]) -> Table:
     """Attempts, oldest first: where each went, and below what came of it."""
-    made = table("#>", "AT", "TOOK>", "OUTCOME", "WHAT CAME OF IT*")
+    made = Table("#>", "AT", "TOOK>", "OUTCOME", "WHAT CAME OF IT*")
     for attempt in attempts:
         number = f"{attempt['replay']}.{attempt['number']}" if attempt["replay"] else str(attempt["number"])
         made.add_row(

@@ -9,20 +9,17 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from rich.console import Console
-from rich.padding import Padding
 from rich.rule import Rule
 from rich.text import Text
 
 from engine.cli.demo_facts import Arrival, Ending, Place, Sent
 from engine.cli.explanation import print_report
-from engine.cli.output import emit_line, print_problems, short_event
+from engine.cli.output import emit_line, page_width, print_problems, short_event
 from engine.cli.received import body_rows, hanging
 from engine.errors import Problem
 from engine.reload import LastReload
 from engine.units import format_duration
 
-#: How wide sections are at most: longer lines are hard to follow.
-_WIDEST = 100
 _MARKS = {"succeeded": ("✓", "green"), "again": ("↻", "yellow"), "dead": ("✗", "red")}
 
 
@@ -65,7 +62,7 @@ class ToPeople:
 
     def __init__(self, console: Console) -> None:
         self._console = console
-        self._width = min(console.width, _WIDEST)
+        self._width = page_width(console)
 
     def begins(self, place: Place) -> None:
         """A title, and where the rules are."""
@@ -193,7 +190,7 @@ class ToPeople:
                 self._console.print()
             self._cut(_headline(one, of_many=runs > 1))
             if one.reason:
-                self._console.print(Padding(Text(one.reason, style=_MARKS[one.outcome][1]), (0, 0, 0, 2)))
+                self._console.print(Text(f"  {one.reason}", style=_MARKS[one.outcome][1]), width=self._width)
             for request in one.requests:
                 self._request(request)
             if not one.requests and one.result:

@@ -6,13 +6,13 @@ import asyncio
 from typing import Any
 
 import click
-from rich.table import Table
 from rich.text import Text
 
 from engine.cli.access import Place, access_options, opened, place_from
 from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
-from engine.cli.output import age, at, emit, out, plural, say, table
+from engine.cli.output import age, at, emit, out, plural, say
+from engine.cli.tables import Table
 
 _STYLES = {
     "healthy": "green",
@@ -51,7 +51,7 @@ def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
         say(f"{plural(count, 'delivery', 'deliveries')} {verb} whose destination shows when it is their turn")
 
 
-@command.command("resume")
+@command.command("resume", short_help="Let deliveries go to a destination again.")
 @click.argument("name")
 @access_options
 @json_option
@@ -65,7 +65,7 @@ def resume(name: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
         emit(answer)
     else:
         word = "resumed: " if answer["resumed"] else ""
-        out().print(Text.assemble((word, "green"), name, _due_now(answer["due"])), soft_wrap=True)
+        out().print(Text.assemble((word, "green"), name, _due_now(answer["due"])))
 
 
 def _due_now(count: int) -> str:
@@ -87,9 +87,9 @@ async def _resume(place: Place, name: str) -> dict[str, Any]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """Limits are those of a running engine: without one there is nothing to show of them."""
-    columns = ("DESTINATION*", "STATE*", "UNDER WAY>", "WAITING>")
+    columns = ("DESTINATION", "STATE", "UNDER WAY>", "WAITING>")
     limited = any(row["limits"] for row in rows)
-    made = table(*columns, "LIMITS") if limited else table(*columns)
+    made = Table(*columns, "LIMITS") if limited else Table(*columns)
     for row in rows:
         cells = [row["name"], _state(row), str(row["under_way"]), str(row["waiting"])]
         made.add_row(*cells, *([_limits(row["limits"])] if limited else []))

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
-from rich.console import Console, Group
-from rich.padding import Padding
-from rich.table import Table
+from rich.console import Console
 from rich.text import Text
 
 from engine.admin.query import EVENT_STATES
@@ -24,16 +22,15 @@ from engine.cli.output import (
     ago,
     at,
     emit,
-    facts,
-    next_page,
     one_line,
     out,
     say,
     short_delivery,
     short_event,
     state,
-    table,
+    tell_next_page,
 )
+from engine.cli.tables import Pairs, Table
 from engine.event import Kind
 from engine.vocabulary import is_fallback
 
@@ -80,7 +77,7 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
         return
     out().print(_events_table(answer["events"]))
     if answer["next"]:
-        say(f"there are more: {next_page(words | ({'unmatched': True} if unmatched else {}), answer['next'])}")
+        tell_next_page(words | ({"unmatched": True} if unmatched else {}), answer["next"])
 
 
 @command.command("show", short_help="Show one event: decisions, deliveries, payload.")
@@ -113,7 +110,7 @@ async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[st
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
     copies = ("COPIES>",) if any(event["copies"] for event in events) else ()
-    made = table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *copies)
+    made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *copies)
     for event in events:
         made.add_row(
             short_event(event["id"]),
@@ -130,7 +127,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
 
 
 def _rule(event: dict[str, Any]) -> Text:
-    """The rule, and below it why nobody knows what it comes to; cut to one line each."""
+    """The rule, and below it why nobody knows what it comes to."""
     text = one_line(event["rule"] or event["rule_id"] or "")
     if undecided := undecided_in_words(event):  # the word itself stands beside it
         reason = undecided.removeprefix("undecided").removeprefix(":").strip()
@@ -211,8 +208,8 @@ def print_event(console: Console, event: dict[str, Any], found: Found, *, payloa
         console.print(in_json(event["payload"]), soft_wrap=True)
 
 
-def _event_facts(event: dict[str, Any]) -> Table:
-    return facts(
+def _event_facts(event: dict[str, Any]) -> Pairs:
+    return Pairs(
         [
             ("event", event["id"]),
             ("kind", event["kind"]),
@@ -240,12 +237,12 @@ def _copies(event: dict[str, Any]) -> str:
 def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up: bool) -> Table:
     """Verdicts; what waits for data when it is ``given_up`` to evaluate the event stays undecided."""
     verdicts = _VERDICTS | ({"wanting": ("undecided", "yellow")} if given_up else {})
-    made = table("ROUTE*", "VERDICT")
+    made = Table("VERDICT", "ROUTE*")
     for decision in decisions:
         words, style = verdicts.get(decision["verdict"], (decision["verdict"], "yellow"))
         if words == "matched" and is_fallback(decision["route"]):
             words = "fallback"
-        made.add_row(_route(decision, found), Text(words, style=style))
+        made.add_row(Text(words, style=style), _route(decision, found))
     return made
 
 
@@ -258,11 +255,11 @@ def latest_decisions(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(latest.values(), key=lambda decision: int(decision["index"]))
 
 
-def _route(decision: dict[str, Any], found: Found) -> Group:
+def _route(decision: dict[str, Any], found: Found) -> Text:
     """Route and run, and below them why."""
     run = "the whole event" if decision["index"] < 0 else f"run {decision['index']}"
     head = Text.assemble(decision["route"], (f"  {run}", "dim"))
-    return Group(head, *(Padding(Text(line, style="dim"), (0, 0, 0, 2)) for line in _why(decision, found)))
+    return Text("\n").join([head, *(Text(line, style="dim") for line in _why(decision, found))])
 
 
 def _why(decision: dict[str, Any], found: Found) -> Iterator[str]:

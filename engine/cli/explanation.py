@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from engine.cli.outline import Outline, in_json, value
+from engine.cli.outline import Outline, in_json
 from engine.cli.output import plural
 from engine.units import format_duration
 from engine.vocabulary import is_fallback
@@ -29,7 +29,7 @@ _SHOWN = 160
 
 def print_report(console: Console, report: dict[str, Any], *, offer: bool = False) -> None:
     """The event, then each document with its routes, then what follows; ``offer``: that parameters can be shown."""
-    console.print(_headline(report["event"]), soft_wrap=True)
+    console.print(_headline(report["event"]))
     for note in report["notes"]:
         console.print(Text.assemble(("! ", "yellow"), note))
     for document in report["documents"]:
@@ -116,7 +116,7 @@ def _add_verdict(branch: Outline, verdict: dict[str, Any]) -> None:
         return
     found = found_of(verdict)
     tail = Text.assemble(("found ", "dim"), (found, "cyan")) if found else None
-    leaf = branch.add(value(_mark(verdict["truth"]), " ", verdict["text"]), tail)
+    leaf = branch.add(Text.assemble(_mark(verdict["truth"]), " ", verdict["text"]), tail)
     for remark in _remarks(verdict):
         leaf.add(remark)
 
@@ -183,7 +183,7 @@ def _action_line(action: dict[str, Any]) -> Text:
         words, style = "does not fire", "dim"
     destination = action.get("destination")
     to = f" to {destination}" if destination and destination != action["type"] else ""
-    return value(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim"))
+    return Text.assemble(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim"))
 
 
 def _gate(gate: dict[str, Any]) -> str:

@@ -11,7 +11,8 @@ import click
 from engine.cli.access import Place, access_options, neighbour, opened, place_from
 from engine.cli.client import AccessError
 from engine.cli.options import json_option
-from engine.cli.output import age, at, emit, one_line, out, say, table
+from engine.cli.output import age, at, emit, one_line, out, say
+from engine.cli.tables import Table
 from engine.store.work import Control
 from engine.times import time_of
 
@@ -35,10 +36,10 @@ def show(place: Place, *, as_json: bool) -> None:
     elif not answer["mutes"]:
         say("no route is muted")
     else:
-        made = table("ROUTE*", "UNTIL", "BY", "SINCE>", "REASON*")
+        made = Table("ROUTE", "UNTIL", "BY", "SINCE>", "REASON*")
         for mute in answer["mutes"]:
             until = at(mute["until"]) if mute["until"] else "unmuted"
-            made.add_row(one_line(mute["route"]), until, mute["by"], age(mute["since"]), one_line(mute["reason"]))
+            made.add_row(mute["route"], until, mute["by"], age(mute["since"]), one_line(mute["reason"]))
         out().print(made)
 
 

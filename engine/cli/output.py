@@ -7,26 +7,29 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import click
 import orjson
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from engine.cli.absent import absent, how_to_have_one
 from engine.cli.plain import knows_unicode
-from engine.cli.terminal import SafeConsole
+from engine.cli.terminal import SafeConsole, lines_of
 from engine.controls import visible_in_json
 from engine.errors import ConfigError, EngineError, Problem
+from engine.lines import snippet
 from engine.times import clock
 
-#: How wide output is where no terminal tells: lines for ``grep``, not for eyes.
-_WIDTH_WITHOUT_TERMINAL = 160
+#: How wide output is where there is no terminal: nothing is wrapped, as it is for ``grep`` and for files.
+_UNLIMITED = 1_000_000
+#: How wide continuous text is at most, and how wide it is where there is no terminal: longer lines are hard to follow.
+_PAGE, _PAGE_WITHOUT_TERMINAL = 100, 80
+#: How far what belongs to a problem is indented.
+_INDENT = 4
 #: How much of an id is shown. An event's is unique from here on (a quarter of a microsecond); a
 #: delivery's begins with its event's millisecond and goes on with a hash.
 _SHOWN = 18
@@ -53,8 +56,13 @@ def err() -> Console:
 
 
 def _console(terminal: bool, *, stderr: bool) -> Console:  # noqa: FBT001
-    width = None if terminal or os.environ.get("COLUMNS") else _WIDTH_WITHOUT_TERMINAL
+    width = None if terminal or os.environ.get("COLUMNS") else _UNLIMITED
     return SafeConsole(stderr=stderr, highlight=False, emoji=False, markup=False, width=width)
+
+
+def page_width(console: Console) -> int:
+    """How wide continuous text is on a console."""
+    return min(console.width, _PAGE) if console.width < _UNLIMITED else _PAGE_WITHOUT_TERMINAL
 
 
 def emit(data: Any) -> None:
@@ -85,36 +93,41 @@ def print_error(error: EngineError) -> None:
         if absent(error.problems):
             say(how_to_have_one(), "cyan")
         return
-    console.print(Text.assemble(("error: ", "bold red"), str(error)), soft_wrap=True)
+    for line in lines_of(Text.assemble(("error: ", "bold red"), str(error)), console.width, len("error: ")):
+        console.print(line, soft_wrap=True)
     if hint := getattr(error, "hint", ""):
-        console.print(Text(f"       {hint}", style="cyan"), soft_wrap=True)
+        console.print(Text(f"       {hint}", style="cyan"))
 
 
 def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
     """Problems as ``file:line:column: message``, the line, a caret and the hint; then how many."""
     for problem in problems:
-        console.print(problem_text(problem, style=style), soft_wrap=True)
+        for line in _problem_lines(problem, console.width, style):
+            console.print(line, soft_wrap=True)
     if len(problems) > 1:
         console.print(Text(f"{len(problems)} {word}s", style=f"bold {style}"))
 
 
-def problem_text(problem: Problem, *, style: str = "red") -> Text:
-    """``str(problem)``, coloured."""
-    first, *rest = str(problem).split("\n")
-    text = Text.assemble((f"{problem.place}: ", "bold"), (first[len(problem.place) + 2 :], style))
-    for line in rest:
-        if line.strip() == "^":
-            text.append(f"\n{line}", style=f"bold {style}")
-        elif problem.hint and line.strip() == problem.hint.strip():
-            text.append(f"\n{line}", style="cyan")
-        else:
-            text.append(f"\n{line}", style="dim")
-    return text
+def _problem_lines(problem: Problem, width: int, style: str) -> Iterator[Text]:
+    """``str(problem)``, coloured, and as wide as the terminal."""
+    yield from lines_of(Text.assemble((f"{problem.place}: ", "bold"), (problem.message, style)), width, _INDENT)
+    if problem.source.strip():
+        line, caret = snippet(problem.source, problem.column, width - _INDENT)
+        yield Text(" " * _INDENT + line, style="dim")
+        yield Text(" " * _INDENT + caret, style=f"bold {style}")
+    if problem.hint:
+        yield from lines_of(Text(" " * _INDENT + problem.hint, style="cyan"), width)
 
 
 def say(words: str, style: str = "dim") -> None:
     """A remark to the person at the terminal, on standard error."""
-    err().print(Text(words, style=style), soft_wrap=True)
+    err().print(Text(words, style=style))
+
+
+def tell_next_page(words: Mapping[str, Any], before: str) -> None:
+    """That there are more, and on a line to paste the command that lists them."""
+    say("there are more:")
+    err().print(Text(f"  {next_page(words, before)}", style="dim"), soft_wrap=True)
 
 
 def next_page(words: Mapping[str, Any], before: str) -> str:
@@ -129,25 +142,9 @@ def plural(count: int, word: str, many: str = "") -> str:
     return f"{count} {word}" if count == 1 else f"{count} {many or word + 's'}"
 
 
-def table(*columns: str) -> Table:
-    """A table in the house's style: a head, no frame. ``name>`` is right-aligned, ``name*`` gives way, both may be."""
-    made = Table(
-        box=SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold", padding=(0, 1), collapse_padding=True
-    )
-    for column in columns:
-        name = column.rstrip(">*")
-        made.add_column(
-            name,
-            justify="right" if ">" in column else "left",
-            no_wrap=not column.endswith("*"),
-            overflow="fold",
-        )
-    return made
-
-
 def one_line(text: str, style: str = "") -> Text:
-    """A cell that is cut rather than wrapped, for long lists."""
-    return Text(" ".join(text.split()), style=style, no_wrap=True, overflow="ellipsis")
+    """A text of several lines as one, for a cell."""
+    return Text(" ".join(text.split()), style=style)
 
 
 def state(word: str) -> Text:
@@ -190,17 +187,6 @@ def _in_one_unit(seconds: float) -> str:
         if seconds >= size * (2 if unit == "d" else 1):
             return f"{seconds / size:.0f}{unit}"
     return f"{seconds:.0f}s"
-
-
-def facts(pairs: Iterable[tuple[str, Any]]) -> Table:
-    """Names and values, one pair a line; those whose value is None or empty are left out."""
-    made = Table.grid(padding=(0, 2))
-    made.add_column(style="dim", no_wrap=True)
-    made.add_column(overflow="fold")
-    for name, value in pairs:
-        if value is not None and value != "":
-            made.add_row(name, value if isinstance(value, Text) else str(value))
-    return made
 
 
 def who(otherwise: str) -> str:

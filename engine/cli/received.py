@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.controls import visible
+from engine.lines import wrapped
 from engine.sandbox import Recorded
 from engine.sandbox.demo import SERVICES
 from engine.secrets import MASK, Masker
@@ -155,20 +156,3 @@ def _row(head: str, lines: Sequence[str], indent: int) -> Iterator[Text]:
 
 def _on_one_line(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def wrapped(text: str, width: int) -> list[str]:
-    """The lines of a text, broken between words where they are too long. A word that is too long stays whole."""
-    return [piece for line in visible(text).expandtabs(4).split("\n") for piece in _broken(line, width)]
-
-
-def _broken(line: str, width: int) -> Iterator[str]:
-    indent = line[: len(line) - len(line.lstrip(" "))]
-    made = ""
-    for word in line.lstrip(" ").split(" "):
-        longer = f"{made} {word}" if made else indent + word
-        if made and cell_len(longer) > width:
-            yield made.rstrip()
-            longer = indent + word
-        made = longer
-    yield made.rstrip()

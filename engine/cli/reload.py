@@ -48,7 +48,7 @@ def _tell(answer: Mapping[str, Any], *, refused: bool) -> None:
         words = Text.assemble(("not reloaded: ", "red"), f"the rules of before ({answer['hash']}) stay at work")
     else:
         words = Text.assemble(("reloaded: ", "green"), f"{plural(answer['routes'], 'route')} · {answer['hash']}")
-    out().print(words, soft_wrap=True)
+    out().print(words)
 
 
 def problems_of(views: Sequence[Mapping[str, Any]]) -> list[Problem]:

@@ -92,7 +92,7 @@ async def _replay(
     if as_json or any(done.values()):
         _tell(done, settled, held, live=asked.live, as_json=as_json)
     else:
-        out().print(f"nothing to replay: {_why_nothing(chosen, query)}", soft_wrap=True)
+        out().print(f"nothing to replay: {_why_nothing(chosen, query)}")
     return bool(settled and settled.died)
 
 
@@ -288,7 +288,7 @@ def _tell(
     else:
         words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
         hurried = [each["was_due"] for each in done["hurried"] if each["id"] not in held]
-        console.print(f"{_will_be(done, live=live)}{_hurried(hurried, len(done['deliveries']))}{words}", soft_wrap=True)
+        console.print(f"{_will_be(done, live=live)}{_hurried(hurried, len(done['deliveries']))}{words}")
 
 
 def _why_nothing(chosen: Mapping[str, Sequence[str]], query: Mapping[str, Any]) -> str:
@@ -326,7 +326,7 @@ def _as_json(settled: _Settled | None) -> dict[str, Any] | None:
 def _tell_died(console: Console, died: Mapping[str, str]) -> None:
     """Which, and why: not all of very many."""
     for dead, reason in list(died.items())[:_LISTED]:
-        console.print(Text.assemble((dead, "red"), f"  {one_line(reason)}"), soft_wrap=True)
+        console.print(Text.assemble((dead, "red"), "  ", one_line(reason)))
     if len(died) > _LISTED:
         say(f"{len(died) - _LISTED} more are not shown: engine deliveries --dead")
 

@@ -10,10 +10,10 @@ from typing import Any
 import click
 from rich.console import Console
 from rich.text import Text
-from rich.tree import Tree
 
 from engine.cli.access import Place, access_options, place_from, ruling, tell_unset
 from engine.cli.options import json_option
+from engine.cli.outline import Outline
 from engine.cli.output import at, emit, out, plural, say
 from engine.describe import describe_routes
 from engine.undecided import mostly_undecided
@@ -52,10 +52,10 @@ def _print(console: Console, routes: list[dict[str, Any]]) -> None:
     for route in routes:
         by_key.setdefault(route["key"], []).append(route)
     for key, those in by_key.items():
-        tree = Tree(_key(key, those[0]), guide_style="dim")
+        tree = Outline(_key(key, those[0]))
         for route in those:
             _add_route(tree, route)
-        console.print(tree)
+        tree.print(console)
 
 
 def _key(key: str, route: dict[str, Any]) -> Text:
@@ -63,7 +63,7 @@ def _key(key: str, route: dict[str, Any]) -> Text:
     return Text.assemble((key, "bold cyan"), (f"  {', '.join(ids)}" if ids else "", "dim"))
 
 
-def _add_route(tree: Tree, route: dict[str, Any]) -> None:
+def _add_route(tree: Outline, route: dict[str, Any]) -> None:
     style = "bold" if route["enabled"] else "dim strike"
     branch = tree.add(Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow")))
     if (undecided := route.get("undecided")) and undecided["mostly"]:
@@ -76,7 +76,7 @@ def _add_route(tree: Tree, route: dict[str, Any]) -> None:
         _add_action(branch, action, "on death → ")
 
 
-def _add_action(branch: Tree, action: dict[str, Any], mark: str) -> None:
+def _add_action(branch: Outline, action: dict[str, Any], mark: str) -> None:
     named = "" if action["name"] == action["type"] else f" {action['name']}"
     leaf = branch.add(Text.assemble((mark, "green"), (action["type"], "green"), named, (_tries(action), "dim")))
     for condition in action["when"]:

@@ -12,14 +12,12 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from engine.cli.output import emit_line, out
-from engine.cli.received import Received, print_request, wrapped
+from engine.cli.output import emit_line, out, page_width
+from engine.cli.received import Received, print_request
 from engine.errors import EngineError
 from engine.sandbox import Recorded
 from engine.sandbox.demo import PORTS, Stage, usual_ports
 
-#: How wide what is shown is at most: longer lines are hard to follow.
-_WIDEST = 100
 _LAST_PORT = 65535 - len(PORTS) + 1
 
 
@@ -57,7 +55,7 @@ class ForPeople:
 
     def __init__(self, console: Console) -> None:
         self._console, self._received = console, Received()
-        self._width = min(console.width, _WIDEST)
+        self._width = page_width(console)
 
     def begins(self, variables: Mapping[str, str]) -> None:
         """What this is, and lines to paste, each whole."""
@@ -80,8 +78,7 @@ class ForPeople:
         self._console.file.flush()
 
     def _words(self, words: str) -> None:
-        for line in wrapped(words, self._width):
-            self._console.print(Text(line), soft_wrap=True)
+        self._console.print(Text(words), width=self._width)
 
 
 class ForPrograms:

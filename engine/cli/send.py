@@ -129,7 +129,7 @@ def command(
         _tell_all(out(), results, failed)
     hints = set() if as_json else {_hint(result, order.url) for result in failed}
     for hint in sorted(hints - {""}):
-        err().print(Text(hint, style="cyan"), soft_wrap=True)
+        err().print(Text(hint, style="cyan"))
     if failed:
         sys.exit(FINDINGS)
 
@@ -297,9 +297,9 @@ class _Watcher:
 
     def __call__(self, attempt: SendAttempt) -> None:
         """One line, and below it what the endpoint said."""
-        self._console.print(_attempt_line(attempt), soft_wrap=True)
+        self._console.print(_attempt_line(attempt))
         for line in Answer.of(attempt).lines(failed=bool(attempt.reason), kind=self._kind):
-            self._console.print(line, soft_wrap=True)
+            self._console.print(line)
 
 
 def _attempt_line(attempt: SendAttempt) -> Text:
@@ -316,14 +316,12 @@ def _attempt_line(attempt: SendAttempt) -> Text:
 
 
 def _tell_all(console: Console, results: list[Delivery], failed: list[Delivery]) -> None:
-    console.print(
-        Text.assemble((f"{len(results) - len(failed)} delivered", "green"), f", {len(failed)} failed"), soft_wrap=True
-    )
+    console.print(Text.assemble((f"{len(results) - len(failed)} delivered", "green"), f", {len(failed)} failed"))
     if repeated := _duplicates(results):
         words = f"  {plural(repeated, 'duplicate')} of earlier events: nothing fires; --fresh makes each new"
-        console.print(Text(words, style="yellow"), soft_wrap=True)
+        console.print(Text(words, style="yellow"))
     for reason, times in Counter(map(_why, failed)).most_common():
-        console.print(Text(f"  {plural(times, 'time')}: {reason}", style="red"), soft_wrap=True)
+        console.print(Text(f"  {plural(times, 'time')}: {reason}", style="red"))
 
 
 def _why(delivery: Delivery) -> str:

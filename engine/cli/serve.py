@@ -21,7 +21,8 @@ from engine.app import Running, running
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
 from engine.cli.main import FINDINGS
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, env_file_of, store_options
-from engine.cli.output import err, facts, out
+from engine.cli.output import err, out
+from engine.cli.tables import Pairs
 from engine.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.errors import EngineError
 from engine.interpreter import tune_interpreter
@@ -347,7 +348,7 @@ def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) 
     loaded, console = engine.reloader.current, out()
     console.print(Text("engine serves", style="bold green"), Text(f"(pid {os.getpid()})", style="dim"))
     console.print(
-        facts(
+        Pairs(
             [
                 ("  config", f"{settings.config} · {loaded.config.hash}"),
                 ("  variables", loaded.config.env_file),

@@ -42,4 +42,4 @@ def backup(target: Path, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     if as_json:
         emit({"file": str(made.file), "bytes": made.size, "seconds": round(made.seconds, 3), "store": str(source)})
         return
-    out().print(f"{made.file}: {format_size(made.size)} in {made.seconds:.1f} s", soft_wrap=True)
+    out().print(f"{made.file}: {format_size(made.size)} in {made.seconds:.1f} s")

@@ -13,20 +13,55 @@ from rich.segment import Segment
 from rich.text import Span, Text
 
 from engine.controls import CONTROLS, visible
+from engine.lines import breaks, indent_of
 
 
 class SafeConsole(Console):
-    """Shows control characters instead of sending them. Only its own styles reach the terminal."""
+    """Shows control characters instead of sending them. Only its own styles reach the terminal.
+
+    Texts are broken between words, as ``lines_of`` does it.
+    """
+
+    def print(self, *objects: Any, **how: Any) -> None:
+        """As rich does it, but nothing is cut."""
+        super().print(*objects, **({"crop": False} | how))
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         """As rich does it."""
+        options = options or self.options
         if isinstance(renderable, Text):
             renderable = visible_text(renderable)  # before it is measured and wrapped
+            if not (renderable.no_wrap or options.no_wrap):
+                renderable = _without_wrapping(Text("\n").join(lines_of(renderable, options.max_width)), renderable)
         for segment in super().render(renderable, options):
             if segment.control or not CONTROLS.search(segment.text):
                 yield segment
             else:
                 yield Segment(visible(segment.text), segment.style)
+
+
+def _without_wrapping(text: Text, original: Text) -> Text:
+    text.no_wrap, text.overflow, text.end = True, "ignore", original.end
+    return text
+
+
+def lines_of(text: Text, width: int, hanging: int = 0) -> list[Text]:
+    """The lines of a text, broken between words where they take more than ``width`` cells. A longer word stays whole.
+
+    Further lines begin below the first one, ``hanging`` cells to the right.
+    """
+    text = visible_text(text)
+    if "\t" in text.plain:
+        text = text.copy()
+        text.expand_tabs(4)
+    made: list[Text] = []
+    for line in text.split("\n", allow_blank=True):
+        indent = indent_of(line.plain) + hanging
+        first, *more = line.divide(breaks(line.plain, width, hanging))
+        made += [first, *(Text(" " * indent).append_text(piece) for piece in more)]
+        for piece in made[-len(more) - 1 :]:
+            piece.rstrip()
+    return made
 
 
 def visible_text(text: Text) -> Text:

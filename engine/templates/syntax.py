@@ -184,7 +184,7 @@ def _line_of(text: str, pattern: str) -> int:
 def _column(text: str, line: int, pattern: str) -> int:
     lines = text.splitlines()
     found = re.search(pattern, lines[line - 1]) if 0 < line <= len(lines) else None
-    return found.start() + 1 if found else 1
+    return found.end() - len(found[0].lstrip()) + 1 if found else 1
 
 
 def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabulary) -> list[Mistake]:

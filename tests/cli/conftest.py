@@ -49,12 +49,12 @@ routes:
 
 
 class Command:
-    """Runs ``engine`` in-process, in a directory of its own."""
+    """Runs ``engine`` in-process, in a directory of its own. What it prints is not wrapped, as in a pipe."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.config = folder / "config.yaml"
-        self.environ: dict[str, str] = {"COLUMNS": "80", "ENGINE_CONFIG": str(self.config)}
+        self.environ: dict[str, str] = {"COLUMNS": "", "ENGINE_CONFIG": str(self.config)}
 
     def __call__(self, *args: str, expect: int = 0, **how: Any) -> Result:
         result = CliRunner().invoke(cli, list(args), env=self.environ, **how)

@@ -170,6 +170,7 @@ def test_actions_are_listed_with_plug_ins_and_broken_ones(engine: Command) -> No
 
 
 def test_every_built_in_action_is_shown_with_an_example(engine: Command) -> None:
+    engine.environ["COLUMNS"] = "80"
     for action in engine.json("actions")["actions"]:
         shown = engine("actions", action["name"]).output
         assert f"- {action['name']}:" in shown

@@ -22,7 +22,8 @@ from rich.text import Span, Text
 
 from engine.cli.demo_tell import Arrival, Sent, ToPeople, ToPrograms
 from engine.cli.main import cli
-from engine.cli.output import emit, facts, out, print_error, say, table
+from engine.cli.output import emit, out, print_error, say
+from engine.cli.tables import Pairs, Table
 from engine.cli.terminal import visible_text
 from engine.controls import CONTROLS, visible
 from engine.errors import ConfigError, EngineError, Problem
@@ -260,8 +261,8 @@ def test_whatever_a_text_holds_what_is_printed_is_harmless(text: str) -> None:
         console = out()
         console.print(Text.assemble((text, "bold"), " and ", text), soft_wrap=True)
         console.print(text)
-        console.print(facts([(text, text), ("b", Text(text))]))
-        rows = table("A", "B*")
+        console.print(Pairs([(text, text), ("b", Text(text))]))
+        rows = Table("A", "B*")
         rows.add_row(text, Text(text, style="red"))
         console.print(rows)
         say(text)
@@ -308,7 +309,7 @@ def test_a_text_of_many_control_characters_takes_no_longer_than_it_is_long() -> 
 
 def test_nothing_of_a_cell_is_lost() -> None:
     with CliRunner().isolation() as (stdout, _stderr, _):
-        rows = table("A*")
+        rows = Table("A*")
         rows.add_row(Text("x\x1b[2Jy"))
         out().print(rows)
     assert stdout.getvalue().decode().replace("\n", "").replace(" ", "").endswith(r"x\x1b[2Jy")
