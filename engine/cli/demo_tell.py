@@ -15,7 +15,7 @@ from rich.text import Text
 from engine.cli.demo_facts import Arrival, Ending, Place, Sent
 from engine.cli.explanation import print_report
 from engine.cli.output import emit_line, page_width, print_problems, short_event
-from engine.cli.received import body_rows, hanging
+from engine.cli.received import body_rows, hanging, print_message
 from engine.errors import Problem
 from engine.reload import LastReload
 from engine.units import format_duration
@@ -201,7 +201,9 @@ class ToPeople:
         head = Text.assemble(("  → ", "dim"), (request["service"], ""), f"  {request['method']} ")
         head.append(_short_path(request["path"]))
         self._cut(head)
-        for line in hanging(body_rows(request["sent"]), self._width, indent=6):
+        message = print_message(self._console, request["service"], request["sent"], self._width, indent=6)
+        rows = body_rows(request["sent"])
+        for line in hanging(rows, self._width, indent=6, style="dim" if message else "cyan"):
             self._console.print(line, soft_wrap=True)
         self._cut(Text.assemble(("  ← ", "dim"), _status(request["status"]), f"  {_brief(request['answer'])}"))
 

@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from engine.cli.slack_shown import message_lines
 from engine.controls import visible
 from engine.lines import wrapped
 from engine.sandbox import Recorded
@@ -27,6 +28,9 @@ _USUAL = frozenset({"accept", "accept-encoding", "connection", "content-length",
 #: What a webhook's signature consists of: no secrets.
 _SIGNATURE = frozenset({"webhook-id", "webhook-timestamp", "webhook-signature"})
 _SECRET_NAME = re.compile(r"auth|token|key|secret|passw|cookie|credential|signature", re.IGNORECASE)
+#: A link in Slack's notation, whose label may have spaces in it, and what stands for these meanwhile.
+_LINK = re.compile(r"<[a-z]+:[^\s<>|]*\|[^<>\n]*>")
+_SPACE = "\ue000"
 _CREDENTIALS = ("Authorization", "X-API-Key")
 
 
@@ -91,11 +95,21 @@ def print_request(console: Console, request: Mapping[str, Any], width: int) -> N
     style = "red" if refusal else "dim" if looks else "bold"
     for number, line in enumerate(wrapped(_headline(request), width - 2)):
         console.print(Text(f"  {line}" if number else line, style=style), soft_wrap=True)
+    message = print_message(console, request["service"], request["body"], width, indent=2)
     rows = [*_headers(request), *body_rows(request["body"]), *([("refused", refusal)] if refusal else [])]
-    for row in hanging(rows, width, indent=2):
+    for row in hanging(rows, width, indent=2, style="dim" if message else "cyan"):
         console.print(row, soft_wrap=True)
     if rows:
         console.print()
+
+
+def print_message(console: Console, service: str, body: Any, width: int, *, indent: int) -> bool:
+    """A Slack message as Slack shows it, where a request holds one; what was sent for it may then be shown dimly."""
+    lines = message_lines(body, width - indent - 2) if service == "Slack" else []
+    for line in lines:
+        line.stylize_before("bold")
+        console.print(Text.assemble(" " * indent, ("▌ ", "green"), line), soft_wrap=True)
+    return bool(lines)
 
 
 def _headline(request: Mapping[str, Any]) -> str:
@@ -131,7 +145,7 @@ def body_rows(body: Any) -> list[tuple[str, Any]]:
     return [(visible(str(key)), value) for key, value in body.items()] if isinstance(body, Mapping) else [("", body)]
 
 
-def hanging(rows: Sequence[tuple[str, Any]], width: int, *, indent: int) -> Iterator[Text]:
+def hanging(rows: Sequence[tuple[str, Any]], width: int, *, indent: int, style: str = "cyan") -> Iterator[Text]:
     """Names, padded to one width, and their values. Texts stand as they are, other values as JSON.
 
     The further lines of a value begin below its first one; JSON of several lines begins below its name.
@@ -141,18 +155,24 @@ def hanging(rows: Sequence[tuple[str, Any]], width: int, *, indent: int) -> Iter
         room = max(width - indent - column, _NARROWEST)
         text = value if isinstance(value, str) else _on_one_line(value)
         if isinstance(value, str) or cell_len(text) <= room:
-            yield from _row(name.ljust(column), wrapped(text, room), indent)
+            yield from _row(name.ljust(column), wrapped_around_links(text, room), indent, style)
             continue
         lines = wrapped(json.dumps(value, ensure_ascii=False, default=str, indent=2), width - indent - 2)
         if name:
             yield Text(" " * indent + name, style="dim")
-        yield from _row("", lines, indent + 2)
+        yield from _row("", lines, indent + 2, style)
 
 
-def _row(head: str, lines: Sequence[str], indent: int) -> Iterator[Text]:
+def _row(head: str, lines: Sequence[str], indent: int, style: str) -> Iterator[Text]:
     for number, line in enumerate(lines):
-        yield Text.assemble(" " * indent, (" " * len(head) if number else head, "dim"), (line, "cyan"))
+        yield Text.assemble(" " * indent, (" " * len(head) if number else head, "dim"), (line, style))
 
 
 def _on_one_line(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+
+
+def wrapped_around_links(text: str, width: int) -> list[str]:
+    """The lines of a text, broken between words where they are too long. Links stay whole, with their labels."""
+    whole = _LINK.sub(lambda link: link[0].replace(" ", _SPACE), text)
+    return [line.replace(_SPACE, " ") for line in wrapped(whole, width)]
