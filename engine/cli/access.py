@@ -133,7 +133,8 @@ class Place:
         """Where the engine may be, the likeliest first; the owner is empty where any will do.
 
         The default address is a guess. It comes last, and not at all where there is a store: an
-        engine that works on it would have said where it is, so who answers there is another one.
+        engine that works on it would have said where it is, so who answers there is another one. Nor where a data
+        directory was named: an engine of another one is not meant.
         """
         if self.admin is not None:
             yield AdminAddress(self.admin.rstrip("/"), "")
@@ -143,7 +144,8 @@ class Place:
         told = read(folder_of(self.store, self.folder))
         if told is not None:
             yield told
-        if guess and (self.file is None or not self.file.exists()):
+        named = self.data is not None and self.store is None
+        if guess and not named and (self.file is None or not self.file.exists()):
             yield AdminAddress(DEFAULT_ADMIN_URL, "", guessed=True)
 
 

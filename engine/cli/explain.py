@@ -26,7 +26,7 @@ from engine.cli.samples import kind_option, sample_body
 from engine.cli.stopped import fetch as fetch_from_langsmith
 from engine.cli.stored import stored_event
 from engine.document import Fetched
-from engine.errors import BadBody
+from engine.errors import BadBody, ConfigError
 from engine.event import Event, parse_event, parse_json
 from engine.explain import Focus, explain, needs_of
 from engine.reload import Loaded
@@ -118,13 +118,18 @@ def _by_file(
     place: Place, event: Event, known: Fetched, beside: Mapping[str, Any], focus: Focus, *, fetch: bool
 ) -> dict[str, Any]:
     """The report by the rules of the file, whether they are at work or not."""
-    loader = place.loader(needs_what_decides)
-    loaded = loader.load_bounded()
+    loader, working = place.loader(needs_what_decides), at_work(place)
+    try:
+        loaded = loader.load_bounded()
+    except ConfigError as error:
+        if working is not None:
+            working.tell(None, len(error.problems))
+        raise
     tell_unset(loaded.config)
     known = _supplied(event, known, beside)
     if fetch:
         known = asyncio.run(_fetch(loaded, event, known))
-    if (working := at_work(place)) is not None and not working.same(loaded.config):
+    if working is not None and not working.same(loaded.config):
         working.tell(loaded.config)
     whole = replace(focus, now=time.time(), mutes=muted_at(place))
     return loader.bounded(lambda: explain(loaded, event, known, whole))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,7 @@ class RulesAtWork:
         """One line to people who see what these rules do, where they are not those of the engine's file, or another."""
         words = f"these are the rules at work since {self._since}"
         if self.file_is == "refused":
-            hint = f"engine check -c {self.path} says why"
+            hint = f"engine check -c {shlex.quote(str(self.path))} says why"
             say(f"{words}: the engine refused {self.path.name} ({plural(self.problems, 'problem')}; {hint})", "yellow")
         elif self.file_is == "changed":
             say(f"{words}: {self.path.name} has changed since, and is not loaded yet", "yellow")

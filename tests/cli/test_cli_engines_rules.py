@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from engine.cli import access
+from engine.cli.access import Place
+from engine.cli.rulesatwork import RulesAtWork
 from engine.sandbox import payloads
 from tests.cli.conftest import Command, Server
 from tests.cli.test_cli_serve import settled
@@ -160,11 +164,27 @@ def test_a_webhook_in_a_file_is_explained_by_the_file_and_other_rules_at_work_ar
     shown = engine("explain", file, expect=1)
     assert "at work: " in shown.stderr
     assert "the file differs" in shown.stderr
+    engine.write(engine.config.read_text().replace("filters:", "filtres:"))
+    said = engine("explain", file, expect=2).stderr
+    assert "unknown key 'filtres'" in said
+    assert said.count("at work: ") == 1
+    assert "the file has 1 problem" in said
+
+
+def test_an_engine_of_another_directory_than_the_one_that_is_named_is_not_asked(tmp_path: Path) -> None:
+    config = tmp_path / "config.yaml"
+    assert [one.url for one in Place(config).addresses()] == [access.DEFAULT_ADMIN_URL]
+    assert list(Place(config, data=tmp_path / "data").addresses()) == []
+    assert [one.url for one in Place(config, "http://a:1", data=tmp_path / "data").addresses()] == ["http://a:1"]
+
+
+def test_the_command_that_says_why_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
+    rules = RulesAtWork(Path("/my rules/config.yaml"), "1", "2026-05-04T09:30:00.000Z", "refused", 1)
+    rules.tell_if_others(Path("config.yaml"))
+    assert "engine check -c '/my rules/config.yaml' says why" in " ".join(capsys.readouterr().err.split())
 
 
 def test_that_the_file_has_changed_is_said_until_it_is_loaded() -> None:
-    from engine.cli.rulesatwork import RulesAtWork
-
     answer = {"path": "/x/c.yaml", "hash": "1", "loaded_at": "2026-05-04T09:30:00.000Z", "file_is": "changed"}
     rules = RulesAtWork.of({"rules": answer | {"problems": 0}})
     assert rules is not None
