@@ -31,6 +31,7 @@ from engine.holdings import Holdings
 from engine.hydrate import Hydrator
 from engine.lag import LoopLag, threads_of
 from engine.langsmith import Sunsets
+from engine.load_warnings import log_warnings
 from engine.memory import Memory
 from engine.metrics import Metrics
 from engine.mutes import Mutes
@@ -188,7 +189,7 @@ async def running(
             tls,
             doors,
         )
-        _in_background(stack, reloader.watch())
+        _in_background(stack, reloader.watch(), log_warnings(reloader, logger))
         if tls is not None:
             _in_background(stack, tls.watch())
             reloader.listen(lambda _: tls.look_soon())
@@ -336,11 +337,12 @@ def _show(
     metrics.show("engine_loop_stall_seconds", "For how long it was blocked.", lag.stall_seconds, "culprit")
 
 
-def _in_background(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
-    """Something that goes on until the end. Should it end by an exception before, the log says so."""
-    task = asyncio.create_task(work)
-    task.add_done_callback(_tell_end)
-    stack.callback(task.cancel)
+def _in_background(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:
+    """What goes on until the end. Should one end by an exception before, the log says so."""
+    for work in works:
+        task = asyncio.create_task(work)
+        task.add_done_callback(_tell_end)
+        stack.callback(task.cancel)
 
 
 def _tell_end(task: asyncio.Task[None]) -> None:

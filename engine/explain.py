@@ -13,6 +13,7 @@ from engine.decision import Circumstances, Decision
 from engine.document import Fetched, run_id, run_indexes, runs_at, runs_in
 from engine.event import Event
 from engine.filters import Filter, Verdict
+from engine.held import latest_decisions, outcome_of
 from engine.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.reload import Loaded
 from engine.route import Route, RoutedAction
@@ -53,6 +54,19 @@ def explain(loaded: Loaded, event: Event, fetched: Fetched, focus: Focus = _EVER
     report: dict[str, Any] = loaded.masker.tree(
         _Explanation(loaded, event, replace(fetched, errors=errors), focus).report()
     )
+    return report
+
+
+def recorded_in(report: dict[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """A report with what was decided when the event came, beside what it would be now: ``recorded`` of a route."""
+    decided_at = iso(evaluations[-1]["decided_at"]) if evaluations else ""
+    decisions = {(one["index"], one["route"]): one for one in latest_decisions(evaluations)}
+    for document in report["documents"]:
+        for route in document["routes"]:
+            found = decisions.get((document["index"], route["route"]))
+            shown = ("verdict", "reason", "fires", "skipped", "collected")
+            one = {word: found[word] for word in shown if word in found} if found else None
+            route["recorded"] = one and one | {"at": decided_at, "words": outcome_of(one)}
     return report
 
 

@@ -14,7 +14,8 @@ from engine.execute import Job, Ran
 from engine.store.work import Again, Appended, Attempt, Dead, Wait, Work
 from engine.times import iso_second
 from engine.truth import Truth
-from engine.vocabulary import is_fallback
+from engine.undecided_words import why_undecided
+from engine.vocabulary import UNDECIDED, is_fallback
 
 #: Why a match is followed by no delivery of its own: its slot was taken, it went into a digest, somebody muted the
 #: route or action, or it is outside its hours.
@@ -98,6 +99,8 @@ class LogObserver(Observer):
             facts |= {"fallback": ",".join(fallback)} if fallback else {}
             if over and routing.unmatched_reason:
                 facts["unmatched"] = routing.unmatched_reason
+                if routing.unmatched_reason == UNDECIDED:
+                    facts["reason"] = why_undecided(routing.decisions)
             self._logger.log(level, "routed", extra=facts)
 
     def waits(self, event: Event, routing: Routing) -> None:

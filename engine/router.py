@@ -34,7 +34,7 @@ from engine.times import clock
 from engine.traffic.limits import LimitTable
 from engine.truth import Truth
 from engine.units import format_duration
-from engine.vocabulary import UNMATCHED
+from engine.vocabulary import UNDECIDED, UNMATCHED
 
 Document = dict[str, Any]
 
@@ -151,6 +151,7 @@ class _Evaluation:
         self.decisions: list[Decision] = []
         self.plans: list[Plan] = []
         self.wanting: set[str] = set()
+        self.undecided = False  # whether a route is undecided for good
         self.matched: set[int] = set()  # documents
         self.fallback: set[int] = set()
         self.truths: dict[tuple[int, str], Truth] = {}
@@ -173,13 +174,16 @@ class _Evaluation:
             tuple(self.decisions),
             tuple(self.plans),
             frozenset(self.wanting),
-            self.router.unmatched_reason(self.event) if unmatched else None,
+            self._unmatched_reason() if unmatched else None,
             runs_in(self.matched, indexes),
             runs_in(self.fallback, indexes),
             self.awaiting,
             tuple(self.held_back),
             self.overdue,
         )
+
+    def _unmatched_reason(self) -> str:
+        return UNDECIDED if self.undecided else self.router.unmatched_reason(self.event)
 
     def _decide(self, index: int, own: Sequence[Route], *, per_run: bool | None) -> Truth:
         """Whether one of the rule's own routes matched a document, or ``WANTING`` if that is open; then ``*``."""
@@ -400,6 +404,7 @@ class _Evaluation:
         return Plan(id_, route, action, index, run_id(document["run"]), document, verdict.gate, verdict.due_at)
 
     def _note(self, index: int, document: Document, route: Route, truth: Truth, reason: str, absent: str = "") -> None:
+        self.undecided = self.undecided or truth is Truth.UNDECIDED
         self.decisions.append(Decision(route.id, index, run_id(document["run"]), truth, reason, absent=absent))
 
 

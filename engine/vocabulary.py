@@ -14,6 +14,8 @@ from typing import Any, Final
 from engine.schema import RUN_FIELDS, Step
 from engine.suggest import did_you_mean
 
+#: Why no route matched, where one might have: a condition was undecided. Conditions and templates see ``no_match``.
+UNDECIDED: Final = "undecided"
 EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
 #: What a document of a digest has in ``items``.

@@ -275,7 +275,7 @@ def test_what_stays_undecided_for_want_of_data_is_not_unmatched() -> None:
     routing = decide(block, final=True)
     assert only(routing).truth is Truth.UNDECIDED
     assert routing.unmatched_reason is None
-    assert decide(block, Fetched(feedback={RUN_ID: []})).unmatched_reason == "no_match"
+    assert decide(block, Fetched(feedback={RUN_ID: []})).unmatched_reason == "undecided"
 
 
 # Data that is too large to be fetched

@@ -176,7 +176,7 @@ def _event_schemas() -> dict[str, Schema]:
         "bytes": COUNT,
         "repaired": BOOL,
         "state": {"enum": list(EVENT_STATES)},
-        "unmatched_reason": {"enum": ["unknown_rule", "no_match", "unparsed", None]},
+        "unmatched_reason": {"enum": ["unknown_rule", "no_match", "undecided", "unparsed", None]},
         "matched": COUNT | {"description": "how many runs a route matched; an event without runs counts as one"},
         "fallback": {
             "type": ["integer", "null"],
@@ -186,6 +186,7 @@ def _event_schemas() -> dict[str, Schema]:
         "dead": COUNT,
         "reason": TEXT,
         "copies": COUNT | {"description": "how many more times the webhook came, and was not acted on"},
+        "held": {"type": "object", "additionalProperties": COUNT, "description": "matches held back, by what"},
     }
     detail = event | {
         "payload": OBJECT_OR_NULL,

@@ -114,8 +114,17 @@ class Queries:
         Raises:
             NotFound: there is none, or more than one, or its payload was deleted.
         """
+        return (await self.stored_and_decided(event_id))[:2]
+
+    async def stored_and_decided(self, event_id: str) -> tuple[Event, Fetched, Sequence[Mapping[str, Any]]]:
+        """The same, and its evaluations: not masked.
+
+        Raises:
+            NotFound: as above.
+        """
         detail, max_values = await self._event(event_id), self._store.max_values
-        return await self._renderer.make(lambda: event_of(detail, max_values))
+        event, fetched = await self._renderer.make(lambda: event_of(detail, max_values))
+        return event, fetched, detail.evaluations
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.

@@ -13,7 +13,7 @@ from engine.admin.query import BadQuery, boolean, check_words
 from engine.document import Fetched
 from engine.errors import ConfigError
 from engine.event import Event
-from engine.explain import Focus, explain, feedback_from, needs_of
+from engine.explain import Focus, explain, feedback_from, needs_of, recorded_in
 from engine.reload import Loaded
 from engine.store.work import Control
 
@@ -52,13 +52,13 @@ class Rules:
         """
         focus = _focus(body)
         render, fetches = (boolean(word, body.get(word, False)) for word in ("render", "fetch"))
-        event, known = await self._queries.stored(_text(body, "event") or "")
+        event, known, evaluations = await self._queries.stored_and_decided(_text(body, "event") or "")
         known = _supplied(event, known, body)
         loaded = self._means.loaded()
         if fetches and (needs := needs_of(loaded, event)):
             known = await self._means.fetch(loaded, event, needs, known)
         whole = Focus(focus.route, focus.run, render, time.time(), await self._means.mutes())
-        return await self._means.run(lambda: explain(loaded, event, known, whole))
+        return await self._means.run(lambda: recorded_in(explain(loaded, event, known, whole), evaluations))
 
     async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """What a replay of a ``delivery``, or of an ``event``, would send.

@@ -43,6 +43,7 @@ def event_view(row: EventRow, rules: Mapping[str, str]) -> dict[str, Any]:
         "dead": row.dead,
         "reason": row.reason,
         "copies": row.copies,
+        "held": dict(row.held),
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import click
@@ -32,7 +32,8 @@ from engine.cli.output import (
 )
 from engine.cli.tables import Pairs, Table
 from engine.event import Kind
-from engine.vocabulary import is_fallback
+from engine.held import latest_decisions
+from engine.vocabulary import UNDECIDED, is_fallback
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
 
@@ -110,7 +111,8 @@ async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[st
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
     copies = ("COPIES>",) if any(event["copies"] for event in events) else ()
-    made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *copies)
+    held = ("HELD BACK",) if any(event["held"] for event in events) else ()
+    made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *held, *copies)
     for event in events:
         made.add_row(
             short_event(event["id"]),
@@ -121,6 +123,7 @@ def _events_table(events: list[dict[str, Any]]) -> Table:
             matched_in_words(event),
             _count(event["open"], "yellow"),
             _count(event["dead"], "red"),
+            *(Text(held_in_words(event), style="yellow") for _ in held),
             *(_count(event["copies"], "yellow") for _ in copies),
         )
     return made
@@ -143,7 +146,13 @@ def matched_in_words(event: dict[str, Any]) -> Text:
         return Text(counted)
     if not event["unmatched_reason"]:
         return Text("0")
-    return Text(unmatched_in_words(event).partition(" for ")[0], style="dim")  # its kind stands beside it
+    style = "yellow" if event["unmatched_reason"] == UNDECIDED else "dim"
+    return Text(unmatched_in_words(event).partition(" for ")[0], style=style)  # its kind stands beside it
+
+
+def held_in_words(event: dict[str, Any]) -> str:
+    """What held back how many of its matches: ``1 by mute, 2 by throttle``; empty where nothing did."""
+    return ", ".join(f"{count} by {word}" for word, count in event.get("held", {}).items())
 
 
 def _counted(event: dict[str, Any], any_: str, fallback: str) -> str:
@@ -220,6 +229,7 @@ def _event_facts(event: dict[str, Any]) -> Pairs:
             ("because", undecided_in_words(event) or event["reason"]),
             ("matched", _counted(event, ' by "*" routes', " by fallback routes (unmatched)")),
             ("unmatched", unmatched_in_words(event)),
+            ("held back", held_in_words(event)),
             ("unparsed", event["unparsed"] or ""),
             ("copies", _copies(event)),
         ]
@@ -234,7 +244,7 @@ def _copies(event: dict[str, Any]) -> str:
     return f"{event['copies']} more received, not acted on" + (replay if event["payload"] is not None else "")
 
 
-def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up: bool) -> Table:
+def _decisions_table(decisions: Sequence[Mapping[str, Any]], found: Found, *, given_up: bool) -> Table:
     """Verdicts; what waits for data when it is ``given_up`` to evaluate the event stays undecided."""
     verdicts = _VERDICTS | ({"wanting": ("undecided", "yellow")} if given_up else {})
     made = Table("VERDICT", "ROUTE*")
@@ -246,23 +256,14 @@ def _decisions_table(decisions: list[dict[str, Any]], found: Found, *, given_up:
     return made
 
 
-def latest_decisions(evaluations: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What is decided now: an evaluation that had to wait for data leaves the rest as earlier ones decided."""
-    latest: dict[tuple[int, str], dict[str, Any]] = {}
-    for evaluation in evaluations:
-        if evaluation.get("replays") == evaluations[-1].get("replays"):
-            latest |= {(decision["index"], decision["route"]): decision for decision in evaluation["decisions"]}
-    return sorted(latest.values(), key=lambda decision: int(decision["index"]))
-
-
-def _route(decision: dict[str, Any], found: Found) -> Text:
+def _route(decision: Mapping[str, Any], found: Found) -> Text:
     """Route and run, and below them why."""
     run = "the whole event" if decision["index"] < 0 else f"run {decision['index']}"
     head = Text.assemble(decision["route"], (f"  {run}", "dim"))
     return Text("\n").join([head, *(Text(line, style="dim") for line in _why(decision, found))])
 
 
-def _why(decision: dict[str, Any], found: Found) -> Iterator[str]:
+def _why(decision: Mapping[str, Any], found: Found) -> Iterator[str]:
     if reason := decision.get("reason"):
         known = found.get((decision["index"], decision["route"]))
         yield f"{reason}  found {known}" if known else reason

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.cli.outline import Outline, in_json
-from engine.cli.output import plural
+from engine.cli.output import at, plural
+from engine.held import MUTED
 from engine.units import format_duration
 from engine.vocabulary import is_fallback
 
@@ -89,9 +90,22 @@ def _add_route(outline: Outline, route: dict[str, Any]) -> None:
     branch = outline.add(Text.assemble((route["route"], "bold"), "  ", (words, style), (_beside(route), "dim")))
     if route["reason"] and (not route["applies"] or route["verdict"] == "wanting" or words == "matches"):
         branch.add(Text(route["reason"], style="dim"))
+    if told := _recorded(route):
+        branch.add(Text(told, style="yellow"))
     _add_conditions(branch, route)
     for action in route["actions"] if route["verdict"] == "true" and route["applies"] else ():
-        _add_action(branch, action)
+        _add_action(branch, action, route["reason"])
+
+
+def _recorded(route: dict[str, Any]) -> str:
+    """What was decided when the event came, where it would be another thing now; empty where it would not."""
+    recorded = route.get("recorded")
+    if not recorded:
+        return ""
+    fires = [action["name"] for action in route["actions"] if action["fires"]]
+    if recorded["verdict"] == route["verdict"] and fires == recorded.get("fires", []):
+        return ""
+    return f"recorded at {at(recorded['at'])}: {recorded['words']}; below is what it would be now"
 
 
 def _beside(route: dict[str, Any]) -> str:
@@ -158,8 +172,9 @@ def _short(value: Any) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _add_action(branch: Outline, action: dict[str, Any]) -> None:
-    leaf = branch.add(_action_line(action))
+def _add_action(branch: Outline, action: dict[str, Any], why: str) -> None:
+    """``why`` is the reason of its route."""
+    leaf = branch.add(_action_line(action, why))
     for child in action["when"]["children"] if action["when"] else ():
         _add_verdict(leaf, child)
     if action["gate"]:
@@ -174,13 +189,15 @@ def _add_action(branch: Outline, action: dict[str, Any]) -> None:
         leaf.add(in_json(action["params"]))
 
 
-def _action_line(action: dict[str, Any]) -> Text:
+def _action_line(action: dict[str, Any], why: str) -> Text:
     named = action["type"] if action["name"] == action["type"] else f"{action['type']} {action['name']}"
     if dies(action):
         return Text.assemble(("✗ ", "red"), (named, "bold"), ("  would be dead: ", "red"), action["reason"])
     words, style = ("fires", "green") if action["fires"] else ("waits for data", "yellow")
     if not action["fires"] and not action["waits"]:
         words, style = "does not fire", "dim"
+        if why.startswith(MUTED) and (not action["when"] or action["when"]["truth"] == "true"):
+            words, style = f"would fire, but the route is {why}", "yellow"
     destination = action.get("destination")
     to = f" to {destination}" if destination and destination != action["type"] else ""
     return Text.assemble(("→ ", style), (named, "bold"), (f"  {words}", style), (to, "dim"))
@@ -208,6 +225,8 @@ def _came_to(report: dict[str, Any]) -> Text:
     parts = [Text("matched", style="bold green") if report["matched"] else _unmatched(report)]
     if report["matched"] and runs and counts:
         parts = [Text(f"{counts['matched']} of {plural(counts['runs'], 'run')} matched", style="bold green")]
+    if report["matched"] and not any(action["fires"] or action["waits"] for action in actions_of(report)):
+        parts = [Text(f"{parts[0]}, but no action fires", style="bold yellow")]
     if counts.get("fallback"):
         parts.append(Text(fallback, style="bold"))
     return Text(", ").join(parts)

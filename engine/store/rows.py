@@ -20,7 +20,8 @@ class EventRow:
     ``open`` and ``dead`` count deliveries.
     ``matched`` and ``unmatched_reason`` are those of the last evaluation; of one that is dead nobody
     knows that nothing matches. ``reason`` says why it is still pending, or dead. ``copies`` counts
-    how many more times the webhook came, and was not acted on.
+    how many more times the webhook came, and was not acted on. ``held`` says what held back how many of its
+    matches (see ``held.held_back``).
     """
 
     id: str
@@ -37,6 +38,7 @@ class EventRow:
     reason: str = ""
     copies: int = 0
     fallback: int | None = None
+    held: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from engine.errors import BadQuestion
+from engine.held import held_back
 from engine.store.packing import clean, load_json
 from engine.store.rows import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite_deliveries import attempts_of, list_deliveries, unique_start
@@ -55,6 +57,12 @@ _EVALUATIONS = """
 SELECT seq, replays, decided_at, config_hash, matched, fallback, unmatched_reason
 FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
 """
+_LAST_SMALL = """
+SELECT seq FROM decision
+WHERE seq = (SELECT max(seq) FROM decision WHERE event_id = ?) AND length(decisions) <= ?
+"""
+#: The decisions of an event are looked through for lists up to this size, as they are stored, in bytes.
+_MOST_DECISIONS = 64 * 1024
 _DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
 # Each of these reads an index, not the table: only work that is under way, which is little, is looked at itself.
 _WAITING = """
@@ -75,7 +83,14 @@ def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
         clauses.append(clause)
         values += bound
     statement = " AND ".join(clauses) + "\n" + _NEWEST
-    return [_event_row(row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+    rows = [_event_row(row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+    return [_with_held(db, row) for row in rows]
+
+
+def _with_held(db: sqlite3.Connection, row: EventRow) -> EventRow:
+    """With what held back its matches, as its last evaluation decided; unless the decisions are very many."""
+    found = db.execute(_LAST_SMALL, (row.id, _MOST_DECISIONS)).fetchone() if row.matched else None
+    return row if found is None else replace(row, held=held_back(_decisions(db, row.id, found[0])))
 
 
 def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
@@ -91,7 +106,7 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     read = partial(sound, what="event_body", of=event_id)
     encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
     return EventDetail(
-        row=_event_row(found),
+        row=_with_held(db, _event_row(found)),
         body=None if body is None else read(lambda: opened(db, encoding, body, "event_body.body", event_id), None),
         fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
         evaluations=_evaluations(db, event_id),

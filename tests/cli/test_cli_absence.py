@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 import urllib.request
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from engine.decision import Decision
@@ -13,6 +15,7 @@ from engine.sandbox import payloads
 from engine.truth import Truth
 from engine.undecided import Undecided, mostly_undecided
 from tests.cli.conftest import SECRET, Command, Server
+from tests.cli.test_cli_serve import settled
 
 CONFIG = f"""
 secrets: ["{SECRET}"]
@@ -132,3 +135,43 @@ def test_however_many_parts_are_absent_few_are_kept() -> None:
     for number in range(1000):
         found.add(decision(Truth.UNDECIDED, f"$.run[{number}]"))
     assert (found.absent, len(found.parts)) == (1000, 20)
+
+
+def test_a_misspelt_field_is_told_when_it_is_loaded_and_when_it_decides(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    text = (
+        "secrets: [{secret}]\nroutes:\n  {rule}:\n    filters: [{{expr: run.{name} > 5000}}]\n"
+        "    actions: [{{log: {{message: hi}}}}]\n"
+    )
+    make = partial(text.format, secret=f"'{SECRET}'", rule=payloads.RULE_ID)
+    engine.write(make(name="latency"))
+    server = serve()
+    assert not any("warning" in line.lower() for line in server.log)
+    engine.write(make(name="latncy"))
+    server.until(lambda: any("WARNING loaded with 1 warning, the first is" in line for line in server.log))
+    warning = next(line for line in server.log if "loaded with" in line)
+    assert "config.yaml:4:" in warning
+    assert "latncy" in warning
+    assert "(engine check shows them)" in warning
+    engine("send", engine.payload(), "--to", server.url, "--secret", SECRET)
+    settled(engine)
+    routed = logged(server, "INFO    routed")[0]
+    assert "unmatched=undecided" in routed
+    assert "run.latncy > 5000: run.latncy is absent; did you mean 'latency'?" in routed
+    assert engine.json("events")["events"][0]["unmatched_reason"] == "undecided"
+    assert re.search(r"routed +undecided", engine("events").stdout)
+    assert "nothing matched (undecided)" in engine("explain", "--event", "last", expect=1).stdout
+
+    engine.write(make(name="latency"))
+    logged(server, "configuration reloaded", 2)
+    engine("send", engine.payload(), "--fresh", "--to", server.url, "--secret", SECRET)
+    settled(engine, 2)
+    assert "unmatched=no_match" in logged(server, "INFO    routed", 2)[-1]
+    assert engine.json("events")["events"][0]["unmatched_reason"] == "no_match"
+
+
+def logged(server: Server, words: str, count: int = 1) -> list[str]:
+    """The lines of the log with some words in them, once there are so many."""
+    server.until(lambda: sum(words in line for line in server.log) >= count)
+    return [line for line in server.log if words in line]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 
 from engine.cli.output import who
 from engine.sandbox import payloads
@@ -121,3 +122,56 @@ def test_what_makes_no_sense_is_told(engine: Command, serve: Callable[..., Serve
     assert "Name a route" in engine("mute", expect=2).output
     assert "is not a duration" in engine("mute", "low-score", "--for", "soon", expect=2).output
     assert "at most 366d" in engine("mute", "low-score", "--for", "400d", expect=2).output
+
+
+def test_an_event_that_a_mute_held_back_differs_from_one_that_was_delivered(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    text = CONFIG.partition("    - name: corrected")[0]
+    engine.write(text.replace('- {path: "$.feedback_stats.user_score.avg", gte: 0, lt: 0.5}', ""))
+    server = serve()
+    send = ["send", engine.payload(), "--fresh", "--to", server.url, "--secret", SECRET]
+    engine(*send)
+    settled(engine)
+    assert "HELD BACK" not in engine("events").stdout
+    engine("mute", "low-score", "--for", "1h", "--reason", "we know")
+    engine(*send)
+    settled(engine, 2)
+    held, delivered = engine.json("events")["events"]
+    assert (held["matched"], delivered["matched"]) == (3, 3)
+    assert (held["held"], delivered["held"]) == ({"mute": 2}, {})
+    assert "2 by mute" in engine("events").stdout
+    assert re.search("held back +2 by mute", engine("events", "last").stdout)
+    now = " ".join(engine("explain", "--event", "last", "--route", "low-score").stdout.split())
+    assert re.search(rf"→ log would fire, but the route is muted until {TIME} by \S+: we know", now)
+    assert now.split(" matched, ")[1].startswith("but no action fires")
+    assert "recorded at" not in now
+
+    engine("unmute", "low-score")
+    now = " ".join(re.sub("[│├─]", "", engine("explain", "--event", "last", "--route", "low-score").stdout).split())
+    assert re.search(rf"recorded at {TIME}: muted until {TIME} by .*: we know; below is what it would be now", now)
+    assert "→ log fires" in now
+    before = " ".join(engine("explain", "--event", delivered["id"], "--route", "low-score").stdout.split())
+    assert "recorded at" not in before
+
+
+def test_what_hours_throttles_and_digests_held_back_is_marked_too(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    day = f"{datetime.now(UTC) + timedelta(days=3):%a}".lower()
+    never = f"active: {{days: {day}, timezone: UTC, otherwise: skip}}"
+    engine.write(
+        f"secrets: [{SECRET!r}]\nroutes:\n  alert:\n    actions:\n"
+        "      - {log: {message: one}, name: one, throttle: {every: 1h}}\n"
+        "      - {log: {message: two}, name: two, digest: {every: 1h}}\n"
+        f"      - {{log: {{message: three}}, name: three, {never}}}\n"
+    )
+    server = serve()
+    for number in range(2):
+        alert = engine.payload(payloads.alert() | {"n": number})
+        engine("send", alert, "--to", server.url, "--secret", SECRET)
+    server.until(lambda: all(one["state"] == "routed" for one in engine.json("events")["events"]))
+    second, first = engine.json("events")["events"]
+    assert first["held"] == {"hours": 1, "digest": 1}
+    assert second["held"] == {"hours": 1, "throttle": 1, "digest": 1}
+    assert "recorded at" in engine("explain", "--event", "last").stdout
