@@ -20,19 +20,19 @@ _SHORTEST_SECRET = 8
 
 
 def advise(loaded: Loaded) -> list[Problem]:
-    """Remarks, in file order: short secrets, routes never reached or disabled, unused names, odd words and comparisons.
+    """Warnings, in file order: short secrets, routes never reached or disabled, unused names, odd words and more.
 
     Behind them stand the plug-ins that can't be used.
     """
-    remarks = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
-    for where, message, hint in _remarks(loaded.config):
-        remarks.report(where, message, hint, at_key=True)
+    warnings = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
+    for where, message, hint in _warnings(loaded.config):
+        warnings.report(where, message, hint, at_key=True)
     for doubt in doubts(loaded.config, loaded.registry):
         if loaded.config.source.excused(doubt.where):
             continue
         place = {"line": doubt.line, "column": doubt.column}
-        remarks.report(doubt.where, doubt.message, doubt.hint, at_key=doubt.at_key, **place)
-    return sorted(remarks.problems) + sorted(loaded.broken)
+        warnings.report(doubt.where, doubt.message, doubt.hint, at_key=doubt.at_key, **place)
+    return sorted(warnings.problems) + sorted(loaded.broken)
 
 
 def warn_of_variables(config: Config) -> list[Problem]:
@@ -47,7 +47,7 @@ def _unset_hint(hint: str) -> str:
     return ": ".join(filter(None, ("checked with a stand-in for its value; engine serve needs it", hint)))
 
 
-def _remarks(config: Config) -> Iterator[tuple[Where, str, str]]:
+def _warnings(config: Config) -> Iterator[tuple[Where, str, str]]:
     yield from _short_secrets(config)
     yield from _long_retention(config)
     yield from _unreachable(config)

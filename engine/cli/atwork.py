@@ -9,7 +9,7 @@ from engine.cli.client import AccessError
 from engine.cli.output import say
 from engine.cli.rulesatwork import RulesAtWork
 
-#: How long an engine may take to tell, in seconds: this is a remark only.
+#: How long an engine may take to tell, in seconds: this is beside the point.
 _PATIENCE = 3.0
 
 

@@ -28,13 +28,14 @@ from engine.reload import Loaded, Loader
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One file: what it came to, or its problems."""
+    """One file: what it came to, or its problems. ``unset`` are variables that the running engine has."""
 
     path: Path
     loaded: Loaded | None
     problems: Sequence[Problem]
-    remarks: Sequence[Problem]
+    warnings: Sequence[Problem]
     working: RulesAtWork | None
+    unset: Sequence[str] = ()
 
     @property
     def config(self) -> Config | None:
@@ -45,15 +46,15 @@ class _Checked:
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, dir_okay=False))
 @access_options
-@click.option("--strict", is_flag=True, help="Remarks count as findings, too.")
+@click.option("--strict", is_flag=True, help="Warnings count as findings, too.")
 @json_option
 def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Check configuration files whole: YAML, variables, routes, conditions, templates, actions, plug-ins.
 
     All problems are told at once, each with its place and what to do. Exits with 1 if there
-    are any. Remarks are about what is legal but hardly meant, and about variables that are not set here:
-    they are checked with stand-ins for their values. Where an engine is running, what
-    is at work there is told, too. Where there are recorded events, routes that are mostly
+    are any. Warnings are about what is legal but hardly meant, and about variables that are not set here:
+    they are checked with stand-ins for their values. Where an engine serves the file, it has them: they are
+    only named, and it is told what is at work. Where there are recorded events, routes that are mostly
     undecided for them because a value is absent are named.
     """
     place = place_from(options)
@@ -71,7 +72,7 @@ def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any
 
 
 def _failed(results: Sequence[_Checked], *, strict: bool) -> bool:
-    return any(result.problems or (strict and result.remarks) for result in results)
+    return any(result.problems or (strict and result.warnings) for result in results)
 
 
 def _check(path: Path, place: Place) -> _Checked:
@@ -79,19 +80,28 @@ def _check(path: Path, place: Place) -> _Checked:
     working = at_work(place) if path.exists() else None
     loader = place.loader()
     try:
-        loaded, remarks = loader.bounded(lambda: _look(loader))
+        loaded, warnings = loader.bounded(lambda: _look(loader))
     except ConfigError as error:
-        return _Checked(path, None, error.problems, _warnings(loader), working)
-    remarks = sorted([*remarks, *_of_recorded(loader, loaded, place)])
-    return _Checked(path, loaded, (), [*_warnings(loader), *remarks], working)
+        return _Checked(path, None, error.problems, *_of_variables(loader, working))
+    of_variables, working, unset = _of_variables(loader, working)
+    warnings = sorted([*warnings, *_of_recorded(loader, loaded, place)])
+    return _Checked(path, loaded, (), [*of_variables, *warnings], working, unset)
 
 
-def _warnings(loader: Loader) -> list[Problem]:
-    return [] if loader.config is None else warn_of_variables(loader.config)
+def _of_variables(
+    loader: Loader, working: RulesAtWork | None
+) -> tuple[list[Problem], RulesAtWork | None, Sequence[str]]:
+    """Warnings; the engine that serves the file; and the variables that are not set here, but there."""
+    config = loader.config
+    if config is None:
+        return [], working, ()
+    if working is None or working.file_is != "at_work":
+        return warn_of_variables(config), working, ()
+    return warn_of_variables(replace(config, unset=())), working, [one.reference for one in config.unset]
 
 
 def _of_recorded(loader: Loader, loaded: Loaded, place: Place) -> Sequence[Problem]:
-    """Remarks from recorded events, if there are any and they do not take too long."""
+    """Warnings from recorded events, if there are any and they do not take too long."""
     events = recorded_events(place)
     try:
         return loader.bounded(lambda: undecided_routes(loaded, events)) if events else ()
@@ -109,7 +119,8 @@ def _as_json(result: _Checked) -> dict[str, Any]:
         "file": str(result.path),
         "good": not result.problems,
         "problems": problem_views(result.problems),
-        "remarks": problem_views(result.remarks),
+        "warnings": problem_views(result.warnings),
+        "not_set_here": list(result.unset),
         "checked": _counts(result.loaded) if result.loaded else None,
         "at_work": result.working.to_json(result.config) if result.working else None,
     }
@@ -128,19 +139,27 @@ def _counts(loaded: Loaded) -> dict[str, Any]:
 
 def _print(result: _Checked) -> None:
     console = err()
-    print_problems(console, result.problems)
-    print_problems(console, result.remarks, style="yellow", word="remark")
+    print_problems(console, _marked(result.problems, "error"), word="error")
+    print_problems(console, _marked(result.warnings, "warning"), style="yellow", word="warning")
+    if result.unset:
+        say(f"not set here, but where the engine runs: {', '.join(result.unset)}")
     if result.loaded is not None:
-        out().print(_good(result.path, result.loaded))
+        out().print(_good(result.path, result.loaded, len(result.warnings)))
     if result.working is not None:
         result.working.tell(result.config, len(result.problems))
 
 
-def _good(path: Path, loaded: Loaded) -> Text:
+def _marked(problems: Sequence[Problem], word: str) -> list[Problem]:
+    """With what each of them is before its message."""
+    return [replace(problem, message=f"{word}: {problem.message}") for problem in problems]
+
+
+def _good(path: Path, loaded: Loaded, warnings: int) -> Text:
     counts = _counts(loaded)
     words = [plural(counts["routes"], "route"), plural(counts["actions"], "action")]
     if counts["enabled"] < counts["routes"]:
         words[0] += f" ({counts['routes'] - counts['enabled']} disabled)"
     if counts["plugins"]:
         words.append(f"{plural(len(counts['plugins']), 'plug-in')}: {', '.join(counts['plugins'])}")
-    return Text.assemble((f"{path}: ", "bold"), ("good", "green"), f" · {' · '.join(words)}")
+    warned = (f", with {plural(warnings, 'warning')}" if warnings else "", "yellow")
+    return Text.assemble((f"{path}: ", "bold"), ("good", "green"), warned, f" · {' · '.join(words)}")

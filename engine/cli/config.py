@@ -16,6 +16,7 @@ from engine.cli.group import DefaultGroup
 from engine.cli.options import json_option
 from engine.cli.output import age, at, emit, out, print_problems
 from engine.cli.reload import problems_of
+from engine.cli.rulesatwork import RulesAtWork
 from engine.cli.tables import Pairs
 from engine.cli.terminal import lines_of
 from engine.config import dump_masked, load_config
@@ -38,17 +39,31 @@ def command() -> None:
 def show(live: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show the effective configuration: variables filled in, defaults too, secrets masked.
 
-    Where an engine is running, it is said whether that is what is at work there.
+    Where a running engine has loaded the file as it is now, the engine answers: it has the variables. Where it has not,
+    it is said what is at work there.
     """
     place = place_from(options)
+    working = None if live or not place.config.exists() else at_work(place)
     if live:
         _show_live(asyncio.run(_ask(place)), as_json=as_json)
+    elif working is not None and working.file_is == "at_work":
+        _show_served(asyncio.run(_ask(place)), working, as_json=as_json)
     else:
-        _show_file(place, as_json=as_json)
+        _show_file(place, working, as_json=as_json)
 
 
-def _show_file(place: Place, *, as_json: bool) -> None:
-    working = at_work(place) if place.config.exists() else None
+def _show_served(answer: dict[str, Any], working: RulesAtWork, *, as_json: bool) -> None:
+    """The file as the engine has loaded it."""
+    if as_json:
+        known = {word: answer[word] for word in ("file", "hash", "config", "yaml")}
+        at_work = {"hash": working.hash, "since": working.since, "same": True, "file_is": working.file_is}
+        emit(known | {"at_work": at_work})
+        return
+    _print_yaml(answer["yaml"])
+    working.tell(None)
+
+
+def _show_file(place: Place, working: RulesAtWork | None, *, as_json: bool) -> None:
     try:
         loaded = load_config(place.config, env_file=place.env_file, stand_ins=True)
     except ConfigError as error:

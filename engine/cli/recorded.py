@@ -45,21 +45,21 @@ async def _collect(place: Place, found: list[tuple[Event, Fetched]]) -> None:
 
 
 def undecided_routes(loaded: Loaded, events: Recorded) -> list[Problem]:
-    """A remark for each route that is mostly undecided for absence, in file order."""
+    """A warning for each route that is mostly undecided for absence, in file order."""
     found: dict[str, Undecided] = {}
     for event, fetched in events:
         routing = loaded.router.decide(event, fetched, Circumstances(event.received_at, looked=True))
         count(routing.decisions, found)
     written = loaded.config.source
-    remarks = Source(written.file, written.text, written.marks)
+    warnings = Source(written.file, written.text, written.marks)
     for route, undecided in _mostly(loaded.config.routes, found):
         part = loaded.masker.text(undecided.part)
         times = f"{undecided.absent} of {undecided.verdicts} recorded verdicts"
         message = (
             f"route {route.id!r} is undecided in {times}, so it or an action of it does not fire: {part} is absent"
         )
-        remarks.report(route.where, message, _HINT, at_key=True)
-    return sorted(remarks.problems)
+        warnings.report(route.where, message, _HINT, at_key=True)
+    return sorted(warnings.problems)
 
 
 def _mostly(routes: Sequence[RouteConfig], found: dict[str, Undecided]) -> Iterator[tuple[RouteConfig, Undecided]]:

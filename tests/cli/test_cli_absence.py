@@ -57,7 +57,7 @@ def test_a_route_that_is_mostly_undecided_is_named_everywhere(engine: Command, s
     engine.write(CONFIG)
     server = serve()
     runs = len(payloads.complete()["runs"])
-    assert engine.json("check")["files"][0]["remarks"] == []
+    assert engine.json("check")["files"][0]["warnings"] == []
     sent(engine, server)
 
     page = metrics(server)
@@ -85,7 +85,7 @@ def test_a_route_that_is_mostly_undecided_is_named_everywhere(engine: Command, s
     assert "$.runs[*].extra.metadata has no 'enviroment'" in shown
 
     for _ in range(2):  # of the running engine, and of its store when it is stopped
-        remarks = engine.json("check")["files"][0]["remarks"]
+        remarks = engine.json("check")["files"][0]["warnings"]
         times = f"is undecided in {runs} of {runs} recorded verdicts, so it or an action of it does not fire"
         assert [(remark["line"], remark["message"]) for remark in remarks] == [
             (6, f"route {SILENT!r} {times}: {part} is absent"),
@@ -97,7 +97,7 @@ def test_a_route_that_is_mostly_undecided_is_named_everywhere(engine: Command, s
             server.stop()
 
     engine.write(CONFIG.replace("enviroment", "env").replace("metdata", "metadata"))
-    assert engine.json("check")["files"][0]["remarks"] == []
+    assert engine.json("check")["files"][0]["warnings"] == []
 
 
 def test_a_store_of_an_older_schema_is_left_alone(engine: Command, serve: Callable[..., Server]) -> None:
@@ -108,7 +108,7 @@ def test_a_store_of_an_older_schema_is_left_alone(engine: Command, serve: Callab
     [file] = engine.folder.rglob("engine.db")
     with sqlite3.connect(file) as db:
         db.execute("UPDATE meta SET value = '1' WHERE name = 'schema_version'")
-    assert engine.json("check")["files"][0]["remarks"] == []
+    assert engine.json("check")["files"][0]["warnings"] == []
     with sqlite3.connect(file) as db:
         assert db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone() == ("1",)
 

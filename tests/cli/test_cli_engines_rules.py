@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -149,8 +150,45 @@ def test_commands_that_show_the_file_say_what_is_at_work(
     assert "differs" not in said
     engine.environ["COLOUR"] = "blue"
     said = engine(*command).stderr
-    assert "the file differs" in said
+    assert ("the file differs" in said) is (command == ["check"])
     server.stop()
+
+
+def test_the_engine_shows_the_configuration_with_the_variables_that_it_has(
+    beside: tuple[Command, Server, str],
+) -> None:
+    engine, server, _event = beside
+    shown = engine("config", "show")
+    assert "shown: red" in shown.stdout
+    assert "not set" not in shown.output
+    at_work = engine.json("config", "show")
+    assert at_work["config"]["vars"] == {"shown": "red"}
+    assert at_work["hash"] == at_work["at_work"]["hash"]
+    assert TEAM not in shown.output
+    engine.environ["COLOUR"] = "blue"
+    assert "shown: red" in engine("config", "show").stdout
+    server.stop()
+    del engine.environ["COLOUR"], engine.environ["ENGINE_ADMIN_URL"]
+    assert "not set here: " in engine("config", "show").stderr
+
+
+def test_check_only_names_the_variables_that_the_engine_has(beside: tuple[Command, Server, str]) -> None:
+    engine, server, _event = beside
+    checked = engine("check")
+    assert "is not set" not in checked.stderr
+    (named,) = [line for line in checked.stderr.splitlines() if line.startswith("not set here, but where the engine")]
+    names = ["COLOUR", "FOLDER", "HOOK_SECRET", "TEAM"]
+    assert sorted(named.partition(": ")[2].split(", ")) == names
+    assert "good · 1 route" in checked.stdout
+    (file,) = engine.json("check", "--strict")["files"]
+    assert (file["warnings"], sorted(file["not_set_here"])) == ([], names)
+    server.stop()
+    del engine.environ["ENGINE_ADMIN_URL"]
+    alone = engine("check")
+    assert "config.yaml:2:11: warning: the environment variable HOOK_SECRET is not set" in alone.stderr
+    assert "good, with 4 warnings · 1 route" in alone.stdout
+    engine.write(engine.config.read_text().replace("filters:", "filterz:"))
+    assert re.search(r"config.yaml:\d+:\d+: error: ", engine("check", expect=1).stderr)
 
 
 def test_a_webhook_in_a_file_is_explained_by_the_file_and_other_rules_at_work_are_named(

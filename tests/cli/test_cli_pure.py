@@ -79,7 +79,7 @@ def test_every_problem_is_told_with_its_place_line_and_hint(engine: Command) -> 
     assert f"{engine.config}:10:" in result.stderr
     assert "did you mean 'eq'?" in result.stderr
     assert "^" in result.stderr
-    assert "2 problems" in result.stderr
+    assert "2 errors" in result.stderr
     report = engine.json("check", expect=1)
     assert not report["good"]
     assert [problem["line"] for problem in report["files"][0]["problems"]] == [10, 17]
@@ -92,7 +92,7 @@ def test_problems_of_structure_and_of_conditions_come_out_together(engine: Comma
     assert any("eqq" in word for word in words)
 
 
-def test_what_is_legal_but_hardly_meant_is_remarked(engine: Command) -> None:
+def test_what_is_legal_but_hardly_meant_is_a_warning(engine: Command) -> None:
     engine.write(
         "secrets: none\n"
         "rules: {a: 11111111-1111-4111-8111-111111111111, nobody: 22222222-2222-4222-8222-222222222222}\n"
@@ -105,8 +105,8 @@ def test_what_is_legal_but_hardly_meant_is_remarked(engine: Command) -> None:
     result = engine("check")
     assert "route 'a/second' is never reached" in result.stderr
     assert "route 'a/third' is disabled" in result.stderr
-    assert "no route uses the rule name 'nobody'" in result.stderr
-    assert "3 remarks" in result.stderr
+    assert "config.yaml:2:50: warning: no route uses the rule name 'nobody'" in result.stderr
+    assert "good, with 3 warnings · 3 routes (1 disabled)" in result.stdout
     engine("check", "--strict", expect=1)
 
 

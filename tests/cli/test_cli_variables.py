@@ -40,7 +40,7 @@ def test_check_works_without_any_secret_set(written: Command) -> None:
     [file] = answer["files"]
     assert answer["good"]
     assert file["problems"] == []
-    assert [remark["message"].split()[3] for remark in file["remarks"]] == ["HOOK_SECRET", "SLACK_BOT_TOKEN"]
+    assert [remark["message"].split()[3] for remark in file["warnings"]] == ["HOOK_SECRET", "SLACK_BOT_TOKEN"]
     shown = written("check")
     assert "good" in shown.stdout
     assert "engine serve needs it" in shown.stderr
@@ -56,10 +56,10 @@ def test_serve_refuses_what_is_not_set(written: Command) -> None:
 
 def test_a_file_beside_the_configuration_sets_them(written: Command) -> None:
     env_file(written)
-    assert written.json("check", "--strict")["files"][0]["remarks"] == []
-    assert len(written.json("check", "--no-env-file")["files"][0]["remarks"]) == 2
+    assert written.json("check", "--strict")["files"][0]["warnings"] == []
+    assert len(written.json("check", "--no-env-file")["files"][0]["warnings"]) == 2
     (written.folder / ".env").rename(written.folder / "prod.env")
-    assert len(written.json("check")["files"][0]["remarks"]) == 2
+    assert len(written.json("check")["files"][0]["warnings"]) == 2
     assert written.json("check", "--strict", "--env-file", str(written.folder / "prod.env"))["good"]
     written.environ["ENGINE_ENV_FILE"] = str(written.folder / "prod.env")
     assert written.json("check", "--strict")["good"]
@@ -72,14 +72,14 @@ def test_each_file_that_is_checked_has_the_one_beside_it(written: Command) -> No
     other.mkdir()
     (other / "config.yaml").write_text(CONFIG)
     files = written.json("check", str(written.config), str(other / "config.yaml"))["files"]
-    assert [len(file["remarks"]) for file in files] == [0, 2]
+    assert [len(file["warnings"]) for file in files] == [0, 2]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="no modes")
 def test_check_warns_of_a_file_that_others_can_read(written: Command) -> None:
     env_file(written)
     (written.folder / ".env").chmod(0o644)
-    [remark] = written.json("check")["files"][0]["remarks"]
+    [remark] = written.json("check")["files"][0]["warnings"]
     assert "others on this machine can read" in remark["message"]
     assert "chmod 600" in remark["hint"]
 
