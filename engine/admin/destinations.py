@@ -51,7 +51,8 @@ class Destinations:
 
         def row(name: str) -> dict[str, Any]:
             known = _of_lane(lanes[name], now) if name in lanes else shut.get(name) or _idle(name, usual)
-            return known | {"waiting": waiting.get(name, 0)}
+            upcoming = backlog.next_by_lane.get(name)
+            return known | {"waiting": waiting.get(name, 0), "next_at": None if upcoming is None else iso(upcoming)}
 
         names = {*waiting, *shut, *lanes}
         return {
@@ -96,6 +97,7 @@ def _idle(name: str, state: str) -> dict[str, Any]:
         "name": name,
         "state": state,
         "reason": "",
+        "last_error": "",
         "since": None,
         "until": None,
         "under_way": 0,
@@ -112,6 +114,7 @@ def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
         "name": lane.name,
         "state": "erring" if erring else state,
         "reason": cause(block) if block else erring,
+        "last_error": lane.last_failure,
         "since": iso(block.since) if block else None,
         "until": iso(block.until) if block and block.until is not None else None,
         "under_way": lane.under_way,

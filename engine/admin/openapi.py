@@ -363,6 +363,8 @@ def _destination_schemas() -> dict[str, Schema]:
         "until": TIME_OR_NULL | {"description": "the end of a pause, else the next probe"},
         "under_way": COUNT,
         "waiting": COUNT,
+        "last_error": TEXT | {"description": "why the latest attempt failed; empty where it did not"},
+        "next_at": TIME_OR_NULL | {"description": "when the first that waits is due"},
         "limits": object_of(per_lane) | {"type": ["object", "null"]},
     }
     return {

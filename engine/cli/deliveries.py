@@ -138,12 +138,23 @@ def _delivery_facts(row: dict[str, Any]) -> Pairs:
             ("action", row["action"]),
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
-            ("due", f"{at(row['due_at'])} ({ago(row['due_at'])})" if row["due_at"] else None),
+            *_due(row),
             ("because", row["reason"]),
             ("items", _items(row["items"])),
             *_words(row["words"] or {}),
         ]
     )
+
+
+def _due(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """When one that waits is made, and how it is made now, where nothing but its own time keeps it."""
+    if not row["due_at"]:
+        return
+    when = f"{at(row['due_at'])} ({ago(row['due_at'])})"
+    if not row["attempts"] or WAITS in row["reason"] or row["reason"].startswith(HELD):
+        yield "due", when
+    else:
+        yield "next attempt", f"{when}; engine replay {short_delivery(row['id'])} tries now"
 
 
 def _items(items: list[dict[str, Any]]) -> Text | None:

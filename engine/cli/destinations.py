@@ -101,7 +101,19 @@ def _state(row: dict[str, Any]) -> Text:
     word = row["state"]
     text = Text(_WORDS.get(word, word), style=_STYLES.get(word, ""))
     text.append(_times(row), style="dim")
-    return text.append(f"\n{row['reason']}", style="dim") if row["reason"] else text
+    for line in filter(None, (row["reason"], _last(row))):
+        text.append(f"\n{line}", style="dim")
+    return text
+
+
+def _last(row: dict[str, Any]) -> str:
+    """Why the latest attempt failed, unless the reason says so, and when the next one is due that waits for a retry."""
+    if not row.get("last_error"):  # an engine of an earlier version has none
+        return ""
+    parts = [] if row["last_error"] in row["reason"] else [f"last error: {row['last_error']}"]
+    if row["state"] == "erring" and row["next_at"]:
+        parts.append(f"next attempt at {at(row['next_at'])}")
+    return "; ".join(parts)
 
 
 def _times(row: dict[str, Any]) -> str:

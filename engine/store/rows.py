@@ -150,7 +150,7 @@ class Backlog:
     """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is).
 
     ``by_lane`` counts the deliveries that wait in the queue of a known destination, ``unassigned`` those that wait
-    in none. Neither counts what somebody has in hand.
+    in none. Neither counts what somebody has in hand. ``next_by_lane`` is when the first of such a queue is due.
     """
 
     evaluations: int = 0
@@ -160,6 +160,7 @@ class Backlog:
     by_route: Mapping[str, int] = field(default_factory=dict)
     by_lane: Mapping[str, int] = field(default_factory=dict)
     unassigned: int = 0
+    next_by_lane: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

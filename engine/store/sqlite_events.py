@@ -139,10 +139,12 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
         by_route[route] += count
         if lane is not None:
             lanes[lane] += count
-    oldest = min((head.due_at for head in heads(db)), default=None)
+    first = heads(db)
+    oldest = min((head.due_at for head in first), default=None)
+    upcoming = {head.lane: head.due_at for head in first if head.kind == "deliver"}
     due = oldest if oldest is not None and oldest <= now else None
     unassigned = lanes.pop("", 0)
-    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned)
+    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned, upcoming)
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:

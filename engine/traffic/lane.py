@@ -15,6 +15,8 @@ from engine.traffic.limits import Limits
 from engine.traffic.places import Memory, Places
 from engine.traffic.shutter import Block, BlockKind, Shutter
 
+#: So much of a failure's reason is kept, in characters.
+_TOLD = 200
 #: Idle lanes remember failures for so long, in seconds.
 _MEMORY = 600.0
 #: A lane's pace is looked at so often while deliveries wait in memory for it, in seconds; a pause that is over within
@@ -49,8 +51,8 @@ class Lane:
 
     __slots__ = (
         "_begun", "_bucket", "_cut_at", "_looked_at", "_memory", "_moved_at", "_places", "_ramp", "_shutter",
-        "_used_at", "_waiting_events", "destination", "held", "limits", "most_held", "name", "passed", "stored",
-        "stored_during", "under_way", "waiting",
+        "_used_at", "_waiting_events", "destination", "held", "last_failure", "limits", "most_held", "name", "passed",
+        "stored", "stored_during", "under_way", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +73,8 @@ class Lane:
         self.most_held = most_held
         self.stored = self.passed = False
         self.stored_during = 0
+        #: Why the latest attempt failed, if it did, cut to a line.
+        self.last_failure = ""
         self._bucket = Bucket(limits.rate, limits.burst, now)
         self._shutter = Shutter(rng)
         #: While it recovers, so many at once; None when it is as it was.
@@ -218,6 +222,7 @@ class Lane:
     def left(self, failure: Failure | None, now: float, *, probe: bool = False, number: int = 0) -> None:
         """An attempt ended; None is success."""
         before, says = self._shutter.block, "healthy" if failure is None else failure.says
+        self.last_failure = "" if failure is None else " ".join(failure.reason.split())[:_TOLD]
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
         self._shutter.learn(says, reason, now, after=after, probe=probe, number=number)
         block = self._shutter.block

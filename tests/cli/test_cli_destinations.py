@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -13,7 +14,7 @@ from engine.event import parse_event
 from engine.sandbox import payloads
 from engine.store import open_store
 from engine.store.work import Again, Attempt, Control, Routed, Work
-from tests.cli.conftest import Command
+from tests.cli.conftest import CONFIG, SECRET, Command, Server
 
 NAME = "https://hooks.example.com"
 
@@ -133,3 +134,27 @@ def test_a_replay_says_that_it_hurries_what_waits(engine: Command, retrying: lis
     assert re.fullmatch(r"2 deliveries will be retried when engine serve starts; 1 of them was due in 1[45]m\n", said)
     assert engine("replay", "--state", "due").stdout == "2 deliveries will be retried when engine serve starts\n"
     assert engine("replay", "--dead").stdout == "nothing to replay: nothing is dead\n"
+
+
+def test_a_failing_destination_says_why_and_a_waiting_delivery_when_and_how_now(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    engine.environ["COLUMNS"] = "160"
+    engine.write(CONFIG.replace("attempts: 1, within: 1m", "attempts: 9, within: 1h"))
+    server = serve()
+    engine("send", engine.payload(), "--to", server.url, "--secret", SECRET)
+    server.until(lambda: "last error" in engine("destinations").stdout)
+    (row,) = [one for one in engine.json("destinations")["destinations"] if one["name"] == "http://127.0.0.1:9"]
+    assert row["state"] == "erring"
+    assert "connection refused" in row["last_error"]
+    listed = " ".join(engine("destinations").stdout.split())
+    assert re.search(r"attempts failed in a row: \d.* last error: cannot connect .* connection refused", listed)
+    server.until(lambda: "next attempt at" in engine("destinations").stdout)
+
+    delivery = engine.json("deliveries", "--state", "due")["deliveries"][0]["id"]
+    server.until(lambda: "next attempt" in engine("deliveries", delivery).stdout)
+    (advice,) = re.findall(rf"engine replay {delivery[:18]} tries now", engine("deliveries", delivery).stdout)
+    tried = len(engine.json("deliveries", delivery)["history"])
+    engine(*advice.split()[1:3])
+    server.until(lambda: len(engine.json("deliveries", delivery)["history"]) > tried)
+    assert engine.json("deliveries", delivery)["replays"] == 1
