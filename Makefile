@@ -10,9 +10,10 @@ JOBS   ?= 2
 .PHONY: help install demo test lint bench fuzz chaos fmt clean
 
 help: ## Show what can be made
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@sed -nE 's/^([a-z]+):.*## /\1|/p; s/^## /|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
 
-demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack (ONCE=1: exit when done)
+demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack
+## ONCE=1: exit when done
 	@$(BIN)/engine demo $(if $(filter-out 0,$(ONCE)),--once)
 
 install: $(VENV)/.runs ## Install the engine command into .venv
@@ -30,11 +31,13 @@ lint: $(VENV)/.develops ## Lint, check types and imports
 QUICK   ?=
 AGAINST ?=
 JSON    ?=
-bench: $(VENV)/.benches ## Measure beside other servers (QUICK=1, AGAINST=another checkout, JSON=file)
+bench: $(VENV)/.benches ## Measure beside other servers
+## QUICK=1, AGAINST=another checkout, JSON=file
 	$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(if $(AGAINST),--against '$(AGAINST)') \
 	  $(if $(JSON),--json '$(JSON)')
 
-chaos: $(VENV)/.develops ## Break everything around the engine and compare the books (CHAOS_KILLS=50, CHAOS_SEED=…)
+chaos: $(VENV)/.develops ## Break everything around the engine and compare the books
+## CHAOS_KILLS=50, CHAOS_SEED=…
 	$(BIN)/python -m chaos
 
 SECONDS ?= 300

@@ -45,6 +45,20 @@ def test_a_path_with_a_number_of_another_notation_gets_the_whole_condition():
     assert hint == 'write {path: "$.runs[1].status", eq: error}'
 
 
+@pytest.mark.parametrize(
+    ("path", "meant", "reason"),
+    [
+        ("$.runs[*].latency", "$.run.latency", "LangSmith's runs have no 'latency': the engine computes it, for run"),
+        ("$.runs[*].cost", "$.run.cost", "LangSmith's runs have no 'cost': the engine computes it, for run"),
+        ("$.runs[*].status", None, ""),
+    ],
+)
+def test_a_path_that_is_changed_with_the_operator_is_explained(path, meant, reason):
+    message, hint = only({"path": path, "above": 5})
+    assert message == "unknown key 'above' in a condition"
+    assert hint == (f'write {{path: "{meant}", gt: 5}} ({reason})' if meant else "did you mean 'gt'?")
+
+
 @pytest.mark.parametrize("key", ["nuequal", "difers", "anything_btu"])
 def test_a_misspelt_word_for_the_opposite_is_not_taken_for_the_operator(key):
     assert only({"path": "$.v", key: "x"})[1] == 'write {path: "$.v", ne: x}'

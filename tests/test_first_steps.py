@@ -69,3 +69,11 @@ def test_the_installation_step_installs_into_the_folder_that_is_activated(clone:
 def test_continuous_integration_takes_them_in_a_clone() -> None:
     """With its own installation, and shows the time."""
     assert "\npython3 tests/first_steps.py\n" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_what_can_be_made_is_shown_in_80_columns() -> None:
+    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert all(len(line) <= 80 for line in shown)
+    targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert [line.split()[0] for line in shown if not line.startswith(" ")] == targets
+    assert any("ONCE=1" in line for line in shown)

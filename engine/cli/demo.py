@@ -169,6 +169,7 @@ class Demo:
             secret=_in_a_shell(secrets[0]) if secrets else "",
             rule=str(first.get("rule_id", "")) if own else "",
             activate=_activation(),
+            elsewhere=_activation_elsewhere(),
         )
 
 
@@ -324,6 +325,17 @@ def _activation() -> str:
     """The line that brings the command into a shell; empty where it is there."""
     if shutil.which("engine") is not None:
         return ""
+    return _activating()
+
+
+def _activation_elsewhere() -> str:
+    """The line that a new terminal needs before the command is there; empty where it needs none."""
+    found = shutil.which("engine")
+    is_ours = found is not None and Path(found).parent == Path(sys.prefix) / "bin"
+    return _activating() if is_ours else ""
+
+
+def _activating() -> str:
     script = Path(sys.prefix) / "bin" / "activate"
     return f". {shlex.quote(_from_here(script))}" if script.exists() else ""
 

@@ -15,8 +15,8 @@ class Place:
     """Where everything is. ``admin`` and ``webhook`` are addresses.
 
     ``webhook`` bears the secret of the packaged rules; with rules of one's ``own`` it is masked, and ``secret`` is how
-    a shell has it. ``rule`` is the rule whose webhooks are sent to these. ``activate`` brings the command into a shell;
-    empty where it is there.
+    a shell has it. ``rule`` is the rule whose webhooks are sent to these. ``activate`` brings the command into this
+    shell, ``elsewhere`` into another one; empty where it is there.
     """
 
     rules: Path
@@ -29,6 +29,7 @@ class Place:
     secret: str = ""
     rule: str = ""
     activate: str = ""
+    elsewhere: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,8 +114,9 @@ class ToPeople:
         self._paste(str(place.rules))
         self._line("Send a webhook of two other runs (pasted twice it is a duplicate):")
         self._paste(*_sending(place))
-        self._line("Look at what happened, from another terminal:")
-        self._paste(*(f"{place.command} {word} --admin {place.admin}" for word in ("events", "deliveries")))
+        self._line("Look at what happened, from another terminal in this folder:")
+        activate = [place.elsewhere] if place.elsewhere else []
+        self._paste(*activate, *(f"{place.command} {word} --admin {place.admin}" for word in ("events", "deliveries")))
         for name, value in (("Admin API", f"{place.admin}/api/v1/events"), ("Log", place.log), ("End", "Ctrl-C")):
             self._console.print(Text.assemble((f"{name:<11}", "dim"), str(value)), soft_wrap=True)
 

@@ -38,8 +38,11 @@ class DefaultGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}." + (f" Did you mean {near[0]!r}?" if near else show))
         return super().resolve_command(ctx, args)
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """The commands, and which of them is meant where none is named."""
-        super().format_commands(ctx, formatter)
-        formatter.write_paragraph()
-        formatter.write_text(f"Without a command: {self._default}, with all its options.")
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The options of the default command, which are the group's where no command is named; then the commands."""
+        default = self.commands[self._default]
+        inner = click.Context(default, info_name=self._default, parent=ctx)
+        records = [record for option in default.get_params(inner) if (record := option.get_help_record(inner))]
+        with formatter.section(f"Options (of {self._default}, which is meant where no command is named)"):
+            formatter.write_dl(records)
+        self.format_commands(ctx, formatter)

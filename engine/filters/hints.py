@@ -75,6 +75,18 @@ class Hints:
         same = found is None or {key: value for key, value in found.items() if key != "path"} == rest
         return own if same and own.startswith("write ") else self.condition(raw, own)
 
+    def _reason(self, raw: Any, found: Translation) -> str:
+        """Why the path is another one than the author's, in brackets; empty where it is not, or was no path of ours."""
+        path = raw.get("path") if isinstance(raw, Mapping) else None
+        meant = found.condition
+        if not isinstance(path, str) or (isinstance(meant, Mapping) and meant.get("path") == path):
+            return ""
+        try:
+            compile_checked(path, self._vocabulary, self._paths)
+        except PathError as error:
+            return f" ({error})"
+        return ""
+
     def _example(self, raw: Any) -> str:
         """A condition of the same kind, about a field that there is."""
         found = self._translation(raw, example=True)
@@ -88,7 +100,7 @@ class Hints:
             return f"did you mean {renamed!r}?"
         found = self._translation(raw)
         if found.condition not in (None, changed):
-            return f"write {found.text}"
+            return f"write {found.text}{self._reason(raw, found)}"
         looks = renamed in OPERATORS and not raw.keys().isdisjoint(("path", "expr"))
         return f"did you mean {renamed!r}?" if looks else self.condition(raw, SHAPE)
 

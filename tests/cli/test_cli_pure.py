@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -41,8 +42,15 @@ def test_a_mistyped_command_is_suggested(engine: Command) -> None:
 def test_a_group_lists_where_no_command_is_named(engine: Command) -> None:
     for group in ("events", "deliveries"):
         assert "there is no store at" in engine(group, "--limit", "3", expect=2).stderr
+    defaults = {"events": "list", "deliveries": "list", "destinations": "list", "config": "show"}
+    for group, default in defaults.items():
         shown = engine(group, "--help").output
-        assert "Without a command: list" in shown
+        options = re.findall(r"^  (-.*?)(?:  |$)", engine(group, default, "--help").output, re.MULTILINE)
+        assert re.findall(r"^  (-.*?)(?:  |$)", shown, re.MULTILINE) == options
+        assert len(options) == len(set(options)) > 2
+        assert f"Options (of {default}, which is meant where no command is named)" in shown
+        assert re.search(rf"^  {default} +\w", shown, re.MULTILINE)
+        assert all(len(line) <= 80 for line in shown.splitlines())
     assert "To show one: engine events show xyz" in " ".join(engine("events", "xyz", expect=2).stderr.split())
     assert "Did you mean 'show'?" in engine("deliveries", "shwo", expect=2).stderr
     assert "attempts: 1" in engine("config").output

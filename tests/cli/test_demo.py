@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,8 +17,12 @@ import pytest
 from background import Background
 from click.testing import CliRunner, Result
 
+from engine.cli.demo import _activation_elsewhere, _own_name
+from engine.cli.demo_facts import Place
 from engine.cli.demo_files import edited, lay_out
+from engine.cli.demo_tell import ToPeople
 from engine.cli.main import cli
+from engine.cli.output import out
 from engine.event import parse_event
 from engine.reload import Loader
 from engine.sandbox import payloads
@@ -298,6 +303,30 @@ def test_a_taken_port_is_exit_code_2(temporary: Path) -> None:
 
 
 # The parts
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_another_terminal_is_told_how_to_have_the_command(
+    is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the demo's own terminal has, a new one has not: the lines begin with the environment's activation."""
+    venv = tmp_path / ".venv"
+    (venv / "bin").mkdir(parents=True)
+    (venv / "bin" / "activate").touch()
+    (venv / "bin" / "engine").touch(mode=0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "prefix", str(venv))
+    monkeypatch.setattr(sys, "argv", [str(venv / "bin" / "engine")])
+    monkeypatch.setenv("PATH", str(venv / "bin") if is_there else "/nowhere")
+    place = Place(
+        rules=tmp_path, encore=tmp_path, log=tmp_path, webhook="http://x", admin="http://a",
+        command=_own_name(), elsewhere=_activation_elsewhere(),
+    )  # fmt: skip
+    ToPeople(out()).hands_over(place)
+    told = capsys.readouterr().out
+    activated = "  . .venv/bin/activate\n  engine events --admin http://a"
+    assert (activated in told) is is_there
+    assert ("  .venv/bin/engine events --admin http://a" in told) is not is_there
 
 
 def test_the_packaged_rules_load_without_any_variable_set(tmp_path: Path) -> None:
