@@ -19,6 +19,7 @@ from rich.text import Text
 
 from engine.app import Running, running
 from engine.cli.address import AdminAddress, announced, folder_of, url_of
+from engine.cli.log_lines import formatter_for_standard_error
 from engine.cli.main import FINDINGS
 from engine.cli.options import AddressType, DurationType, SizeType, config_option, data_of, env_file_of, store_options
 from engine.cli.output import err, out
@@ -26,7 +27,7 @@ from engine.cli.tables import Pairs
 from engine.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.errors import EngineError
 from engine.interpreter import tune_interpreter
-from engine.log import formatter_of, route_logging
+from engine.log import route_logging
 from engine.log_queue import LogQueue
 from engine.offload import in_thread
 from engine.receiver import WEBHOOK_PATH
@@ -188,7 +189,7 @@ def command(
         env_file=env_file_of(config, env_file, without=no_env_file),
     )
     masker = _CurrentMasker()
-    lines = LogQueue(formatter_of(log_format, masker))
+    lines = LogQueue(formatter_for_standard_error(log_format, masker))
     logger = route_logging(lines, log_level)
     try:
         with _uncaught_logged(logger), asyncio.Runner(loop_factory=_loop_factory()) as runner:

@@ -96,7 +96,15 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, d
     command.write(_CONFIG.replace("SINK", f"http://127.0.0.1:{sink.server_port}"))
     server = Server(command)
     command.environ["ENGINE_ADMIN_URL"] = server.admin
-    url = server.url
+    try:
+        yield command, _known(command, server.url)
+    finally:
+        server.stop()
+        sink.shutdown()
+
+
+def _known(command: Command, url: str) -> dict[str, str]:
+    """Events, deliveries and a mute; what is known of them."""
     file = command.payload(payloads.rule([payloads.run(), payloads.run(status="error")]))
     sent = command.json("send", file, "--to", url)
     command("send", "--kind", "alert", "--to", url)
@@ -109,9 +117,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Command, d
         time.sleep(0.05)
     why = "the provider has an outage and everything fails; we know about it and wait for them"
     command("mute", "errors", "--for", "1h", "--reason", why)
-    yield command, {"event": sent["event"], "delivery": dead[0]["id"], "file": file, "url": url}
-    server.stop()
-    sink.shutdown()
+    return {"event": sent["event"], "delivery": dead[0]["id"], "file": file, "url": url}
 
 
 _COMMANDS = [
@@ -287,13 +293,13 @@ def _printed(what: Any, width: int) -> str:
 _RUN = [sys.executable, "-c", "from engine.cli.main import main; main()"]
 
 
-def _on_terminal(folder: Path, columns: int, *args: str, **environ: str) -> str:
+def _on_terminal(folder: Path, columns: int, *args: str, run: list[str] = _RUN, **environ: str) -> str:
     """What a real terminal gets."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     given = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     process = subprocess.Popen(
-        [*_RUN, *args], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=given | {"TERM": "xterm"} | environ
+        [*run, *args], stdin=theirs, stdout=theirs, stderr=theirs, cwd=folder, env=given | {"TERM": "xterm"} | environ
     )
     os.close(theirs)
     read = b""
@@ -312,6 +318,23 @@ def test_a_terminal_gets_its_own_width_and_colours_if_it_has_any(tmp_path: Path)
         assert all(cell_len(re.sub(r"\x1b\[[\d;]*m", "", line)) <= columns for line in shown.splitlines())
     assert "\x1b[3" not in _on_terminal(tmp_path, 80, "actions", NO_COLOR="1")
     assert "\x1b" not in _on_terminal(tmp_path, 80, "actions", TERM="dumb")
+
+
+def test_log_lines_fit_the_terminal_and_are_whole_elsewhere(engine: Command) -> None:
+    code = (
+        "import logging, sys; from engine.secrets import Masker;"
+        "from engine.cli.log_lines import formatter_for_standard_error;"
+        "line = logging.makeLogRecord({'name': 'engine', 'msg': 'delivery dead', 'levelname': 'ERROR',"
+        " 'reason': 'a b c ' * 20, 'destination': 'x' * 100});"
+        "print(formatter_for_standard_error('text', Masker).format(line), file=sys.stderr)"
+    )
+    first, *more = _on_terminal(engine.folder, 60, run=[sys.executable, "-c", code]).split("\r\n")[:-1]
+    assert " ERROR   delivery dead  reason=" in first
+    assert all(line.startswith("    ") for line in more)
+    assert all(len(line) <= 60 or " " not in line.strip() for line in (first, *more))
+    assert f"destination={'x' * 100}" in more[-1]
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
