@@ -28,7 +28,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def test_the_readme_configuration_loads_and_is_short(tmp_path: Path) -> None:
-    (text,) = blocks(README, "yaml")
+    text, _ = blocks(README, "yaml")
     (tmp_path / "config.yaml").write_text(text)
     loaded = Loader(tmp_path / "config.yaml", ENVIRON).load()
     assert len(loaded.router.routes) == 1
@@ -52,10 +52,9 @@ def test_the_readme_plug_in_is_an_action(tmp_path: Path) -> None:
     (text,) = blocks(README, "python")
     (tmp_path / "plugins").mkdir()
     (tmp_path / "plugins" / "open_ticket.py").write_text(text)
-    (tmp_path / "config.yaml").write_text(
-        "secrets: none\nplugins: [./plugins]\nroutes:\n  alert:\n    actions:\n"
-        "      - open_ticket: {url: https://tickets.example, title: '{{ alert_rule_name }}', priority: high}\n"
-    )
+    _, used = blocks(README, "yaml")
+    assert "`plugins: [plugins]`" in README
+    (tmp_path / "config.yaml").write_text(f'secrets: none\nplugins: [plugins]\nroutes:\n  "*":\n{used}')
     loaded = Loader(tmp_path / "config.yaml", {}).load()
     assert loaded.registry.get("open_ticket").summary == "Open a ticket for a bad run."
 

@@ -111,7 +111,7 @@ async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[st
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
     copies = ("COPIES>",) if any(event["copies"] for event in events) else ()
-    held = ("HELD BACK",) if any(event["held"] for event in events) else ()
+    held = ("HELD BACK",) if any(map(held_in_words, events)) else ()
     made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *held, *copies)
     for event in events:
         made.add_row(
