@@ -147,7 +147,11 @@ class BadQuestion(StoreError):  # noqa: N818 - not a fault of the store
 
 
 class AmbiguousId(BadQuestion):
-    """Several ids begin with what was given as one."""
+    """Several ids begin with what was given as one: ``ids`` are some of them, the newest first."""
+
+    def __init__(self, message: str, ids: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.ids = ids
 
 
 class StoreBusy(StoreError):  # noqa: N818 - a state, answered with 503

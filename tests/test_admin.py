@@ -196,7 +196,7 @@ async def test_a_question_without_sense_is_answered_with_what_would_have_some(
 
 
 async def test_what_is_not_there_is_a_404_with_words(engine: Engine) -> None:
-    for path in ("/api/v1/events/nope", "/api/v1/deliveries/nope", "/nope"):
+    for path in ("/api/v1/events/not-here", "/api/v1/deliveries/not-here", "/nope"):
         status, answer = await engine.ask("GET", path)
         assert status == 404
         assert answer["error"]
@@ -530,7 +530,7 @@ async def test_an_event_is_explained_by_the_rules_at_work_and_what_it_holds(engi
         ({"event": "0", "run": True}, 400, "run is True"),
         ({"event": "0", "render": "maybe"}, 400, "render is 'maybe'"),
         ({"event": "0", "wrong": 1}, 400, "unknown field 'wrong'"),
-        ({"event": "zzz"}, 404, "no event starts with"),
+        ({"event": "zzzzzzzz"}, 404, "no event starts with"),
         ({"event": "{event}", "route": "nowhere"}, 404, "no route is called"),
         ({"event": "{event}", "run": 9}, 404, "no run 9"),
         ({"event": "{event}", "feedback": 7}, 400, "feedback is a list"),
@@ -554,7 +554,7 @@ async def test_a_preview_is_of_one_delivery_or_event(engine: Engine) -> None:
     assert len((await engine.post("/api/v1/preview", {"event": event_id}))["deliveries"]) == 3
     for body in ({}, {"event": event_id, "delivery": delivery["id"]}):
         assert "what to preview" in (await engine.post("/api/v1/preview", body, expect=400))["error"]
-    await engine.post("/api/v1/preview", {"delivery": "zzz"}, expect=404)
+    await engine.post("/api/v1/preview", {"delivery": "zzzzzzzz"}, expect=404)
 
 
 async def test_what_became_of_the_file_is_told(engine: Engine) -> None:
@@ -606,7 +606,7 @@ async def test_what_is_dead_is_discarded(engine: Engine, sink: WebhookSink) -> N
     (dead,) = (await engine.get("/api/v1/deliveries", state="dead"))["deliveries"]
     for body in ({}, {"by": "anna"}, {"state": "due"}, {"deliveries": []}, {"events": [event_id], "route": "errors"}):
         await engine.post("/api/v1/discard", body, expect=400)
-    await engine.post("/api/v1/discard", {"deliveries": ["zzz"]}, expect=404)
+    await engine.post("/api/v1/discard", {"deliveries": ["zzzzzzzz"]}, expect=404)
     wanted = {"route": "corrections/errors", "by": "anna", "reason": KEY}
     assert (await engine.post("/api/v1/discard", wanted | {"dry_run": True}))["count"] == 1
     assert (await engine.post("/api/v1/discard", wanted))["deliveries"] == [dead["id"]]

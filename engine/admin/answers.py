@@ -48,6 +48,13 @@ def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | Non
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 
-def error_response(status: int, error: str, hint: str = "", headers: Mapping[str, str] | None = None) -> web.Response:
-    """A refusal: what is wrong and what to do."""
-    return json_response({"error": error, "hint": hint}, status, headers)
+def error_response(
+    status: int,
+    error: str,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+    candidates: Sequence[Mapping[str, str]] = (),
+) -> web.Response:
+    """A refusal: what is wrong and what to do; ``candidates`` are what an ambiguous id may stand for."""
+    told = {"candidates": candidates} if candidates else {}
+    return json_response({"error": error, "hint": hint, **told}, status, headers)

@@ -351,7 +351,7 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
     try:
         return await handler(request)
     except BadQuery as error:
-        return error_response(400, admin.mask(str(error)), admin.mask(error.hint))
+        return error_response(400, admin.mask(str(error)), admin.mask(error.hint), candidates=error.candidates)
     except NotFound as error:
         return error_response(404, admin.mask(str(error)), error.hint)
     except TooSlow as error:

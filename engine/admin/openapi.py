@@ -66,7 +66,7 @@ def _paths() -> dict[str, Any]:
     by_route = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": "a route's id or name"}
     reload["responses"]["422"] = _answer("The file cannot be used; the rules of before stay at work", "ReloadRefused")
     return {
-        "/api/v1/events": {"get": _operation("Events, newest first", "Events", _event_words(), errors=(400,))},
+        "/api/v1/events": {"get": _operation("Events, newest first", "Events", _event_words(), errors=(400, 404))},
         "/api/v1/events/{id}": {"get": _one("An event with payload, decisions and deliveries", "EventDetail")},
         "/api/v1/deliveries": {
             "get": _operation("Deliveries, newest first", "Deliveries", _delivery_words(), errors=(400, 404))
@@ -104,9 +104,9 @@ def _operation(
 
 
 def _one(summary: str, schema: str) -> dict[str, Any]:
-    words = "an id, its start, or `last` for the newest one"
+    words = "an id, its first 8 characters or more, or `last` for the newest one"
     by_id = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": words}
-    return _operation(summary, schema, [by_id], errors=(404,))
+    return _operation(summary, schema, [by_id], errors=(400, 404))
 
 
 def _answer(description: str, schema: str) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _delivery_words() -> list[Schema]:
         _query("state", "how far it came", {"enum": list(DELIVERY_STATES)}),
         _query("route", "a route's id"),
         _query("action", "an action's name"),
-        _query("event", "an event's id, or its start"),
+        _query("event", "an event's id, or its start of at least 8 characters"),
         _query("error", "a part of the reason it failed for"),
         _query("before", "the id to page on from: `next` of the page before"),
         *_shared_words(),
@@ -220,7 +220,10 @@ def _event_schemas() -> dict[str, Schema]:
             "properties": {"decided_at": TIME, "config_hash": TEXT, "decisions": list_of(_ref("Decision"))},
             "required": ["decided_at", "config_hash", "decisions"],
         },
-        "Error": object_of({"error": TEXT, "hint": TEXT}),
+        "Error": object_of(
+            {"error": TEXT, "hint": TEXT, "candidates": list_of(object_of({"id": TEXT, "kind": TEXT, "about": TEXT}))},
+            optional=("candidates",),
+        ),
     }
 
 

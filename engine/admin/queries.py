@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn, TypeVar
 from uuid import UUID
 
 from engine.admin.answers import Renderer
+from engine.admin.ids import Candidate, ambiguous, delivery_candidate, event_candidate, start_of
 from engine.admin.query import (
     DELIVERY_WORDS,
     MOST_ROWS,
@@ -24,7 +25,7 @@ from engine.admin.query import (
 from engine.admin.stored import event_of
 from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view, iso
 from engine.document import Fetched
-from engine.errors import BadQuestion
+from engine.errors import AmbiguousId, BadQuestion
 from engine.event import Event
 from engine.secrets import Masker
 from engine.store.protocol import Store
@@ -37,6 +38,10 @@ T = TypeVar("T")
 LAST: Final = "last"
 #: The most deliveries that one replay by query takes up.
 MOST_REPLAYED = 100_000
+#: How many of the ids that an ambiguous start may stand for are told.
+_CANDIDATES = 5
+#: Tells some ids apart.
+_Candidates = Callable[[Sequence[str]], Awaitable[list[Candidate]]]
 _ABOUT_DISCARD = ("dry_run", "by", "reason")
 _DISCARD_WORDS = ("deliveries", "events", *(word for word in DELIVERY_WORDS if word != "state"), *_ABOUT_DISCARD)
 _REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
@@ -70,6 +75,8 @@ class Queries:
             BadQuery: the words make no sense.
         """
         query = event_query(words, self._clock())
+        if query.before is not None:
+            query = replace(query, before=await self._event_id(query.before))
         rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
         page = rows[: query.limit]
         names = self._names()
@@ -103,7 +110,8 @@ class Queries:
         """One event whole, by its id, a unique start of it, or ``last``.
 
         Raises:
-            NotFound: there is none, or more than one.
+            BadQuery: it is too short, or the start of several ids.
+            NotFound: there is none.
         """
         detail, names, max_values = await self._event(event_id), self._names(), self._store.max_values
         return await self._masked(lambda: event_detail_view(detail, names, max_values))
@@ -112,7 +120,8 @@ class Queries:
         """One event as it is evaluated, named as in ``event``, and what was fetched for it: not masked.
 
         Raises:
-            NotFound: there is none, or more than one, or its payload was deleted.
+            BadQuery: it is too short, or the start of several ids.
+            NotFound: there is none, or its payload was deleted.
         """
         return (await self.stored_and_decided(event_id))[:2]
 
@@ -139,15 +148,19 @@ class Queries:
         return await self._masked(lambda: {"deliveries": [delivery_view(row) for row in page], "next": last})
 
     async def _delivery_rows(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
-        if query.event_id is not None:
-            query = replace(query, event_id=await self._event_id(query.event_id))
-        return await _asked(self._store.deliveries(query))
+        return await _asked(self._store.deliveries(await self._with_whole_ids(query)))
+
+    async def _with_whole_ids(self, query: DeliveryQuery) -> DeliveryQuery:
+        event_id = None if query.event_id is None else await self._event_id(query.event_id)
+        before = None if query.before is None else (await self._whole([query.before]))[0]
+        return replace(query, event_id=event_id, before=before)
 
     async def delivery(self, delivery_id: str) -> dict[str, Any]:
         """One delivery with its attempts, by its id, a unique start of it, or ``last``.
 
         Raises:
-            NotFound: there is none, or more than one.
+            BadQuery: it is too short, or the start of several ids.
+            NotFound: there is none.
         """
         detail = await self._delivery(delivery_id)
         return await self._masked(lambda: delivery_detail_view(detail))
@@ -278,8 +291,7 @@ class Queries:
             return DeliveryQuery(ids=ids, limit=len(ids))
         limit = limit_of(words.get("limit"), default=MOST_REPLAYED, most=MOST_REPLAYED)
         query = delivery_query({word: value for word, value in words.items() if word != "limit"}, self._clock())
-        if query.event_id is not None:
-            query = replace(query, event_id=await self._event_id(query.event_id))
+        query = await self._with_whole_ids(query)
         return replace(query, state=query.state or "dead", limit=limit)
 
     async def _whole(self, starts: Sequence[str]) -> list[str]:
@@ -300,7 +312,10 @@ class Queries:
         if start == LAST:
             newest = await self._store.events(EventQuery(limit=1))
             start = newest[0].id if newest else _none_yet("event")
-        detail = await _asked(self._store.event(start))
+        try:
+            detail = await self._store.event(start_of(start))
+        except AmbiguousId as error:
+            raise await self._several(start, error.ids, self._event_candidates) from None
         if detail is None:
             raise NotFound(f"no event starts with {start!r}", "engine events list shows their ids")
         return detail
@@ -309,10 +324,28 @@ class Queries:
         if start == LAST:
             newest = await self._store.deliveries(DeliveryQuery(limit=1))
             start = newest[0].id if newest else _none_yet("delivery")
-        detail = await _asked(self._store.delivery(start))
+        try:
+            detail = await self._store.delivery(start_of(start))
+        except AmbiguousId as error:
+            raise await self._several(start, error.ids, self._delivery_candidates) from None
         if detail is None:
             raise NotFound(f"no delivery starts with {start!r}", "engine deliveries list shows their ids")
         return detail
+
+    async def _several(self, start: str, ids: Sequence[str], candidates: _Candidates) -> BadQuery:
+        """The answer to an ambiguous start, with what tells the ids apart."""
+        shown = ids[:_CANDIDATES]
+        masked: list[Candidate] = self._masker().tree(await candidates(shown))
+        return ambiguous(start, masked, more=len(ids) > len(shown))
+
+    async def _event_candidates(self, ids: Sequence[str]) -> list[Candidate]:
+        names = self._names()
+        rows = [row for one in ids for row in await self._store.events(EventQuery(event_id=one, limit=1))]
+        return [event_candidate(event_view(row, names)) for row in rows]
+
+    async def _delivery_candidates(self, ids: Sequence[str]) -> list[Candidate]:
+        rows = await self._store.deliveries(DeliveryQuery(ids=ids, limit=len(ids)))
+        return [delivery_candidate(delivery_view(row)) for row in rows]
 
     async def _masked(self, view: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         masker = self._masker()

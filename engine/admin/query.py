@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.errors import EngineError
@@ -25,11 +25,14 @@ _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "
 
 
 class BadQuery(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A question that has no meaning. Answered with 400; ``hint`` says what would have."""
+    """A question that has no meaning. Answered with 400; ``hint`` says what would have.
 
-    def __init__(self, message: str, hint: str = "") -> None:
+    ``candidates`` are what an ambiguous id may stand for (see ``engine.admin.ids``).
+    """
+
+    def __init__(self, message: str, hint: str = "", candidates: Sequence[Mapping[str, str]] = ()) -> None:
         super().__init__(message)
-        self.hint = hint
+        self.hint, self.candidates = hint, candidates
 
 
 class NotFound(EngineError):  # noqa: N818 - reads as the answer it causes

@@ -56,10 +56,10 @@ class Answer:
         """For people; ``kind`` is that of the webhook it answers."""
         if self.event and self.duplicate:
             because = f" ({_SAME_RULE})" if kind is Kind.RULE else ""
-            words = f"duplicate of event {self.event}: nothing fires{because}; --fresh makes it new"
+            words = f"duplicate of event {short_event(self.event)}: nothing fires{because}; --fresh makes it new"
             yield Text(f"{words}, engine replay {short_event(self.event)} fires that one again", style="yellow")
         elif self.event:
-            yield Text.assemble(("event ", "dim"), self.event)
+            yield Text.assemble(("event ", "dim"), short_event(self.event))
         elif self.error:
             yield Text(f"  {_printable(self.error)}", style="red" if failed else "")
             if hint := self._word("hint"):

@@ -210,6 +210,8 @@ class AdminClient:
             hint = "set ENGINE_ADMIN_TOKEN to the value the engine was started with"
             raise AccessError(str(answer.get("error")), hint)
         if status >= 400:
-            kind = {400: BadQuery, 404: Absent}.get(status, AccessError)
-            raise kind(str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", "")))
+            told = str(answer.get("error", f"HTTP {status}")), str(answer.get("hint", ""))
+            if status == 400:
+                raise BadQuery(*told, answer.get("candidates", ()))
+            raise Absent(*told) if status == 404 else AccessError(*told)
         return answer

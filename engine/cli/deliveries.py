@@ -34,7 +34,7 @@ def command() -> None:
 @click.option("--dead", is_flag=True, help="Only those that gave up: --state dead.")
 @click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
-@click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough, or last.")
+@click.option("--event", metavar="ID", help="Only of this event: its id, 8 characters or more of it, or last.")
 @click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it.")
 @click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time.")
 @click.option("--until", metavar="WHEN", help="Of events not after: the same.")
@@ -63,7 +63,10 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
 @access_options
 @json_option
 def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Show one delivery and every attempt at it. The start of an ID is enough; last is the newest."""
+    """Show one delivery and every attempt at it.
+
+    A start of ID that no other has is enough, from 8 characters on; last is the newest.
+    """
     place = place_from(options)
     delivery = asyncio.run(_delivery(place, delivery_id))
     if as_json:

@@ -181,7 +181,7 @@ class ToPeople:
         rows = [("rule", rule) if rule else ("kind", about["kind"]), *_runs(arrival.report)]
         for name, value in rows:
             self._cut(Text.assemble((f"    {name:<7}", "dim"), value))
-        answer = f"  event {arrival.event}, duplicate: false"
+        answer = f"  event {short_event(arrival.event)}, duplicate: false"
         took = (f"  {format_duration(seconds)}", "dim")
         self._cut(Text.assemble("← ", _status(status), answer, took))
 

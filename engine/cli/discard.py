@@ -37,8 +37,8 @@ def command(
 ) -> None:
     """Give up deliveries or events that are dead: they count as dead no longer, and nothing follows.
 
-    IDs are of deliveries or of events (the evaluation and the deliveries that are dead); their starts are
-    enough, and last is the newest event.
+    IDs are of deliveries or of events (the evaluation and the deliveries that are dead); their starts are enough,
+    from 8 characters on, and last is the newest event.
     Without IDs the options say which, as in engine replay. The history keeps what happened, who gave it up and why.
     Until retention deletes the event, engine replay ID makes it due again.
     """

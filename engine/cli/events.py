@@ -87,8 +87,9 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
 @access_options
 @json_option
 def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Show one event: what every route decided and why, and what was delivered. The start of an ID is enough;
-    last is the newest event.
+    """Show one event: what every route decided and why, and what was delivered.
+
+    A start of ID that no other has is enough, from 8 characters on; last is the newest.
     """
     place = place_from(options)
     event, found = asyncio.run(_event(place, event_id, as_json=as_json))

@@ -39,7 +39,7 @@ from engine.reload import Loaded
     "--event",
     "event_id",
     metavar="ID",
-    help="A stored event instead of a file; the start of its id is enough; last is the newest.",
+    help="A stored event instead of a file: its id, 8 characters or more of it, or last.",
 )
 @click.option("--route", metavar="NAME", help="Only this route, by its id or name, even if the webhook isn't its own.")
 @click.option("--run", type=click.IntRange(0), metavar="N", help="Only this run, counted from 0.")

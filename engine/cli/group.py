@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-#: An id, or its start, of an event or a delivery, and the word for the newest one.
-_ID = re.compile(r"last|(?=[0-9a-f-]*\d)[0-9a-f-]{4,}")
+#: An id of an event or a delivery, or its start, and the word for the newest one. No command is called so.
+_ID = re.compile(r"last|(?=.*[0-9])[0-9a-f-]+", re.IGNORECASE)
 
 
 class DefaultGroup(click.Group):
@@ -19,11 +19,18 @@ class DefaultGroup(click.Group):
         super().__init__(*args, **kwargs)
         self._default = default
 
+    @property
+    def _shows(self) -> bool:
+        """Whether an id alone is shown."""
+        return "show" in self.commands and self._default != "show"
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, with the default command put before options that stand alone."""
+        """As click does, with the default command put before options that stand alone, and ``show`` before an id."""
         asks_for_help = bool(args) and args[0] in ctx.help_option_names
         if not asks_for_help and (not args or args[0].startswith("-")):
             args = [self._default, *args]
+        elif self._shows and _ID.fullmatch(args[0]):
+            args = ["show", *args]
         return super().parse_args(ctx, args)
 
     def resolve_command(

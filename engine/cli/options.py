@@ -59,7 +59,7 @@ class SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since clic
 _SELECTING = (
     click.option("--route", metavar="NAME", help="Only of this route, by its id or name."),
     click.option("--action", metavar="NAME", help="Only of this action."),
-    click.option("--event", metavar="ID", help="Only of this event; the start of its id is enough, or last."),
+    click.option("--event", metavar="ID", help="Only of this event: its id, 8 characters or more of it, or last."),
     click.option("--error", metavar="TEXT", help="Only those whose reason has this text in it."),
     click.option("--since", metavar="WHEN", help="Of events not before: 30m, 2h, 7d (ago) or a time."),
     click.option("--until", metavar="WHEN", help="Of events not after: the same."),

@@ -95,8 +95,18 @@ def print_error(error: EngineError) -> None:
         return
     for line in lines_of(Text.assemble(("error: ", "bold red"), str(error)), console.width, len("error: ")):
         console.print(line, soft_wrap=True)
+    for candidate in _candidate_lines(getattr(error, "candidates", ())):
+        console.print(Text(f"       {candidate}"))
     if hint := getattr(error, "hint", ""):
         console.print(Text(f"       {hint}", style="cyan"))
+
+
+def _candidate_lines(candidates: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """What an ambiguous id may stand for, with as much of each id as tells it from the others."""
+    ids = [one["id"] for one in candidates]
+    size = next((size for size in range(_SHOWN, 40) if len({one[:size] for one in ids}) == len(ids)), 40)
+    for one in candidates:
+        yield f"{one['id'][:size]:<{size}}  {one['kind']:<8}  {one['about']}".rstrip()
 
 
 def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
@@ -134,7 +144,7 @@ def next_page(words: Mapping[str, Any], before: str) -> str:
     """The command at work, with its options, that lists what comes after ``before``."""
     options = [f"--{word}" if value is True else f"--{word} {shlex.quote(str(value))}" for word, value in words.items()]
     kept = [option for option in options if not option.startswith("--before ")]
-    return " ".join([click.get_current_context().command_path, *kept, f"--before {before}"])
+    return " ".join([click.get_current_context().command_path, *kept, f"--before {before[:_SHOWN]}"])
 
 
 def plural(count: int, word: str, many: str = "") -> str:

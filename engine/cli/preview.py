@@ -9,7 +9,7 @@ from rich.text import Text
 
 from engine.cli.explanation import dies
 from engine.cli.outline import Outline, in_json
-from engine.cli.output import plural
+from engine.cli.output import plural, short_delivery, short_event
 from engine.preview import WOULD_FETCH
 
 
@@ -22,7 +22,7 @@ def succeeded_before(delivery: Mapping[str, Any]) -> bool:
 def outline_of_event(shown: Mapping[str, Any]) -> Outline:
     """An event's preview for people."""
     count = plural(len(shown["deliveries"]), "delivery", "deliveries")
-    outline = Outline(Text.assemble(f"event {shown['id']}", "  ", (f"{count} would follow", "bold")))
+    outline = Outline(Text.assemble(f"event {short_event(shown['id'])}", "  ", (f"{count} would follow", "bold")))
     if shown["error"]:
         outline.add(Text(shown["error"], style="yellow"))
     if shown["would_fetch"]:
@@ -43,7 +43,7 @@ def _head(shown: Mapping[str, Any]) -> Text:
     before = "  had succeeded before" if shown["succeeded_before"] else ""
     run = f"  run {shown['run_index']}" if shown["run_index"] >= 0 else ""
     place = (f"{shown['route']} → {shown['action']}", "bold")
-    return Text.assemble(shown["id"], "  ", place, (run, "dim"), (before, "yellow"))
+    return Text.assemble(short_delivery(shown["id"]), "  ", place, (run, "dim"), (before, "yellow"))
 
 
 def _fill(outline: Outline, shown: Mapping[str, Any], *, again: str) -> None:

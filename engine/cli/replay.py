@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from engine.admin.ids import Candidate, ambiguous, delivery_candidate, event_candidate
 from engine.admin.queries import LAST
 from engine.admin.query import DELIVERY_STATES, MOST_ROWS, BadQuery, NotFound
 from engine.cli.access import Asked, Place, access_options, opened, place_from
@@ -21,7 +22,7 @@ from engine.cli.deliveries import deliveries_table
 from engine.cli.main import FINDINGS
 from engine.cli.names import resolved
 from engine.cli.options import json_option, selecting_options
-from engine.cli.output import age, emit, err, one_line, out, plural, say
+from engine.cli.output import age, emit, err, one_line, out, plural, say, short_delivery
 from engine.cli.preview import outline_of, outline_of_event, succeeded_before
 from engine.errors import EngineError
 from engine.vocabulary import ON_DEAD
@@ -34,6 +35,7 @@ _LISTED = 50
 _SHOWN = 10
 #: States of what nothing more is done for.
 _GIVEN_UP = ("dead", "discarded")
+_Show = Callable[[str], Awaitable[dict[str, Any]]]
 #: How often --wait looks, in seconds.
 _LOOK = 0.25
 
@@ -58,11 +60,11 @@ def command(
     """Retry deliveries, or evaluate events again, now.
 
     IDs are of deliveries (the same actions again, with the same idempotency keys) or of
-    events (evaluated again, against the rules of today); their starts are enough, and last is the newest event. Without
-    IDs the options say which: deliveries, and with them the events whose evaluation is dead (undecided
-    what matches), unless it is for one --route or --action. A delivery that waits for a retry is due
-    now. With no engine running this happens when one starts. --dry-run renders the first by the rules
-    of today (--json: all of them), and says which had succeeded before.
+    events (evaluated again, against the rules of today); their starts are enough, from 8
+    characters on, and last is the newest event. Without IDs the options say which: deliveries, and with them
+    the events whose evaluation is dead (undecided what matches), unless it is for one --route or --action.
+    A delivery that waits for a retry is due now. With no engine running this happens when one starts.
+    --dry-run renders the first by the rules of today (--json: all of them), and says which had succeeded before.
     """
     place = place_from(options)
     query = {word: value for word, value in options.items() if value is not None}
@@ -115,20 +117,27 @@ async def chosen_by_id(asked: Asked, ids: Sequence[str]) -> dict[str, list[str]]
 
 async def _identify(asked: Asked, start: str) -> tuple[str, str]:
     """Events' ids have dashes, deliveries' have none; a short start may be of either. ``last`` is an event."""
-    kinds = ("events",) if "-" in start or start == LAST else ("deliveries", "events")
-    found: list[tuple[str, str]] = []
-    troubles: list[EngineError] = []
-    for kind in kinds:
-        show = asked.event if kind == "events" else asked.delivery
-        try:
-            found.append((kind, (await show(start))["id"]))
-        except (NotFound, BadQuery, Absent) as error:
-            troubles.append(error)
-    if len(found) > 1:
-        raise AccessError(f"{start!r} is the start of a delivery's id and of an event's", "write more of it")
-    if not found:
-        raise next((error for error in troubles if "ambiguous" in str(error)), _unknown(start))
-    return found[0]
+    candidates = [*await _meant(asked.event, event_candidate, start)]
+    if "-" not in start and start != LAST:
+        candidates += await _meant(asked.delivery, delivery_candidate, start)
+    if len(candidates) > 1:
+        raise ambiguous(start, candidates)
+    if not candidates:
+        raise _unknown(start)
+    [one] = candidates
+    return ("events" if one["kind"] == "event" else "deliveries"), one["id"]
+
+
+async def _meant(show: _Show, about: Callable[[Mapping[str, Any]], Candidate], start: str) -> Sequence[Candidate]:
+    """What a start may stand for, of one kind."""
+    try:
+        return [about(await show(start))]
+    except (NotFound, Absent):
+        return []
+    except BadQuery as error:
+        if not error.candidates:
+            raise
+        return error.candidates
 
 
 def _unknown(start: str) -> EngineError:
@@ -326,7 +335,7 @@ def _as_json(settled: _Settled | None) -> dict[str, Any] | None:
 def _tell_died(console: Console, died: Mapping[str, str]) -> None:
     """Which, and why: not all of very many."""
     for dead, reason in list(died.items())[:_LISTED]:
-        console.print(Text.assemble((dead, "red"), "  ", one_line(reason)))
+        console.print(Text.assemble((short_delivery(dead), "red"), "  ", one_line(reason)))
     if len(died) > _LISTED:
         say(f"{len(died) - _LISTED} more are not shown: engine deliveries --dead")
 

@@ -104,13 +104,13 @@ SELECT event_id FROM work WHERE id = ?1 UNION ALL SELECT event_id FROM attempt W
 """
 _STARTING_WITH = """
 SELECT DISTINCT id FROM (
-  SELECT id FROM (SELECT id FROM work WHERE id >= ?1 AND id < ?2 AND kind = 'deliver' ORDER BY id LIMIT 4)
+  SELECT id FROM (SELECT id FROM work WHERE id >= ?1 AND id < ?2 AND kind = 'deliver' ORDER BY id DESC LIMIT 6)
   UNION ALL
   SELECT work_id FROM (
     SELECT DISTINCT work_id FROM attempt
-    WHERE work_id >= ?1 AND work_id < ?2 AND kind = 'deliver' ORDER BY work_id LIMIT 4
+    WHERE work_id >= ?1 AND work_id < ?2 AND kind = 'deliver' ORDER BY work_id DESC LIMIT 6
   )
-) ORDER BY id LIMIT 4
+) ORDER BY id DESC LIMIT 6
 """
 # Ids sort by time, but received_at is what counts: the edge's id is sought among events of about that time.
 _FIRST_SINCE = """
@@ -177,12 +177,12 @@ def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) 
         AmbiguousId: there are several.
     """
     start = clean(start.strip())
-    found = [row[0] for row in db.execute(statement, (start, start + AFTER_ALL))]
-    if start in found:
+    if db.execute(statement, (start, start + "\0")).fetchone():
         return start
+    found = tuple(row[0] for row in db.execute(statement, (start, start + AFTER_ALL)))
     if len(found) > 1:
-        such = ", ".join(found[:3])
-        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it, such as {such}")
+        such = ", ".join(found)
+        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it, such as {such}", found)
     return found[0] if found else None
 
 

@@ -50,7 +50,7 @@ _UNMATCHED = f"""
 e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)
 AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL AND NOT {_DISCARDED}
 """  # noqa: S608 - ours
-_STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id LIMIT 4"
+_STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 6"
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
 _DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
 _EVALUATIONS = """
