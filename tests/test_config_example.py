@@ -53,7 +53,7 @@ def test_a_run_that_may_be_corrected_is_waited_for_and_no_other(router):
     for tags in (None, ["for-review"]):
         payload["runs"][0]["tags"] = tags
         awaited.append(list(router.decide(parse_event(orjson.dumps(payload), 0.0), Fetched()).awaiting))
-    assert awaited == [[], ["waits for feedback 'correctness' until 1970-01-01T00:10:00Z"]]
+    assert awaited == [[], ["waits for feedback 'correctness' until 1970-01-01 00:10:00 UTC"]]
 
 
 def test_every_operator_group_and_quantifier_is_shown(config):

@@ -72,7 +72,9 @@ def test_continuous_integration_takes_them_in_a_clone() -> None:
 
 
 def test_what_can_be_made_is_shown_in_80_columns() -> None:
-    shown = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    shown = subprocess.run(
+        ["make", "--no-print-directory", "help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     assert all(len(line) <= 80 for line in shown)
     targets = re.findall(r"^([a-z]+):.*## ", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert [line.split()[0] for line in shown if not line.startswith(" ")] == targets
