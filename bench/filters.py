@@ -15,10 +15,10 @@ from typing import Any
 
 from jsonpath_ng.ext.parser import parse
 
-from engine.filters import compile_filter
-from engine.source import Source
-from engine.templates import Templates
-from engine.truth import Truth
+from engine.core.positions import Source
+from engine.core.truth import Truth
+from engine.rules.conditions import compile_filter
+from engine.rules.templates import Templates
 
 CONDITIONS: list[dict[str, Any]] = [
     {"path": "$.runs[*].status", "eq": "success"},

@@ -12,11 +12,11 @@ from itertools import count
 from pathlib import Path
 
 from chaos.table import Row
-from engine.event import Event, parse_event
-from engine.sandbox import payloads
+from engine.core.event import Event, parse_event
 from engine.store import open_store
 from engine.store.protocol import Store
-from engine.store.work import Attempt, Routed, Work
+from engine.store.records import Attempt, Routed, Work
+from engine.testing import payloads
 
 #: Ten minutes of 200 events a second, with a delivery each.
 WAITING = 120_000

@@ -11,7 +11,7 @@ from chaos.script import Event, Wanted
 from chaos.senders import Sent
 from chaos.serving import left_behind
 from chaos.world import Effects, World
-from engine.store.rows import DeliveryQuery, DeliveryRow, EventQuery
+from engine.store.queries import DeliveryQuery, DeliveryRow, EventQuery
 
 #: Places where the same again is the same as once. The others can't know.
 IDEMPOTENT = ("hooks", "tickets", "examples", "feedback", "queue")

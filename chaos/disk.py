@@ -15,8 +15,8 @@ from chaos.books import read_store
 from chaos.kills import SECRET, drained, free_ports, is_trouble, unforeseen
 from chaos.serving import Serve
 from chaos.table import Row
-from engine.sandbox import WebhookSink, payloads
-from engine.sandbox.server import Recorded
+from engine.testing import WebhookSink, payloads
+from engine.testing.server import Recorded
 
 CONFIG = """
 secrets: ["${SECRET}"]

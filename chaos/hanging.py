@@ -21,8 +21,8 @@ import aiohttp
 from chaos.kills import SECRET, drained, free_ports, is_trouble, unforeseen
 from chaos.serving import Serve
 from chaos.table import Row
-from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink, payloads
-from engine.sandbox.server import StandIn
+from engine.testing import LangSmithStandIn, SlackStandIn, WebhookSink, payloads
+from engine.testing.server import StandIn
 
 RULES = Path(__file__).with_name("hanging.yaml")
 RATE = 200

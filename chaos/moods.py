@@ -8,8 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 
-from engine.sandbox.faults import Fault, Faults
-from engine.sandbox.server import StandIn
+from engine.testing.faults import Fault, Faults
+from engine.testing.server import StandIn
 
 #: Seconds that the engine gives a destination; what hangs, hangs longer.
 TIMEOUT = 2.0

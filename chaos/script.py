@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from engine.sandbox import payloads
-from engine.sandbox.payloads import RULE_ID
+from engine.testing import payloads
+from engine.testing.payloads import RULE_ID
 
 #: A rule that no route is for.
 STRANGER = "0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c0ff"

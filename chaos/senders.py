@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from chaos.script import Event
-from engine.sender import ANSWER_LIMIT, SendAttempt, Sender
+from engine.cli.support.langsmith_sender import ANSWER_LIMIT, SendAttempt, Sender
 
 
 @dataclass(slots=True)

@@ -10,8 +10,8 @@ from typing import Any, Self
 
 from chaos.moods import Moods
 from chaos.script import Event
-from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
-from engine.sandbox.server import Answer, Recorded, Refused, StandIn
+from engine.testing import LangSmithStandIn, SlackStandIn, WebhookSink
+from engine.testing.server import Answer, Recorded, Refused, StandIn
 
 
 @dataclass(slots=True)

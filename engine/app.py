@@ -16,41 +16,41 @@ from typing import Any
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
+from engine.admin.api import Admin, admin_app
 from engine.admin.journal import Journal
-from engine.admin.listener import Admin, admin_app
-from engine.checks import needs_secrets
-from engine.clients import Clients
-from engine.connections import Connections
-from engine.culprit import suspect_of
-from engine.descriptors import connections_allowed
-from engine.desk import Desk, Rules
-from engine.egress import Doors
-from engine.execute import Executor
-from engine.foreign import ForeignLoop
-from engine.holdings import Holdings
-from engine.hydrate import Hydrator
-from engine.lag import LoopLag, threads_of
-from engine.langsmith import Sunsets
-from engine.load_warnings import log_warnings
-from engine.memory import Memory
-from engine.metrics import Metrics
-from engine.mutes import Mutes
-from engine.observe import LogObserver, Observer, Observers
-from engine.public import IDLE, discreet_logger, receiver_runner
-from engine.readiness import Readiness
-from engine.receiver import Receiver
-from engine.reload import LastReload, Loader, Reloader
-from engine.secrets import Masker
-from engine.settings import Address, ServeSettings, SettingsError
-from engine.spans import Spans
+from engine.clients import Doors
+from engine.clients.clients import Clients
+from engine.clients.langsmith import Sunsets
+from engine.core.counters import Counts
+from engine.core.descriptors import connections_allowed
+from engine.core.masking import Masker
+from engine.core.memory_budget import Memory
+from engine.core.serve_settings import Address, ServeSettings, SettingsError
+from engine.core.trace import Spans
+from engine.receiver.connections import Connections
+from engine.receiver.readiness import Readiness
+from engine.receiver.receiver import Receiver
+from engine.receiver.server import IDLE, discreet_logger, receiver_runner
+from engine.receiver.tls import Site, Tls
+from engine.rules.load_warnings import log_warnings
+from engine.rules.mutes import Mutes
+from engine.rules.reload import LastReload, Loader, Reloader
+from engine.rules.requirements import needs_secrets
 from engine.store import open_store
 from engine.store.protocol import Store
-from engine.tally import Counts
-from engine.threads import StoredThreads
-from engine.tls import Site, Tls
-from engine.undecided import UndecidedRoutes
-from engine.upkeep import Upkeep
-from engine.worker import Worker
+from engine.telemetry.blame import suspect_of
+from engine.telemetry.loop_lag import LoopLag, threads_of
+from engine.telemetry.metrics import Metrics
+from engine.telemetry.undecided import UndecidedRoutes
+from engine.worker.attempt import Executor
+from engine.worker.context import Desk, Rules
+from engine.worker.hydrate import Hydrator
+from engine.worker.in_memory import Holdings
+from engine.worker.observer import LogObserver, Observer, Observers
+from engine.worker.plugin_loop import ForeignLoop
+from engine.worker.retention import Upkeep
+from engine.worker.slack_threads import StoredThreads
+from engine.worker.worker import Worker
 
 #: How many accepted events wait in memory to be evaluated at most; ``memory_limit`` bounds their bytes.
 _MOST_EVALUATIONS = 8192
@@ -233,7 +233,7 @@ def _make_spans(
     off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
     if off or not (settings.traces or any(map(environ.get, asked))):
         return Spans(), ()
-    from engine.tracing import TraceObserver, otlp_spans
+    from engine.telemetry.otel import TraceObserver, otlp_spans
 
     spans = otlp_spans(environ, mask)
     stack.push_async_callback(spans.close)

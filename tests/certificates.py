@@ -11,7 +11,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from engine.settings import TlsFiles
+from engine.core.serve_settings import TlsFiles
 
 
 @dataclass(frozen=True)

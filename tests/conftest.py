@@ -8,8 +8,8 @@ import openapi
 import pytest
 from hypothesis import settings
 
-from engine.log import logging_restored
-from engine.sandbox import LangSmithStandIn, SlackStandIn, WebhookSink
+from engine.telemetry.log import logging_restored
+from engine.testing import LangSmithStandIn, SlackStandIn, WebhookSink
 
 # How long an example takes depends on what else the machine does.
 settings.register_profile("engine", deadline=None)

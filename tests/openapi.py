@@ -19,7 +19,7 @@ from jsonschema import Draft202012Validator, FormatChecker
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
-from engine.sandbox import Recorded
+from engine.testing import Recorded
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "shared" / "langsmith-openapi-subset.json"
 ABSENT = f"LangSmith's OpenAPI document is not at ../shared/{DOCUMENT.name}: requests to the stand-in are not checked"

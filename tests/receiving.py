@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 import aiohttp
 from aiohttp import web
 
-from engine.event import Event
-from engine.public import receiver_runner
-from engine.receiver import WEBHOOK_PATH, Receiver
-from engine.store.work import Appended
+from engine.core.event import Event
+from engine.receiver.receiver import WEBHOOK_PATH, Receiver
+from engine.receiver.server import receiver_runner
+from engine.store.records import Appended
 
 
 @dataclass

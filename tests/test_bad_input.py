@@ -16,9 +16,9 @@ import pytest
 import zstandard
 from receiving import Served, post, read_answer, serving
 
-from engine.document import Fetched, Site, build_document, run_indexes
-from engine.event import Kind
-from engine.receiver import BODY_LIMIT, WEBHOOK_PATH
+from engine.core.document import Fetched, Site, build_document, run_indexes
+from engine.core.event import Kind
+from engine.receiver.receiver import BODY_LIMIT, WEBHOOK_PATH
 
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 WINDOW = {"start_time": "2024-04-05T01:28:54.734491+00:00", "end_time": "2024-04-05T01:28:56.492563+00:00"}

@@ -13,8 +13,8 @@ from chaos.moods import KINDS, Moods
 from chaos.script import Event, Script, Wanted
 from chaos.senders import Sent
 from chaos.world import World
-from engine.reload import Loader
-from engine.store.rows import DeliveryRow
+from engine.rules.reload import Loader
+from engine.store.queries import DeliveryRow
 
 RULES = Path(__file__).parents[1] / "chaos" / "rules.yaml"
 GOOD = Wanted("rule/good", "forward_webhook", 0, "hooks/good", "run-1")

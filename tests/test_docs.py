@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.advice import advise
 from engine.cli.main import COMMANDS, cli
-from engine.reload import Loader
+from engine.rules.lint.configuration import advise
+from engine.rules.reload import Loader
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -109,11 +109,21 @@ def test_every_action_module_and_every_status_of_the_table_is_documented() -> No
         assert f"`{file.stem}`" in (ROOT / "CHANGELOG.md").read_text()
 
 
-def test_every_module_has_its_room_on_the_plan() -> None:
-    page = (ROOT / "docs" / "architecture.md").read_text()
-    table = page.partition("## The rooms")[2].partition("Imports run one way")[0]
-    words = set(re.findall(r"`([a-z_0-9]+)/?`", table))
-    rooms = {
-        path.stem for path in (ROOT / "engine").iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()
+def test_the_plan_shows_every_package_and_names_files_that_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## The packages")[2].partition("\n## ")[0]
+    shown = re.findall(r"^([a-z.]+) {3,}", page, re.MULTILINE)
+    engine = ROOT / "engine"
+    there = {each.parent.name for each in engine.glob("*/__init__.py")} | {
+        each.name for each in engine.glob("*.py") if not each.name.startswith("__")
     }
-    assert {room for room in rooms if not room.startswith("__")} <= words
+    assert set(shown) == there
+    assert len(shown) == len(there)
+    for name in re.findall(r"`([a-z_/*]+/[a-z_*]*(?:\.py)?)`", page):
+        assert list(ROOT.glob(name)) or list(engine.glob(name)), f"there is no {name}"
+
+
+def test_the_plan_and_the_linter_have_the_same_order() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text().partition("## The packages")[2].partition("\n## ")[0]
+    layers = re.search(r"layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[1]
+    checked = re.findall(r"[a-z]+", layers)
+    assert [name.removesuffix(".py") for name in re.findall(r"^([a-z.]+) {3,}", page, re.MULTILINE)] == checked

@@ -16,7 +16,7 @@ import first_steps
 import pytest
 from first_steps import ROOT, STEPS, blocks
 
-from engine.sandbox.demo import Stage
+from engine.cli.demo.stage import Stage
 
 VENV = Path(sys.prefix)
 

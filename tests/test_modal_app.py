@@ -16,7 +16,7 @@ from typing import Any
 import modal
 import pytest
 
-from engine.cli.serve import command as serve
+from engine.cli.commands.serve import command as serve
 
 FILE = Path(__file__).parents[1] / "deploy" / "modal_app.py"
 

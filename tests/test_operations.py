@@ -15,14 +15,14 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from engine.action.failure_reasons import REASON_CLASSES
 from engine.app import running
 from engine.cli.main import COMMANDS
-from engine.observe import HeldBack, _facts
-from engine.readiness import WORDS
-from engine.reasons import REASON_CLASSES
-from engine.refusal import REFUSALS
-from engine.settings import Address, ServeSettings
-from engine.store.work import Again, Attempt, Work
+from engine.core.serve_settings import Address, ServeSettings
+from engine.receiver.readiness import WORDS
+from engine.receiver.responses import REFUSALS
+from engine.store.records import Again, Attempt, Work
+from engine.worker.observer import HeldBack, _facts
 
 ROOT = Path(__file__).parents[1]
 PAGE = re.sub(r"```.*?```", "", (ROOT / "docs" / "operations.md").read_text(), flags=re.DOTALL)

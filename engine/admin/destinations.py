@@ -9,15 +9,15 @@ from typing import Any
 
 from engine.admin.query import BadQuery, NotFound, check_words
 from engine.admin.views import iso
-from engine.gate import Gate
+from engine.core.suggest import did_you_mean
+from engine.core.units import format_rate
 from engine.store.protocol import Store
-from engine.store.work import Control
-from engine.suggest import did_you_mean
-from engine.traffic import Lane
-from engine.traffic.lane import STATE_OF
-from engine.traffic.shutter import is_kind
-from engine.traffic.words import cause
-from engine.units import format_rate
+from engine.store.records import Control
+from engine.worker.destinations import Lane
+from engine.worker.destinations.circuit import is_kind
+from engine.worker.destinations.destination import STATE_OF
+from engine.worker.destinations.gateway import Gate
+from engine.worker.destinations.messages import cause
 
 #: The most that one answer shows: those that are shut first, then those for which most waits.
 MOST_DESTINATIONS = 500

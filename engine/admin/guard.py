@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from engine.admin.answers import error_response
-from engine.settings import is_loopback
+from engine.admin.responses import error_response
+from engine.core.serve_settings import is_loopback
 
 #: Whatever else there is or will be counts as unsafe.
 _SAFE = frozenset({hdrs.METH_GET, hdrs.METH_HEAD, hdrs.METH_OPTIONS})

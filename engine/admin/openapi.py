@@ -21,7 +21,7 @@ from engine.admin.openapi_pieces import (
     object_of,
 )
 from engine.admin.query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
-from engine.event import Kind
+from engine.core.event import Kind
 
 
 def openapi_document() -> dict[str, Any]:

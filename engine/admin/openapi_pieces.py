@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from engine.registry import DISTRIBUTION
+from engine.action.registry import DISTRIBUTION
 
 Schema = dict[str, Any]
 

@@ -6,15 +6,15 @@ import time
 from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.admin.queries import Queries
+from engine.admin.events import Queries
+from engine.admin.explain import Focus, explain
+from engine.admin.preview import Place, preview
 from engine.admin.query import NotFound
-from engine.decision import delivery_id
-from engine.document import Fetched
-from engine.event import Event
-from engine.explain import Focus, explain
-from engine.preview import Place, preview
-from engine.reload import Loaded
-from engine.store.work import Control
+from engine.core.document import Fetched
+from engine.core.event import Event
+from engine.rules.decision import delivery_id
+from engine.rules.reload import Loaded
+from engine.store.records import Control
 
 #: An event, and what was fetched for it.
 _Stored = tuple[Event, Fetched]
@@ -42,7 +42,7 @@ class Previews:
         self._events: dict[str, _Stored] = {}
 
     async def of(self, wanted: str) -> dict[str, Any]:
-        """A delivery, whether it had succeeded before, and what it would come to (see ``engine.preview``)."""
+        """A delivery, whether it had succeeded before, and what it would come to (see ``engine.admin.preview``)."""
         delivery = await self._asked.delivery(wanted)
         about = {key: delivery[key] for key in ("id", "event_id", "route", "action", "run_index", "state", "reason")}
         return about | {"succeeded_before": had_succeeded(delivery), "would": await self._preview(delivery)}

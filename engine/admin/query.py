@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.errors import EngineError
-from engine.event import Kind
-from engine.store.rows import DeliveryQuery, EventQuery
-from engine.suggest import did_you_mean
-from engine.times import parse_time
-from engine.units import parse_duration
+from engine.core.errors import EngineError
+from engine.core.event import Kind
+from engine.core.suggest import did_you_mean
+from engine.core.times import parse_time
+from engine.core.units import parse_duration
+from engine.store.queries import DeliveryQuery, EventQuery
 
 #: The most rows one answer holds.
 MOST_ROWS = 1000

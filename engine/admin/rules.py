@@ -7,15 +7,15 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+from engine.admin.events import Queries
+from engine.admin.explain import Focus, explain, feedback_from, needs_of, recorded_in
 from engine.admin.previews import Previews
-from engine.admin.queries import Queries
 from engine.admin.query import BadQuery, boolean, check_words
-from engine.document import Fetched
-from engine.errors import ConfigError
-from engine.event import Event
-from engine.explain import Focus, explain, feedback_from, needs_of, recorded_in
-from engine.reload import Loaded
-from engine.store.work import Control
+from engine.core.document import Fetched
+from engine.core.errors import ConfigError
+from engine.core.event import Event
+from engine.rules.reload import Loaded
+from engine.store.records import Control
 
 T = TypeVar("T")
 
@@ -44,7 +44,7 @@ class Rules:
         self._queries, self._means = queries, means
 
     async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Why the routes match a stored event or don't (see ``engine.explain``).
+        """Why the routes match a stored event or don't (see ``engine.admin.explain``).
 
         Raises:
             BadQuery: the question makes no sense.

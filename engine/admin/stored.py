@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from engine.admin.query import NotFound
-from engine.document import Fetched
-from engine.errors import BadBody
-from engine.event import Event, restored_event
-from engine.store.rows import EventDetail
+from engine.core.document import Fetched
+from engine.core.errors import BadBody
+from engine.core.event import Event, restored_event
+from engine.store.queries import EventDetail
 
 
 def event_of(detail: EventDetail, max_values: int) -> tuple[Event, Fetched]:

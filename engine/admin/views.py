@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from engine.admin.pieces import load_in_pieces
-from engine.errors import BadBody, Problem, TooComplex
-from engine.event import parse_payload
-from engine.scan import MAX_LEVELS, parsed_size
-from engine.store.rows import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
-from engine.store.work import Attempt
+from engine.core.errors import BadBody, Problem, TooComplex
+from engine.core.event import parse_payload
+from engine.core.json_scan import MAX_LEVELS, parsed_size
+from engine.store.queries import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
+from engine.store.records import Attempt
 
 _TOO_DEEP: Final = f"it is nested deeper than {MAX_LEVELS} levels, which is too deep to be shown"
 

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 
 import click
 
-from engine.cli.output import print_error
-from engine.cli.plain import write_plainly_where_needed
-from engine.cli.terminal import show_logs_visibly, visible_error
-from engine.controls import visible
-from engine.error_text import traceback_text
-from engine.errors import EngineError
+from engine.cli.support.output import print_error
+from engine.cli.support.plain import write_plainly_where_needed
+from engine.cli.support.terminal import show_logs_visibly, visible_error
+from engine.core.control_characters import visible
+from engine.core.error_text import traceback_text
+from engine.core.errors import EngineError
 
 #: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
 GOOD, FINDINGS, COULD_NOT_RUN = 0, 1, 2
@@ -40,26 +40,26 @@ class Entry(NamedTuple):
 
 
 COMMANDS: Mapping[str, Entry] = {
-    "serve": Entry("engine.cli.serve", "Receive webhooks and run the actions."),
-    "check": Entry("engine.cli.check", "Check configuration files."),
-    "explain": Entry("engine.cli.explain", "Tell why routes match a webhook or don't."),
-    "send": Entry("engine.cli.send", "Send a webhook as LangSmith does."),
-    "demo": Entry("engine.cli.demo", "See it work, without any account."),
-    "sandbox": Entry("engine.cli.sandbox", "Try your own rules without any account."),
-    "events": Entry("engine.cli.events", "List events, show one."),
-    "deliveries": Entry("engine.cli.deliveries", "List deliveries, show one."),
-    "replay": Entry("engine.cli.replay", "Make deliveries or events due again."),
-    "discard": Entry("engine.cli.discard", "Give up deliveries or events that are dead."),
-    "destinations": Entry("engine.cli.destinations", "Show where deliveries go; open what is shut."),
-    "mute": Entry("engine.cli.mute", "Mute a route for a while."),
-    "unmute": Entry("engine.cli.unmute", "Let a muted route act again."),
-    "mutes": Entry("engine.cli.mutes", "List the routes that are muted."),
-    "routes": Entry("engine.cli.routes", "Show the routes of the configuration."),
-    "actions": Entry("engine.cli.actions", "Show the actions routes can use."),
-    "reload": Entry("engine.cli.reload", "Have a running engine load its configuration."),
-    "config": Entry("engine.cli.config", "Show the effective configuration."),
-    "store": Entry("engine.cli.store", "Back up the store."),
-    "keygen": Entry("engine.cli.keygen", "Make a key for ENGINE_STORE_KEY."),
+    "serve": Entry("engine.cli.commands.serve", "Receive webhooks and run the actions."),
+    "check": Entry("engine.cli.commands.check", "Check configuration files."),
+    "explain": Entry("engine.cli.commands.explain", "Tell why routes match a webhook or don't."),
+    "send": Entry("engine.cli.commands.send", "Send a webhook as LangSmith does."),
+    "demo": Entry("engine.cli.commands.demo", "See it work, without any account."),
+    "sandbox": Entry("engine.cli.commands.sandbox", "Try your own rules without any account."),
+    "events": Entry("engine.cli.commands.events", "List events, show one."),
+    "deliveries": Entry("engine.cli.commands.deliveries", "List deliveries, show one."),
+    "replay": Entry("engine.cli.commands.replay", "Make deliveries or events due again."),
+    "discard": Entry("engine.cli.commands.discard", "Give up deliveries or events that are dead."),
+    "destinations": Entry("engine.cli.commands.destinations", "Show where deliveries go; open what is shut."),
+    "mute": Entry("engine.cli.commands.mute", "Mute a route for a while."),
+    "unmute": Entry("engine.cli.commands.unmute", "Let a muted route act again."),
+    "mutes": Entry("engine.cli.commands.mutes", "List the routes that are muted."),
+    "routes": Entry("engine.cli.commands.routes", "Show the routes of the configuration."),
+    "actions": Entry("engine.cli.commands.actions", "Show the actions routes can use."),
+    "reload": Entry("engine.cli.commands.reload", "Have a running engine load its configuration."),
+    "config": Entry("engine.cli.commands.config", "Show the effective configuration."),
+    "store": Entry("engine.cli.commands.store", "Back up the store."),
+    "keygen": Entry("engine.cli.commands.keygen", "Make a key for ENGINE_STORE_KEY."),
 }
 
 

@@ -1,9 +1,8 @@
 """The configuration file: YAML → ``Config``, all problems at once, with their positions."""
 
-from engine.config.actions import ENGINE_KEYS
+from engine.config.blocks.actions import ENGINE_KEYS
 from engine.config.dump import dump_masked
 from engine.config.load import load_config, parse_config, read_config
-from engine.config.mistakes import comment_hint
 from engine.config.model import (
     DEFAULT_RETENTION,
     DEFAULT_RETRY,
@@ -17,6 +16,7 @@ from engine.config.model import (
     WaitSpec,
 )
 from engine.config.section import kind_of
+from engine.config.yaml.mistakes import comment_hint
 
 __all__ = [
     "DEFAULT_RETENTION",

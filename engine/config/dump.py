@@ -6,15 +6,15 @@ from typing import Any
 
 import yaml
 
-from engine.config.limits import write_limits
+from engine.config.blocks.limits import write_limits
+from engine.config.blocks.retention import format_age, format_cap
 from engine.config.model import Config, Retention, RetrySpec
-from engine.config.retention import format_age, format_cap
-from engine.config.yamlscalars import resolve_plain
-from engine.units import format_duration
+from engine.config.yaml.scalars import resolve_plain
+from engine.core.units import format_duration
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes what ``engine.config.yaml12`` reads back as the same data."""
+    """Writes what ``engine.config.yaml.read`` reads back as the same data."""
 
     def ignore_aliases(self, _data: Any) -> bool:
         """Everything is written out: what takes effect is easier to see than where it came from."""

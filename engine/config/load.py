@@ -9,19 +9,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from engine.config.actions import ENGINE_KEYS
-from engine.config.interpolate import MASK, Interpolated, interpolate
-from engine.config.keys import FILE_KEYS, FILE_WORDS
-from engine.config.limits import read_limits
-from engine.config.misplaced import Misplaced, misplaced, missed, without
-from engine.config.misplaced import report as report_misplaced
-from engine.config.mistakes import comment_hint
-from engine.config.model import Config
-from engine.config.network import read_network
-from engine.config.retention import read_retention
-from engine.config.routes import read_routes, read_rules
-from engine.config.section import Section, Sheet
-from engine.config.settings import (
+from engine.config.blocks.actions import ENGINE_KEYS
+from engine.config.blocks.limits import read_limits
+from engine.config.blocks.network import read_network
+from engine.config.blocks.retention import read_retention
+from engine.config.blocks.routes import read_routes, read_rules
+from engine.config.blocks.simple import (
     ENDPOINT_VARIABLES,
     read_defaults,
     read_langsmith,
@@ -31,12 +24,19 @@ from engine.config.settings import (
     read_slack,
     read_vars,
 )
-from engine.config.yaml12 import MAX_BYTES, Parsed, read_yaml, too_large
-from engine.env_file import EnvFile, EnvValues, read_env_file
-from engine.errors import ConfigError
-from engine.fingerprint import digest_of, plugin_files
-from engine.secrets import Masker
-from engine.source import Source, Where
+from engine.config.keys import FILE_KEYS, FILE_WORDS
+from engine.config.misplaced import Misplaced, misplaced, missed, without
+from engine.config.misplaced import report as report_misplaced
+from engine.config.model import Config
+from engine.config.section import Section, Sheet
+from engine.config.variables import MASK, Interpolated, interpolate
+from engine.config.yaml.mistakes import comment_hint
+from engine.config.yaml.read import MAX_BYTES, Parsed, read_yaml, too_large
+from engine.core.env_file import EnvFile, EnvValues, read_env_file
+from engine.core.errors import ConfigError
+from engine.core.fingerprint import digest_of, plugin_files
+from engine.core.masking import Masker
+from engine.core.positions import Source, Where
 
 #: Settings that are secrets even where they are written into the file.
 _SECRET_PLACES: Final = (("langsmith", "api_key"), ("slack", "token"))

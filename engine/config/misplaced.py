@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from engine.config.indentation import indent_of
 from engine.config.keys import FILE_KEYS, FILE_WORDS, KEY_WORDS, ROUTE_KEYS, ROUTE_WORDS, UUID
-from engine.source import Source, Where
+from engine.core.positions import Source, Where
 
 #: Keys of a route by what people write for them. ``disabled`` means the opposite.
 _ROUTE_KEY: Final = {

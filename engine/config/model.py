@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.config.interpolate import Unset
-from engine.egress import Network
-from engine.langsmith import LangSmithSettings
-from engine.schedule import Active
-from engine.slack import SlackSettings
-from engine.source import Source, Where
-from engine.traffic.limits import LimitTable
+from engine.clients import Network
+from engine.clients.langsmith import LangSmithSettings
+from engine.clients.limits import LimitTable
+from engine.clients.slack import SlackSettings
+from engine.config.variables import Unset
+from engine.core.positions import Source, Where
+from engine.core.schedule import Active
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from engine.config.yamlscalars import resolve_plain
-from engine.source import Source, Where
-from engine.suggest import did_you_mean, nearest
-from engine.units import parse_duration, parse_share
+from engine.config.yaml.scalars import resolve_plain
+from engine.core.positions import Source, Where
+from engine.core.suggest import did_you_mean, nearest
+from engine.core.units import parse_duration, parse_share
 
 _Value = TypeVar("_Value")
 

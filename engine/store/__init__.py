@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from engine.errors import StoreError
-from engine.scan import MAX_VALUES
+from engine.core.errors import StoreError
+from engine.core.json_scan import MAX_VALUES
 from engine.store.protocol import Store
 
 _WRITE_AS = "write it as a path, as sqlite:///relative/path or as sqlite:////absolute/path"
@@ -32,8 +32,8 @@ def open_store(
     Raises:
         StoreError: the URL's scheme is not known, or not part of this version; a key is none.
     """
-    from engine.store.sqlite import SqliteStore
-    from engine.store.vault import vault_of
+    from engine.store.encryption import vault_of
+    from engine.store.sqlite.store import SqliteStore
 
     path, vault = _sqlite_path(url_or_path), vault_of(keys)
     return SqliteStore(path, owner=owner, clock=clock, vault=vault, max_values=max_values)

@@ -11,9 +11,9 @@ import sys
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
-from engine.event import Event
+from engine.core.event import Event
 from engine.store.commits import Commits
-from engine.store.rows import (
+from engine.store.queries import (
     Backlog,
     DeliveryDetail,
     DeliveryQuery,
@@ -25,7 +25,7 @@ from engine.store.rows import (
     Pruned,
     Size,
 )
-from engine.store.work import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work, WorkKind
+from engine.store.records import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work, WorkKind
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20

@@ -14,10 +14,10 @@ import pytest
 from action_samples import RUN
 
 from engine import Action, ActionContext
-from engine.egress import open_session, parse_network
-from engine.langsmith import LangSmith, LangSmithSettings
-from engine.sandbox import LangSmithStandIn, SlackStandIn
-from engine.slack import SlackSettings, ThreadsInMemory
+from engine.clients import open_session, parse_network
+from engine.clients.langsmith import LangSmith, LangSmithSettings
+from engine.clients.slack import SlackSettings, ThreadsInMemory
+from engine.testing import LangSmithStandIn, SlackStandIn
 
 Contexts = Callable[..., ActionContext]
 Attempts = Callable[..., Awaitable[Mapping[str, Any] | None]]

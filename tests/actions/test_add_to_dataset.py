@@ -9,9 +9,9 @@ from action_samples import RUN, RUN_ID
 
 from actions.add_to_dataset import AddToDataset
 from engine import Discard, LangSmithFailure, Retry
-from engine.errors import TemplateError
-from engine.params import validate_rendered
-from engine.retry import classify
+from engine.action.params import validate_rendered
+from engine.action.retry import classify
+from engine.core.errors import TemplateError
 
 PARAMS = {"dataset": "issues", "inputs": {"question": "why?"}, "outputs": {"output": "therefore"}}
 
@@ -147,7 +147,7 @@ def test_it_requires_langsmith():
 
 async def test_no_api_key_is_tried_again_with_advice(make_context):
     """A key that is written into the configuration heals what waits."""
-    from engine.langsmith import LangSmith, LangSmithSettings
+    from engine.clients.langsmith import LangSmith, LangSmithSettings
 
     context = make_context(langsmith=LangSmith(LangSmithSettings(api_key=None)))
     with pytest.raises(Retry, match=r"set langsmith\.api_key"):

@@ -11,8 +11,8 @@ from pydantic import ValidationError
 
 from actions.annotate import Annotate
 from engine import Discard, LangSmithFailure, Retry
-from engine.langsmith import LangSmith, LangSmithSettings
-from engine.sandbox import LangSmithStandIn
+from engine.clients.langsmith import LangSmith, LangSmithSettings
+from engine.testing import LangSmithStandIn
 
 FEEDBACK = {"key": "triage", "score": 0.123456, "value": "low", "comment": "hm", "correction": {"output": "x"}}
 

@@ -11,14 +11,14 @@ from typing import Any
 import orjson
 import pytest
 
-from engine.compile import compile_router
+from engine.action.registry import load_installed
 from engine.config import parse_config
-from engine.document import Fetched, digest_document
-from engine.event import parse_event
-from engine.registry import load_installed
-from engine.router import Router
-from engine.sandbox import payloads
-from engine.sandbox.slack_limits import check_message
+from engine.core.document import Fetched, digest_document
+from engine.core.event import parse_event
+from engine.rules.compile import compile_router
+from engine.rules.router import Router
+from engine.testing import payloads
+from engine.testing.slack_limits import check_message
 
 HEAD = "secrets: none\nslack: {token: t}\nroutes:\n"
 BOTH = """  "*":

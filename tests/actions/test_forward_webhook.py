@@ -11,9 +11,9 @@ from pydantic import ValidationError
 
 from actions.forward_webhook import ForwardWebhook
 from engine import Discard
-from engine.missing import Missing
-from engine.retry import HttpFailure, classify
-from engine.sandbox import WebhookSink
+from engine.action.retry import HttpFailure, classify
+from engine.core.missing import Missing
+from engine.testing import WebhookSink
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()
 

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
-from engine.egress import open_session, parse_network
+from engine.clients import open_session, parse_network
 
 BREAKS = [
     "\r\nX-Evil: 1",

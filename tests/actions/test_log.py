@@ -8,8 +8,8 @@ import logging
 import pytest
 
 from actions.log import Log
-from engine.log import TextFormatter, fields_of
-from engine.secrets import Masker
+from engine.core.masking import Masker
+from engine.telemetry.log import TextFormatter, fields_of
 
 
 @pytest.fixture

@@ -15,12 +15,12 @@ from pydantic import ValidationError
 from actions._slack_text import cut, split
 from actions.post_to_slack import PostToSlack
 from engine import Discard, EscapePayload, Retry
-from engine.errors import StoreError
-from engine.params import escaped_params
-from engine.retry import HttpFailure, classify
-from engine.sandbox import SlackStandIn
-from engine.slack import SlackSettings
-from engine.threads import StoredThreads
+from engine.action.params import escaped_params
+from engine.action.retry import HttpFailure, classify
+from engine.clients.slack import SlackSettings
+from engine.core.errors import StoreError
+from engine.testing import SlackStandIn
+from engine.worker.slack_threads import StoredThreads
 
 LINK = "<https://smith.langchain.com/o/1/projects/p/2/r/3?trace_id=4&amp;start_time=5|full run>"
 
@@ -660,7 +660,7 @@ async def test_a_webhook_succeeds_with_ok_alone(attempt, slack, body):
 
 
 async def test_the_real_rate_limit_of_a_channel(attempt):
-    from engine.sandbox import SLACK_LIMITS
+    from engine.testing import SLACK_LIMITS
 
     async with SlackStandIn(rate_limits=SLACK_LIMITS) as slack:
         settings = SlackSettings("xoxb-test", slack.url)
@@ -768,7 +768,7 @@ async def test_a_run_without_a_link_is_no_trouble(attempt, slack):
 
 
 async def test_a_webhook_where_an_event_must_not_lead_is_dead_with_the_way_to_permit_it(make_context, slack):
-    from engine.egress import open_session
+    from engine.clients import open_session
 
     async with open_session() as http:
         params = PostToSlack.Params(webhook_url=slack.webhook_url, text="t")

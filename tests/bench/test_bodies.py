@@ -7,7 +7,7 @@ import pytest
 
 from bench.bodies import LARGE, MARK, MEDIUM, MOST, SMALL, Shape, body_template, numbered, request_template
 from bench.sink import Arrivals
-from engine.event import Kind, parse_event
+from engine.core.event import Kind, parse_event
 
 SHAPES = pytest.mark.parametrize("shape", [SMALL, MEDIUM, LARGE], ids=lambda shape: shape.name)
 

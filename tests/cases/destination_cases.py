@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from engine.store.rows import DeliveryDetail
+from engine.store.queries import DeliveryDetail
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 from harness import Engine

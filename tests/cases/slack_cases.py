@@ -10,9 +10,9 @@ from typing import Any
 import aiohttp
 
 from engine.app import running
-from engine.sandbox import SlackStandIn
-from engine.settings import Address, ServeSettings
-from engine.store.rows import DeliveryDetail, DeliveryQuery
+from engine.core.serve_settings import Address, ServeSettings
+from engine.store.queries import DeliveryDetail, DeliveryQuery
+from engine.testing import SlackStandIn
 
 CASES = Path(__file__).parent
 _SLACK = "http://127.0.0.1:29302/api/"

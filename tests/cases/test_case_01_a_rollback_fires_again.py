@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.sandbox import WebhookSink
+from engine.testing import WebhookSink
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "e2e"))
 from harness import Engine, until

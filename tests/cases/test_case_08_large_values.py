@@ -7,7 +7,7 @@ from pathlib import Path
 
 from destination_cases import configuration, deliver
 
-from engine.sandbox import SlackStandIn
+from engine.testing import SlackStandIn
 
 
 def payload() -> bytes:

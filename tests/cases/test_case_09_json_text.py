@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from destination_cases import CASES, configuration, deliver
 
-from engine.advice import advise
-from engine.reload import Loader
-from engine.sandbox import WebhookSink
+from engine.rules.lint.configuration import advise
+from engine.rules.reload import Loader
+from engine.testing import WebhookSink
 
 PAYLOAD = (CASES / "09" / "payload.json").read_bytes()
 MEANT = 'answer-question answered He said "yes"\nand left'

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from destination_cases import CASES
 
-from engine.advice import advise
-from engine.document import Fetched
-from engine.errors import ConfigError
-from engine.event import parse_event
-from engine.reload import Loader
+from engine.core.document import Fetched
+from engine.core.errors import ConfigError
+from engine.core.event import parse_event
+from engine.rules.lint.configuration import advise
+from engine.rules.reload import Loader
 
 PASSWORD = "k9@Tr0ub4dor/3"
 

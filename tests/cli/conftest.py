@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from engine.cli.main import cli
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 SECRET = "a secret & more"
 CONFIG = f"""
@@ -82,7 +82,7 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Command:
     command = Command(tmp_path)
     command.write()
     # A port nobody listens on: an engine that happens to run on this machine is not asked.
-    monkeypatch.setattr("engine.cli.access.DEFAULT_ADMIN_URL", "http://127.0.0.1:9")
+    monkeypatch.setattr("engine.cli.support.access.DEFAULT_ADMIN_URL", "http://127.0.0.1:9")
     return command
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.sandbox import payloads
-from engine.scan import MAX_LEVELS
+from engine.core.json_scan import MAX_LEVELS
+from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 
 Serve = Callable[..., Server]

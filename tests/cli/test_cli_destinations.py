@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 
 import pytest
 
-from engine.event import parse_event
-from engine.sandbox import payloads
+from engine.core.event import parse_event
 from engine.store import open_store
-from engine.store.work import Again, Attempt, Control, Routed, Work
+from engine.store.records import Again, Attempt, Control, Routed, Work
+from engine.testing import payloads
 from tests.cli.conftest import CONFIG, SECRET, Command, Server
 
 NAME = "https://hooks.example.com"

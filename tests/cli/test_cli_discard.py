@@ -9,10 +9,10 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.event import parse_event
-from engine.sandbox import payloads
+from engine.core.event import parse_event
 from engine.store import open_store
-from engine.store.work import Attempt, Dead
+from engine.store.records import Attempt, Dead
+from engine.testing import payloads
 from tests.cli.conftest import CONFIG, SECRET, Command, Server
 from tests.cli.test_cli_serve import settled
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import access
-from engine.cli.access import Place
-from engine.cli.rulesatwork import RulesAtWork
-from engine.sandbox import payloads
+from engine.cli.support import access
+from engine.cli.support.access import Place
+from engine.cli.support.loaded_rules import RulesAtWork
+from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 from tests.cli.test_cli_serve import settled
 

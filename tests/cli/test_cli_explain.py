@@ -8,11 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
-from engine.cli.events import print_event
-from engine.cli.stored import stored_event
-from engine.document import Fetched
-from engine.event import Kind
-from engine.sandbox import payloads
+from engine.cli.commands.events import print_event
+from engine.cli.support.stored_event import stored_event
+from engine.core.document import Fetched
+from engine.core.event import Kind
+from engine.testing import payloads
 from tests.cli.conftest import CONFIG, Command
 
 

@@ -6,8 +6,8 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from engine.cli.output import who
-from engine.sandbox import payloads
+from engine.cli.support.output import who
+from engine.testing import payloads
 from tests.cli.conftest import CONFIG, SECRET, Command, Server
 from tests.cli.test_cli_serve import settled
 

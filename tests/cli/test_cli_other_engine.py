@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from engine.cli.main import cli
-from engine.sandbox import payloads
+from engine.testing import payloads
 from tests.cli.conftest import SECRET, Command, Server
 from tests.cli.test_cli_serve import settled
 
@@ -29,7 +29,7 @@ def elsewhere(
     folder.mkdir()
     (folder / "config.yaml").write_text(OTHER)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr("engine.cli.access.DEFAULT_ADMIN_URL", server.admin)
+    monkeypatch.setattr("engine.cli.support.access.DEFAULT_ADMIN_URL", server.admin)
 
     def run(*args: str, expect: int = 0, **environ: str) -> Result:
         result = CliRunner().invoke(cli, list(args), env={"COLUMNS": "80", **environ})

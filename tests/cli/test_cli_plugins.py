@@ -16,10 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from engine import load_limit
-from engine.error_text import LONGEST
-from engine.errors import ConfigError
-from engine.registry import load_installed
+from engine.action.registry import load_installed
+from engine.core.error_text import LONGEST
+from engine.core.errors import ConfigError
+from engine.rules import load_limit
 from tests.cli.conftest import Command, Server
 
 CONFIG = """
@@ -170,7 +170,7 @@ def test_a_plug_in_that_blocks_does_not_keep_the_process_from_ending(odd: Comman
     file = plugin(odd, "import time, engine.load_limit\nwhile True: time.sleep(0.1)\n")
     odd.environ["PYTHONPATH"] = str(odd.folder)
     (odd.folder / "sitecustomize.py").write_text(
-        "import engine.load_limit\nengine.load_limit.LONGEST_IN_COMMAND = 1.0\n"
+        "import engine.rules.load_limit\nengine.rules.load_limit.LONGEST_IN_COMMAND = 1.0\n"
     )
     result = run(odd, "check")
     assert result.returncode == 1
@@ -248,7 +248,8 @@ def test_a_server_stops_although_a_plug_in_has_a_thread(odd: Command) -> None:
 def test_a_server_that_is_ended_by_a_fault_exits_with_1_and_says_so(odd: Command) -> None:
     plugin(
         odd,
-        f"import sys\nfrom engine.observe import LogObserver\nLogObserver.accepted = lambda *_: sys.exit(0)\n{ACTION}",
+        "import sys\nfrom engine.worker.observer import LogObserver\n"
+        f"LogObserver.accepted = lambda *_: sys.exit(0)\n{ACTION}",
     )
     server = Server(odd, "--log-format", "json")
     with contextlib.suppress(OSError):  # it ended before it answered

@@ -14,12 +14,12 @@ from typing import Any
 import click
 import pytest
 
-from engine.cli.deliveries import _why
-from engine.cli.events import matched_in_words, unmatched_in_words
+from engine.cli.commands.deliveries import _why
+from engine.cli.commands.events import matched_in_words, unmatched_in_words
 from engine.cli.main import COMMANDS
-from engine.cli.output import age, ago, next_page
-from engine.freshen import freshen
-from engine.sandbox import payloads
+from engine.cli.support.output import age, ago, next_page
+from engine.testing import payloads
+from engine.testing.freshen import freshen
 from tests.cli.conftest import Command
 
 
@@ -214,7 +214,7 @@ def test_the_effective_configuration_hides_secrets(engine: Command) -> None:
 
 
 def test_a_dead_address_fails_after_langsmiths_own_retries(engine: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.sender.FIRST_DELAY", 0.0)
+    monkeypatch.setattr("engine.cli.support.langsmith_sender.FIRST_DELAY", 0.0)
     result = engine("send", engine.payload(), "--to", "http://127.0.0.1:9", expect=1)
     assert "attempt 1" in result.output
     assert "cannot connect to 127.0.0.1:9: connection refused" in result.output

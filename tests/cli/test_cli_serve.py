@@ -18,12 +18,12 @@ from unittest.mock import ANY
 
 import pytest
 
-from engine.cli.deliveries import _words
-from engine.cli.serve import _written_afterwards
-from engine.log import TextFormatter
-from engine.log_queue import LogQueue
-from engine.sandbox import payloads
-from engine.secrets import Masker
+from engine.cli.commands.deliveries import _words
+from engine.cli.commands.serve import _written_afterwards
+from engine.core.masking import Masker
+from engine.telemetry.log import TextFormatter
+from engine.telemetry.log_queue import LogQueue
+from engine.testing import payloads
 from tests.cli.conftest import SECRET, Command, Server
 
 Serve = Callable[..., Server]

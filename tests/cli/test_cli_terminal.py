@@ -20,14 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.text import Span, Text
 
-from engine.cli.demo_tell import Arrival, Sent, ToPeople, ToPrograms
+from engine.cli.demo.narrator import Arrival, Sent, ToPeople, ToPrograms
 from engine.cli.main import cli
-from engine.cli.output import emit, out, print_error, say
-from engine.cli.tables import Pairs, Table
-from engine.cli.terminal import visible_text
-from engine.controls import CONTROLS, visible
-from engine.errors import ConfigError, EngineError, Problem
-from engine.sandbox import payloads
+from engine.cli.support.output import emit, out, print_error, say
+from engine.cli.support.tables import Pairs, Table
+from engine.cli.support.terminal import visible_text
+from engine.core.control_characters import CONTROLS, visible
+from engine.core.errors import ConfigError, EngineError, Problem
+from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 
 #: Every character that must not come out, and what a terminal would make of some.
@@ -342,7 +342,7 @@ def test_errors_of_the_command_line_show_what_was_typed(engine: Command) -> None
 
 
 def test_an_error_is_escaped_when_it_is_shown_and_not_twice() -> None:
-    from engine.cli.terminal import visible_error
+    from engine.cli.support.terminal import visible_error
 
     error = visible_error(click.UsageError("a\x1bb\\x1b"))
     assert error.format_message() == "a\\x1bb\\x1b"

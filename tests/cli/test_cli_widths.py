@@ -26,10 +26,10 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from engine.cli.main import COMMANDS, cli
-from engine.cli.tables import Pairs, Table
-from engine.cli.terminal import SafeConsole
-from engine.controls import CONTROLS
-from engine.sandbox import payloads
+from engine.cli.support.tables import Pairs, Table
+from engine.cli.support.terminal import SafeConsole
+from engine.core.control_characters import CONTROLS
+from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 
 #: What stands beside words and is laid out anew on each width: the guides of trees, the line below a table's head.
@@ -322,8 +322,8 @@ def test_a_terminal_gets_its_own_width_and_colours_if_it_has_any(tmp_path: Path)
 
 def test_log_lines_fit_the_terminal_and_are_whole_elsewhere(engine: Command) -> None:
     code = (
-        "import logging, sys; from engine.secrets import Masker;"
-        "from engine.cli.log_lines import formatter_for_standard_error;"
+        "import logging, sys; from engine.core.masking import Masker;"
+        "from engine.cli.support.log_lines import formatter_for_standard_error;"
         "line = logging.makeLogRecord({'name': 'engine', 'msg': 'delivery dead', 'levelname': 'ERROR',"
         " 'reason': 'a b c ' * 20, 'destination': 'x' * 100});"
         "print(formatter_for_standard_error('text', Masker).format(line), file=sys.stderr)"

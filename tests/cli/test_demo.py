@@ -17,16 +17,16 @@ import pytest
 from background import Background
 from click.testing import CliRunner, Result
 
-from engine.cli.demo import _activation_elsewhere, _own_name
-from engine.cli.demo_facts import Place
-from engine.cli.demo_files import edited, lay_out
-from engine.cli.demo_tell import ToPeople
+from engine.cli.commands.demo import _activation_elsewhere, _own_name
+from engine.cli.demo.facts import Place
+from engine.cli.demo.files import edited, lay_out
+from engine.cli.demo.narrator import ToPeople
+from engine.cli.demo.stage import ACTIONS, Stage, encore, opening, opening_for, rules
 from engine.cli.main import cli
-from engine.cli.output import out
-from engine.event import parse_event
-from engine.reload import Loader
-from engine.sandbox import payloads
-from engine.sandbox.demo import ACTIONS, Stage, encore, opening, opening_for, rules
+from engine.cli.support.output import out
+from engine.core.event import parse_event
+from engine.rules.reload import Loader
+from engine.testing import payloads
 
 RUN = opening()["runs"][0]["id"]
 RULE = opening()["rule_id"]
@@ -232,7 +232,7 @@ def test_variables_of_a_file_beside_the_rules_are_used(tmp_path: Path) -> None:
 
 
 def test_what_is_held_back_is_waited_for_a_moment_and_is_no_failure(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("engine.cli.demo._OWN_PATIENCE", 1.0)
+    monkeypatch.setattr("engine.cli.commands.demo._OWN_PATIENCE", 1.0)
     held = OWN.replace('WORDS"}', '{{ digest.count }}"}\n        digest: {every: 15m}')
     result = own(tmp_path, held)
     assert result.exit_code == 0, result.output

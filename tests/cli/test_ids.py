@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from engine.decision import delivery_id
-from engine.event import parse_event
-from engine.sandbox import payloads
+from engine.core.event import parse_event
+from engine.rules.decision import delivery_id
 from engine.store import open_store
+from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 from tests.store.store_cases import deliver, fail, routed
 

@@ -16,11 +16,11 @@ from background import Background
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from rich.cells import cell_len
 
+from engine.cli.demo.stage import SERVICES
 from engine.cli.main import cli
-from engine.cli.output import out
-from engine.cli.received import Received, print_request, wrapped
-from engine.sandbox import Recorded
-from engine.sandbox.demo import SERVICES
+from engine.cli.support.output import out
+from engine.cli.support.show_request import Received, print_request, wrapped
+from engine.testing import Recorded
 
 OWN = """
 secrets: ["${LANGSMITH_WEBHOOK_SECRET}"]

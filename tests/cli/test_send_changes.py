@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from engine.document import Fetched, Site, build_document
-from engine.event import parse_event
-from engine.sandbox import payloads
+from engine.core.document import Fetched, Site, build_document
+from engine.core.event import parse_event
+from engine.testing import payloads
 from tests.cli.conftest import SECRET, Command, Server
 
 KINDS = ("rule", "seed", "thread", "alert", "prompt", "issue", "context_hub")

@@ -15,8 +15,8 @@ from typing import Any
 import aiohttp
 
 from engine.app import Running, running
-from engine.settings import Address, ServeSettings
-from engine.store.rows import DeliveryQuery, DeliveryRow
+from engine.core.serve_settings import Address, ServeSettings
+from engine.store.queries import DeliveryQuery, DeliveryRow
 
 SECRET = "38ee77617c3a489ab6e871fbeb2ec87d"
 

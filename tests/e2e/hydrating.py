@@ -11,11 +11,11 @@ from typing import Any
 import aiohttp
 import orjson
 
-from engine.document import Fetched
-from engine.egress import open_session, parse_network
-from engine.event import parse_event
-from engine.hydrate import Hydrator
-from engine.memory import Memory
+from engine.clients import open_session, parse_network
+from engine.core.document import Fetched
+from engine.core.event import parse_event
+from engine.core.memory_budget import Memory
+from engine.worker.hydrate import Hydrator
 
 
 async def main(urls: list[str]) -> None:

@@ -7,8 +7,8 @@ import json
 import pytest
 from harness import CLIENTS, until
 
-from engine.sandbox import payloads
-from engine.store.rows import DeliveryQuery, EventQuery
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.testing import payloads
 
 FORWARD = """
 defaults: {timeout: 2s, retry: {attempts: 4, within: 1h, min: 50ms, max: 200ms}}

@@ -14,8 +14,8 @@ import pytest
 from harness import SECRET, until
 from processes import COMMAND, Serve, left_behind
 
-from engine.sandbox import WebhookSink, payloads
-from engine.store.rows import DeliveryQuery, EventQuery
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.testing import WebhookSink, payloads
 
 CONFIG = """
 secrets: ["${SECRET}"]

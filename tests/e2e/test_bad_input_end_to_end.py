@@ -10,8 +10,8 @@ import time
 import pytest
 from harness import CLIENTS, SECRET, until
 
-from engine.errors import ConfigError
-from engine.sandbox import payloads
+from engine.core.errors import ConfigError
+from engine.testing import payloads
 
 RULE = payloads.RULE_ID
 OTHERS = "22222222-2222-4222-8222-222222222222"
@@ -392,7 +392,7 @@ routes:
 async def test_a_plug_in_that_cannot_be_loaded_is_reported_and_hurts_nothing(
     engine, sink, caplog, monkeypatch, name: str, first: str, words: str
 ) -> None:
-    monkeypatch.setattr("engine.load_limit.LONGEST_LOADING", 1.0)
+    monkeypatch.setattr("engine.rules.load_limit.LONGEST_LOADING", 1.0)
     folder = engine.config.parent / "plugins"
     folder.mkdir()
     await engine.start(WITH_PLUGINS)
@@ -409,7 +409,7 @@ async def test_a_plug_in_that_cannot_be_loaded_is_reported_and_hurts_nothing(
 
 
 async def test_an_engine_does_not_start_on_a_plug_in_that_blocks_and_says_where(engine, monkeypatch) -> None:
-    monkeypatch.setattr("engine.load_limit.LONGEST_LOADING", 1.0)
+    monkeypatch.setattr("engine.rules.load_limit.LONGEST_LOADING", 1.0)
     folder = engine.config.parent / "plugins"
     folder.mkdir()
     (folder / "odd.py").write_text(PLUGIN.format(first="import time\n\ntime.sleep(60)"))

@@ -15,8 +15,8 @@ import pytest
 from harness import SECRET, until
 from processes import Serve, left_behind
 
-from engine.sandbox import payloads
-from engine.store.rows import DeliveryQuery
+from engine.store.queries import DeliveryQuery
+from engine.testing import payloads
 
 HOUR = 3600.0
 CONFIG = """

@@ -16,11 +16,11 @@ import pytest
 from harness import SECRET, until
 from processes import Courier, Serve, left_behind
 
-from engine.decision import delivery_id
-from engine.sandbox import WebhookSink, payloads
-from engine.sandbox.payloads import RULE_ID
-from engine.sandbox.server import Answer, Recorded
-from engine.store.rows import DeliveryQuery, EventQuery
+from engine.rules.decision import delivery_id
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.testing import WebhookSink, payloads
+from engine.testing.payloads import RULE_ID
+from engine.testing.server import Answer, Recorded
 
 CONFIG = """
 secrets: ["${SECRET}"]

@@ -14,10 +14,10 @@ import pytest
 from harness import until
 from processes import Serve, left_behind
 
-from engine.event import parse_event
-from engine.sandbox import WebhookSink, payloads
-from engine.sandbox.server import Refused
-from engine.store.rows import DeliveryQuery
+from engine.core.event import parse_event
+from engine.store.queries import DeliveryQuery
+from engine.testing import WebhookSink, payloads
+from engine.testing.server import Refused
 
 RULE = payloads.RULE_ID
 OTHERS = "22222222-2222-4222-8222-222222222222"

@@ -9,7 +9,7 @@ import time
 import pytest
 from harness import until
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 RULES = """
 routes:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness import CLIENTS, until
 
-from engine.sandbox import WebhookSink, payloads
-from engine.store.rows import DeliveryQuery
+from engine.store.queries import DeliveryQuery
+from engine.testing import WebhookSink, payloads
 
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 TEMPLATED = f"""

@@ -12,7 +12,7 @@ import pytest
 from harness import until
 from processes import Serve
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 CONFIG = Path(__file__).parents[2] / "config.example.yaml"
 SECRET = "change-me"

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 from harness import CLIENTS, until
 
-from engine.errors import StoreBusy
-from engine.sandbox import payloads
-from engine.store.rows import Size
+from engine.core.errors import StoreBusy
+from engine.store.queries import Size
+from engine.testing import payloads
 
 PLUGIN = """
 import asyncio

@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from harness import until
 
-from engine.sandbox import WebhookSink, payloads
+from engine.testing import WebhookSink, payloads
 
 OTHERS = "22222222-2222-4222-8222-222222222222"
 #: The second attempt comes after five minutes at least.

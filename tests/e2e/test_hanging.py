@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack
 
 from harness import until
 
-from engine.sandbox import WebhookSink, payloads
+from engine.testing import WebhookSink, payloads
 
 OTHERS = "22222222-2222-4222-8222-222222222222"
 #: Times are sixty times as short as by default.

@@ -16,10 +16,10 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from harness import CLIENTS
 
-from engine.log import JsonFormatter, TextFormatter
-from engine.sandbox import payloads
-from engine.scan import MAX_LEVELS
-from engine.secrets import Masker
+from engine.core.json_scan import MAX_LEVELS
+from engine.core.masking import Masker
+from engine.telemetry.log import JsonFormatter, TextFormatter
+from engine.testing import payloads
 
 RULE = payloads.RULE_ID
 TEXTS = {

@@ -10,8 +10,8 @@ import pytest
 from harness import until
 from processes import left_behind
 
-from engine.sandbox import payloads
-from engine.store.rows import DeliveryQuery
+from engine.store.queries import DeliveryQuery
+from engine.testing import payloads
 
 RULE = payloads.RULE_ID
 OTHERS = "22222222-2222-4222-8222-222222222222"
@@ -373,7 +373,7 @@ routes:
 """
     )
     with monkeypatch.context() as patch:
-        patch.setattr("engine.deliver.Deliverer._outcome", broken)
+        patch.setattr("engine.worker.deliver.Deliverer._outcome", broken)
         first = await engine.post(payloads.rule())
         (row,) = await engine.settled(1, event_id=first["event"])
     assert (row.state, row.reason) == ("dead", "ZeroDivisionError: a bug")

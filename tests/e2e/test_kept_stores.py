@@ -22,9 +22,9 @@ from typing import Any
 import pytest
 from harness import SECRET, Engine, until
 
-from engine.sandbox import LangSmithStandIn, WebhookSink, payloads
-from engine.sandbox.server import Recorded
-from engine.store.rows import DeliveryQuery, EventQuery
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.testing import LangSmithStandIn, WebhookSink, payloads
+from engine.testing.server import Recorded
 
 KEPT = Path(__file__).parents[1] / "store" / "kept"
 sys.path.insert(0, str(KEPT))

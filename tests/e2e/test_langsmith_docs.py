@@ -7,7 +7,7 @@ from pathlib import Path
 
 from harness import SECRET
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 PAGE = Path(__file__).parents[2] / "docs" / "from-the-langsmith-docs.md"
 

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from harness import CLIENTS
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 
 @pytest.mark.filterwarnings("ignore:Deprecated. use annotation_queues.items.create")

@@ -9,13 +9,13 @@ import time
 import pytest
 from harness import until
 
-from engine.document import Fetched
-from engine.errors import TookTooLong
-from engine.evaluate import _is_large
-from engine.event import parse_event
-from engine.offload import Offload
-from engine.router import Router
-from engine.sandbox import payloads
+from engine.core.document import Fetched
+from engine.core.errors import TookTooLong
+from engine.core.event import parse_event
+from engine.core.offload import Offload
+from engine.rules.router import Router
+from engine.testing import payloads
+from engine.worker.evaluate import _is_large
 
 OTHER = "22222222-2222-4222-8222-222222222222"
 #: About a tenth of a second of work each, whatever the event.

@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 import pytest
 from harness import until
 
-from engine import scan
-from engine.sandbox import payloads
+from engine.core import json_scan as scan
+from engine.testing import payloads
 
 RULE = payloads.RULE_ID
 FORWARD = """

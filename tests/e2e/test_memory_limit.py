@@ -12,9 +12,9 @@ import orjson
 import pytest
 from harness import CLIENTS, until
 
-from engine.sandbox import payloads
-from engine.sandbox.objects import ObjectStore
-from engine.store.rows import DeliveryQuery
+from engine.store.queries import DeliveryQuery
+from engine.testing import payloads
+from engine.testing.objects import ObjectStore
 
 LIMIT = 8 * 2**20
 CONFIG = f"""
@@ -101,12 +101,12 @@ async def test_a_delivery_whose_parameters_read_too_much_is_dead_at_once(engine,
 
 
 async def test_an_event_that_finds_the_memory_taken_is_decided_later(engine, sink, objects, monkeypatch) -> None:
-    monkeypatch.setattr("engine.memory.PATIENCE", 0.2)
+    monkeypatch.setattr("engine.core.memory_budget.PATIENCE", 0.2)
     await engine.start(CLIENTS + CONFIG, memory_limit=LIMIT)
     memory = engine.running.worker.memory
     other = memory.account()
     other.add(LIMIT - 2**20)
-    monkeypatch.setattr("engine.errors._SHORT_REST", 0.5)
+    monkeypatch.setattr("engine.core.errors._SHORT_REST", 0.5)
     event_id = (await engine.post(payloads.rule([run(0, objects, 2 * 2**20)])))["event"]
 
     async def waits() -> bool:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from harness import CLIENTS, until
 
-from engine.errors import StoreBusy
-from engine.sandbox import payloads
-from engine.sandbox.payloads import RULE_ID
+from engine.core.errors import StoreBusy
+from engine.testing import payloads
+from engine.testing.payloads import RULE_ID
 
 
 def routes(text: str, *, attempts: int = 1, head: str = CLIENTS) -> str:
@@ -249,8 +249,8 @@ on_dead:
 
 
 async def test_what_was_made_and_cannot_be_written_down_is_not_made_again(engine, sink, monkeypatch, caplog) -> None:
-    monkeypatch.setattr("engine.deliver._UNSETTLED_REST", 0.05)
-    monkeypatch.setattr("engine.worker._AFTER_SURPRISE", 0.05)
+    monkeypatch.setattr("engine.worker.deliver._UNSETTLED_REST", 0.05)
+    monkeypatch.setattr("engine.worker.worker._AFTER_SURPRISE", 0.05)
     await engine.start(routes('actions: [{forward_webhook: {url: "${SINK}", body: x}}]'))
     age(engine, "ALTER TABLE attempt RENAME TO damaged")  # stands for a damaged page of it
     await engine.post(payloads.rule([payloads.run(0)]))

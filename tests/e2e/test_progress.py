@@ -6,8 +6,8 @@ import textwrap
 
 from harness import CLIENTS, SECRET, until
 
-from engine.sandbox import payloads
-from engine.store.rows import DeliveryQuery
+from engine.store.queries import DeliveryQuery
+from engine.testing import payloads
 
 PLUGIN = """
 import asyncio

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from harness import CLIENTS, until
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 CONFIG = f"""
 routes:

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from harness import Engine, until
 
-from engine.sandbox import payloads
-from engine.store.writer import Kind
+from engine.store.sqlite.writer import Kind
+from engine.testing import payloads
 
 CONFIG = """
 routes:

@@ -8,7 +8,7 @@ import sqlite3
 import pytest
 from harness import until
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 KEPT = "22222222-2222-4222-8222-222222222222"
 OTHER = f"""

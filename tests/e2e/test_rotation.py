@@ -9,7 +9,7 @@ from pathlib import Path
 
 from harness import until
 
-from engine.signatures import sign
+from engine.core.signatures import sign
 
 RULES = "routes: {}\n"
 

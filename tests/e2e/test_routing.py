@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from harness import CLIENTS
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 FOUR_ACTIONS = (
     CLIENTS

@@ -17,10 +17,10 @@ import aiohttp
 from harness import CLIENTS, SECRET, until
 from processes import Serve
 
-from engine.errors import StoreBusy
-from engine.router import Router
-from engine.sandbox import payloads
-from engine.sandbox.payloads import RULE_ID
+from engine.core.errors import StoreBusy
+from engine.rules.router import Router
+from engine.testing import payloads
+from engine.testing.payloads import RULE_ID
 
 ALL_DUE = "UPDATE work SET due_at = 0 WHERE owner IS NULL"
 RETRY_AT_ONCE = "defaults: {retry: {attempts: 2, within: 1h, min: 10ms, max: 20ms}}\n"

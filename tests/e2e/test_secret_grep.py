@@ -18,13 +18,13 @@ import pytest
 from certificates import Pair
 from click.testing import CliRunner
 
+from engine.cli.commands.serve import _CurrentMasker
 from engine.cli.main import cli
-from engine.cli.serve import _CurrentMasker
-from engine.log import JsonFormatter, TextFormatter, route_logging
-from engine.sandbox import payloads
-from engine.settings import Address
-from engine.signatures import sign
-from engine.store.vault import new_key
+from engine.core.serve_settings import Address
+from engine.core.signatures import sign
+from engine.store.encryption import new_key
+from engine.telemetry.log import JsonFormatter, TextFormatter, route_logging
+from engine.testing import payloads
 
 #: No value is a part of another, or of anything that may be shown. Quotes, spaces and the like make every form differ.
 SECRETS = {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from harness import CLIENTS
 
-from engine.sandbox import payloads
-from engine.store.vault import new_key
+from engine.store.encryption import new_key
+from engine.testing import payloads
 
 KEPT = Path(__file__).parents[1] / "store" / "kept"
 RULE = "d75d7417-0c57-4655-88fe-1db3cda3a47a"

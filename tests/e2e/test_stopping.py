@@ -8,7 +8,7 @@ import time
 import aiohttp
 from harness import until
 
-from engine.sandbox import payloads
+from engine.testing import payloads
 
 RULES = """
 routes:

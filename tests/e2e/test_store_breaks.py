@@ -21,10 +21,10 @@ import pytest
 from harness import SECRET, until
 from processes import Serve, left_behind
 
-from engine.sandbox import payloads
 from engine.store import open_store
-from engine.store.rows import DeliveryQuery, EventQuery
-from engine.traffic.shutter import LONGEST_COOL_DOWN
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.testing import payloads
+from engine.worker.destinations.circuit import LONGEST_COOL_DOWN
 
 CONFIG = """
 secrets: ["${SECRET}"]
@@ -119,7 +119,7 @@ async def a_store(path: Path, events: int = 60) -> None:
     store = open_store(path)
     await store.open()
     for number in range(events):
-        from engine.event import parse_event
+        from engine.core.event import parse_event
 
         body = payloads.to_body(payloads.rule([payloads.run(number)]) | {"pad": "x" * 2000})
         await store.append(parse_event(body, time.time()), leased=False)
@@ -420,7 +420,7 @@ async def test_a_store_of_the_version_before_is_brought_up_and_what_waited_in_it
 
 
 async def test_a_crash_in_the_middle_of_bringing_it_up_leaves_it_as_it_was(tmp_path: Path, monkeypatch) -> None:
-    from engine.store import sqlite_open
+    from engine.store.sqlite import connection as sqlite_open
 
     path = tmp_path / "engine.db"
     older(path)

@@ -11,23 +11,23 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from engine import coding
-from engine.author_origins import AuthorOrigins
-from engine.compile import compile_router
+from engine.action.registry import Registry, load_installed
+from engine.clients import parse_entry, plain_host
 from engine.config import dump_masked, parse_config
-from engine.decision import Routing
-from engine.document import Fetched, Site, build_document, run_indexes
-from engine.egress import parse_entry, plain_host
-from engine.errors import BadBody, ConfigError, EngineError, PathError, TemplateError, WantOfData
-from engine.event import Event, parse_event
-from engine.filters import compile_filter
-from engine.jsonpath import compile_path
-from engine.registry import Registry, load_installed
-from engine.sandbox import payloads
-from engine.secrets import Masker
-from engine.source import Source
-from engine.templates import Templates
-from engine.vocabulary import Vocabulary
+from engine.core import compression as coding
+from engine.core.document import Fetched, Site, build_document, run_indexes
+from engine.core.errors import BadBody, ConfigError, EngineError, PathError, TemplateError, WantOfData
+from engine.core.event import Event, parse_event
+from engine.core.masking import Masker
+from engine.core.positions import Source
+from engine.core.vocabulary import Vocabulary
+from engine.rules.compile import compile_router
+from engine.rules.conditions import compile_filter
+from engine.rules.decision import Routing
+from engine.rules.jsonpath import compile_path
+from engine.rules.origins import AuthorOrigins
+from engine.rules.templates import Templates
+from engine.testing import payloads
 
 VARS = {"channel": "#c", "limit": 3, "urls": {"a": "http://a.corp/"}}
 

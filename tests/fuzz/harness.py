@@ -67,7 +67,7 @@ def _fuzz(name: str, seconds: int) -> bool:
 
 
 def _seeds(name: str) -> list[bytes]:
-    from engine.sandbox import payloads
+    from engine.testing import payloads
 
     kept = [file.read_bytes() for file in sorted((HERE / "found").glob(f"{name}-*"))]
     if name == "config":

@@ -5,7 +5,7 @@ import itertools
 import sys
 import time
 
-from engine.event import parse_event
+from engine.core.event import parse_event
 from engine.store import open_store
 
 

@@ -27,11 +27,11 @@ from store_cases import (
     succeed,
 )
 
-from engine.errors import AmbiguousId, BadQuestion, StoreError
-from engine.event import Event, Kind
+from engine.core.errors import AmbiguousId, BadQuestion, StoreError
+from engine.core.event import Event, Kind
 from engine.store.protocol import ORPHANED_AFTER, Store
-from engine.store.rows import Backlog, DeliveryQuery, EventQuery
-from engine.store.work import Again, Appended, Dead, Digest, Work
+from engine.store.queries import Backlog, DeliveryQuery, EventQuery
+from engine.store.records import Again, Appended, Dead, Digest, Work
 
 _APPENDER = Path(__file__).with_name("appender.py")
 

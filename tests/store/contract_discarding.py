@@ -5,7 +5,7 @@ from __future__ import annotations
 from store_cases import T0, accepted, fail, make_event, put_off, succeed
 
 from engine.store.protocol import Store
-from engine.store.rows import DeliveryQuery, EventQuery
+from engine.store.queries import DeliveryQuery, EventQuery
 
 STATES = ("due", "running", "succeeded", "dead", "discarded")
 

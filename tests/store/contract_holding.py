@@ -22,10 +22,10 @@ from store_cases import (
     succeed,
 )
 
-from engine.event import Event
+from engine.core.event import Event
 from engine.store.protocol import BUSY_LOOK, SHUT_LOOK, Store
-from engine.store.rows import DeliveryQuery
-from engine.store.work import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
+from engine.store.queries import DeliveryQuery
+from engine.store.records import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
 
 HOUR = 3600.0
 ONE_IN_10_MINUTES = Throttle("session-1", 600.0)

@@ -8,10 +8,10 @@ import pytest
 from contract_holding import EVERY_5_MINUTES, HOUR, ONE_IN_10_MINUTES, gated
 from store_cases import T0, Backend, accepted, all_claimed, attempt, fail, make_event, routed, succeed
 
-from engine.errors import StoreError
+from engine.core.errors import StoreError
 from engine.store.protocol import Store
-from engine.store.rows import DeliveryQuery, EventQuery, Prunable, Pruned
-from engine.store.work import Control, Dead, Digest, Throttle
+from engine.store.queries import DeliveryQuery, EventQuery, Prunable, Pruned
+from engine.store.records import Control, Dead, Digest, Throttle
 
 DAY = 24 * HOUR
 
@@ -186,7 +186,7 @@ class Pruning:
         assert await store.thread("b") is None
 
     async def test_the_threads_used_last_are_kept(self, backend: Backend, store: Store, monkeypatch):
-        monkeypatch.setattr("engine.store.sqlite_threads.MOST_THREADS", 3)
+        monkeypatch.setattr("engine.store.sqlite.threads.MOST_THREADS", 3)
         for subject in "abcd":
             backend.clock.now += 1
             await store.keep_thread(subject, subject)

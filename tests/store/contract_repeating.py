@@ -10,10 +10,10 @@ import pytest
 from contract_holding import HOUR
 from store_cases import T0, Backend, all_claimed, make_event, replay_whole, routed
 
-from engine.event import Event, Signed, parse_event
+from engine.core.event import Event, Signed, parse_event
 from engine.store.protocol import Store
-from engine.store.rows import EventQuery
-from engine.store.work import Appended
+from engine.store.queries import EventQuery
+from engine.store.records import Appended
 
 SPAN, ISSUES_SPAN = 60.0, 300.0
 

@@ -5,10 +5,10 @@ import resource
 import signal
 import sys
 
-from engine.errors import StoreBusy
-from engine.event import Event, parse_event
+from engine.core.errors import StoreBusy
+from engine.core.event import Event, parse_event
 from engine.store import open_store
-from engine.store.rows import EventQuery
+from engine.store.queries import EventQuery
 
 
 def event(number: int) -> Event:

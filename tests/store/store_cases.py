@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Protocol
 
-from engine.event import Event, parse_event
+from engine.core.event import Event, parse_event
 from engine.store.protocol import CLAIM_BYTES, Store
-from engine.store.work import Again, Attempt, Claimed, Dead, Outcome, Routed, Work
+from engine.store.records import Again, Attempt, Claimed, Dead, Outcome, Routed, Work
 
 #: A Friday afternoon. Tests count from here.
 T0 = 1_750_000_000.0

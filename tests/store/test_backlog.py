@@ -12,10 +12,10 @@ import pytest
 from store_cases import T0, Clock, accepted, attempt, make_event
 
 from engine.store import open_store
-from engine.store.rows import Backlog
-from engine.store.sqlite_events import _DEAD, _UNDER_WAY, _WAITING
-from engine.store.sqlite_open import connect
-from engine.store.work import Again, Dead
+from engine.store.queries import Backlog
+from engine.store.records import Again, Dead
+from engine.store.sqlite.connection import connect
+from engine.store.sqlite.query_events import _DEAD, _UNDER_WAY, _WAITING
 
 #: Rows that no index is to be read without.
 MANY = 3000

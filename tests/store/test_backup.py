@@ -16,12 +16,13 @@ from typing import Any
 import pytest
 from store_cases import T0, accepted, attempt, make_event
 
-from engine.errors import StoreError
-from engine.store import backup, open_store
-from engine.store.backup import back_up
-from engine.store.rows import DeliveryQuery, EventQuery
-from engine.store.vault import new_key
-from engine.store.work import Dead
+from engine.core.errors import StoreError
+from engine.store import open_store
+from engine.store.encryption import new_key
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.store.records import Dead
+from engine.store.sqlite import backup
+from engine.store.sqlite.backup import back_up
 
 
 async def a_store(path: Path, keys: str = "") -> list[str]:
@@ -167,7 +168,7 @@ async def test_a_full_disk_leaves_nothing_behind(folder: Path) -> None:
 import resource, signal
 from pathlib import Path
 from typing import Any
-from engine.store.backup import back_up
+from engine.store.sqlite.backup import back_up
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, {resource.getrlimit(resource.RLIMIT_FSIZE)[1]}))
 back_up(Path({str(folder / "engine.db")!r}), Path({str(folder / "copy.db")!r}))

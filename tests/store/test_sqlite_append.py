@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import T0, Clock
 
-from engine.event import Event, Signed, parse_event
+from engine.core.event import Event, Signed, parse_event
 from engine.store import open_store
-from engine.store.sqlite_append import Append, append
-from engine.store.sqlite_open import _schema_files
+from engine.store.sqlite.append import Append, append
+from engine.store.sqlite.connection import _schema_files
 
 #: Subject, body, whether a signed id makes it known for good, and how many seconds after the last one.
 STEPS = st.lists(

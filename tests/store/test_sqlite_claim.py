@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.store import sqlite_claim, sqlite_open
 from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
-from engine.store.sqlite_claim import PASSED_OVER, Claim, Taken
-from engine.store.sqlite_open import connect, prepare
+from engine.store.sqlite import claim as sqlite_claim
+from engine.store.sqlite import connection as sqlite_open
+from engine.store.sqlite.claim import PASSED_OVER, Claim, Taken
+from engine.store.sqlite.connection import connect, prepare
 
 NOW = 1000.0
 LIMIT = 64

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from store_cases import T0, Clock, accepted, all_claimed, make_event, succeed
 
-from engine.errors import StoreError
-from engine.event import Event
+from engine.core.errors import StoreError
+from engine.core.event import Event
 from engine.store import open_store
+from engine.store.encryption import new_key
 from engine.store.packing import dump_json, pack
-from engine.store.sqlite import SqliteStore
-from engine.store.sqlite_fetched import SAVED_BYTES, pieces_of
-from engine.store.sqlite_prune import find
-from engine.store.sqlite_vault import sealed
-from engine.store.vault import new_key
+from engine.store.sqlite.encryption import sealed
+from engine.store.sqlite.fetched import SAVED_BYTES, pieces_of
+from engine.store.sqlite.prune import find
+from engine.store.sqlite.store import SqliteStore
 
 KEY = new_key()
 OLD = {

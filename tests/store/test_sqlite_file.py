@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 from store_cases import T0, accepted, all_claimed, attempt, deliver, make_event, routed, succeed
 
-from engine.errors import StoreBusy, StoreError
-from engine.event import Event
+from engine.core.errors import StoreBusy, StoreError
+from engine.core.event import Event
 from engine.store import open_store
-from engine.store.rows import DeliveryQuery, EventQuery
-from engine.store.sqlite import SqliteStore
-from engine.store.work import Dead
+from engine.store.queries import DeliveryQuery, EventQuery
+from engine.store.records import Dead
+from engine.store.sqlite.store import SqliteStore
 
 _FULL_DISK = Path(__file__).with_name("full_disk.py")
 
@@ -183,13 +183,13 @@ class TestSchema:
     async def test_a_step_that_fails_leaves_nothing_behind(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         path = tmp_path / "engine.db"
         scripts = ["CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT);\nCREATE TABLE oops (;\n"]
-        monkeypatch.setattr("engine.store.sqlite_open._schema_files", lambda: scripts)
+        monkeypatch.setattr("engine.store.sqlite.connection._schema_files", lambda: scripts)
         assert "syntax error" in await refusal(path)
         monkeypatch.undo()
         await made(path)
 
     async def test_an_older_file_is_brought_up_step_by_step(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-        from engine.store import sqlite_open
+        from engine.store.sqlite import connection as sqlite_open
 
         path = tmp_path / "engine.db"
         await made(path)

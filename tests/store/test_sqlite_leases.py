@@ -27,11 +27,12 @@ from store_cases import (
     succeed,
 )
 
-from engine.errors import StoreBusy, StoreError
-from engine.store import open_store, sqlite_leases
-from engine.store.rows import EventQuery
-from engine.store.sqlite import SqliteStore
-from engine.store.work import Again
+from engine.core.errors import StoreBusy, StoreError
+from engine.store import open_store
+from engine.store.queries import EventQuery
+from engine.store.records import Again
+from engine.store.sqlite import leases as sqlite_leases
+from engine.store.sqlite.store import SqliteStore
 
 
 @pytest.fixture

@@ -16,11 +16,11 @@ import pytest
 from store_cases import T0, Clock, accepted, fail, make_event, routed, succeed
 
 from engine.config import DEFAULT_RETENTION, Retention
-from engine.errors import StoreBusy
+from engine.core.errors import StoreBusy
 from engine.store import open_store
 from engine.store.protocol import Store
-from engine.store.rows import EventQuery, Size
-from engine.upkeep import Room, Upkeep
+from engine.store.queries import EventQuery, Size
+from engine.worker.retention import Room, Upkeep
 
 DAY = 86400.0
 MIB = 2**20
@@ -217,7 +217,7 @@ class TestFull:
         assert await house.events() == {event_id: True}
 
     async def test_what_is_spare_in_the_file_goes_back_to_the_disk(self, house: House, folder: Path, monkeypatch):
-        monkeypatch.setattr("engine.upkeep._SPARE", 100_000)
+        monkeypatch.setattr("engine.worker.retention._SPARE", 100_000)
         for number in range(40):
             await house.finished(number, size=100_000)
         house.pass_time(31 * DAY)
@@ -346,9 +346,9 @@ async def test_an_empty_store_believes_any_clock(house: House, caplog):
 
 
 async def test_trouble_with_the_store_ends_neither_service(house: House, monkeypatch, caplog):
-    monkeypatch.setattr("engine.upkeep.LOOK", 0.01)
-    monkeypatch.setattr("engine.upkeep.SOON", 0.01)
-    monkeypatch.setattr("engine.upkeep.ROUND", 0.02)
+    monkeypatch.setattr("engine.worker.retention.LOOK", 0.01)
+    monkeypatch.setattr("engine.worker.retention.SOON", 0.01)
+    monkeypatch.setattr("engine.worker.retention.ROUND", 0.02)
     size, prune, failures = house.store.size, house.store.prune, {"size": 3, "prune": 3}
 
     async def busy(verb: str, good: Any, *args: Any, **kwargs: Any) -> Any:

@@ -14,11 +14,11 @@ import test_sqlite_contract as on_sqlite
 from contract import store
 from store_cases import T0, Clock, all_claimed, attempt, deliver, make_event, routed
 
-from engine.errors import StoreError
+from engine.core.errors import StoreError
 from engine.store import open_store
+from engine.store.encryption import MissingKey, Vault, new_key, vault_of
 from engine.store.protocol import Store
-from engine.store.vault import MissingKey, Vault, new_key, vault_of
-from engine.store.work import Dead
+from engine.store.records import Dead
 
 __all__ = ["store"]
 

@@ -15,13 +15,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import make_event
 
-from engine.errors import StoreError
+from engine.core.errors import StoreError
 from engine.store import open_store, packing
-from engine.store.reader import Reader
-from engine.store.rows import DeliveryQuery
-from engine.store.sqlite_deliveries import _ENDED, _WORK, list_deliveries
-from engine.store.sqlite_open import connect, prepare
-from engine.store.writer import Kind, Verb, Writer, _groups
+from engine.store.queries import DeliveryQuery
+from engine.store.sqlite.connection import connect, prepare
+from engine.store.sqlite.query_deliveries import _ENDED, _WORK, list_deliveries
+from engine.store.sqlite.reader import Reader
+from engine.store.sqlite.writer import Kind, Verb, Writer, _groups
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ async def test_those_who_wait_together_are_committed_and_woken_together(
 
 
 async def test_only_a_busy_writer_waits_for_company(writer: Writer, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("engine.store.writer._GATHERING", 0.3)
+    monkeypatch.setattr("engine.store.sqlite.writer._GATHERING", 0.3)
     held, begun = threading.Event(), threading.Event()
     sizes: list[int] = []
     kind = Kind(lambda _db, numbers: sizes.append(len(numbers)) or list(numbers), mergeable=True)

@@ -25,13 +25,13 @@ import aiohttp
 import yaml
 
 from chaos.serving import Serve
-from engine.admin.queries import Queries
-from engine.sandbox import LangSmithStandIn, WebhookSink, payloads
-from engine.sandbox.server import Answer, Recorded
-from engine.secrets import Masker
-from engine.signatures import sign
+from engine.admin.events import Queries
+from engine.core.masking import Masker
+from engine.core.signatures import sign
 from engine.store import open_store
-from engine.store.vault import new_key
+from engine.store.encryption import new_key
+from engine.testing import LangSmithStandIn, WebhookSink, payloads
+from engine.testing.server import Answer, Recorded
 
 HERE = Path(__file__).parent
 CONFIG = HERE / "config.yaml"

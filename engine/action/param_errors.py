@@ -1,0 +1,270 @@
+"""What is wrong with a parameter, in the words of YAML instead of pydantic's, with the line to write."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from pydantic_core import ErrorDetails
+
+from engine.core.suggest import did_you_mean, nearest
+
+Path = tuple[str | int, ...]
+
+_KINDS: Final = {
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "list_type": "a list",
+    "tuple_type": "a list",
+    "set_type": "a list",
+    "dict_type": "a mapping",
+    "mapping_type": "a mapping",
+    "model_type": "a mapping",
+    "model_attributes_type": "a mapping",
+    "dataclass_type": "a mapping",
+    "none_required": "null",
+}
+#: Pydantic's kinds of errors that a text gets whatever it says.
+_NEVER_TEXT: Final = frozenset(_KINDS) - {"string_type"}
+
+#: Other products' words for parameters → ours, the likeliest first; only those count that the action has.
+_FOREIGN: Final = {
+    "message": ("text", "body"),
+    "msg": ("text", "message", "body"),
+    "text": ("message", "body"),
+    "content": ("text", "message", "body"),
+    "markdown": ("text", "blocks"),
+    "data": ("body", "fields"),
+    "json": ("body",),
+    "payload": ("body",),
+    "subject": ("title",),
+    "severity": ("level", "type"),
+    "priority": ("level",),
+    "extra": ("fields",),
+    "to": ("urls", "channel", "url"),
+    "recipients": ("urls",),
+    "endpoint": ("url",),
+    "address": ("url",),
+    "room": ("channel",),
+    "webhook": ("webhook_url", "url"),
+    "verb": ("method",),
+    "params": ("query",),
+    "secret": ("sign_with",),
+    "input": ("inputs",),
+    "output": ("outputs",),
+    "dataset_name": ("dataset",),
+    "dataset_id": ("dataset",),
+    "queue_name": ("queue",),
+    "queue_id": ("queue",),
+    "emoji": ("icon",),
+    "icon_emoji": ("icon",),
+    "thread": ("thread_by", "thread_ts"),
+}
+_BOOLS: Final = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
+_ONE_TEMPLATE: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
+_MOST_SHOWN: Final = 40
+#: Pydantic's kinds of errors for a value that is none of a few words.
+_CHOSEN: Final = frozenset({"literal_error", "enum"})
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong with parameters: its place among them, about what, the words, the way out.
+
+    ``subject`` is the parameter that the message is about; empty where the message names it.
+    """
+
+    where: Path
+    subject: str
+    message: str
+    hint: str = ""
+    at_key: bool = False
+
+    @property
+    def is_of_name(self) -> bool:
+        """Whether it is about a parameter's name, or about one that is missing, rather than about a value."""
+        return self.at_key or self.message.endswith(" is missing")
+
+    @property
+    def sentence(self) -> str:
+        """The message with its subject."""
+        return f"{self.subject!r} {self.message}" if self.subject else self.message
+
+
+def dotted(where: Path) -> str:
+    """A place as people write it: ``blocks[0].text``."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
+    return text.removeprefix(".")
+
+
+def near_name(name: str, names: Sequence[str]) -> str:
+    """The parameter that an unknown one probably is; empty if there is none."""
+    return nearest(name, names, foreign=_foreign(name, names))
+
+
+def unknown(where: Path, name: str, names: Sequence[str]) -> Fault:
+    """The fault of a parameter that there is not."""
+    last = str(where[-1])
+    hint = did_you_mean(last, names, foreign=_foreign(last, names))
+    return Fault(where, "", f"unknown parameter {name!r}", hint, at_key=True)
+
+
+def _foreign(name: str, names: Sequence[str]) -> dict[str, str]:
+    """Another product's word for one of these parameters."""
+    ours = next((word for word in _FOREIGN.get(name.lower(), ()) if word in names), None)
+    return {name: ours} if ours else {}
+
+
+def named_in(message: str, name: str) -> bool:
+    """Whether a message begins with a name already, so that it need not be put before it."""
+    return message.startswith((f"{name} ", f"{name}:"))
+
+
+def never_text(group: Sequence[ErrorDetails]) -> bool:
+    """Whether these errors of one value say that no text at all would do."""
+    return bool(group) and all(one["type"] in _NEVER_TEXT for one in group)
+
+
+def only_text(where: Path, text: str, group: Sequence[ErrorDetails]) -> Fault:
+    """The fault of a template with text around it where no text will do."""
+    wanted = " or ".join(_expected(group))
+    message = f"must be {wanted}, and a template with text around it can only make a text"
+    return Fault(where, dotted(where), message, _alone(where, text))
+
+
+def _alone(where: Path, text: str) -> str:
+    """How to write a template so that its value keeps its type."""
+    templates = _ONE_TEMPLATE.findall(text)
+    key = next((step for step in reversed(where) if isinstance(step, str)), "")
+    if len(templates) != 1 or '"' in templates[0]:
+        return "a template keeps its type where it stands alone, with nothing around it"
+    return f'write the template alone, so that it keeps its type: {key}: "{templates[0]}"'
+
+
+def in_words(where: Path, value: Any, group: Sequence[ErrorDetails], *, shown: bool) -> Fault:
+    """The fault of a value; ``shown`` puts it into the message, for what the author wrote and can see anyway."""
+    first = group[0]
+    if first["type"] in ("value_error", "assertion_error"):
+        return _own_words(where, first["msg"])
+    kinds = _expected(group)
+    if not kinds:
+        return Fault(where, dotted(where), _pydantics(first["msg"]))
+    given = _shown(value) if shown or first["type"] in _CHOSEN else _kind(value)
+    words = " or ".join(kinds)
+    return Fault(
+        where,
+        dotted(where),
+        f"must be {words}, not {given}",
+        _hint(where, value, kinds, group) if shown else _hint_at_run(where, kinds, given),
+    )
+
+
+def _own_words(where: Path, message: str) -> Fault:
+    """What an action's own check says; it may begin with the parameter's name."""
+    text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    name = dotted(where)
+    return (
+        Fault(where, name, text.removeprefix(f"{name} ")) if where and named_in(text, name) else Fault(where, "", text)
+    )
+
+
+def _expected(group: Sequence[ErrorDetails]) -> list[str]:
+    """What would do, each kind once; empty if only pydantic has words for it."""
+    kinds: dict[str, None] = {}
+    for one in group:
+        if one["type"] in _CHOSEN:
+            kinds[_either(_choices(one))] = None
+        elif one["type"] in _KINDS:
+            kinds[_KINDS[one["type"]]] = None
+    if "a number" in kinds:
+        kinds.pop("a whole number", None)
+    return list(kinds) if all(one["type"] in _KINDS or one["type"] in _CHOSEN for one in group) else []
+
+
+def _either(words: Sequence[str]) -> str:
+    return " or ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def _choices(details: ErrorDetails) -> list[str]:
+    return re.findall(r"'([^']*)'", str(details.get("ctx", {}).get("expected", "")))
+
+
+def _pydantics(message: str) -> str:
+    """Of ``Input should be greater than 0`` what follows a subject: ``must be greater than 0``."""
+    found = re.match(r"(?:Input|Value|String|List|Dictionary|Data)\b.*? should (.*)", message, re.DOTALL)
+    text = f"must {found[1]}" if found else message[:1].lower() + message[1:]
+    return "is empty" if text.startswith("must have at least 1 ") else text
+
+
+def _hint_at_run(where: Path, kinds: list[str], given: str) -> str:
+    """As ``_hint``, for what a template came to: the event's own data stays out of it."""
+    if kinds == ["a mapping"] and given != "null":
+        return f"give it a name: {where[-1] if where else ''}: {{NAME: …}}"
+    return "where it may be null, write `| default(…)`, or `| default(omit)` to leave it out" if given == "null" else ""
+
+
+def _hint(where: Path, value: Any, kinds: list[str], group: Sequence[ErrorDetails]) -> str:
+    """The value as it should be written, where that is plain."""
+    key = f"{where[-1]}: " if where and isinstance(where[-1], str) else ""
+    choices = [choice for one in group for choice in _choices(one)]
+    if choices and isinstance(value, str):
+        near = did_you_mean(value, choices)
+        return near if near.startswith("did you mean") else ""
+    if "a text" in kinds and isinstance(value, (int, float)):
+        return f'write {key}"{json.dumps(value)}"'
+    if isinstance(value, str):
+        return _hint_for_text(key, value, kinds)
+    if "a list" in kinds and isinstance(value, dict):
+        return "begin each item of a list with '- '"
+    return f"a list is written {key}[{json.dumps(value)}]" if "a list" in kinds and value is not None else ""
+
+
+def _hint_for_text(key: str, value: str, kinds: list[str]) -> str:
+    if "true or false" in kinds and value.lower() in _BOOLS:
+        return f"write {key}{_BOOLS[value.lower()]}"
+    if {"a number", "a whole number"} & set(kinds) and re.fullmatch(r"-?\d+(\.\d+)?", value):
+        return f"write it without quotes: {key}{value}"
+    if len(value) > _MOST_SHOWN:
+        return ""
+    quoted = json.dumps(value, ensure_ascii=False)
+    if "a mapping" in kinds:
+        return f"a mapping has names: {key}{{NAME: {quoted}}}"
+    return f"a list is written {key}[{quoted}]" if "a list" in kinds else ""
+
+
+def _kind(value: Any) -> str:
+    match value:
+        case None:
+            return "null"
+        case bool():
+            return "true" if value else "false"
+        case int() | float():
+            return "a number"
+        case str():
+            return "a text"
+        case list() | tuple():
+            return "a list"
+        case _:
+            return "a mapping"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str) and len(value) <= _MOST_SHOWN:
+        return repr(value)
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return f"the number {str(value)[:_MOST_SHOWN]}"
+    return _kind(value)
+
+
+def no_parameters(action: str, name: str) -> tuple[str, str]:
+    """What is wrong where parameters are given to an action that has none, and how a plug-in (its class) gets some."""
+    return (
+        f"{action} takes no parameters: {name} declares none",
+        f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",
+    )

@@ -1,0 +1,175 @@
+"""The actions in ``plugins:`` folders: one file an action, its name in YAML is the file's, hot."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import itertools
+import linecache
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import ModuleType
+
+from engine.action.contract import Action
+from engine.action.error_place import is_plugin_module, place_in
+from engine.action.registry import Registered, Registry, clash, line_of, register
+from engine.core.error_text import named_error
+from engine.core.errors import Problem
+from engine.core.fingerprint import Fingerprint, digest_of, plugin_files
+from engine.core.log_context import PLUGIN_PACKAGE, log_like_engine
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """One generation of a folder: what was in it, and the package that its modules live in."""
+
+    fingerprint: Fingerprint
+    package: str
+    found: tuple[tuple[str, Registered | Problem], ...]
+
+
+class PluginLoader:
+    """Loads plug-in folders, each time under fresh module names, and again only when a file changed.
+
+    Files whose names start with ``_`` are helpers: a plug-in imports them with
+    ``from . import _helper``. Importing runs foreign code, so call it off the event loop.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: dict[Path, _Loaded] = {}
+        self._at_work: dict[Path, tuple[str, ...]] = {}
+        self._serial = itertools.count(1)
+
+    def load(self, folders: Sequence[Path], installed: Registry) -> Registry:
+        """The installed actions and those of the folders. A broken file is reported and hurts no other."""
+        actions, broken, clashes = dict(installed.actions), dict(installed.broken), list(installed.clashes)
+        for name, found in self._found(folders):
+            if isinstance(found, Problem):
+                broken.setdefault(name, found)
+            elif (other := actions.get(name)) is not None:
+                clashes.append(clash(found.origin, name, other.origin, line=1))
+            else:
+                actions[name] = found
+        return replace(installed, actions=actions, broken=broken, clashes=tuple(clashes))
+
+    def _found(self, folders: Sequence[Path]) -> Iterator[tuple[str, Registered | Problem]]:
+        for folder in folders:
+            yield from self._folder(folder)
+
+    def _folder(self, folder: Path) -> tuple[tuple[str, Registered | Problem], ...]:
+        fingerprint = tuple((str(file), digest_of(file)) for file in plugin_files(folder))
+        loaded = self._loaded.get(folder)
+        if loaded is None or loaded.fingerprint != fingerprint:
+            if loaded is not None and loaded.package not in self._at_work.get(folder, ()):
+                _forget(loaded.package)
+            package = self._package(folder)
+            loaded = _Loaded(fingerprint, package, tuple(_import_all(package, folder)))
+            self._loaded[folder] = loaded
+        return loaded.found
+
+    def adopt(self) -> None:
+        """What was loaded last is at work now.
+
+        Of each folder one generation more is kept: code of it may be running still, and import
+        a module as it runs. Those before are forgotten, or every edit would cost memory for good.
+        """
+        for folder, loaded in self._loaded.items():
+            before = self._at_work.get(folder, ())
+            if loaded.package not in before:
+                for package in before[:-1]:
+                    _forget(package)
+                self._at_work[folder] = (*before[-1:], loaded.package)
+
+    def _package(self, folder: Path) -> str:
+        """A new package over the folder, so that relative imports work and no old module is met again."""
+        name = f"{PLUGIN_PACKAGE}{next(self._serial)}"
+        log_like_engine(name)
+        package = ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
+        importlib.invalidate_caches()
+        return name
+
+
+def _forget(package: str) -> None:
+    """Take a generation's modules out of Python's table. Code that has them goes on with them."""
+    for name in list(sys.modules):
+        if name == package or name.startswith(f"{package}."):
+            del sys.modules[name]
+
+
+def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | Problem]]:
+    for file in plugin_files(folder):
+        if not file.name.startswith("_"):
+            yield file.stem, _import_action(package, file)
+
+
+def _import_action(package: str, file: Path) -> Registered | Problem:
+    try:
+        return _action_of(_import(f"{package}.{file.stem}", file), file)
+    except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+        return _broken(error, package, file)
+
+
+def _broken(error: BaseException, package: str, file: Path) -> Problem:
+    """Why a file cannot be imported. The place may be in a helper of its folder."""
+    own = (str(one) for one in plugin_files(file.parent))
+    if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.filename in own:
+        hint = "fix the file; it is loaded again as soon as it is saved"
+        return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", hint, error.offset or 1)
+    place = place_in(error, package) or (str(file), 1)
+    return _problem(*place, f"import raised {named_error(error)}", _hint(error, file))
+
+
+def _problem(file: str, line: int, message: str, hint: str, column: int = 1) -> Problem:
+    return _with_source(Problem(file, line, column, message, hint))
+
+
+def _with_source(problem: Problem) -> Problem:
+    linecache.checkcache(problem.file)
+    return replace(problem, source=linecache.getline(problem.file, problem.line))
+
+
+def _hint(error: BaseException, file: Path) -> str:
+    """What to do about a module that is not there; nothing about other exceptions."""
+    if not isinstance(error, ImportError) or not isinstance(error.name, str):
+        return ""
+    if is_plugin_module(error.name):
+        return f"a helper is a file in {file.parent} whose name begins with _"
+    if (file.parent / f"{error.name}.py").exists():
+        return f"it is a file of this folder, so write: from . import {error.name}"
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
+    return f"install the package that has it for {sys.executable}, then save this file again or restart the engine"
+
+
+def _import(name: str, file: Path) -> ModuleType:
+    """Compile what the file holds now: a byte-code cache may be older than an edit within its clock's second."""
+    spec = importlib.util.spec_from_file_location(name, file)
+    if spec is None:
+        raise ImportError(f"{file.name} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    exec(compile(file.read_bytes(), str(file), "exec"), vars(module))  # noqa: S102 - plug-ins are the user's own code
+    return module
+
+
+def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
+    own = [value for value in vars(module).values() if _is_action_of(value, module)]
+    if not own:
+        hint = "write: class MyAction(engine.Action): …; the name of a file without an action begins with _"
+        return _problem(str(file), 1, "a plug-in file holds one action, this one none", hint)
+    if len(own) > 1:
+        names = ", ".join(cls.__name__ for cls in own)
+        hint = f"move {own[1].__name__} to a file of its own; what both use, base classes too, to a file _NAME.py"
+        line = line_of(own[1], str(file)) or 1
+        return _problem(str(file), line, f"a plug-in file holds one action, this one {names}", hint)
+    found = register(file.stem, own[0], str(file))
+    return _with_source(found) if isinstance(found, Problem) else replace(found, code=digest_of(file).hex())
+
+
+def _is_action_of(value: object, module: ModuleType) -> bool:
+    return inspect.isclass(value) and issubclass(value, Action) and value.__module__ == module.__name__

@@ -1,0 +1,60 @@
+"""Answers of the admin listener, as JSON."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import orjson
+from aiohttp import hdrs, web
+
+from engine.admin.pieces import dump_in_pieces
+from engine.core.offload import in_thread
+
+T = TypeVar("T")
+
+
+class Renderer:
+    """Makes what may be large (views, masked copies, JSON) in a thread, one at a time.
+
+    The event loop answers LangSmith meanwhile: several large answers at once would keep it from the interpreter.
+    """
+
+    def __init__(self) -> None:
+        self._turn = asyncio.Semaphore(1)
+
+    async def make(self, work: Callable[[], T]) -> T:
+        """The work's value."""
+        async with self._turn:
+            return await in_thread(work)
+
+    async def response(self, tell: Callable[[], Any]) -> web.Response:
+        """An answer with what ``tell`` returns, sent in parts."""
+        parts = await self.make(lambda: dump_in_pieces(tell()))
+        length = {hdrs.CONTENT_LENGTH: str(sum(map(len, parts)))}
+        return web.Response(body=_sent(parts), content_type="application/json", headers=length)
+
+
+async def _sent(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
+    """One part after the other: the next when the connection has taken the one before."""
+    for part in parts:
+        yield part
+
+
+def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A short answer. What JSON has no words for is written as text."""
+    body = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
+    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+
+
+def error_response(
+    status: int,
+    error: str,
+    hint: str = "",
+    headers: Mapping[str, str] | None = None,
+    candidates: Sequence[Mapping[str, str]] = (),
+) -> web.Response:
+    """A refusal: what is wrong and what to do; ``candidates`` are what an ambiguous id may stand for."""
+    told = {"candidates": candidates} if candidates else {}
+    return json_response({"error": error, "hint": hint, **told}, status, headers)

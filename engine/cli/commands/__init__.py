@@ -1,0 +1,1 @@
+"""The commands: one file each, found by name in ``engine.cli.main``."""

@@ -1,0 +1,219 @@
+"""The LangSmith SDK's two clients, set up as the engine needs them. Imported at first use: it is a heavy package."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+from langsmith import APIError, AsyncLangsmith
+from langsmith.async_client import AsyncClient
+from langsmith.schemas import Dataset
+from langsmith.utils import LangSmithError, LangSmithNotFoundError
+
+from engine.action.retry import HttpFailure, check_response
+from engine.clients.langsmith.reading import Reading, current_reading
+from engine.clients.langsmith.sunset import Sunsets
+from engine.core.errors import DataTooLarge, TooComplex
+from engine.core.feedback import feedback_error
+from engine.core.json_scan import parsed_size
+from engine.core.trace import TRACEPARENT, carried
+
+if TYPE_CHECKING:
+    from engine.clients.langsmith.settings import LangSmithSettings
+
+#: Attempts have their own timeout; these only end what nobody waits for any more. Seconds.
+_TIMEOUT = httpx2.Timeout(300.0, connect=30.0)
+_LIMITS = httpx2.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=30.0)
+#: Headers that speak of the body as it came.
+_OF_THE_BODY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+
+
+class Sdk:
+    """Both clients over one setting-up: one attempt a request, no redirects, no proxy or profile from outside.
+
+    ``client`` is the hand-written one; ``generated`` has what it lacks. ``faults`` are the
+    exceptions that either raises for an answer other than 2xx, or for none.
+    """
+
+    def __init__(self, settings: LangSmithSettings, sunsets: Sunsets) -> None:
+        tls = ssl.create_default_context()
+        self.client = _Client(settings, _transport(settings.endpoint.rstrip("/"), tls, sunsets))
+        self.generated = _Generated(settings, _transport(settings.api_root, tls, sunsets))
+        # Resources are imported when first touched, which takes its time: here nobody waits for it.
+        _ = self.generated.annotation_queues.items, self.generated.annotation_queues.runs, self.generated.runs
+        self.faults: tuple[type[Exception], ...] = (LangSmithError, APIError, httpx2.HTTPError)
+
+    async def find_dataset(self, name: str) -> Dataset | None:
+        """The dataset that the server answers a name with, if any."""
+        try:
+            return await self.client.read_dataset(dataset_name=name)
+        except LangSmithNotFoundError as error:
+            if error.__cause__ is not None:  # a 404 of the server, not the SDK's own word for an empty list
+                raise
+            return None
+
+    async def create_feedback(self, run_id: str, key: str, **fields: Any) -> Mapping[str, Any]:
+        """Give a run feedback; the row that LangSmith made of it, which the SDK's method does not return."""
+        with _hearing() as answers:
+            await self.client.create_feedback(run_id, key, stop_after_attempt=1, **fields)
+        return _row(answers)
+
+    async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
+        """A feedback with all its fields: the SDK's model drops those that it does not know."""
+        with _hearing() as answers:
+            await self.client.read_feedback(feedback_id)
+        return _row(answers)
+
+    async def list_feedback(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """All feedback of some runs, with ``error`` saying why a row is one, wherever LangSmith wrote that."""
+        with _hearing() as answers:
+            rows = [row.model_dump(mode="json") async for row in self.client.list_feedback(run_ids=run_ids)]
+        raw = [row for answer in answers for row in answer.json()]
+        return [row | {"error": feedback_error(as_sent)} for row, as_sent in zip(rows, raw, strict=True)]
+
+    async def aclose(self) -> None:
+        """Close the connections of both."""
+        await self.client.aclose()
+        await self.generated.close()
+
+
+#: The answers to requests that this task makes, where it wants them: the SDK returns only what its models know.
+_ANSWERS: ContextVar[list[httpx2.Response] | None] = ContextVar("answers", default=None)
+
+
+@contextmanager
+def _hearing() -> Iterator[list[httpx2.Response]]:
+    """Collect the answers to requests that are made meanwhile by this task."""
+    answers: list[httpx2.Response] = []
+    token = _ANSWERS.set(answers)
+    try:
+        yield answers
+    finally:
+        _ANSWERS.reset(token)
+
+
+def _row(answers: Sequence[httpx2.Response]) -> Mapping[str, Any]:
+    """The JSON object that was answered last; empty where it was none."""
+    try:
+        row = answers[-1].json() if answers else None
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
+class _Transport(httpx2.AsyncClient):
+    """A client whose requests for a ``Reading`` respect it, and whose answers tell of endpoints that will go."""
+
+    def __init__(self, sunsets: Sunsets, **options: Any) -> None:
+        super().__init__(**options)
+        self._sunsets = sunsets
+
+    async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        """Send a request; for a reading, in its turn, and with an answer of bounded size."""
+        respected = current_reading()
+        if respected is None:
+            response = await super().send(request, **options)
+        else:
+            response = await self._send_for(respected, request, **options)
+        self._sunsets.note(request.method, request.url.path, response.headers)
+        if (answers := _ANSWERS.get()) is not None:
+            answers.append(response)
+        return response
+
+    async def _send_for(self, respected: Reading, request: httpx2.Request, **options: Any) -> httpx2.Response:
+        try:
+            async with respected.turn():
+                response = await super().send(request, **{**options, "stream": True})
+                try:
+                    read = await _read(response, respected)
+                finally:
+                    await response.aclose()
+                check_response(read.status_code, read.headers)
+        except HttpFailure:  # known to the lane now; the SDK looks at the answer itself
+            pass
+        return read
+
+
+async def _read(response: httpx2.Response, respected: Reading) -> httpx2.Response:
+    """The whole of an answer, counted while it comes."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        await respected.grow(len(piece))
+        body += piece
+    content = bytes(body)
+    try:
+        size = parsed_size(content, len(content))
+    except TooComplex as error:
+        raise DataTooLarge(str(error).replace("the body", "it")) from None
+    await respected.parse(size)
+    headers = [(name, value) for name, value in response.headers.multi_items() if name.lower() not in _OF_THE_BODY]
+    return httpx2.Response(
+        response.status_code,
+        headers=headers,
+        content=content,
+        request=response.request,
+        extensions=response.extensions,
+        history=response.history,
+    )
+
+
+def _transport(base_url: str, tls: ssl.SSLContext, sunsets: Sunsets) -> httpx2.AsyncClient:
+    return _Transport(
+        sunsets,
+        base_url=base_url,
+        timeout=_TIMEOUT,
+        limits=_LIMITS,
+        verify=tls,
+        trust_env=False,
+        follow_redirects=False,
+        event_hooks={"request": [_carry_on]},
+    )
+
+
+async def _carry_on(request: httpx2.Request) -> None:
+    """A request that an attempt makes carries its trace on."""
+    if trace := carried():
+        request.headers[TRACEPARENT] = trace
+
+
+class _Client(AsyncClient):
+    """The SDK's AsyncClient over our transport: it offers no way to turn off proxies from the environment."""
+
+    def __init__(self, settings: LangSmithSettings, transport: httpx2.AsyncClient) -> None:
+        super().__init__(
+            api_url=settings.endpoint.rstrip("/"),
+            api_key=settings.api_key,
+            # An empty text, unlike None, is not replaced by LANGSMITH_WORKSPACE_ID.
+            workspace_id=settings.workspace_id or "",
+            retry_config={"max_retries": 1},
+            disable_prompt_cache=True,
+            profile_config_path=os.devnull,
+        )
+        # The SDK says httpx; what it runs on, when there is one, is this fork of it.
+        transport.headers.update(self._client.headers)
+        self._client = transport
+
+    async def aclose(self) -> None:
+        """Close our transport, and the generated client that the SDK makes beside it and leaves open."""
+        await super().aclose()  # type: ignore[no-untyped-call]
+        await self._langsmith_api.close()
+
+
+class _Generated(AsyncLangsmith):
+    """The SDK's generated client without headers and tenant from the environment."""
+
+    def __init__(self, settings: LangSmithSettings, transport: httpx2.AsyncClient) -> None:
+        super().__init__(
+            api_key=settings.api_key,
+            base_url=settings.api_root,
+            max_retries=0,
+            timeout=_TIMEOUT,
+            http_client=transport,
+        )
+        self.tenant_id = settings.workspace_id
+        self._custom_headers = {}

@@ -1,0 +1,107 @@
+"""The ``network:`` block: where requests may go that event data leads to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Final
+
+from yarl import URL
+
+from engine.clients.addresses import Address, held_in
+
+#: What a host's name is made of; the first label of one to allow may be ``*``.
+_NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Networks and hosts that are permitted beside the public ones. ``suffixes`` begin with a dot."""
+
+    networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    names: frozenset[str] = frozenset()
+    suffixes: tuple[str, ...] = ()
+
+    def permits(self, host: str, address: Address) -> bool:
+        """Whether a host may be reached at an address. ``host`` is a plain one (``plain_host``)."""
+        if host in self.names or host.endswith(self.suffixes):
+            return True
+        return any(one in network for one in held_in(address) for network in self.networks)
+
+
+def parse_network(entries: Iterable[str]) -> Network:
+    """What the entries of ``allow`` say.
+
+    Raises:
+        ValueError: one is neither a network nor a host; says how to write it.
+    """
+    networks, names, suffixes = [], set(), []
+    for entry in entries:
+        parsed = parse_entry(entry)
+        if not isinstance(parsed, str):
+            networks.append(parsed)
+        elif parsed.startswith("*."):
+            suffixes.append(parsed[1:])
+        else:
+            names.add(parsed)
+    return Network(tuple(networks), frozenset(names), tuple(suffixes))
+
+
+def parse_entry(entry: str) -> IPv4Network | IPv6Network | str:
+    """One entry of ``allow``: a network, or a host as ``plain_host`` has it, maybe with ``*.`` before it.
+
+    Raises:
+        ValueError: it is neither; says how to write it.
+    """
+    text = entry.strip()
+    if _looks_numeric(text):
+        return _network(text)
+    if "://" in text or "/" in text:
+        raise ValueError(f"{text!r} is not a host: write its name alone, like {_host_in(text)}")
+    wild, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
+    if "*" in name:
+        raise ValueError(f"{text!r}: a * stands for the beginning of a name only, like '*.svc.cluster.local'")
+    host = plain_host(name)
+    if ":" in name or not host or not _NAME.fullmatch(host):
+        raise ValueError(f"{text!r} is neither a host's name nor a network; ports are not part of it")
+    return wild + host
+
+
+def plain_host(host: str) -> str:
+    """A host as names are compared: as it goes on the wire (IDNA), without a dot at its end; empty if it is none."""
+    try:
+        url = URL.build(scheme="http", host=host.strip("[]"))
+    except (ValueError, UnicodeError):
+        return ""
+    return (url.raw_host or "").rstrip(".")
+
+
+def _looks_numeric(text: str) -> bool:
+    head = text.partition("/")[0]
+    return head.count(":") > 1 or head.replace(".", "").isdigit()
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text.replace("[", "").replace("]", ""))
+    except ValueError as error:
+        wide = _widened(text)
+        hint = f"; did you mean {wide}?" if wide else "; write it like 10.0.0.0/8 or fd00::/8"
+        raise ValueError(f"{text!r} is not a network: {error}{hint}") from None
+
+
+def _widened(text: str) -> str:
+    """``10.1.2.3/8`` as the network that it lies in; empty where it is no address at all."""
+    try:
+        return str(ip_network(text, strict=False))
+    except ValueError:
+        return ""
+
+
+def _host_in(text: str) -> str:
+    try:
+        return URL(text if "://" in text else f"http://{text}").host or "minio.internal"
+    except ValueError:
+        return "minio.internal"

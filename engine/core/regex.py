@@ -1,0 +1,157 @@
+"""Regular expressions, by RE2 only: time linear in the text, whatever the pattern and whoever wrote the text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import re2
+
+from engine.core.deadline import check
+from engine.core.variables import Filled
+
+#: What other engines have and RE2 leaves out, as it shows in RE2's own messages.
+_ABSENT = {
+    "(?=": "lookahead",
+    "(?!": "negative lookahead",
+    "(?<": "lookbehind",
+    "(?>": "atomic groups",
+    "*+": "possessive quantifiers",
+    "++": "possessive quantifiers",
+    "?+": "possessive quantifiers",
+}
+
+#: A pattern that is a text, perhaps tied to the start or the end.
+_LITERAL = re.compile(r"(\^?)([A-Za-z0-9 _:;,@#%&=<>/!~-]+)(\$?)", re.ASCII)
+
+
+#: Where a pattern has no room for a text: quoted parts, escapes, groups' heads and counts; and where classes begin and
+#: end. ``{words}`` are those that stand for variables.
+_TOKENS = r"\\Q.*?(?:\\E|\Z)|\\(?:{words}|.)|\[:\^?\w*:\]|\[\^?\]?|\]|\(\?(?:P?<[^>]*|[\w-]*)|\{{[^}}]*|{words}"
+
+
+class RegexError(ValueError):
+    """A pattern is not valid RE2. ``hint`` says what to write instead, where that is known."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def compile_search(pattern: str) -> Callable[[str], bool]:
+    """A function that tells whether the pattern is found anywhere in a text.
+
+    Raises:
+        RegexError: the pattern is not valid RE2.
+    """
+    search = _compile(pattern, never_capture=True).search
+    if (plain := _LITERAL.fullmatch(pattern)) is not None:
+        return _literal_search(plain[2], start=bool(plain[1]), end=bool(plain[3]))
+
+    def found(text: str) -> bool:
+        # Bytes, because re2 maps every span of a text back to characters, which nobody asks for here.
+        return search(text.encode()) is not None
+
+    return found
+
+
+def literal_pattern(pattern: str) -> str:
+    """A pattern in which the values of variables stand for themselves, whatever characters are in them.
+
+    Raises:
+        RegexError: a variable is the whole pattern, or stands where a pattern has no text.
+    """
+    if not isinstance(pattern, Filled):
+        return pattern
+    words = "|".join(pattern.variables)
+    made, end, within = [], 0, False
+    for found in re.finditer(_TOKENS.format(words=words), pattern.source, re.DOTALL):
+        made.append(pattern.source[end : found.start()])
+        end = found.end()
+        variable = pattern.variables.get(found[0])
+        if variable is not None and found[0] != pattern.source and not (within and _in_range(pattern.source, found)):
+            made.append(re2.escape(variable.value) if within else f"(?:{re2.escape(variable.value)})")
+        elif pattern.holds(found[0]):
+            word = next(word for word in pattern.variables if word in found[0])
+            raise _no_pattern(pattern.variables[word].reference)
+        else:
+            opens, closes = found[0] in ("[", "[^", "[]", "[^]"), found[0] == "]"
+            within = (within or opens) and not (within and closes)
+            made.append(found[0])
+    return "".join([*made, pattern.source[end:]])
+
+
+def _in_range(source: str, found: re.Match[str]) -> bool:
+    """Whether what was found within a class is an end of a range, as in ``[a-z]``."""
+    return "-" in (source[found.start() - 1 : found.start()], source[found.end() : found.end() + 1])
+
+
+def _no_pattern(reference: str) -> RegexError:
+    message = f"{reference} would be a pattern, or a part of its syntax: a variable is a value"
+    return RegexError(message, "write the pattern itself; for a text there are eq, contains, starts_with and ends_with")
+
+
+def _literal_search(text: str, *, start: bool, end: bool) -> Callable[[str], bool]:
+    """What RE2 would answer for a pattern without operators; a call into it costs ten times as much."""
+    if start and end:
+        return lambda value: value == text
+    if start:
+        return lambda value: value.startswith(text)
+    if end:
+        return lambda value: value.endswith(text)
+    return lambda value: text in value
+
+
+def compile_sub(pattern: str, replacement: str) -> Callable[[str], str]:
+    r"""A function that replaces every match; ``\1`` and ``\g<name>`` in the replacement are groups.
+
+    Raises:
+        RegexError: the pattern is not valid RE2.
+    """
+    sub = _compile(pattern, never_capture=False, text=True).sub
+
+    def expand(match: re2._Match) -> str:
+        check()  # every match is a step of the library's loop in Python
+        result: str = match.expand(replacement)
+        return result
+
+    def replaced(text: str) -> str:
+        result: str = sub(expand, text)
+        return result
+
+    return replaced
+
+
+def _compile(pattern: str, *, never_capture: bool, text: bool = False) -> re2._Regexp:
+    options = re2.Options()
+    options.log_errors = False
+    options.never_capture = never_capture
+    try:
+        return re2.compile(pattern if text else pattern.encode(), options)
+    except UnicodeEncodeError:
+        raise RegexError("the pattern holds half of a surrogate pair, which is no text") from None
+    except re2.error as error:
+        raw = error.args[0] if error.args else b""
+        message = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
+        raise RegexError(f"not a valid RE2 pattern: {message}", _hint(message)) from None
+
+
+def _hint(message: str) -> str:
+    """What to do about RE2's message."""
+    kind, _, part = message.partition(": ")
+    if kind in ("invalid perl operator", "bad repetition operator", "invalid named capture group"):
+        name = next((name for start, name in _ABSENT.items() if start in part), "")
+        if name:
+            return (
+                f"RE2 has no {name}: it promises linear time; use a second operator or `not` instead "
+                "(syntax: https://github.com/google/re2/wiki/Syntax)"
+            )
+    if kind == "invalid escape sequence":
+        if part[1:].isdigit():
+            return "RE2 has no backreferences: it promises linear time"
+        return r"RE2 does not know this escape; the end of the text is \z, a literal backslash is \\"
+    if kind == "invalid repetition size":
+        return "RE2 repeats at most 1000 times"
+    if kind in ("missing )", "unexpected )", "missing ]"):
+        return "to match the bracket itself put a backslash before it"
+    return "see https://github.com/google/re2/wiki/Syntax"

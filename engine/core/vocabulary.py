@@ -1,0 +1,245 @@
+"""The words that conditions and templates may look for: which lists are complete, and what LangSmith documents.
+
+The engine's own words (``event``, ``route``) and the author's (``vars``) are all known when a
+configuration is read, so a wrong one is an error. LangSmith may add fields to runs at any time:
+an undocumented one is worth a remark, no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.core.payload_schema import RUN_FIELDS, Step
+from engine.core.suggest import did_you_mean
+
+#: Why no route matched, where one might have: a condition was undecided. Conditions and templates see ``no_match``.
+UNDECIDED: Final = "undecided"
+EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
+ROUTE_WORDS: Final = frozenset({"name", "key"})
+#: What a document of a digest has in ``items``.
+ITEM_WORDS: Final = frozenset(
+    {"run", "feedback", "feedbacks", "feedback_stats", "commit", "payload", "event", "route", "vars"}
+)
+THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
+DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
+DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
+#: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
+ON_DEAD: Final = "on_dead."
+#: The route key whose routes see a document that no other route matched.
+UNMATCHED: Final = "unmatched"
+#: Words that are there in some places only: what has to be written for them.
+PLACED: Final = {
+    "items": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
+    "digest": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
+    "throttle": "it is there for the parameters of an action that has throttle: {every: 10m} beside it",
+    "delivery": "it is there for the actions of a route's on_dead",
+}
+#: What is there instead where ``delivery`` is.
+_OF_THE_DEAD: Final = "here a digest is seen by its first item, and delivery.items says how many it had"
+#: What the engine works out for ``run`` and puts beside LangSmith's own fields.
+COMPUTED: Final = frozenset({"url", "latency", "cost"})
+#: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
+_ONLY_COMPUTED: Final = frozenset({"latency", "cost"})
+#: The documented fields of a Context Hub commit. It has more.
+COMMIT_FIELDS: Final = frozenset({"repo_handle", "repo_type", "commit_hash", "files_changed"})
+#: Words that only webhooks with runs or threads have.
+_RUN_WORDS: Final = frozenset({"run", "runs", "threads", "feedback", "feedbacks", "feedback_stats"})
+#: The kinds of webhooks that are about no run, by route key, with what they have instead.
+_WITHOUT_RUNS: Final = {
+    "alert": "write payload.alert_rule_name, payload.triggered_metric_value, payload.runs_url",
+    "prompt": "write payload.prompt_name, payload.commit_hash, payload.event",
+    "issue": "write payload.type, payload.data.object",
+    "context_hub": "write commit.repo_handle, commit.commit_hash, commit.files_changed",
+}
+#: Route keys whose webhooks are about no run.
+KINDS_WITHOUT_RUNS: Final = frozenset(_WITHOUT_RUNS)
+#: What stands at the top of a rule's webhook, or is put there by the engine, and is called like a field of a run.
+_RULE_KEYS: Final = frozenset({"start_time", "end_time", "feedback_stats", "id", "type", "messages"})
+#: What is a mapping's method to a template, not a key.
+_METHODS: Final = frozenset({"get", "items", "keys", "values"})
+FOREIGN_FIELDS: Final = {
+    "metadata": "extra.metadata",
+    "model": "extra.metadata",
+    "type": "run_type",
+    "project_id": "session_id",
+    "project": "session_id",
+    "duration": "latency",
+    "latency_ms": "latency",
+    "tokens": "total_tokens",
+    "output": "outputs",
+    "input": "inputs",
+    "tag": "tags",
+    "state": "status",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Slip:
+    """A word that is not there: which step of the look it is, what is wrong with it, what to write."""
+
+    step: int
+    message: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """What is known of the document before there is one. ``vars`` None: the author's words are not known.
+
+    ``placed`` are those of the ``PLACED`` words that are there in the place that is looked at. ``of_rule``: only
+    webhooks of a LangSmith rule come here, whose runs stand in ``runs``.
+    """
+
+    vars: Mapping[str, Any] | None = None
+    placed: frozenset[str] = frozenset()
+    of_rule: bool = False
+
+    def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
+        """What can never be found by a look into the document; ``path`` is how it is written."""
+        first = steps[0] if steps else None  # `$` takes none
+        if isinstance(first, str) and first in PLACED:
+            # A path may look for a webhook's own key of that name.
+            return None if path else self._placed(first, steps)
+        if path and self.of_rule and isinstance(first, str) and (slip := _bare_field(first, steps)) is not None:
+            return slip
+        if len(steps) < 2:
+            return None
+        match first:
+            case "event":
+                return _outside("event", steps[1], EVENT_WORDS)
+            case "route":
+                return _outside("route", steps[1], ROUTE_WORDS)
+            case "vars":
+                return self._unknown_var(steps)
+        return _computed(steps, path=path) or (None if path else _field_of_list(steps))
+
+    def _placed(self, first: str, steps: Sequence[Step]) -> Slip | None:
+        if first not in self.placed:
+            return Slip(0, f"there is no {first!r} here", _OF_THE_DEAD if "delivery" in self.placed else PLACED[first])
+        if first == "items":
+            return self._of_items(steps)
+        known = {"throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS, "delivery": DELIVERY_WORDS}[first]
+        return _outside(first, steps[1], known) if len(steps) > 1 else None
+
+    def _of_items(self, steps: Sequence[Step]) -> Slip | None:
+        if len(steps) > 1 and isinstance(steps[1], str) and steps[1] not in ("index", "count"):
+            hint = f"go through it: {{% for item in items %}}{{{{ item.{steps[1]} }}}}{{% endfor %}}"
+            return Slip(1, f"items is a list, which has no {steps[1]!r}", hint)
+        if len(steps) > 2:
+            inner = self.slip(steps[2:], path=False)
+            if isinstance(steps[2], str) and steps[2] not in ITEM_WORDS | _METHODS:
+                return Slip(2, f"an item has no {steps[2]!r}", did_you_mean(steps[2], ITEM_WORDS))
+            return None if inner is None else Slip(inner.step + 2, inner.message, inner.hint)
+        return None
+
+    def _unknown_var(self, steps: Sequence[Step]) -> Slip | None:
+        value: Any = self.vars
+        for place, step in enumerate(steps[1:], start=1):
+            if not isinstance(value, Mapping) or not isinstance(step, str):
+                return None
+            if step not in value:
+                owner = ".".join(map(str, steps[:place]))
+                return None if step in _METHODS else Slip(place, f"{owner} has no {step!r}", _var_hint(step, value))
+            value = value[step]
+        return None
+
+
+def is_fallback(route_id: str) -> bool:
+    """Whether a route, by its id, stands under ``unmatched``."""
+    return route_id.partition("/")[0] == UNMATCHED
+
+
+def _var_hint(name: str, known: Mapping[str, Any]) -> str:
+    near = did_you_mean(name, known)
+    return near if near.startswith("did you mean") else f"add it to the configuration's vars; {near}".removesuffix("; ")
+
+
+def _outside(owner: str, word: Step, known: frozenset[str]) -> Slip | None:
+    if not isinstance(word, str) or word in known or word in _METHODS:
+        return None
+    return Slip(1, f"{owner} has no {word!r}", did_you_mean(word, known))
+
+
+def run_field(name: str) -> str | None:
+    """The field of a run that a name alone means, by LangSmith's name for it; None if it means none."""
+    if name in RUN_FIELDS or name in COMPUTED:
+        return name
+    return FOREIGN_FIELDS.get(name)
+
+
+def _bare_field(name: str, steps: Sequence[Step]) -> Slip | None:
+    """A field of a run that is looked for at the top, where no rule's webhook has it."""
+    if name in _RULE_KEYS or (field := run_field(name)) is None:
+        return None
+    rest = "".join(
+        f"[{step}]" if isinstance(step, int) else "[*]" if step is None else f".{step}" for step in steps[1:]
+    )
+    base = "$.run" if field.split(".")[0] in _ONLY_COMPUTED else "$.runs[*]"
+    return Slip(0, f"a rule's webhook has no {name!r}: its runs have", f"write {base}.{field}{rest}")
+
+
+def _of_run(steps: Sequence[Step]) -> int | None:
+    """At which step a look goes on from a run as LangSmith sent it, or from ``run``; None if from neither."""
+    own = steps[1:] if steps and steps[0] == "payload" else steps
+    ahead = len(steps) - len(own)
+    if len(own) > 2 and own[0] == "runs" and not isinstance(own[1], str):
+        return ahead + 2
+    return 1 if len(steps) > 1 and steps[0] == "run" else None
+
+
+def _computed(steps: Sequence[Step], *, path: bool) -> Slip | None:
+    place = _of_run(steps)
+    if place is None or steps[0] == "run" or steps[place] not in _ONLY_COMPUTED:
+        return None
+    word = steps[place]
+    write = f"write $.run.{word}" if path else f"write run.{word}"
+    return Slip(place, f"LangSmith's runs have no {word!r}: the engine computes it, for run", write)
+
+
+def _field_of_list(steps: Sequence[Step]) -> Slip | None:
+    if steps[0] != "runs" or not isinstance(steps[1], str) or steps[1] in ("index", "count"):
+        return None
+    return Slip(1, f"runs is a list, which has no {steps[1]!r}", f"write run.{steps[1]}, or runs[0].{steps[1]}")
+
+
+def not_of_kind(keys: Collection[str], steps: Sequence[Step]) -> tuple[str, str] | None:
+    """What is wrong with a look for a word that no event under these route keys has, with a hint; else None."""
+    first = steps[0] if steps else None
+    if first in _RUN_WORDS and keys and _WITHOUT_RUNS.keys() >= set(keys):
+        kind = min(keys)
+        return f"webhooks of the kind {kind} have no {first!r}", _WITHOUT_RUNS[kind]
+    if first == "commit" and keys and not {"context_hub", "*", "unmatched"} & set(keys):
+        hint = _WITHOUT_RUNS.get(min(keys), "a route under context_hub: sees them")
+        return "only webhooks of the kind context_hub have 'commit'", hint
+    return None
+
+
+def undocumented(steps: Sequence[Step]) -> tuple[str, str, str] | None:
+    """Whose field a look wants that LangSmith does not document, the field, and a hint; None if all is known."""
+    steps = steps[2:] if steps and steps[0] == "items" else steps
+    return _of_commit(steps) or _undocumented_of_run(steps)
+
+
+def _of_commit(steps: Sequence[Step]) -> tuple[str, str, str] | None:
+    """A likely typo only: not all fields of a commit are documented."""
+    own = steps[1:] if steps and steps[0] == "payload" else steps
+    own = own[1:] if list(own[:2]) == ["data", "commit"] else own
+    if len(own) < 2 or own[0] != "commit" or not isinstance(field := own[1], str) or field in COMMIT_FIELDS | _METHODS:
+        return None
+    near = did_you_mean(field, COMMIT_FIELDS)
+    return ("commit", field, near) if near.startswith("did you mean") else None
+
+
+def _undocumented_of_run(steps: Sequence[Step]) -> tuple[str, str, str] | None:
+    place = _of_run(steps)
+    if place is None or not isinstance(field := steps[place], str) or field in RUN_FIELDS or field in _METHODS:
+        return None
+    if steps[0] == "run" and field in COMPUTED:
+        return None
+    known = RUN_FIELDS | COMPUTED if steps[0] == "run" else RUN_FIELDS
+    if field == "url":
+        return "run", field, "the engine's own link is run.url"
+    near = did_you_mean(field, known, foreign=FOREIGN_FIELDS)
+    return "run", field, near if near.startswith("did you mean") else "LangSmith documents none of that name"

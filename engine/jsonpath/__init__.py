@@ -1,5 +1,0 @@
-"""JSONPath: jsonpath-ng's grammar and answers, compiled once."""
-
-from engine.jsonpath.path import MAX_LENGTH, NOTHING, Path, Paths, compile_path
-
-__all__ = ["MAX_LENGTH", "NOTHING", "Path", "Paths", "compile_path"]

@@ -1,0 +1,69 @@
+"""Reading a request's body: whole, as it was sent, within a size and a time."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import web
+
+from engine.receiver.admission import Share
+from engine.receiver.responses import Refusal, broken_body, overload, too_large
+
+#: How long bodies may still come in once the receiver is stopping, in seconds.
+_LAST_CALL = 0.5
+
+
+class BodyReader:
+    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for the words of a refusal."""
+
+    def __init__(self, limit: int, deadline: float) -> None:
+        self._limit, self._deadline = limit, deadline
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    async def read(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
+        """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for.
+
+        Raises:
+            Refusal: it is too large, too slow or broken.
+            NoRoom: it is more than there is room for.
+        """
+        stream = request.content
+        if not stream.is_eof() or stream.total_bytes > self._limit:
+            return await self._read_slowly(request, share, until)
+        body = stream.read_nowait()
+        share.grow(len(body))
+        return body
+
+    def stop(self) -> None:
+        """Bodies on their way have half a second from now."""
+        self._stopping = True
+        soon = asyncio.get_running_loop().time() + _LAST_CALL
+        for timeout in self._reading:
+            if not timeout.expired() and (timeout.when() or soon) >= soon:
+                timeout.reschedule(soon)
+
+    async def _read_slowly(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
+        pieces: list[bytes] = []
+        timeout = asyncio.timeout(until - time.monotonic())
+        try:
+            async with timeout:
+                self._reading.add(timeout)
+                async for piece in request.content.iter_any():
+                    share.grow(len(piece))
+                    pieces.append(piece)
+                    if share.size > self._limit:
+                        raise too_large(f"the body is more than {self._limit} bytes", self._limit)
+            return b"".join(pieces)
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise broken_body(error) from error
+        finally:
+            self._reading.discard(timeout)
+
+    def _too_slow(self) -> Refusal:
+        if self._stopping:
+            return overload("stopping", "the engine is stopping", close=True)
+        return overload("slow_body", f"the body did not arrive within {self._deadline:g} seconds", close=True)

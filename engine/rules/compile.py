@@ -1,0 +1,417 @@
+"""Config + Registry → Router. The one step between what the user wrote and what runs: after it nothing is invalid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import PurePath
+from typing import Any, Final
+
+from engine.action.param_errors import named_in, no_parameters
+from engine.action.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
+from engine.action.registry import Registered, Registry
+from engine.action.retry import LANGSMITH_TIMEOUT, RetryPolicy
+from engine.action.target import target_of
+from engine.clients import Origin
+from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
+from engine.config.keys import KEY_WORDS
+from engine.core.document import Site
+from engine.core.error_text import named_error
+from engine.core.errors import ConfigError, TemplateError
+from engine.core.masking import Masker
+from engine.core.positions import Where
+from engine.core.schedule import Active, never_open
+from engine.core.suggest import did_you_mean
+from engine.core.vocabulary import ON_DEAD, Vocabulary
+from engine.rules.completion import completed
+from engine.rules.conditions import Filter, compile_filter
+from engine.rules.origins import AuthorOrigins, origins_in_code
+from engine.rules.route import Gating, Route, RoutedAction, WaitFor
+from engine.rules.router import Router
+from engine.rules.static_destination import fixed_destination
+from engine.rules.templates import Template, Templates
+from engine.rules.unset_vars import UnsetVars
+
+#: What people call an action that has another name here.
+_ACTION_WORDS: Final = {
+    "slack": "post_to_slack",
+    "slack_message": "post_to_slack",
+    "post_slack": "post_to_slack",
+    "send_to_slack": "post_to_slack",
+    "dataset": "add_to_dataset",
+    "add_example": "add_to_dataset",
+    "create_example": "add_to_dataset",
+    "webhook": "forward_webhook",
+    "forward": "forward_webhook",
+    "http": "forward_webhook",
+    "http_request": "forward_webhook",
+    "post": "forward_webhook",
+    "call_webhook": "forward_webhook",
+    "email": "notify",
+    "mail": "notify",
+    "send_email": "notify",
+    "teams": "notify",
+    "pagerduty": "notify",
+    "annotation_queue": "annotate",
+    "add_to_queue": "annotate",
+    "feedback": "annotate",
+    "add_feedback": "annotate",
+    "print": "log",
+    "logger": "log",
+}
+#: What the templates of ``on_dead`` see beside the document.
+_DEAD: Final = frozenset({"delivery", "throttle"})
+#: What stands in the file for each service that an action may require: block, key, variable.
+_SERVICES: Final = {
+    "langsmith": ("a LangSmith API key", "api_key", "LANGSMITH_API_KEY"),
+    "slack": ("a Slack token", "token", "SLACK_BOT_TOKEN"),
+}
+
+
+def compile_router(config: Config, registry: Registry) -> Router:
+    """Compile every route, and report every problem found on the way at once.
+
+    Raises:
+        ConfigError: with what reading the file found and what compiling it found.
+    """
+    compiler = _Compiler(config, registry)
+    routes = [compiler.route(route) for route in config.routes]
+    config.source.problems.extend(problem for problem in registry.clashes if problem not in config.source.problems)
+    if config.source.problems:
+        raise ConfigError(config.source.problems)
+    enabled = [route for written, route in zip(config.routes, routes, strict=True) if written.enabled]
+    return Router(
+        hash=config.hash,
+        private_hash=config.private_hash,
+        langsmith=config.langsmith,
+        slack=config.slack,
+        site=Site(config.langsmith.web_url),
+        vars=dict(config.vars),
+        by_key=_by_key(enabled),
+        routes={route.id: route for route in enabled},
+        retry=compiler.retry.for_data(),
+        network=config.network,
+        limits=config.limits,
+    )
+
+
+def _by_key(routes: Iterable[Route]) -> Mapping[str, tuple[Route, ...]]:
+    by_key: dict[str, list[Route]] = {}
+    for route in routes:
+        for key in route.keys:
+            by_key.setdefault(key, []).append(route)
+    return {key: tuple(found) for key, found in by_key.items()}
+
+
+class _Compiler:
+    """Compiles the routes of one configuration; reports into its source."""
+
+    def __init__(self, config: Config, registry: Registry) -> None:
+        self._config, self._registry, self._source = config, registry, config.source
+        self._masker = Masker(config.masked)
+        self._keyless: set[tuple[str, Where]] = set()
+        self._per_run = True  # of the present route
+        self._of_feedback: list[Where] = []  # the places in the route at hand that read it
+        self._templates = self._all_templates = Templates(Vocabulary(config.vars))
+        self._origins = AuthorOrigins(self._templates, config.vars)
+        self._unset = UnsetVars(config, self._templates)
+        self.retry = _policy(config.retry, RetryPolicy())
+
+    def route(self, written: RouteConfig) -> Route:
+        where = (*written.where, "filters")
+        self._per_run = written.for_each == "run"
+        self._templates = self._all_templates.of_rule(not KEY_WORDS & set(written.keys))
+        filter_ = compile_filter(written.filters or [], where, self._source, self._templates, per_run=self._per_run)
+        self._of_feedback = [(*written.where, "wait_for")] if written.wait_for is not None else []
+        self._of_feedback += _conditions_of_feedback(filter_, where)
+        hours = () if written.active is None else (written.active,)
+        actions = tuple(action for one in written.actions if (action := self._action(one, hours)) is not None)
+        on_dead = tuple(action for one in written.on_dead if (action := self._action(one, (), _DEAD)) is not None)
+        wait = written.wait_for
+        route = Route(
+            id=written.id,
+            keys=written.keys,
+            word={"name": written.name or written.key, "key": written.key},
+            per_run=written.for_each == "run",
+            filter=filter_,
+            actions=actions,
+            stop=written.stop,
+            sample=written.sample,
+            wait_for=None if wait is None else WaitFor(wait.feedback, wait.up_to),
+            on_dead=tuple(replace(action, name=f"{ON_DEAD}{action.name}") for action in on_dead),
+        )
+        self._check_reach(written.where)
+        return route
+
+    def _action(
+        self, written: ActionConfig, hours: tuple[Active, ...], beside: frozenset[str] = frozenset()
+    ) -> RoutedAction | None:
+        """``hours`` are the route's; ``beside`` are words that its templates see beside those of every document."""
+        registered = self._registry.get(written.type)
+        if registered is None:
+            if self._source.excused(("plugins",)):  # it may be in a folder that is not known
+                return None
+            self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
+            return None
+        words = beside | _words(written)
+        written = completed(written, registered, words, self._source)
+        template = self._templates.knowing(words).compile_into(
+            written.params, written.params_where, self._source, escape=escaped_params(registered.params)
+        )
+        sound = self._check_literals(written, registered, template)
+        self._check_addresses(written)
+        self._check_hosts(written, registered, template)
+        required = self._check_required(written, registered)
+        when = None
+        if written.when is not None:
+            templates = self._templates.knowing(beside)
+            place = (*written.where, "when")
+            when = compile_filter(written.when, place, self._source, templates, per_run=self._per_run)
+            self._of_feedback += _conditions_of_feedback(when, (*written.where, "when"))
+        self._of_feedback += _places_of_feedback(template, written.params_where)
+        if "feedback" in registered.action.needs:
+            self._of_feedback.append(written.params_where)
+        retry = _policy(written.retry, self.retry) if written.retry else self.retry
+        return RoutedAction(
+            name=written.name,
+            registered=registered,
+            template=template,
+            when=when,
+            needs=template.needs | registered.action.needs,
+            retry=retry,
+            timeout=self._timeout(written, retry),
+            fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
+            destination=self._destination(registered, written.params_where, template) if sound else None,
+            target=self._target(registered, written.params_where, template, required) if sound else "",
+            origins=self._author_origins(written, registered, required),
+            place=self._placer(written.params_where),
+            gating=self._gating(written),
+            active=self._active(written, hours),
+        )
+
+    def _destination(self, registered: Registered, where: Where, template: Template) -> str | None:
+        """Where every delivery goes, if no event decides that. A plug-in's own code is asked when it runs."""
+        if not registered.builtin:
+            return None
+        tree, leaves = self._settled(where, template)
+        return fixed_destination(registered, tree, {place[0] for place in leaves.templated if place})
+
+    def _target(self, registered: Registered, where: Where, template: Template, required: frozenset[str]) -> str:
+        """What changes with where its deliveries go, and with what LangSmith is asked for before that."""
+        config, tree = self._config, self._settled(where, template)[0]
+        reads = template.needs | registered.action.needs
+        services = [config.langsmith] if reads or "langsmith" in required else []
+        return target_of(registered, tree, config.vars, [*services, *([config.slack] if "slack" in required else [])])
+
+    def _gating(self, written: ActionConfig) -> Gating | None:
+        """What stands before the action's deliveries, with its key's template."""
+        spec = written.throttle or written.digest
+        if spec is None:
+            return None
+        by = None
+        if spec.by is not None:
+            by = self._templates.compile_into(spec.by, (*spec.where, "by"), self._source)
+            self._of_feedback += _places_of_feedback(by, (*spec.where, "by"))
+        return Gating("throttle" if written.throttle else "digest", spec.every, by, spec.most)
+
+    def _active(self, written: ActionConfig, hours: tuple[Active, ...]) -> tuple[Active, ...]:
+        """The hours that must all hold; hours that never do are a mistake."""
+        if written.active is None:
+            return hours
+        both = (*hours, written.active)
+        if never_open([one.schedule for one in both]):
+            message = "the action is never active when its route is: their hours have nothing in common"
+            hint = f"the route's are {hours[0].schedule}"
+            self._source.report((*written.where, "active"), message, hint, at_key=True)
+        return both
+
+    def _explain_missing(self, name: str) -> tuple[str, str]:
+        """Message and hint for an action that there is not; what other products call one is known."""
+        message, hint = self._registry.explain_missing(name)
+        ours = _ACTION_WORDS.get(name.lower().replace("-", "_"), "")
+        if name in self._registry.broken or self._registry.get(ours) is None:
+            return message, hint
+        return message, did_you_mean(name, (), foreign={name: ours})
+
+    def _placer(self, params_where: Where) -> Callable[[Where, int], str]:
+        """Tells where in the file a parameter stands."""
+        source, file = self._source, PurePath(self._config.file).name
+
+        def place(where: Where, line: int) -> str:
+            number = source.line_of((*params_where, *where), line)
+            return f"{file}:{number}" if number else file
+
+        return place
+
+    def _timeout(self, written: ActionConfig, retry: RetryPolicy) -> float:
+        if written.timeout is not None:
+            return written.timeout
+        return LANGSMITH_TIMEOUT if retry.kind == "langsmith" else self._config.timeout
+
+    def _check_literals(self, written: ActionConfig, registered: Registered, template: Template) -> bool:
+        """Whether the literal parameters are what the action takes; what they are not is reported.
+
+        Where something was reported of them before, what only follows from that is not.
+        """
+        where, source = written.params_where, self._source
+        if not written.params and source.troubled_at(where):
+            return False
+        unsure = any(source.troubled((*where, name)) for name in written.params)
+        if written.params and not registered.params.model_fields:
+            source.report(
+                (*where, next(iter(written.params))),
+                *no_parameters(registered.name, type(registered.action).__name__),
+                at_key=True,
+            )
+            return False
+        tree, leaves = self._settled(where, template)
+        sound = True
+        for fault in self._literal_faults(written, registered, tree, leaves):
+            sound = False
+            if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
+                self._report_fault(written, fault)
+        return sound
+
+    def _literal_faults(
+        self, written: ActionConfig, registered: Registered, tree: Any, leaves: Leaves
+    ) -> Sequence[Fault]:
+        try:
+            return literal_faults(registered.params, tree, leaves)
+        except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
+            message = f"{written.type}.Params raised {named_error(error)}"
+            return [Fault((), "", message, "a validator raises ValueError for what it refuses", at_key=True)]
+
+    def _settled(self, where: Where, template: Template) -> tuple[Any, Leaves]:
+        """The parameters with what only the author's own ``vars`` decide filled in: it is known now, so checked now."""
+        done: set[Where] = set()
+        if any(self._source.troubled((*where, *place)) for place in template.settled):
+            return template.tree, Leaves(template.templated, template.mixed)
+        tree = deepcopy(template.tree) if template.settled else template.tree
+        for place in template.settled:
+            if self._unset.read_by(_at(template.tree, place)):
+                continue
+            try:
+                value = template.settle(place, self._config.vars)
+            except TemplateError as error:
+                self._source.report((*where, *place), str(error), error.hint, line=error.line)
+                continue
+            _put(tree, place, value)
+            done.add(place)
+        return tree, Leaves(template.templated - done, template.mixed - done, frozenset(done))
+
+    def _report_fault(self, written: ActionConfig, fault: Fault) -> None:
+        text = fault.sentence if named_in(fault.sentence, written.type) else f"{written.type}: {fault.sentence}"
+        where = (*written.params_where, *fault.where)
+        message, hint = self._masker.text(text), self._masker.text(fault.hint)
+        self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
+
+    def _author_origins(
+        self, written: ActionConfig, registered: Registered, required: frozenset[str]
+    ) -> frozenset[Origin]:
+        """The origins that stand in its parameters, in its own code, and of the services that it requires."""
+        endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
+        in_code = frozenset[Origin]() if registered.builtin else origins_in_code(type(registered.action))
+        return self._origins.of([written.params, *(endpoints[service] for service in required)]) | in_code
+
+    def _check_addresses(self, written: ActionConfig) -> None:
+        """No value of the author's may divide an address elsewhere than its text does."""
+        for name, value in written.params.items():
+            for where, text in _texts(value, (name,)):
+                if not self._unset.read_by(text) and (wrong := self._origins.divided(text)) is not None:
+                    self._source.report((*written.params_where, *where), *wrong)
+
+    def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
+        """Where requests go past the address guard, no event may decide where they go."""
+        for name in address_params(registered.params) & written.params.keys():
+            for where, text in _texts(written.params[name], (name,)):
+                if where in template.settled or not (tag := self._origins.foreign_in(text)):
+                    continue
+                message = f"{written.type}: {tag[:80]} lets an event decide where this address leads"
+                hint = (
+                    "write scheme and host by the letter or with vars; what an event adds behind them needs | urlencode"
+                )
+                self._source.report((*written.params_where, *where), message, hint)
+
+    def _check_required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
+        """The services it requires. Without the key to one, every delivery that needs it would wait for nothing."""
+        there = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
+        required = self._required(written, registered)
+        for service in sorted(required):
+            if there[service] or self._source.troubled((service,)):
+                continue
+            words, key, variable = _SERVICES[service]
+            line = f'{key}: "${{{variable}}}"'
+            inside = (service,) in self._source.marks
+            hint = f"add below {service}: {line}" if inside else f"add at the top level: {service}: {{{line}}}"
+            message = f"{written.type} needs {words}, and there is none: {service}.{key} is not set"
+            self._source.report(written.params_where, message, hint, at_key=True)
+            self._keyless.add((service, written.where[:-2]))
+        return required
+
+    def _required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
+        """What an action says that it requires."""
+        try:
+            return frozenset(registered.action.requires(written.params)) & _SERVICES.keys()
+        except BaseException as error:  # noqa: BLE001 - foreign code ends here
+            message = f"{written.type}.requires raised {named_error(error)}"
+            self._source.report(written.params_where, message, "fix the plug-in", at_key=True)
+            return frozenset()
+
+    def _check_reach(self, where: Where) -> None:
+        """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
+        settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
+        if self._of_feedback and self._config.langsmith.api_key is None and not settled:
+            hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
+            message = "this reads feedback, which has to be fetched from LangSmith"
+            self._source.report(self._of_feedback[0], message, hint)
+
+
+def _conditions_of_feedback(filter_: Filter, where: Where) -> list[Where]:
+    """The places of conditions that read feedback."""
+    return [(*where, index) for index, condition in enumerate(filter_.conditions) if "feedback" in condition.needs]
+
+
+def _places_of_feedback(template: Template, where: Where) -> list[Where]:
+    """The places of templates that read feedback."""
+    return [(*where, *place) for place, needs in template.reads.items() if "feedback" in needs]
+
+
+def _words(written: ActionConfig) -> frozenset[str]:
+    """The words that an action's templates see because of what stands beside it."""
+    if written.digest is not None:
+        return frozenset({"items", "digest"})
+    return frozenset() if written.throttle is None else frozenset({"throttle"})
+
+
+def _texts(tree: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    """The texts of a parameter that is a text or a list of them, each with its place."""
+    if isinstance(tree, str):
+        yield where, tree
+    elif isinstance(tree, list):
+        for index, item in enumerate(tree):
+            yield from _texts(item, (*where, index))
+
+
+def _put(tree: Any, where: Where, value: Any) -> None:
+    _at(tree, where[:-1])[where[-1]] = value
+
+
+def _at(tree: Any, where: Where) -> Any:
+    for step in where:
+        tree = tree[step]
+    return tree
+
+
+def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:
+    """A retry policy: what the spec says, and of the rest what its base says, its kind included."""
+    if spec.policy == "langsmith":
+        return RetryPolicy.of_langsmith(base.for_data())
+    return RetryPolicy(
+        attempts=base.attempts if spec.attempts is None else spec.attempts,
+        within=base.within if spec.within is None else spec.within,
+        shortest=base.shortest if spec.shortest is None else spec.shortest,
+        longest=base.longest if spec.longest is None else spec.longest,
+        kind=base.kind,
+        data=None if base.kind == "engine" else _policy(spec, base.for_data()),
+    )

@@ -1,0 +1,186 @@
+"""The quick answers of conditions: they stop as soon as they may, and keep nothing of what they see."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from engine.core.deadline import current, watched
+from engine.core.errors import EngineError, WantOfData
+from engine.core.truth import Truth, conjoin
+from engine.rules.conditions.inline import inline
+from engine.rules.conditions.operands import Test, Undecidable
+from engine.rules.conditions.quantifiers import ANY, Quantifier
+from engine.rules.conditions.verdict import Kind
+from engine.rules.jsonpath.generated import Answers, Step, generate_any
+
+FALSE, TRUE, UNDECIDED, WANTING = Truth.FALSE, Truth.TRUE, Truth.UNDECIDED, Truth.WANTING
+
+Document = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One operator with its operand. ``whole``: it asks about all values at once, not about each."""
+
+    name: str
+    operand: Any
+    test: Test
+    whole: bool = False
+
+
+def judge(test: Test, value: Any, document: Document) -> tuple[Truth, str]:
+    """What a test says of a value, and why it can't say."""
+    try:
+        return (TRUE if test(value, document) else FALSE), ""
+    except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+        return failure(error)
+
+
+def failure(error: Exception) -> tuple[Truth, str]:
+    """What an evaluation comes to that raised this, and why."""
+    if isinstance(error, WantOfData):
+        return WANTING, f"not fetched: {error}"
+    if isinstance(error, RecursionError):
+        return UNDECIDED, "the data is nested too deeply"
+    if isinstance(error, Undecidable):
+        return UNDECIDED, str(error)
+    if isinstance(error, EngineError):
+        return UNDECIDED, worded(error)
+    return UNDECIDED, f"cannot be evaluated: {error or type(error).__name__}"
+
+
+def worded(error: EngineError) -> str:
+    """An error with its hint."""
+    return "; ".join(filter(None, (str(error), getattr(error, "hint", ""))))
+
+
+def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], Truth]:
+    """The truth of all operators on one value."""
+    tests = tuple(operation.test for operation in operations)
+    return lambda value, document: conjoin(_held(test, value, document) for test in tests)
+
+
+def _held(test: Test, value: Any, document: Document) -> Truth:
+    """What a test says of a value."""
+    try:
+        return TRUE if test(value, document) else FALSE
+    except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+        return _open(error)
+
+
+def _open(error: Exception) -> Truth:
+    """What an evaluation comes to that raised this. Its words are not asked for: they may cost more than it did."""
+    return WANTING if isinstance(error, WantOfData) else UNDECIDED
+
+
+def check_straight(
+    steps: Sequence[Step],
+    operations: tuple[Operation, ...],
+    nothing: Truth,
+    find: Callable[[Any], Sequence[Any]],
+) -> Callable[[Document], Truth]:
+    """The check of ``quantifier: any`` on a straight path, as one generated function."""
+    tests = [inline(each.name, each.operand, each.test) for each in operations]
+    return generate_any(steps, tests, Answers(TRUE, FALSE, nothing), check_many(find, operations, ANY, nothing))
+
+
+def check_any(
+    find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...], nothing: Truth
+) -> Callable[[Document], Truth]:
+    """The check of ``quantifier: any``, fast as long as nothing is raised."""
+    careful = check_many(find, operations, ANY, nothing)
+    first, *others = (operation.test for operation in operations)
+
+    def check(document: Document) -> Truth:
+        try:
+            values = find(document)
+            for value in watched(values):
+                if first(value, document):
+                    for test in others:
+                        if not test(value, document):
+                            break
+                    else:
+                        return TRUE
+        except Exception:  # noqa: BLE001 - looked at again with care, to know what it comes to
+            return careful(document)
+        return FALSE if values else nothing
+
+    return check
+
+
+def check_many(
+    find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...], quantifier: Quantifier, nothing: Truth
+) -> Callable[[Document], Truth]:
+    """The check that is right for any quantifier, and whatever is raised."""
+    truth, of = _judge_all(operations), quantifier.of
+
+    def check(document: Document) -> Truth:
+        try:
+            values = find(document)
+        except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+            return _open(error)
+        return of([truth(value, document) for value in watched(values)]) if values else nothing
+
+    return check
+
+
+def check_whole(find: Callable[[Any], Sequence[Any]], test: Test) -> Callable[[Document], Truth]:
+    """The check of an operator that asks about all values at once."""
+
+    def check(document: Document) -> Truth:
+        try:
+            return TRUE if test(tuple(find(document)), document) else FALSE
+        except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+            return _open(error)
+
+    return check
+
+
+Checks = tuple[Callable[[Document], Truth], ...]
+
+
+def _joined(checks: Checks, otherwise: Truth, *, decided_by: Truth) -> Callable[[Document], Truth]:
+    """Conditions joined: ``decided_by`` ends it, and where all are the other (``otherwise``) it is that.
+
+    Else it is undecided, and wanting where one of them is.
+    """
+
+    def check(document: Document) -> Truth:
+        answer, deadline = otherwise, current()
+        for each in checks:
+            if deadline is not None:
+                deadline.check()
+            truth = each(document)
+            if truth is decided_by:
+                return truth
+            answer = min(answer, truth)
+        return answer
+
+    return check
+
+
+def _all_check(checks: Checks) -> Callable[[Document], Truth]:
+    return _joined(checks, TRUE, decided_by=FALSE)
+
+
+def _any_check(checks: Checks) -> Callable[[Document], Truth]:
+    return _joined(checks, FALSE, decided_by=TRUE)
+
+
+def _opposite(check: Callable[[Document], Truth]) -> Callable[[Document], Truth]:
+    def opposite(document: Document) -> Truth:
+        truth = check(document)
+        return FALSE if truth is TRUE else TRUE if truth is FALSE else truth
+
+    return opposite
+
+
+#: What makes the check of a group of its children's.
+GROUP_CHECKS: dict[Kind, Callable[[Checks], Callable[[Document], Truth]]] = {
+    "all": _all_check,
+    "any": _any_check,
+    "none": lambda checks: _opposite(_any_check(checks)),
+    "not": lambda checks: _opposite(_all_check(checks)),
+}

@@ -1,0 +1,169 @@
+"""What to write instead of a condition that was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.core.errors import PathError
+from engine.core.positions import Where
+from engine.core.vocabulary import Vocabulary
+from engine.rules.conditions.operators import OPERATORS
+from engine.rules.dialects import Translation, misspelt, operator_of, translate
+from engine.rules.dialects.words import misspelt_operator, phrase_of
+from engine.rules.dialects.write_condition import in_yaml
+from engine.rules.jsonpath import Paths
+from engine.rules.jsonpath.mistakes import compile_checked
+
+GROUPS: Final = ("all", "any", "none", "not")
+KEYS: Final = ("path", "expr", "quantifier", "absent", *GROUPS, *OPERATORS)
+SHAPE: Final = 'a condition is {path: "$.runs[*].status", eq: error}, {expr: "run.latency > 10"} or a group of them'
+
+#: What others call the keys that are no operators.
+_WORDS: Final = {
+    word: ours
+    for ours, words in {
+        "all": "and,&&,all of,every,allof,must",
+        "any": "or,||,any of,anyof,some,should",
+        "none": "nor,none of,noneof,must not",
+        "not": "!,negate,unless",
+        "path": "jsonpath,json path",
+        "expr": "expression,jinja,template,script",
+        "quantifier": "quantify,mode,match mode",
+        "absent": "default,if absent,if missing,on absent,on missing,otherwise",
+    }.items()
+    for word in words.split(",")
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One thing wrong in a condition with a path or an expression."""
+
+    place: Where
+    message: str
+    hint: str = ""
+    line: int = 1
+    column: int = 1
+    at_key: bool = False
+
+
+class Hints:
+    """``sound`` tells whether a condition can be loaded as it is."""
+
+    def __init__(self, sound: Callable[[Any], bool], vocabulary: Vocabulary, paths: Paths) -> None:
+        self._sound, self._vocabulary, self._paths = sound, vocabulary, paths
+
+    def condition(self, raw: Any, otherwise: str = "") -> str:
+        """The condition that was meant, to be written in place of a refused one; else another hint."""
+        found = self._translation(raw)
+        if found.text and found.condition != raw:  # else a variable in it is what was refused
+            return f"write {found.text}"
+        if found.field:
+            return f"LangSmith documents no field {found.field!r} of a run; {self._example(raw)}"
+        return otherwise
+
+    def written(self, meant: Mapping[str, Any]) -> str:
+        """To write a condition, if it can be loaded; else what it may mean itself."""
+        return f"write {in_yaml(meant)}" if self._sound(meant) else self.condition(meant, SHAPE)
+
+    def path(self, raw: Mapping[Any, Any], own: str) -> str:
+        """For a path that was refused: its own hint, unless more of the condition has to change."""
+        found = self._translation(raw).condition
+        rest = {key: value for key, value in raw.items() if key != "path"}
+        same = found is None or {key: value for key, value in found.items() if key != "path"} == rest
+        return own if same and own.startswith("write ") else self.condition(raw, own)
+
+    def _reason(self, raw: Any, found: Translation) -> str:
+        """Why the path is another one than the author's, in brackets; empty where it is not, or was no path of ours."""
+        path = raw.get("path") if isinstance(raw, Mapping) else None
+        meant = found.condition
+        if not isinstance(path, str) or (isinstance(meant, Mapping) and meant.get("path") == path):
+            return ""
+        try:
+            compile_checked(path, self._vocabulary, self._paths)
+        except PathError as error:
+            return f" ({error})"
+        return ""
+
+    def _example(self, raw: Any) -> str:
+        """A condition of the same kind, about a field that there is."""
+        found = self._translation(raw, example=True)
+        return f"a condition of this kind is {found.text}" if found.text else SHAPE
+
+    def unknown_key(self, key: Any, raw: Mapping[Any, Any]) -> str:
+        """For a key that conditions do not have: another name for it where that is all, else the whole condition."""
+        renamed = self._renamed(str(key))
+        changed = {renamed if name == key else name: value for name, value in raw.items()}
+        if renamed not in OPERATORS and renamed and self._sound(changed):
+            return f"did you mean {renamed!r}?"
+        found = self._translation(raw)
+        if found.condition not in (None, changed):
+            return f"write {found.text}{self._reason(raw, found)}"
+        looks = renamed in OPERATORS and not raw.keys().isdisjoint(("path", "expr"))
+        return f"did you mean {renamed!r}?" if looks else self.condition(raw, SHAPE)
+
+    def _renamed(self, key: str) -> str:
+        """The key that was meant, where it takes the same operand; never one that means something else."""
+        phrase = phrase_of(key)
+        if (word := operator_of(key)) is not None:
+            name = {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
+            return name if name in OPERATORS and not word.fold else ""
+        if near := _WORDS.get(phrase) or misspelt(key, KEYS):
+            return near
+        slip = misspelt_operator(key)
+        return slip.name if slip is not None and slip.name in OPERATORS and not slip.negated and not slip.fold else ""
+
+    def _translation(self, raw: Any, *, example: bool = False) -> Translation:
+        if isinstance(raw, Mapping) and "absent" in raw:
+            return Translation(None)  # no other tool has it: what is meant is written in our words already
+        return translate(raw, self._sound, self._path, self._vocabulary.vars, example=example)
+
+    def _path(self, text: str) -> bool:
+        try:
+            compile_checked(text, self._vocabulary, self._paths)
+        except PathError:
+            return False
+        return True
+
+
+class _NoHints(Hints):
+    """None at all."""
+
+    def __init__(self) -> None:
+        pass
+
+    def condition(self, raw: Any, otherwise: str = "") -> str:
+        """Whatever else there is."""
+        return otherwise
+
+    def written(self, meant: Mapping[str, Any]) -> str:
+        """Nothing."""
+        return ""
+
+    def path(self, raw: Mapping[Any, Any], own: str) -> str:
+        """The path's own."""
+        return own
+
+    def unknown_key(self, key: Any, raw: Mapping[Any, Any]) -> str:
+        """None."""
+        return ""
+
+
+#: For a look at whether a condition can be loaded, which needs no hints.
+NO_HINTS: Final = _NoHints()
+
+
+def is_foreign(raw: Any) -> bool:
+    """Whether a condition is written in another tool's words."""
+    if isinstance(raw, list):
+        return not all(isinstance(each, (dict, list)) for each in raw)
+    return isinstance(raw, str) or (isinstance(raw, dict) and not raw.keys() <= set(KEYS))
+
+
+def operators_of(value: Any) -> dict[str, Any]:
+    """The operators for what stands behind a path that was written as a key."""
+    if isinstance(value, dict) and value and value.keys() <= set(OPERATORS):
+        return value
+    return {"in" if isinstance(value, list) else "eq": value}

@@ -1,0 +1,5 @@
+"""JSONPath: jsonpath-ng's grammar and answers, compiled once."""
+
+from engine.rules.jsonpath.path import MAX_LENGTH, NOTHING, Path, Paths, compile_path
+
+__all__ = ["MAX_LENGTH", "NOTHING", "Path", "Paths", "compile_path"]

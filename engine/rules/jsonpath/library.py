@@ -1,0 +1,111 @@
+"""Paths that jsonpath-ng itself evaluates: budgeted, with RE2, and never blind to wanting data."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from jsonpath_ng import jsonpath as core
+from jsonpath_ng.ext import filter as query
+from jsonpath_ng.ext import string
+
+from engine.core.errors import PathError
+from engine.core.missing import Missing
+from engine.core.regex import compile_sub
+from engine.rules.jsonpath.closures import compile_match, is_decimal
+from engine.rules.jsonpath.functions import Node
+from engine.rules.jsonpath.leaves import Scope
+
+#: Nodes that hand a value on without looking inside it.
+_PASSING = frozenset(
+    {core.Root, core.This, core.Parent, core.Child, core.Where, core.WhereNot, core.Descendants}
+    | {core._Union, query.Expression, query.And, query.Or}  # noqa: SLF001 - the public name warns
+)
+
+
+def library_find(tree: Any) -> Callable[[Any], list[Any]]:
+    """jsonpath-ng's own ``find`` over a tree that is nobody else's: its nodes get guards.
+
+    Raises:
+        RegexError: a pattern in it is not valid RE2.
+        PathError: the library cannot evaluate a node in it.
+    """
+    meter = threading.local()
+    nodes = list(all_nodes(tree))
+    if any(map(_only_ours, nodes)):
+        message = "jsonpath-ng itself evaluates `parent`, `path` and the like, and has no functions or costs"
+        raise PathError(message, hint="write the test of [?…] as a condition of its own beside this one")
+    for node in nodes:
+        _use_re2(node)
+        node.find = _guarded(node.find, meter, looks=type(node) not in _PASSING)
+
+    def find(document: Any) -> list[Any]:
+        meter.scope = Scope(document)
+        return [match.value for match in tree.find(document)]
+
+    return find
+
+
+def _only_ours(node: Any) -> bool:
+    """Whether the library would not know a node, or would take a cost for a text."""
+    if isinstance(node, query.Expression):
+        return node.op not in (None, "!", "=~") and (is_decimal(node.target) or is_decimal(node.value))
+    return isinstance(node, Node)
+
+
+def _guarded(find: Callable[[Any], Any], meter: threading.local, *, looks: bool) -> Callable[[Any], Any]:
+    def guarded(datum: Any) -> Any:
+        value = datum.value if isinstance(datum, core.DatumInContext) else datum
+        if looks and type(value) is Missing:
+            value[0]
+        matches = find(datum)
+        meter.scope.charge(1 + (len(matches) if isinstance(matches, list) else 1))
+        return matches
+
+    return guarded
+
+
+def _use_re2(node: Any) -> None:
+    """Put RE2 where the library would call ``re`` on what came from outside."""
+    if isinstance(node, string.Sub):
+        node.regex = cast("Any", _Sub(compile_sub(node.expr, node.repl)))
+    elif isinstance(node, query.Expression) and node.op == "=~":
+        node.find = _match_find(node.target, compile_match(node.value))  # type: ignore[method-assign]
+
+
+def _match_find(target: Any, test: Callable[[Any], bool]) -> Callable[[Any], Any]:
+    """What ``Expression.find`` does for ``=~``."""
+
+    def find(datum: Any) -> Any:
+        return [match for match in target.find(core.DatumInContext.wrap(datum)) if test(match.value)]
+
+    return find
+
+
+class _Sub:
+    """As much of a compiled pattern as ``Sub`` uses."""
+
+    def __init__(self, replace: Callable[[str], str]) -> None:
+        self._replace = replace
+
+    def sub(self, _replacement: str, text: str) -> str:
+        return self._replace(text)
+
+
+def all_nodes(tree: Any) -> Iterator[Any]:
+    """All nodes of a tree."""
+    stack = [tree]
+    while stack:
+        node = stack.pop()
+        yield node
+        for part in vars(node).values():
+            stack += _parts(part)
+
+
+def _parts(part: Any) -> Iterator[Any]:
+    if isinstance(part, core.JSONPath):
+        yield part
+    elif isinstance(part, (list, tuple)):
+        for each in part:
+            yield from _parts(each)

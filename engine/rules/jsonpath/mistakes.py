@@ -1,0 +1,249 @@
+"""The mistakes that people make in paths, each with the path as it should read."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any, Final
+
+from engine.core.errors import PathError
+from engine.core.payload_schema import TEXT_FIELDS, kind_at
+from engine.core.variables import Filled
+from engine.core.vocabulary import Vocabulary
+from engine.rules.jsonpath.filter_tests import filter_tests
+from engine.rules.jsonpath.generated import Step
+from engine.rules.jsonpath.notation import check_notation
+from engine.rules.jsonpath.path import Path, Paths, compile_path
+from engine.rules.jsonpath.variables import with_values, with_words
+from engine.rules.jsonpath.write import quoted, write_steps
+
+_LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
+_EMPTY_BRACKETS = re.compile(r"\[\]")
+_COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
+_MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/([a-z]*))", re.DOTALL)
+_FROM_THE_END = re.compile(r"\[\(@\.length\s*-\s*(\d+)\)\]")
+#: What stands behind a dot outside of brackets, and what a name in there needs no quotes for.
+_DOTTED = re.compile(r"(\.\.?)([^.\[\]()'\"`*|&?,]+)")
+_SHORTHAND = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w-]*")
+_NUMBER = re.compile(r"-?\d+(\.\d+)?")
+_PLAIN_TEXT = re.compile(r"[A-Za-z][\w-]*")
+_LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
+_WORDS = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
+
+_SIZES = ("length", "size", "count", "len")
+
+
+def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Paths | None = None) -> Path:
+    """A path of a configuration, held against the known mistakes and the known words as well.
+
+    Raises:
+        PathError: it cannot be compiled, or can only be a mistake; the hint has the path as it should read.
+    """
+    if isinstance(text, Filled):
+        return _compile_filled(text, vocabulary, paths)
+    if (before := _before_parsing(text)) is not None:
+        raise before
+    check_notation(text)
+    try:
+        path = paths.compile(text) if paths is not None else compile_path(text)
+    except PathError as error:
+        raise _after_failing(text, error) from None
+    return _checked(path, text, vocabulary)
+
+
+def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
+    """A path that was compiled, held against what is known of the document."""
+    for steps in [path.steps] if path.steps is not None else _tested(text):
+        try:
+            _check_arrays(steps)
+            _check_texts(steps)
+            _check_words(steps, vocabulary or Vocabulary())
+        except PathError as error:
+            raise error if path.steps is not None else _in_filter(error, text) from None
+    return path
+
+
+def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | None) -> Path:
+    """A path with variables: mistakes name the path as it is written, without their values."""
+    try:
+        compile_checked(with_words(text), None, paths)
+    except PathError as error:
+        raise PathError(text.told(str(error)), column=error.column, hint=text.told(error.hint)) from None
+    values = with_values(text)
+    path = _checked(paths.compile(values) if paths is not None else compile_path(values), values, vocabulary)
+    return replace(path, written=text.written)
+
+
+def _tested(text: str) -> list[tuple[Step, ...]]:
+    """What a path's filters look for; nothing where they are nested too deeply to be looked through."""
+    try:
+        return [each.steps for each in filter_tests(text)]
+    except RecursionError:
+        return []
+
+
+def _in_filter(error: PathError, text: str) -> PathError:
+    """A mistake in a filter, where the column of a path from the root says nothing."""
+    return PathError(str(error), column=text.find("[?") + 1 or 1, hint=error.hint)
+
+
+def as_condition(text: str) -> str | None:
+    """The condition, in YAML's braces, that a comparison written as a path was meant to be; None if it is none."""
+    if not (comparison := _COMPARISON.match(text)) or not _compiles(comparison[1].strip()):
+        return None
+    operator, value = _WORDS[comparison[2]], _scalar(comparison[3].strip())
+    return f'{{path: "{comparison[1].strip()}", {operator}: {value}}}'
+
+
+def _scalar(text: str) -> str:
+    """A value of a JSONPath comparison as YAML has it."""
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"/":
+        return in_yaml(text[1:-1])
+    return text if text in ("true", "false", "null") or _NUMBER.fullmatch(text) else in_yaml(text)
+
+
+def in_yaml(value: Any) -> str:
+    """A value as it stands within YAML's braces; texts without quotes where none are needed."""
+    if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in ("true", "false", "null"):
+        return value
+    if isinstance(value, list):
+        return f"[{', '.join(map(in_yaml, value))}]"
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _before_parsing(text: str) -> PathError | None:
+    """Mistakes that would parse, as something else, or whose message would mislead."""
+    if "{{" in text or "{%" in text:
+        inner = text.replace("{{", "").replace("}}", "").strip()
+        return PathError("a path is JSONPath, not a template", hint=f"write expr: {inner!r}")
+    if call := _LENGTH_CALL.search(text):
+        fixed = _LENGTH_CALL.sub(".`len`", text)
+        message = f"jsonpath-ng has no function {call[0][1:]}"
+        return PathError(message, column=call.start() + 2, hint=f"write {fixed}, or use the operator `length`")
+    for match in _MATCH.finditer(text):
+        if (problem := _pattern_mistake(text, match)) is not None:
+            return problem
+    return None
+
+
+def _pattern_mistake(text: str, match: re.Match[str]) -> PathError | None:
+    """Patterns in slashes, and patterns whose backslashes jsonpath-ng would drop."""
+    pattern = next(group for group in match.groups() if group is not None)
+    flags = f"(?{match[4]})" if match[4] else ""
+    doubled = _LONE_BACKSLASH.sub(lambda lone: "\\" + lone[0], pattern)
+    if match[3] is None and doubled == pattern:
+        return None
+    fixed = f"{text[: match.start()]}=~ '{flags}{doubled}'{text[match.end() :]}"
+    message = "jsonpath-ng drops a single backslash inside quotes" if match[3] is None else "a pattern stands in quotes"
+    return PathError(message, column=match.start() + 1, hint=f"write {fixed}")
+
+
+def _after_failing(text: str, error: PathError) -> PathError:
+    """A better message for what jsonpath-ng could not read."""
+    if error.hint:
+        return error
+    fixed = _FROM_THE_END.sub(r"[-\1]", _EMPTY_BRACKETS.sub("[*]", text))
+    if re.match(r"\$[A-Za-z_]", text):
+        fixed = "$." + fixed[1:]
+    for attempt in (fixed, _with_quotes(fixed), _with_signs(fixed), *_finished(fixed)):
+        if attempt != text and _compiles(attempt):
+            return PathError(str(error), column=error.column, hint=f"write {attempt}")
+    if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
+        message = "a path says where to look; the comparison is an operator beside it"
+        return PathError(message, column=comparison.start(2) + 1, hint=f"write {condition}")
+    if re.search(r"\[\?.*\b(in|contains|not)\b", text):
+        hint = "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match and search; "
+        return PathError(str(error), column=error.column, hint=f"{hint}or use an operator beside the path")
+    if "too early" in str(error):
+        return error
+    hint = "a key with spaces, quotes, a colon or a digit in front stands in brackets and quotes: ['my key']"
+    return PathError(str(error), column=error.column, hint=hint)
+
+
+def _finished(text: str) -> tuple[str, ...]:
+    """A path that ends too early, with what may have been meant to follow."""
+    if text.endswith(".") and not text.endswith(".."):
+        return (text[:-1],)
+    return (f"{text}*", f"{text}]", f"{_with_signs(text)}]")
+
+
+#: What other languages write inside a filter → what stands there here.
+_SIGNS: Final = (
+    (re.compile(r"\s+and\s+", re.IGNORECASE), " && "),
+    (re.compile(r"\s+or\s+", re.IGNORECASE), " || "),
+    (re.compile(r"(?<=[?(&|])(\s*)not\s+(@[^&|)\]]*(?:\[[^\]]*\])*)", re.IGNORECASE), r"\1!\2"),
+    (re.compile(r"==="), "=="),
+    (re.compile(r"!==|<>"), "!="),
+)
+_QUOTED: Final = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
+_ONE_OF: Final = re.compile(r"(@[\w.\[\]*]*)\s+in\s+\[([^\[\]]+)\]", re.IGNORECASE)
+
+
+def _with_signs(text: str) -> str:
+    """The path with the signs of filters where other languages have words: ``and``, ``or``, ``not``, ``in``, ``<>``."""
+    if "[?" not in text:
+        return text
+    spelled = _ONE_OF.sub(lambda found: _one_of(found[1], found[2]), text)
+    pieces = _QUOTED.split(spelled)
+    for place in range(0, len(pieces), 2):
+        for pattern, sign in _SIGNS:
+            pieces[place] = pattern.sub(sign, pieces[place])
+    return "".join(pieces)
+
+
+def _one_of(look: str, values: str) -> str:
+    tests = [f"{look} == {value.strip()}" for value in values.split(",")]
+    return tests[0] if len(tests) == 1 else f"({' || '.join(tests)})"
+
+
+def _with_quotes(text: str) -> str:
+    """The path with names in quotes that cannot stand behind a dot: with spaces, a colon, a digit in front."""
+
+    def in_quotes(match: re.Match[str]) -> str:
+        dots, name = match.groups()
+        if _SHORTHAND.fullmatch(name) or name.lstrip("-").isdigit():
+            return match[0]
+        return f"{'..' if dots == '..' else ''}[{quoted(name.rstrip())}]"
+
+    head, bracket, rest = text.partition("[?")
+    return _DOTTED.sub(in_quotes, head) + bracket + rest
+
+
+def _compiles(text: str) -> bool:
+    try:
+        compile_path(text)
+    except PathError:
+        return False
+    return True
+
+
+def _check_arrays(steps: tuple[Step, ...]) -> None:
+    """Refuse a field of what LangSmith documents as an array: such a path never finds anything."""
+    for place, step in enumerate(steps):
+        if not isinstance(step, str) or step.isdigit() or kind_at(steps[:place]) != "list":
+            continue
+        array, rest = write_steps(steps[:place]), write_steps(steps[place:])[1:]
+        fixed = f"{array}.`len`" if step in _SIZES else f"{array}[*]{rest}"
+        if array.endswith("tags") and step not in _SIZES:
+            fixed = f'{array}[*] with eq: "{step}"'
+        column = len(array) + 1
+        raise PathError(f"{array} is an array, which has no field {step!r}", column=column, hint=f"write {fixed}")
+
+
+def _check_texts(steps: tuple[Step, ...]) -> None:
+    """Refuse to look for the length of a text as if it were a field of it."""
+    own = steps[1:] if steps[:1] == ("payload",) else steps
+    place = (
+        1 if own[:1] == ("run",) else 2 if own[:1] == ("runs",) and len(own) > 1 and not isinstance(own[1], str) else 0
+    )
+    if not place or len(own) <= place + 1 or own[place] not in TEXT_FIELDS or own[place + 1] not in _SIZES:
+        return
+    text, step = write_steps(steps[: len(steps) - len(own) + place + 1]), own[place + 1]
+    raise PathError(f"{text} is a text, which has no {step!r}", column=len(text) + 1, hint="use the operator length")
+
+
+def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:
+    """Refuse a word that is known not to be there."""
+    if (slip := vocabulary.slip(steps, path=True)) is not None:
+        raise PathError(slip.message, column=len(write_steps(steps[: slip.step])) + 2, hint=slip.hint)

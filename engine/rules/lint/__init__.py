@@ -1,0 +1,1 @@
+"""Warnings about a configuration: what is legal in it and hardly meant."""

@@ -1,0 +1,343 @@
+"""Words and comparisons that may be right, but hardly are: fields nobody documents, texts put in order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any, Final
+
+from engine.action.registry import Registry
+from engine.config import ActionConfig, Config
+from engine.core.error_text import named_error
+from engine.core.errors import PathError
+from engine.core.event import Kind
+from engine.core.numbers import number_of
+from engine.core.payload_schema import Step
+from engine.core.positions import Source, Where
+from engine.core.suggest import nearest
+from engine.core.times import time_of
+from engine.core.units import parse_duration, parse_share
+from engine.core.variables import source_of
+from engine.core.vocabulary import UNMATCHED, not_of_kind, undocumented
+from engine.rules.jsonpath.filter_tests import filter_tests
+from engine.rules.lint.absence import AbsenceLint
+from engine.rules.lint.operands import JINJA, Asked, findings, number_slip
+from engine.rules.lint.routes import remarks
+from engine.rules.router import ANY
+from engine.rules.templates import Templates, is_template
+from engine.rules.templates.sandbox import DOCUMENT_NAMES
+
+_ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
+#: Words that no event decides: who reads only these reads nothing of any item.
+_OF_NO_ITEM: Final = frozenset({"vars", "route"})
+#: An expression that is one look into the document, and a number without quotes as it stands in YAML.
+_ONE_LOOK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\]|\['[^']*'\])*")
+#: Route keys under which other webhooks come than those of rules.
+_OTHER_KEYS: Final = frozenset({ANY, UNMATCHED, *map(str, Kind)})
+_GROUPS: Final = frozenset({"all", "any", "none", "not"})
+_DATE: Final = re.compile(r"\d{4}-\d\d")
+_DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
+#: Letters and one asterisk behind them, which hardly is a regular expression.
+_GLOB: Final = re.compile(r"(?P<before>[\w -]*\w)\*")
+_WITH_UNIT: Final = re.compile(r"\D*?(-?\d+(?:\.\d+)?)\D*")
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """One remark and its place; ``line`` and ``column`` count from 1 within the value there."""
+
+    where: Where
+    message: str
+    hint: str
+    line: int = 1
+    column: int = 1
+    at_key: bool = False
+
+
+def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
+    """Everything in a sound configuration that is worth a second look."""
+    templates = Templates()
+    for route in config.routes:
+        for remark in remarks(route, templates):
+            read = remark.read
+            yield Doubt(read.where, remark.message, remark.hint, read.line, read.column)
+        looker = _Looker(templates, config.source, route.keys)
+        absence = AbsenceLint(templates, route.for_each == "run", not _OTHER_KEYS & {*route.keys})
+        yield from _absence(absence, route.filters, (*route.where, "filters"))
+        yield from looker.conditions(route.filters, (*route.where, "filters"))
+        if route.wait_for is not None:
+            yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
+        for action in (_by_name(action, registry) for action in (*route.actions, *route.on_dead)):
+            yield from looker.conditions(action.when, (*action.where, "when"))
+            yield from _absence(absence, action.when, (*action.where, "when"))
+            yield from looker.templates(action.params, action.params_where)
+            if (gate := action.throttle or action.digest) is not None:
+                yield from looker.templates(gate.by, (*gate.where, "by"))
+            if action.digest is not None:
+                yield from looker.digest(action)
+            yield from _lacking(action, registry)
+            yield from _of_action(action, registry)
+
+
+def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[Doubt]:
+    for place, message, hint in lint.changes(conditions, where):
+        yield Doubt(place, message, hint)
+
+
+def _by_name(action: ActionConfig, registry: Registry) -> ActionConfig:
+    """The action with its parameters as a mapping."""
+    registered = registry.get(action.type)
+    return action if registered is None else replace(action, params=registered.parameters(action.params) or {})
+
+
+def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
+    """What has to be installed before an action works. Its deliveries wait for it, so it is no error."""
+    registered = registry.get(action.type)
+    if registered is None:
+        return
+    try:
+        words = registered.action.lacks()
+    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+        yield Doubt(action.params_where, f"{action.type}.lacks raised {named_error(error)}", "", at_key=True)
+        return
+    if words:
+        message, _, command = words.partition(": ")
+        yield Doubt(action.params_where, message, command, at_key=True)
+
+
+def _of_action(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
+    """What an action itself has to say of its parameters."""
+    registered = registry.get(action.type)
+    if registered is None:
+        return
+    try:
+        found = [
+            (str(name), str(message), str(hint)) for name, message, hint in registered.action.doubts(action.params)
+        ]
+    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+        found = [("", f"{action.type}.doubts raised {named_error(error)}", "")]
+    for name, message, hint in found:
+        where = (*action.params_where, name) if name in action.params else action.params_where
+        yield Doubt(where, message, hint, at_key=True)
+
+
+class _Looker:
+    """Looks at conditions and templates as they are written, below a route's keys."""
+
+    def __init__(self, templates: Templates, source: Source, keys: Collection[str]) -> None:
+        self._templates, self._source, self._keys = templates, source, keys
+        #: What a prompt's own event is hidden by has a remark of its own.
+        self._remarked: Collection[tuple[Step, ...]] = {("event",)} if "prompt" in keys else set()
+
+    def _odd(self, steps: Sequence[Step]) -> tuple[str, str, str] | None:
+        """The word of a look that is hardly there, what is wrong with it, and a hint."""
+        if (foreign := not_of_kind(self._keys, steps)) is not None:
+            return str(steps[0]), *foreign
+        if (odd := undocumented(steps)) is None:
+            return None
+        owner, field, hint = odd
+        return field, f"{owner} has no documented field {field!r}", hint
+
+    def conditions(self, value: Any, where: Where) -> Iterator[Doubt]:
+        """Those of a list of conditions, or of one, and of the groups in it."""
+        if isinstance(value, (list, tuple)):
+            for index, each in enumerate(value):
+                yield from self.conditions(each, (*where, index))
+        elif isinstance(value, dict):
+            for key in _GROUPS & value.keys():
+                yield from self.conditions(value[key], (*where, key))
+            yield from self._condition(value, where)
+
+    def _condition(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
+        if isinstance(path := value.get("path"), str):
+            yield from self._path(path, (*where, "path"))
+        if isinstance(text := value.get("expr"), str):
+            yield from self._looks(text, (*where, "expr"), bare=True)
+            yield from self._compared(text, (*where, "expr"), bare=True)
+        yield from self._operands(value, where)
+        for name, operand in value.items():
+            if name in _ORDERS:
+                yield from _operand(name, operand, (*where, name))
+            elif name == "matches" and isinstance(operand, str):
+                yield from _glob(operand, (*where, name))
+            elif name == "between" and isinstance(operand, list):
+                for index, each in enumerate(operand):
+                    yield from _operand(name, each, (*where, name, index))
+
+    def _operands(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
+        """Operands that the value behind a path, or an expression that is one look, can hardly have."""
+        steps = self._subject(value)
+        if steps is None or tuple(steps) in self._remarked:
+            return
+        for name, operand in value.items():
+            asked = Asked(steps, name, operand, bare="expr" in value)
+            for message, hint, index in findings(asked):
+                yield Doubt((*where, name) if index is None else (*where, name, index), message, hint)
+            parts = enumerate(operand) if isinstance(operand, list) else [(None, operand)]
+            for index, part in parts:
+                place = (*where, name) if index is None else (*where, name, index)
+                if (slip := number_slip(asked, self._source.plain_scalar(place), part)) is not None:
+                    yield Doubt(place, *slip)
+
+    def _subject(self, value: dict[str, Any]) -> Sequence[Step] | None:
+        """What a condition's operators ask about, as steps; None where that is more than one look."""
+        if isinstance(path := value.get("path"), str):
+            try:
+                return self._templates.paths.compile(path).steps or ()
+            except PathError:
+                return None
+        if isinstance(text := value.get("expr"), str) and _ONE_LOOK.fullmatch(text.strip()):
+            return next((steps for _, steps in self._templates.inspector.looks(text, bare=True)), None)
+        return None
+
+    def _compared(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+        for each in self._templates.inspector.compared(text, bare=bare):
+            if each.steps in self._remarked:
+                continue
+            asked = Asked(each.steps, JINJA.get(each.operator, each.operator), each.operand, bare=True, inline=True)
+            for message, hint, _index in findings(asked):
+                yield Doubt(where, message, hint, each.line)
+
+    def templates(self, value: Any, where: Where) -> Iterator[Doubt]:
+        """Those of a tree of parameters."""
+        if isinstance(value, dict):
+            for key, item in value.items():
+                yield from self.templates(item, (*where, key))
+        elif isinstance(value, list):
+            for index, item in enumerate(value):
+                yield from self.templates(item, (*where, index))
+        elif isinstance(value, str) and is_template(value):
+            yield from self._looks(value, where, bare=False)
+            yield from self._compared(value, where, bare=False)
+
+    def digest(self, action: ActionConfig) -> Iterator[Doubt]:
+        """A digest whose parameters read of the first item alone."""
+        texts = list(_texts(action.params))
+        looks = [steps[0] for text in texts for _, steps in self._templates.inspector.looks(text, bare=False)]
+        reads = set(looks) - _OF_NO_ITEM
+        if reads and not {"items", "digest"} & reads and not _sends_items(action):
+            message = "this digest tells of its first item only: no parameter reads items"
+            hint = "write {% for item in items %}{{ item.run.name }} {% endfor %}"
+            yield Doubt((*action.where, "digest"), message, hint, at_key=True)
+
+    def stale(self, value: Any, where: Where, keys: frozenset[str]) -> Iterator[Doubt]:
+        """Conditions that look for feedback that is waited for where it can't come any more."""
+        for place, steps in self._reads(value, where):
+            found = next((key for owner, key in pairwise(steps) if owner == "feedback_stats" and key in keys), None)
+            if found is not None:
+                message = f"feedback_stats came with the webhook: a {found!r} that is waited for is not in them"
+                yield Doubt(
+                    place,
+                    message,
+                    f"what comes later is in feedback: path: $.feedback.{found}.score, or expr: feedback.{found}.score",
+                )
+
+    def _reads(self, value: Any, where: Where) -> Iterator[tuple[Where, Sequence[Step]]]:
+        """What sound conditions look for, with their places."""
+        if isinstance(value, (list, tuple)):
+            for index, each in enumerate(value):
+                yield from self._reads(each, (*where, index))
+        elif isinstance(value, dict):
+            for key in _GROUPS & value.keys():
+                yield from self._reads(value[key], (*where, key))
+            if isinstance(path := value.get("path"), str):
+                yield (*where, "path"), self._templates.paths.compile(path).steps or ()
+            if isinstance(text := value.get("expr"), str):
+                yield from (((*where, "expr"), steps) for _, steps in self._templates.inspector.looks(text, bare=True))
+
+    def _path(self, text: str, where: Where) -> Iterator[Doubt]:
+        try:
+            path = self._templates.paths.compile(text)
+        except PathError:  # a file with such a path is refused; there is nothing to add
+            return
+        steps: tuple[Step, ...] = path.steps or ()
+        if (odd := self._odd(steps)) is not None:
+            word, message, hint = odd
+            yield Doubt(where, message, hint, column=_column(text, word))
+        if path.steps is None:
+            yield from self._tested(text, where)
+        first = path.first_field
+        if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
+            message = f"webhooks have no documented key {first!r}"
+            yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
+
+    def _tested(self, text: str, where: Where) -> Iterator[Doubt]:
+        """What a path asks inside its filters."""
+        for each in filter_tests(text):
+            if (odd := self._odd(each.steps)) is not None:
+                word, message, hint = odd
+                yield Doubt(where, message, hint, column=_column(text, word))
+            if each.operator:
+                asked = Asked(each.steps, each.operator, each.operand, within=each.within)
+                column = _column(text, str(each.steps[-1]) if each.steps else "@")
+                for message, hint, _index in findings(asked):
+                    yield Doubt(where, message, hint, column=column)
+
+    def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+        lines = source_of(text).splitlines()
+        for line, steps in self._templates.inspector.looks(text, bare=bare):
+            if (odd := self._odd(steps)) is None:
+                continue
+            word, message, hint = odd
+            found = re.search(rf"\b{re.escape(word)}\b", lines[line - 1]) if line <= len(lines) else None
+            column = found.start() + 1 if found else 1
+            yield Doubt(where, message, hint, line, column)
+
+
+def _sends_items(action: ActionConfig) -> bool:
+    """Whether an action takes all items of a digest where nothing says what to send."""
+    if action.type == "annotate":
+        return "feedback" not in action.params
+    return action.type == "forward_webhook" and "body" not in action.params
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """The templates in a tree of parameters."""
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and is_template(value):
+        yield value
+
+
+def _column(text: str, word: str) -> int:
+    return text.find(word) + 1 or 1
+
+
+def _glob(pattern: str, where: Where) -> Iterator[Doubt]:
+    """``chat*``: as a regular expression, ``cha`` with any number of ``t`` behind it, anywhere."""
+    if (found := _GLOB.fullmatch(pattern)) is None:
+        return
+    letter = found["before"][-1]
+    message = f"* in a regular expression repeats what stands before it: here any number of {letter!r}, even none"
+    yield Doubt(where, message, f'write matches: "^{found["before"]}"')
+
+
+def _operand(name: str, operand: Any, where: Where) -> Iterator[Doubt]:
+    """Texts can be put in order, by their letters. Who writes ``gt: 5s`` hardly means that."""
+    if not isinstance(operand, str) or number_of(operand) is not None:
+        return
+    if time_of(operand) is not None or _DATE.match(operand):
+        return
+    message = f"{name} compares by letters here, because {operand!r} is neither a number nor a time"
+    yield Doubt(where, message, _number_meant(name, operand))
+
+
+def _number_meant(name: str, operand: str) -> str:
+    """The number that a text was probably meant to be."""
+    prefix = "write " if name == "between" else f"write {name}: "
+    if comma := _DECIMAL_COMMA.fullmatch(operand):
+        return f"a number has a point: {prefix}{comma[1]}.{comma[2]}"
+    for parse, words in ((parse_duration, "times are seconds: "), (parse_share, "shares are numbers: ")):
+        try:
+            return f"{words}{prefix}{parse(operand):g}"
+        except ValueError:
+            continue
+    if number := _WITH_UNIT.fullmatch(operand):
+        return f"a number stands without its unit: {prefix}{number[1]}"
+    return "to compare numbers write one, without quotes"

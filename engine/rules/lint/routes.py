@@ -1,0 +1,192 @@
+"""Warnings about what a route reads: data that its webhooks do not have, and values whose absence ends a delivery."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from engine.config import ActionConfig, RouteConfig
+from engine.core.errors import PathError
+from engine.core.payload_schema import DECIMAL_TEXTS, OFTEN_NULL, Step, anchored, is_open, kind_at
+from engine.core.positions import Where
+from engine.core.vocabulary import KINDS_WITHOUT_RUNS
+from engine.rules.jsonpath.write import write_look, write_steps
+from engine.rules.templates import Templates, is_template
+
+_OF_RUNS: Final = frozenset({"run", "runs", "feedback", "feedbacks", "feedback_stats"})
+_GROUPS: Final = ("all", "any", "none", "not")
+#: Where the status of a run is asked about, whether these are there is known as well.
+_BY_STATUS: Final = frozenset({("error",), ("outputs",)})
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One look into the document, its place, and how it is written: in a path, an expression or a template."""
+
+    where: Where
+    steps: tuple[Step, ...]
+    path: bool = False
+    line: int = 1
+    column: int = 1
+
+    @property
+    def text(self) -> str:
+        """The look as people write it."""
+        return write_steps(self.steps) if self.path else write_look(self.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """What is wrong, where, and what to write."""
+
+    read: Read
+    message: str
+    hint: str
+
+
+def remarks(route: RouteConfig, templates: Templates) -> Iterator[Remark]:
+    """Everything about one route that can hardly be meant."""
+    lint = _Lint(route, templates)
+    yield from lint.event_of_prompts()
+    yield from lint.of_any_webhook()
+    yield from lint.absent()
+
+
+class _Lint:
+    """One route, with what it reads."""
+
+    def __init__(self, route: RouteConfig, templates: Templates) -> None:
+        self._route = route
+        self._templates = templates
+        self._asked = list(self._conditions(route.filters, (*route.where, "filters")))
+
+    def event_of_prompts(self) -> Iterator[Remark]:
+        """A prompt's webhook has an ``event`` of its own, which the engine's word hides."""
+        if "prompt" not in self._route.keys:
+            return
+        for read in self._all_reads():
+            if read.steps == ("event",):
+                message = f"{read.text} is the engine's own object (id, kind, received_at), not the webhook's event"
+                yield Remark(read, message, f"write {'$.payload.event' if read.path else 'payload.event'}")
+
+    def of_any_webhook(self) -> Iterator[Remark]:
+        """Runs needed by routes that see webhooks without any."""
+        if not {"*", "unmatched"} & set(self._route.keys) or any(map(_tells_kinds_apart, self._asked)):
+            return
+        for action in self._route.actions:
+            if any(map(_tells_kinds_apart, self._when(action))):
+                continue
+            read = next((read for read, _whole in self._needed(action) if read.steps[0] in _OF_RUNS), None)
+            if read is not None:
+                message = f"{self._route.key!r} also sees alerts, commits and issues, which have no {read.text}"
+                hint = 'their deliveries would be dead; add filters: [{path: "$.run.id", exists: true}], or default(…)'
+                yield Remark(read, message, hint)
+                return
+
+    def absent(self) -> Iterator[Remark]:
+        """Values that many runs lack, written out without ``default``."""
+        if set(self._route.keys) <= KINDS_WITHOUT_RUNS:
+            return  # that there are no runs at all is a warning of its own
+        for action in (*self._route.actions, *self._route.on_dead):
+            asked = [*self._asked, *self._when(action)]
+            seen: set[tuple[Where, tuple[Step, ...]]] = set()
+            for read, whole in self._needed(action):
+                part = is_open(read.steps)
+                if part is None or (read.where, part) in seen or self._is_asked(part, asked):
+                    continue
+                if whole and part[0] in OFTEN_NULL and anchored(read.steps) == part:
+                    continue  # null as a whole value is handed on as null
+                seen.add((read.where, part))
+                yield self._absent(read, part)
+
+    def _absent(self, read: Read, part: tuple[Step, ...]) -> Remark:
+        often = part[0] in OFTEN_NULL
+        what = f"{part[0]} is null in many runs" if often else f"not every run has {read.text}"
+        if self._route.wait_for is not None and part[0] == "feedback":
+            what = f"{read.text} may never come"
+        number = kind_at(read.steps) == "number" or part[0] in DECIMAL_TEXTS
+        filling = "0" if number else "'…'"
+        hint = f"write {{{{ {read.text} | default({filling}) }}}}, or add a condition on it"
+        return Remark(read, f"{what}: a delivery that needs it would be dead", hint)
+
+    def _is_asked(self, part: tuple[Step, ...], asked: Sequence[Read]) -> bool:
+        """Whether a condition asks about a part of the document, so that its absence is thought of."""
+        for read in asked:
+            own = anchored(read.steps)
+            if not read.steps or (own[: len(part)] and all(map(_same, own[: len(part)], part))):
+                return True
+            if (own == ("status",) and part in _BY_STATUS) or (own, part) == (("total_cost",), ("cost",)):
+                return True
+        return False
+
+    # --- what is read ---
+
+    def _all_reads(self) -> Iterator[Read]:
+        yield from self._asked
+        for action in (*self._route.actions, *self._route.on_dead):
+            yield from self._when(action)
+            for where, text in _texts(action.params, action.params_where):
+                for line, steps in self._templates.inspector.looks(text, bare=False):
+                    yield Read(where, tuple(steps), line=line, column=_column(text, line, steps))
+
+    def _when(self, action: ActionConfig) -> list[Read]:
+        return list(self._conditions(action.when, (*action.where, "when")))
+
+    def _needed(self, action: ActionConfig) -> Iterator[tuple[Read, bool]]:
+        for where, text in _texts(action.params, action.params_where):
+            for each in self._templates.inspector.needed(text):
+                column = _column(text, each.line, each.steps)
+                yield Read(where, each.steps, line=each.line, column=column), each.whole
+
+    def _conditions(self, value: Any, where: Where) -> Iterator[Read]:
+        if isinstance(value, (list, tuple)):
+            for index, each in enumerate(value):
+                yield from self._conditions(each, (*where, index))
+        elif isinstance(value, dict):
+            for key in _GROUPS:
+                if key in value:
+                    yield from self._conditions(value[key], (*where, key))
+            if isinstance(path := value.get("path"), str):
+                yield Read((*where, "path"), self._path(path), path=True)
+            if isinstance(text := value.get("expr"), str):
+                for line, steps in self._templates.inspector.looks(text, bare=True):
+                    yield Read((*where, "expr"), tuple(steps), line=line)
+
+    def _path(self, text: str) -> tuple[Step, ...]:
+        """The steps of a path; of one that is not straight the first, none where even that is not known."""
+        try:
+            path = self._templates.paths.compile(text)
+        except PathError:
+            return ()
+        return path.steps or ((path.first_field,) if path.first_field else ())
+
+
+def _tells_kinds_apart(read: Read) -> bool:
+    """Whether a condition can hold for webhooks of some kinds only."""
+    return not read.steps or read.steps[0] in _OF_RUNS | {"rule_id"} or read.steps[:2] == ("event", "kind")
+
+
+def _same(one: Step, other: Step) -> bool:
+    return one == other or one is None
+
+
+def _texts(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
+    """The templates in a tree of parameters, with their places."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            yield from _texts(item, (*where, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _texts(item, (*where, index))
+    elif isinstance(value, str) and is_template(value):
+        yield where, value
+
+
+def _column(text: str, line: int, steps: Sequence[Step]) -> int:
+    """Where the last name of a look stands in its line."""
+    names = [step for step in steps if isinstance(step, str)]
+    lines = text.splitlines()
+    found = re.search(rf"\b{re.escape(names[-1])}\b", lines[line - 1]) if 0 < line <= len(lines) else None
+    return found.start() + 1 if found else 1

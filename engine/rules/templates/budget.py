@@ -1,0 +1,137 @@
+"""How much one rendering may do: caps against mistakes, such as a loop over the wrong thing or ``'x' * 10**9``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from engine.core.deadline import current
+from engine.core.errors import TemplateError
+
+#: Units of work one rendering may spend; about a second of the slowest kind.
+MAX_WORK = 1_000_000
+#: What a step of a loop, or a function's call, costs. 100,000 of them use a rendering up.
+STEP = 10
+#: What a call of a macro costs.
+CALL = 30
+#: What an item costs in a filter that does something with each, such as ``sort`` or ``map``.
+TOUCH = 4
+#: Characters of new text that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
+CHARS_PER_UNIT = 32
+#: Characters that cost one unit where a text is only read, or copied without growing: what comes in has no cap.
+READ_PER_UNIT = 512
+#: The same where a text is searched, or written as JSON.
+SEARCHED_PER_UNIT = 128
+#: Characters in any one text that is made, the result among them.
+MAX_TEXT = 32 * 1024 * 1024
+#: Items in any one list or range that an operator or function makes.
+MAX_ITEMS = 100_000
+#: Columns a text can be padded, centred or indented to.
+MAX_WIDTH = 10_000
+#: Bits of any whole number an operator makes; about 1,200 digits.
+MAX_BITS = 4096
+
+
+#: Work between two checks of the deadline; at most about 20 ms.
+_STRIDE = 20_000
+
+
+class Budget:
+    """What is left of one rendering's allowance. Made anew for every rendering, never shared.
+
+    The deadline of the computation is checked whenever ``left`` falls below ``_check_at``.
+    """
+
+    __slots__ = ("_check_at", "_deadline", "left", "marked")
+
+    def __init__(self) -> None:
+        self.left = MAX_WORK
+        #: Large event data and its marked copy, by the id of the former.
+        self.marked: dict[int, tuple[Any, Any]] = {}
+        self._deadline = current()
+        self._check_at = MAX_WORK - _STRIDE if self._deadline else 0
+
+    def spend(self, units: int) -> None:
+        """Use up some work.
+
+        Raises:
+            TemplateError: nothing is left.
+            OutOfTime: the deadline passed.
+        """
+        self.left -= units
+        if self.left < self._check_at:
+            self._check()
+
+    def _check(self) -> None:
+        if self.left < 0:
+            raise TemplateError(
+                "does more work than one rendering may: it was stopped after about "
+                f"{MAX_WORK // STEP:,} loop steps or {MAX_WORK * CHARS_PER_UNIT // 2**20} MiB of text",
+                hint="look for a loop or a macro that never ends, or for a loop over more than it needs; "
+                "cut a long text first: `| truncate(3000)`",
+            )
+        if self._deadline is not None:
+            self._deadline.check(MAX_WORK - self.left)
+        self._check_at = max(self.left - _STRIDE, 0)
+
+    def text(self, length: int, given: int = 0) -> None:
+        """Account for a text of so many characters, before or after it is made.
+
+        It is not capped if it is no longer than the ``given`` text that it is made of.
+
+        Raises:
+            TemplateError: it is longer than any text may be, or nothing is left.
+        """
+        if length <= given:
+            self.spend(length // READ_PER_UNIT)
+            return
+        self.fits(length)
+        self.spend(length // CHARS_PER_UNIT)
+
+    def read(self, length: int) -> None:
+        """Account for looking through a text of so many characters, which may be of any length.
+
+        Raises:
+            TemplateError: nothing is left.
+        """
+        self.spend(length // READ_PER_UNIT)
+
+    @staticmethod
+    def fits(length: int) -> None:
+        """Check the length of a text whose making is accounted for elsewhere.
+
+        Raises:
+            TemplateError: it is longer than any text may be.
+        """
+        if length > MAX_TEXT:
+            raise TemplateError(
+                f"makes a text of {length:,} characters; {MAX_TEXT:,} is the most",
+                hint="cut what is long: `| truncate(3000)`",
+            )
+
+    def items(self, count: int) -> None:
+        """Account for a list of so many items.
+
+        Raises:
+            TemplateError: it is longer than any list may be, or nothing is left.
+        """
+        if count > MAX_ITEMS:
+            raise TemplateError(f"makes a list of {count:,} items; {MAX_ITEMS:,} is the most")
+        self.spend(count)
+
+    def width(self, columns: object) -> int:
+        """A width to pad to, checked.
+
+        Raises:
+            TemplateError: it is no whole number, or too wide.
+        """
+        if not isinstance(columns, int) or isinstance(columns, bool):
+            raise TemplateError(f"a width must be a whole number, not {columns!r}")
+        if abs(columns) > MAX_WIDTH:
+            raise TemplateError(f"a width of {columns:,} is too much; {MAX_WIDTH:,} is the most")
+        return columns
+
+
+def budget_of(context: Any) -> Budget:
+    """The budget of the rendering that a filter or function is called from."""
+    budget: Budget = context.budget
+    return budget

@@ -1,0 +1,135 @@
+"""One text or expression, compiled: checked, rewritten, and made into code by Jinja."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import TemplateError as JinjaError
+from jinja2 import nodes
+from jinja2.environment import Template as JinjaTemplate
+
+from engine.core.errors import AbsentValue, TemplateError
+from engine.core.positions import Where
+from engine.core.vocabulary import Vocabulary
+from engine.rules.templates.budget import Budget
+from engine.rules.templates.errors import Looks, line_of, translate
+from engine.rules.templates.kleene import Deciding, DecidingRewriter
+from engine.rules.templates.needs import Needs, chains, each_item, needs_of, operands
+from engine.rules.templates.rewriter import Rewriter
+from engine.rules.templates.sandbox import EVENT_NAMES, Rendering, Sandbox
+from engine.rules.templates.syntax import Mistake, mistakes, parse, parse_expression
+
+_RESULT = "__result"
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """One compiled text, with what is needed to run it and to explain why it failed."""
+
+    sandbox: Sandbox
+    template: JinjaTemplate
+    size: int
+    looks: Looks
+
+    def evaluate(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        """The value of the expression that the text is."""
+        context = Rendering(self.sandbox, document, budget, self.size)
+        for _ in self.template.root_render_func(context):
+            pass
+        return context.vars[_RESULT]
+
+    def write(self, document: Mapping[str, Any], budget: Budget) -> str:
+        """The text, counted while it streams."""
+        context = Rendering(self.sandbox, document, budget, self.size)
+        parts, length = [], 0
+        for part in self.template.root_render_func(context):
+            parts.append(part)
+            length += len(part)
+            budget.fits(length)
+        return "".join(parts)
+
+    def explain(self, error: Exception, document: Mapping[str, Any], where: Where) -> TemplateError:
+        """What went wrong, with its place in the tree and in the text."""
+        fault = translate(error, self.looks, document)
+        line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
+        if isinstance(fault, AbsentValue):
+            return AbsentValue(str(fault), fault.part, where=where, line=line, hint=fault.hint)
+        return TemplateError(str(fault), where=where, line=line, hint=fault.hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One compiled text, wherever it stands. ``native``: it is exactly one expression, and no key."""
+
+    code: Code
+    needs: Needs
+    native: bool
+    data: bool
+    settled: bool
+
+
+def compile_text(sandbox: Sandbox, text: str, vocabulary: Vocabulary, *, key: bool) -> Text | tuple[Mistake, ...]:
+    """A text of a parameter tree, or (``key``) a key there; its mistakes where it has any."""
+    parsed = parse(sandbox, text)
+    if isinstance(parsed, Mistake):
+        return (parsed,)
+    if found := mistakes(sandbox, text, parsed.tree, vocabulary):
+        return tuple(found)
+    needs, native = needs_of(parsed.tree), parsed.native and not key
+    data = native and _is_data(parsed.tree)
+    code = compile_code(sandbox, text, parsed.tree, native=native)
+    if isinstance(code, Mistake):
+        return (code,)
+    return Text(code, needs, native, data, all(chain.root == "vars" for chain in code.looks.chains))
+
+
+def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> tuple[Needs, Code]:
+    """What a bare expression needs, and its code.
+
+    Raises:
+        TemplateError: the first mistake in it.
+    """
+    parsed = parse_expression(sandbox, text)
+    found = [parsed] if isinstance(parsed, Mistake) else mistakes(sandbox, text, parsed.tree, vocabulary)
+    if isinstance(parsed, Mistake) or found:
+        raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
+    needs = needs_of(parsed.tree)
+    code = compile_code(sandbox, text, parsed.tree, native=True, rewriter=DecidingRewriter)
+    if isinstance(code, Mistake):
+        raise TemplateError(code.message, line=code.line, hint=code.hint)
+    return needs, code
+
+
+def _expression_of(tree: nodes.Template) -> nodes.Expr:
+    output = tree.body[0]
+    assert isinstance(output, nodes.Output)
+    return output.nodes[0]
+
+
+def _is_data(tree: nodes.Template) -> bool:
+    """Whether a whole value is one look into the document, with nothing done to what is found."""
+    expression = _expression_of(tree)
+    return any(node is expression and chain.root in EVENT_NAMES for node, chain in chains(tree))
+
+
+def compile_code(
+    sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool, rewriter: type[Rewriter] = Rewriter
+) -> Code | Mistake:
+    """The code of a checked tree; ``native``: of the one expression that it is."""
+    seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
+    changes = rewriter(escaping=sandbox.escaping, each=each_item(tree))
+    try:
+        if native:
+            value = changes.structure(_expression_of(tree))
+            tree.body = [nodes.Assign(nodes.Name(_RESULT, "store", lineno=1), value, lineno=1)]
+        else:
+            changes.rewrite(tree)
+        tree.set_environment(sandbox)
+        compiled = sandbox.from_string(tree)
+    except (JinjaError, SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = getattr(error, "lineno", None) if isinstance(error, JinjaError) else 1
+        words = "it is nested too deeply" if isinstance(error, RecursionError) else getattr(error, "msg", None) or error
+        return Mistake(line or 1, 1, f"the template cannot be compiled: {words}")
+    return Code(sandbox, compiled, len(text), seen)

@@ -1,0 +1,86 @@
+"""Methods and attributes that values in templates do not have, with what to write instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from jinja2 import nodes
+
+from engine.core.payload_schema import ARRAY_FIELDS, TEXT_FIELDS
+from engine.rules.dialects.build import FUNCTIONS
+from engine.rules.dialects.words import misspelt, operator_of, phrase_of
+from engine.rules.templates.needs import Chain, chain_of
+from engine.rules.templates.sandbox import DOCUMENT_NAMES, METHOD_NAMES
+
+#: Operators as they are written in an expression: of a value, with what it is compared with.
+_WRITTEN: Final = {
+    "contains": '"…" in {}',
+    "starts_with": '{}.startswith("…")',
+    "ends_with": '{}.endswith("…")',
+    "matches": '{} | regex_search("…") is not none',
+    "eq": '{} == "…"',
+    "in": '{} in ["…"]',
+    "empty": "{} | length == 0",
+    "exists": "{} is not none",
+    "null": "{} is none",
+    "contains_any": '{} | select("in", ["…"]) | list | length > 0',
+}
+_METHODS: Final = {
+    "lower": "{}.lower()", "upper": "{}.upper()", "trim": "{}.strip()", "length": "{} | length", "number": "{} | float",
+    "string": "{} | string",
+}  # fmt: skip
+_SIZES: Final = frozenset({"length", "size", "len", "count"})
+
+
+def wrong_methods(tree: nodes.Template, own: set[str]) -> Iterator[tuple[int, str, str, str]]:
+    """Line, name, message and hint of every method that no value has; ``own`` are names that the template makes."""
+    called = [node.node for node in tree.find_all(nodes.Call)]
+    for callee in called:
+        if isinstance(callee, nodes.Getattr) and callee.attr not in METHOD_NAMES and not _owned(callee, own):
+            hint = _method_hint(callee.attr, _name(callee.node))
+            yield callee.lineno, callee.attr, f"there is no method {callee.attr!r}", hint
+        elif isinstance(callee, nodes.Name) and callee.name in DOCUMENT_NAMES - own:
+            yield callee.lineno, callee.name, f"{callee.name!r} is a value, no function", f"write {callee.name}"
+    for node in tree.find_all(nodes.Getattr):
+        if not any(node is callee for callee in called) and (found := _wrong_attribute(chain_of(node))) is not None:
+            yield node.lineno, node.attr, *found
+
+
+def _owned(callee: nodes.Getattr, own: set[str]) -> bool:
+    """Whether it is a name of the template's that is looked into, such as a namespace with a macro in it."""
+    node: nodes.Node = callee
+    while isinstance(node, (nodes.Getattr, nodes.Getitem)):
+        node = node.node
+    return isinstance(node, nodes.Name) and node.name in own and node.name not in DOCUMENT_NAMES
+
+
+def _name(node: nodes.Node) -> str:
+    chain = chain_of(node)
+    return "…" if chain is None else str(chain)
+
+
+def _method_hint(name: str, owner: str) -> str:
+    if (ours := FUNCTIONS.get(phrase_of(name))) in _METHODS:
+        return f"write {_METHODS[ours].format(owner)}"
+    if (word := operator_of(name)) is not None and not word.fold and word.name in _WRITTEN:
+        written = _WRITTEN[word.name].format(owner)
+        return f"write not ({written})" if word.negated else f"write {written}"
+    near = misspelt(name, METHOD_NAMES)
+    return f"did you mean {near!r}?" if near else "texts have Python's methods; for everything else there are filters"
+
+
+def _wrong_attribute(chain: Chain | None) -> tuple[str, str] | None:
+    """A step beyond a field of a run that is a text or a list."""
+    if chain is None or chain.root != "run" or len(chain.keys) != 2:
+        return None
+    field, name = chain.keys
+    if name not in _SIZES and field not in ARRAY_FIELDS:  # an error may be an object after all
+        return None
+    if not isinstance(name, str) or field not in ARRAY_FIELDS | TEXT_FIELDS:
+        return None
+    kind, owner = "list" if field in ARRAY_FIELDS else "text", f"run.{field}"
+    hint = f"write {owner} | length" if name in _SIZES else ""
+    if not hint and kind == "list":
+        hint = f'write "{name}" in {owner}, or {owner}[0] for its first'
+    return f"{owner} is a {kind}, which has no {name!r}", hint or f"write {owner}"

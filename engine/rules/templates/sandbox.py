@@ -1,0 +1,366 @@
+"""The environment templates run in: Jinja's immutable sandbox, seeing data only, within a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import BuiltinMethodType
+from typing import Any
+
+from jinja2 import nodes
+from jinja2.runtime import Context, LoopContext, Macro, Undefined
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.tests import TESTS
+from jinja2.utils import Cycler, Joiner, Namespace, missing, pass_context
+
+from engine.core.errors import TemplateError
+from engine.core.vocabulary import PLACED
+from engine.rules.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, SEARCHED_PER_UNIT, STEP, Budget, budget_of
+from engine.rules.templates.filters import filters
+from engine.rules.templates.slack_marks import mark, plain, throughout
+from engine.rules.templates.text_methods import braces, percent, text_methods
+from engine.rules.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, to_json, to_text, weigh
+
+#: What the engine puts at the top of every document.
+ENGINE_NAMES = frozenset(
+    {"payload", "run", "runs", "feedback", "feedbacks", "feedback_stats", "event", "route", "vars"}
+)
+#: The top-level keys that LangSmith's own webhooks have, by kind: rule, alert, prompt commit, issue and Context Hub.
+# fmt: off
+PAYLOAD_NAMES = frozenset({
+    "rule_id", "start_time", "end_time", "threads",
+    "project_name", "workspace_name", "alert_rule_id", "alert_rule_name", "alert_rule_description", "alert_rule_type",
+    "alert_rule_attribute", "alert_rule_url", "runs_url", "triggered_metric_value", "triggered_threshold", "timestamp",
+    "prompt_id", "prompt_name", "commit_hash", "created_at", "created_by", "manifest", "tag_name",
+    "id", "type", "created", "request_id", "data",
+})
+# fmt: on
+#: Every name that is looked up in the document. Other keys of a webhook's body are ``payload.NAME``.
+DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES | PLACED.keys() | {"commit"}
+#: Those whose values are the author's or the engine's own; what all others have comes from outside.
+OWN_NAMES = frozenset({"vars", "route", "event", "throttle", "digest"})
+#: Those whose values come out of the event (or, in ``delivery``, from a destination).
+EVENT_NAMES = DOCUMENT_NAMES - OWN_NAMES
+
+#: Names of the filters that the rewriter puts into a syntax tree. No author can write them.
+LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"
+WRITTEN = "__written"
+
+#: Texts of more characters are marked once in a rendering.
+_LARGE = 64 * 1024
+_MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
+_LIST_METHODS = frozenset({"index", "count"})
+# fmt: off
+_LOOP_NAMES = frozenset({
+    "index", "index0", "revindex", "revindex0", "first", "last",
+    "length", "depth", "depth0", "previtem", "nextitem", "cycle", "changed",
+})
+# fmt: on
+_HELPER_NAMES = frozenset({"next", "reset", "current"})
+#: Everything that can be called behind a dot.
+METHOD_NAMES = (
+    frozenset(text_methods()) | {"format"} | _MAPPING_METHODS | _LIST_METHODS | {"cycle", "changed", "next", "reset"}
+)
+_TESTS_LEFT_OUT = frozenset({"filter", "test", "callable", "escaped"})
+
+
+class Rendering(Context):
+    """Where one text's names are looked up: what it assigned, then functions, then the document."""
+
+    # Jinja's own would copy the document and the functions into one dict, for every text anew.
+    def __init__(self, environment: Sandbox, document: Mapping[str, Any], budget: Budget, size: int) -> None:
+        self.environment = environment
+        self.size = size
+        self.parent = document  # type: ignore[assignment]
+        self.budget = budget
+        self.vars: dict[str, Any] = {}
+        self.exported_vars: set[str] = set()
+        self.eval_ctx = environment.evaluation
+        self.name = None
+        self.blocks = {}
+
+    def resolve_or_missing(self, key: str) -> Any:
+        """The value of a top-level name, or Jinja's ``missing``."""
+        if key in self.vars:
+            return self.vars[key]
+        functions = self.environment.globals
+        if key in functions:
+            return functions[key]
+        return self.parent.get(key, missing) if key in DOCUMENT_NAMES else missing
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """One environment for plain texts, or (``escaping``) one where event data is marked for escaping."""
+
+    intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
+
+    def __init__(self, *, escaping: bool = False) -> None:
+        super().__init__(
+            undefined=Absent,
+            finalize=_output,
+            autoescape=False,
+            optimized=False,
+            keep_trailing_newline=True,
+            cache_size=0,
+            extensions=["jinja2.ext.loopcontrols"],
+        )
+        self.escaping = escaping
+        self.evaluation = nodes.EvalContext(self)
+        self.methods = text_methods()
+        self.globals = {
+            "range": span,
+            "dict": dict,
+            "namespace": Namespace,
+            "cycler": Cycler,
+            "joiner": Joiner,
+            "omit": OMIT,
+        }
+        self.filters = {
+            **filters(),
+            LOOP: _loop,
+            TEXT: _output,
+            DATA: _data,
+            PLAIN: _plain,
+            WITHIN: _within,
+            SIDE: _side,
+            WRITTEN: _written,
+        }
+        tests: dict[str, Any] = dict(TESTS)
+        self.tests = {
+            name: _test(test, escaping=escaping) for name, test in tests.items() if name not in _TESTS_LEFT_OUT
+        }
+
+    def public_filters(self) -> list[str]:
+        """The filters an author may write."""
+        return [name for name in self.filters if not name.startswith("__")]
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        """``obj.attribute``: a mapping's key first, then the few methods that are harmless."""
+        if type(obj) is dict:
+            found = _key(obj, attribute)
+            if found is not missing:
+                return found
+            return getattr(obj, attribute) if attribute in _MAPPING_METHODS else Absent(obj=obj, name=attribute)
+        return self._attribute(obj, attribute)
+
+    def _attribute(self, obj: Any, name: str) -> Any:
+        if isinstance(demand(obj), Undefined):
+            return obj if isinstance(obj, Absent) else Absent(obj=None, name=name)
+        if type(obj) is Namespace:
+            return (
+                Absent(obj=obj, name=name) if name.startswith("_") else getattr(obj, name, Absent(obj=obj, name=name))
+            )
+        allowed = (
+            (isinstance(obj, str) and (name in self.methods or name == "format"))
+            or (isinstance(obj, (list, tuple)) and (name in _LIST_METHODS or name in getattr(obj, "_fields", ())))
+            or (isinstance(obj, LoopContext) and name in _LOOP_NAMES)
+            or (isinstance(obj, Cycler) and name in _HELPER_NAMES)
+        )
+        return getattr(obj, name) if allowed else Absent(obj=obj, name=name)
+
+    def getitem(self, obj: Any, argument: Any) -> Any:
+        """``obj[argument]``: a key or an index, never an attribute."""
+        if isinstance(argument, Absent):
+            argument.fail()
+        if type(obj) is dict:
+            found = _key(obj, argument)
+            return Absent(obj=obj, name=argument) if found is missing else found
+        if isinstance(argument, int) and isinstance(obj, (list, tuple, str, range)):
+            return obj[argument] if -len(obj) <= argument < len(obj) else _no_item(obj, argument)
+        if isinstance(argument, str) or isinstance(demand(obj), Undefined):
+            return self._attribute(obj, argument)
+        return Absent(obj=obj, name=argument)
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja does
+        """Call a function, a macro, a loop or one of the harmless methods; each call costs a step."""
+        budget = budget_of(__context)
+        budget.spend(STEP)
+        if isinstance(__obj, Macro):
+            budget.spend(CALL + __context.size // CHARS_PER_UNIT)  # type: ignore[attr-defined]
+            return __context.call(__obj, *args, **kwargs)
+        kwargs.pop("_loop_vars", None)
+        kwargs.pop("_block_vars", None)
+        if isinstance(__obj, BuiltinMethodType):
+            return __self._method(budget, __obj, args, kwargs)
+        if isinstance(__obj, LoopContext):
+            return __obj(*(Steps(item, budget, STEP) for item in args))
+        if isinstance(demand(__obj), Absent):
+            __obj.fail()
+        if __obj in (span, dict, Namespace, Cycler, Joiner) or isinstance(__obj, Joiner) or __self._bound(__obj):
+            return __obj(*args, **kwargs)
+        raise TemplateError(f"{kind_of(__obj)} cannot be called")
+
+    @staticmethod
+    def _bound(obj: Any) -> bool:
+        return isinstance(getattr(obj, "__self__", None), (LoopContext, Cycler))
+
+    def _method(self, budget: Budget, method: BuiltinMethodType, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        owner: Any = method.__self__
+        name = method.__name__
+        if isinstance(owner, str):
+            return self._text_method(budget, owner, name, args, kwargs)
+        if isinstance(owner, dict):
+            budget.spend(0 if name == "get" else len(owner))
+            return self._get(owner, *args) if name == "get" else method()
+        budget.spend(len(owner))
+        bare = throughout(plain, owner) if self.escaping else owner
+        return getattr(bare, name)(*(throughout(plain, argument) if self.escaping else argument for argument in args))
+
+    def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        budget.read(len(text))
+        if name == "format":
+            made: Any = braces(budget, text, self.getitem, args, kwargs)
+        else:
+            values = [demand(argument) for argument in args]
+            try:
+                made = self.methods[name](budget, text, *values, **kwargs)
+            except (TypeError, AttributeError) as error:
+                kinds = ", ".join(map(kind_of, values))
+                raise TemplateError(f"text.{name}() does not take ({kinds})") from error
+        if isinstance(made, str):
+            budget.text(len(made), given=len(text))
+        return made
+
+    def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
+        """Apply a filter by name, as ``map`` does; those of the rewriter are out of reach."""
+        if name.startswith("__"):
+            raise TemplateError(f"there is no filter {name!r}")
+        return super().call_filter(name, *args, **kwargs)
+
+    @staticmethod
+    def _get(owner: dict[Any, Any], key: Any, default: Any = None) -> Any:
+        found = _key(owner, key)
+        return default if found is missing else found
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        """An operator between two values, with its result capped before it is made."""
+        budget = budget_of(context)
+        if operator == "%" and isinstance(left, str):
+            made = percent(budget, left, right)
+            budget.text(len(made))
+            return made
+        _check(budget, operator, demand(left), demand(right))
+        try:
+            return self.binop_table[operator](left, right)
+        except TypeError as error:
+            hint = "join texts with ~" if operator == "+" and (isinstance(left, str) or isinstance(right, str)) else ""
+            raise TemplateError(f"{kind_of(left)} {operator} {kind_of(right)} has no meaning", hint=hint) from error
+
+
+def _no_item(obj: Any, index: Any) -> Absent:
+    return Absent(obj=obj, name=index)
+
+
+def _key(obj: dict[Any, Any], key: Any) -> Any:
+    """A mapping's value; in marked data a key is found by its plain form, too."""
+    try:
+        found = obj.get(key, missing)
+    except TypeError as error:
+        raise TemplateError(f"{kind_of(key)} is no key that a mapping can have") from error
+    if found is missing and isinstance(key, str):
+        bare = plain(key)
+        found = obj.get(bare, missing)
+        return obj.get(mark(bare), missing) if found is missing else found
+    return found
+
+
+def _check(budget: Budget, operator: str, left: Any, right: Any) -> None:
+    """Refuse what would be too large, before it is made."""
+    if isinstance(left, (str, list, tuple)) or isinstance(right, (str, list, tuple)):
+        _check_sequences(budget, operator, left, right)
+    elif isinstance(left, int) and isinstance(right, int):
+        bits = left.bit_length() + right.bit_length()
+        if operator == "**":
+            bits = left.bit_length() * max(0, right) if abs(left) > 1 else 1
+        if operator in ("*", "**") and bits > MAX_BITS:
+            raise TemplateError(f"{operator} makes a number of more than {MAX_BITS * 3 // 10:,} digits")
+
+
+def _check_sequences(budget: Budget, operator: str, left: Any, right: Any) -> None:
+    if operator == "*":
+        whole, times = (left, right) if isinstance(right, int) else (right, left)
+        if isinstance(times, int) and isinstance(whole, (str, list, tuple)):
+            length = len(whole) * max(0, times)
+            budget.text(length) if isinstance(whole, str) else budget.items(length)
+    elif operator == "+" and isinstance(left, (str, list, tuple)) and type(left) is type(right):
+        budget.text(len(left) + len(right)) if isinstance(left, str) else budget.items(len(left) + len(right))
+
+
+def _test(test: Callable[..., Any], *, escaping: bool) -> Callable[..., Any]:
+    """A test that data not sent along cannot slip through, and that sees what marked text means."""
+
+    @pass_context
+    def call(context: Context, *args: Any, **kwargs: Any) -> Any:
+        for argument in args:
+            weigh(argument, budget_of(context))
+        return (
+            test(*(throughout(plain, argument) for argument in args), **kwargs) if escaping else test(*args, **kwargs)
+        )
+
+    return call
+
+
+@pass_context
+def _output(context: Context, value: Any) -> str:
+    return to_text(value, budget_of(context))
+
+
+def _written(value: Any, name: str) -> Any:
+    """A value on its way into a text, with the name that its author gave it, if it has one."""
+    if value is None:
+        no_text(name)
+    return value
+
+
+@pass_context
+def _loop(context: Context, value: Any, literal: int) -> Steps:
+    """What a ``for`` goes through; every step also pays for the literal text of its body."""
+    return Steps(value, budget_of(context), STEP + literal // CHARS_PER_UNIT)
+
+
+@pass_context
+def _data(context: Context, value: Any) -> Any:
+    """Event data as it enters an escaping template. What may be large is copied once in a rendering."""
+    budget = budget_of(context)
+    if not (isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) > _LARGE)):
+        return _marked(value, budget)
+    known = budget.marked.get(id(value))
+    if known is None:
+        known = budget.marked[id(value)] = (value, _marked(value, budget))
+    return known[1]
+
+
+def _marked(value: Any, budget: Budget) -> Any:
+    """A copy of event data, marked to any depth and paid for."""
+    if isinstance(value, str):
+        budget.read(len(value))
+        return mark(value)
+    if isinstance(value, dict):
+        budget.spend(1 + len(value) // 4)
+        return {_marked(key, budget): _marked(item, budget) for key, item in value.items()}
+    if isinstance(value, list):
+        budget.spend(1 + len(value) // 4)
+        return [_marked(item, budget) for item in value]
+    return value
+
+
+@pass_context
+def _plain(_context: Context, value: Any) -> Any:
+    """A side of a comparison in an escaping template: marked and unmarked are equal."""
+    if isinstance(value, (dict, list, tuple)):
+        return to_json(value, budget_of(_context), plain, SEARCHED_PER_UNIT)
+    return throughout(plain, value)
+
+
+@pass_context
+def _side(context: Context, value: Any) -> Any:
+    """A side of a comparison that the template made itself: it may be far larger than it looks."""
+    weigh(value, budget_of(context))
+    return value
+
+
+@pass_context
+def _within(context: Context, value: Any) -> Any:
+    """The right side of ``in``: looking through it is paid for."""
+    if isinstance(demand(value), (str, list, tuple)):
+        budget_of(context).spend(len(value) // 128)
+    return value

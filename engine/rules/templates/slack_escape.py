@@ -1,0 +1,206 @@
+"""Finished texts for Slack: marked event data becomes what Slack shows as that data, and nothing else.
+
+In running text ``& < >`` are escaped. At a link's target data is URL-encoded; where the target is data's alone, it must
+be http, https or mailto, or there is no link. The author's own text is left as it is.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal
+from urllib.parse import quote
+
+from engine.rules.templates.slack_marks import MARKS, OPENING, OPENING_PAREN, UNMARKED, mark, plain, throughout
+
+#: What a text is for: Slack's mrkdwn, a ``markdown`` block, or a block that shows it as it is.
+Markup = Literal["mrkdwn", "markdown", "literal"]
+
+#: Blocks whose texts Slack shows as they are: no entity, link or mention is read in them.
+LITERAL_BLOCKS = frozenset({"rich_text", "table"})
+
+_SCHEMES = frozenset({"http", "https", "mailto"})
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+_ANY = "".join(UNMARKED)
+_MARK = re.compile(f"[{_ANY}]")
+_COLON, _BAR = MARKS[":"], MARKS["|"]
+_SIGILS = frozenset("!@#")
+_ANGLES = re.compile(f"([<{OPENING}])([^<>{OPENING}]*)>")
+_SCHEME = re.compile(f"([A-Za-z][A-Za-z0-9+.-]*)([:{_COLON}])")
+_BREAK = re.compile(r"\s*[\r\n\u2028\u2029]\s*")
+#: Characters that are not seen, or turn the direction of what is.
+_UNSEEN = r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
+#: What stands in no URL, in mrkdwn and in Markdown; ``& < >`` of data are among the marks.
+_NO_URL = {
+    "mrkdwn": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}{_ANY}]'),
+    "markdown": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}()\[\]{_ANY}]'),
+}
+_RAW_IN_URL = {"mrkdwn": frozenset("!@#:[]()*_~"), "markdown": frozenset("&!@#:*_~")}
+_CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)", re.DOTALL)
+_MARKDOWN_LINK = re.compile(rf"\[([^\[\]]*)\]([({OPENING_PAREN}])([^(){OPENING_PAREN}]*)\)")
+_TITLED = re.compile(r'(\S*)(\s+"[^"\n]*")\s*')
+_ENTITY = re.compile(r"#?\w+;")
+#: What may stand on a line before a list's item: quotes and other items.
+_BEFORE_ITEM = re.compile(rf"(?:\A|[\r\n])(?:[ \t>*+{MARKS['>']}{MARKS['*']}-]|[0-9]+[.){MARKS[')']}])*\Z")
+#: The most characters before an item that are looked at.
+_FURTHEST = 64
+
+
+def finished(value: Any, markup: Markup = "mrkdwn") -> Any:
+    """A rendered value with all marks resolved. A block of the type ``markdown`` in it has Markdown in ``text``."""
+    if markup == "literal":
+        return throughout(plain, value)
+    if isinstance(value, str):
+        return markdown(value) if markup == "markdown" else mrkdwn(value)
+    if isinstance(value, dict):
+        if value.get("type") in LITERAL_BLOCKS:
+            return throughout(plain, value)
+        inner: Markup = "markdown" if value.get("type") == "markdown" else "mrkdwn"
+        return {finished(key): finished(item, inner if key == "text" else "mrkdwn") for key, item in value.items()}
+    return [finished(item) for item in value] if isinstance(value, list) else value
+
+
+def escaped(text: str) -> str:
+    """A text with ``& < >`` turned into entities at once."""
+    return _entities(mark(text))
+
+
+def mrkdwn(text: str) -> str:
+    """A finished text as Slack's mrkdwn."""
+    if "<" in text or OPENING in text:
+        text = _ANGLES.sub(_angles, text)
+    return _entities(text)
+
+
+def _entities(text: str) -> str:
+    if text.isascii():
+        return text
+    for character, entity in _ENTITIES.items():
+        text = text.replace(MARKS[character], entity)
+    return plain(text)
+
+
+def _angles(found: re.Match[str]) -> str:
+    """A link, a mention, or whatever else the author put in angle brackets."""
+    opening, (target, bar, label) = found[1], found[2].partition("|")
+    label = _entities(_BREAK.sub(" ", label)) if bar else ""
+    behind = f"|{label}" if label.strip() else ""
+    if target[:1] in _SIGILS:
+        return f"<{_MARK.sub(_percent, target)}{bar}{label}>"
+    if _is_link(target):
+        return f"<{_url(target, 'mrkdwn')}{behind}>"
+    scheme = _SCHEME.match(target)
+    if scheme and scheme[2] == ":" and not re.search(r"\s", target):
+        return f"<{_MARK.sub(_percent, target)}{bar}{label}>"
+    shown = _entities(target)
+    no_link = opening == OPENING or not shown.strip() or _leads(target.strip()) or _BAR in target
+    if bar and no_link:
+        return f"{label} ({shown})" if shown.strip() else label
+    return f"&lt;{shown}&gt;" if no_link and found[2] else f"<{shown}{bar}{label}>"
+
+
+def _leads(target: str) -> bool:
+    """Whether data would make a mention, or a link that is not permitted."""
+    scheme = _SCHEME.match(target)
+    return UNMARKED.get(target[:1]) in _SIGILS or (scheme is not None and scheme[2] == _COLON)
+
+
+def _is_link(target: str) -> bool:
+    scheme = _SCHEME.match(target)
+    return scheme is not None and scheme[1].lower() in _SCHEMES
+
+
+def _url(target: str, markup: Literal["mrkdwn", "markdown"]) -> str:
+    """A link's target. Behind a scheme of the author's, data cannot name another host by ``@``."""
+    scheme = _SCHEME.match(target)
+    if scheme is not None and scheme[2] == ":" and scheme[1].lower() != "mailto":
+        authority = re.match(r"[^/?]*/{0,2}[^/?]*", target)
+        end = authority.end() if authority else 0
+        target = target[:end].replace(MARKS["@"], "%40") + target[end:]
+    raw = _RAW_IN_URL[markup]
+
+    def encode(found: re.Match[str]) -> str:
+        character = UNMARKED.get(found[0], found[0])
+        if found[0] in UNMARKED and character in raw:
+            return character
+        return "&amp;" if character == "&" else quote(character, safe="", errors="replace")
+
+    return _NO_URL[markup].sub(encode, target)
+
+
+def _percent(found: re.Match[str]) -> str:
+    return quote(UNMARKED[found[0]], safe="")
+
+
+def markdown(text: str) -> str:
+    """A finished text as the Markdown of a ``markdown`` block: data is no formatting, no link and no mention."""
+    out, at = [], 0
+    for code in _CODE.finditer(text):
+        out += [_prose(text[at : code.start()]), code[1], _in_code(code[2]), code[1]]
+        at = code.end()
+    return "".join([*out, _prose(text[at:])])
+
+
+def _in_code(text: str) -> str:
+    """Data within the author's code: no escape works there, so what would end it or mention somebody is disguised."""
+    text = re.sub(f"{MARKS['<']}(?=[!@#{MARKS['!']}{MARKS['@']}{MARKS['#']}])", "<\u2060", text)
+    return plain(text.replace(MARKS["`"], "\u02cb"))
+
+
+def _prose(text: str) -> str:
+    text = _MARKDOWN_LINK.sub(_markdown_link, text)
+    text = _ANGLES.sub(_autolink, text)
+    text = _MARK.sub(_backslash, text)
+    return text.replace(OPENING, "<").replace(OPENING_PAREN, "(")
+
+
+def _markdown_link(found: re.Match[str]) -> str:
+    label, opening, target = found[1], found[2], found[3].strip()
+    title = _TITLED.fullmatch(target)
+    target, behind = (title[1], title[2]) if title else (target, "")
+    scheme = _SCHEME.match(target)
+    if _is_link(target) and not label.strip():
+        return f"<{_url(target, 'markdown')}>"
+    if _is_link(target):
+        return f"[{_BREAK.sub(' ', label)}]({_url(target, 'markdown')}{behind})"
+    if (scheme is not None and scheme[2] == _COLON) or (opening == OPENING_PAREN and (scheme is None)):
+        return f"{label} ({target})" if target else label
+    return f"[{label}]({_url(target, 'markdown')}{behind})"
+
+
+def _autolink(found: re.Match[str]) -> str:
+    target = found[2]
+    if target[:1] in _SIGILS:
+        return f"<{_MARK.sub(_percent, target)}>"
+    if _is_link(target):
+        return f"<{_url(target, 'markdown')}>"
+    return f"&lt;{target}&gt;" if _leads(target) else found[0]
+
+
+def _backslash(found: re.Match[str]) -> str:
+    """Data in running Markdown. A backslash stands only where the character would mean something."""
+    character, text = UNMARKED[found[0]], found.string
+    before, after = text[found.start() - 1 : found.start()] or "\n", text[found.end() : found.end() + 1] or "\n"
+    match character:
+        case "&":
+            return "&amp;" if _ENTITY.match(plain(text[found.end() : found.end() + 34])) else "&"
+        case "<" | ">":
+            return _ENTITIES[character]
+        case "_":
+            needed = not (before.isalnum() and after.isalnum())
+        case "*":
+            needed = not (before.isspace() and after.isspace()) or _begins_line(text, found.start())
+        case "#":
+            needed = before.isspace()
+        case "(":
+            needed = before == "]"
+        case "\\":
+            needed = not (after.isalnum() or after in " \t")
+        case _:
+            needed = character in "[]`~|"
+    return f"\\{character}" if needed else character
+
+
+def _begins_line(text: str, at: int) -> bool:
+    """Whether a list's item can begin at a place of a text."""
+    start = max(0, at - _FURTHEST)
+    return _BEFORE_ITEM.search(("x" if start else "") + text[start:at]) is not None

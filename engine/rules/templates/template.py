@@ -1,0 +1,397 @@
+"""Parameter trees with Jinja templates in them: compiled once, rendered for every delivery.
+
+What a template may rely on:
+
+- A text that is exactly one ``{{ expression }}`` keeps the expression's type; a newline after
+  it, as YAML's block scalars have, does not count. Every other text stays text. What was
+  rendered is never read again, neither as YAML nor as a template.
+- Within text, values are written as JSON writes them: ``true``, ``null``, ``{"a":1}``; text itself
+  without quotes.
+- Keys of mappings may hold templates as well; they become text.
+- A value that comes to ``omit`` is left out of its mapping or list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from copy import copy
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from jinja2.runtime import Undefined
+
+from engine.core.errors import AbsentValue, TemplateError, WantOfData
+from engine.core.positions import Source, Where
+from engine.core.variables import identity, plain, source_of, written
+from engine.core.vocabulary import Vocabulary
+from engine.rules.jsonpath import Paths
+from engine.rules.templates.budget import Budget
+from engine.rules.templates.compiled import Code, Text, compile_expression, compile_text
+from engine.rules.templates.errors import describe, of_condition, reads
+from engine.rules.templates.inspector import Inspector
+from engine.rules.templates.kleene import Deciding, need
+from engine.rules.templates.needs import Needs
+from engine.rules.templates.rewriter import RAW_KEYS
+from engine.rules.templates.sandbox import Sandbox
+from engine.rules.templates.slack_escape import LITERAL_BLOCKS, Markup, finished
+from engine.rules.templates.syntax import Mistake
+from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, to_json
+
+_NO_NEEDS: Needs = frozenset()
+#: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
+_DEEPEST = 30
+
+
+def is_template(text: str) -> bool:
+    """Whether a text holds anything for Jinja to do."""
+    source = source_of(text)
+    return "{{" in source or "{%" in source or "{#" in source
+
+
+class _Node(Protocol):
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Literal:
+    """A scalar as it stands."""
+
+    value: Any
+
+    def render(self, _document: Mapping[str, Any], _budget: Budget) -> Any:
+        return self.value
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    items: tuple[_Node, ...]
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        return [value for item in self.items if (value := item.render(document, budget)) is not OMIT]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    items: tuple[tuple[Any, _Node], ...]
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        return {key: value for key, item in self.items if (value := item.render(document, budget)) is not OMIT}
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyedMapping:
+    """A mapping with templates among its keys."""
+
+    items: tuple[tuple[Any, _Node], ...]
+    where: Where
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        made: dict[Any, Any] = {}
+        for key, item in self.items:
+            name = key.render(document, budget) if isinstance(key, _Leaf) else key
+            value = item.render(document, budget)
+            if name in made:
+                raise TemplateError(f"two keys come to {name!r}", where=self.where)
+            if value is not OMIT:
+                made[name] = value
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class _Leaf:
+    """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document.
+
+    ``markup`` is what data is escaped for, where it is.
+    """
+
+    code: Code
+    where: Where
+    native: bool
+    data: bool
+    markup: Markup = "mrkdwn"
+
+    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        try:
+            return self._value(document, budget) if self.native else self._text(document, budget)
+        except WantOfData:
+            raise
+        except Exception as error:  # one text's evaluation ends here, whatever became of it
+            raise self.code.explain(error, document, self.where) from error
+
+    def _text(self, document: Mapping[str, Any], budget: Budget) -> str:
+        text = self.code.write(document, budget)
+        return finished(text, self.markup) if self.code.sandbox.escaping else text
+
+    def _value(self, document: Mapping[str, Any], budget: Budget) -> Any:
+        value = self.code.evaluate(document, budget)
+        if self.code.sandbox.escaping:
+            return finished(to_json(value, budget, str), self.markup)
+        return copy_json(value, budget, str) if self.data else to_json(value, budget, str)
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """A compiled parameter tree.
+
+    ``needs`` is what it may touch of a run's data, ``reads`` which of its places do; ``literal`` tells that no
+    template is in it;
+    ``templated`` are the places within it that hold one; of those, ``mixed`` have text around them
+    and so always make a text, and ``settled`` read nothing but ``vars``; ``tree`` is what the author wrote.
+    """
+
+    tree: Any
+    reads: Mapping[Where, Needs]
+    templated: frozenset[Where]
+    mixed: frozenset[Where]
+    _leaves: Mapping[Where, _Leaf]
+    _root: _Node
+
+    @property
+    def needs(self) -> Needs:
+        """All that any place may touch."""
+        return _NO_NEEDS.union(*self.reads.values())
+
+    @property
+    def settled(self) -> frozenset[Where]:
+        """The places whose values can be told before any event comes: they read nothing but ``vars``."""
+        return frozenset(self._leaves)
+
+    def settle(self, where: Where, author: Mapping[str, Any]) -> Any:
+        """The value at one of the settled places; ``author`` are the configuration's ``vars``.
+
+        Raises:
+            TemplateError: with ``where`` and ``line``.
+        """
+        return self._leaves[where].render({"vars": author}, Budget())
+
+    @property
+    def literal(self) -> bool:
+        """Whether there is no template anywhere in it."""
+        return not self.templated
+
+    def render(self, document: Mapping[str, Any]) -> Any:
+        """The tree with every template replaced by its value. Nothing in it is shared with tree or document.
+
+        Raises:
+            TemplateError: with ``where``, the place in the tree, and ``line``, that of the text there.
+            WantOfData: it reads data that was not sent along and not fetched.
+        """
+        value = self._root.render(document, Budget())
+        if value is OMIT:
+            raise TemplateError("omit leaves nothing: it can only stand within a mapping or a list")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled expression, as conditions use it."""
+
+    source: str
+    needs: Needs
+    _code: Code
+
+    def evaluate(self, document: Mapping[str, Any]) -> Any:
+        """Its value, which belongs to the document: not to be changed. Nothing there is Jinja's ``Undefined``.
+
+        Raises:
+            TemplateError: it cannot be evaluated.
+            WantOfData: it reads data that was not sent along and not fetched.
+        """
+        try:
+            value = demand(self._code.evaluate(document, Budget()))
+        except WantOfData:
+            raise
+        except AbsentError as error:
+            raise _NotThere(error, self._code, document) from error
+        except Exception as error:  # one expression's evaluation ends here
+            raise of_condition(self._code.explain(error, document, ())) from error
+        if isinstance(value, Undefined) and not isinstance(value, Absent):
+            need(value)
+        if value is OMIT or (callable(value) and not isinstance(value, Undefined)):
+            raise TemplateError(f"an expression cannot come to {kind_of(value)}")
+        return value
+
+    def reads(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """The values that it looks at, by how they are written."""
+        return reads(self._code.looks, document)
+
+    def absence(self, value: Any, document: Mapping[str, Any]) -> AbsentValue:
+        """Why its value is absent; ``value`` is what ``evaluate`` gave."""
+        found = describe(value, self._code.looks.chains, document)
+        of_condition(found)
+        return found
+
+
+class _NotThere(AbsentValue):
+    """An expression needs a value that is absent. The words are made when they are asked for: they are expensive."""
+
+    def __init__(self, error: AbsentError, code: Code, document: Mapping[str, Any]) -> None:
+        self._tell: Callable[[], TemplateError] = lambda: of_condition(code.explain(error, document, ()))
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return getattr(self._tell(), name)
+
+    def __str__(self) -> str:
+        return str(self._tell())
+
+
+class Templates:
+    """Compiles trees and expressions. One instance serves a whole configuration and may be shared between threads."""
+
+    def __init__(self, vocabulary: Vocabulary | None = None) -> None:
+        self._plain = Sandbox()
+        self._escaping = Sandbox(escaping=True)
+        self._deciding = Deciding()
+        self.vocabulary = vocabulary or Vocabulary()
+        self.paths = Paths()
+        # By text and whatever else counts, so that what many routes have in common is compiled once.
+        self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
+        self._expressions: dict[tuple[Any, ...], Expression] = {}
+        #: For what looks at texts without compiling them.
+        self.inspector = Inspector(self._plain)
+
+    def knowing(self, placed: frozenset[str]) -> Templates:
+        """The same, for a place where these of ``PLACED`` words are there."""
+        if placed == self.vocabulary.placed:
+            return self
+        other = copy(self)
+        other.vocabulary = replace(self.vocabulary, placed=placed)
+        return other
+
+    def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - what the vocabulary is told
+        """The same, for a route that only webhooks of a LangSmith rule come to, or (false) for any."""
+        if of_rule == self.vocabulary.of_rule:
+            return self
+        other = copy(self)
+        other.vocabulary = replace(self.vocabulary, of_rule=of_rule)
+        return other
+
+    def compile_into(
+        self, tree: Any, where: Where, source: Source, *, escape: frozenset[str] = frozenset()
+    ) -> Template:
+        """Compile a parameter tree that stands at ``where`` in a file; every mistake is reported there.
+
+        Below the top-level keys that ``escape`` names, event data is escaped for Slack. If
+        anything was reported, the result is not to be rendered.
+        """
+        work = _Compilation(self._text, escape)
+        template = work.template(tree)
+        for path, mistake, at_key in work.mistakes:
+            place = where + path
+            source.report(place, mistake.message, mistake.hint, at_key=at_key, line=mistake.line, column=mistake.column)
+        return template
+
+    def compile(self, tree: Any, *, escape: frozenset[str] = frozenset()) -> Template:
+        """Compile a parameter tree that stands in no file.
+
+        Raises:
+            TemplateError: the first mistake in it.
+        """
+        work = _Compilation(self._text, escape)
+        template = work.template(tree)
+        for path, mistake, _ in work.mistakes:
+            raise TemplateError(mistake.message, where=path, line=mistake.line, hint=mistake.hint)
+        return template
+
+    def expression(self, text: str) -> Expression:
+        """Compile a bare expression, such as ``run.latency > 10``.
+
+        Raises:
+            TemplateError: the first mistake in it.
+        """
+        key = (identity(text), self.vocabulary.placed)
+        if (found := self._expressions.get(key)) is None:
+            made = compile_expression(self._deciding, text, self.vocabulary)
+            found = self._expressions[key] = Expression(written(text), *made)
+        return found
+
+    def _text(self, text: str, *, escape: bool, key: bool) -> Text | tuple[Mistake, ...]:
+        """A text compiled, or its mistakes."""
+        place = (identity(text), escape, key, self.vocabulary.placed, self.vocabulary.of_rule)
+        if (found := self._texts.get(place)) is None:
+            sandbox = self._escaping if escape else self._plain
+            found = self._texts[place] = compile_text(sandbox, text, self.vocabulary, key=key)
+        return found
+
+
+class _Compilation:
+    """One tree on its way to a ``Template``."""
+
+    def __init__(self, compiled: Callable[..., Text | tuple[Mistake, ...]], escape: frozenset[str]) -> None:
+        self._compiled = compiled
+        self._escape = escape
+        self._reads: dict[Where, Needs] = {}
+        self._templated: set[Where] = set()
+        self._mixed: set[Where] = set()
+        self._settled: dict[Where, _Leaf] = {}
+        self.mistakes: list[tuple[Where, Mistake, bool]] = []
+
+    def template(self, tree: Any) -> Template:
+        """The compiled tree; ``mistakes`` then holds what is wrong with it."""
+        root = self._node(tree, (), raw=False)
+        return Template(
+            plain(tree), self._reads, frozenset(self._templated), frozenset(self._mixed), self._settled, root
+        )
+
+    def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
+        if isinstance(tree, dict):
+            return self._mapping(tree, where)
+        if isinstance(tree, list):
+            return _List(tuple(self._node(item, (*where, index), raw=raw) for index, item in enumerate(tree)))
+        if isinstance(tree, str) and is_template(tree):
+            return self._leaf(tree, where, raw=raw, key=False)
+        return _Literal(plain(tree))
+
+    def _mapping(self, tree: dict[Any, Any], where: Where) -> _Node:
+        items = [
+            (self._key(key, where), self._node(item, (*where, key), raw=key in RAW_KEYS)) for key, item in tree.items()
+        ]
+        if tree.get("type") == "markdown":
+            items = [(key, _with_markup(item, "markdown") if key == "text" else item) for key, item in items]
+        if tree.get("type") in LITERAL_BLOCKS:
+            items = [(key, _with_markup(item, "literal")) for key, item in items]
+        if any(isinstance(key, _Leaf) for key, _ in items):
+            return _KeyedMapping(tuple(items), where)
+        return _Mapping(tuple(items))
+
+    def _key(self, key: Any, where: Where) -> Any:
+        if isinstance(key, str) and is_template(key):
+            return self._leaf(key, (*where, key), raw=False, key=True)
+        return key
+
+    def _leaf(self, text: str, where: Where, *, raw: bool, key: bool) -> _Node:
+        self._templated.add(where)
+        if len(where) > _DEEPEST:
+            message = f"a template stands more than {_DEEPEST} levels deep in the parameters"
+            self.mistakes.append((where, Mistake(1, 1, message), key))
+            return _Literal(None)
+        escape = bool(where) and where[0] in self._escape and not raw
+        made = self._compiled(text, escape=escape, key=key)
+        if isinstance(made, tuple):
+            self.mistakes += [(where, mistake, key) for mistake in made]
+            return _Literal(None)
+        if made.needs:
+            self._reads[where] = made.needs
+        if not made.native and not key:
+            self._mixed.add(where)
+        leaf = _Leaf(made.code, where, made.native, made.data)
+        if made.settled and not key:
+            self._settled[where] = leaf
+        return leaf
+
+
+def _with_markup(node: _Node, markup: Markup) -> _Node:
+    """A node whose texts, all of them, are read by Slack in this way."""
+    match node:
+        case _Leaf():
+            return replace(node, markup=markup)
+        case _List(items):
+            return _List(tuple(_with_markup(item, markup) for item in items))
+        case _Mapping(items):
+            return _Mapping(tuple((key, _with_markup(item, markup)) for key, item in items))
+        case _KeyedMapping(items, where):
+            return _KeyedMapping(tuple((key, _with_markup(item, markup)) for key, item in items), where)
+        case _:
+            return node

@@ -1,0 +1,386 @@
+"""What values become in a template's hands: text, JSON, nothing, or an error with words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from typing import Any, Final, NoReturn, final
+
+import orjson
+from jinja2.runtime import Undefined
+from jinja2.utils import missing
+
+from engine.core.deadline import watched
+from engine.core.errors import TemplateError
+from engine.core.json_scan import MAX_LEVELS
+from engine.core.missing import Missing
+from engine.rules.templates.budget import CHARS_PER_UNIT, MAX_ITEMS, SEARCHED_PER_UNIT, Budget
+from engine.rules.templates.slack_marks import MARKS
+
+_KINDS = {
+    "NoneType": "null",
+    "bool": "a boolean",
+    "int": "a number",
+    "float": "a number",
+    "str": "text",
+    "dict": "a mapping",
+    "list": "a list",
+    "tuple": "a list",
+    "range": "a list",
+    "Macro": "a macro",
+    "LoopContext": "the loop",
+    "Namespace": "a namespace",
+    "Absent": "nothing",
+    "Undefined": "nothing",
+    "Omit": "omit",
+    "builtin_function_or_method": "a method that is not called",
+}
+
+
+_BACKSLASH = MARKS["\\"]
+_SCALARS = frozenset({type(None), bool, int, float, str})
+#: How deep a template's value may be nested: a whole payload, with a little around it. orjson writes 254 levels.
+MOST_LEVELS: Final = MAX_LEVELS + 20
+#: How a fault begins where null that has no name was to be written.
+NO_TEXT: Final = "a value is null"
+
+
+def kind_of(value: object) -> str:
+    """What a value is, in a user's words: ``text``, ``a list``, ``null``."""
+    name = type(value).__name__
+    return _KINDS.get(name, name)
+
+
+@final
+class Omit:
+    """The value of ``omit``: a parameter, key or item that comes to it is left out."""
+
+    __slots__ = ()
+
+    def __bool__(self) -> bool:
+        return False
+
+    def __repr__(self) -> str:
+        return "omit"
+
+
+OMIT: Final = Omit()
+
+
+class AbsentError(Exception):
+    """A value that is not there was used as if it were."""
+
+    def __init__(self, absent: Absent) -> None:
+        super().__init__("a value is missing")
+        self.absent = absent
+
+
+class Absent(Undefined):
+    """A value that is not there: any look inside finds it again, any use but a test fails.
+
+    It is false, equal to no value, and what ``default``, ``is defined`` and ``or`` are for.
+    """
+
+    __slots__ = ()
+
+    @property
+    def owner(self) -> Any:
+        """What it was looked for in; ``jinja2.utils.missing`` for a top-level name."""
+        return self._undefined_obj
+
+    @property
+    def key(self) -> Any:
+        """The name, key or index that was looked for."""
+        return self._undefined_name
+
+    @property
+    def words(self) -> str | None:
+        """A ready explanation, where there is one."""
+        return self._undefined_hint
+
+    @property
+    def top_level(self) -> bool:
+        """Whether it was looked for among the template's names."""
+        return self._undefined_obj is missing
+
+    def fail(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        """Say that the value is needed.
+
+        Raises:
+            AbsentError: always.
+        """
+        raise AbsentError(self)
+
+    def __getattr__(self, name: str) -> Any:
+        if name[:2] == "__":
+            raise AttributeError(name)
+        return self
+
+    def __getitem__(self, _key: Any) -> Any:
+        return self
+
+    _fail_with_undefined_error = fail
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = fail
+    __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = fail
+    __mod__ = __rmod__ = __pow__ = __rpow__ = __pos__ = __neg__ = fail
+    __lt__ = __le__ = __gt__ = __ge__ = fail
+    __int__ = __float__ = __complex__ = __call__ = fail
+    __iter__ = __str__ = __len__ = __contains__ = fail
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Undefined)
+
+    def __ne__(self, other: object) -> bool:
+        return not isinstance(other, Undefined)
+
+    def __hash__(self) -> int:
+        return hash(Absent)
+
+
+def demand(value: Any) -> Any:
+    """The value, unless it is one that LangSmith did not send along.
+
+    Raises:
+        WantOfData: it is.
+    """
+    if isinstance(value, Missing):
+        bool(value)
+    return value
+
+
+def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
+    """The items of a list, the keys of a mapping or the characters of a text, paid for.
+
+    Raises:
+        TemplateError: there is nothing to go through, or too much.
+        AbsentError: the value is missing.
+        WantOfData: the value was not sent along.
+    """
+    demand(value)
+    if isinstance(value, (list, tuple)):
+        budget.spend(len(value))
+        return value
+    if isinstance(value, Undefined):
+        return list(value)
+    if not isinstance(value, (dict, str, range, KeysView, ValuesView, ItemsView)):
+        hint = "where it may be null, write `| default([])`" if value is None else ""
+        raise TemplateError(f"{kind_of(value)} has no items to go through", hint=hint)
+    budget.spend(len(value))
+    return list(value)
+
+
+def no_text(name: str = "") -> NoReturn:
+    """Refuse to write null into a text: ``cost: null`` is as little meant as a gap would be.
+
+    Raises:
+        TemplateError: always; ``name`` is how the author wrote what is null.
+    """
+    hint = f"write {name} | default(…)" if name else "write `| default(…)` where it may be null"
+    raise TemplateError(f"{f'{name} is null' if name else NO_TEXT}, and a text cannot hold it", hint=hint)
+
+
+def to_text(value: Any, budget: Budget) -> str:
+    """A value as it stands in text: as JSON writes it, text itself without quotes.
+
+    Raises:
+        TemplateError: it has no text (null has none), or too much.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    kind = type(value)
+    if kind is str:
+        budget.text(len(value))
+        return value  # type: ignore[no-any-return]
+    if kind is int or kind is float:
+        return str(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if value is None:
+        no_text()
+    if kind is Undefined:  # `a if b` with no else; Jinja makes it so, and people rely on it
+        return ""
+    if value is OMIT:
+        raise TemplateError(
+            "omit stands within a text", hint='omit can only be the whole of a value: "{{ x | default(omit) }}"'
+        )
+    return dump(value, budget)
+
+
+def given_text(value: Any, budget: Budget) -> str:
+    """A value as text for a filter to work on, which may be of any length.
+
+    Raises:
+        TemplateError: it has no text (null has none), or too much.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    if type(value) is str:
+        budget.read(len(value))
+        return value
+    return to_text(value, budget)
+
+
+def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
+    """A value as JSON text. Characters are written as they are, none escaped for HTML.
+
+    Raises:
+        TemplateError: it is not JSON, or too much of it.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    clean = to_json(value, budget, str, SEARCHED_PER_UNIT)
+    try:
+        text = orjson.dumps(clean, option=orjson.OPT_INDENT_2 if indent else None).decode()
+    except TypeError:  # whole numbers beyond 64 bits, lone surrogates
+        text = json.dumps(
+            clean, ensure_ascii=False, indent=2 if indent else None, separators=None if indent else (",", ":")
+        )
+    if not text.isascii():
+        text = text.replace(_BACKSLASH, _BACKSLASH * 2)  # a marked one is data, which JSON escapes
+    budget.spend(len(text) // SEARCHED_PER_UNIT)
+    return text
+
+
+def to_json(
+    value: Any,
+    budget: Budget,
+    finish: Callable[[str], str],
+    per_unit: int = CHARS_PER_UNIT,
+    levels: int = MOST_LEVELS,
+) -> Any:
+    """A copy of a value that holds nothing but JSON; ``finish`` is applied to every text in it.
+
+    ``per_unit`` is how many characters of text cost a unit of work, ``levels`` how deep it may be nested. Items and
+    keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
+
+    Raises:
+        TemplateError: it cannot be JSON, there is too much of it, or it is nested too deep.
+        AbsentError: it is missing, or something in it is.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    kind = type(value)
+    if kind is str:
+        budget.spend(len(value) // per_unit)
+        return finish(value)
+    if value is None or kind is bool or kind is int or value is OMIT:
+        return value
+    if kind is float:
+        return _finite(value)
+    if not levels:
+        raise TemplateError(f"the value is nested deeper than {MOST_LEVELS} levels")
+    if kind is dict:
+        return _mapping(value, budget, finish, per_unit, levels - 1)
+    if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
+        budget.spend(1 + len(value))
+        return [item for part in value if (item := to_json(part, budget, finish, per_unit, levels - 1)) is not OMIT]
+    return _refuse(value)
+
+
+def _finite(value: float) -> float:
+    if value - value != 0:
+        raise TemplateError("the number is infinite, which JSON cannot write")
+    return value
+
+
+def _mapping(
+    value: dict[Any, Any], budget: Budget, finish: Callable[[str], str], per_unit: int, levels: int
+) -> dict[str, Any]:
+    budget.spend(1 + len(value))
+    made = {}
+    for key, part in value.items():
+        item = to_json(part, budget, finish, per_unit, levels)
+        if item is not OMIT:
+            made[finish(key if type(key) is str else to_text(key, budget))] = item
+    return made
+
+
+def _refuse(value: Any) -> NoReturn:
+    demand(value)
+    if isinstance(value, Absent):
+        value.fail()
+    if isinstance(value, Undefined):
+        raise TemplateError(
+            "the condition does not hold and there is no `else`", hint="write `A if B else none`, or `else omit`"
+        )
+    raise TemplateError(f"{kind_of(value)} is not a value that can be sent")
+
+
+def weigh(value: Any, budget: Budget) -> None:
+    """Pay for a look through a whole value, as a comparison takes one.
+
+    Lists that hold one another many times over would keep a comparison busy for ever.
+
+    Raises:
+        TemplateError: there is too much of it.
+        WantOfData: it was not sent along.
+    """
+    if isinstance(demand(value), dict):
+        budget.spend(1 + len(value))
+        for item in value.values():
+            weigh(item, budget)
+    elif isinstance(value, (list, tuple)):
+        budget.spend(1 + len(value) // 8)
+        for item in value:
+            if isinstance(item, (dict, list, tuple)):
+                weigh(item, budget)
+
+
+def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
+    """A copy of event data, however large: the document is shared and must not be changed through it.
+
+    Raises:
+        AbsentError: it is missing.
+        WantOfData: it was not sent along, or something in it was not.
+    """
+    if not isinstance(value, (dict, list)):
+        return to_json(value, budget, finish)
+    try:
+        return _copy(value)
+    except ValueError:  # something in it is no JSON, most likely a Missing
+        return to_json(value, budget, finish)
+
+
+def _copy(value: Any) -> Any:
+    kind = type(value)
+    if kind in _SCALARS:
+        return value
+    if kind is dict:
+        return {key: _copy(item) for key, item in watched(value.items())}
+    if kind is list:
+        return [_copy(item) for item in watched(value)]
+    raise ValueError(f"a {kind.__name__} is no JSON")
+
+
+class Steps:
+    """What a loop goes through, one paid step after the other."""
+
+    __slots__ = ("_budget", "_cost", "_items")
+
+    def __init__(self, value: Any, budget: Budget, cost: int) -> None:
+        self._items = sequence(value, budget)
+        self._budget = budget
+        self._cost = cost
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        for item in self._items:
+            self._budget.spend(self._cost)
+            yield item
+
+
+def span(*bounds: Any) -> range:
+    """``range`` for templates.
+
+    Raises:
+        TemplateError: it is longer than a list may be, or its bounds are no whole numbers.
+    """
+    try:
+        made = range(*bounds)
+        count = len(made)
+    except (TypeError, ValueError, OverflowError) as error:
+        raise TemplateError(f"range(…) does not work: {error}") from error
+    if count > MAX_ITEMS:
+        raise TemplateError(f"a range of {count:,} is too long; {MAX_ITEMS:,} is the most")
+    return made

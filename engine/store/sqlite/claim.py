@@ -1,0 +1,252 @@
+"""Taking due work, in the writer's transaction.
+
+The cost follows what is taken and what was stored since, not how many lanes wait. The table ``lane`` says of each lane
+from when on a claim is to look at it: as soon as something in it is due, or later for one that was passed over because
+nothing could be taken. Triggers keep it for whatever is stored; a claim corrects it for the lanes it looked at.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, islice, zip_longest
+from typing import NamedTuple
+
+from engine.store.packing import ids_json, load_json
+from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
+from engine.store.records import WorkKind
+from engine.store.sqlite.fetched import SIZE
+
+#: How large a piece's events are: their bodies and what was fetched for them.
+_BYTES = f"""coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + {SIZE.format(id="w.event_id")} + coalesce((
+  SELECT sum(o.size + {SIZE.format(id="o.id")})
+  FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
+), 0)"""  # noqa: S608 - ours
+#: What is due in a lane, its oldest first: id, event, bytes, and when it fell due.
+_DUE = f"""
+SELECT json_group_array(json_array(w.id, w.event_id, {_BYTES}, w.due_at)) FROM (
+  SELECT id, event_id, due_at FROM work
+  WHERE lane = ?1 AND kind = ?2 AND owner IS NULL AND dead_at IS NULL AND due_at <= ?3 ORDER BY due_at LIMIT ?4
+) AS w
+LEFT JOIN event AS e ON e.id = w.event_id
+LEFT JOIN event_body AS b ON b.event_id = w.event_id
+"""  # noqa: S608 - ours
+#: What has waited for as long as it may, with its lane.
+_OVERDUE = f"""
+SELECT json_group_array(json_array(w.lane, w.id, w.event_id, {_BYTES}, w.due_at)) FROM (
+  SELECT lane, id, event_id, due_at FROM work
+  WHERE until_at <= ?1 AND owner IS NULL AND dead_at IS NULL ORDER BY until_at LIMIT ?2
+) AS w
+LEFT JOIN event AS e ON e.id = w.event_id
+LEFT JOIN event_body AS b ON b.event_id = w.event_id
+"""  # noqa: S608 - ours
+_PUT_OFF = "UPDATE work SET until_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+_LANES = """
+SELECT json_group_array(name) FROM (SELECT name FROM lane WHERE look_at <= ? ORDER BY look_at, name LIMIT ?)
+"""
+_LOOK_LATER = "UPDATE lane SET look_at = ? WHERE name IN (SELECT value FROM json_each(?))"
+#: When a lane's first falls due, where one waits there.
+_CORRECT = """
+UPDATE lane SET look_at = (
+  SELECT min(w.due_at) FROM work AS w
+  WHERE w.lane = lane.name AND w.kind = 'deliver' AND w.owner IS NULL AND w.dead_at IS NULL
+) WHERE name IN (SELECT j.value FROM json_each(?1) AS j WHERE EXISTS (
+  SELECT 1 FROM work AS w WHERE w.lane = j.value AND w.kind = 'deliver' AND w.owner IS NULL AND w.dead_at IS NULL
+))
+"""
+_REMOVE = """
+DELETE FROM lane WHERE name IN (SELECT j.value FROM json_each(?1) AS j WHERE NOT EXISTS (
+  SELECT 1 FROM work AS w WHERE w.lane = j.value AND w.kind = 'deliver' AND w.owner IS NULL AND w.dead_at IS NULL
+))
+"""
+_TAKE = "UPDATE work SET owner = ?, leased_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+_FIRST_EVALUATION = """
+SELECT min(due_at) FROM work WHERE lane = '' AND kind = 'evaluate' AND owner IS NULL AND dead_at IS NULL
+"""
+_FIRST_OVERDUE = """
+SELECT min(until_at) FROM work WHERE until_at IS NOT NULL AND owner IS NULL AND dead_at IS NULL
+"""
+_FIRST_LANES = "SELECT name, look_at FROM lane ORDER BY look_at LIMIT ?"
+#: How many lanes a claim passes over at most, besides those it takes something from.
+PASSED_OVER = 256
+#: When to look again for what has waited too long in a lane that takes deliveries, in seconds.
+_OPEN_LOOK = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """How much due work somebody wants: so many pieces, with so many bytes of events; see ``Store.claim``."""
+
+    now: float
+    limit: int
+    max_bytes: int
+    kind: WorkKind | None = None
+    rooms: Mapping[str, int] = field(default_factory=dict)
+    shut: Collection[str] = ()
+    opened: Collection[str] = ()
+
+    def room(self, lane: str) -> int:
+        """How much may be taken of a lane."""
+        return 0 if lane in self.shut else max(self.rooms.get(lane, self.limit), 0)
+
+    def wants(self, kind: WorkKind) -> bool:
+        """Whether it is about such work."""
+        return self.kind in (None, kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The ids of what was taken, in turns; for the lanes see ``Haul``."""
+
+    ids: list[str]
+    left: frozenset[str] = frozenset()
+    passed: frozenset[str] = frozenset()
+    emptied: frozenset[str] = frozenset()
+
+
+class _Found(NamedTuple):
+    """A piece that may be taken."""
+
+    id: str
+    event_id: str
+    size: int
+    due_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Queue:
+    """What may be taken of a lane, or of the evaluations. ``whole``: nothing else is due there."""
+
+    lane: str
+    kind: WorkKind
+    found: Sequence[_Found]
+    whole: bool
+
+
+def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[Taken]:
+    """Take the oldest due work."""
+    return [_claim(owner, clock(), db, request) for request in requests]
+
+
+def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
+    overdue = _overdue(db, request) if request.wants("deliver") else []
+    lanes = _lanes(db, request) if request.wants("deliver") else []
+    queues, passed = _queues(db, request, lanes)
+    turns = chain(overdue, _in_turns(queues))
+    ids = _within(islice(turns, max(request.limit, 0)), request.max_bytes)
+    if ids:
+        db.execute(_TAKE, (owner, at, ids_json(ids)))
+    taken = set(ids)
+    looked_at = {queue.lane for queue in queues if queue.kind == "deliver"}
+    emptied = looked_at - {each.lane for each in queues if not each.whole or not taken.issuperset(_ids(each))}
+    _correct(db, request, looked_at, passed)
+    return Taken(ids, frozenset(lanes) - emptied, frozenset(passed), frozenset(emptied))
+
+
+def _ids(queue: _Queue) -> list[str]:
+    return [found.id for found in queue.found]
+
+
+def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
+    """What has waited too long in lanes that are shut; in others its turn will come."""
+    rows = load_json(db.execute(_OVERDUE, (request.now, (request.limit + 1) // 2)).fetchone()[0])
+    if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.shut]:
+        db.execute(_PUT_OFF, (request.now + _OPEN_LOOK, ids_json(open_)))
+    return [_Found(*found) for lane, *found in rows if lane in request.shut]
+
+
+def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
+    """The lanes to look at, the one that waits for longest first."""
+    if request.opened:
+        db.execute(_CORRECT, (ids_json(request.opened),))
+    lanes: list[str] = load_json(db.execute(_LANES, (request.now, request.limit + PASSED_OVER)).fetchone()[0])
+    return lanes
+
+
+def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
+    """What may be taken of each lane, and the lanes that were passed over as they have no room."""
+    queues, passed, limit = [], [], max(request.limit, 0)
+    if request.wants("evaluate") and limit:
+        queues.append(_queue(db, request, "", "evaluate", limit))
+    most, found = -(-2 * limit // max(len(lanes), 1)), 0
+    for lane in lanes:
+        if found >= limit:
+            break  # of more lanes than pieces are wanted nothing need be known
+        if (room := request.room(lane)) <= 0:
+            passed.append(lane)
+        else:
+            queues.append(queue := _queue(db, request, lane, "deliver", min(room, most)))
+            found += bool(queue.found)
+    return _longer(db, request, queues), passed
+
+
+def _longer(db: sqlite3.Connection, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
+    """Where all together is not enough, more of those that have more; the longest-waiting comes first."""
+    missing, longer = request.limit - sum(len(queue.found) for queue in queues), []
+    for queue in queues:
+        room = request.room(queue.lane) if queue.kind == "deliver" else request.limit
+        if missing > 0 and not queue.whole and len(queue.found) < room:
+            more = _queue(db, request, queue.lane, queue.kind, min(room, len(queue.found) + missing))
+            missing -= len(more.found) - len(queue.found)
+            longer.append(more)
+        else:
+            longer.append(queue)
+    return sorted(longer, key=lambda queue: queue.found[0].due_at if queue.found else 0.0)
+
+
+def _queue(db: sqlite3.Connection, request: Claim, lane: str, kind: WorkKind, most: int) -> _Queue:
+    rows = load_json(db.execute(_DUE, (lane, kind, request.now, most + 1)).fetchone()[0])
+    return _Queue(lane, kind, [_Found(*row) for row in rows[:most]], whole=len(rows) <= most)
+
+
+def _in_turns(queues: Iterable[_Queue]) -> Iterable[_Found]:
+    """One of each, then the next of each, so that no lane waits for another's to be done.
+
+    The lane whose oldest is due for longest comes first: where little is taken at a time it would else be the same
+    one again and again.
+    """
+    turns = chain.from_iterable(zip_longest(*(queue.found for queue in queues)))
+    return (found for found in turns if found is not None)
+
+
+def _within(found: Iterable[_Found], max_bytes: int) -> list[str]:
+    """The first of the ids whose events have no more bytes together; at least one, or a large event would never go."""
+    ids: list[str] = []
+    events: set[str] = set()
+    total = 0
+    for work_id, event_id, size, _ in found:
+        total += 0 if event_id in events else size
+        if ids and total > max_bytes:
+            break
+        events.add(event_id)
+        ids.append(work_id)
+    return ids
+
+
+def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str], passed: Sequence[str]) -> None:
+    """Say from when on each lane that was met is to be looked at."""
+    if looked_at:
+        names = ids_json(looked_at)
+        db.execute(_REMOVE, (names,))
+        db.execute(_CORRECT, (names,))
+    shut = [lane for lane in passed if lane in request.shut]
+    busy = [lane for lane in passed if lane not in request.shut]
+    for lanes, seconds in ((shut, SHUT_LOOK), (busy, BUSY_LOOK)):
+        if lanes:
+            db.execute(_LOOK_LATER, (request.now + seconds, ids_json(lanes)))
+
+
+def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
+    """When to look next for unowned work that waits in none of the shut lanes; perhaps a little early."""
+    times: list[float] = []
+    if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:
+        times.append(first)
+    if kind != "evaluate":
+        rows = db.execute(_FIRST_LANES, (PASSED_OVER,)).fetchall()
+        times += [look_at for name, look_at in rows if name not in shut][:1]
+        if not times and len(rows) == PASSED_OVER:
+            times.append(rows[-1][1])
+        if (first := db.execute(_FIRST_OVERDUE).fetchone()[0]) is not None:
+            times.append(first)
+    return min(times, default=None)

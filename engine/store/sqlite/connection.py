@@ -1,0 +1,325 @@
+"""Opening SQLite's file: whose it is, whether it is whole, which version of the schema it has."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import TypeVar
+
+from engine.core.errors import StoreBusy, StoreError, StoreGone
+from engine.store.encryption import MissingKey, Vault
+from engine.store.sqlite.encryption import Database, check_keys
+
+T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
+
+#: "LSRE", in the file's header: this database is ours.
+APPLICATION_ID = 0x4C535245
+_MAGIC = b"SQLite format 3\0"
+#: The oldest SQLite with UPDATE … FROM.
+_OLDEST_SQLITE = (3, 33, 0)
+#: Smaller files are read through for damage when opened; larger ones would make a start slow.
+_CHECK_UP_TO = 64 * 2**20
+_PAGE_SIZE = 8192
+#: Pages of write-ahead log that make a checkpoint: 32 MiB, so that a burst is not interrupted often.
+_CHECKPOINT_PAGES = 4096
+#: How long that log stays in the ordinary course of things, in bytes. More is a reader's that does not end.
+_LOG_BYTES = 64 * 2**20
+_TRANSIENT = {
+    sqlite3.SQLITE_FULL: "the disk is full",
+    sqlite3.SQLITE_IOERR: "the disk does not work",
+    sqlite3.SQLITE_READONLY: "the file or its disk is read-only",
+    sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
+    sqlite3.SQLITE_BUSY: "another program holds the file's lock",
+    sqlite3.SQLITE_LOCKED: "another program holds the file's lock",
+    sqlite3.SQLITE_NOMEM: "there is not enough memory",
+    sqlite3.SQLITE_PERM: "the file may not be accessed",
+}
+_DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def result_code(error: BaseException) -> int:
+    """SQLite's primary result code behind an exception; 0 where there is none."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the cause is the surroundings (disk, permissions, another program) and may go away."""
+    return isinstance(error, StoreBusy) or result_code(error) in _TRANSIENT
+
+
+def is_damage(error: BaseException) -> bool:
+    """Whether the cause is a file that is not whole any more."""
+    return result_code(error) in _DAMAGED
+
+
+@contextmanager
+def as_damage() -> Iterator[None]:
+    """Makes all that reading a damaged value, or a value on a damaged page, may raise a ``ValueError``."""
+    try:
+        yield
+    except RecursionError as error:
+        raise ValueError("it goes too deep") from error
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise ValueError(f"it can't be read, because the store's file is damaged there: {error}") from error
+
+
+def sound(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
+    """What a row says, or something else where that can't be read: the rest can be shown all the same.
+
+    ``what`` is the column, and ``of`` the id of what it says it about, for the log.
+    """
+    try:
+        with as_damage():
+            return read()
+    except (MissingKey, ValueError) as error:
+        _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
+        return otherwise
+
+
+def as_store_error(path: Path, error: BaseException) -> StoreError:
+    """What to tell those who wait for the store."""
+    if isinstance(error, StoreError):
+        return error
+    if is_transient(error):
+        return StoreBusy(f"{path}: {_TRANSIENT[result_code(error)]} ({error})")
+    if is_damage(error):
+        return damaged(path, str(error))
+    if isinstance(error, OSError):
+        return StoreError(f"{path} cannot be used: {error.strerror}")
+    return StoreError(f"{path}: {type(error).__name__}: {error}")
+
+
+def damaged(path: Path, detail: str) -> StoreError:
+    """The file can't be trusted; says what to do."""
+    return StoreError(
+        f"{path} is damaged ({detail}); restore it from a backup, or move it away together with its -wal and -shm "
+        "files and start with an empty store"
+    )
+
+
+def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT.
+
+    It makes no file: where one was removed, an empty one in its place would seem to be the store.
+    """
+    mode = "ro" if read_only else "rw"
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=2.0,
+        isolation_level=None,
+        check_same_thread=False,
+        cached_statements=256,
+        factory=Database,
+    )
+    db.vault = vault or Vault()
+    try:
+        db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
+        db.execute("PRAGMA temp_store = MEMORY")
+        db.execute("PRAGMA cache_size = -65536")
+        if not read_only:
+            db.execute("PRAGMA synchronous = FULL")
+            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES:d}")
+            db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
+            # Else every deleted body would be written over with zeros: ten times the work, and appends wait for it.
+            db.execute("PRAGMA secure_delete = FAST")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+class Place:
+    """Whether a path still leads to the file that was found there, as long as that one is held open.
+
+    A file that was removed, or replaced, can be written to as if nothing had been: what is
+    kept in it is gone with the process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._found: tuple[int, int] | None = None
+
+    def note(self) -> None:
+        """The file that is there now is the one."""
+        self._found = self._look()
+
+    def forget(self) -> None:
+        """The file is held no more."""
+        self._found = None
+
+    def check(self) -> None:
+        """See that the file is still there, if one was noted.
+
+        Raises:
+            StoreGone: it is not.
+        """
+        if self._found is not None and self._found != self._look():
+            raise StoreGone(
+                f"{self._path} was removed or replaced while the engine works on it; "
+                "put it back as it was, or stop the engine and start it anew"
+            )
+
+    def _look(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._path)  # noqa: PTH116 - twice for every transaction, and pathlib takes twice as long
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a file."""
+    return path.with_name(path.name + "-wal")
+
+
+def make_directory(path: Path) -> None:
+    """The file's directory, made if need be.
+
+    Raises:
+        StoreError: it can't be made or written to.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise StoreError(f"the data directory {path.parent} cannot be made: {error.strerror}") from error
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StoreError(f"the data directory {path.parent} is not writable; change its owner or choose another")
+
+
+def disk_of(path: Path) -> tuple[int, int, int]:
+    """In bytes: by how much the write-ahead log is too long, what the disk has left, and how large the disk is.
+
+    Raises:
+        OSError: the file's directory is not there.
+    """
+    log = log_of(path)
+    usage = shutil.disk_usage(path.parent)
+    length = log.stat().st_size if log.exists() else 0
+    return max(length - _LOG_BYTES, 0), usage.free, usage.total
+
+
+def prepare(path: Path, vault: Vault | None = None) -> None:
+    """Make the file a store of this version, or refuse with words. The caller holds the lock.
+
+    Raises:
+        StoreError: not a database, not ours, newer, damaged, sealed with another key, or the disk does not let us.
+    """
+    if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
+        raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
+    try:
+        _check_header(path)
+        db = connect(path)
+    except (OSError, sqlite3.Error) as error:
+        raise as_store_error(path, error) from error
+    try:
+        if not path.stat().st_size:  # later it would be written for nothing
+            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        _check_ours(db, path)
+        _check_whole(db, path)
+        _migrate(db, path)
+        check_keys(db, path, vault or Vault())
+    except sqlite3.Error as error:
+        raise as_store_error(path, error) from error
+    finally:
+        db.close()
+
+
+def _check_header(path: Path) -> None:
+    if not path.exists():
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        return
+    if not path.is_file():
+        raise StoreError(f"{path} is not a file")
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start and start != _MAGIC:
+        raise StoreError(f"{path} is not a SQLite database; choose another path")
+
+
+def _check_ours(db: sqlite3.Connection, path: Path) -> None:
+    mark = db.execute("PRAGMA application_id").fetchone()[0]
+    tables = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if mark != APPLICATION_ID and (mark or tables):
+        raise StoreError(f"{path} is another program's SQLite database; choose another path")
+
+
+def _check_whole(db: sqlite3.Connection, path: Path) -> None:
+    if path.stat().st_size <= _CHECK_UP_TO:
+        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise damaged(path, str(verdict))
+
+
+def _migrate(db: sqlite3.Connection, path: Path) -> None:
+    files = _schema_files()
+    version = _version(db, path)
+    if version > len(files):
+        raise StoreError(
+            f"{path} was written by a newer version of the engine (its schema is {version}, this version knows "
+            f"{len(files)}); run that version, or choose another path"
+        )
+    if db.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise StoreError(f"{path} cannot use a write-ahead log; put it on a local disk")
+    for number in range(version + 1, len(files) + 1):
+        _apply(db, number, files[number - 1])
+
+
+def is_current(path: Path) -> bool:
+    """Whether a file is a store that opens without a migration. The file is not changed."""
+    if not path.exists():
+        return False
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as db:
+            return _version(db, path) == len(_schema_files())
+    except (sqlite3.Error, StoreError):
+        return False
+
+
+def _apply(db: sqlite3.Connection, number: int, script: str) -> None:
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
+        for statement in _statements(script):
+            db.execute(statement)
+        db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('schema_version', ?)", (str(number),))
+        db.execute("COMMIT")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        raise
+
+
+def _version(db: sqlite3.Connection, path: Path) -> int:
+    if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'meta'").fetchone():
+        return 0
+    row = db.execute("SELECT value FROM meta WHERE name = 'schema_version'").fetchone()
+    if row is not None and not row[0].isdecimal():
+        raise damaged(path, f"its schema's version is {row[0]!r}")
+    return int(row[0]) if row else 0
+
+
+def _schema_files() -> list[str]:
+    folder = resources.files("engine.store.sqlite") / "schema"
+    files = [file for file in folder.iterdir() if file.name.startswith("sqlite-") and file.name.endswith(".sql")]
+    return [file.read_text(encoding="utf-8") for file in sorted(files, key=lambda file: file.name)]
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The script's statements one by one: ``executescript`` would commit before it starts."""
+    pending = ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

@@ -1,0 +1,125 @@
+"""What hydration fetched, in SQLite: one row for each run and part of an event."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from engine.store.packing import Insert, clean, dump_json, ids_json, load_json, pack
+from engine.store.sqlite.connection import as_damage
+from engine.store.sqlite.encryption import opened, sealed
+
+#: How many bytes of JSON one transaction keeps, or little more: appends wait for it.
+SAVED_BYTES: Final = 4 * 2**20
+#: How many bytes of JSON an event's rows have; the event's id is ``{id}``.
+SIZE: Final = "coalesce((SELECT sum(size) FROM fetched WHERE event_id = {id}), 0)"
+
+_PARTS: Final = ("inputs", "outputs", "feedback")
+_SAVE = Insert("INSERT OR REPLACE INTO fetched (event_id, part, run_key, size, encoding, data) VALUES ", 6)
+_KEPT = "SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
+_LOAD = "SELECT part, run_key, encoding, data FROM fetched WHERE event_id = ?"
+
+_logger = logging.getLogger(__name__)
+
+
+class Piece(NamedTuple):
+    """A part of one run of an event, as JSON."""
+
+    event_id: str
+    part: str
+    run_key: str
+    data: bytes
+
+
+def pieces_of(event_id: str, fetched: Mapping[str, Any]) -> Iterator[list[Piece]]:
+    """What was fetched for an event, in groups that are each kept in one transaction."""
+    group: list[Piece] = []
+    size = 0
+    for part in _PARTS:
+        for key, value in (fetched.get(part) or {}).items():
+            group.append(Piece(clean(event_id), part, clean(key), dump_json(value)))
+            size += len(group[-1].data)
+            if size >= SAVED_BYTES:
+                yield group
+                group, size = [], 0
+    if group:
+        yield group
+
+
+def save_fetched(db: sqlite3.Connection, requests: Sequence[Sequence[Piece]]) -> list[None]:
+    """Keep pieces of events whose bodies are still there, in the place of earlier ones."""
+    pieces = {piece[:3]: piece for request in requests for piece in request}
+    kept = set(load_json(db.execute(_KEPT, (ids_json({piece.event_id for piece in pieces.values()}),)).fetchone()[0]))
+    _SAVE.run(db, [_row(db, piece) for piece in pieces.values() if piece.event_id in kept])
+    return [None] * len(requests)
+
+
+def _row(db: sqlite3.Connection, piece: Piece) -> tuple[Any, ...]:
+    packed = sealed(db, *pack(piece.data), "fetched.data", _place(*piece[:3]))
+    return (*piece[:3], len(piece.data), *packed)
+
+
+def load_fetched(
+    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
+) -> Mapping[str, Any] | None:
+    """What hydration stored of an event, for each part the runs' values; None where it stored nothing.
+
+    ``encoding`` and ``data`` are the columns of ``event_body`` that earlier versions wrote. What is damaged is left
+    out, as if it had not been fetched.
+
+    Raises:
+        MissingKey: something is sealed with a key that is not there.
+    """
+    found: dict[str, Any] = {"inputs": {}, "outputs": {}, "feedback": None, **_load_old(db, event_id, encoding, data)}
+    for part, run_key, value in _load_rows(db, event_id):
+        found[part] = {} if found[part] is None else found[part]
+        found[part][run_key] = value
+    return found if any(found.values()) else None
+
+
+def _load_old(
+    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
+) -> Mapping[str, dict[str, Any]]:
+    if data is None or encoding is None:
+        return {}
+    try:
+        found: Mapping[str, dict[str, Any]] = load_json(opened(db, encoding, data, "event_body.fetched", event_id))
+    except ValueError as error:
+        _left_out("event_body.fetched", event_id, error)
+        return {}
+    return found
+
+
+def _load_rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, Any]]:
+    for part, run_key, encoding, data in _rows(db, event_id):
+        place = _place(event_id, part, run_key)
+        try:
+            yield part, run_key, load_json(opened(db, encoding, data, "fetched.data", place))
+        except ValueError as error:
+            _left_out("fetched.data", place, error)
+
+
+def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
+    """The rows of an event, up to the first that a damaged page holds."""
+    rows = db.execute(_LOAD, (event_id,))
+    while True:
+        try:
+            with as_damage():
+                row = rows.fetchone()
+        except ValueError as error:
+            _left_out("fetched", event_id, error)
+            return
+        if row is None:
+            return
+        yield row
+
+
+def _left_out(column: str, of: str, error: ValueError) -> None:
+    told = {"column": column, "of": of, "reason": str(error)}
+    _logger.error("data that can't be read is left out", extra=told)
+
+
+def _place(event_id: str, part: str, run_key: str) -> str:
+    return f"{event_id}:{part}:{run_key}"

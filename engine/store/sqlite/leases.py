@@ -1,0 +1,331 @@
+"""Whose work is whose: give back, signs of life. All but ``load_claimed`` run in the writer's transaction."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sqlite3
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from engine.core.errors import BadBody
+from engine.core.event import Event, restored_event
+from engine.core.memory_budget import size_of
+from engine.store.encryption import MissingKey
+from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json, load_json
+from engine.store.protocol import ORPHANED_AFTER
+from engine.store.queries import ItemRow
+from engine.store.records import Claimed, Item, Work, WorkKind
+from engine.store.sqlite.connection import as_damage
+from engine.store.sqlite.encryption import opened
+from engine.store.sqlite.fetched import SIZE, load_fetched
+from engine.store.sqlite.load import load_items, load_words
+from engine.store.sqlite.windows import give_back
+
+#: The lanes in which something waits, from one to the next by the index, and when the first of each kind is due.
+_HEADS = """
+WITH RECURSIVE head (lane) AS (
+  SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
+  UNION ALL
+  SELECT (SELECT min(w.lane) FROM work AS w WHERE w.lane > head.lane AND w.owner IS NULL AND w.dead_at IS NULL)
+  FROM head WHERE head.lane IS NOT NULL
+)
+SELECT json_group_array(json_array(lane, kind, (
+  SELECT min(w.due_at) FROM work AS w
+  WHERE w.lane = head.lane AND w.kind = kinds.kind AND w.owner IS NULL AND w.dead_at IS NULL
+))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
+"""
+#: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
+_LET_GO = """
+UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
+  attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
+  first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END,
+  until_at = CASE WHEN wanted IS NULL THEN coalesce(:until, until_at + :uncounted) ELSE :now END"""
+_PUT_OFF = """
+SELECT json_group_array(id) FROM work
+WHERE due_at > ?1 AND owner IS NULL AND dead_at IS NULL AND substr(error, 1, ?2) = ?3
+"""
+_HASTEN = """
+UPDATE work SET due_at = ?1
+WHERE id IN (SELECT value FROM json_each(?2)) AND due_at > ?1 AND owner IS NULL AND dead_at IS NULL
+"""
+_CHANGED = """
+SELECT json_group_array(json_array(w.id, w.target, w.lane)) FROM (
+  SELECT json_extract(value, '$[0]') AS route, json_extract(value, '$[1]') AS action,
+    json_extract(value, '$[2]') AS targets
+  FROM json_each(?)
+) AS j JOIN work AS w ON w.route = j.route AND w.action = j.action
+WHERE w.owner IS NULL AND w.dead_at IS NULL AND w.target IS NOT NULL
+  AND w.target NOT IN (SELECT value FROM json_each(j.targets))
+"""
+_HASTEN_CHANGED = """
+UPDATE work SET due_at = min(work.due_at, ?1), lane = '', target = NULL
+FROM (
+  SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS target FROM json_each(?2)
+) AS j
+WHERE work.id = j.id AND work.target = j.target AND work.owner IS NULL AND work.dead_at IS NULL
+RETURNING work.id
+"""
+_RETRIED = """
+SELECT json_group_array(id) FROM work
+WHERE due_at > ?1 AND lane = ?2 AND target IS NOT NULL AND owner IS NULL AND dead_at IS NULL
+"""
+_RELEASE = """
+  due_at = CASE WHEN wanted IS NULL THEN :due_at ELSE :now END, lane = coalesce(:lane, lane),
+  error = CASE WHEN :reason = '' THEN error ELSE :reason END,
+  target = CASE WHEN :due_at > :now THEN NULL ELSE coalesce(:target, target) END
+WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner AND dead_at IS NULL
+"""
+_FREE_OTHERS = """
+  due_at = min(due_at, :now)
+WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM replica)
+"""
+_BURY = """
+  dead_at = :now, error = :reason
+WHERE id = :id AND owner = :owner AND dead_at IS NULL
+"""
+_BURIED = """
+INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
+  outcome, reason, destination, worker)
+SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts + 1, :now, 0.0, 'dead', :reason, '',
+  owner
+FROM work WHERE id = :id AND owner = :owner AND dead_at IS NULL
+"""
+#: What was taken in the future was taken before the clock was set back.
+_ORPHANS = """
+SELECT json_group_array(id) FROM work
+WHERE owner = ? AND (leased_at < ? OR leased_at > ?) AND dead_at IS NULL
+  AND id NOT IN (SELECT value FROM json_each(?))
+"""
+_BEAT = """
+INSERT INTO replica (owner, host, pid, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
+ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
+"""
+_CLAIMED = """
+SELECT w.id, w.kind, w.event_id, w.first_at, w.due_at, w.route, w.action, w.idx, w.run_id, w.attempts, w.replays,
+  w.error, w.lane, EXISTS (SELECT 1 FROM delivery_words AS d WHERE d.work_id = w.id)
+FROM json_each(?) AS j JOIN work AS w ON w.id = j.value
+WHERE w.owner = ? AND w.dead_at IS NULL ORDER BY j.key
+"""
+_EVENT = f"""
+SELECT e.kind, e.rule_id, e.dedup_key, e.received_at, e.repaired, e.trace, b.encoding, b.body,
+  coalesce(b.fetched_size, 0) + {SIZE.format(id="e.id")}, b.fetched_encoding, b.fetched
+FROM event AS e JOIN event_body AS b ON b.event_id = e.id WHERE e.id = ?
+"""  # noqa: S608 - ours
+
+
+_logger = logging.getLogger(__name__)
+
+
+class Head(NamedTuple):
+    """A queue in which something waits: of one kind, in one lane, and since when, or until when, its first does."""
+
+    lane: str
+    kind: WorkKind
+    due_at: float
+
+
+def heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
+    """The queues in which something waits, of one kind or of both; the one that is due first comes first."""
+    found = (Head(*head) for head in load_json(db.execute(_HEADS).fetchone()[0]) if head[2] is not None)
+    return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much of an event is loaded: one whose body has more values is not parsed, and fetched data of more bytes is
+    left out.
+    """
+
+    max_values: int
+    max_fetched: int
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What came of claimed work: what can be begun, what never can, and what is sealed for now; these with reasons."""
+
+    claimed: list[Claimed] = field(default_factory=list)
+    hopeless: dict[str, str] = field(default_factory=dict)
+    sealed: dict[str, str] = field(default_factory=dict)
+
+
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], bounds: Bounds) -> Loaded:
+    """Claimed work with its event, in the order of the ids.
+
+    Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
+    """
+    loaded = Loaded()
+    events = _Events(db, bounds)
+    items = load_items(db, ids)
+    for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+        work, broken = Work(*known), ""
+        try:
+            try:
+                work = replace(work, words=load_words(db, work.id) if has_words else None)
+            except ValueError as error:
+                broken = f"what its templates see is damaged: {error}"
+            whole = events.items(work.id, items.get(work.id, ()))
+            found = whole[0] if whole else events.get(work.event_id)
+            if isinstance(found, str):
+                loaded.hopeless[work.id] = found
+            else:
+                loaded.claimed.append(Claimed(work, found.event, found.fetched, whole, broken, found.fetched_size))
+        except MissingKey as error:
+            loaded.sealed[work.id] = str(error)
+    return loaded
+
+
+class _Events:
+    """The events of one claim, each read once."""
+
+    def __init__(self, db: sqlite3.Connection, bounds: Bounds) -> None:
+        self._db, self._bounds = db, bounds
+        self._read: dict[str, Item | str] = {}
+
+    def get(self, event_id: str) -> Item | str:
+        """A whole event and what was fetched for it, or why it can't be had."""
+        if event_id not in self._read:
+            self._read[event_id] = _load_event(self._db, event_id, self._bounds)
+        return self._read[event_id]
+
+    def items(self, delivery_id: str, rows: Iterable[ItemRow]) -> list[Item]:
+        """A digest's items. One that is damaged is left out: it must not keep the others from being told."""
+        items = []
+        for row in rows:
+            found = self.get(row.event_id)
+            if isinstance(found, str):
+                told = {"delivery": delivery_id, "event": row.event_id, "reason": found}
+                _logger.error("an item of a digest is left out", extra=told)
+            else:
+                items.append(replace(found, index=row.index))
+        return items
+
+
+def _load_event(db: sqlite3.Connection, event_id: str, bounds: Bounds) -> Item | str:
+    """A whole event and what was fetched for it, or why it can't be had, ever."""
+    try:
+        with as_damage():
+            row = db.execute(_EVENT, (event_id,)).fetchone()
+            if row is None:
+                return "the event's body is no longer kept, so there is nothing to work from"
+            *columns, size, encoding, data = row
+            fetched = load_fetched(db, event_id, encoding, data) if size <= bounds.max_fetched else None
+            return Item(
+                _event(db, event_id, columns, bounds.max_values), -1, fetched, size_of(fetched) if fetched else 0
+            )
+    except (BadBody, ValueError) as error:
+        return str(error)
+
+
+def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any], max_values: int) -> Event:
+    kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
+    body = opened(db, encoding, data, "event_body.body", event_id)
+    return restored_event(
+        event_id,
+        kind,
+        rule_id,
+        dedup_key,
+        received_at,
+        body,
+        repaired=bool(repaired),
+        trace=trace or "",
+        max_values=max_values,
+    )
+
+
+def release(
+    owner: str,
+    db: sqlite3.Connection,
+    *,
+    ids: Sequence[str],
+    due_at: float,
+    now: float,
+    lane: str | None = None,
+    reason: str = "",
+    uncounted: float = 0.0,
+    until: float | None = None,
+    target: str | None = None,
+) -> None:
+    """Make work of the owner's due, as if it had not been taken.
+
+    What is due later waits for something else than its destination, such as its hours: it keeps no target.
+    """
+    given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
+    when = {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until}
+    _let_go(db, _RELEASE, {**when, "target": target, **given})
+
+
+def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
+    """What is put off beyond ``now`` and whose reason begins so."""
+    ids: list[str] = load_json(db.execute(_PUT_OFF, (now, len(waits_for), waits_for)).fetchone()[0])
+    return ids
+
+
+def hasten(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
+    """Make work due that is put off still."""
+    db.execute(_HASTEN, (now, ids_json(ids)))
+
+
+def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
+    """Waiting work whose target is none of those of its route and action: its id, target and lane."""
+    rows = db.execute(_CHANGED, (dump_json(targets).decode(),)).fetchone()
+    return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
+
+
+def hasten_changed(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
+    """Make it due, in no destination's queue, as far as nothing became of it meanwhile. The lanes that it left."""
+    rows = db.execute(_HASTEN_CHANGED, (now, dump_json(found).decode())).fetchall()
+    lanes = {work_id: lane for work_id, _, lane in found}
+    return [lanes[work_id] for (work_id,) in rows]
+
+
+def retried(db: sqlite3.Connection, lane: str, now: float) -> list[str]:
+    """What waits for another attempt in a lane."""
+    ids: list[str] = load_json(db.execute(_RETRIED, (now, clean(lane))).fetchone()[0])
+    return ids
+
+
+def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
+    """Declare claimed work dead that can't even be begun, with an attempt that says why."""
+    for work_id, reason in reasons.items():
+        given = {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner}
+        db.execute(_BURIED, given)
+        _let_go(db, _BURY, given)
+    give_back(db, list(reasons), now=now)
+
+
+def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+    """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
+    db.execute("DELETE FROM replica")
+    db.execute("UPDATE lane SET look_at = 0")  # which destinations take nothing is not known yet
+    _let_go(db, _FREE_OTHERS, {"now": now})
+    beat(owner, db, now=now, holding=None)
+
+
+def beat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
+    """Write down that the owner lives, and make due what it owns but lost hold of; the ids of that.
+
+    Other replicas need no look: the lock sees to it that there are none.
+    """
+    db.execute(_BEAT, (owner, socket.gethostname(), os.getpid(), now))
+    if holding is None:
+        return []
+    edges = (now - ORPHANED_AFTER, now + ORPHANED_AFTER)
+    found = db.execute(_ORPHANS, (owner, *edges, ids_json(holding))).fetchone()
+    orphans: list[str] = load_json(found[0])
+    if orphans:
+        release(owner, db, ids=orphans, due_at=now, now=now)
+    return orphans
+
+
+def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+    """Give back what the owner still holds, and be gone."""
+    db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
+    _let_go(db, _FREE_OTHERS, {"now": now})
+
+
+def _let_go(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
+    db.execute(",".join([_LET_GO, which]), {"uncounted": 0.0, "until": None, **values})

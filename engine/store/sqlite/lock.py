@@ -1,0 +1,70 @@
+"""One engine to a data directory: a lock of the operating system, gone with the process that held it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+from engine.core.errors import StoreError
+
+#: Where Windows' lock lies: beyond the text, which others are to read.
+_FAR = 1 << 30
+
+
+class FileLock:
+    """Holds a file that says who holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Take the lock, or say who has it.
+
+        Raises:
+            StoreError: another process, or another store of this one, holds it.
+            OSError: the file can't be made or opened.
+        """
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        if not _try_lock(descriptor):
+            holder = os.read(descriptor, 200).decode("utf-8", "replace").strip()
+            os.close(descriptor)
+            raise StoreError(
+                f"{self._path.with_suffix('')} is in use by another engine ({holder or 'unknown process'}); "
+                "stop that one, talk to it, or give this one a data directory of its own"
+            )
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode())
+        self._descriptor = descriptor
+
+    def release(self) -> None:
+        """Let go. The file stays: to remove it would race with whoever opens it now."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _try_lock(descriptor: int) -> bool:
+        os.lseek(descriptor, _FAR, os.SEEK_SET)
+        try:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+        finally:
+            os.lseek(descriptor, 0, os.SEEK_SET)
+        return True
+
+else:
+    import fcntl
+
+    def _try_lock(descriptor: int) -> bool:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True

@@ -1,0 +1,182 @@
+"""Pruning in steps: a reader finds what may go, so that only deleting it takes the writer's time."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.core.event import event_ids_since
+from engine.store.packing import ids_json, load_json
+from engine.store.queries import Prunable
+from engine.store.sqlite import threads
+
+#: What waits or is dead, or is an item of a digest that does or is, keeps its event whole; so does what happened since,
+#: also to a digest that it is an item of: all items of one are kept equally long.
+_IDLE = """
+e.received_at < :before
+AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id)
+AND NOT EXISTS (SELECT 1 FROM digest_item AS i JOIN work AS w ON w.id = i.delivery_id WHERE i.event_id = e.id)
+AND NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.event_id = e.id AND a.started_at >= :before)
+AND NOT EXISTS (
+  SELECT 1 FROM digest_item AS i JOIN attempt AS a ON a.work_id = i.delivery_id
+  WHERE i.event_id = e.id AND a.started_at >= :before
+)
+AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND d.decided_at >= :before)
+"""
+_NEVER_MATCHED = """
+AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND (d.matched > 0 OR d.fallback > 0))
+"""
+_HAS_DIED = "EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id AND w.dead_at < :before)"
+_MAY_GO = {"dead": _HAS_DIED, "unmatched": _IDLE + _NEVER_MATCHED, "bodies": _IDLE, "events": _IDLE}
+#: Which events to look at, by an index that leads to few others.
+_LOOKED_AT = {
+    "dead": "SELECT DISTINCT event_id AS id FROM work WHERE dead_at IS NOT NULL AND event_id",
+    "unmatched": "SELECT DISTINCT event_id AS id FROM decision WHERE unmatched_reason IS NOT NULL AND event_id",
+    "bodies": "SELECT event_id AS id FROM event_body WHERE event_id",
+    "events": "SELECT id FROM event WHERE id",
+}
+#: Ids are in the order of time, so what is too young is not even looked at.
+_FIND = """
+WITH looked AS ({looked_at} BETWEEN :after AND :edge AND {column} > :after ORDER BY 1 LIMIT :limit)
+SELECT json_group_array(json_array(j.id, {may_go}, coalesce(length(b.body), 0) + coalesce(length(b.fetched), 0)
+  + coalesce((SELECT sum(length(data)) FROM fetched WHERE event_id = j.id), 0)))
+FROM looked AS j JOIN event AS e ON e.id = j.id LEFT JOIN event_body AS b ON b.event_id = j.id
+"""
+_STILL = "SELECT json_group_array(e.id) FROM json_each(:ids) AS j JOIN event AS e ON e.id = j.value WHERE {may_go}"
+_DIED = """
+SELECT json_group_array(id) FROM (
+  SELECT id FROM work WHERE event_id IN (SELECT value FROM json_each(:ids)) AND dead_at < :before LIMIT :limit
+)
+"""
+_BURIED = (
+    "DELETE FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM delivery_words WHERE work_id IN (SELECT value FROM json_each(?))",
+    "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))",
+)
+#: The rows of an event that may be very many; each table with its key.
+_MANY = {
+    "attempt": "seq",
+    "decision": "seq",
+    "delivery_words": "work_id",
+    "digest_item": "(delivery_id, item_id)",
+    "fetched": "rowid",
+}
+_SOME = """
+DELETE FROM {table} WHERE {key} IN (
+  SELECT {columns} FROM {table} WHERE event_id IN (SELECT value FROM json_each(:ids)) LIMIT :limit
+)
+"""
+_BODIES = "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
+_FETCHED = "DELETE FROM fetched WHERE event_id IN (SELECT value FROM json_each(?))"
+_EVENTS = "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))"
+#: How much longer a throttle's window is kept that held some back, in seconds: the next delivery tells how many. Keys
+#: come out of events, so most never come again, and kept for ever they would fill the store.
+_UNTOLD = 30 * 86400.0
+_CLOSED = "closes_at < :before AND (purpose <> 'throttle' OR count = 0 OR closes_at < :before - :untold)"
+_FIND_WINDOWS = f"""
+SELECT json_group_array(json_array(purpose, route, action, group_key)) FROM (
+  SELECT purpose, route, action, group_key FROM window WHERE {_CLOSED} LIMIT :limit
+)
+"""  # noqa: S608 - ours
+_WINDOWS = f"""
+DELETE FROM window WHERE (purpose, route, action, group_key) IN (
+  SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+    json_extract(value, '$[3]') FROM json_each(:keys)
+) AND {_CLOSED}
+"""  # noqa: S608 - ours
+_CONTROLS = """
+DELETE FROM control WHERE (kind, subject) IN (SELECT kind, subject FROM control WHERE until_at < :before LIMIT :limit)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What one look came to: events of which something may go, the last that was looked at, whether there are more."""
+
+    ids: Sequence[str]
+    last: str
+    more: bool
+
+
+def find(db: sqlite3.Connection, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int) -> Found:
+    """The next events after an id of which something may go; no more than have so many bytes, but for a first one."""
+    column = "id" if what == "events" else "event_id"
+    statement = _FIND.format(looked_at=_LOOKED_AT[what], column=column, may_go=_MAY_GO[what])
+    values = {"before": before, "after": after, "edge": event_ids_since(before), "limit": limit}
+    looked = load_json(db.execute(statement, values).fetchone()[0])
+    ids: list[str] = []
+    total, last = 0, after
+    for event_id, may_go, size in looked:
+        total += size if may_go else 0
+        if ids and total > max_bytes:
+            return Found(ids, last, more=True)
+        ids += [event_id] if may_go else []
+        last = event_id
+    return Found(ids, last, more=len(looked) >= limit)
+
+
+def remove(
+    db: sqlite3.Connection, *, what: Prunable, ids: Sequence[str], before: float, limit: int
+) -> tuple[int, bool]:
+    """Delete what was found, as far as it may still go. How many, and whether that was all of it."""
+    still = _STILL.format(may_go=_MAY_GO[what])
+    ids = load_json(db.execute(still, {"ids": ids_json(ids), "before": before}).fetchone()[0])
+    if what == "dead":
+        return _remove_dead(db, ids, before, limit)
+    if what == "bodies":
+        db.execute(_FETCHED, (ids_json(ids),))
+        return db.execute(_BODIES, (ids_json(ids),)).rowcount, True
+    return _remove_events(db, ids, limit)
+
+
+def _remove_dead(db: sqlite3.Connection, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
+    values = {"ids": ids_json(ids), "before": before, "limit": limit}
+    died = load_json(db.execute(_DIED, values).fetchone()[0])
+    for statement in _BURIED:
+        db.execute(statement, (ids_json(died),))
+    return len(died), len(died) < limit
+
+
+def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tuple[int, bool]:
+    """Whole events; where they have very many rows, at first only some of these."""
+    for table, key in _MANY.items():
+        statement = _SOME.format(table=table, key=key, columns=key.strip("()"))
+        limit -= db.execute(statement, {"ids": ids_json(ids), "limit": limit}).rowcount
+        if limit <= 0:
+            return 0, False
+    db.execute(_BODIES, (ids_json(ids),))
+    return db.execute(_EVENTS, (ids_json(ids),)).rowcount, True
+
+
+def find_windows(db: sqlite3.Connection, *, before: float, limit: int) -> str:
+    """The keys, as JSON, of windows that closed before a time and have nothing left to tell."""
+    keys: str = db.execute(_FIND_WINDOWS, {"before": before, "untold": _UNTOLD, "limit": limit}).fetchone()[0]
+    return keys
+
+
+def remove_marks(db: sqlite3.Connection, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
+    """Delete windows that were found, as far as they may still go, and what was over, or last used, before a time."""
+    went = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
+    over = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
+    old = threads.remove_old(db, before=before, limit=limit)
+    return went + over + old, max(went, over, old) < limit
+
+
+def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:
+    """How many bytes the file's pages have that are in use, and how many those that wait to be used again."""
+    size, pages, free = (
+        db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+    )
+    return size * (pages - free), size * free
+
+
+def shrink(db: sqlite3.Connection, *, max_bytes: int) -> int:
+    """Cut free pages off the file's end, moving others there out of their way. How many bytes that was.
+
+    A file made by an older version does not know how, and stays as long as it is.
+    """
+    (size,), (before,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
+    # The pragma works while its rows are fetched.
+    db.execute(f"PRAGMA incremental_vacuum({max_bytes // size:d})").fetchall()
+    return int(size * (before - db.execute("PRAGMA page_count").fetchone()[0]))

@@ -1,0 +1,228 @@
+"""Deliveries as people see them: from ``work`` while they wait or are dead, from ``attempt`` once they succeeded."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from engine.core.errors import AmbiguousId, BadQuestion
+from engine.store.packing import clean, ids_json, load_json
+from engine.store.queries import DeliveryDetail, DeliveryQuery, DeliveryRow
+from engine.store.records import Attempt
+from engine.store.sqlite.connection import sound
+from engine.store.sqlite.encryption import opened_mark
+from engine.store.sqlite.load import load_items, load_words
+
+#: Follows the last of all texts that start with what stands before it, in the order of UTF-8.
+AFTER_ALL = "\U0010ffff"
+_STATES = {
+    "due": "d.owner IS NULL AND d.dead_at IS NULL",
+    "running": "d.owner IS NOT NULL AND d.dead_at IS NULL",
+    "dead": "d.dead_at IS NOT NULL",
+    "succeeded": "d.outcome = 'succeeded'",
+    "discarded": "d.outcome = 'discarded'",
+}
+#: States of deliveries that are no work any more.
+_OF_ENDED = (None, "succeeded", "discarded")
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """One of the two places deliveries are found in, named d in ``head`` and ``tail`` and the conditions between."""
+
+    head: str
+    ids: str
+    before: str
+    tail: str
+
+
+# What is held or collected is first due long after it was decided on; what follows a death is decided on by that.
+_WORK = _Table(
+    head="""
+SELECT d.id, d.event_id, d.route, d.action, d.idx, d.run_id,
+  CASE WHEN d.dead_at IS NOT NULL THEN 'dead' WHEN d.owner IS NULL THEN 'due' ELSE 'running' END,
+  count(a.seq) FILTER (WHERE a.outcome <> 'discarded'), d.replays,
+  min(d.first_at, d.decided_at, coalesce(min(a.first_at), d.first_at)),
+  max(
+    CASE d.replays WHEN 0 THEN min(d.first_at, d.decided_at) ELSE d.first_at END,
+    coalesce(d.dead_at, 0), coalesce(max(a.started_at + a.seconds), 0)
+  ),
+  CASE WHEN d.dead_at IS NULL AND d.owner IS NULL THEN d.due_at END, coalesce(d.error, ''), d.items
+FROM (SELECT d.*,
+  CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
+    (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.id),
+    (SELECT max(decided_at) FROM decision WHERE event_id = d.event_id), d.first_at
+  ) END AS decided_at,
+  (SELECT count(*) FROM digest_item WHERE delivery_id = d.id) AS items
+FROM (SELECT d.* FROM work AS d WHERE d.kind = 'deliver'""",
+    ids="d.id IN (SELECT value FROM json_each(?))",
+    before="d.event_id <= ? AND (d.event_id, d.id) < (?, ?)",
+    tail="""
+ORDER BY d.event_id DESC, d.id DESC LIMIT ?) AS d) AS d
+LEFT JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.id
+GROUP BY d.event_id, d.id
+""",
+)
+#: The last success of a delivery that is not waiting again, or that it was discarded.
+_ENDED = _Table(
+    head="""
+SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, d.outcome,
+  count(a.seq) FILTER (WHERE a.outcome <> 'discarded'), d.replay, min(d.decided_at, min(a.first_at)),
+  d.started_at + d.seconds, NULL, CASE d.outcome WHEN 'discarded' THEN d.reason ELSE '' END, d.items
+FROM (SELECT d.*,
+  CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
+    (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.work_id),
+    (SELECT max(decided_at) FROM decision WHERE event_id = d.event_id), d.first_at
+  ) END AS decided_at,
+  (SELECT count(*) FROM digest_item WHERE delivery_id = d.work_id) AS items
+FROM (SELECT d.* FROM attempt AS d WHERE d.kind = 'deliver' AND d.outcome IN ('succeeded', 'discarded')
+  AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.id = d.work_id)
+  AND NOT EXISTS (
+    SELECT 1 FROM attempt AS b WHERE b.event_id = d.event_id AND b.work_id = d.work_id
+      AND b.outcome IN ('succeeded', 'discarded') AND b.seq > d.seq
+  )""",
+    ids="d.work_id IN (SELECT value FROM json_each(?))",
+    before="d.event_id <= ? AND (d.event_id, d.work_id) < (?, ?)",
+    tail="""
+ORDER BY d.event_id DESC, d.work_id DESC LIMIT ?) AS d) AS d
+JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.work_id
+GROUP BY d.event_id, d.work_id
+""",
+)
+_ATTEMPTS = """
+SELECT number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker
+FROM attempt WHERE event_id = ? AND work_id = ? ORDER BY seq
+"""
+_PROGRESS = """
+SELECT outcome, detail FROM attempt WHERE work_id = ? AND (detail IS NOT NULL OR outcome = 'succeeded')
+ORDER BY seq DESC LIMIT 1
+"""
+_ONES_EVENT = """
+SELECT event_id FROM work WHERE id = ?1 UNION ALL SELECT event_id FROM attempt WHERE work_id = ?1 LIMIT 1
+"""
+_STARTING_WITH = """
+SELECT DISTINCT id FROM (
+  SELECT id FROM (SELECT id FROM work WHERE id >= ?1 AND id < ?2 AND kind = 'deliver' ORDER BY id DESC LIMIT 6)
+  UNION ALL
+  SELECT work_id FROM (
+    SELECT DISTINCT work_id FROM attempt
+    WHERE work_id >= ?1 AND work_id < ?2 AND kind = 'deliver' ORDER BY work_id DESC LIMIT 6
+  )
+) ORDER BY id DESC LIMIT 6
+"""
+# Ids sort by time, but received_at is what counts: the edge's id is sought among events of about that time.
+_FIRST_SINCE = """
+SELECT min(id) FROM (SELECT id FROM event WHERE received_at >= ? ORDER BY received_at LIMIT 1000)
+"""
+_LAST_UNTIL = """
+SELECT max(id) FROM (SELECT id FROM event WHERE received_at <= ? ORDER BY received_at DESC LIMIT 1000)
+"""
+
+
+def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[DeliveryRow]:
+    """Deliveries of a query, newest event first."""
+    rows: list[DeliveryRow] = []
+    if query.state not in ("succeeded", "discarded"):
+        rows += _select(db, query, _WORK, query.state)
+    if query.state in _OF_ENDED and not query.error:
+        rows += _select(db, query, _ENDED, query.state)
+    rows.sort(key=lambda row: (row.event_id, row.id), reverse=True)
+    return rows[: max(query.limit, 0)]
+
+
+def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
+    """The delivery whose id is, or alone begins with, a text, with all there is about it.
+
+    Raises:
+        AmbiguousId: several ids begin with it.
+    """
+    delivery_id = unique_start(db, _STARTING_WITH, start, "deliveries")
+    rows = list_deliveries(db, DeliveryQuery(ids=(delivery_id,), limit=1)) if delivery_id else []
+    if not rows:
+        return None
+    words = sound(lambda: load_words(db, rows[0].id), None, "delivery_words.words", rows[0].id)
+    items = load_items(db, [rows[0].id]).get(rows[0].id, ())
+    return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, words)
+
+
+def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
+    """Every attempt at a piece of work, oldest first."""
+    return [_attempt(db, work_id, row) for row in db.execute(_ATTEMPTS, (event_id, work_id))]
+
+
+def progress_of(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any]:
+    """What the last failed attempt that noted something has noted, unless one succeeded after it."""
+    found = db.execute(_PROGRESS, (work_id,)).fetchone()
+    if found is None or found[0] == "succeeded":
+        return {}
+    return sound(lambda: _detail(db, work_id, found[1]), None, "attempt.detail", work_id) or {}
+
+
+def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:
+    number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker = row
+    kept = sound(lambda: _detail(db, work_id, detail), None, "attempt.detail", work_id)
+    return Attempt(number, replay, started_at, seconds, outcome, reason, status, destination, kept, worker)
+
+
+def _detail(db: sqlite3.Connection, work_id: str, data: bytes | None) -> Mapping[str, Any] | None:
+    return None if data is None else load_json(opened_mark(db, data, "attempt.detail", work_id))
+
+
+def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) -> str | None:
+    """The one id that is or begins with a text; None if there is none.
+
+    Raises:
+        AmbiguousId: there are several.
+    """
+    start = clean(start.strip())
+    if db.execute(statement, (start, start + "\0")).fetchone():
+        return start
+    found = tuple(row[0] for row in db.execute(statement, (start, start + AFTER_ALL)))
+    if len(found) > 1:
+        such = ", ".join(found)
+        raise AmbiguousId(f"{start!r} is ambiguous: several {what} have ids that begin with it, such as {such}", found)
+    return found[0] if found else None
+
+
+def _select(db: sqlite3.Connection, query: DeliveryQuery, table: _Table, state: str | None) -> list[DeliveryRow]:
+    clauses, values = [table.head], []
+    for clause, *bound in _conditions(db, query, table, state):
+        clauses.append(clause)
+        values += bound
+    statement = " AND ".join(clauses) + table.tail
+    return [DeliveryRow(*row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+
+
+def _conditions(
+    db: sqlite3.Connection, query: DeliveryQuery, table: _Table, state: str | None
+) -> Iterator[tuple[Any, ...]]:
+    """SQL conditions, each followed by its values."""
+    if state is not None:
+        yield (_STATES[state],)
+    if query.route is not None:
+        yield "d.route = ?", clean(query.route)
+    if query.action is not None:
+        yield "d.action = ?", clean(query.action)
+    if query.event_id is not None:
+        yield "d.event_id = ?", clean(query.event_id)
+    if query.ids:
+        yield table.ids, ids_json(query.ids)
+    if query.error:
+        yield "d.error IS NOT NULL AND instr(lower(d.error), lower(?)) > 0", clean(query.error)
+    if query.before is not None:
+        yield table.before, *_cursor(db, query.before)
+    if query.since is not None:
+        edge = db.execute(_FIRST_SINCE, (query.since,)).fetchone()[0]
+        yield "d.event_id >= ? AND (SELECT received_at FROM event WHERE id = d.event_id) >= ?", edge, query.since
+    if query.until is not None:
+        edge = db.execute(_LAST_UNTIL, (query.until,)).fetchone()[0]
+        yield "d.event_id <= ? AND (SELECT received_at FROM event WHERE id = d.event_id) <= ?", edge, query.until
+
+
+def _cursor(db: sqlite3.Connection, before: str) -> tuple[str, str, str]:
+    found = db.execute(_ONES_EVENT, (clean(before),)).fetchone()
+    if found is None:
+        raise BadQuestion(f"there is no delivery {before!r} to page on from")
+    return found[0], found[0], clean(before)

@@ -1,0 +1,197 @@
+"""Events as people see them, what evaluations came to, and what waits."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from engine.core.errors import BadQuestion
+from engine.core.held_back import held_back
+from engine.store.packing import clean, load_json
+from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
+from engine.store.sqlite.connection import sound
+from engine.store.sqlite.encryption import opened
+from engine.store.sqlite.fetched import load_fetched
+from engine.store.sqlite.leases import heads
+from engine.store.sqlite.query_deliveries import attempts_of, list_deliveries, unique_start
+
+#: People gave up its evaluation, which came to nothing since.
+_DISCARDED = """EXISTS (
+    SELECT 1 FROM attempt AS x
+    WHERE x.work_id = e.id AND x.outcome = 'discarded' AND x.started_at >= coalesce(d.decided_at, 0)
+  )"""
+# An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
+_EVENTS = f"""
+SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
+  CASE WHEN w.dead_at IS NOT NULL THEN 'dead' WHEN w.id IS NOT NULL THEN 'pending'
+    WHEN {_DISCARDED} THEN 'discarded' ELSE 'routed' END,
+  CASE WHEN w.dead_at IS NULL AND NOT {_DISCARDED} THEN d.unmatched_reason END, coalesce(d.matched, 0),
+  (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NULL),
+  (SELECT count(*) FROM work AS o WHERE o.event_id = e.id AND o.kind = 'deliver' AND o.dead_at IS NOT NULL),
+  coalesce(w.error, ''), e.copies, d.fallback
+FROM event AS e
+LEFT JOIN work AS w ON w.id = e.id
+LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
+WHERE 1
+"""  # noqa: S608 - ours
+_NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
+#: The first half of each finds the few candidates by an index, the second says what is meant.
+_STATES = {
+    "pending": "w.id IS NOT NULL AND w.dead_at IS NULL",
+    "dead": "e.id IN (SELECT event_id FROM work WHERE dead_at IS NOT NULL AND kind = 'evaluate')",
+    "routed": f"w.id IS NULL AND NOT {_DISCARDED}",
+    "discarded": f"w.id IS NULL AND {_DISCARDED}",
+}
+_UNMATCHED = f"""
+e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)
+AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL AND NOT {_DISCARDED}
+"""  # noqa: S608 - ours
+_STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 6"
+_BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
+_DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
+_EVALUATIONS = """
+SELECT seq, replays, decided_at, config_hash, matched, fallback, unmatched_reason
+FROM decision WHERE event_id = ?1 AND (?2 IS NULL OR replays = ?2) ORDER BY seq
+"""
+_LAST_SMALL = """
+SELECT seq FROM decision
+WHERE seq = (SELECT max(seq) FROM decision WHERE event_id = ?) AND length(decisions) <= ?
+"""
+#: The decisions of an event are looked through for lists up to this size, as they are stored, in bytes.
+_MOST_DECISIONS = 64 * 1024
+_DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
+# Each of these reads an index, not the table: only work that is under way, which is little, is looked at itself.
+_WAITING = """
+SELECT kind, lane, route, count(*) FROM work INDEXED BY work_waiting
+WHERE owner IS NULL AND dead_at IS NULL GROUP BY kind, lane, route
+"""
+_UNDER_WAY = """
+SELECT kind, NULL, route, count(*) FROM work INDEXED BY work_leased
+WHERE owner IS NOT NULL AND dead_at IS NULL GROUP BY kind, route
+"""
+_DEAD = "SELECT count(*) FROM work INDEXED BY work_dead WHERE dead_at IS NOT NULL"
+
+
+def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
+    """Events of a query, newest first."""
+    clauses, values = [_EVENTS.rstrip()], []
+    for clause, *bound in _conditions(db, query):
+        clauses.append(clause)
+        values += bound
+    statement = " AND ".join(clauses) + "\n" + _NEWEST
+    rows = [_event_row(row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+    return [_with_held(db, row) for row in rows]
+
+
+def _with_held(db: sqlite3.Connection, row: EventRow) -> EventRow:
+    """With what held back its matches, as its last evaluation decided; unless the decisions are very many."""
+    found = db.execute(_LAST_SMALL, (row.id, _MOST_DECISIONS)).fetchone() if row.matched else None
+    return row if found is None else replace(row, held=held_back(_decisions(db, row.id, found[0])))
+
+
+def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
+    """The event whose id is, or alone begins with, a text, with all there is about it.
+
+    Raises:
+        AmbiguousId: several ids begin with it.
+    """
+    event_id = unique_start(db, _STARTING_WITH, start, "events")
+    if event_id is None:
+        return None
+    found = db.execute(" AND ".join([_EVENTS.rstrip(), "e.id = ?"]), (event_id,)).fetchone()
+    read = partial(sound, what="event_body", of=event_id)
+    encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
+    return EventDetail(
+        row=_with_held(db, _event_row(found)),
+        body=None if body is None else read(lambda: opened(db, encoding, body, "event_body.body", event_id), None),
+        fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
+        evaluations=_evaluations(db, event_id),
+        deliveries=_deliveries(db, event_id),
+        attempts=attempts_of(db, event_id, event_id),
+    )
+
+
+def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
+    """An event's own deliveries, and the digests of others' that it is an item of."""
+    own = list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31))
+    digests = [row[0] for row in db.execute(_DIGESTS, (event_id,))]
+    others = list_deliveries(db, DeliveryQuery(ids=digests, limit=2**31)) if digests else []
+    return [*own, *(row for row in others if row.event_id != event_id)]
+
+
+def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
+    """The evaluations of one round of an event, newest last."""
+    return _evaluations(db, clean(event_id), replays)
+
+
+def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
+    """How much waits, and since when."""
+    (dead,) = db.execute(_DEAD).fetchone()
+    evaluations, by_route, lanes = 0, Counter[str](), Counter[str]()
+    for kind, lane, route, count in (*db.execute(_WAITING), *db.execute(_UNDER_WAY)):
+        if kind == "evaluate":
+            evaluations += count
+            continue
+        by_route[route] += count
+        if lane is not None:
+            lanes[lane] += count
+    first = heads(db)
+    oldest = min((head.due_at for head in first), default=None)
+    upcoming = {head.lane: head.due_at for head in first if head.kind == "deliver"}
+    due = oldest if oldest is not None and oldest <= now else None
+    unassigned = lanes.pop("", 0)
+    return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned, upcoming)
+
+
+def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:
+    for clause, wanted in (("e.kind = ?", query.kind), ("e.rule_id = ?", query.rule_id)):
+        if wanted is not None:
+            yield clause, clean(wanted)
+    if query.since is not None:
+        yield "e.received_at >= ?", query.since
+    if query.until is not None:
+        yield "e.received_at <= ?", query.until
+    if query.state is not None:
+        yield (_STATES[query.state],)
+    if query.error:
+        yield "instr(lower(w.error), lower(?)) > 0", clean(query.error)
+    if query.event_id is not None:
+        yield "e.id = ?", clean(query.event_id)
+    if query.unmatched is not None:
+        yield (
+            _UNMATCHED if query.unmatched else f"(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL OR {_DISCARDED})",
+        )
+    if query.before is not None:
+        yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
+
+
+def _cursor(db: sqlite3.Connection, before: str) -> tuple[float, float, str]:
+    found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
+    if found is None:
+        raise BadQuestion(f"there is no event {before!r} to page on from")
+    return found[0], found[0], clean(before)
+
+
+def _event_row(row: tuple[Any, ...]) -> EventRow:
+    event_id, kind, rule_id, received_at, size, repaired, *state = row
+    return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
+
+
+def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
+    """The evaluations of one round of an event, or of all. Of one that is damaged nobody knows what it decided."""
+    names = ("replays", "decided_at", "config_hash", "matched", "fallback", "unmatched_reason")
+    rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
+    return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]
+
+
+def _decisions(db: sqlite3.Connection, event_id: str, seq: int) -> list[dict[str, Any]]:
+    def read() -> list[dict[str, Any]]:
+        encoding, data = db.execute(_DECISIONS, (seq,)).fetchone()
+        found: list[dict[str, Any]] = load_json(opened(db, encoding, data, "decision.decisions", event_id))
+        return found
+
+    return sound(read, [], "decision.decisions", event_id)

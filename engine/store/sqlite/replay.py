@@ -1,0 +1,103 @@
+"""Replay, and giving up what is dead. Each verb runs in the writer's transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any
+
+from engine.store.packing import clean, ids_json, load_json
+from engine.store.queries import DeliveryQuery, DeliveryRow
+from engine.store.sqlite.query_deliveries import list_deliveries
+from engine.store.sqlite.rows import WORK
+
+_REVIVE = """
+UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1, until_at = ?1
+WHERE id IN (SELECT value FROM json_each(?2))
+"""
+_WITH_BODY = """
+SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
+"""
+#: Without one of its items a digest would succeed, and tell less than it says.
+_INCOMPLETE = """
+SELECT json_group_array(DISTINCT i.delivery_id) FROM digest_item AS i
+WHERE i.delivery_id IN (SELECT value FROM json_each(?))
+  AND NOT EXISTS (SELECT 1 FROM event_body AS b WHERE b.event_id = i.event_id)
+"""
+#: The evaluation's next replay is beyond any its deliveries have had, so that all of them fire again.
+_EVALUATIONS = """
+SELECT json_group_array(json_array(
+  j.value, w.id IS NOT NULL, w.owner IS NOT NULL, 1 + max(
+    coalesce((SELECT max(replays) FROM decision WHERE event_id = j.value), 0),
+    coalesce((SELECT max(coalesce(wanted, replays)) FROM work WHERE event_id = j.value), 0),
+    coalesce((SELECT max(replay) FROM attempt WHERE event_id = j.value), 0)
+  )
+))
+FROM json_each(?) AS j
+JOIN event_body AS b ON b.event_id = j.value
+LEFT JOIN work AS w ON w.id = j.value
+"""
+
+
+_DEAD = "SELECT json_group_array(id) FROM work WHERE id IN (SELECT value FROM json_each(?)) AND dead_at IS NOT NULL"
+_TOLD = """
+INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
+  outcome, reason, destination, worker)
+SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts, :now, 0.0, 'discarded',
+  :words || coalesce('; it was dead: ' || nullif(error, ''), ''), '', :by
+FROM work WHERE id IN (SELECT value FROM json_each(:ids))
+"""
+_GIVE_UP = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
+
+
+def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
+    """Give up deliveries and evaluations that are dead; their history says who did it and why."""
+    dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
+    words = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
+    db.execute(_TOLD, {"ids": ids_json(dead), "now": now, "words": words, "by": clean(by)})
+    db.execute(_GIVE_UP, (ids_json(dead),))
+    return [one for one in dict.fromkeys(map(clean, ids)) if one in dead]
+
+
+def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
+    """Those of a page that are not running and have all their bodies; and the last of the page, if it was full."""
+    rows = list_deliveries(db, query)
+    last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
+    return [row.id for row in _with_bodies(db, rows)], last
+
+
+def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+    rows = [row for row in rows if row.state != "running"]
+    kept = set(load_json(db.execute(_WITH_BODY, (ids_json(row.event_id for row in rows),)).fetchone()[0]))
+    incomplete = set(load_json(db.execute(_INCOMPLETE, (ids_json(row.id for row in rows),)).fetchone()[0]))
+    return [row for row in rows if row.event_id in kept and row.id not in incomplete]
+
+
+def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:
+    """Make deliveries of a query due again, as far as they are still replayable."""
+    rows = _with_bodies(db, list_deliveries(db, query))
+    ended = ("succeeded", "discarded")
+    WORK.run(db, [_again(row, now) for row in rows if row.state in ended])
+    db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state not in ended)))
+    return [row.id for row in rows]
+
+
+def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
+    place = (row.id, "deliver", row.event_id, row.route, row.action, row.index, row.run_id)
+    return (*place, now, now, 0, row.replays + 1, None, None, None, "", None, None)
+
+
+def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
+    """Make events due for evaluation again, but for those that are being evaluated right now."""
+    wanted = list(dict.fromkeys(clean(event_id) for event_id in ids))
+    rows = load_json(db.execute(_EVALUATIONS, (ids_json(wanted),)).fetchone()[0])
+    free = {event_id: (exists, replays) for event_id, exists, running, replays in rows if not running}
+    if not dry_run:
+        waiting = [event_id for event_id, (exists, _) in free.items() if exists]
+        db.execute("DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))", (ids_json(waiting),))
+        WORK.run(db, [_evaluation(event_id, replays, now) for event_id, (_, replays) in free.items()])
+    return [event_id for event_id in wanted if event_id in free]
+
+
+def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
+    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "", None, None)

@@ -1,0 +1,100 @@
+"""The windows of throttles and digests in SQLite: loaded for a batch, written with it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import astuple
+
+from engine.store.packing import dump_json, ids_json, load_json
+from engine.store.records import Digest, Routed
+from engine.store.sqlite.fetched import SIZE
+from engine.store.sqlite.rows import ITEMS, item_row
+from engine.store.windows import Gates, Window, WindowKey, window_key
+
+_WINDOWS = """
+SELECT json_group_array(json_array(w.purpose, w.route, w.action, w.group_key, w.opened_at, w.closes_at, w.count,
+  w.holder, w.bytes))
+FROM json_each(?) AS j JOIN window AS w ON w.purpose = json_extract(j.value, '$[0]')
+  AND w.route = json_extract(j.value, '$[1]') AND w.action = json_extract(j.value, '$[2]')
+  AND w.group_key = json_extract(j.value, '$[3]')
+"""
+_SIZES = f"""
+SELECT json_group_object(e.id, e.size + coalesce(b.fetched_size, 0) + {SIZE.format(id="e.id")})
+FROM event AS e LEFT JOIN event_body AS b ON b.event_id = e.id WHERE e.id IN (SELECT value FROM json_each(?))
+"""  # noqa: S608 - ours
+#: A digest that has begun to be made, or is due, takes no more items: who reads them has all of them.
+_COLLECTING = """
+SELECT json_group_array(id) FROM work
+WHERE id IN (SELECT value FROM json_each(?)) AND owner IS NULL AND dead_at IS NULL AND attempts = 0 AND due_at > ?
+"""
+_PUT = """
+INSERT OR REPLACE INTO window (purpose, route, action, group_key, opened_at, closes_at, count, holder, bytes)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_REMOVE = "DELETE FROM window WHERE purpose = ? AND route = ? AND action = ? AND group_key = ?"
+_HURRY = "UPDATE work SET due_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+_GIVE_BACK = """
+UPDATE window SET closes_at = min(closes_at, ?1), holder = NULL
+WHERE purpose = 'throttle' AND holder IN (SELECT value FROM json_each(?2))
+"""
+#: What they were to tell is added to the window of now: theirs may be over, others' since, or even gone. Whoever
+#: succeeded once has told it.
+_TELL_LATER = """
+INSERT INTO window (purpose, route, action, group_key, opened_at, closes_at, count)
+SELECT 'throttle', w.route, w.action, d.group_key, min(w.first_at), ?1, sum(d.told)
+FROM delivery_words AS d JOIN work AS w ON w.id = d.work_id
+WHERE d.work_id IN (SELECT value FROM json_each(?2)) AND d.told > 0
+  AND NOT EXISTS (SELECT 1 FROM attempt AS a WHERE a.work_id = d.work_id AND a.outcome = 'succeeded')
+GROUP BY w.route, w.action, d.group_key
+ON CONFLICT (purpose, route, action, group_key) DO UPDATE SET count = window.count + excluded.count
+"""
+_TELL_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT value FROM json_each(?)) AND told > 0"
+
+
+def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float) -> Gates:
+    """The windows that the deliveries of a batch meet."""
+    keys = {
+        window_key(work, gate)
+        for request in requests
+        for work in (request.deliveries if request.gates else ())
+        if (gate := request.gates.get(work.id)) is not None
+    }
+    if not keys:
+        return Gates(now, {}, ())
+    rows = load_json(db.execute(_WINDOWS, (dump_json([list(key) for key in keys]).decode(),)).fetchone()[0])
+    windows = {WindowKey(*row[:4]): Window(*row[4:]) for row in rows}
+    holders = [window.holder for key, window in windows.items() if key.purpose == "digest" and window.holder]
+    found = db.execute(_COLLECTING, (ids_json(holders), now)).fetchone() if holders else None
+    return Gates(now, windows, load_json(found[0]) if found else (), _sizes(db, requests))
+
+
+def _sizes(db: sqlite3.Connection, requests: Sequence[Routed]) -> Mapping[str, int]:
+    """How large the events are that a digest may collect."""
+    ids = [one.event_id for one in requests if any(isinstance(gate, Digest) for gate in one.gates.values())]
+    sizes: Mapping[str, int] = load_json(db.execute(_SIZES, (ids_json(ids),)).fetchone()[0]) if ids else {}
+    return sizes
+
+
+def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
+    """What the batch changed. The digests themselves are inserted before."""
+    for key, window in gates.changed.items():
+        if window is None:
+            db.execute(_REMOVE, key)
+        else:
+            db.execute(_PUT, (*key, *astuple(window)))
+    ITEMS.run(db, [item_row(delivery_id, work, now) for delivery_id, work in gates.items])
+    if gates.full:
+        db.execute(_HURRY, (now, ids_json(gates.full)))
+
+
+def give_back(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+    """The dead give back the throttles' slots that they took; what they held back, or were to tell, stays counted."""
+    db.execute(_GIVE_BACK, (now, ids_json(ids)))
+    tell_later(db, ids, now=now)
+
+
+def tell_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+    """What these deliveries were to tell of those held back, and did not, the next one tells."""
+    db.execute(_TELL_LATER, (now, ids_json(ids)))
+    db.execute(_TELL_NOTHING, (ids_json(ids),))

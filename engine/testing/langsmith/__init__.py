@@ -1,0 +1,1 @@
+"""A stand-in for LangSmith's API, as its SDK sees it."""

@@ -1,0 +1,289 @@
+"""One delivery: bound to today's rules, given its data, attempted, settled."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+from engine.action.retry import Failure
+from engine.core.errors import StoreError
+from engine.core.schedule import held_words, holding_until
+from engine.core.vocabulary import UNMATCHED
+from engine.rules.decision import Plan
+from engine.rules.route import RoutedAction
+from engine.rules.router import Router
+from engine.store.records import Again, Attempt, Dead, Work
+from engine.worker.attempt import Executor, Job, Ran, Ready, noted
+from engine.worker.context import Desk
+from engine.worker.destinations import Admitted, Lane, Shut
+from engine.worker.destinations.gateway import Gate
+from engine.worker.destinations.messages import overdue, waiting, waiting_after
+from engine.worker.in_memory import Place, sizes
+from engine.worker.on_dead import Followers, on_their_own
+from engine.worker.plugin_loop import NotStarted
+
+#: How long a delivery rests that the plug-ins' loop did not get to, in seconds.
+_BLOCKED_LOOK = 1.0
+#: Why an attempt was given up that had reached some of its destinations.
+_STOPPED = "the engine stopped during the attempt"
+#: How long keeping that may hold up the stop, in seconds.
+_LAST_WORD = 5.0
+#: Between two tries to settle a delivery in a store that is not busy but broken, in seconds.
+_UNSETTLED_REST = 30.0
+
+
+class Deliverer:
+    """Makes deliveries."""
+
+    def __init__(
+        self, desk: Desk, executor: Executor, gate: Gate, stored: Callable[[Router], None] = lambda _: None
+    ) -> None:
+        """``stored`` is called when a delivery was stored by some rules."""
+        self._desk, self._executor, self._gate, self._stored = desk, executor, gate, stored
+        self._followers = Followers(desk)
+
+    async def deliver(self, work: Work, places: Sequence[Place], plan: Plan | None = None) -> None:
+        """One attempt and what follows from it. ``plan`` is at hand when the decision was made just now.
+
+        ``places`` are the documents that it is about: one, or of a digest all its items'.
+        """
+        router = self._desk.rules().router
+        await self._deliver(work, places, plan, router)
+        self._stored(router)
+
+    async def _deliver(self, work: Work, places: Sequence[Place], plan: Plan | None, router: Router) -> None:
+        if reason := _unparsed(work, places, router):
+            await self.fail(work, places, Failure(retry=False, reason=reason), self._desk.clock())
+            return
+        job = await self._bind(work, places, router, plan)
+        if job is None:
+            await self._gone(work, places)
+            return
+        if (until := holding_until(job.action.active, self._desk.clock())) is not None:
+            await self._hold(job, until)
+            return
+        try:
+            ready = await self._executor.prepare(job)
+            if isinstance(ready, Ran):
+                if not await self._put_off(job, ready, places):
+                    await self._settle(job, ready, None, places)
+                return
+            events = sizes(held for held, _ in places)
+            entered = await self._gate.enter(ready.destination, work.lane, events, ready.scope)
+            if isinstance(entered, Shut):
+                await self._put_back(job, entered, places)
+                return
+            if self._desk.rules().router.private_hash != router.private_hash:
+                self._gate.give_up(entered)  # other rules came while it waited: it is bound to them
+                await self._release(work, 0.0)
+                return
+            ran, queue = await self._run(ready, entered, router.private_hash, places)
+        except NotStarted as error:
+            self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
+            await self._release(work, _BLOCKED_LOOK, counted=False)
+            return
+        await self._settle(job, ran, queue, places)
+
+    async def _run(self, ready: Ready, entered: Admitted, config: str, places: Sequence[Place]) -> tuple[Ran, Lane]:
+        """The attempt itself, and where another one would wait. Its place is free afterwards in any case."""
+        started_at, before = self._desk.clock(), noted(ready.job)
+        try:
+            ran = await self._executor.run(ready)
+        except BaseException as error:
+            self._gate.give_up(entered)
+            if isinstance(error, asyncio.CancelledError) and noted(ready.job) != before:
+                await self._keep_progress(ready.job, places, started_at)
+            raise
+        return ran, self._gate.leave(entered, ran.failure, config)
+
+    async def _keep_progress(self, job: Job, places: Sequence[Place], started_at: float) -> None:
+        """Keep what an attempt reached that is given up because the process stops; it is not spent."""
+        desk, work, now = self._desk, job.work, self._desk.clock()
+        detail, worker = desk.rules().masker.tree(noted(job)), desk.store.owner
+        attempt = Attempt(
+            work.attempts + 1,
+            work.replays,
+            started_at,
+            now - started_at,
+            "again",
+            _STOPPED,
+            detail=detail,
+            worker=worker,
+        )
+        follow = self._others(work, places, job.action)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_LAST_WORD):
+                await desk.store.settle_attempt(work, attempt, Again(now, spent=False), follow=follow)
+
+    async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
+        attempt, then = self._outcome(job, ran, lane)
+        if await self._record(job.work, attempt, then, places, self._others(job.work, places, job.action)):
+            self._desk.observer.attempted(job, ran, attempt, then)
+
+    async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
+        """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
+        desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
+        within = job.action.retry.within
+        if shut.block is not None and now - work.first_at >= within:
+            others = self._others(work, places, job.action)
+            await self._settle_overdue(work, overdue(shut, within), places, lane, others)
+            return
+        # Where it is our limits that keep it, it keeps its place, and its time does not run.
+        where: dict[str, Any] = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
+        where["target"] = desk.store.fingerprint(job.action.target)
+        await desk.persist(lambda: desk.store.release([work.id], lane=lane.name, reason=waiting(shut), **where))
+        self._gate.stored(lane)
+
+    async def _put_off(self, job: Job, ran: Ran, places: Sequence[Place]) -> bool:
+        """Whether it wants data that can't be asked for at the moment: then it waits, no attempt spent."""
+        if ran.failure is None or ran.failure.cause != "data" or not ran.failure.retry:
+            return False
+        found = (held.fetched.later_for(job.action.needs) for held, _ in places)
+        later = next((one for one in found if one is not None), None)
+        desk, work, now = self._desk, job.work, self._desk.clock()
+        if later is None or (later.blocked and now - work.first_at >= job.action.retry.within):
+            return False
+        due_at = later.due_at(now)
+        uncounted = 0.0 if later.blocked else max(due_at - work.due_at, 0.0)
+        await desk.persist(lambda: desk.store.release([work.id], due_at=due_at, reason=str(later), uncounted=uncounted))
+        return True
+
+    async def _settle_overdue(
+        self, work: Work, reason: str, places: Sequence[Place], lane: Lane | None = None, others: Sequence[Work] = ()
+    ) -> None:
+        """Its time is over, and no attempt was made of it now."""
+        desk, now = self._desk, self._desk.clock()
+        attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
+        if lane is not None:
+            attempt = replace(attempt, destination=lane.name)
+        if await self._record(work, attempt, Dead(reason), places, others):
+            desk.observer.failed(work, attempt, Dead(reason))
+
+    def _others(self, work: Work, places: Sequence[Place], action: RoutedAction) -> Sequence[Work]:
+        """The deliveries that all but its first item become, where an action has none together any more."""
+        return () if action.digests else on_their_own(work, places, self._desk.clock())
+
+    async def _record(
+        self,
+        work: Work,
+        attempt: Attempt,
+        then: Again | Dead | None,
+        places: Sequence[Place],
+        others: Sequence[Work] = (),
+    ) -> bool:
+        """Settle an attempt, with all that follows from it. Whether it was this process's to settle."""
+        items = len(places) - len(others)
+        follow = [*others, *await self._followers.of(work, attempt, then, items)]
+        return await self._keep(work, lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
+
+    async def _keep(self, work: Work, settle: Callable[[], Awaitable[bool]]) -> bool:
+        """Settle at any price: what was made and can't be written down must not be made again by this process.
+
+        Meanwhile its place is taken, so that a store which can settle nothing bounds how much is sent.
+        """
+        while True:
+            try:
+                return await self._desk.persist(settle)
+            except StoreError as error:
+                told = {"delivery": work.id, "reason": str(error)}
+                self._desk.logger.error("what a delivery came to can't be written down; trying again", extra=told)
+                await asyncio.sleep(_UNSETTLED_REST)
+
+    async def _hold(self, job: Job, until: float) -> None:
+        """It is outside its hours: it waits in the store, no attempt spent, and its time does not run."""
+        desk, work, reason = self._desk, job.work, held_words(job.action.active, until)
+        held = max(until - work.due_at, 0.0)
+        await desk.persist(lambda: desk.store.release([work.id], due_at=until, reason=reason, uncounted=held))
+
+    async def fail(self, work: Work, places: Sequence[Place], failure: Failure, started_at: float) -> None:
+        """Settle a delivery that could not even be attempted: it is made again, or dead, with the reason."""
+        router = self._desk.rules().router
+        found = router.find(work.route, work.action)
+        policy = router.retry if found is None else found[1].retry
+        attempt, then = self._desk.consequence(work, policy, failure, started_at)
+        others = () if found is None else self._others(work, places, found[1])
+        if await self._record(work, attempt, then, places, others):
+            self._desk.observer.failed(work, attempt, then)
+
+    async def _release(self, work: Work, seconds: float, *, counted: bool = True) -> None:
+        due_at = self._desk.clock() + seconds
+        uncounted = 0.0 if counted else max(due_at - work.due_at, 0.0)
+        await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at, uncounted=uncounted))
+
+    async def _bind(self, work: Work, places: Sequence[Place], router: Router, plan: Plan | None) -> Job | None:
+        """The delivery under today's rules, with the data its parameters read; None where they know it no more."""
+        found = router.find(work.route, work.action)
+        if found is None:
+            return None
+        route, action = found
+        came = bool(action.needs) and await self._desk.holdings.hydrate_each(
+            places if action.digests else places[:1], action.needs
+        )
+        event = places[0][0].event
+        progress = await self._progress(work, action)
+        bodies = [(held.exact_body, index) for held, index in places]
+        if plan is not None and plan.route is route and not came and not action.digests:
+            return Job(work, event, route, action, action.worded(plan.document, work.words), progress, bodies)
+        seen = [(held.event, index, held.fetched) for held, index in places]
+        document = router.delivery_document(route, action, seen, work.words)
+        return Job(work, event, route, action, document, progress, bodies)
+
+    async def _progress(self, work: Work, action: RoutedAction) -> dict[str, Any]:
+        """What earlier attempts noted, for an action that wants to know it."""
+        began = work.attempts or work.replays or work.error
+        if not began or not action.registered.action.keeps_progress:
+            return {}
+        return dict(await self._desk.store.progress(work.id))
+
+    async def _gone(self, work: Work, places: Sequence[Place]) -> None:
+        """Its route or action is not in the configuration any more: it waits until a reload brings it back.
+
+        It is dead when its time is over before.
+        """
+        desk, within = self._desk, self._desk.rules().router.retry.within
+        gone = f"route {work.route!r} with action {work.action!r} is no longer in the configuration"
+        if desk.clock() - work.first_at >= within:
+            await self._settle_overdue(work, gone, places)
+            return
+        lane, reason = self._gate.removed(work.route, work.action), f"{gone}; waits until it is there again"
+        where: dict[str, Any] = {"due_at": work.due_at, "until": work.first_at + within}
+        await desk.persist(lambda: desk.store.release([work.id], lane=lane, reason=reason, **where))
+
+    def _outcome(self, job: Job, ran: Ran, lane: Lane | None) -> tuple[Attempt, Again | Dead | None]:
+        name = lane.name if lane is not None else ""
+        if ran.failure is not None:
+            attempt, then = self._desk.consequence(
+                job.work, job.action.retry, ran.failure, ran.started_at, destination=name
+            )
+            if progress := noted(job):
+                attempt = replace(attempt, detail=self._desk.rules().masker.tree(progress))
+            if isinstance(then, Again):
+                then = replace(then, target=self._desk.store.fingerprint(job.action.target))
+            if lane is not None and isinstance(then, Again):
+                shut = Shut(lane, lane.block(self._desk.clock()))
+                until = job.work.first_at + job.action.retry.within
+                then = replace(then, lane=name, reason=waiting_after(attempt.reason, shut), until=until)
+            return attempt, then
+        masker = self._desk.rules().masker
+        attempt = Attempt(
+            number=job.work.attempts + 1,
+            replay=job.work.replays,
+            started_at=ran.started_at,
+            seconds=ran.seconds,
+            outcome="succeeded",
+            destination=name,
+            detail=masker.tree(ran.result) if ran.result else None,
+            worker=self._desk.store.owner,
+        )
+        return attempt, None
+
+
+def _unparsed(work: Work, places: Sequence[Place], router: Router) -> str:
+    """Why a delivery can't be made of its events, which were parsed when it was decided on; empty where it can."""
+    found = router.find(work.route, work.action)
+    if found is not None and UNMATCHED in found[0].keys:
+        return ""
+    return next((held.event.unparsed for held, _ in places if held.event.unparsed), "")
