@@ -1,11 +1,12 @@
 """The public plug-in API of ``langsmith-rules-engine``, nothing else. docs/plugins.md is its guide."""
 
 from engine.action.contract import Action, ActionContext, EscapePayload, LiteralHost, Params, Service
+from engine.action.failures import Scope
 from engine.action.response import read_response, read_text
-from engine.action.retry import Scope, check_response
 from engine.clients.langsmith import LangSmith
 from engine.clients.langsmith.failure import LangSmithFailure
 from engine.core.errors import Discard, Retry
+from engine.core.http_failure import check_response
 from engine.core.whsec import webhook_key
 
 __all__ = [

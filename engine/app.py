@@ -30,6 +30,7 @@ from engine.core.trace import Spans
 from engine.receiver.connections import Connections
 from engine.receiver.readiness import Readiness
 from engine.receiver.receiver import Receiver
+from engine.receiver.responses import REFUSALS
 from engine.receiver.server import IDLE, discreet_logger, receiver_runner
 from engine.receiver.tls import Site, Tls
 from engine.rules.load_warnings import log_warnings
@@ -112,6 +113,7 @@ async def running(
             backlog=store.backlog,
             mask=reloader.mask,
             knows=lambda route, action: reloader.current.router.find(route, action) is not None,
+            rejections=REFUSALS,
         )
         spans, traced = _make_spans(stack, settings, environ, reloader.mask)
         undecided = UndecidedRoutes(reloader.mask)

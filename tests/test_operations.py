@@ -15,7 +15,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
-from engine.action.failure_reasons import REASON_CLASSES
+from engine.action.failures import REASON_CLASSES
 from engine.app import running
 from engine.cli.main import COMMANDS
 from engine.core.serve_settings import Address, ServeSettings

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict
 
-from engine.action.retry import Scope
+from engine.action.failures import Scope
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 from engine.core.log_receipt import write_line
 from engine.core.missing import Missing

@@ -18,12 +18,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from engine.action.failure_reasons import reason_class
+from engine.action.failures import reason_class
 from engine.core.counters import Counts, Distribution, Distributions, Labels, Names
 from engine.core.errors import StoreError
 from engine.core.event import Event
 from engine.core.offload import in_thread
-from engine.receiver.responses import REFUSALS
 from engine.rules.decision import Routing
 from engine.store.queries import Backlog
 from engine.store.records import Again, Appended, Attempt, Dead, Wait, Work
@@ -82,7 +81,8 @@ class Metrics(Observer, Collector):
     """Counts what it hears as an observer, and collects it for ``registry``, which is never the global one.
 
     ``routes`` are the ids of the routes at work, ``knows`` tells whether a route has an action,
-    ``backlog`` asks the store, ``mask`` takes secrets out of what becomes a label. ``unready`` is
+    ``backlog`` asks the store, ``mask`` takes secrets out of what becomes a label, ``rejections`` are all
+    reasons for which a webhook may be refused. ``unready`` is
     set by whoever knows why events would not be accepted, ``in_memory`` by whoever has deliveries
     wait there, by destination. Others add what they know with ``gauge``, ``counts``,
     ``distribution`` and ``show``.
@@ -96,9 +96,10 @@ class Metrics(Observer, Collector):
         backlog: Callable[[], Awaitable[Backlog]],
         mask: Callable[[str], str] = str,
         knows: Callable[[str, str], bool] = lambda _route, _action: True,
+        rejections: Iterable[str] = (),
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._knows = knows
+        self._knows, self._rejections = knows, tuple(rejections)
         self._registry, self._ask, self._mask, self._clock = registry, backlog, mask, clock
         self._route_ids = routes
         self._routes, self._destinations = Names(MOST_ROUTES), Names(MOST_DESTINATIONS)
@@ -121,7 +122,7 @@ class Metrics(Observer, Collector):
         self._duplicates = self.counts("engine_events_duplicate", "Copies of an event, not acted on.", "kind")
         self._rejected = self.counts("engine_requests_rejected", "Webhooks that were not accepted.", "reason")
         # There from the start: a series that begins with 1 has no increase that an alert could see.
-        for reason in REFUSALS:
+        for reason in self._rejections:
             self._rejected.add(reason, amount=0)
         self._evaluations = self.counts("engine_evaluations", "Evaluations of events.", "outcome")
         self._decisions = self.counts(

@@ -17,8 +17,7 @@ from pydantic import BaseModel
 
 from engine.action.contract import ActionContext, payload_of
 from engine.action.error_place import package_of, short_place
-from engine.action.failure_reasons import reason_class
-from engine.action.retry import Failure, Scope, classify
+from engine.action.failures import Failure, Scope, classify, reason_class
 from engine.clients import trusting
 from engine.clients.clients import Clients
 from engine.core.error_text import error_text, named_error

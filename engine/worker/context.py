@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from engine.action.retry import Failure, RetryPolicy
+from engine.action.failures import Failure
+from engine.action.retry import RetryPolicy
 from engine.core.errors import StoreBusy
 from engine.core.masking import Masker
 from engine.rules.router import Router

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.core.errors import StoreError
 from engine.core.schedule import held_words, holding_until
 from engine.core.vocabulary import UNMATCHED

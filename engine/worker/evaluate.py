@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.action.target import service_target
 from engine.core.document import Fetched, run_indexes
 from engine.core.errors import NotNow, TookTooLong

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from typing import Final
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.core.document import Fetched
 from engine.core.error_text import named_error
 from engine.core.errors import StoreBusy, StoreError, StoreGone

@@ -18,19 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from langsmith.utils import LangSmithConnectionError
 
+from engine.action.failures import LONGEST_RETRY_AFTER, Failure, classify, parse_retry_after
 from engine.action.registry import load_installed
-from engine.action.retry import (
-    LONGEST_RETRY_AFTER,
-    Failure,
-    HttpFailure,
-    RetryPolicy,
-    check_response,
-    classify,
-    parse_retry_after,
-)
+from engine.action.retry import RetryPolicy
 from engine.clients.langsmith.failure import LangSmithFailure
 from engine.config import parse_config
 from engine.core.errors import DataTooLarge, Discard, Retry, TemplateError, WantOfData
+from engine.core.http_failure import HttpFailure, check_response
 from engine.rules.compile import compile_router
 
 AGAIN = Failure(retry=True, reason="busy", status=503, cause="answer")

@@ -9,8 +9,8 @@ from action_samples import RUN, RUN_ID
 
 from actions.add_to_dataset import AddToDataset
 from engine import Discard, LangSmithFailure, Retry
+from engine.action.failures import classify
 from engine.action.params import validate_rendered
-from engine.action.retry import classify
 from engine.core.errors import TemplateError
 
 PARAMS = {"dataset": "issues", "inputs": {"question": "why?"}, "outputs": {"output": "therefore"}}

@@ -15,10 +15,11 @@ from pydantic import ValidationError
 from actions._slack_text import cut, split
 from actions.post_to_slack import PostToSlack
 from engine import Discard, EscapePayload, Retry
+from engine.action.failures import classify
 from engine.action.params import escaped_params
-from engine.action.retry import HttpFailure, classify
 from engine.clients.slack import SlackSettings
 from engine.core.errors import StoreError
+from engine.core.http_failure import HttpFailure
 from engine.testing import SlackStandIn
 from engine.worker.slack_threads import StoredThreads
 

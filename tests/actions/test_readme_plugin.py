@@ -13,9 +13,10 @@ import pytest
 from aiohttp import web
 
 from engine import Action, read_response, read_text
+from engine.action.failures import classify
 from engine.action.plugin_files import PluginLoader
 from engine.action.registry import Registry
-from engine.action.retry import HttpFailure, classify
+from engine.core.http_failure import HttpFailure
 from tests.actions.conftest import Attempts
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

@@ -12,7 +12,8 @@ from actions.add_to_dataset import AddToDataset
 from actions.annotate import Annotate
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
-from engine.action.retry import LONGEST_RETRY_AFTER, HttpFailure, check_response, classify
+from engine.action.failures import LONGEST_RETRY_AFTER, classify
+from engine.core.http_failure import HttpFailure, check_response
 
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
 #: What the table's words about a destination mean (``engine.retry.Says``).

@@ -12,7 +12,7 @@ from aiohttp.abc import AbstractResolver
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.action.retry import classify
+from engine.action.failures import classify
 from engine.clients import (
     Doors,
     Network,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.action.retry import classify
+from engine.action.failures import classify
 from engine.core.error_text import LONGEST, error_text, named_error, traceback_text
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from engine.action.failures import classify
 from engine.action.registry import load_installed
-from engine.action.retry import classify
 from engine.config import parse_config
 from engine.core.document import Fetched
 from engine.core.errors import ParamsError

@@ -17,10 +17,10 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from engine.action.failure_reasons import REASON_CLASSES, reason_class
-from engine.action.retry import HttpFailure, classify
+from engine.action.failures import REASON_CLASSES, classify, reason_class
 from engine.app import running
 from engine.core.errors import Discard, StoreBusy, TemplateError, WantOfData
+from engine.core.http_failure import HttpFailure
 from engine.core.serve_settings import Address, ServeSettings
 from engine.core.truth import Truth
 from engine.receiver.responses import REFUSALS
@@ -46,6 +46,7 @@ class Parts:
             mask=lambda text: text.replace("s3cret", "***"),
             knows=lambda route, action: route in self.routes and action == "a",
             clock=lambda: 100.0,
+            rejections=REFUSALS,
         )
         self.metrics.reloaded(0, "abc", 50.0)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from engine.action.failures import classify
 from engine.action.plugin_files import PluginLoader
 from engine.action.registry import Registry
-from engine.action.retry import classify
 from engine.core.masking import Masker
 from engine.store.records import Again, Attempt, Dead, Work
 from engine.telemetry.log import configure_logging, logging_restored

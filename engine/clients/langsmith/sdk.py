@@ -15,11 +15,11 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
-from engine.action.retry import HttpFailure, check_response
 from engine.clients.langsmith.reading import Reading, current_reading
 from engine.clients.langsmith.sunset import Sunsets
 from engine.core.errors import DataTooLarge, TooComplex
 from engine.core.feedback import feedback_error
+from engine.core.http_failure import HttpFailure, check_response
 from engine.core.json_scan import parsed_size
 from engine.core.trace import TRACEPARENT, carried
 

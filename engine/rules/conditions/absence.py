@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.errors import EngineError
+from engine.core.shown_values import describe
 from engine.core.truth import Truth, conjoin
 from engine.rules.conditions.operands import Test
 from engine.rules.conditions.operators import NEGATIVE
 from engine.rules.conditions.quantifiers import ALL, NONE, Quantifier
-from engine.rules.conditions.verdict import describe
 
 #: Operators that have an answer for what is absent.
 ANSWERING = frozenset({"exists", "empty", "count"})

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from engine.core.errors import PathError, TemplateError
 from engine.core.positions import Source, Where
+from engine.core.shown_values import describe
 from engine.core.truth import Truth
 from engine.core.variables import as_written, plain, source_of, with_placeholders, written
 from engine.core.vocabulary import Vocabulary
@@ -26,7 +27,7 @@ from engine.rules.conditions.hints import GROUPS, KEYS, NO_HINTS, SHAPE, Fault, 
 from engine.rules.conditions.operands import OperandError, template_in
 from engine.rules.conditions.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, Quantifier, compile_quantifier
-from engine.rules.conditions.verdict import Kind, describe
+from engine.rules.conditions.verdict import Kind
 from engine.rules.dialects.write_condition import in_yaml
 from engine.rules.jsonpath import Path, Paths
 from engine.rules.jsonpath.mistakes import as_condition, compile_checked

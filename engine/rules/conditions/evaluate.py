@@ -15,6 +15,7 @@ from jinja2 import Undefined
 
 from engine.core.deadline import watched
 from engine.core.errors import AbsentValue
+from engine.core.shown_values import describe
 from engine.core.truth import Truth, conjoin, disjoin, invert
 from engine.rules.conditions.absence import WhenAbsent
 from engine.rules.conditions.checks import (
@@ -34,7 +35,7 @@ from engine.rules.conditions.checks import (
 )
 from engine.rules.conditions.operands import Undecidable
 from engine.rules.conditions.quantifiers import ALL, ANY, Quantifier
-from engine.rules.conditions.verdict import Check, Kind, Verdict, describe
+from engine.rules.conditions.verdict import Check, Kind, Verdict
 from engine.rules.jsonpath import Path
 from engine.rules.jsonpath.trace import absent_part, where_it_ends
 

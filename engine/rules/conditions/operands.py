@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 from engine.core.deadline import check
 from engine.core.errors import EngineError
 from engine.core.missing import Missing
+from engine.core.shown_values import describe
 from engine.core.variables import source_of
-from engine.rules.conditions.verdict import describe
 
 #: Whether a value satisfies an operator; the second argument is the whole document.
 Test = Callable[[Any, Any], bool]

@@ -15,10 +15,10 @@ from typing import Any
 from engine.core.deadline import watched
 from engine.core.numbers import is_number, number_of, spelled
 from engine.core.regex import RegexError, compile_search, literal_pattern
+from engine.core.shown_values import describe
 from engine.core.suggest import did_you_mean
 from engine.rules.conditions.operands import OperandError, Test, check_json, holds, known, shown, undecidable
 from engine.rules.conditions.operators_time import compile_age, compile_time, compile_type
-from engine.rules.conditions.verdict import describe
 from engine.rules.dialects import misspelt, operator_of
 from engine.rules.jsonpath.compare import equal
 

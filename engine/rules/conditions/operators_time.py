@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from engine.core.numbers import is_number
+from engine.core.shown_values import describe
 from engine.core.suggest import did_you_mean
 from engine.core.times import epoch, parse_time
 from engine.core.units import parse_duration
 from engine.rules.conditions.operands import OperandError, Test, known, undecidable
-from engine.rules.conditions.verdict import describe
 
 _TYPES: dict[str, Callable[[Any], bool]] = {
     "string": lambda value: isinstance(value, str),

@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from engine.core.shown_values import describe
 from engine.core.suggest import did_you_mean
 from engine.core.truth import Truth, conjoin, disjoin, invert
 from engine.core.units import parse_share
 from engine.rules.conditions.operands import OperandError
-from engine.rules.conditions.verdict import describe
 
 _WORDS = ("any", "all", "none")
 _SHARES = ("at_least", "more_than")

@@ -10,8 +10,8 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import filter as query
 
 from engine.core.errors import WantOfData
+from engine.core.shown_values import describe
 from engine.core.suggest import nearest
-from engine.rules.conditions.verdict import describe
 from engine.rules.jsonpath.closures import Unsupported, compile_node, flatten, straight
 from engine.rules.jsonpath.leaves import Scope
 from engine.rules.jsonpath.path import Path, tree_of

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard, assert_never
 
-from engine.action.retry import Says
+from engine.action.failures import Says
 
 #: Why nothing goes to a destination: it asked for a pause; it keeps failing; it refuses the key; it is gone.
 BlockKind = Literal["paused", "failing", "refused", "gone"]

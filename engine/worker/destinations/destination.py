@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-from engine.action.retry import Failure, Says
+from engine.action.failures import Failure, Says
 from engine.clients.limits import Limits
 from engine.core.fair_share import Memory, Places
 from engine.worker.destinations.circuit import Block, BlockKind, Shutter

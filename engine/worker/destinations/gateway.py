@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from engine.action.retry import Failure, Says, Scope, classify
+from engine.action.failures import Failure, Says, Scope, classify
 from engine.core.errors import NotNow
 from engine.store.records import Haul
 from engine.worker.context import Desk

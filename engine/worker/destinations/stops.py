@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
-from engine.action.retry import Says, Scope
+from engine.action.failures import Says, Scope
 from engine.clients.limits import LimitTable
 from engine.core.masking import Masker
 from engine.worker.destinations.destination import Lane

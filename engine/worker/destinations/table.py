@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 
-from engine.action.retry import Failure, Says, Scope
+from engine.action.failures import Failure, Says, Scope
 from engine.clients.limits import Limits, LimitTable
 from engine.core.fair_share import Memory, Places
 from engine.worker.destinations.circuit import Block

@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.clients.limits import LimitsSpec
 from engine.worker.destinations import Admitted, Lane, Lanes, Limits, LimitTable
 from engine.worker.destinations.circuit import Shutter

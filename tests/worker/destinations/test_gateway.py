@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.clients.limits import LimitsSpec
 from engine.core.masking import Masker
 from engine.rules.router import Router

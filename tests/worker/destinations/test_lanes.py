@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.action.retry import Failure
+from engine.action.failures import Failure
 from engine.clients.limits import LimitsSpec
 from engine.worker.destinations import Admitted, Lanes, Limits, LimitTable, Shut
 from engine.worker.destinations.messages import overdue, waiting, waiting_after

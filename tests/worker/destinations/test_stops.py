@@ -9,7 +9,7 @@ import pytest
 
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
-from engine.action.retry import Scope
+from engine.action.failures import Scope
 from engine.core.masking import Masker
 from engine.worker.destinations import Lane, Lanes, LimitTable, Shut
 from engine.worker.destinations.stops import Stops
