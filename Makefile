@@ -7,7 +7,7 @@ ONCE   ?=
 JOBS   ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench fuzz chaos fmt clean
+.PHONY: help install demo check test lint bench fuzz chaos fmt clean
 
 help: ## Show what can be made
 	@sed -nE 's/^([a-z]+):.*## /\1|/p; s/^## /|/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-9s %s\n", $$1, $$2 }'
@@ -18,6 +18,11 @@ demo: $(VENV)/.runs ## Run the engine with stand-ins for LangSmith and Slack
 
 install: $(VENV)/.runs ## Install the engine command into .venv
 	@echo "Installed. To have the engine command in a terminal: . $(BIN)/activate"
+
+QUICK_TESTS := tests/core tests/action tests/actions tests/config tests/rules/conditions tests/rules/templates \
+  tests/rules/lint tests/receiver tests/admin tests/telemetry
+check: lint ## Lint, check types and imports, run the quick tests
+	$(BIN)/pytest -q -n $(JOBS) -m "not slow" $(QUICK_TESTS)
 
 test: lint ## Lint, check types and imports, run every test
 	$(BIN)/pytest -n $(JOBS) --dist worksteal

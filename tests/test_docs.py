@@ -6,9 +6,11 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine import Action, ActionContext, Params
 from engine.cli.main import COMMANDS, cli
 from engine.rules.lint.configuration import advise
 from engine.rules.reload import Loader
@@ -95,7 +97,7 @@ def test_every_flag_of_serve_has_a_variable() -> None:
 
 
 def test_every_decision_has_a_status_and_a_number_of_its_own() -> None:
-    files = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    files = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
     assert len({file.name[:4] for file in files}) == len(files)
     for file in files:
         assert re.search(r"\*\*Status:?\*\*:?", file.read_text()), file.name
@@ -127,3 +129,37 @@ def test_the_plan_and_the_linter_have_the_same_order() -> None:
     layers = re.search(r"layers = \[(.*?)\]", (ROOT / "pyproject.toml").read_text(), re.DOTALL)[1]
     checked = re.findall(r"[a-z]+", layers)
     assert [name.removesuffix(".py") for name in re.findall(r"^([a-z.]+) {3,}", page, re.MULTILINE)] == checked
+
+
+def test_every_decision_is_in_the_index() -> None:
+    folder = ROOT / "docs" / "decisions"
+    listed = re.findall(r"^\| \[(\d{4})\]\((\S+)\) \| \S", (folder / "README.md").read_text(), re.MULTILINE)
+    assert listed == [(file.name[:4], file.name) for file in sorted(folder.glob("0*.md"))]
+
+
+async def test_the_example_of_a_test_works() -> None:
+    (code,) = blocks((ROOT / "CONTRIBUTING.md").read_text(), "python")
+
+    class MyAction(Action):
+        """Say hello."""
+
+        class Params(Params):
+            channel: str
+
+        async def run(self, params: Params, context: ActionContext) -> None:
+            text = {"channel": params.channel, "text": "hello"}
+            headers = {"Authorization": f"Bearer {context.slack.token}"}
+            async with context.http.post(f"{context.slack.endpoint}chat.postMessage", json=text, headers=headers):
+                pass
+
+    scope: dict[str, Any] = {"MyAction": MyAction}
+    exec(code, scope)
+    await scope["test_it_posts"]()
+
+
+def test_what_contributors_are_told_to_run_is_there() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"make ([a-z]+)", page)) <= set(targets)
+    for path in re.findall(r"`((?:docs|tests|engine|bench)/[a-z_/0-9.]*)`", page):
+        assert (ROOT / path).exists(), path
