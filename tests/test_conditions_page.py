@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.test_filters import compiled, document, verdict
+from tests.rules.conditions.test_conditions import compiled, document, verdict
 
 from engine.config.yaml.read import read_yaml
 from engine.core.truth import Truth

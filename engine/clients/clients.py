@@ -8,8 +8,10 @@ from weakref import WeakValueDictionary
 
 import aiohttp
 
-from engine.clients import Doors, Network, open_session
 from engine.clients.langsmith import LangSmith, LangSmithSettings, Sunsets
+from engine.clients.network import Network
+from engine.clients.own_listeners import Doors
+from engine.clients.session import open_session
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 
 

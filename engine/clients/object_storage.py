@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from engine.clients import Origin, Refused, trusting
+from engine.clients.guard import Refused, trusting
+from engine.clients.origin import Origin
 from engine.core import compression as coding
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json

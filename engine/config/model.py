@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.clients import Network
 from engine.clients.langsmith import LangSmithSettings
 from engine.clients.limits import LimitTable
+from engine.clients.network import Network
 from engine.clients.slack import SlackSettings
 from engine.config.variables import Unset
 from engine.core.positions import Source, Where

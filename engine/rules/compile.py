@@ -13,7 +13,7 @@ from engine.action.params import Fault, Leaves, address_params, escaped_params, 
 from engine.action.registry import Registered, Registry
 from engine.action.retry import LANGSMITH_TIMEOUT, RetryPolicy
 from engine.action.target import target_of
-from engine.clients import Origin
+from engine.clients.origin import Origin
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.config.keys import KEY_WORDS
 from engine.core.document import Site

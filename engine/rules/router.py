@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from engine.action.retry import RetryPolicy
-from engine.clients import Network
 from engine.clients.langsmith import LangSmithSettings
 from engine.clients.limits import LimitTable
+from engine.clients.network import Network
 from engine.clients.slack import SlackSettings
 from engine.core.deadline import LIMIT, Deadline, Overdue, check, current, within
 from engine.core.document import (

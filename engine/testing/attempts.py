@@ -13,8 +13,9 @@ from uuid import uuid4
 import orjson
 
 from engine.action.contract import Action, ActionContext
-from engine.clients import Network, open_session, parse_network
 from engine.clients.langsmith import LangSmith, LangSmithSettings
+from engine.clients.network import Network, parse_network
+from engine.clients.session import open_session
 from engine.clients.slack import SlackSettings
 from engine.core.document import Fetched, Site, build_document, run_indexes
 from engine.core.event import parse_event

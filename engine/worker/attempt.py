@@ -18,8 +18,8 @@ from pydantic import BaseModel
 from engine.action.contract import ActionContext, payload_of
 from engine.action.error_place import package_of, short_place
 from engine.action.failures import Failure, Scope, classify, reason_class
-from engine.clients import trusting
 from engine.clients.clients import Clients
+from engine.clients.guard import trusting
 from engine.core.error_text import error_text, named_error
 from engine.core.errors import TemplateError, TookTooLong
 from engine.core.event import Event

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 
 import aiohttp
 
-from engine.clients import Origin, origin_of
 from engine.clients.langsmith import LangSmith
 from engine.clients.langsmith.reading import Late, reading
 from engine.clients.object_storage import CONCURRENCY, OBJECT_LIMIT, NotHad, ObjectStorage
+from engine.clients.origin import Origin, origin_of
 from engine.core.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
 from engine.core.errors import DataTooLarge, EngineError, NotNow
 from engine.core.event import Event

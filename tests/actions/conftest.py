@@ -14,8 +14,9 @@ import pytest
 from action_samples import RUN
 
 from engine import Action, ActionContext
-from engine.clients import open_session, parse_network
 from engine.clients.langsmith import LangSmith, LangSmithSettings
+from engine.clients.network import parse_network
+from engine.clients.session import open_session
 from engine.clients.slack import SlackSettings, ThreadsInMemory
 from engine.testing import LangSmithStandIn, SlackStandIn
 

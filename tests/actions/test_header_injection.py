@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
-from engine.clients import open_session, parse_network
+from engine.clients.network import parse_network
+from engine.clients.session import open_session
 
 BREAKS = [
     "\r\nX-Evil: 1",

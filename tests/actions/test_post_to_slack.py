@@ -769,7 +769,7 @@ async def test_a_run_without_a_link_is_no_trouble(attempt, slack):
 
 
 async def test_a_webhook_where_an_event_must_not_lead_is_dead_with_the_way_to_permit_it(make_context, slack):
-    from engine.clients import open_session
+    from engine.clients.session import open_session
 
     async with open_session() as http:
         params = PostToSlack.Params(webhook_url=slack.webhook_url, text="t")

@@ -167,7 +167,7 @@ def test_a_thread_of_a_plug_in_does_not_keep_a_command_from_ending(odd: Command,
 
 @pytest.mark.slow
 def test_a_plug_in_that_blocks_does_not_keep_the_process_from_ending(odd: Command) -> None:
-    file = plugin(odd, "import time, engine.load_limit\nwhile True: time.sleep(0.1)\n")
+    file = plugin(odd, "import time, engine.rules.load_limit\nwhile True: time.sleep(0.1)\n")
     odd.environ["PYTHONPATH"] = str(odd.folder)
     (odd.folder / "sitecustomize.py").write_text(
         "import engine.rules.load_limit\nengine.rules.load_limit.LONGEST_IN_COMMAND = 1.0\n"

@@ -13,18 +13,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.action.failures import classify
-from engine.clients import (
-    Doors,
-    Network,
-    Origin,
-    Refused,
-    open_session,
-    parse_network,
-    plain_host,
-    trusting,
-    user_agent,
-)
 from engine.clients.addresses import is_metadata, parse_address, why_not_public
+from engine.clients.guard import Refused, trusting
+from engine.clients.network import Network, parse_network, plain_host
+from engine.clients.origin import Origin
+from engine.clients.own_listeners import Doors
+from engine.clients.session import open_session, user_agent
 
 LOOPBACK = parse_network(["127.0.0.0/8", "::1"])
 

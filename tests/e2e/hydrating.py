@@ -11,7 +11,8 @@ from typing import Any
 import aiohttp
 import orjson
 
-from engine.clients import open_session, parse_network
+from engine.clients.network import parse_network
+from engine.clients.session import open_session
 from engine.core.document import Fetched
 from engine.core.event import parse_event
 from engine.core.memory_budget import Memory

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Any
 
 from engine.action.registry import Registry, load_installed
-from engine.clients import parse_entry, plain_host
+from engine.clients.network import parse_entry, plain_host
 from engine.config import dump_masked, parse_config
 from engine.core import compression as coding
 from engine.core.document import Fetched, Site, build_document, run_indexes

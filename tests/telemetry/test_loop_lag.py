@@ -85,12 +85,12 @@ async def test_a_stall_is_one_line_that_names_the_function_and_the_line(lag: Loo
 
     asyncio.get_running_loop().call_soon(careless)
     line = await told(stream)
-    assert line["culprit"] == "test_lag"
-    assert line["where"].startswith("test_lag.py:")
+    assert line["culprit"] == "test_loop_lag"
+    assert line["where"].startswith("test_loop_lag.py:")
     assert line["where"].endswith(" careless")
     assert STALL * 3 < line["seconds"] < STALL * 40
-    assert lag.stalls.read() == {("test_lag",): 1}
-    assert lag.stall_seconds.read()["test_lag",] == pytest.approx(line["seconds"], abs=0.001)
+    assert lag.stalls.read() == {("test_loop_lag",): 1}
+    assert lag.stall_seconds.read()["test_loop_lag",] == pytest.approx(line["seconds"], abs=0.001)
 
 
 async def test_what_a_stalled_function_held_is_freed_without_a_garbage_collection(

@@ -178,7 +178,7 @@ async def test_without_opentelemetry_a_trace_is_passed_on_as_it_came(tmp_path: P
 async def test_a_collector_that_never_answers_keeps_nothing_from_ending(
     tmp_path: Path, sink: WebhookSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.tracing._LAST_SPANS", 0.1)
+    monkeypatch.setattr("engine.telemetry.otel._LAST_SPANS", 0.1)
     silent = await asyncio.start_server(lambda _reader, _writer: None, "127.0.0.1", 0)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.sockets[0].getsockname()[1]}")
     async with an_engine(tmp_path, sink.url, dict(os.environ)) as engine:
@@ -242,7 +242,7 @@ def test_what_is_carried_ends_with_the_block() -> None:
 
 async def test_whoever_lacks_the_extra_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
-    monkeypatch.delitem(sys.modules, "engine.tracing")
+    monkeypatch.delitem(sys.modules, "engine.telemetry.otel")
     with pytest.raises(EngineError, match=r"pip install 'langsmith-rules-engine\[otel\]'"):
         async with an_engine(tmp_path, "http://127.0.0.1:9", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}):
             pass
@@ -257,10 +257,10 @@ def test_other_protocols_are_refused_with_words() -> None:
 async def test_nothing_is_imported_unless_traces_are_asked_for(
     off: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.delitem(sys.modules, "engine.tracing", raising=False)
+    monkeypatch.delitem(sys.modules, "engine.telemetry.otel", raising=False)
     environ = off and off | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
     async with an_engine(tmp_path, "http://127.0.0.1:9", environ):
-        assert "engine.tracing" not in sys.modules
+        assert "engine.telemetry.otel" not in sys.modules
 
 
 async def test_what_goes_to_langsmith_carries_the_trace_too(langsmith: LangSmithStandIn) -> None:

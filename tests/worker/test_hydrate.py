@@ -16,10 +16,11 @@ import pytest
 import zstandard
 from moto.server import ThreadedMotoServer
 
-from engine.clients import open_session, parse_network
 from engine.clients.langsmith import LangSmith, LangSmithSettings
 from engine.clients.langsmith.reading import Late
+from engine.clients.network import parse_network
 from engine.clients.object_storage import HostSlots
+from engine.clients.session import open_session
 from engine.core.document import Fetched
 from engine.core.errors import NotNow
 from engine.core.event import parse_event

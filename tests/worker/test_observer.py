@@ -93,7 +93,7 @@ async def test_an_exception_from_before_the_plug_in_keeps_its_whole_traceback(st
     except ZeroDivisionError as error:
         ran = Ran(classify(error), None, "", 100.0, 0.1, error)
     LogObserver(logging.getLogger("engine")).attempted(job, ran, attempt, then)
-    assert "test_observe.py" in stream.getvalue()
+    assert "test_observer.py" in stream.getvalue()
 
 
 async def test_a_line_fits_on_a_screen(stream: io.StringIO, action: Any) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from engine.clients import Network, is_metadata, parse_address, parse_entry, parse_network
+from engine.clients.addresses import is_metadata, parse_address
+from engine.clients.network import Network, parse_entry, parse_network
 from engine.config.section import Section, kind_of
 from engine.core.positions import Where
 

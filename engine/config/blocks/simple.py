@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from yarl import URL
 
-from engine.clients import is_metadata, parse_address
+from engine.clients.addresses import is_metadata, parse_address
 from engine.clients.langsmith import LangSmithSettings
 from engine.clients.slack import SlackSettings
 from engine.config.blocks.actions import read_retry
