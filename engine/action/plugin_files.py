@@ -118,8 +118,7 @@ def _broken(error: BaseException, package: str, file: Path) -> Problem:
     """Why a file cannot be imported. The place may be in a helper of its folder."""
     own = (str(one) for one in plugin_files(file.parent))
     if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.filename in own:
-        hint = "fix the file; it is loaded again as soon as it is saved"
-        return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", hint, error.offset or 1)
+        return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", "", error.offset or 1)
     place = place_in(error, package) or (str(file), 1)
     return _problem(*place, f"import raised {named_error(error)}", _hint(error, file))
 
@@ -143,7 +142,7 @@ def _hint(error: BaseException, file: Path) -> str:
         return f"it is a file of this folder, so write: from . import {error.name}"
     if not isinstance(error, ModuleNotFoundError):
         return ""
-    return f"install the package that has it for {sys.executable}, then save this file again or restart the engine"
+    return f"install the package that has it for {sys.executable}; then save this file again if the engine runs"
 
 
 def _import(name: str, file: Path) -> ModuleType:

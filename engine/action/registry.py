@@ -69,10 +69,7 @@ class Registry:
         return iter(sorted(self.actions.values(), key=lambda registered: registered.name))
 
     def explain_missing(self, name: str) -> tuple[str, str]:
-        """Message and hint for a name that is not there: a typo, or a plug-in that failed to load."""
-        if problem := self.broken.get(name):
-            hint = f"{problem.hint}; " if problem.hint else ""
-            return f"action {name!r} cannot be used: {problem.message}", f"{hint}fix {problem.place}"
+        """Message and hint for a name that no action has. One that could not be loaded is in ``broken``."""
         return f"unknown action {name!r}", did_you_mean(name, self.actions)
 
 

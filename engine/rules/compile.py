@@ -77,6 +77,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
     """
     compiler = _Compiler(config, registry)
     routes = [compiler.route(route) for route in config.routes]
+    compiler.report_broken()
     config.source.problems.extend(problem for problem in registry.clashes if problem not in config.source.problems)
     if config.source.problems:
         raise ConfigError(config.source.problems)
@@ -113,6 +114,7 @@ class _Compiler:
         self._keyless: set[tuple[str, Where]] = set()
         self._per_run = True  # of the present route
         self._of_feedback: list[Where] = []  # the places in the route at hand that read it
+        self._uses: dict[str, list[str]] = {}  # of actions that cannot be loaded: where routes name them
         self._templates = self._all_templates = Templates(Vocabulary(config.vars))
         self._origins = AuthorOrigins(self._templates, config.vars)
         self._unset = UnsetVars(config, self._templates)
@@ -152,7 +154,7 @@ class _Compiler:
         if registered is None:
             if self._source.excused(("plugins",)):  # it may be in a folder that is not known
                 return None
-            self._source.report(written.params_where, *self._explain_missing(written.type), at_key=True)
+            self._report_missing(written)
             return None
         words = beside | _words(written)
         written = completed(written, registered, words, self._source)
@@ -226,11 +228,26 @@ class _Compiler:
             self._source.report((*written.where, "active"), message, hint, at_key=True)
         return both
 
+    def _report_missing(self, written: ActionConfig) -> None:
+        """Report an unknown action here; one that cannot be loaded once, in its own file, see ``report_broken``."""
+        where, name = written.params_where, written.type
+        if name in self._registry.broken:
+            self._uses.setdefault(name, []).append(self._source.problem(where, "", at_key=True).place)
+        else:
+            self._source.report(where, *self._explain_missing(name), at_key=True)
+
+    def report_broken(self) -> None:
+        """Report why the actions that routes name cannot be loaded, and where they are named."""
+        for name, places in self._uses.items():
+            problem = self._registry.broken[name]
+            used = f"action {name!r} is used at {', '.join(places)}"
+            self._source.add(replace(problem, hint="; ".join(filter(None, (problem.hint, used)))))
+
     def _explain_missing(self, name: str) -> tuple[str, str]:
         """Message and hint for an action that there is not; what other products call one is known."""
         message, hint = self._registry.explain_missing(name)
         ours = _ACTION_WORDS.get(name.lower().replace("-", "_"), "")
-        if name in self._registry.broken or self._registry.get(ours) is None:
+        if self._registry.get(ours) is None:
             return message, hint
         return message, did_you_mean(name, (), foreign={name: ours})
 

@@ -111,6 +111,23 @@ def test_an_event_is_explained_by_another_file_that_is_named(beside: tuple[Comma
     assert "alert/tried" in engine("explain", "--event", event, "-c", str(renamed), "--admin", server.admin).stdout
 
 
+def test_an_action_that_the_engine_has_not_loaded_is_shown_from_its_file(
+    beside: tuple[Command, Server, str],
+) -> None:
+    engine, _server, _event = beside
+    engine.write(engine.config.read_text().replace("filters:", "filtres:"))
+    plugins = engine.folder / "plugins"
+    (plugins / "late.py").write_text(PLUGIN.replace("OfTheEngine", "Late"))
+    engine("reload", expect=1)
+    engine.environ["FOLDER"] = "plugins"
+    shown = engine("actions", "late")
+    assert "- late" in shown.stdout
+    assert f"the engine that runs has not loaded late; this is from {plugins / 'late.py'}" in shown.stderr
+    assert "did you mean 'of_the_engine'?" in engine("actions", "of_the_engin", expect=2).stderr
+    (plugins / "late.py").write_text("import nothing_of_that_name\n")
+    assert "late.py:1:1: import raised" in engine("actions", "late", expect=2).stderr
+
+
 COMMANDS = [
     ["events"],
     ["events", "show", "{event}"],

@@ -301,7 +301,7 @@ raise ValueError(os.environ["ODD_TOKEN"])
 
 @pytest.mark.parametrize(
     ("action", "where"),
-    [("odd: {}", "action 'odd' cannot be used: import raised"), ("log: {message: hi}", "odd.py:5:1: import raised")],
+    [("odd: {}", "odd.py:5:1: import raised"), ("log: {message: hi}", "odd.py:5:1: import raised")],
 )
 def test_a_start_that_fails_prints_no_secret(odd: Command, action: str, where: str) -> None:
     """Neither what was logged until then, nor in the problems."""
@@ -332,3 +332,42 @@ def test_check_quotes_no_secret(odd: Command, action: str) -> None:
     result = odd("check", expect=int(action == "odd: {}"))
     assert "import raised ValueError: ***" in result.output
     assert "hunter2" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "caret"),
+    [
+        ("x = (1 +", "4:5: error: syntax error: '(' was never closed", "    x = (1 +\n        ^\n"),
+        ("import not_there_at_all", "4:1: error: import raised ModuleNotFoundError: No module", "    import not_there"),
+        ("raise ValueError('no')", "4:1: error: import raised ValueError: no", "    raise ValueError('no')\n    ^\n"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_loaded_is_shown_in_its_file_and_then_where_it_is_used(
+    odd: Command, monkeypatch: pytest.MonkeyPatch, line: str, message: str, caret: str
+) -> None:
+    monkeypatch.chdir(odd.folder)
+    plugin(odd, ACTION)
+    file = odd.folder / "plugins" / "odd.py"
+    file.write_text(f"\n\n\n{line}\n{file.read_text()}")
+    odd.write(CONFIG + "  unmatched: {actions: [odd: {}]}\n")
+    odd.environ["ENGINE_CONFIG"] = "config.yaml"
+    for command, mark in (("check", "error: "), ("serve", "")):
+        shown = odd(command, expect=1 if command == "check" else 2).output
+        assert f"{Path('plugins/odd.py')}:{message.replace('error: ', mark, 1)}" in shown
+        assert caret in shown
+        assert "action 'odd' is used at config.yaml:6:19, config.yaml:7:25" in shown
+        assert shown.count("plugins/odd.py:4") == 1
+        assert "- odd" not in shown
+        assert "as soon as it is saved" not in shown
+    for words in (["actions", "odd"], ["actions", "odd", "--json"]):
+        assert message.replace("error: ", "", 1) in odd(*words, expect=2).stderr
+
+
+def test_an_action_is_documented_while_the_configuration_is_refused(odd: Command) -> None:
+    plugin(odd, ACTION)
+    odd.write(CONFIG.replace("actions:", "actoins:"))
+    assert "- odd" in odd("actions", "odd").stdout
+    odd.write(CONFIG + "\t- [")
+    refused = odd("actions", "odd", expect=2).stderr
+    assert "is not valid YAML, so its plug-in folders are not known" in refused
+    assert "unknown action 'odd'" in refused

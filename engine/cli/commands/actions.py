@@ -38,12 +38,14 @@ def command(name: str | None, as_json: bool, **options: Any) -> None:  # noqa: F
     Where an engine runs, these are the actions that it has loaded.
     """
     place = place_from(options)
-    if (answer := asyncio.run(_at_work(place))) is not None:
+    answer = asyncio.run(_at_work(place))
+    if answer is not None and (name is None or name in _names(answer)):
         _tell_those_at_work(answer, name, as_json=as_json)
         return
     config, folders = place.config, _folders(place)
     if name is not None:
-        action = run_bounded(lambda: _described(_registry(folders), name), config, lambda: folders)
+        known = None if answer is None else _names(answer)
+        action = run_bounded(lambda: _described(_registry(folders), name, known), config, lambda: folders)
         if as_json:
             emit(action)
         else:
@@ -67,10 +69,12 @@ def _tell_those_at_work(answer: dict[str, Any], name: str | None, *, as_json: bo
         emit(answer) if as_json else out().print(_actions_table(answer["actions"]))
         print_problems(err(), () if as_json else problems_of(answer["broken"]))
         return
-    known = {action["name"]: action for action in answer["actions"]}
-    if name not in known:
-        raise NotFound(f"unknown action {name!r}", did_you_mean(name, known))
-    emit(known[name]) if as_json else _print(out(), known[name])
+    action = next(action for action in answer["actions"] if action["name"] == name)
+    emit(action) if as_json else _print(out(), action)
+
+
+def _names(answer: dict[str, Any]) -> frozenset[str]:
+    return frozenset(action["name"] for action in answer["actions"])
 
 
 def _folders(place: Place) -> Sequence[Path]:
@@ -79,7 +83,8 @@ def _folders(place: Place) -> Sequence[Path]:
         try:
             return read_config(place.config, env_file=place.env_file, stand_ins=True).plugins
         except ConfigError:
-            say(f"{place.config} cannot be read: its plug-in folders are left out (engine check tells more)", "yellow")
+            words = "is not valid YAML, so its plug-in folders are not known (engine check shows the mistake)"
+            say(f"{place.config} {words}", "yellow")
     return ()
 
 
@@ -92,10 +97,14 @@ def _all_described(registry: Registry) -> tuple[list[dict[str, Any]], list[Probl
     return describe_actions(registry), list(registry.broken.values())
 
 
-def _described(registry: Registry, name: str) -> dict[str, Any]:
-    registered = registry.get(name)
-    if registered is None:
-        raise NotFound(*registry.explain_missing(name))
+def _described(registry: Registry, name: str, at_work: frozenset[str] | None) -> dict[str, Any]:
+    """An action from its file or package. ``at_work`` are those of the engine that runs: it has not loaded this one."""
+    if (broken := registry.broken.get(name)) is not None:
+        raise ConfigError([broken])
+    if (registered := registry.get(name)) is None:
+        raise NotFound(f"unknown action {name!r}", did_you_mean(name, (at_work or frozenset()) | set(registry.actions)))
+    if at_work is not None:
+        say(f"the engine that runs has not loaded {name}; this is from {registered.origin}", "yellow")
     return describe_action(registered)
 
 

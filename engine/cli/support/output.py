@@ -8,7 +8,9 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
@@ -120,13 +122,22 @@ def print_problems(console: Console, problems: Sequence[Problem], *, style: str 
 
 def _problem_lines(problem: Problem, width: int, style: str) -> Iterator[Text]:
     """``str(problem)``, coloured, and as wide as the terminal."""
-    yield from lines_of(Text.assemble((f"{problem.place}: ", "bold"), (problem.message, style)), width, _INDENT)
+    place = replace(problem, file=_from_here(problem.file)).place
+    yield from lines_of(Text.assemble((f"{place}: ", "bold"), (problem.message, style)), width, _INDENT)
     if problem.source.strip():
         line, caret = snippet(problem.source, problem.column, width - _INDENT)
         yield Text(" " * _INDENT + line, style="dim")
         yield Text(" " * _INDENT + caret, style=f"bold {style}")
     if problem.hint:
         yield from lines_of(Text(" " * _INDENT + problem.hint, style="cyan"), width)
+
+
+def _from_here(file: str) -> str:
+    """A file's path from the working directory, if it is in there."""
+    try:
+        return str(Path(file).relative_to(Path.cwd()))
+    except (OSError, ValueError):
+        return file
 
 
 def say(words: str, style: str = "dim") -> None:
