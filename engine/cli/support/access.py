@@ -317,16 +317,20 @@ async def _at_default(stack: AsyncExitStack, place: Place) -> AdminClient | None
 
 
 def refuse_other(client: AdminClient, place: Place) -> None:
-    """Leave an engine alone that nobody named and that serves another configuration than the one here.
+    """Leave an engine alone that was only found at the default address, unless it serves the configuration here.
 
     Raises:
-        AccessError: it is such an engine.
+        AccessError: it serves another one, or there is none here.
     """
-    if not client.guessed or _is_of(client.rules, place) or not (place.config.exists() or place.config_named):
+    if not client.guessed or _is_of(client.rules, place):
         return
     serves = "does not say what it serves" if client.rules is None else f"serves {client.rules.path}"
-    message = f"the engine at {client.url} {serves}, and no engine serves {place.config}"
-    raise AccessError(message, f"to change that engine, add --admin {client.url}")
+    here = f"no engine serves {place.config}"
+    if not (place.config.exists() or place.config_named):
+        here = f"there is no {place.config} here"
+    raise AccessError(
+        f"the engine at {client.url} {serves}, and {here}", f"to change that engine, add --admin {client.url}"
+    )
 
 
 def _is_of(rules: RulesAtWork | None, place: Place) -> bool:
