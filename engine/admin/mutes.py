@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from engine.admin.query import BadQuery, NotFound, check_words
@@ -11,7 +11,7 @@ from engine.admin.views import iso
 from engine.core.masking import Masker
 from engine.core.suggest import did_you_mean
 from engine.core.units import parse_duration
-from engine.rules.route_names import routes_called
+from engine.rules.route_names import ambiguous_message, routes_called
 from engine.store.protocol import Store
 from engine.store.records import Control
 
@@ -83,14 +83,20 @@ class Muting:
             NotFound: no route goes by that name, and none that is muted.
         """
         muted = {control.subject for control in await self._store.controls() if control.kind == "mute"}
-        gone = routes_called(route, ((subject, None) for subject in muted))
-        subject = gone[0] if len(gone) == 1 else self._subject(route)
+        subject = self._muted_subject(route, muted)
         was = await self._store.remove_control("mute", subject)
         await self._changed()
         return self._masked({"route": subject, "muted": was})
 
+    def _muted_subject(self, route: str, muted: Collection[str]) -> str:
+        """The id of a route; of several that may be meant, that of the only one that is muted."""
+        known = self._routes() or ()
+        ids = routes_called(route, [*known, *((id_, None) for id_ in muted if id_ not in dict(known))])
+        meant = [id_ for id_ in ids if id_ in muted] if len(ids) > 1 else ids
+        return meant[0] if len(meant) == 1 else self._subject(route)
+
     def _subject(self, route: object) -> str:
-        """The id of a route, by that, by a name that only one has, or by the start of one id only."""
+        """The id of a route, by that, by a name that only one has, or by a start that only one has."""
         if not isinstance(route, str) or not route.strip():
             raise BadQuery("nothing says which route", 'write {"route": "ID", "for": "2h"}')
         known = self._routes()
@@ -101,7 +107,7 @@ class Muting:
             words = {word for pair in known for word in pair if word}
             raise NotFound(f"no route is called {route!r}", did_you_mean(route, words))
         if len(ids) > 1:
-            raise BadQuery(f"{route!r} may be {len(ids)} routes", f"write one of {', '.join(ids)}")
+            raise BadQuery(ambiguous_message(route, ids), "write more of the one")
         return ids[0]
 
     def _masked(self, answer: dict[str, Any]) -> dict[str, Any]:

@@ -89,11 +89,40 @@ def test_a_route_goes_by_the_start_of_its_id_as_the_log_shows_it(engine: Command
     whole, short = f"{payloads.RULE_ID}/low-score", f"{payloads.RULE_ID[:13]}/low-score"
     assert f"{whole} is muted" in engine("mute", short, "--for", "1h").output
     assert f"{whole} acts again" in engine("unmute", f"{payloads.RULE_ID[:8]}/low-score").output
-    assert "may be 3 routes" in engine("mute", payloads.RULE_ID[:8], "--for", "1h", expect=2).output
-    assert "no route is called" in engine("mute", payloads.RULE_ID[:7], "--for", "1h", expect=2).output
+    several = engine("mute", payloads.RULE_ID[:2], "--for", "1h", expect=2).output
+    assert f"route '{payloads.RULE_ID[:2]}' is ambiguous: {payloads.RULE_ID}/errors, {whole}, " in several
     report = engine.json("explain", engine.payload(), "--route", short)
     assert {route["route"] for document in report["documents"] for route in document["routes"]} == {whole}
     assert "no deliveries" in engine("deliveries", "--route", short).output
+
+
+def test_any_start_that_only_one_route_has_will_do(engine: Command, serve: Callable[..., Server]) -> None:
+    engine.write(CONFIG.partition("    - name: corrected")[0])
+    serve()
+    for start in ("corrections/lo", "corrections/l", "low", "l"):
+        assert "corrections/low-score is muted" in engine("mute", start, "--for", "1h").output
+    for start in ("corrections", "corr", "corrections/"):
+        several = engine("mute", start, "--for", "1h", expect=2).output
+        assert f"route {start!r} is ambiguous: corrections/errors, corrections/low-score\n" in several
+    assert "no route is called 'x'" in engine("mute", "x", "--for", "1h", expect=2).output
+    assert "no deliveries" in engine("deliveries", "--route", "corrections/lo").output
+    assert "is ambiguous: corrections/errors" in engine("deliveries", "--route", "corr", expect=2).output
+    explained = engine.json("explain", engine.payload(), "--route", "low")
+    assert {route["route"] for one in explained["documents"] for route in one["routes"]} == {"corrections/low-score"}
+    # The only one of them that is muted.
+    assert "corrections/low-score acts again" in engine("unmute", "corr").output
+    assert "is ambiguous" in engine("unmute", "corr", expect=2).output
+
+
+def test_a_route_that_is_muted_gives_way_to_one_that_is_named_in_full(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    log = "{actions: [{log: {message: hi}}]}"
+    engine.write(f"secrets: none\nrules: {{chat: a, chat-more: b}}\nroutes:\n  chat: {log}\n  chat-more: {log}\n")
+    serve()
+    engine("mute", "chat-more", "--for", "1h")
+    assert "chat was not muted" in engine("unmute", "chat", expect=1).output
+    assert engine.json("mutes")["mutes"]
 
 
 def test_the_newest_goes_by_the_name_last(engine: Command, serve: Callable[..., Server]) -> None:

@@ -10,7 +10,7 @@ from engine.cli.support.access import Asked
 from engine.cli.support.output import say
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import ON_DEAD
-from engine.rules.route_names import routes_called
+from engine.rules.route_names import ambiguous_message, routes_called
 
 
 async def resolved(asked: Asked, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -56,7 +56,7 @@ async def _name(asked: Asked, word: str, name: str, known: Mapping[str, Sequence
     if len(meant) == 1:
         return meant[0]
     if meant:
-        raise NotFound(f"{word} {name!r} may be {', '.join(meant)}", "name one of them")
+        raise NotFound(ambiguous_message(name, meant, word), "write more of the one")
     if not (await asked.deliveries({word: name, "limit": 1}))["deliveries"]:
         raise NotFound(f"no {word} is called {name!r}", did_you_mean(name, known))
     say(f"{word} {name} is not in the configuration any more", "yellow")
