@@ -21,6 +21,8 @@ from engine.worker.destinations.messages import cause
 
 #: The most that one answer shows: those that are shut first, then those for which most waits.
 MOST_DESTINATIONS = 500
+#: Where something was attempted in so many seconds is shown, also after a restart.
+_RECENT = 86400.0
 #: In which states nothing is known to keep deliveries away. Where no engine runs, nobody knows how a destination is.
 _TAKING = ("healthy", "erring", "unknown")
 
@@ -35,11 +37,13 @@ class Destinations:
         self._store, self._gate, self._clock = store, gate, clock
 
     async def list(self) -> dict[str, Any]:
-        """Every destination that is known or waited for; ``left_out`` counts those that are not shown.
+        """Every destination that is known or waited for, or where something was attempted in the last 24 hours.
 
+        ``left_out`` counts those that are not shown.
         ``unassigned`` counts the deliveries that wait and whose destination shows when it is their turn.
         """
         backlog, now = await self._store.backlog(), self._clock()
+        recent = await self._store.last_attempts(since=now - _RECENT)  # before the lanes are looked at: they know more
         waiting = backlog.by_lane
         shut = await self._shut()
         lanes = {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
@@ -52,9 +56,15 @@ class Destinations:
         def row(name: str) -> dict[str, Any]:
             known = _of_lane(lanes[name], now) if name in lanes else shut.get(name) or _idle(name, usual)
             upcoming = backlog.next_by_lane.get(name)
-            return known | {"waiting": waiting.get(name, 0), "next_at": None if upcoming is None else iso(upcoming)}
+            at, error = recent.get(name, (None, ""))
+            return known | {
+                "waiting": waiting.get(name, 0),
+                "next_at": None if upcoming is None else iso(upcoming),
+                "last_attempt_at": None if at is None else iso(at),
+                "last_error": known["last_error"] if name in lanes else error,
+            }
 
-        names = {*waiting, *shut, *lanes}
+        names = {*waiting, *shut, *lanes, *recent}
         return {
             "destinations": [row(name) for name in nsmallest(MOST_DESTINATIONS, names, key=order)],
             "left_out": max(len(names) - MOST_DESTINATIONS, 0),

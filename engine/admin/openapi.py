@@ -368,6 +368,7 @@ def _destination_schemas() -> dict[str, Schema]:
         "waiting": COUNT,
         "last_error": TEXT | {"description": "why the latest attempt failed; empty where it did not"},
         "next_at": TIME_OR_NULL | {"description": "when the first that waits is due"},
+        "last_attempt_at": TIME_OR_NULL | {"description": "when the latest attempt began, in the last 24 hours"},
         "limits": object_of(per_lane) | {"type": ["object", "null"]},
     }
     return {

@@ -230,6 +230,12 @@ class Store(Protocol):
     async def backlog(self) -> Backlog:
         """How much waits."""
 
+    async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
+        """By destination, when the last attempt at it began, and why it failed (empty: it succeeded).
+
+        ``since`` and the times are Unix seconds. Only so many of the newest attempts are read.
+        """
+
     async def controls(self) -> Sequence[Control]:
         """All that is held back and whose time is not over, by kind and subject. It does not wait behind people."""
 

@@ -15,6 +15,7 @@ from engine.store import open_store
 from engine.store.records import Again, Attempt, Control, Routed, Work
 from engine.testing import payloads
 from tests.cli.conftest import CONFIG, SECRET, Command, Server
+from tests.cli.test_cli_serve import settled
 
 NAME = "https://hooks.example.com"
 
@@ -85,6 +86,28 @@ def test_a_name_nobody_knows_gets_a_suggestion(stopped: Command) -> None:
     refused = stopped("destinations", "resume", "slack #opps", expect=2)
     assert "nothing keeps deliveries from 'slack #opps'" in refused.stderr
     assert "did you mean 'slack #ops'?" in refused.stderr
+
+
+def test_where_something_was_delivered_is_known_after_a_stop_and_after_a_restart(
+    engine: Command, serve: Callable[..., Server]
+) -> None:
+    engine.environ["COLUMNS"] = "160"
+    server = serve()
+    engine("send", engine.payload(payloads.complete()), "--to", server.url, "--secret", SECRET)
+    settled(engine)
+    before = {row["name"] for row in engine.json("destinations")["destinations"]} - {"langsmith"}  # for data
+    assert before == {"log", "http://127.0.0.1:9"}
+    server.stop()
+    del engine.environ["ENGINE_ADMIN_URL"]
+    rows = engine.json("destinations")["destinations"]
+    assert {row["name"] for row in rows} == before
+    assert {row["state"] for row in rows} == {"unknown"}
+    assert all(row["last_attempt_at"] for row in rows)
+    assert re.search(r"unknown: no engine runs; last attempt \d+s ago", " ".join(engine("destinations").output.split()))
+    serve()
+    rows = engine.json("destinations")["destinations"]
+    assert {row["name"]: row["state"] for row in rows} == dict.fromkeys(before, "healthy")
+    assert "no destination is known" not in engine("destinations").output
 
 
 def test_where_nothing_is_known_that_is_said(stopped: Command) -> None:

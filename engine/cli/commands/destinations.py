@@ -11,7 +11,7 @@ from rich.text import Text
 from engine.cli.support.access import Place, access_options, opened, place_from
 from engine.cli.support.group import DefaultGroup
 from engine.cli.support.options import json_option
-from engine.cli.support.output import age, at, emit, out, plural, say
+from engine.cli.support.output import age, ago, at, emit, out, plural, say
 from engine.cli.support.tables import Table
 
 _STYLES = {
@@ -43,7 +43,7 @@ def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     if rows := answer["destinations"]:
         out().print(_table(rows))
     elif not answer["unassigned"]:
-        say("no destination is known: nothing was delivered lately, and nothing waits")
+        say("no destination is known: nothing was attempted in the last 24h, and nothing waits")
     if answer["left_out"]:
         say(f"and {answer['left_out']} more")
     if count := answer["unassigned"]:
@@ -120,6 +120,8 @@ def _times(row: dict[str, Any]) -> str:
     until = at(row["until"]) if row["until"] else ""
     if row["state"] == "paused" and until:
         return f" until {until} ({age(row['until']).removeprefix('in ')} more)"
+    if row["state"] == "unknown" and row.get("last_attempt_at"):
+        return f"; last attempt {ago(row['last_attempt_at'])}"
     since = f" since {age(row['since'])} ago" if row["since"] else ""
     if row["state"] == "gone":
         return f"{since}; until the configuration changes"

@@ -38,6 +38,15 @@ LEFT JOIN work AS w ON w.id = e.id
 LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
 WHERE 1
 """  # noqa: S608 - ours
+#: So many attempts are read, at most, to find the destinations of the last hours.
+_ATTEMPTS_READ = 10_000
+#: Beside max(), SQLite's other columns are those of its row.
+_LAST_ATTEMPTS = """
+SELECT destination, max(seq), started_at, CASE outcome WHEN 'succeeded' THEN '' ELSE reason END
+FROM (SELECT * FROM attempt ORDER BY seq DESC LIMIT ?)
+WHERE kind = 'deliver' AND destination <> '' AND outcome <> 'discarded' AND started_at >= ?
+GROUP BY destination
+"""
 _NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
 #: The first half of each finds the few candidates by an index, the second says what is meant.
 _STATES = {
@@ -145,6 +154,12 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
     due = oldest if oldest is not None and oldest <= now else None
     unassigned = lanes.pop("", 0)
     return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned, upcoming)
+
+
+def last_attempts(db: sqlite3.Connection, *, since: float) -> dict[str, tuple[float, str]]:
+    """By destination, when the last attempt at it began, and why it failed."""
+    found = db.execute(_LAST_ATTEMPTS, (_ATTEMPTS_READ, since))
+    return {destination: (started_at, reason) for destination, _, started_at, reason in found}
 
 
 def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:
