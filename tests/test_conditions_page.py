@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.rules.conditions.test_conditions import compiled, document, verdict
 
 from engine.config.yaml.read import read_yaml
 from engine.core.truth import Truth
 from engine.rules.conditions.operators import OPERATORS
 from engine.rules.conditions.quantifiers import compile_quantifier
+from tests.rules.conditions.test_conditions import compiled, document, verdict
 
 PAGE = (Path(__file__).parents[1] / "docs" / "conditions.md").read_text()
 ROWS = re.findall(r"^\| `([a-z_]+: .+?)` \| (.+?) \| `(.+?)` \| `(.+?)` \|$", PAGE, re.MULTILINE)

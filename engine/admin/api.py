@@ -272,7 +272,8 @@ class _Api:
     async def resume(self, request: web.Request) -> web.Response:
         """``POST /api/v1/destinations/resume``."""
         answer = await self._admin.destinations.resume(await _body(request))
-        self._admin.journal.resumed(answer["name"], user_of(request.headers))
+        if answer["resumed"] or answer["due"]:
+            self._admin.journal.resumed(answer["name"], user_of(request.headers))
         return json_response(answer)
 
     async def mutes(self, _request: web.Request) -> web.Response:

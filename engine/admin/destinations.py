@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.admin.query import BadQuery, NotFound, check_words
 from engine.admin.views import iso
-from engine.core.suggest import did_you_mean
+from engine.core.suggest import nearest
 from engine.core.units import format_rate
 from engine.store.protocol import Store
 from engine.store.records import Control
@@ -46,7 +46,7 @@ class Destinations:
         recent = await self._store.last_attempts(since=now - _RECENT)  # before the lanes are looked at: they know more
         waiting = backlog.by_lane
         shut = await self._shut()
-        lanes = {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
+        lanes = self._lanes()
         usual = "unknown" if self._gate is None else "healthy"
 
         def order(name: str) -> tuple[bool, int, str]:
@@ -78,22 +78,24 @@ class Destinations:
 
         Raises:
             BadQuery: it doesn't say to which.
-            NotFound: nothing keeps them from it, and none waits for a retry.
+            NotFound: no destination of that name is known.
         """
         check_words(body, ("name",))
         name = body.get("name")
         if not isinstance(name, str) or not name:
             raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
+        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes()}
         due = await self._store.hasten_lane(name, now=self._clock())
         # Without a gate the row is all there is; with one it writes for itself.
         opened = self._gate.resume(name) if self._gate else await self._store.remove_control("pause", name)
-        if not opened and not due:
-            shut = [row["name"] for row in (await self.list())["destinations"] if row["state"] not in _TAKING]
-            raise NotFound(
-                f"nothing keeps deliveries from {name!r}, and none waits for a retry",
-                did_you_mean(name, shut) if shut else "",
-            )
+        if not opened and not due and name not in known:
+            near = nearest(name, sorted(known))
+            hint = f"did you mean {near!r}?" if near else "engine destinations lists them"
+            raise NotFound(f"no destination is called {name!r}", hint)
         return {"name": name, "resumed": opened, "due": due}
+
+    def _lanes(self) -> dict[str, Lane]:
+        return {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
 
     async def _shut(self) -> dict[str, dict[str, Any]]:
         """What the store remembers; a running engine has all of it in its gate."""

@@ -243,6 +243,7 @@ def _delivery_schemas() -> dict[str, Schema]:
         "due_at": TIME_OR_NULL,
         "reason": TEXT,
         "item_count": COUNT | {"description": "how many items a digest has; 0 where it is none"},
+        "destination": TEXT | {"description": "where it waits to go or last went; empty where that is not known"},
     }
     attempt = {
         "number": COUNT,

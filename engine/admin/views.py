@@ -138,6 +138,7 @@ def delivery_view(row: DeliveryRow) -> dict[str, Any]:
         "due_at": _iso_or_none(row.due_at),
         "reason": row.reason,
         "item_count": row.items,
+        "destination": row.destination,
     }
 
 

@@ -63,7 +63,8 @@ class DeliveryRow:
     """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits.
 
     ``created_at`` is when it was first decided on, ``updated_at`` when something last became of it.
-    ``items`` counts those of a digest.
+    ``items`` counts those of a digest. ``destination`` is the one that it waits for or was last sent to, empty where
+    neither is known.
     """
 
     id: str
@@ -80,6 +81,7 @@ class DeliveryRow:
     due_at: float | None
     reason: str
     items: int = 0
+    destination: str = ""
 
 
 @dataclass(frozen=True, slots=True)

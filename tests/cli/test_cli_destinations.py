@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import re
+import shlex
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import get_args
 
 import pytest
+from rich.console import Console
 
+from engine.cli.commands.destinations import _table
+from engine.cli.support.show_destinations import detail_lines
 from engine.core.event import parse_event
 from engine.store import open_store
 from engine.store.records import Again, Attempt, Control, Routed, Work
 from engine.testing import payloads
+from engine.worker.destinations.destination import State
 from tests.cli.conftest import CONFIG, SECRET, Command, Server
 from tests.cli.test_cli_serve import settled
 
@@ -44,7 +51,7 @@ def test_what_is_shut_is_shown_with_its_reason_and_opened_by_name(stopped: Comma
     stopped.environ["COLUMNS"] = "160"
     listed = stopped("destinations").output
     assert NAME in listed
-    assert "gone since 2m ago; until the configuration changes" in " ".join(listed.split())
+    assert "  for 2m; until the configuration changes\n" in listed
     assert "HTTP 410" in listed
     assert [one["state"] for one in stopped.json("destinations", "list")["destinations"]] == ["gone", "paused"]
     assert f"resumed: {NAME}" in stopped("destinations", "resume", NAME).output
@@ -72,20 +79,61 @@ def test_what_waits_is_told_without_an_engine_and_how_a_destination_is_is_not_gu
     assert [(one["name"], one["state"], one["waiting"]) for one in answer["destinations"]] == [(NAME, "unknown", 1)]
     assert answer["unassigned"] == 2
     listed = engine("destinations")
-    assert "unknown: no engine runs" in listed.stdout
+    assert re.search(rf"{NAME} +unknown +0 +1\n", listed.stdout)
     assert "LIMITS" not in listed.stdout
     assert "2 deliveries wait whose destination shows when it is their turn" in listed.stderr
 
 
-def test_a_pause_shows_its_end(stopped: Command) -> None:
-    stopped.environ["COLUMNS"] = "160"
-    assert re.search(r"paused until \d\d:\d\d:\d\d UTC \((10|9)m more\)", stopped("destinations").stdout)
+def test_a_stopped_engine_promises_no_time(stopped: Command) -> None:
+    assert "until" not in stopped("destinations").stdout.replace("until the configuration changes", "")
 
 
-def test_a_name_nobody_knows_gets_a_suggestion(stopped: Command) -> None:
+def test_a_pause_shows_its_end() -> None:
+    until = (datetime.now(UTC) + timedelta(minutes=10)).isoformat()
+    row = {"name": "slack #ops", "state": "paused", "reason": "it said HTTP 429", "since": None, "until": until}
+    first, why, command = (line.plain for line in detail_lines(row, live=True))
+    assert re.fullmatch(r"until \d\d:\d\d:\d\d UTC \((10|9)m more\)", first)
+    assert (why, command) == ("it said HTTP 429", "engine destinations resume 'slack #ops'")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_below_what_takes_nothing_stands_the_command_to_copy(stopped: Command, width: int) -> None:
+    """Whole on any width, and with the quotes that a shell needs."""
+    stopped.environ["COLUMNS"] = str(width)
+    listed = stopped("destinations").stdout
+    assert re.search(r"slack #ops +paused", listed)
+    (command,) = re.findall(r"^  (engine destinations resume .*slack.*)$", listed, re.MULTILINE)
+    assert stopped(*shlex.split(command)[1:]).stdout == "resumed: slack #ops\n"
+
+
+def test_eighty_columns_are_enough_for_every_state_and_limit() -> None:
+    limits = {"concurrency": 8, "rate": "1/s", "burst": 5}
+    row = {"name": "slack #slow-chats", "state": "failing", "reason": "it keeps failing (timed out)", "limits": limits}
+    row |= {"since": (datetime.now(UTC) - timedelta(seconds=3)).isoformat(), "until": None, "next_at": None}
+    rows = [row | {"state": state, "under_way": 0, "waiting": 3} for state in get_args(State)]
+    console = Console(file=io.StringIO(), width=80)
+    console.print(_table(rows))
+    head, _, first, *below = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert head.split() == ["DESTINATION", "STATE", "UNDER", "WAY", "WAITING", "LIMITS"]
+    assert first.endswith("8 at once, 1/s (burst 5)")
+    assert "  for 3s" in below
+
+
+def test_a_part_of_a_name_is_enough_where_one_destination_has_it(stopped: Command) -> None:
+    assert stopped("destinations", "resume", "#OPS").stdout == "resumed: slack #ops\n"
+
+
+def test_a_part_that_several_have_is_refused_with_their_names(stopped: Command) -> None:
+    refused = stopped("destinations", "resume", "s", expect=2)
+    assert "'s' is in the names of 2 destinations" in refused.stderr
+    assert f"write one of them whole: {NAME}, 'slack #ops'" in " ".join(refused.stderr.split())
+
+
+def test_a_name_that_is_not_known_gets_a_suggestion(stopped: Command) -> None:
     refused = stopped("destinations", "resume", "slack #opps", expect=2)
-    assert "nothing keeps deliveries from 'slack #opps'" in refused.stderr
+    assert "no destination is called 'slack #opps'" in refused.stderr
     assert "did you mean 'slack #ops'?" in refused.stderr
+    assert "engine destinations lists them" in stopped("destinations", "resume", "pigeon", expect=2).stderr
 
 
 def test_where_something_was_delivered_is_known_after_a_stop_and_after_a_restart(
@@ -103,7 +151,7 @@ def test_where_something_was_delivered_is_known_after_a_stop_and_after_a_restart
     assert {row["name"] for row in rows} == before
     assert {row["state"] for row in rows} == {"unknown"}
     assert all(row["last_attempt_at"] for row in rows)
-    assert re.search(r"unknown: no engine runs; last attempt \d+s ago", " ".join(engine("destinations").output.split()))
+    assert re.search(r"unknown 0 0 last attempt \d+s ago", " ".join(engine("destinations").output.split()))
     serve()
     rows = engine.json("destinations")["destinations"]
     assert {row["name"]: row["state"] for row in rows} == dict.fromkeys(before, "healthy")
@@ -143,8 +191,7 @@ def retrying(engine: Command) -> list[str]:
 def test_resume_says_how_many_waited_for_a_retry_and_makes_them_due(engine: Command, retrying: list[str]) -> None:
     answer = engine("destinations", "resume", NAME)
     assert answer.stdout == f"{NAME}; 2 deliveries were waiting for a retry and are due now\n"
-    again = engine("destinations", "resume", NAME, expect=2)
-    assert "and none waits for a retry" in again.stderr
+    assert engine("destinations", "resume", NAME).stdout == f"already open: {NAME}\n"
     rows = engine.json("deliveries")["deliveries"]
     assert {(row["id"], row["attempts"]) for row in rows} == {(one, 1) for one in retrying}
     assert all(row["due_at"] <= datetime.now(UTC).isoformat() for row in rows)

@@ -7,14 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
 
-from engine.cli.commands.deliveries import _why
 from engine.cli.commands.events import matched_in_words, unmatched_in_words
 from engine.cli.main import COMMANDS
 from engine.cli.support.output import age, ago, next_page
@@ -323,15 +322,6 @@ def test_ages_are_told_in_one_unit() -> None:
     assert age(None, now) == ""
     assert ago("2026-01-02T11:00:00Z", now) == "1h ago"
     assert ago("2026-01-02T12:05:00Z", now) == "in 5m"
-
-
-def test_a_delivery_that_is_overdue_is_told_from_one_that_comes_later() -> None:
-    row = {"attempts": 1, "item_count": 0, "reason": "503 from there"}
-    ago_, later = ((datetime.now(UTC) + timedelta(seconds=by)).isoformat() for by in (-60, 65))
-    assert _why(row | {"due_at": ago_}) == "due for 1m: 503 from there"
-    assert _why(row | {"due_at": later}) == "next in 1m: 503 from there"
-    assert _why(row | {"due_at": None}) == "503 from there"
-    assert _why(row | {"due_at": later, "attempts": 0, "reason": "held until then: hours"}) == "held until then: hours"
 
 
 @pytest.mark.parametrize("name", sorted(COMMANDS))

@@ -351,6 +351,22 @@ class Attempting:
         (claimed,) = await store.claim(now=T0 + 60, limit=1)
         assert claimed.work == replace(work, attempts=1, due_at=T0 + 60, error="503 from there")
 
+    async def test_a_delivery_has_the_destination_that_it_waits_for_or_last_went_to(self, store: Store):
+        async def destination() -> str:
+            (row,) = await store.deliveries(DeliveryQuery())
+            return row.destination
+
+        _, (work,) = await accepted(store, "one")
+        assert await destination() == ""
+        await store.settle_attempt(work, attempt("again", destination="slack #ops"), Again(T0))
+        (claimed,) = await store.claim(now=T0, limit=1)
+        assert await destination() == "slack #ops"
+        await store.release([work.id], due_at=T0, lane="slack #dev", reason="waits for slack #dev")
+        assert await destination() == "slack #dev"
+        (claimed,) = await store.claim(now=T0, limit=1)
+        await store.settle_attempt(claimed.work, attempt("succeeded", number=2, destination="slack #new"), None)
+        assert await destination() == "slack #new"
+
     async def test_what_failed_attempts_noted_is_there_until_one_succeeds(self, store: Store):
         _, (work,) = await accepted(store, "one")
         assert await store.progress(work.id) == {}

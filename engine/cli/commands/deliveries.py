@@ -7,14 +7,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import click
+from rich.console import Console
 from rich.text import Text
 
-from engine.admin.query import DELIVERY_STATES
 from engine.cli.support.access import Place, access_options, opened, place_from
 from engine.cli.support.group import DefaultGroup
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option
-from engine.cli.support.output import age, ago, at, emit, out, plural, say, short_delivery, state, tell_next_page
+from engine.cli.support.output import ago, at, emit, out, plural, say, short_delivery, state, tell_next_page
+from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries
 from engine.cli.support.tables import Pairs, Table
 from engine.core.schedule import HELD
 from engine.core.units import format_duration
@@ -30,7 +31,7 @@ def command() -> None:
 
 
 @command.command("list")
-@click.option("--state", type=click.Choice(DELIVERY_STATES), help="Only those in this state.")
+@click.option("--state", type=DeliveryState(), help="Only those in this state.")
 @click.option("--dead", is_flag=True, help="Only those that gave up: --state dead.")
 @click.option("--route", metavar="NAME", help="Only of this route, by its id or name.")
 @click.option("--action", metavar="NAME", help="Only of this action.")
@@ -46,14 +47,14 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
     """List deliveries, those of the newest events first."""
     place = place_from(options)
     words = {word: value for word, value in options.items() if value is not None}
-    answer = asyncio.run(_deliveries(place, words | ({"state": "dead"} if dead else {})))
+    answer, present = asyncio.run(_deliveries(place, words | ({"state": "dead"} if dead else {}), as_json=as_json))
     if as_json:
         emit(answer)
         return
     if not answer["deliveries"]:
         say("no deliveries")
         return
-    out().print(deliveries_table(answer["deliveries"]))
+    print_deliveries(out(), answer["deliveries"], present)
     if answer["next"]:
         tell_next_page(words | ({"dead": True} if dead else {}), answer["next"])
 
@@ -72,63 +73,26 @@ def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT0
     if as_json:
         emit(delivery)
         return
-    console = out()
+    print_delivery(out(), delivery)
+
+
+def print_delivery(console: Console, delivery: dict[str, Any]) -> None:
+    """A delivery and its attempts."""
     console.print(_delivery_facts(delivery))
     if delivery["history"]:
         console.print()
         console.print(attempts_table(delivery["history"]))
 
 
-async def _deliveries(place: Place, words: dict[str, Any]) -> dict[str, Any]:
+async def _deliveries(place: Place, words: dict[str, Any], *, as_json: bool) -> tuple[dict[str, Any], Present]:
     async with opened(place) as asked:
-        return await asked.deliveries(await resolved(asked, words))
+        answer = await asked.deliveries(await resolved(asked, words))
+        return answer, Present() if as_json else await Present.of(asked, answer["deliveries"])
 
 
 async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:
     async with opened(place) as asked:
         return await asked.delivery(delivery_id)
-
-
-def deliveries_table(deliveries: list[dict[str, Any]], *, of_one_event: bool = False) -> Table:
-    """Deliveries for people; within one event its id and age need not be said again."""
-    columns = ("WHAT*", "STATE", "TRIES>")
-    made = Table("DELIVERY", *columns) if of_one_event else Table("DELIVERY", "AGE>", *columns)
-    for row in deliveries:
-        cells = [_what(row, whole=of_one_event), state(row["state"]), _tries(row)]
-        made.add_row(short_delivery(row["id"]), *([] if of_one_event else [age(row["created_at"])]), *cells)
-    return made
-
-
-def _tries(row: dict[str, Any]) -> Text:
-    """How many attempts there were in all, and how often it was replayed: log lines count from each replay on."""
-    text = Text(str(row["attempts"]))
-    return text.append(f" ({plural(row['replays'], 'replay')})", style="dim") if row["replays"] else text
-
-
-def _what(row: dict[str, Any], *, whole: bool) -> Text:
-    """Route and action, and below them why it waits or is dead."""
-    run = f"  run {row['run_index']}" if whole and row["run_index"] >= 0 else ""
-    text = Text.assemble(row["route"], (" → ", "dim"), row["action"], (run, "dim"))
-    if why := _why(row):
-        text.append("\n").append(" ".join(why.split()), style="dim")
-    return text
-
-
-def _why(row: dict[str, Any]) -> str:
-    return ": ".join(part for part in (_wait(row), row["reason"]) if part)
-
-
-def _wait(row: dict[str, Any]) -> str:
-    """Until when one that is due waits, or for how long it is overdue; nothing where its reason says so."""
-    if not row["due_at"] or row["reason"].startswith(HELD):
-        return ""
-    when = age(row["due_at"])
-    if not when.startswith("in "):
-        return f"due for {when}" if row["attempts"] or row["reason"] else ""
-    if row["item_count"] and not row["attempts"]:
-        return f"collecting ({plural(row['item_count'], 'item')}) until {at(row['due_at'])}"
-    # One that waits for a destination is not made when it is due.
-    return "" if WAITS in row["reason"] else f"next {when}"
 
 
 def _delivery_facts(row: dict[str, Any]) -> Pairs:
@@ -142,11 +106,17 @@ def _delivery_facts(row: dict[str, Any]) -> Pairs:
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
             *_due(row),
-            ("because", row["reason"]),
+            ("because", _because(row)),
             ("items", _items(row["items"])),
             *_words(row["words"] or {}),
         ]
     )
+
+
+def _because(row: dict[str, Any]) -> str:
+    """The reason, unless it is the last attempt's, which stands below."""
+    last = row["history"][-1]["reason"] if row["history"] else ""
+    return "" if row["reason"] == last else row["reason"]
 
 
 def _due(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -186,11 +156,11 @@ def _words(words: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 def attempts_table(attempts: list[dict[str, Any]]) -> Table:
     """Attempts, oldest first: where each went, and below what came of it."""
-    made = Table("#>", "AT", "TOOK>", "OUTCOME", "WHAT CAME OF IT*")
+    made = Table("ATTEMPT", "AT", "TOOK>", "OUTCOME", "WHAT CAME OF IT*")
     for attempt in attempts:
-        number = f"{attempt['replay']}.{attempt['number']}" if attempt["replay"] else str(attempt["number"])
+        replay = f" (replay {attempt['replay']})" if attempt["replay"] else ""
         made.add_row(
-            "" if attempt["outcome"] == "discarded" else number,
+            "" if attempt["outcome"] == "discarded" else f"{attempt['number']}{replay}",
             at(attempt["started_at"]),
             format_duration(attempt["seconds"]),
             state(attempt["outcome"]),

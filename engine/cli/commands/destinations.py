@@ -3,39 +3,35 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
+from collections.abc import Sequence
 from typing import Any
 
 import click
 from rich.text import Text
 
+from engine.admin.query import NotFound
 from engine.cli.support.access import Place, access_options, opened, place_from
 from engine.cli.support.group import DefaultGroup
 from engine.cli.support.options import json_option
-from engine.cli.support.output import age, ago, at, emit, out, plural, say
+from engine.cli.support.output import emit, out, plural, say
+from engine.cli.support.show_destinations import detail_lines, state_of
 from engine.cli.support.tables import Table
 
-_STYLES = {
-    "healthy": "green",
-    "erring": "yellow",
-    "paused": "yellow",
-    "probing": "yellow",
-    "failing": "red",
-    "unauthorized": "red",
-    "gone": "red",
-}
-_WORDS = {"unknown": "unknown: no engine runs"}
+#: So many destinations are named where a part of a name stands for several.
+_MOST_NAMED = 5
 
 
 @click.group("destinations", cls=DefaultGroup, default="list")
 def command() -> None:
-    """Show where deliveries go, and which destinations take none for now."""
+    """Show where deliveries go, and which destinations are failing or paused."""
 
 
 @command.command("list")
 @access_options
 @json_option
 def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """List destinations: those that are shut first, with the reason."""
+    """List destinations, failing and paused ones first."""
     answer = asyncio.run(_list(place_from(options)))
     if as_json:
         emit(answer)
@@ -51,21 +47,28 @@ def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
         say(f"{plural(count, 'delivery', 'deliveries')} {verb} whose destination shows when it is their turn")
 
 
-@command.command("resume", short_help="Let deliveries go to a destination again.")
+@command.command("resume", short_help="Send to a failing or paused destination again.")
 @click.argument("name")
 @access_options
 @json_option
 def resume(name: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
-    """Let deliveries go to a destination again, at once: NAME as the list shows it.
+    """Send to a failing or paused destination again, at once.
 
-    Deliveries that wait for a retry are due now, too.
+    NAME is the destination's name as the list shows it, or a part of it that no other name has.
+    Write it in quotes: 'slack #ops'. Deliveries that wait for a retry are due now, too.
     """
     answer = asyncio.run(_resume(place_from(options), name))
     if as_json:
         emit(answer)
     else:
-        word = "resumed: " if answer["resumed"] else ""
-        out().print(Text.assemble((word, "green"), name, _due_now(answer["due"])))
+        out().print(_resumed(answer), soft_wrap=True)
+
+
+def _resumed(answer: dict[str, Any]) -> Text:
+    if not answer["resumed"] and not answer["due"]:
+        return Text(f"already open: {answer['name']}")
+    word = "resumed: " if answer["resumed"] else ""
+    return Text.assemble((word, "green"), answer["name"], _due_now(answer["due"]))
 
 
 def _due_now(count: int) -> str:
@@ -82,50 +85,35 @@ async def _list(place: Place) -> dict[str, Any]:
 
 async def _resume(place: Place, name: str) -> dict[str, Any]:
     async with opened(place, changes=True) as asked:
-        return await asked.resume(name)
+        known = [row["name"] for row in (await asked.destinations())["destinations"]]
+        return await asked.resume(_named(name, known))
+
+
+def _named(typed: str, known: Sequence[str]) -> str:
+    """The destination that a name, or a part of one, stands for; what is not known is passed on as it was typed.
+
+    Raises:
+        NotFound: several names have that part.
+    """
+    if typed in known or not typed:
+        return typed
+    found = [name for name in known if typed.casefold() in name.casefold()]
+    if len(found) > 1:
+        named = ", ".join(map(shlex.quote, found[:_MOST_NAMED]))
+        raise NotFound(f"{typed!r} is in the names of {len(found)} destinations", f"write one of them whole: {named}")
+    return found[0] if found else typed
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     """Limits are those of a running engine: without one there is nothing to show of them."""
     columns = ("DESTINATION", "STATE", "UNDER WAY>", "WAITING>")
-    limited = any(row["limits"] for row in rows)
-    made = Table(*columns, "LIMITS") if limited else Table(*columns)
+    live = any(row["limits"] for row in rows)
+    made = Table(*columns, "LIMITS") if live else Table(*columns)
     for row in rows:
-        cells = [row["name"], _state(row), str(row["under_way"]), str(row["waiting"])]
-        made.add_row(*cells, *([_limits(row["limits"])] if limited else []))
+        cells = [row["name"], state_of(row), str(row["under_way"]), str(row["waiting"])]
+        limits = [_limits(row["limits"])] if live else []
+        made.add_row(*cells, *limits, below=detail_lines(row, live=live))
     return made
-
-
-def _state(row: dict[str, Any]) -> Text:
-    """The state, since when or how long it lasts, and below it why."""
-    word = row["state"]
-    text = Text(_WORDS.get(word, word), style=_STYLES.get(word, ""))
-    text.append(_times(row), style="dim")
-    for line in filter(None, (row["reason"], _last(row))):
-        text.append(f"\n{line}", style="dim")
-    return text
-
-
-def _last(row: dict[str, Any]) -> str:
-    """Why the latest attempt failed, unless the reason says so, and when the next one is due that waits for a retry."""
-    if not row.get("last_error"):  # an engine of an earlier version has none
-        return ""
-    parts = [] if row["last_error"] in row["reason"] else [f"last error: {row['last_error']}"]
-    if row["state"] == "erring" and row["next_at"]:
-        parts.append(f"next attempt at {at(row['next_at'])}")
-    return "; ".join(parts)
-
-
-def _times(row: dict[str, Any]) -> str:
-    until = at(row["until"]) if row["until"] else ""
-    if row["state"] == "paused" and until:
-        return f" until {until} ({age(row['until']).removeprefix('in ')} more)"
-    if row["state"] == "unknown" and row.get("last_attempt_at"):
-        return f"; last attempt {ago(row['last_attempt_at'])}"
-    since = f" since {age(row['since'])} ago" if row["since"] else ""
-    if row["state"] == "gone":
-        return f"{since}; until the configuration changes"
-    return f"{since}; next probe at {until}" if until and row["state"] != "probing" else since
 
 
 def _limits(limits: dict[str, Any] | None) -> str:

@@ -8,12 +8,12 @@ from typing import Any
 import click
 
 from engine.admin.events import MOST_REPLAYED
-from engine.cli.commands.deliveries import deliveries_table
 from engine.cli.commands.replay import chosen_by_id, counted
 from engine.cli.support.access import Place, access_options, opened, place_from
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import emit, out, say, who
+from engine.cli.support.show_deliveries import print_deliveries
 
 #: How many are listed by --dry-run.
 _LISTED = 50
@@ -52,7 +52,7 @@ def command(
         emit(answer)
         return
     if rows:
-        out().print(deliveries_table(rows))
+        print_deliveries(out(), rows)
     if dry_run:
         say(f"{counted(answer)} would be discarded")
     else:

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.admin.query import EVENT_STATES
-from engine.cli.commands.deliveries import attempts_table, deliveries_table
+from engine.cli.commands.deliveries import attempts_table
 from engine.cli.support.access import Place, access_options, opened, place_from
 from engine.cli.support.found import Found, found_by_decision
 from engine.cli.support.group import DefaultGroup
@@ -24,12 +24,14 @@ from engine.cli.support.output import (
     emit,
     one_line,
     out,
+    plural,
     say,
     short_delivery,
     short_event,
     state,
     tell_next_page,
 )
+from engine.cli.support.show_deliveries import Present, print_deliveries
 from engine.cli.support.tables import Pairs, Table
 from engine.core.event import Kind
 from engine.core.held_back import latest_decisions
@@ -92,11 +94,11 @@ def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  
     A start of ID that no other has is enough, from 8 characters on; last is the newest.
     """
     place = place_from(options)
-    event, found = asyncio.run(_event(place, event_id, as_json=as_json))
+    event, found, present = asyncio.run(_event(place, event_id, as_json=as_json))
     if as_json:
         emit(event)
         return
-    print_event(out(), event, found, payload=payload)
+    print_event(out(), event, found, present, payload=payload)
 
 
 async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
@@ -104,39 +106,40 @@ async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
         return await asked.events(words)
 
 
-async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[str, Any], Found]:
+async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[str, Any], Found, Present]:
     async with opened(place) as asked:
         event = await asked.event(event_id)
-        return event, {} if as_json else await found_by_decision(asked, event)
+        if as_json:
+            return event, {}, Present()
+        return event, await found_by_decision(asked, event), await Present.of(asked, event["deliveries"])
 
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
-    copies = ("COPIES>",) if any(event["copies"] for event in events) else ()
-    held = ("HELD BACK",) if any(map(held_in_words, events)) else ()
-    made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "MATCHED>", "LEFT>", "DEAD>", *held, *copies)
+    made = Table("EVENT", "AGE>", "KIND", "RULE*", "STATE", "RUNS MATCHED>", "WAITING>", "DEAD>")
     for event in events:
         made.add_row(
             short_event(event["id"]),
             age(event["received_at"]),
             event["kind"],
-            _rule(event),
+            one_line(event["rule"] or event["rule_id"] or ""),
             state(event["state"]),
             matched_in_words(event),
             _count(event["open"], "yellow"),
             _count(event["dead"], "red"),
-            *(Text(held_in_words(event), style="yellow") for _ in held),
-            *(_count(event["copies"], "yellow") for _ in copies),
+            below=[Text(note, style="yellow") for note in _notes(event)],
         )
     return made
 
 
-def _rule(event: dict[str, Any]) -> Text:
-    """The rule, and below it why nobody knows what it comes to."""
-    text = one_line(event["rule"] or event["rule_id"] or "")
-    if undecided := undecided_in_words(event):  # the word itself stands beside it
-        reason = undecided.removeprefix("undecided").removeprefix(":").strip()
-        text.append("\n" if text else "").append(" ".join(reason.split()), style="dim")
-    return text
+def _notes(event: dict[str, Any]) -> Iterator[str]:
+    """What is special about an event: why it is not decided what matches it, what was held back, and its copies."""
+    undecided = undecided_in_words(event).removeprefix("undecided").removeprefix(":")  # the word stands above it
+    if reason := " ".join(undecided.split()):
+        yield reason
+    copies = f"sent again {plural(event['copies'], 'time')}, not acted on" if event["copies"] else ""
+    held = f"held back: {words}" if (words := held_in_words(event)) else ""
+    if notes := " · ".join(note for note in (held, copies) if note):
+        yield notes
 
 
 def matched_in_words(event: dict[str, Any]) -> Text:
@@ -190,7 +193,7 @@ def _count(number: int, style: str) -> Text:
     return Text(str(number), style=style if number else "dim")
 
 
-def print_event(console: Console, event: dict[str, Any], found: Found, *, payload: bool) -> None:
+def print_event(console: Console, event: dict[str, Any], found: Found, present: Present, *, payload: bool) -> None:
     """An event for people, with what conditions found where that is known."""
     console.print(_event_facts(event))
     decisions = latest_decisions(event["evaluations"])
@@ -201,14 +204,14 @@ def print_event(console: Console, event: dict[str, Any], found: Found, *, payloa
         places = {(decision["index"], decision["route"]): place for place, decision in enumerate(decisions)}
         rows = sorted(event["deliveries"], key=lambda row: places.get((row["run_index"], row["route"]), len(places)))
         console.print()
-        console.print(deliveries_table(rows, of_one_event=True))
+        print_deliveries(console, rows, present, of_one_event=True)
     if event["state"] == "dead" and event["payload"] is not None:
         console.print(Text(f"\nengine replay {short_event(event['id'])} evaluates it again", style="dim"))
     if event["history"]:
         console.print(Text("\nevaluations that could not be finished", style="bold"))
         console.print(attempts_table(event["history"]))
     if decisions and event["payload"] is not None:
-        console.print(Text(f"\nengine explain --event {short_event(event['id'])} shows every clause", style="dim"))
+        console.print(Text(f"\nengine explain --event {short_event(event['id'])} shows every condition", style="dim"))
     if payload and event["unparsed"]:
         say("the body was not parsed, so there is no payload to show")
     elif payload and event["payload"] is None:

@@ -15,14 +15,14 @@ from rich.text import Text
 
 from engine.admin.events import LAST
 from engine.admin.ids import Candidate, ambiguous, delivery_candidate, event_candidate
-from engine.admin.query import DELIVERY_STATES, MOST_ROWS, BadQuery, NotFound
-from engine.cli.commands.deliveries import deliveries_table
+from engine.admin.query import MOST_ROWS, BadQuery, NotFound
 from engine.cli.main import FINDINGS
 from engine.cli.support.access import Asked, Place, access_options, opened, place_from
 from engine.cli.support.admin_client import Absent, AccessError
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import age, emit, err, one_line, out, plural, say, short_delivery
+from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries
 from engine.cli.support.show_preview import outline_of, outline_of_event, succeeded_before
 from engine.core.errors import EngineError
 from engine.core.vocabulary import ON_DEAD
@@ -43,7 +43,7 @@ _LOOK = 0.25
 @click.command("replay")
 @click.argument("ids", nargs=-1, metavar="[ID]...")
 @click.option("--dead", is_flag=True, help="All that gave up: --state dead, which is what options mean anyway.")
-@click.option("--state", type=click.Choice(DELIVERY_STATES), help="Those in another state.")
+@click.option("--state", type=DeliveryState(), help="Those in another state.")
 @selecting_options
 @click.option("--dry-run", is_flag=True, help="Only count, list, and show what would be sent.")
 @click.option("--wait", is_flag=True, help="Follow until all of it is settled; exits with 1 if anything is dead.")
@@ -158,7 +158,8 @@ async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) ->
     for delivery_id in ids[:_SHOWN]:
         outline_of(await asked.preview({"delivery": delivery_id})).print(out())
     if listed := ids[_SHOWN:_LISTED]:
-        out().print(deliveries_table([await asked.delivery(delivery_id) for delivery_id in listed]))
+        rows = [await asked.delivery(delivery_id) for delivery_id in listed]
+        print_deliveries(out(), rows, await Present.of(asked, rows))
     for event_id in chosen["events"][:_SHOWN]:
         outline_of_event(await asked.preview({"event": event_id})).print(out())
     say(f"{counted(chosen)} would be replayed" + _more(chosen))

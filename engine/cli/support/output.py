@@ -45,6 +45,8 @@ _STATE_STYLES = {
     "dead": "red",
     "discarded": "dim",
 }
+#: What people read for a state or an outcome that JSON calls by another word.
+_STATE_NAMES = {"due": "waiting", "again": "failed"}
 
 
 def out() -> Console:
@@ -169,8 +171,8 @@ def one_line(text: str, style: str = "") -> Text:
 
 
 def state(word: str) -> Text:
-    """A state, coloured."""
-    return Text(word, style=_STATE_STYLES.get(word, ""))
+    """A state, or an attempt's outcome, as people call it, coloured."""
+    return Text(_STATE_NAMES.get(word, word), style=_STATE_STYLES.get(word, ""))
 
 
 def short_event(event_id: str) -> str:

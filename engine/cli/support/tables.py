@@ -47,11 +47,13 @@ class Table:
         self._order = sorted(range(len(made)), key=lambda place: made[place].wraps)
         self._columns = [made[place] for place in self._order]
         self._rows: list[list[Text]] = []
+        self._below: list[list[Text]] = []
 
-    def add_row(self, *cells: str | Text) -> None:
-        """A row: a cell for each column."""
+    def add_row(self, *cells: str | Text, below: Iterable[Text] = ()) -> None:
+        """A row: a cell for each column, and lines below it; one with ``no_wrap`` is to be copied, and stays whole."""
         texts = [visible_text(Text(cell) if isinstance(cell, str) else cell) for cell in cells]
         self._rows.append([texts[place] for place in self._order])
+        self._below.append(list(below))
 
     def __rich_console__(self, _console: Console, options: ConsoleOptions) -> RenderResult:
         """As lines, none of which rich wraps again."""
@@ -62,8 +64,9 @@ class Table:
         body = [self._lines([cell[0] for cell in row], places, width) for row in rows]
         longest = max(line.cell_len for lines in (head, *body) for line in lines)
         yield from map(_as_it_is, [*head, Text("─" * min(longest, width))])
-        for row, lines in zip(rows, body, strict=True):
-            below = [line for cell in row for text in cell[1:] for line in _indented(text, width)]
+        for row, lines, more in zip(rows, body, self._below, strict=True):
+            texts = [text for cell in row for text in cell[1:]] + more
+            below = [line for text in texts for line in _indented(text, width)]
             yield from map(_as_it_is, [*lines, *below])
 
     def _places(self, firsts: Sequence[Sequence[Text]], width: int) -> list[_Place]:
@@ -119,7 +122,8 @@ def _within(cell: Text, place: _Place) -> list[Text]:
 
 
 def _indented(text: Text, width: int) -> list[Text]:
-    return lines_of(Text(" " * _GAP).append_text(text), width)
+    whole = Text(" " * _GAP).append_text(text)
+    return [visible_text(whole)] if text.no_wrap else lines_of(whole, width)
 
 
 class Pairs:

@@ -49,7 +49,10 @@ SELECT d.id, d.event_id, d.route, d.action, d.idx, d.run_id,
     CASE d.replays WHEN 0 THEN min(d.first_at, d.decided_at) ELSE d.first_at END,
     coalesce(d.dead_at, 0), coalesce(max(a.started_at + a.seconds), 0)
   ),
-  CASE WHEN d.dead_at IS NULL AND d.owner IS NULL THEN d.due_at END, coalesce(d.error, ''), d.items
+  CASE WHEN d.dead_at IS NULL AND d.owner IS NULL THEN d.due_at END, coalesce(d.error, ''), d.items,
+  coalesce(nullif(d.lane, ''), (
+    SELECT destination FROM attempt WHERE event_id = d.event_id AND work_id = d.id ORDER BY seq DESC LIMIT 1
+  ), '')
 FROM (SELECT d.*,
   CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
     (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.id),
@@ -70,7 +73,8 @@ _ENDED = _Table(
     head="""
 SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, d.outcome,
   count(a.seq) FILTER (WHERE a.outcome <> 'discarded'), d.replay, min(d.decided_at, min(a.first_at)),
-  d.started_at + d.seconds, NULL, CASE d.outcome WHEN 'discarded' THEN d.reason ELSE '' END, d.items
+  d.started_at + d.seconds, NULL, CASE d.outcome WHEN 'discarded' THEN d.reason ELSE '' END, d.items,
+  d.destination
 FROM (SELECT d.*,
   CASE WHEN d.action LIKE 'on_dead.%' THEN d.first_at ELSE coalesce(
     (SELECT min(added_at) FROM digest_item WHERE delivery_id = d.work_id),
