@@ -72,6 +72,7 @@ class Running:
     worker: Worker
     reloader: Reloader
     metrics: Metrics
+    mutes: Mutes
 
 
 @asynccontextmanager
@@ -200,7 +201,7 @@ async def running(
         stack.push_async_callback(worker.stop, settings.grace)
         stack.push_async_callback(receiver.settled)
         stack.callback(receiver.stopping)
-        yield Running(public, admin, store, worker, reloader, metrics)
+        yield Running(public, admin, store, worker, reloader, metrics, mutes)
 
 
 async def _load(

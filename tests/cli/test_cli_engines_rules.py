@@ -199,6 +199,17 @@ def test_check_only_names_the_variables_that_the_engine_has(beside: tuple[Comman
     assert "good · 1 route" in checked.stdout
     (file,) = engine.json("check", "--strict")["files"]
     assert (file["warnings"], sorted(file["not_set_here"])) == ([], names)
+    good = engine.config.read_text()
+    engine.write(good.replace("filters:", "filtres:"))
+    refused = engine("check", expect=1).stderr
+    assert named in refused
+    assert "is not set" not in refused
+    assert refused.splitlines()[-1] == f"{engine.config}: 1 error"
+    engine.write(good.replace("filters:", "filtres:").replace('"for ', '"${NOT_THERE_EITHER} for '))
+    refused = engine("check", expect=1).stderr
+    assert named in refused
+    assert refused.count("is not set") == refused.count("NOT_THERE_EITHER is not set") == 1
+    engine.write(good)
     server.stop()
     del engine.environ["ENGINE_ADMIN_URL"]
     alone = engine("check")

@@ -49,10 +49,16 @@ def test_without_an_engine_the_store_takes_it_and_the_next_one_heeds_it(
     del engine.environ["ENGINE_ADMIN_URL"]
     assert "is muted until it is unmuted" in engine("mute", "errors", "--forever").output
     assert engine.json("mutes")["mutes"][0]["until"] is None
+    engine("mute", "low-score", "--for", "1h")
     server = serve()
+    muted = rf"2 routes are muted: corrections/errors until it is unmuted, corrections/low-score until {TIME}"
+    assert re.search(rf"muted +{muted}", " ".join(" ".join(server.out).split()))
+    assert re.search(muted, engine("check").stderr)
     engine("send", engine.payload(payloads.complete()), "--to", server.url, "--secret", SECRET)
     settled(engine)
     assert not [one for one in engine.json("deliveries", "list")["deliveries"] if one["route"] == "corrections/errors"]
+    engine("unmute", "low-score")
+    assert "1 route is muted: corrections/errors until it is unmuted" in engine("check").stderr
 
 
 def test_every_change_by_a_person_is_one_line_of_the_log(engine: Command, serve: Callable[..., Server]) -> None:

@@ -86,7 +86,7 @@ def test_every_problem_is_told_with_its_place_line_and_hint(engine: Command) -> 
     assert f"{engine.config}:10:" in result.stderr
     assert "did you mean 'eq'?" in result.stderr
     assert "^" in result.stderr
-    assert "2 errors" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"{engine.config}: 2 errors"
     report = engine.json("check", expect=1)
     assert not report["good"]
     assert [problem["line"] for problem in report["files"][0]["problems"]] == [10, 17]
@@ -115,6 +115,25 @@ def test_what_is_legal_but_hardly_meant_is_a_warning(engine: Command) -> None:
     assert "config.yaml:2:50: warning: no route uses the rule name 'nobody'" in result.stderr
     assert "good, with 3 warnings · 3 routes (1 disabled)" in result.stdout
     engine("check", "--strict", expect=1)
+
+
+@pytest.mark.parametrize(("name", "errors"), [("filtres", "1 error"), ("filtres, enabld: true", "2 errors")])
+def test_errors_come_after_warnings_and_the_last_line_counts_both(engine: Command, name: str, errors: str) -> None:
+    key, _, more = name.partition(", ")
+    more = f"{more}, " if more else ""
+    engine.write(
+        'secrets: ["${HOOK_SECRET}"]\nslack: {token: "${SLACK_BOT_TOKEN}"}\n'
+        f"routes:\n  alert: {{{more}{key}: [], actions: [{{log: {{message: hi}}}}]}}\n"
+    )
+    lines = engine("check", expect=1).stderr.splitlines()
+    assert [line for line in lines if ": warning: " in line] == [
+        f"{engine.config}:1:11: warning: the environment variable HOOK_SECRET is not set",
+        f"{engine.config}:2:16: warning: the environment variable SLACK_BOT_TOKEN is not set",
+    ]
+    assert lines[:2] == [line for line in lines if ": warning: " in line]
+    assert lines[2].startswith("  checked with stand-ins for their values; engine serve needs them")
+    assert all(": error: " in line or line.startswith(" ") for line in lines[3:-1])
+    assert lines[-1] == f"{engine.config}: {errors}, 2 warnings"
 
 
 def test_several_files_are_checked(engine: Command) -> None:

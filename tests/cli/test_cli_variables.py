@@ -43,7 +43,7 @@ def test_check_works_without_any_secret_set(written: Command) -> None:
     assert [remark["message"].split()[3] for remark in file["warnings"]] == ["HOOK_SECRET", "SLACK_BOT_TOKEN"]
     shown = written("check")
     assert "good" in shown.stdout
-    assert "engine serve needs it" in shown.stderr
+    assert "engine serve needs them" in shown.stderr
     written("check", "--strict", expect=1)
 
 

@@ -12,7 +12,7 @@ from engine.config import load_config, read_config
 from engine.config.variables import MASK
 from engine.core.env_file import EnvFile, exposed, read_env_file
 from engine.core.errors import ConfigError
-from engine.rules.lint.configuration import warn_of_variables
+from engine.rules.lint.configuration import warn_of_env_file
 from engine.rules.reload import Loader
 
 CONFIG = (
@@ -119,7 +119,7 @@ def test_what_is_wrong_with_it_brings_no_warnings_of_variables_that_it_may_have(
     file.path.chmod(0o600)
     config = read_config(path, environ={}, env_file=file, stand_ins=True)
     assert len(config.source.problems) == 1
-    assert warn_of_variables(config) == []
+    assert warn_of_env_file(config) == []
 
 
 def test_a_name_with_two_values_is_refused_and_one_that_is_repeated_is_not(path: Path) -> None:

@@ -16,7 +16,7 @@ from engine.config.variables import MASK
 from engine.config.yaml.read import read_yaml
 from engine.core.errors import ConfigError
 from engine.rules.compile import compile_router
-from engine.rules.lint.configuration import advise, warn_of_variables
+from engine.rules.lint.configuration import advise, warn_of_unset
 from engine.rules.reload import Loader
 
 SHARES = 6
@@ -78,7 +78,7 @@ def test_a_configuration_without_any_variable_set_is_checked_whole(tmp_path: Pat
     loaded = load(tmp_path / "c.yaml", MANY, stand_ins=True)
     names = {one.reference for one in loaded.config.unset}
     assert {"S1", "TEAM", "LIMIT", "file:secrets/host", "file:/none/there", "PLUGINS"} <= names
-    warnings = warn_of_variables(loaded.config)
+    warnings = warn_of_unset(loaded.config)
     assert len(warnings) == len(names)
     assert advise(loaded) == []
     limit = next(one for one in warnings if "variable LIMIT " in one.message)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import click
 from rich.text import Text
 
 from engine.admin.views import problem_views
+from engine.cli.commands.mutes import muted_at, muted_message
 from engine.cli.main import COULD_NOT_RUN, FINDINGS
 from engine.cli.support.absent import absent, how_to_have_one
 from engine.cli.support.access import Place, access_options, place_from
@@ -22,20 +23,32 @@ from engine.cli.support.recorded_events import recorded_events, undecided_routes
 from engine.cli.support.running_config import at_work
 from engine.config import Config
 from engine.core.errors import ConfigError, Problem
-from engine.rules.lint.configuration import advise, warn_of_variables
+from engine.rules.lint.configuration import advise, warn_of_env_file, warn_of_unset
 from engine.rules.reload import Loaded, Loader
+from engine.store.records import Control
 
 
 @dataclass(frozen=True, slots=True)
 class _Checked:
-    """One file: what it came to, or its problems. ``unset`` are variables that the running engine has."""
+    """One file: what it came to, or its problems.
+
+    ``not_set`` warns of variables that are set nowhere that is known, ``set_there`` are those that the running engine
+    has. ``mutes`` are the muted routes of that engine.
+    """
 
     path: Path
     loaded: Loaded | None
     problems: Sequence[Problem]
-    warnings: Sequence[Problem]
+    other_warnings: Sequence[Problem]
     working: RulesAtWork | None
-    unset: Sequence[str] = ()
+    not_set: Sequence[Problem] = ()
+    set_there: Sequence[str] = ()
+    mutes: Mapping[str, Control] = field(default_factory=dict)
+
+    @property
+    def warnings(self) -> list[Problem]:
+        """All of them."""
+        return [*self.not_set, *self.other_warnings]
 
     @property
     def config(self) -> Config | None:
@@ -46,16 +59,16 @@ class _Checked:
 @click.command("check")
 @click.argument("files", nargs=-1, metavar="[FILE]...", type=click.Path(path_type=Path, dir_okay=False))
 @access_options
-@click.option("--strict", is_flag=True, help="Warnings count as findings, too.")
+@click.option("--strict", is_flag=True, help="Exit with 1 if there are warnings, too.")
 @json_option
 def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Check configuration files whole: YAML, variables, routes, conditions, templates, actions, plug-ins.
 
-    All problems are told at once, each with its place and what to do. Exits with 1 if there
-    are any. Warnings are about what is legal but hardly meant, and about variables that are not set here:
-    they are checked with stand-ins for their values. Where an engine serves the file, it has them: they are
-    only named, and it is told what is at work. Where there are recorded events, routes that are mostly
-    undecided for them because a value is absent are named.
+    All errors are shown at once, each with its place and what to do. Exits with 1 if there are
+    any; with --strict if there are warnings, too. Warnings are about what is legal but probably not meant, and
+    about variables that are not set here: they are checked with stand-ins for their values. If an
+    engine serves the file, it has them: they are only named, and one line says what is at work. If there are
+    recorded events, routes that are mostly undecided for them because a value is absent are named.
     """
     place = place_from(options)
     results = [_check(path, place) for path in files or (place.config,)]
@@ -79,25 +92,30 @@ def _check(path: Path, place: Place) -> _Checked:
     place = replace(place, config=path)
     working = at_work(place) if path.exists() else None
     loader = place.loader()
+    problems: Sequence[Problem] = ()
+    loaded, warnings = None, []
     try:
-        loaded, warnings = loader.bounded(lambda: _look(loader))
+        loaded, found = loader.bounded(lambda: _look(loader))
+        warnings = sorted([*found, *_of_recorded(loader, loaded, place)])
     except ConfigError as error:
-        return _Checked(path, None, error.problems, *_of_variables(loader, working))
-    of_variables, working, unset = _of_variables(loader, working)
-    warnings = sorted([*warnings, *_of_recorded(loader, loaded, place)])
-    return _Checked(path, loaded, (), [*of_variables, *warnings], working, unset)
+        problems = error.problems
+    of_file, not_set, set_there = _of_variables(loader.config, working)
+    mutes = {} if working is None else muted_at(place)
+    return _Checked(path, loaded, problems, [*of_file, *warnings], working, not_set, set_there, mutes)
 
 
 def _of_variables(
-    loader: Loader, working: RulesAtWork | None
-) -> tuple[list[Problem], RulesAtWork | None, Sequence[str]]:
-    """Warnings; the engine that serves the file; and the variables that are not set here, but there."""
-    config = loader.config
+    config: Config | None, working: RulesAtWork | None
+) -> tuple[list[Problem], list[Problem], Sequence[str]]:
+    """Warnings about their file, and about those that are not set; and those that are not set here, but there."""
     if config is None:
-        return [], working, ()
-    if working is None or working.file_is != "at_work":
-        return warn_of_variables(config), working, ()
-    return warn_of_variables(replace(config, unset=())), working, [one.reference for one in config.unset]
+        return [], [], ()
+    of_file = warn_of_env_file(config)
+    if working is None:
+        return of_file, warn_of_unset(config), ()
+    nowhere = [one for one in config.unset if one.problem.message in working.refused_for]
+    set_there = [one.reference for one in config.unset if one not in nowhere]
+    return of_file, warn_of_unset(replace(config, unset=tuple(nowhere))), set_there
 
 
 def _of_recorded(loader: Loader, loaded: Loaded, place: Place) -> Sequence[Problem]:
@@ -120,7 +138,7 @@ def _as_json(result: _Checked) -> dict[str, Any]:
         "good": not result.problems,
         "problems": problem_views(result.problems),
         "warnings": problem_views(result.warnings),
-        "not_set_here": list(result.unset),
+        "not_set_here": list(result.set_there),
         "checked": _counts(result.loaded) if result.loaded else None,
         "at_work": result.working.to_json(result.config) if result.working else None,
     }
@@ -138,18 +156,37 @@ def _counts(loaded: Loaded) -> dict[str, Any]:
 
 
 def _print(result: _Checked) -> None:
+    """Warnings, then errors, and how many there are in the last line."""
     console = err()
-    print_problems(console, _marked(result.problems, "error"), word="error")
-    print_problems(console, _marked(result.warnings, "warning"), style="yellow", word="warning")
-    if result.unset:
-        say(f"not set here, but where the engine runs: {', '.join(result.unset)}")
+    print_problems(console, _marked(map(_in_one_line, result.not_set), "warning"), style="yellow", word="")
+    if result.not_set:
+        say("  checked with stand-ins for their values; engine serve needs them: export them, or write them into .env")
+    if result.set_there:
+        say(f"not set here, but where the engine runs: {', '.join(result.set_there)}")
+    print_problems(console, _marked(result.other_warnings, "warning"), style="yellow", word="")
+    print_problems(console, _marked(result.problems, "error"), word="")
     if result.loaded is not None:
         out().print(_good(result.path, result.loaded, len(result.warnings)))
     if result.working is not None:
         result.working.tell(result.config, len(result.problems))
+    if result.mutes:
+        say(muted_message(result.mutes), "yellow")
+    if result.problems:
+        console.print(_bad(result))
 
 
-def _marked(problems: Sequence[Problem], word: str) -> list[Problem]:
+def _in_one_line(problem: Problem) -> Problem:
+    return replace(problem, hint="", source="")
+
+
+def _bad(result: _Checked) -> Text:
+    text = Text.assemble((f"{result.path}: ", "bold"), (plural(len(result.problems), "error"), "bold red"))
+    if result.warnings:
+        text.append(f", {plural(len(result.warnings), 'warning')}", "yellow")
+    return text
+
+
+def _marked(problems: Iterable[Problem], word: str) -> list[Problem]:
     """With what each of them is before its message."""
     return [replace(problem, message=f"{word}: {problem.message}") for problem in problems]
 

@@ -8,16 +8,19 @@ from typing import Any
 
 import click
 
+from engine.admin.views import iso
 from engine.cli.support.access import Place, access_options, neighbour, opened, place_from
 from engine.cli.support.admin_client import AccessError
 from engine.cli.support.options import json_option
-from engine.cli.support.output import age, at, emit, one_line, out, say
+from engine.cli.support.output import age, at, emit, one_line, out, plural, say
 from engine.cli.support.tables import Table
 from engine.core.times import time_of
 from engine.store.records import Control
 
 #: How long an engine may take to tell, in seconds: this is beside the point of those who ask.
 _PATIENCE = 3.0
+#: So many muted routes are named in one line.
+_MOST_NAMED = 5
 
 
 @click.command("mutes")
@@ -41,6 +44,20 @@ def show(place: Place, *, as_json: bool) -> None:
             until = at(mute["until"]) if mute["until"] else "unmuted"
             made.add_row(mute["route"], until, mute["by"], age(mute["since"]), one_line(mute["reason"]))
         out().print(made)
+
+
+def muted_message(mutes: Mapping[str, Control]) -> str:
+    """Which routes are muted, and until when, in one line; empty if none is."""
+    if not mutes:
+        return ""
+    named = [f"{route} {_until(mute)}" for route, mute in sorted(mutes.items())]
+    shown = ", ".join([*named[:_MOST_NAMED], *(["…"] if len(named) > _MOST_NAMED else [])])
+    verb = "is" if len(named) == 1 else "are"
+    return f"{plural(len(named), 'route')} {verb} muted: {shown}"
+
+
+def _until(mute: Control) -> str:
+    return "until it is unmuted" if mute.until_at is None else f"until {at(iso(mute.until_at))}"
 
 
 async def _mutes(place: Place) -> dict[str, Any]:

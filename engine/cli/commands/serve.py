@@ -18,6 +18,7 @@ import click
 from rich.text import Text
 
 from engine.app import Running, running
+from engine.cli.commands.mutes import muted_message
 from engine.cli.main import FINDINGS
 from engine.cli.support.admin_address import AdminAddress, announced, folder_of, url_of
 from engine.cli.support.log_lines import formatter_for_standard_error
@@ -345,7 +346,8 @@ async def _announce(engine: Running, settings: ServeSettings, logger: logging.Lo
         given = {"public": str(engine.public), "admin": str(engine.admin), "store": _where(settings)}
         given |= {"env_file": str(loaded.config.env_file)} if loaded.config.env_file else {}
         given |= {"tls": str(settings.tls.cert)} if settings.tls else {}
-        counts = {"routes": len(loaded.router.routes), "plugins": len(plugins), "hash": loaded.config.hash}
+        counts: dict[str, Any] = {"routes": len(loaded.router.routes), "plugins": len(plugins)}
+        counts |= {"muted": len(engine.mutes.muted()), "hash": loaded.config.hash}
         logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
         return
     with contextlib.suppress(TimeoutError):
@@ -362,6 +364,7 @@ def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) 
                 ("  config", f"{settings.config} · {loaded.config.hash}"),
                 ("  variables", loaded.config.env_file),
                 ("  routes", _count_routes(engine)),
+                ("  muted", muted_message(engine.mutes.muted())),
                 ("  plug-ins", ", ".join(sorted(plugins))),
                 ("  store", _where(settings)),
                 ("  admin", f"{_admin_url(engine, settings)}/"),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class RulesAtWork:
     """What a running engine has loaded, and what its file is by now. ``since`` is ISO 8601.
 
-    ``file_is`` is at_work, refused (it has ``problems``) or changed (it will be loaded in a moment).
+    ``file_is`` is at_work, refused (it has ``problems``) or changed (it will be loaded in a moment). ``refused_for``
+    are the messages of the problems, as far as they were asked for.
     """
 
     path: Path
@@ -26,6 +27,7 @@ class RulesAtWork:
     since: str
     file_is: str = "at_work"
     problems: int = 0
+    refused_for: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, answer: Mapping[str, Any]) -> RulesAtWork | None:

@@ -114,11 +114,11 @@ def _candidate_lines(candidates: Sequence[Mapping[str, str]]) -> Iterator[str]:
 
 
 def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
-    """Problems as ``file:line:column: message``, the line, a caret and the hint; then how many."""
+    """Problems as ``file:line:column: message``, the line, a caret and the hint. ``word``: then how many."""
     for problem in problems:
         for line in _problem_lines(problem, console.width, style):
             console.print(line, soft_wrap=True)
-    if len(problems) > 1:
+    if word and len(problems) > 1:
         console.print(Text(f"{len(problems)} {word}s", style=f"bold {style}"))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from engine.cli.support.access import Place, neighbour
 from engine.cli.support.admin_client import AccessError
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.output import say
 
-#: How long an engine may take to tell, in seconds: this is beside the point.
+#: How long an engine may take to answer, in seconds.
 _PATIENCE = 3.0
+#: How often an engine is asked again, and how long between, in seconds, whose file was saved just now.
+_LOOKS, _PAUSE = 6, 0.25
 
 
 def at_work(place: Place) -> RulesAtWork | None:
@@ -25,4 +28,14 @@ def at_work(place: Place) -> RulesAtWork | None:
 
 async def _ask(place: Place) -> RulesAtWork | None:
     async with asyncio.timeout(_PATIENCE), neighbour(place) as client:
-        return None if client is None else client.rules
+        if client is None:
+            return None
+        for _ in range(_LOOKS):
+            if client.rules is None or client.rules.file_is != "changed":
+                break
+            await asyncio.sleep(_PAUSE)
+            await client.owner()
+        if client.rules is None or client.rules.file_is != "refused":
+            return client.rules
+        problems = (await client.get("/api/v1/config"))["last_reload"]["problems"]
+        return replace(client.rules, refused_for=tuple(problem["message"] for problem in problems))

@@ -35,12 +35,16 @@ def advise(loaded: Loaded) -> list[Problem]:
     return sorted(warnings.problems) + sorted(loaded.broken)
 
 
-def warn_of_variables(config: Config) -> list[Problem]:
-    """What may be meant of a configuration's variables here, but not where it serves: one for each that is not set."""
-    warnings = [replace(each.problem, hint=_unset_hint(each.problem.hint)) for each in config.unset]
-    if config.env_file is not None and (words := exposed(config.env_file)):
-        warnings.append(Problem(str(config.env_file), 0, 0, *words))
-    return sorted(warnings)
+def warn_of_unset(config: Config) -> list[Problem]:
+    """One warning for each variable that is not set."""
+    return sorted(replace(each.problem, hint=_unset_hint(each.problem.hint)) for each in config.unset)
+
+
+def warn_of_env_file(config: Config) -> list[Problem]:
+    """A warning if others can read the file of variables."""
+    if config.env_file is None or not (words := exposed(config.env_file)):
+        return []
+    return [Problem(str(config.env_file), 0, 0, *words)]
 
 
 def _unset_hint(hint: str) -> str:
