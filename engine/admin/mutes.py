@@ -77,16 +77,19 @@ class Muting:
         return self._masked({"mute": mute_view(control), "replaced": mute_view(earlier) if earlier else None})
 
     async def unmute(self, route: str) -> dict[str, Any]:
-        """Let a route go again; ``muted`` tells whether it was muted. One that is gone from the file can be, too.
+        """Let a route act again, also one that is not configured any more; ``muted`` says whether it was muted.
+
+        ``held_back`` are the events, newest first, of which the mute held back matches: replaying one fires them.
 
         Raises:
             NotFound: no route goes by that name, and none that is muted.
         """
-        muted = {control.subject for control in await self._store.controls() if control.kind == "mute"}
+        muted = {control.subject: control for control in await self._store.controls() if control.kind == "mute"}
         subject = self._muted_subject(route, muted)
         was = await self._store.remove_control("mute", subject)
         await self._changed()
-        return self._masked({"route": subject, "muted": was})
+        held = await self._store.muted_events(subject, since=muted[subject].set_at) if subject in muted else ()
+        return self._masked({"route": subject, "muted": was, "held_back": list(held)})
 
     def _muted_subject(self, route: str, muted: Collection[str]) -> str:
         """The id of a route; of several that may be meant, that of the only one that is muted."""

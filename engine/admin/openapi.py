@@ -340,7 +340,13 @@ def _rule_schemas() -> dict[str, Schema]:
         "UndecidedRoute": object_of(undecided),
         "Mutes": object_of({"mutes": list_of(_ref("MutedRoute"))}),
         "Muted": object_of({"mute": _ref("MutedRoute"), "replaced": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]}}),
-        "Unmuted": object_of({"route": TEXT, "muted": BOOL | {"description": "whether it was muted before"}}),
+        "Unmuted": object_of(
+            {
+                "route": TEXT,
+                "muted": BOOL | {"description": "whether it was muted before"},
+                "held_back": list_of(TEXT) | {"description": "events whose matches the mute held back, newest first"},
+            }
+        ),
         "Mute": object_of(
             {
                 "route": TEXT | {"description": "a route's id, or its name where one route has it"},

@@ -28,11 +28,22 @@ def held_back(decisions: Sequence[Decision]) -> dict[str, int]:
 
 
 def _words(decision: Decision) -> Iterator[str]:
-    if decision.get("verdict") == "true" and decision.get("reason", "").startswith(MUTED):
+    if is_muted(decision):
         yield "mute"
     for reason in decision.get("skipped", {}).values():
         yield from (word for start, word in _SKIPPED.items() if reason.startswith(start))
     yield from ("digest" for _ in decision.get("collected", {}))
+
+
+def is_muted(decision: Decision) -> bool:
+    """Whether a mute of the route held back a match."""
+    return decision.get("verdict") == "true" and decision.get("reason", "").startswith(MUTED)
+
+
+def reason_of(decision: Decision) -> str:
+    """The reason of a recorded decision, as it reads afterwards: ``was muted until 03:06:17 UTC by ana``."""
+    reason: str = decision.get("reason", "")
+    return f"was {reason}" if is_muted(decision) else reason
 
 
 def outcome_of(decision: Decision) -> str:
@@ -41,7 +52,7 @@ def outcome_of(decision: Decision) -> str:
         verdict = {"false": "did not match", "wanting": "waited for data"}.get(decision["verdict"], "undecided")
         return ": ".join(filter(None, (verdict, decision.get("reason", ""))))
     collected = decision.get("collected", {})
-    parts = [decision.get("reason", "")]
+    parts = [reason_of(decision)]
     parts += [f"{name} fired" for name in decision.get("fires", ()) if name not in collected]
     parts += [f"{name} collected for a digest" for name in collected]
     parts += [f"{name} did not fire: {reason}" for name, reason in decision.get("skipped", {}).items()]

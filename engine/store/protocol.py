@@ -230,6 +230,12 @@ class Store(Protocol):
     async def backlog(self) -> Backlog:
         """How much waits."""
 
+    async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
+        """Ids of events, newest first, of which a mute of this route held back matches and that were not replayed.
+
+        ``since`` is when the first was received, in Unix seconds. Only so many of the newest events are looked at.
+        """
+
     async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
         """By destination, when the last attempt at it began, and why it failed (empty: it succeeded).
 

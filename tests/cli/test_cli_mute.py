@@ -182,12 +182,26 @@ def test_an_event_that_a_mute_held_back_differs_from_one_that_was_delivered(
     assert now.split(" matched, ")[1].startswith("but no action fires")
     assert "recorded at" not in now
 
-    engine("unmute", "low-score")
+    unmuted = engine("unmute", "low-score").stderr
+    assert "1 event matched corrections/low-score while it was muted. To act on it now:\n" in unmuted
+    assert "was muted until " in engine("events", "last").stdout
     now = " ".join(re.sub("[│├─]", "", engine("explain", "--event", "last", "--route", "low-score").stdout).split())
-    assert re.search(rf"recorded at {TIME}: muted until {TIME} by .*: we know; below is what it would be now", now)
+    assert re.search(rf"recorded at {TIME}: was muted until {TIME} by .*: we know; below is what it would be now", now)
     assert "→ log fires" in now
     before = " ".join(engine("explain", "--event", delivered["id"], "--route", "low-score").stdout.split())
     assert "recorded at" not in before
+
+    (command,) = [line.split() for line in unmuted.splitlines() if line.startswith("  engine replay ")]
+    assert command[2:] == [held["id"][:18]]
+    engine(*command[1:])
+    server.until(
+        lambda: engine.json("events")["events"][0]["held"] == {} and not engine.json("events")["events"][0]["open"]
+    )
+    assert [one["route"] for one in engine.json("deliveries", "--event", held["id"])["deliveries"]].count(
+        "corrections/low-score"
+    )
+    engine("mute", "low-score", "--for", "1h")
+    assert engine.json("unmute", "low-score")["held_back"] == []
 
 
 def test_what_hours_throttles_and_digests_held_back_is_marked_too(

@@ -34,7 +34,7 @@ from engine.cli.support.output import (
 from engine.cli.support.show_deliveries import Present, print_deliveries
 from engine.cli.support.tables import Pairs, Table
 from engine.core.event import Kind
-from engine.core.held_back import latest_decisions
+from engine.core.held_back import latest_decisions, reason_of
 from engine.core.vocabulary import UNDECIDED, is_fallback
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}
@@ -268,7 +268,7 @@ def _route(decision: Mapping[str, Any], found: Found) -> Text:
 
 
 def _why(decision: Mapping[str, Any], found: Found) -> Iterator[str]:
-    if reason := decision.get("reason"):
+    if reason := reason_of(decision):
         known = found.get((decision["index"], decision["route"]))
         yield f"{reason}  found {known}" if known else reason
     collected = decision.get("collected", {})

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from engine.core.errors import BadQuestion
-from engine.core.held_back import held_back
+from engine.core.held_back import held_back, is_muted
 from engine.store.packing import clean, load_json
 from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite.connection import sound
@@ -38,6 +38,8 @@ LEFT JOIN work AS w ON w.id = e.id
 LEFT JOIN decision AS d ON d.seq = (SELECT max(seq) FROM decision WHERE event_id = e.id)
 WHERE 1
 """  # noqa: S608 - ours
+#: So many events are looked at, at most, for what a mute held back.
+_EVENTS_READ = 1000
 #: So many attempts are read, at most, to find the destinations of the last hours.
 _ATTEMPTS_READ = 10_000
 #: Beside max(), SQLite's other columns are those of its row.
@@ -100,6 +102,17 @@ def _with_held(db: sqlite3.Connection, row: EventRow) -> EventRow:
     """With what held back its matches, as its last evaluation decided; unless the decisions are very many."""
     found = db.execute(_LAST_SMALL, (row.id, _MOST_DECISIONS)).fetchone() if row.matched else None
     return row if found is None else replace(row, held=held_back(_decisions(db, row.id, found[0])))
+
+
+def muted_events(db: sqlite3.Connection, route: str, *, since: float) -> list[str]:
+    """The ids of events, newest first, of which a mute of this route held back matches, as last decided."""
+    rows = list_events(db, EventQuery(since=since, limit=_EVENTS_READ))
+    return [row.id for row in rows if row.held.get("mute") and _holds(db, row.id, route)]
+
+
+def _holds(db: sqlite3.Connection, event_id: str, route: str) -> bool:
+    (seq,) = db.execute(_LAST_SMALL, (event_id, _MOST_DECISIONS)).fetchone()
+    return any(one.get("route") == route and is_muted(one) for one in _decisions(db, event_id, seq))
 
 
 def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:

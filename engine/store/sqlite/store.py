@@ -54,7 +54,7 @@ from engine.store.sqlite.connection import disk_of, make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
 from engine.store.sqlite.lock import FileLock
 from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery, progress_of
-from engine.store.sqlite.query_events import backlog, decisions, last_attempts, list_events, one_event
+from engine.store.sqlite.query_events import backlog, decisions, last_attempts, list_events, muted_events, one_event
 from engine.store.sqlite.reader import Reader
 from engine.store.sqlite.writer import Kind, Writer
 
@@ -331,6 +331,10 @@ class SqliteStore:
     async def backlog(self) -> Backlog:
         """How much waits."""
         return await self._people.ask(backlog, now=self._clock())
+
+    async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
+        """Events of which a mute of this route held back matches."""
+        return await self._people.ask(muted_events, route, since=since)
 
     async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
         """By destination, when the last attempt at it began, and why it failed."""
