@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from engine.core.errors import PathError
@@ -118,7 +118,9 @@ class Hints:
     def _translation(self, raw: Any, *, example: bool = False) -> Translation:
         if isinstance(raw, Mapping) and "absent" in raw:
             return Translation(None)  # no other tool has it: what is meant is written in our words already
-        return translate(raw, self._sound, self._path, self._vocabulary.vars, example=example)
+        found = translate(raw, self._sound, self._path, self._vocabulary.vars, example=example)
+        kept = _with_its_expr(raw, found.condition)
+        return replace(found, condition=kept) if kept and self._sound(kept) else found
 
     def _path(self, text: str) -> bool:
         try:
@@ -126,6 +128,17 @@ class Hints:
         except PathError:
             return False
         return True
+
+
+def _with_its_expr(raw: Any, meant: Any) -> dict[str, Any] | None:
+    """A condition with the ``expr`` its author wrote, where it only says the same as a path; None where it does not."""
+    if not isinstance(raw, Mapping) or not isinstance(meant, Mapping):
+        return None
+    expr, path = raw.get("expr"), meant.get("path")
+    if not isinstance(expr, str) or not isinstance(path, str):
+        return None
+    same = path.replace("$.runs[*].", "$.run.") == f"$.{expr.strip()}"
+    return {"expr": expr} | {key: value for key, value in meant.items() if key != "path"} if same else None
 
 
 class _NoHints(Hints):

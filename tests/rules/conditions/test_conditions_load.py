@@ -39,6 +39,20 @@ def test_another_dialects_operator_is_translated(key, meant):
     assert hint == f"did you mean {meant!r}?"
 
 
+@pytest.mark.parametrize(
+    ("condition", "hint"),
+    [
+        ({"expr": "run.latency", "greater_than": 5}, "did you mean 'gt'?"),
+        ({"expr": "run.name", "regex": "^chat"}, "did you mean 'matches'?"),
+        ({"expr": "run.latency", "operator": ">", "value": 5}, 'write {expr: "run.latency", gt: 5}'),
+        ({"path": "$.run.latency", "operator": ">", "value": 5}, 'write {path: "$.run.latency", gt: 5}'),
+        ({"expr": "run.latency / 2", "greater_than": 5}, 'write {expr: "run.latency / 2 > 5"}'),
+    ],
+)
+def test_advice_about_an_operator_keeps_the_expression_or_the_path_that_was_written(condition, hint):
+    assert only(condition)[1] == hint
+
+
 def test_a_path_with_a_number_of_another_notation_gets_the_whole_condition():
     message, hint = only({"path": "$.runs[01].status", "eq": "error"})
     assert message == "a number has no leading zero: 01"
