@@ -11,10 +11,16 @@ from rich.cells import cell_len
 from engine.core.control_characters import visible
 
 _WORD = re.compile(r"\S+")
+#: A word, or a mapping or a text of YAML with the keys and the dash before it, which is to be copied.
+_WORD_OR_YAML = re.compile(
+    r"""(?:-[ ])?(?:[\w.$*-]+:[ ])?(?:\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}|"[^"]*"|'[^']*')\S*|\S+"""
+)
+#: Behind this stands a line of a file.
+_SHOULD_READ = "should read:"
 _TAB = 4
 
 
-def breaks(line: str, width: int, hanging: int = 0) -> list[int]:
+def breaks(line: str, width: int, hanging: int = 0, word: re.Pattern[str] = _WORD) -> list[int]:
     """Where further lines begin, as indexes, if each takes ``width`` cells at most. A longer word stays whole.
 
     Further lines are to be indented as the line is, and by ``hanging`` more.
@@ -23,12 +29,12 @@ def breaks(line: str, width: int, hanging: int = 0) -> list[int]:
         return []
     found: list[int] = []
     begin, used, indent = 0, 0, indent_of(line) + hanging
-    for word in _WORD.finditer(line):
-        longer = used + cell_len(line[begin : word.end()])
+    for each in word.finditer(line):
+        longer = used + cell_len(line[begin : each.end()])
         if begin and longer > width:
-            found.append(word.start())
-            longer = indent + cell_len(word[0])
-        begin, used = word.end(), longer
+            found.append(each.start())
+            longer = indent + cell_len(each[0])
+        begin, used = each.end(), longer
     return found
 
 
@@ -42,8 +48,42 @@ def wrapped(text: str, width: int, hanging: int = 0) -> list[str]:
     return [piece for line in visible(text).expandtabs(_TAB).split("\n") for piece in _pieces(line, width, hanging)]
 
 
-def _pieces(line: str, width: int, hanging: int) -> list[str]:
-    places = [0, *breaks(line, width, hanging), len(line)]
+def wrapped_advice(text: str, width: int, hanging: int = 0) -> list[str]:
+    """As ``wrapped``, but what is to be written into a file stays whole, however long: it is there to be copied."""
+    made: list[str] = []
+    is_source = False
+    for line in visible(text).expandtabs(_TAB).split("\n"):
+        if is_source:
+            made.append(line)
+            continue
+        before, is_there, source = line.partition(f"{_SHOULD_READ} ")
+        if is_there and cell_len(line) > width:
+            made += [*_pieces(before + _SHOULD_READ, width, hanging), " " * (indent_of(line) + _TAB) + source]
+        else:
+            made += _pieces(line, width, hanging, _WORD_OR_YAML)
+        is_source = line.endswith(_SHOULD_READ)
+    return made
+
+
+def wrapped_problem(text: str, width: int, hanging: int = 0) -> list[str]:
+    """A text with problems as ``str(problem)`` has them: a line above a caret is cut around it, advice stays whole."""
+    lines, made = visible(text).expandtabs(_TAB).split("\n"), list[str]()
+    begin = 0
+    for number, line in enumerate(lines):
+        if number and line.strip() == "^":
+            made += wrapped_advice("\n".join(lines[begin : number - 1]), width, hanging) if begin < number - 1 else []
+            made += snippet(lines[number - 1], _character_at(lines[number - 1], len(line) - 1) + 1, width)
+            begin = number + 1
+    return made + (wrapped_advice("\n".join(lines[begin:]), width, hanging) if begin < len(lines) else [])
+
+
+def _character_at(line: str, cell: int) -> int:
+    """The index of the character that stands in a cell."""
+    return next((index for index in range(len(line)) if cell_len(line[: index + 1]) > cell), len(line))
+
+
+def _pieces(line: str, width: int, hanging: int, word: re.Pattern[str] = _WORD) -> list[str]:
+    places = [0, *breaks(line, width, hanging, word), len(line)]
     indent = " " * (indent_of(line) + hanging)
     pieces = [line[begin:end].rstrip() for begin, end in pairwise(places)]
     return [pieces[0], *(indent + piece for piece in pieces[1:])]

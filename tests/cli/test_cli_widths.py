@@ -15,11 +15,13 @@ import termios
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
@@ -195,7 +197,8 @@ def test_a_caret_stands_below_its_character_on_any_width(engine: Command, width:
     engine.write(_MISTAKES)
     engine.environ["COLUMNS"] = str(width)
     lines = engine("check", expect=1).stderr.splitlines()
-    assert all(cell_len(line) <= width for line in lines if " " in line.strip())
+    to_copy = re.compile(r""" *(\{.*\}|".*"|'.*')\S*""")
+    assert all(cell_len(line) <= width for line in lines if " " in line.strip() and not to_copy.fullmatch(line))
     carets = [number for number, line in enumerate(lines) if line.strip() == "^"]
     found = [_at(lines[number - 1], len(lines[number]) - 1) for number in carets]
     expected = ["equalz", "uper", "nope", "nothing_of_this_name"]
@@ -335,6 +338,26 @@ def test_log_lines_fit_the_terminal_and_are_whole_elsewhere(engine: Command) -> 
     assert f"destination={'x' * 100}" in more[-1]
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_problem_in_the_log_is_cut_above_its_caret_and_its_advice_is_whole(engine: Command) -> None:
+    line = f"        - post_to_slack: {{channel: '#a', text: {{{{ run.name }}}} {_LONG}}}"
+    engine.write(f"secrets: none\nroutes:\n  '*':\n    - name: a\n      actions:\n{line}\n")
+    code = (
+        "import logging, sys; from pathlib import Path; from engine.config import read_config;"
+        "from engine.core.errors import ConfigError; from engine.core.masking import Masker;"
+        "from engine.cli.support.log_lines import formatter_for_standard_error\n"
+        "try: read_config(Path(sys.argv[1]))\n"
+        "except ConfigError as error: said = f'configuration refused\\n{error}'\n"
+        "record = logging.makeLogRecord({'name': 'engine', 'msg': said, 'levelname': 'ERROR'})\n"
+        "print(formatter_for_standard_error('text', Masker).format(record), file=sys.stderr)"
+    )
+    shown = _on_terminal(engine.folder, 80, run=[sys.executable, "-c", code, str(engine.config)]).split("\r\n")[:-1]
+    (caret,) = (number for number, line in enumerate(shown) if line.strip() == "^")
+    assert shown[caret - 1][len(shown[caret]) - 1 :].startswith("{{ run.name }}")
+    assert cell_len(shown[caret - 1]) <= 80
+    advice = next(after for line, after in pairwise(shown) if line.strip() == "the line should read:")
+    assert yaml.safe_load(advice) == [{"post_to_slack": {"channel": "#a", "text": f"{{{{ run.name }}}} {_LONG}"}}]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 
 from engine.core.control_characters import CONTROLS
 from engine.core.errors import Problem
-from engine.core.lines import indent_of, snippet, wrapped
+from engine.core.lines import indent_of, snippet, wrapped, wrapped_advice
 
 WORDS = st.lists(st.text("ab/-日本", min_size=1, max_size=30), min_size=1, max_size=20)
 
@@ -30,6 +30,22 @@ def test_a_word_that_is_too_long_stays_whole() -> None:
     assert wrapped(f"see {url} for more", 40) == ["see", url, "for more"]
     assert wrapped("short enough", 40) == ["short enough"]
     assert wrapped("    a line of words", 12) == ["    a line", "    of words"]
+
+
+@pytest.mark.parametrize(
+    ("advice", "lines"),
+    [
+        ("the line should read: - a: b c d e f g", ["the line should", "read:", "    - a: b c d e f g"]),
+        ("  should read:\n    - a: b c d e f g h i j k l", ["  should read:", "    - a: b c d e f g h i j k l"]),
+        ('write {path: "$.run.x", gt: 5} (why so)', ["write", '{path: "$.run.x", gt: 5}', "(why so)"]),
+        ('add to it: slack: {token: "${A}", b: 1}', ["add to it:", 'slack: {token: "${A}", b: 1}']),
+        ('- log: {message: "{{ a }} b"} it is', ['- log: {message: "{{ a }} b"}', "it is"]),
+        ("the writers' own words of the engine's", ["the writers' own", "words of the", "engine's"]),
+        ("a { that stays open and more", ["a { that stays", "open and more"]),
+    ],
+)
+def test_what_is_to_be_written_is_never_wrapped(advice: str, lines: list[str]) -> None:
+    assert wrapped_advice(advice, 17) == lines
 
 
 @given(

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from engine.core.lines import wrapped
+from engine.core.lines import wrapped_problem
 from engine.core.masking import Masker
 from engine.telemetry.log import LineFormatter, TextFormatter, formatter_of
 
@@ -19,7 +19,7 @@ class TerminalFormatter(TextFormatter):
     def visible(self, text: str) -> str:
         """As ``TextFormatter`` shows it, wrapped."""
         width = _width()
-        return "\n".join(wrapped(text, width, _HANGING)) if width else super().visible(text)
+        return "\n".join(wrapped_problem(text, width, _HANGING)) if width else super().visible(text)
 
 
 def formatter_for_standard_error(style: str, masker: Callable[[], Masker]) -> LineFormatter:

@@ -23,7 +23,7 @@ from engine.cli.support.plain import knows_unicode
 from engine.cli.support.terminal import SafeConsole, lines_of
 from engine.core.control_characters import visible_in_json
 from engine.core.errors import ConfigError, EngineError, Problem
-from engine.core.lines import snippet
+from engine.core.lines import snippet, wrapped_advice
 from engine.core.times import clock
 
 #: How wide output is where there is no terminal: nothing is wrapped, as it is for ``grep`` and for files.
@@ -102,7 +102,8 @@ def print_error(error: EngineError) -> None:
     for candidate in _candidate_lines(getattr(error, "candidates", ())):
         console.print(Text(f"       {candidate}"))
     if hint := getattr(error, "hint", ""):
-        console.print(Text(f"       {hint}", style="cyan"))
+        for advice in wrapped_advice(_indented(hint, len("error: ")), console.width):
+            console.print(Text(advice, style="cyan"), soft_wrap=True)
 
 
 def _candidate_lines(candidates: Sequence[Mapping[str, str]]) -> Iterator[str]:
@@ -111,6 +112,11 @@ def _candidate_lines(candidates: Sequence[Mapping[str, str]]) -> Iterator[str]:
     size = next((size for size in range(_SHOWN, 40) if len({one[:size] for one in ids}) == len(ids)), 40)
     for one in candidates:
         yield f"{one['id'][:size]:<{size}}  {one['kind']:<8}  {one['about']}".rstrip()
+
+
+def _indented(text: str, by: int) -> str:
+    """Every line of a text."""
+    return "\n".join(" " * by + line for line in text.split("\n"))
 
 
 def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
@@ -131,7 +137,8 @@ def _problem_lines(problem: Problem, width: int, style: str) -> Iterator[Text]:
         yield Text(" " * _INDENT + line, style="dim")
         yield Text(" " * _INDENT + caret, style=f"bold {style}")
     if problem.hint:
-        yield from lines_of(Text(" " * _INDENT + problem.hint, style="cyan"), width)
+        for advice in wrapped_advice(_indented(problem.hint, _INDENT), width):
+            yield Text(advice, style="cyan")
 
 
 def _from_here(file: str) -> str:
