@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
+from uuid import UUID
 
 from engine.testing import payloads
 from engine.testing.payloads import RULE_ID
@@ -65,7 +66,9 @@ class Script:
         kind = rng.choices(["rule", "stranger", "alert"], [90, 6, 4])[0]
         if kind == "alert":
             wanted = Wanted("alert/alarmed", "forward_webhook", -1, "hooks/alert", str(number))
-            return Event(number, payloads.to_body(payloads.alert(chaos=number)), (wanted, _audit(number)))
+            # Each of an alert of its own: a retry is known only until another event of the same alert (decision 0055).
+            body = payloads.alert(chaos=number, alert_rule_id=str(UUID(int=number)))
+            return Event(number, payloads.to_body(body), (wanted, _audit(number)))
         runs = [self._run(rng, 3 * number + place) for place in range(rng.choice([1, 1, 2, 3]))]
         if kind == "stranger":
             wanted_ = [Wanted("unmatched/lost", "forward_webhook", i, "hooks/lost", run["id"]) for i, run in _at(runs)]
