@@ -20,7 +20,7 @@ from engine.admin.api import Admin, admin_app
 from engine.admin.journal import Journal
 from engine.clients.clients import Clients
 from engine.clients.langsmith import Sunsets
-from engine.clients.own_listeners import Doors
+from engine.clients.own_listeners import OwnListeners
 from engine.core.counters import Counts
 from engine.core.descriptors import connections_allowed
 from engine.core.masking import Masker
@@ -31,7 +31,7 @@ from engine.receiver.connections import Connections
 from engine.receiver.readiness import Readiness
 from engine.receiver.receiver import Receiver
 from engine.receiver.responses import REFUSALS
-from engine.receiver.server import IDLE, discreet_logger, receiver_runner
+from engine.receiver.server import IDLE, receiver_runner, redacting_logger
 from engine.receiver.tls import Site, Tls
 from engine.rules.load_warnings import log_warnings
 from engine.rules.mutes import Mutes
@@ -120,9 +120,11 @@ async def running(
         undecided = UndecidedRoutes(reloader.mask)
         observer = Observers([LogObserver(logger), metrics, undecided, *traced, *observers])
 
-        doors = Doors()
+        own_listeners = OwnListeners()
         threads, sunsets = StoredThreads(store, logger), _sunsets(metrics)
-        make_clients = partial(Clients, lambda: reloader.current.router, doors, sunsets=sunsets, threads=threads)
+        make_clients = partial(
+            Clients, lambda: reloader.current.router, own_listeners, sunsets=sunsets, threads=threads
+        )
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
@@ -168,7 +170,7 @@ async def running(
         readiness = Readiness(
             lambda: store.beat(now=time.time()),
             settings.store_folder,
-            further=[lambda: "full" if upkeep.full else ""],
+            checks=[lambda: "full" if upkeep.full else ""],
         )
         stack.push_async_callback(readiness.close)
         receiver = Receiver(
@@ -190,12 +192,12 @@ async def running(
             Admin(store, worker, reloader, metrics, mutes, undecided, hydrator=hydrator, journal=Journal(logger)),
             settings,
             tls,
-            doors,
+            own_listeners,
         )
         _in_background(stack, reloader.watch(), log_warnings(reloader, logger))
         if tls is not None:
             _in_background(stack, tls.watch())
-            reloader.listen(lambda _: tls.look_soon())
+            reloader.listen(lambda _: tls.check_soon())
         # What happens first at the end, from the last line up: webhooks are refused, those that came in are kept, what
         # is under way is finished. Both listeners answer all the while: 503, `stopping`, and what people ask.
         stack.push_async_callback(worker.stop, settings.grace)
@@ -254,15 +256,15 @@ async def _listen_to_senders(
 
 
 async def _listen_to_people(
-    stack: AsyncExitStack, admin: Admin, settings: ServeSettings, tls: Tls | None, doors: Doors
+    stack: AsyncExitStack, admin: Admin, settings: ServeSettings, tls: Tls | None, own_listeners: OwnListeners
 ) -> Address:
     """From now on the admin listener is there, and no event leads to it."""
     app = admin_app(admin, settings.admin_token)
     runner = web.AppRunner(
-        app, access_log=None, logger=discreet_logger(), keepalive_timeout=IDLE, shutdown_timeout=_REQUESTS_END
+        app, access_log=None, logger=redacting_logger(), keepalive_timeout=IDLE, shutdown_timeout=_REQUESTS_END
     )
     address = await _listen(stack, runner, settings.admin, "--admin", tls if settings.admin_tls else None)
-    doors.keep(runner.addresses)
+    own_listeners.add(runner.addresses)
     return address
 
 

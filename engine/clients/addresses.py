@@ -51,7 +51,7 @@ _WHY_V6: Final = tuple(
 #: The only part of IPv6 that is given out to the public.
 _UNICAST_V6: Final = ip_network("2000::/3")
 #: Prefixes of addresses that hold an IPv4 address: how many bits stand behind it.
-_HOLDERS: Final = tuple(
+_EMBEDDING: Final = tuple(
     (ip_network(network), behind)
     for network, behind in (
         ("::ffff:0:0/96", 0),  # mapped
@@ -92,18 +92,18 @@ def parse_address(text: str) -> Address | None:
 
 def is_metadata(address: Address) -> bool:
     """Whether it leads to a cloud's metadata service, in whatever form it is written."""
-    return any(one in _METADATA for one in held_in(address))
+    return any(one in _METADATA for one in embedded_addresses(address))
 
 
 def why_not_public(address: Address) -> str:
     """What keeps an address from being public, as an adjective; empty when it is."""
     if isinstance(address, IPv6Address) and address.scope_id:
         return "of this machine's own links (it names a zone)"
-    innermost = list(held_in(address))[1:] or [address]
+    innermost = list(embedded_addresses(address))[1:] or [address]
     return next(filter(None, map(_why, innermost)), "")
 
 
-def held_in(address: Address) -> Iterator[Address]:
+def embedded_addresses(address: Address) -> Iterator[Address]:
     """The address without its zone, and every IPv4 address that it holds."""
     if isinstance(address, IPv4Address):
         yield address
@@ -117,7 +117,7 @@ def held_in(address: Address) -> Iterator[Address]:
         yield IPv4Address(number >> 64 & 0xFFFFFFFF)
         yield IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF)
         return
-    for network, behind in _HOLDERS:
+    for network, behind in _EMBEDDING:
         if bare in network:
             yield IPv4Address(number >> behind & 0xFFFFFFFF)
             return

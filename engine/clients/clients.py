@@ -10,12 +10,12 @@ import aiohttp
 
 from engine.clients.langsmith import LangSmith, LangSmithSettings, Sunsets
 from engine.clients.network import Network
-from engine.clients.own_listeners import Doors
+from engine.clients.own_listeners import OwnListeners
 from engine.clients.session import open_session
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 
 
-class Outside(Protocol):
+class ClientSettings(Protocol):
     """What clients have to know of the world outside; a router is one."""
 
     @property
@@ -41,13 +41,13 @@ class Clients:
 
     def __init__(
         self,
-        outside: Callable[[], Outside],
-        doors: Doors | None = None,
+        settings: Callable[[], ClientSettings],
+        own_listeners: OwnListeners | None = None,
         *,
         sunsets: Sunsets | None = None,
         threads: Threads | None = None,
     ) -> None:
-        self._outside, self._doors, self._sunsets = outside, doors, sunsets or Sunsets()
+        self._settings, self._own_listeners, self._sunsets = settings, own_listeners, sunsets or Sunsets()
         #: Slack threads by key; without a store they end with the process.
         self.threads: Threads = threads or ThreadsInMemory()
         self._http: aiohttp.ClientSession | None = None
@@ -57,13 +57,13 @@ class Clients:
     async def http(self) -> aiohttp.ClientSession:
         """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
         if self._http is None or self._http.closed:
-            self._http = open_session(lambda: self._outside().network, self._doors)
+            self._http = open_session(lambda: self._settings().network, self._own_listeners)
         return self._http
 
     @property
     def langsmith(self) -> LangSmith:
         """The door to LangSmith under the settings of now."""
-        settings = self._outside().langsmith
+        settings = self._settings().langsmith
         if self._current is None or self._current.settings != settings:
             self._current = self._langsmith.get(settings) or LangSmith(settings, sunsets=self._sunsets)
             self._langsmith[settings] = self._current
@@ -72,7 +72,7 @@ class Clients:
     @property
     def slack(self) -> SlackSettings:
         """How to reach Slack under the settings of now."""
-        return self._outside().slack
+        return self._settings().slack
 
     async def close(self) -> None:
         """Close everything that was opened."""

@@ -12,7 +12,7 @@ import aiohttp
 from engine.clients.addresses import Address, is_metadata, parse_address, why_not_public
 from engine.clients.network import Network, plain_host
 from engine.clients.origin import Origin
-from engine.clients.own_listeners import Doors
+from engine.clients.own_listeners import OwnListeners
 from engine.core.errors import Discard
 
 if TYPE_CHECKING:
@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 #: The origins that are the author's, for whoever asks now: a variable of the task, because between an action and the
 #: connector lies a client library that passes nothing on.
-_AUTHORS: ContextVar[frozenset[Origin]] = ContextVar("authors_origins", default=frozenset())
+_TRUSTED: ContextVar[frozenset[Origin]] = ContextVar("authors_origins", default=frozenset())
 
 
-class Refused(Discard):
+class AddressBlocked(Discard):
     """A request leads where event data must not lead; says what to write if it should. No attempt can succeed."""
 
 
 @contextmanager
 def trusting(origins: frozenset[Origin]) -> Iterator[None]:
     """Within it, requests of this task and those it starts may go to these origins: they are the author's."""
-    token = _AUTHORS.set(origins)
+    token = _TRUSTED.set(origins)
     try:
         yield
     finally:
-        _AUTHORS.reset(token)
+        _TRUSTED.reset(token)
 
 
-def refusal(host: str, port: int, address: str, network: Network, doors: Doors) -> str:
+def refusal(host: str, port: int, address: str, network: Network, own_listeners: OwnListeners) -> str:
     """Why a host must not be reached at an address and port, with the way to permit it; empty when it may.
 
     Addresses of clouds' metadata services are never reached, whoever wrote them. Whatever else
@@ -54,9 +54,9 @@ def refusal(host: str, port: int, address: str, network: Network, doors: Doors) 
     if is_metadata(found):
         return f"{_led(host, found)} is a cloud's metadata service, which is never reached"
     name = plain_host(host)
-    if Origin(name, port) in _AUTHORS.get():
+    if Origin(name, port) in _TRUSTED.get():
         return ""
-    if doors.opens(found, port):
+    if own_listeners.include(found, port):
         return f"{_led(host, found)} is, at port {port}, the engine's own admin listener, where no event leads"
     if network.permits(name, found):
         return ""
@@ -87,9 +87,9 @@ class GuardedConnector(aiohttp.TCPConnector):
     address at its other end, for it may have been made for somebody who is trusted with more.
     """
 
-    def __init__(self, network: Callable[[], Network], doors: Doors, **options: Any) -> None:
+    def __init__(self, network: Callable[[], Network], own_listeners: OwnListeners, **options: Any) -> None:
         super().__init__(**options)
-        self._network, self._doors = network, doors
+        self._network, self._own_listeners = network, own_listeners
 
     async def connect(
         self,
@@ -103,7 +103,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         peer = _peer_of(connection)
         if peer and (reason := self._refusal(url.raw_host or "", url.port or 0, peer)):
             connection.release()
-            raise Refused(reason)
+            raise AddressBlocked(reason)
         return connection
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
@@ -111,15 +111,15 @@ class GuardedConnector(aiohttp.TCPConnector):
         try:
             found = await super()._resolve_host(host, port, traces)
         except (aiohttp.InvalidURL, UnicodeError, ValueError) as error:
-            raise Refused(f"{host[:200]!r} is no host: write a name, or an address in full") from error
+            raise AddressBlocked(f"{host[:200]!r} is no host: write a name, or an address in full") from error
         refusals = [self._refusal(host, port, one["host"]) for one in found]
         good = [one for one, reason in zip(found, refusals, strict=True) if not reason]
         if found and not good:
-            raise Refused(refusals[0])
+            raise AddressBlocked(refusals[0])
         return good
 
     def _refusal(self, host: str, port: int, address: str) -> str:
-        return refusal(host, port, address, self._network(), self._doors)
+        return refusal(host, port, address, self._network(), self._own_listeners)
 
 
 def _peer_of(connection: Connection) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 from yarl import URL
 
-from engine.clients.addresses import Address, held_in
+from engine.clients.addresses import Address, embedded_addresses
 
 #: What a host's name is made of; the first label of one to allow may be ``*``.
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
@@ -28,7 +28,7 @@ class Network:
         """Whether a host may be reached at an address. ``host`` is a plain one (``plain_host``)."""
         if host in self.names or host.endswith(self.suffixes):
             return True
-        return any(one in network for one in held_in(address) for network in self.networks)
+        return any(one in network for one in embedded_addresses(address) for network in self.networks)
 
 
 def parse_network(entries: Iterable[str]) -> Network:

@@ -13,9 +13,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from yarl import URL
 
-from engine.clients.guard import Refused, trusting
+from engine.clients.guard import AddressBlocked, trusting
 from engine.clients.origin import Origin
-from engine.core import compression as coding
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json
 from engine.core.fair_share import Places
@@ -34,7 +33,7 @@ _PARSED_INLINE = 256 * 1024
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
-class NotHad(EngineError):  # noqa: N818 - what came of it, in words for people
+class DataUnavailable(EngineError):  # noqa: N818 - what came of it, in words for people
     """Why a piece of data could not be had. Never quotes a presigned URL's query: it is a signature."""
 
 
@@ -69,7 +68,7 @@ class ObjectStorage:
         """An object's JSON, and how many bytes it takes. The account has them afterwards.
 
         Raises:
-            NotHad: it could not be read.
+            DataUnavailable: it could not be read.
             DataTooLarge: it does not fit into the memory that an event may take.
             NotNow: it does not fit at the moment.
         """
@@ -78,17 +77,17 @@ class ObjectStorage:
             async with asyncio.timeout(self._timeout), self._slots.of(_host(url)):
                 value, size = await self._get(url, taken)
         except TimeoutError:
-            raise NotHad(f"{masked(url)} did not answer within {self._timeout:g} s") from None
+            raise DataUnavailable(f"{masked(url)} did not answer within {self._timeout:g} s") from None
         except TooComplex as error:
             raise DataTooLarge(f"{masked(url)}: {error}") from None
-        except (NotHad, Refused, coding.BrokenCoding, BadBody) as error:
-            raise NotHad(f"{masked(url)}: {error}") from None
+        except (DataUnavailable, AddressBlocked, compression.BrokenCoding, BadBody) as error:
+            raise DataUnavailable(f"{masked(url)}: {error}") from None
         except (DataTooLarge, NotNow) as error:
             error.args = (f"{masked(url)}: {error}",)
             raise
         except (aiohttp.ClientError, OSError, ValueError) as error:
             # An aiohttp error's own text may quote the whole URL.
-            raise NotHad(f"{masked(url)} could not be read ({type(error).__name__})") from None
+            raise DataUnavailable(f"{masked(url)} could not be read ({type(error).__name__})") from None
         finally:
             taken.give_back()
         account.add(size)
@@ -100,9 +99,9 @@ class ObjectStorage:
         with trusting(frozenset({trusted} if trusted else ())):
             async with http.get(URL(url, encoded=True)) as response:
                 if response.status in (400, 401, 403, 404, 410):
-                    raise NotHad(f"HTTP {response.status} (the link may have expired)")
+                    raise DataUnavailable(f"HTTP {response.status} (the link may have expired)")
                 if response.status != 200:
-                    raise NotHad(f"HTTP {response.status}")
+                    raise DataUnavailable(f"HTTP {response.status}")
                 body = await self._read_body(response, taken)
         stored_as = next((name for magic, name in _MAGIC if body.startswith(magic)), "")
         if stored_as:
@@ -118,7 +117,7 @@ class ObjectStorage:
 
     async def _decoded(self, body: bytes, stored_as: str, taken: _Taken) -> bytes:
         decoded = bytearray()
-        pieces = coding.decoded_pieces(body, stored_as)
+        pieces = compression.decoded_pieces(body, stored_as)
         while piece := await asyncio.to_thread(next, pieces, b""):
             await self._add(decoded, piece, taken)
         return bytes(decoded)

@@ -1,4 +1,4 @@
-"""The engine's own doors: where it listens for people, and no event may lead."""
+"""The engine's own own_listeners: where it listens for people, and no event may lead."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import socket
 from collections.abc import Iterable
 from typing import Any
 
-from engine.clients.addresses import Address, held_in, parse_address
+from engine.clients.addresses import Address, embedded_addresses, parse_address
 
 
-class Doors:
+class OwnListeners:
     """The addresses at which the admin listener listens. Shared by the clients of all loops."""
 
     def __init__(self) -> None:
         self._bound: tuple[tuple[Address, int], ...] = ()
 
-    def keep(self, names: Iterable[Any]) -> None:
+    def add(self, names: Iterable[Any]) -> None:
         """Keep these from now on: what sockets that listen say of themselves (``getsockname``)."""
         found = ((parse_address(str(host)), int(port)) for host, port, *_ in names)
         self._bound += tuple((address, port) for address, port in found if address is not None)
 
-    def opens(self, address: Address, port: int) -> bool:
+    def include(self, address: Address, port: int) -> bool:
         """Whether one of them is reached at an address and port, in whatever form that is written."""
         near = [bound for bound, number in self._bound if number == port]
-        return any(_meets(bound, one) for bound in near for one in held_in(address))
+        return any(_meets(bound, one) for bound in near for one in embedded_addresses(address))
 
 
 def _meets(bound: Address, address: Address) -> bool:

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 
 from engine.clients.guard import GuardedConnector
 from engine.clients.network import Network
-from engine.clients.own_listeners import Doors
+from engine.clients.own_listeners import OwnListeners
 from engine.core.trace import TRACEPARENT, carried
 
 if TYPE_CHECKING:
@@ -45,7 +45,10 @@ with warnings.catch_warnings():
 
 
 def open_session(
-    network: Callable[[], Network] = Network, doors: Doors | None = None, *, resolver: AbstractResolver | None = None
+    network: Callable[[], Network] = Network,
+    own_listeners: OwnListeners | None = None,
+    *,
+    resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
     """A session for requests that the engine makes. Call it on the loop that will use it, and close it there.
 
@@ -58,7 +61,7 @@ def open_session(
     """
     options = {"limit": 0, "ttl_dns_cache": _DNS_TTL, "resolver": resolver}
     return _Session(
-        connector=GuardedConnector(network, doors or Doors(), **options),
+        connector=GuardedConnector(network, own_listeners or OwnListeners(), **options),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": user_agent()},
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT),

@@ -10,14 +10,16 @@ UNDER_WAY_LIMIT = 8192
 LATE_LIMIT = 256
 #: How much of the room bodies may take whose signature is not checked yet: whoever sends them may be anybody. The rest
 #: stays free for those who showed a secret first.
-UNPROVEN_PART = 4
+UNAUTHENTICATED_PART = 4
 
 
 _TOO_MANY = "too many large bodies are in hand at once"
-_TOO_MANY_UNPROVEN = "too many large bodies without a secret are in hand at once, their signatures not checked yet"
+_TOO_MANY_UNAUTHENTICATED = (
+    "too many large bodies without a secret are in hand at once, their signatures not checked yet"
+)
 
 
-class NoRoom(EngineError):  # noqa: N818 - reads as the answer it causes
+class NoCapacity(EngineError):  # noqa: N818 - reads as the answer it causes
     """There is no room for another body, or for more of one."""
 
 
@@ -25,8 +27,8 @@ class Admission:
     """What one process holds between a request's first byte and its event's commit.
 
     ``held`` is in bytes of bodies, and ``parsed`` about how many bytes they parsed to; each has the
-    same limit. ``unproven`` are bodies whose sender is not known yet. ``under_way`` and ``late`` count appends. All of
-    it is given back when nothing is left in memory, not when the request is answered: a stuck
+    same limit. ``unauthenticated`` are bodies whose sender is not known yet. ``under_way`` and ``late`` count appends.
+    All of it is given back when nothing is left in memory, not when the request is answered: a stuck
     store goes on holding what it was given.
     """
 
@@ -36,10 +38,10 @@ class Admission:
         "late",
         "late_limit",
         "parsed",
+        "unauthenticated",
+        "unauthenticated_limit",
         "under_way",
         "under_way_limit",
-        "unproven",
-        "unproven_limit",
     )
 
     def __init__(
@@ -48,14 +50,14 @@ class Admission:
         self.held_limit = held_limit
         self.under_way_limit = under_way_limit
         self.late_limit = late_limit
-        self.unproven_limit = held_limit // UNPROVEN_PART
-        self.held = self.parsed = self.unproven = self.under_way = self.late = 0
+        self.unauthenticated_limit = held_limit // UNAUTHENTICATED_PART
+        self.held = self.parsed = self.unauthenticated = self.under_way = self.late = 0
 
     def in_memory(self) -> int:
         """About how many bytes of memory are held."""
         return self.held + self.parsed
 
-    def obstacle(self, size: int = 0, *, proven: bool = True) -> str:
+    def obstacle(self, size: int = 0, *, authenticated: bool = True) -> str:
         """Empty when there is room for another body of ``size`` bytes, else why there is none."""
         if self.late >= self.late_limit:
             return f"the store is stuck: it has {self.late} events that were refused because it did not answer"
@@ -63,19 +65,22 @@ class Admission:
             return f"{self.under_way} events wait for the store already"
         if self.parsed >= self.held_limit or self.held >= self.held_limit or self.held + size > self.held_limit:
             return _TOO_MANY
-        if not proven and (self.unproven >= self.unproven_limit or self.unproven + size > self.unproven_limit):
-            return _TOO_MANY_UNPROVEN
+        if not authenticated and (
+            self.unauthenticated >= self.unauthenticated_limit
+            or self.unauthenticated + size > self.unauthenticated_limit
+        ):
+            return _TOO_MANY_UNAUTHENTICATED
         return ""
 
 
-class Share:
+class Reservation:
     """What one request holds of an admission's room. ``parsed`` says whether its body is parsed."""
 
-    __slots__ = ("_admission", "_kept", "_late", "_parsed", "_proven", "parsed", "size")
+    __slots__ = ("_admission", "_authenticated", "_kept", "_late", "_parsed", "parsed", "size")
 
-    def __init__(self, admission: Admission, *, proven: bool = True) -> None:
+    def __init__(self, admission: Admission, *, authenticated: bool = True) -> None:
         self._admission = admission
-        self._proven = proven
+        self._authenticated = authenticated
         self._kept = self._late = self.parsed = False
         self.size = self._parsed = 0
 
@@ -83,15 +88,15 @@ class Share:
         """Hold so many more bytes, or fewer where ``size`` is negative.
 
         Raises:
-            NoRoom: that would be more than there may be. Nothing more is held then.
+            NoCapacity: that would be more than there may be. Nothing more is held then.
         """
         admission = self._admission
         if size > 0 and admission.held + size > admission.held_limit:
-            raise NoRoom(_TOO_MANY)
-        if not self._proven:
-            if admission.unproven + size > admission.unproven_limit:
-                raise NoRoom(_TOO_MANY_UNPROVEN)
-            admission.unproven += size
+            raise NoCapacity(_TOO_MANY)
+        if not self._authenticated:
+            if admission.unauthenticated + size > admission.unauthenticated_limit:
+                raise NoCapacity(_TOO_MANY_UNAUTHENTICATED)
+            admission.unauthenticated += size
         self.size += size
         admission.held += size
 
@@ -99,20 +104,20 @@ class Share:
         """Hold so many bytes for what the body parsed to. Any size fits while the others have half of the room at most.
 
         Raises:
-            NoRoom: it does not fit. Nothing more is held then.
+            NoCapacity: it does not fit. Nothing more is held then.
         """
         admission = self._admission
         if admission.parsed + size > admission.held_limit and admission.parsed > admission.held_limit // 2:
-            raise NoRoom(_TOO_MANY)
+            raise NoCapacity(_TOO_MANY)
         self._parsed += size
         self.parsed = True
         admission.parsed += size
 
-    def prove(self) -> None:
+    def authenticate(self) -> None:
         """The sender is known now."""
-        if not self._proven:
-            self._proven = True
-            self._admission.unproven -= self.size
+        if not self._authenticated:
+            self._authenticated = True
+            self._admission.unauthenticated -= self.size
 
     def keep(self) -> None:
         """From now on an append has it, which gives it back when it is done."""
@@ -129,9 +134,9 @@ class Share:
         self._late = True
         self._admission.late += 1
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Nothing of it is left in memory. Call it once."""
-        self.prove()
+        self.authenticate()
         admission = self._admission
         admission.held -= self.size
         admission.parsed -= self._parsed

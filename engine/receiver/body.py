@@ -7,33 +7,33 @@ import time
 
 from aiohttp import web
 
-from engine.receiver.admission import Share
-from engine.receiver.responses import Refusal, broken_body, overload, too_large
+from engine.receiver.admission import Reservation
+from engine.receiver.responses import ErrorResponse, broken_body, overload, too_large
 
 #: How long bodies may still come in once the receiver is stopping, in seconds.
 _LAST_CALL = 0.5
 
 
 class BodyReader:
-    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for the words of a refusal."""
+    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for the words of a response."""
 
     def __init__(self, limit: int, deadline: float) -> None:
         self._limit, self._deadline = limit, deadline
         self._reading: set[asyncio.Timeout] = set()
         self._stopping = False
 
-    async def read(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
+    async def read(self, request: web.BaseRequest, reservation: Reservation, until: float) -> bytes:
         """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for.
 
         Raises:
-            Refusal: it is too large, too slow or broken.
-            NoRoom: it is more than there is room for.
+            ErrorResponse: it is too large, too slow or broken.
+            NoCapacity: it is more than there is room for.
         """
         stream = request.content
         if not stream.is_eof() or stream.total_bytes > self._limit:
-            return await self._read_slowly(request, share, until)
+            return await self._read_slowly(request, reservation, until)
         body = stream.read_nowait()
-        share.grow(len(body))
+        reservation.grow(len(body))
         return body
 
     def stop(self) -> None:
@@ -44,16 +44,16 @@ class BodyReader:
             if not timeout.expired() and (timeout.when() or soon) >= soon:
                 timeout.reschedule(soon)
 
-    async def _read_slowly(self, request: web.BaseRequest, share: Share, until: float) -> bytes:
+    async def _read_slowly(self, request: web.BaseRequest, reservation: Reservation, until: float) -> bytes:
         pieces: list[bytes] = []
         timeout = asyncio.timeout(until - time.monotonic())
         try:
             async with timeout:
                 self._reading.add(timeout)
                 async for piece in request.content.iter_any():
-                    share.grow(len(piece))
+                    reservation.grow(len(piece))
                     pieces.append(piece)
-                    if share.size > self._limit:
+                    if reservation.size > self._limit:
                         raise too_large(f"the body is more than {self._limit} bytes", self._limit)
             return b"".join(pieces)
         except TimeoutError as error:
@@ -63,7 +63,7 @@ class BodyReader:
         finally:
             self._reading.discard(timeout)
 
-    def _too_slow(self) -> Refusal:
+    def _too_slow(self) -> ErrorResponse:
         if self._stopping:
             return overload("stopping", "the engine is stopping", close=True)
         return overload("slow_body", f"the body did not arrive within {self._deadline:g} seconds", close=True)

@@ -12,7 +12,7 @@ from engine.core.signatures import Claim, read_claims
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Auth:
     """What a request's headers say of its sender, before the body is read.
 
     ``error`` says why it may not post. Without one it is ``trusted``, or will be if one of its
@@ -25,21 +25,21 @@ class Standing:
 
 
 #: Of everybody who showed a good secret, where nothing is signed.
-_TRUSTED = Standing(trusted=True)
+_TRUSTED = Auth(trusted=True)
 
 
-def standing_of(
+def authenticate(
     request: web.BaseRequest, secrets: tuple[str, ...] | None, signing: tuple[str, ...], now: float
-) -> Standing:
+) -> Auth:
     """Judge a request's headers. ``secrets`` None lets everybody in; ``now`` is in Unix seconds."""
     error = "" if secrets is None else check_secret(request, secrets)
     if not signing:
-        return Standing(error=error) if error else _TRUSTED
+        return Auth(error=error) if error else _TRUSTED
     claims, wrong = read_claims(request.headers, now)
     if error and not claims:
         without = "it has no signature" if secrets else "the signature is missing"
-        return Standing(error=wrong or (f"{error}, and {without}" if secrets else without))
-    return Standing(not error, claims)
+        return Auth(error=wrong or (f"{error}, and {without}" if secrets else without))
+    return Auth(not error, claims)
 
 
 def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:

@@ -14,7 +14,7 @@ from engine.core.errors import StoreError
 from engine.core.offload import in_thread
 
 #: Every word that ``/readyz`` may answer with. The receiver adds the first two by itself.
-WORDS = ("stopping", "overloaded", "store", "disk", "full")
+REASONS = ("stopping", "overloaded", "store", "disk", "full")
 #: Where less is free than the smaller of so many bytes and such a part of the disk, it counts as full.
 DISK_FLOOR_BYTES, DISK_FLOOR_PART = 64 * 2**20, 0.01
 #: How long an answer holds, in seconds: who asks often writes no more often.
@@ -27,7 +27,7 @@ class Readiness:
     """Tries the store with a small durable write. One at a time: a stuck store is not given more.
 
     ``write`` is that write; ``folder`` is where the store's files are, None where it has none here.
-    ``further`` are quick looks of other parts, each a word or empty.
+    ``checks`` are quick looks of other parts, each a word or empty.
     """
 
     def __init__(
@@ -35,18 +35,18 @@ class Readiness:
         write: Callable[[], Awaitable[object]],
         folder: Path | None,
         *,
-        further: Sequence[Callable[[], str]] = (),
-        patience: float = _STORE_ANSWERS,
+        checks: Sequence[Callable[[], str]] = (),
+        timeout: float = _STORE_ANSWERS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._write, self._folder, self._further = write, folder, further
-        self._patience, self._clock = patience, clock
+        self._write, self._folder, self._checks = write, folder, checks
+        self._timeout, self._clock = timeout, clock
         self._trial: asyncio.Task[str] | None = None
         self._known, self._known_at = "", float("-inf")
 
     async def obstacle(self) -> str:
-        """Empty where an event would be kept, else a word: ``store``, ``disk``, or one of ``further``."""
-        for look in self._further:
+        """Empty where an event would be kept, else a word: ``store``, ``disk``, or one of ``checks``."""
+        for look in self._checks:
             if word := look():
                 return word
         if self._trial is None and self._clock() - self._known_at < _HOLDS:
@@ -67,7 +67,7 @@ class Readiness:
             trial = self._trial = asyncio.create_task(self._try())
             trial.add_done_callback(self._learn)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(trial)
         except TimeoutError:
             return "store"

@@ -12,17 +12,17 @@ from threading import Lock
 
 from aiohttp import hdrs, web
 
-from engine.core import compression as coding
+from engine.core import compression
 from engine.core.errors import BadBody
 from engine.core.event import Event, Signed, parse_event
 from engine.core.json_scan import MAX_VALUES
 from engine.core.signatures import BadSignature, check_claims
 from engine.core.trace import TRACEPARENT, Facts, Span, Spans, valid_traceparent
-from engine.receiver.admission import Admission, NoRoom, Share
+from engine.receiver.admission import Admission, NoCapacity, Reservation
 from engine.receiver.body import BodyReader
-from engine.receiver.credentials import Standing, standing_of
-from engine.receiver.parse_turns import THREADS, Turns
-from engine.receiver.responses import Refusal, overload, refusal_of, too_large, unauthorized
+from engine.receiver.credentials import Auth, authenticate
+from engine.receiver.parse_queue import THREADS, ParseQueue
+from engine.receiver.responses import ErrorResponse, error_response, overload, too_large, unauthorized
 from engine.store.records import Appended
 
 #: Where a probe asks whether it lives, and whether it would accept an event.
@@ -102,7 +102,7 @@ class Receiver:
         self._on_result = on_result
         self._spans = spans or Spans()
         self._threads = ThreadPoolExecutor(THREADS, "receiver")
-        self._turns = Turns()
+        self._parsing = ParseQueue()
         self._bodies = BodyReader(limit, deadline)
         self._appending: set[asyncio.Future[Appended]] = set()
         self._stopping = False
@@ -115,18 +115,20 @@ class Receiver:
             return refused or await self.webhook(request)
         look = {HEALTHZ: self.healthz, READYZ: self.readyz}.get(path)
         if look is None:
-            return Refusal(404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}").response()
+            return ErrorResponse(
+                404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}"
+            ).response()
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            return Refusal(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
+            return ErrorResponse(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
         return await look()
 
     async def webhook(self, request: web.BaseRequest) -> web.Response:
-        """``POST /webhooks/langsmith``: 202 once the event is kept, or a refusal that says what to do."""
+        """``POST /webhooks/langsmith``: 202 once the event is kept, or a response that says what to do."""
         started = time.monotonic()
         try:
             appended = await self._accept(request, started + self._deadline)
-        except Refusal as refusal:
-            return self._refuse(request, refusal, time.monotonic() - started)
+        except ErrorResponse as response:
+            return self._refuse(request, response, time.monotonic() - started)
         self._on_result("duplicate" if appended.duplicate else "accepted", time.monotonic() - started)
         body = f'{{"event":"{appended.event_id}","duplicate":{"true" if appended.duplicate else "false"}}}'
         return web.Response(status=202, body=body.encode(), content_type="application/json")
@@ -135,26 +137,26 @@ class Receiver:
         """A sender that waits for ``100 Continue`` gets it only where its body will be read."""
         try:
             self._admit(request)
-        except Refusal as refusal:
-            return self._refuse(request, refusal, 0.0)
+        except ErrorResponse as response:
+            return self._refuse(request, response, 0.0)
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0
         return None
 
-    def _refuse(self, request: web.BaseRequest, refusal: Refusal, seconds: float) -> web.Response:
-        if refusal.reason == "too_large":
+    def _refuse(self, request: web.BaseRequest, response: ErrorResponse, seconds: float) -> web.Response:
+        if response.reason == "too_large":
             told = {
                 "sender": request.remote,
                 "agent": _shown(request.headers.get(hdrs.USER_AGENT, "")),
-                "reason": refusal.error,
+                "reason": response.error,
                 "limit": self._limit,
                 "next": "raise --body-limit, or have fewer runs sent",
             }
             _logger.error("a webhook is lost: it is too large, and LangSmith does not send it again", extra=told)
         else:
-            _logger.info("refused a request from %s: %d %s", request.remote, refusal.status, refusal.error)
-        self._on_result(refusal.reason, seconds)
-        return refusal.response()
+            _logger.info("refused a request from %s: %d %s", request.remote, response.status, response.error)
+        self._on_result(response.reason, seconds)
+        return response.response()
 
     async def healthz(self) -> web.Response:
         """``GET /healthz``: the process answers."""
@@ -195,50 +197,50 @@ class Receiver:
 
     async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
         """From the first look to the store's answer. Whom nobody knows begins no trace."""
-        standing = self._admit(request)
+        auth = self._admit(request)
         trace = _Trace(self._spans, request.headers.get(TRACEPARENT, ""))
-        if standing.trusted:
+        if auth.trusted:
             trace.begin()
         try:
-            appended = await self._admitted(request, until, standing, trace)
+            appended = await self._admitted(request, until, auth, trace)
         except BaseException as error:
-            trace.end(error=error.reason if isinstance(error, Refusal) else "gone")
+            trace.end(error=error.reason if isinstance(error, ErrorResponse) else "gone")
             raise
         trace.end({"engine.event": appended.event_id, "engine.duplicate": appended.duplicate})
         return appended
 
-    async def _admitted(self, request: web.BaseRequest, until: float, standing: Standing, trace: _Trace) -> Appended:
-        share = Share(self.admission, proven=standing.trusted)
+    async def _admitted(self, request: web.BaseRequest, until: float, auth: Auth, trace: _Trace) -> Appended:
+        reservation = Reservation(self.admission, authenticated=auth.trusted)
         try:
-            body = await self._bodies.read(request, share, until)
+            body = await self._bodies.read(request, reservation, until)
             coded = request.headers.get(hdrs.CONTENT_ENCODING, "")
-            appending = self._keep(body, coded, share, standing, trace, until)
-        except (NoRoom, BadBody, BadSignature) as error:
-            raise refusal_of(error, self._limit) from error
+            appending = self._keep(body, coded, reservation, auth, trace, until)
+        except (NoCapacity, BadBody, BadSignature) as error:
+            raise error_response(error, self._limit) from error
         finally:
-            if not share.kept:
-                share.give_back()
-        return await self._wait_for(appending, share, until)
+            if not reservation.kept:
+                reservation.release()
+        return await self._wait_for(appending, reservation, until)
 
-    def _admit(self, request: web.BaseRequest) -> Standing:
+    def _admit(self, request: web.BaseRequest) -> Auth:
         """Everything that can be said before the body is read."""
         if request.method != hdrs.METH_POST:
-            raise Refusal(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
+            raise ErrorResponse(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
         secrets, signing = self._secrets(), self._signing_secrets()
-        standing = standing_of(request, secrets, signing, self._clock())
-        if standing.error:
-            raise unauthorized(standing.error, may_sign=bool(signing), may_tell=bool(secrets) or not signing)
+        auth = authenticate(request, secrets, signing, self._clock())
+        if auth.error:
+            raise unauthorized(auth.error, may_sign=bool(signing), may_tell=bool(secrets) or not signing)
         if self._stopping:
             raise overload("stopping", "the engine is stopping", close=True)
         length = request.content_length or 0
         if length > self._limit:
             raise too_large(f"the body is {length} bytes", self._limit)
-        if obstacle := self.admission.obstacle(length, proven=standing.trusted) or self._obstacle():
+        if obstacle := self.admission.obstacle(length, authenticated=auth.trusted) or self._obstacle():
             raise overload("overloaded", obstacle)
-        return standing
+        return auth
 
     def _keep(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace, until: float
+        self, body: bytes, content_encoding: str, reservation: Reservation, auth: Auth, trace: _Trace, until: float
     ) -> asyncio.Future[Appended]:
         """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
 
@@ -247,62 +249,60 @@ class Receiver:
             BadSignature: the sender showed no secret, and none of its signatures is good.
         """
         keeping: Awaitable[Appended]
-        if content_encoding or len(body) > (_CHECKED_INLINE if standing.claims else _PARSED_INLINE):
-            keeping = self._digest(body, content_encoding, share, standing, trace, until)
+        if content_encoding or len(body) > (_CHECKED_INLINE if auth.claims else _PARSED_INLINE):
+            keeping = self._digest(body, content_encoding, reservation, auth, trace, until)
         else:
-            event = self._parse(body, "", standing, self._clock(), trace)
-            share.prove()
-            share.expand(event.parsed_size)
+            event = self._parse(body, "", auth, self._clock(), trace)
+            reservation.authenticate()
+            reservation.expand(event.parsed_size)
             keeping = self._append(event)
         # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
         appending = asyncio.ensure_future(keeping)
-        share.keep()
+        reservation.keep()
         self._appending.add(appending)
-        appending.add_done_callback(lambda _: self._landed(appending, share))
+        appending.add_done_callback(lambda _: self._landed(appending, reservation))
         return appending
 
-    def _landed(self, appending: asyncio.Future[Appended], share: Share) -> None:
+    def _landed(self, appending: asyncio.Future[Appended], reservation: Reservation) -> None:
         self._appending.discard(appending)
-        share.give_back()
+        reservation.release()
 
     async def _digest(
-        self, body: bytes, content_encoding: str, share: Share, standing: Standing, trace: _Trace, until: float
+        self, body: bytes, content_encoding: str, reservation: Reservation, auth: Auth, trace: _Trace, until: float
     ) -> Appended:
         """What takes longer than the loop can wait, in a thread; then the append.
 
         Raises:
-            NoRoom: so many wait for a thread that it would be late.
+            NoCapacity: so many wait for a thread that it would be late.
         """
         loop, now = asyncio.get_running_loop(), self._clock()
-        parse = partial(self._parse, body, content_encoding, standing, now, trace)
+        parse = partial(self._parse, body, content_encoding, auth, now, trace)
         begin_by = until - self._deadline * _WAITING_PART
-        async with self._turns.turn(len(body), begin_by, compressed=bool(content_encoding)):
+        async with self._parsing.turn(len(body), begin_by, compressed=bool(content_encoding)):
             event = await loop.run_in_executor(self._threads, parse)
-        share.prove()
-        share.grow(len(event.body) - len(body))
-        share.expand(event.parsed_size)
+        reservation.authenticate()
+        reservation.grow(len(event.body) - len(body))
+        reservation.expand(event.parsed_size)
         return await self._append(event)
 
-    def _parse(
-        self, body: bytes, content_encoding: str, standing: Standing, received_at: float, trace: _Trace
-    ) -> Event:
+    def _parse(self, body: bytes, content_encoding: str, auth: Auth, received_at: float, trace: _Trace) -> Event:
         """Check the signature, of the bytes as they were sent; only then is anything made of them."""
-        signed = self._signed(body, standing) if standing.claims else None
+        signed = self._signed(body, auth) if auth.claims else None
         traceparent = trace.begin()
         if content_encoding:
-            body = coding.decode(body, content_encoding, self._limit)
+            body = compression.decode(body, content_encoding, self._limit)
         return parse_event(body, received_at, signed, traceparent, self._max_values)
 
-    def _signed(self, body: bytes, standing: Standing) -> Signed | None:
+    def _signed(self, body: bytes, auth: Auth) -> Signed | None:
         """Who signed it, and what the signature covers; None where who showed a secret signed it with none."""
         try:
-            return check_claims(standing.claims, self._signing_secrets(), body)
+            return check_claims(auth.claims, self._signing_secrets(), body)
         except BadSignature:
-            if standing.trusted:
+            if auth.trusted:
                 return None  # its secret was good: it may post, but its own id counts for nothing
             raise
 
-    async def _wait_for(self, appending: asyncio.Future[Appended], share: Share, until: float) -> Appended:
+    async def _wait_for(self, appending: asyncio.Future[Appended], reservation: Reservation, until: float) -> Appended:
         """What came of an append, if it is done in time."""
         loop = asyncio.get_running_loop()
         # asyncio.wait and asyncio.timeout do the same at two or three times the price, for every request.
@@ -315,9 +315,9 @@ class Receiver:
             timer.cancel()
         if not appending.done():
             appending.add_done_callback(_tell_landing)
-            if not share.parsed:
+            if not reservation.parsed:
                 raise overload("late", "the body was not decompressed and parsed in time")
-            share.late()
+            reservation.late()
             raise overload("late", "the store did not answer in time")
         return self._result(appending)
 
@@ -326,7 +326,7 @@ class Receiver:
             return appending.result()
         except Exception as error:
             # A request is where its work ends, whatever became of it.
-            raise refusal_of(error, self._limit) from error
+            raise error_response(error, self._limit) from error
 
 
 class _Trace:

@@ -7,12 +7,12 @@ import logging
 import orjson
 from aiohttp import hdrs, web
 
-from engine.core import compression as coding
+from engine.core import compression
 from engine.core.errors import BadBody, StoreBusy, StoreError
 from engine.core.signatures import BadSignature
-from engine.receiver.admission import NoRoom
+from engine.receiver.admission import NoCapacity
 
-#: Every reason for a refusal, in a word. They are labels of a metric, and documented.
+#: Every reason for an error response, as one word. They are labels of a metric, and documented.
 REFUSALS = (
     "bad_body", "broken_body", "busy", "error", "late", "method", "overloaded", "slow_body", "stopping",
     "store_error", "too_large", "unauthorized", "unknown_coding",
@@ -32,7 +32,7 @@ _HOW_TO_SEND = "send a JSON object, such as the payload of a LangSmith webhook"
 _logger = logging.getLogger(__name__)
 
 
-class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
+class ErrorResponse(Exception):  # noqa: N818 - an answer rather than a fault
     """An answer other than 202. ``reason`` is a word for metrics; ``error`` and ``hint`` are for people.
 
     ``close`` ends the connection after it.
@@ -66,47 +66,47 @@ class Refusal(Exception):  # noqa: N818 - an answer rather than a fault
         return response
 
 
-def overload(reason: str, error: str, *, close: bool = False) -> Refusal:
+def overload(reason: str, error: str, *, close: bool = False) -> ErrorResponse:
     """Every fault of ours is a 503: LangSmith retries those, and nothing else."""
     headers = ((hdrs.RETRY_AFTER, _RETRY_AFTER),)
-    return Refusal(503, reason, error, "nothing was accepted; send it again", headers, close=close)
+    return ErrorResponse(503, reason, error, "nothing was accepted; send it again", headers, close=close)
 
 
-def too_large(error: str, limit: int) -> Refusal:
+def too_large(error: str, limit: int) -> ErrorResponse:
     """The body is larger than ``limit`` bytes."""
     hint = f"the limit is {limit} bytes, decompressed; have LangSmith send fewer or smaller runs at once"
-    return Refusal(413, "too_large", error, hint)
+    return ErrorResponse(413, "too_large", error, hint)
 
 
-def unauthorized(error: str, *, may_sign: bool = False, may_tell: bool = True) -> Refusal:
+def unauthorized(error: str, *, may_sign: bool = False, may_tell: bool = True) -> ErrorResponse:
     """The sender is nobody the configuration knows: by a secret (``may_tell``) or by a signature (``may_sign``)."""
     ways = filter(None, (_HOW_TO_AUTHENTICATE if may_tell else "", _HOW_TO_SIGN if may_sign else ""))
-    return Refusal(401, "unauthorized", error, "; or ".join(ways), ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
+    return ErrorResponse(401, "unauthorized", error, "; or ".join(ways), ((hdrs.WWW_AUTHENTICATE, "Bearer"),))
 
 
-def broken_body(error: Exception) -> Refusal:
+def broken_body(error: Exception) -> ErrorResponse:
     """The body broke off, or is no chunked body though it says so."""
-    return Refusal(400, "broken_body", f"the request's body is broken: {error}", _HOW_TO_SEND)
+    return ErrorResponse(400, "broken_body", f"the request's body is broken: {error}", _HOW_TO_SEND)
 
 
-def refusal_of(error: Exception, limit: int) -> Refusal:
+def error_response(error: Exception, limit: int) -> ErrorResponse:
     """The answer for what went wrong with a body or with keeping its event. ``limit`` is the largest body in bytes."""
     match error:
         case StoreBusy():
             return overload("busy", f"the store is busy: {error}")
         case StoreError():
             return overload("store_error", f"the store cannot take events: {error}")
-        case NoRoom():
+        case NoCapacity():
             return overload("overloaded", str(error))
         case BadSignature():
             return unauthorized(str(error), may_sign=True, may_tell=False)
-        case BadBody() | coding.BrokenCoding():
-            return Refusal(400, "bad_body", str(error), _HOW_TO_SEND)
-        case coding.TooLarge():
+        case BadBody() | compression.BrokenCoding():
+            return ErrorResponse(400, "bad_body", str(error), _HOW_TO_SEND)
+        case compression.TooLarge():
             return too_large(str(error), limit)
-        case coding.UnknownCoding():
-            hint = f"send it plain, or in one of {coding.ACCEPTED}"
-            accepted = ((hdrs.ACCEPT_ENCODING, coding.ACCEPTED),)
-            return Refusal(415, "unknown_coding", f"{error} is not understood", hint, accepted)
+        case compression.UnknownCoding():
+            hint = f"send it plain, or in one of {compression.ACCEPTED}"
+            accepted = ((hdrs.ACCEPT_ENCODING, compression.ACCEPTED),)
+            return ErrorResponse(415, "unknown_coding", f"{error} is not understood", hint, accepted)
     _logger.error("an event could not be kept", exc_info=error)
     return overload("error", "the event could not be kept")

@@ -130,17 +130,17 @@ def receiver_runner(receiver: Receiver, connections: Connections | None = None) 
         auto_decompress=False,
         keepalive_timeout=IDLE,
         lingering_time=_LINGERING,
-        logger=discreet_logger(),
+        logger=redacting_logger(),
     )
     return _Runner(receiver, server)
 
 
-def discreet_logger() -> logging.LoggerAdapter[logging.Logger]:
+def redacting_logger() -> logging.LoggerAdapter[logging.Logger]:
     """For a server: what aiohttp has to say of broken requests, without their text."""
-    return _DiscreetLogger(logging.getLogger("aiohttp.server"), {})
+    return _RedactingLogger(logging.getLogger("aiohttp.server"), {})
 
 
-class _DiscreetLogger(logging.LoggerAdapter[logging.Logger]):
+class _RedactingLogger(logging.LoggerAdapter[logging.Logger]):
     """aiohttp's log of broken requests, without the exception's text: it quotes the request line or a header."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:

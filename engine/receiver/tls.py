@@ -58,7 +58,7 @@ class Tls:
         """
         self._files, self._clock = files, clock
         self._fingerprinter = Fingerprinter()
-        self._seen = self._suspect = self._fingerprinter.of(files.all())
+        self._seen = self._failed = self._fingerprinter.of(files.all())
         self._now = _load(files, clock())
         self._looking, self._soon = asyncio.Lock(), asyncio.Event()
         #: To listen with. Whoever connects is handed on to the context of now.
@@ -81,12 +81,12 @@ class Tls:
             try:
                 self._now = await asyncio.to_thread(_load, self._files, self._clock())
             except SettingsError as error:
-                if looked == self._suspect:
+                if looked == self._failed:
                     self._seen = looked
                     _logger.error("the certificate was not renewed, the one of before stays: %s", error)
-                self._suspect = looked
+                self._failed = looked
                 return
-            self._seen = self._suspect = looked
+            self._seen = self._failed = looked
             _logger.info("certificate renewed", extra={"valid_until": _day(self._now.ends)})
             self.warn()
 
@@ -95,7 +95,7 @@ class Tls:
         if self._now.ends - self._clock() < _SOON:
             _logger.warning("the certificate is valid until %s only: renew %s", _day(self._now.ends), self._files.cert)
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """Have ``watch`` look now: somebody says that something changed."""
         self._soon.set()
 

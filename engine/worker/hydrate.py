@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from engine.clients.langsmith import LangSmith
-from engine.clients.langsmith.reading import Late, reading
-from engine.clients.object_storage import CONCURRENCY, OBJECT_LIMIT, NotHad, ObjectStorage
+from engine.clients.langsmith.request_limits import RequestTooSlow, request_limits
+from engine.clients.object_storage import CONCURRENCY, OBJECT_LIMIT, DataUnavailable, ObjectStorage
 from engine.clients.origin import Origin, origin_of
 from engine.core.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
 from engine.core.errors import DataTooLarge, EngineError, NotNow
@@ -203,7 +203,7 @@ class Hydrator:
             # Read at once they may have been in each other's way: whether it fits is seen when it is read alone.
             if isinstance(answer, DataTooLarge):
                 answers[key] = await self._read_object(group[key], account)
-        failed = {key: (group[key], answer) for key, answer in answers.items() if isinstance(answer, NotHad)}
+        failed = {key: (group[key], answer) for key, answer in answers.items() if isinstance(answer, DataUnavailable)}
         if failed:
             queried = await self._query([wanted for wanted, _ in failed.values()], account)
             for key, (wanted, why) in failed.items():
@@ -213,7 +213,7 @@ class Hydrator:
     async def _read_object(self, wanted: _Wanted, account: Account) -> _Answer:
         try:
             return _Had(*await self._objects.read(presigned_url(wanted.run, wanted.need) or "", account), account)
-        except (NotHad, DataTooLarge, NotNow) as error:
+        except (DataUnavailable, DataTooLarge, NotNow) as error:
             return _bare(error)
 
     def _trusted(self) -> Origin | None:
@@ -265,7 +265,7 @@ class Hydrator:
         read = _Reading(self._turn, account, asyncio.get_running_loop().time() + seconds)
         try:
             async with asyncio.timeout(seconds + _GRACE):
-                with reading(read):
+                with request_limits(read):
                     yield read
         except BaseException:
             account.shrink(read.held)
@@ -278,7 +278,7 @@ _NO_ID = "without an id, LangSmith can't be asked for it"
 
 
 class _Reading:
-    """What requests to LangSmith for one fetch respect; see ``langsmith.reading``."""
+    """What requests to LangSmith for one fetch respect; see ``langsmith.request_limits``."""
 
     def __init__(
         self, turn: Callable[[str], AbstractAsyncContextManager[None]], account: Account, deadline: float
@@ -295,7 +295,7 @@ class _Reading:
                 async with asyncio.timeout_at(self._deadline):
                     yield
             except TimeoutError as error:
-                raise Late(str(error) or "timed out") from error
+                raise RequestTooSlow(str(error) or "timed out") from error
 
     async def grow(self, size: int) -> None:
         """Hold so many bytes more."""
@@ -314,7 +314,7 @@ def _bare(error: EngineError) -> EngineError:
     return error
 
 
-def _either(why: NotHad, queried: _Answer, need: str) -> _Answer:
+def _either(why: DataUnavailable, queried: _Answer, need: str) -> _Answer:
     """What LangSmith has of a run, or why neither it nor object storage has it."""
     if isinstance(queried, _Had):
         value = queried.value.get(need)

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 
 from engine.action.failures import classify
 from engine.clients.addresses import is_metadata, parse_address, why_not_public
-from engine.clients.guard import Refused, trusting
+from engine.clients.guard import AddressBlocked, trusting
 from engine.clients.network import Network, parse_network, plain_host
 from engine.clients.origin import Origin
-from engine.clients.own_listeners import Doors
+from engine.clients.own_listeners import OwnListeners
 from engine.clients.session import open_session, user_agent
 
 LOOPBACK = parse_network(["127.0.0.0/8", "::1"])
@@ -234,7 +234,7 @@ def test_an_address_within_another_is_judged_by_itself(address, prefix):
 async def test_no_spelling_leads_to_this_machine(sink, host):
     """Every one of these reaches loopback with some client or other."""
     async with open_session() as session:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(AddressBlocked) as caught:
             await session.get(f"http://{host}:{port_of(sink)}/")
     failure = classify(caught.value)
     assert not failure.retry
@@ -243,13 +243,13 @@ async def test_no_spelling_leads_to_this_machine(sink, host):
 
 async def test_the_reason_names_the_address_and_what_would_permit_it(sink):
     async with open_session(resolver=Names(minio_internal=["10.0.0.9"])) as session:
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(AddressBlocked) as caught:
             await session.get("http://minio.internal/")
         assert str(caught.value) == (
             "the address 10.0.0.9 of minio.internal is private, and where event data leads must be public; "
             "to permit it, write at the top level: network: {allow: [minio.internal]}"
         )
-        with pytest.raises(Refused, match=r"the address ::1 is loopback.*allow: \[\"::1\"\]"):
+        with pytest.raises(AddressBlocked, match=r"the address ::1 is loopback.*allow: \[\"::1\"\]"):
             await session.get("http://[::1]/")
 
 
@@ -269,9 +269,9 @@ async def test_origins_of_the_author_are_reached_and_nobody_elses(sink):
             for host in ("mine.example", "MINE.example", "mine.example."):
                 async with session.get(f"http://{host}:{port_of(sink)}/") as response:
                     assert response.status == 200
-            with pytest.raises(Refused):
+            with pytest.raises(AddressBlocked):
                 await session.get(f"http://other.example:{port_of(sink)}/")
-        with pytest.raises(Refused):
+        with pytest.raises(AddressBlocked):
             await session.get(f"http://mine.example:{port_of(sink)}/")
 
 
@@ -282,7 +282,7 @@ async def test_a_connection_made_for_one_who_is_trusted_serves_nobody_else(sink)
         with trusting(origin("mine.example", sink)):
             async with session.get(f"http://mine.example:{port_of(sink)}/") as response:
                 await response.read()
-        with pytest.raises(Refused):
+        with pytest.raises(AddressBlocked):
             await session.get(f"http://mine.example:{port_of(sink)}/")
         assert len(sink.received) == len(names.asked) == 1
 
@@ -294,7 +294,7 @@ async def test_another_port_of_the_authors_host_is_anothers(sink):
         with trusting(origin("127.0.0.1", sink)):
             async with session.get(sink.url) as response:
                 assert response.status == 200
-            with pytest.raises(Refused, match=r"127\.0\.0\.1 is loopback.*allow: \[127\.0\.0\.1\]"):
+            with pytest.raises(AddressBlocked, match=r"127\.0\.0\.1 is loopback.*allow: \[127\.0\.0\.1\]"):
                 await session.get(elsewhere.url)
         assert elsewhere.received == []
 
@@ -302,11 +302,11 @@ async def test_another_port_of_the_authors_host_is_anothers(sink):
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "0.0.0.0", "[::ffff:127.0.0.1]"])
 @pytest.mark.parametrize("bound", ["127.0.0.1", "0.0.0.0"])
 async def test_no_event_leads_to_the_engines_own_door_whatever_is_allowed(sink, host, bound):
-    doors = Doors()
-    doors.keep([(bound, int(port_of(sink)))])
+    own_listeners = OwnListeners()
+    own_listeners.add([(bound, int(port_of(sink)))])
     everything = parse_network(["0.0.0.0/0", "::/0", "localhost"])
-    async with open_session(lambda: everything, doors) as session:
-        with pytest.raises(Refused, match="own admin listener, where no event leads"):
+    async with open_session(lambda: everything, own_listeners) as session:
+        with pytest.raises(AddressBlocked, match="own admin listener, where no event leads"):
             await session.get(f"http://{host}:{port_of(sink)}/")
     assert sink.received == []
 
@@ -314,9 +314,9 @@ async def test_no_event_leads_to_the_engines_own_door_whatever_is_allowed(sink, 
 async def test_the_author_may_lead_to_it_and_events_to_other_ports(sink):
     from engine.testing import WebhookSink
 
-    doors = Doors()
-    doors.keep([("127.0.0.1", int(port_of(sink))), ("::1", int(port_of(sink)), 0, 0)])
-    async with WebhookSink() as elsewhere, open_session(lambda: LOOPBACK, doors) as session:
+    own_listeners = OwnListeners()
+    own_listeners.add([("127.0.0.1", int(port_of(sink))), ("::1", int(port_of(sink)), 0, 0)])
+    async with WebhookSink() as elsewhere, open_session(lambda: LOOPBACK, own_listeners) as session:
         async with session.get(elsewhere.url) as response:
             assert response.status == 200
         with trusting(origin("127.0.0.1", sink)):
@@ -325,12 +325,12 @@ async def test_the_author_may_lead_to_it_and_events_to_other_ports(sink):
 
 
 def test_a_door_to_everywhere_is_at_the_addresses_of_this_machine_alone():
-    doors = Doors()
-    doors.keep([("0.0.0.0", 8181), ("::1", 8182, 0, 0)])
+    own_listeners = OwnListeners()
+    own_listeners.add([("0.0.0.0", 8181), ("::1", 8182, 0, 0)])
     at = {"127.0.0.1": True, "127.9.9.9": True, "::ffff:127.0.0.1": True, "0.0.0.0": True, "192.0.2.1": False}
-    assert {text: doors.opens(parse_address(text), 8181) for text in at} == at
-    assert not doors.opens(parse_address("127.0.0.1"), 8182)
-    assert doors.opens(parse_address("::1"), 8182)
+    assert {text: own_listeners.include(parse_address(text), 8181) for text in at} == at
+    assert not own_listeners.include(parse_address("127.0.0.1"), 8182)
+    assert own_listeners.include(parse_address("::1"), 8182)
 
 
 async def test_a_permission_withdrawn_counts_for_connections_that_are_there(sink):
@@ -339,7 +339,7 @@ async def test_a_permission_withdrawn_counts_for_connections_that_are_there(sink
         async with session.get(f"http://mine.example:{port_of(sink)}/") as response:
             await response.read()
         permitted[0] = Network()
-        with pytest.raises(Refused):
+        with pytest.raises(AddressBlocked):
             await session.get(f"http://mine.example:{port_of(sink)}/")
 
 
@@ -348,7 +348,7 @@ async def test_a_name_that_answers_something_else_the_second_time_gains_nothing(
     names = Names(rebind_example=[["127.0.0.1"], ["127.0.0.1"]])
     async with open_session(resolver=names) as session:
         for _ in range(2):
-            with pytest.raises(Refused):
+            with pytest.raises(AddressBlocked):
                 await session.get(f"http://rebind.example:{port_of(sink)}/")
     names = Names(rebind_example=[["93.184.216.34"], ["127.0.0.1"]])
     connected = []
@@ -395,14 +395,14 @@ async def test_metadata_services_are_never_reached_whoever_asks(address):
     async with open_session(lambda: everything, resolver=names) as session:
         with trusting(frozenset({Origin("metadata.google.internal", 80), Origin(plain_host(address), 80)})):
             for target in (url, "http://metadata.google.internal/"):
-                with pytest.raises(Refused, match="metadata service, which is never reached"):
+                with pytest.raises(AddressBlocked, match="metadata service, which is never reached"):
                     await session.get(target)
 
 
 async def test_what_is_no_host_at_all_is_refused_for_good():
     async with open_session() as session:
         for host in ("1.2.3.4.5", "999.1.1.1", "a\x00b", "a" * 300, "..", "a..b"):
-            with pytest.raises((Refused, OSError)) as caught:
+            with pytest.raises((AddressBlocked, OSError)) as caught:
                 await asyncio.wait_for(session.get(f"http://{host}/"), 20)
             assert classify(caught.value).expected, host
 
@@ -416,7 +416,7 @@ async def test_a_task_that_an_action_starts_is_trusted_as_it_is(sink):
 
         with trusting(origin("127.0.0.1", sink)):
             assert await asyncio.create_task(ask()) == 200
-        with pytest.raises(Refused):
+        with pytest.raises(AddressBlocked):
             await asyncio.create_task(ask())
 
 

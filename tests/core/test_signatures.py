@@ -310,14 +310,14 @@ async def test_bodies_of_strangers_take_a_quarter_of_the_room_and_no_more():
         slow = post(b"{" + b" " * 900, *[f"{k}: {v}" for k, v in hub().items()], target=WEBHOOK_PATH, length=1_000)
         waiting = asyncio.create_task(served.send_raw(slow))
         async with asyncio.timeout(2):
-            while admission.unproven != 901:
+            while admission.unauthenticated != 901:
                 await asyncio.sleep(0.01)
         stranger = await served.send(b" " * 200, query="", headers=hub())
         assert (stranger.status, served.results[-1][0]) == (503, "overloaded")
         assert "signatures not checked yet" in stranger.json["error"]
         assert (await served.send(b"{" + b" " * 2_000 + b"}")).status == 202
         assert (await waiting).startswith(b"HTTP/1.1 503")
-    assert (admission.unproven, admission.held) == (0, 0)
+    assert (admission.unauthenticated, admission.held) == (0, 0)
 
 
 async def test_a_stranger_who_sends_more_than_he_said_is_stopped():
@@ -329,7 +329,7 @@ async def test_a_stranger_who_sends_more_than_he_said_is_stopped():
                 yield b" " * 100
 
         assert (await served.send(pieces(), query="", headers=hub())).status == 503
-        assert (admission.unproven, admission.held) == (0, 0)
+        assert (admission.unauthenticated, admission.held) == (0, 0)
 
 
 async def test_what_was_proven_makes_room_for_other_strangers_while_the_store_takes_its_time():
@@ -341,6 +341,6 @@ async def test_what_was_proven_makes_room_for_other_strangers_while_the_store_ta
         async with asyncio.timeout(2):
             while admission.under_way != 3:
                 await asyncio.sleep(0.01)
-        assert admission.unproven == 0
+        assert admission.unauthenticated == 0
         stuck.set()
         assert {(await one).status for one in sent} == {202}

@@ -16,7 +16,7 @@ import pytest
 
 from engine.core.errors import StoreBusy
 from engine.receiver import readiness
-from engine.receiver.readiness import WORDS, Readiness
+from engine.receiver.readiness import REASONS, Readiness
 from engine.store import open_store
 from engine.store.protocol import Store
 
@@ -74,7 +74,7 @@ async def test_a_store_that_refuses_is_told_and_recovers_by_itself() -> None:
 async def test_nothing_piles_up_on_a_stuck_store() -> None:
     disk = Disk()
     disk.stuck = asyncio.Event()
-    ready = Readiness(disk.write, None, patience=0.02)
+    ready = Readiness(disk.write, None, timeout=0.02)
     assert await asyncio.gather(*(ready.obstacle() for _ in range(20))) == ["store"] * 20
     assert await ready.obstacle() == "store"
     assert disk.writes == 1
@@ -88,7 +88,7 @@ async def test_nothing_piles_up_on_a_stuck_store() -> None:
 async def test_a_stuck_store_does_not_keep_the_engine_from_stopping() -> None:
     disk = Disk()
     disk.stuck = asyncio.Event()
-    ready = Readiness(disk.write, None, patience=0.01)
+    ready = Readiness(disk.write, None, timeout=0.01)
     await ready.obstacle()
     await ready.close()
 
@@ -126,11 +126,11 @@ async def test_a_folder_that_is_gone_is_the_store_s_to_tell(tmp_path: Path) -> N
 
 async def test_other_parts_are_asked_first() -> None:
     disk, words = Disk(), [""]
-    ready = Readiness(disk.write, None, further=[lambda: words[0]])
+    ready = Readiness(disk.write, None, checks=[lambda: words[0]])
     assert await ready.obstacle() == ""
     words[0] = "full"
     assert await ready.obstacle() == "full"
-    assert "full" in WORDS
+    assert "full" in REASONS
 
 
 # --- against the real store ------------------------------------------------------------------------------------------
@@ -182,7 +182,7 @@ async def test_a_store_whose_file_is_locked_is_told_and_its_release_too(tmp_path
 
     clock = Clock()
     async with a_store(tmp_path) as store:
-        ready = Readiness(lambda: store.beat(now=1.0), tmp_path, clock=clock, patience=0.2)
+        ready = Readiness(lambda: store.beat(now=1.0), tmp_path, clock=clock, timeout=0.2)
         other = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         assert await ready.obstacle() == "store"

@@ -11,10 +11,10 @@ import time
 import pytest
 from receiving import FakeStore, post, read_answer, serving
 
-import engine.receiver.parse_turns
+import engine.receiver.parse_queue
 import engine.receiver.receiver
 from engine.core.json_scan import parsed_size
-from engine.receiver.admission import Admission, NoRoom, Share
+from engine.receiver.admission import Admission, NoCapacity, Reservation
 from engine.receiver.receiver import DEADLINE, SHUTDOWN_TIMEOUT
 
 BODY = b'{"n":1}'
@@ -116,15 +116,15 @@ async def test_a_body_that_will_not_fit_is_refused_by_its_length():
 
 def test_what_a_body_parses_to_fits_whatever_it_takes_while_others_have_half_of_the_room():
     admission = Admission(1000)
-    first, second, third = Share(admission), Share(admission), Share(admission)
+    first, second, third = Reservation(admission), Reservation(admission), Reservation(admission)
     first.expand(500)
     second.expand(5000)
     assert (admission.parsed, admission.in_memory(), admission.held) == (5500, 5500, 0)
     assert admission.obstacle() == "too many large bodies are in hand at once"
-    second.give_back()
+    second.release()
     assert (admission.parsed, admission.obstacle()) == (500, "")
     third.expand(1)
-    with pytest.raises(NoRoom, match="too many large bodies"):
+    with pytest.raises(NoCapacity, match="too many large bodies"):
         second.expand(500)
     assert admission.parsed == 501
     third.expand(499)
@@ -186,7 +186,7 @@ class Parsing:
     def __init__(self, monkeypatch):
         self.let, self.bodies, self._real = threading.Event(), [], engine.receiver.receiver.parse_event
         monkeypatch.setattr(engine.receiver.receiver, "parse_event", self)
-        monkeypatch.setattr(engine.receiver.parse_turns, "_LARGE", len(LARGE))
+        monkeypatch.setattr(engine.receiver.parse_queue, "_LARGE", len(LARGE))
 
     def __call__(self, body, *args):
         self.bodies.append(body)
@@ -213,7 +213,7 @@ async def test_one_large_body_is_parsed_at_a_time_and_others_pass_it(monkeypatch
 async def test_a_compressed_body_counts_as_eight_times_as_large(monkeypatch):
     parsing = Parsing(monkeypatch)
     body = gzip.compress(LARGE)
-    monkeypatch.setattr(engine.receiver.parse_turns, "_LARGE", 8 * len(body) - 1)
+    monkeypatch.setattr(engine.receiver.parse_queue, "_LARGE", 8 * len(body) - 1)
     async with serving() as served:
         headers = {"Content-Encoding": "gzip"}
         both = [asyncio.create_task(served.send(body, headers=headers)) for _ in range(2)]

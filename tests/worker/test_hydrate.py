@@ -17,7 +17,7 @@ import zstandard
 from moto.server import ThreadedMotoServer
 
 from engine.clients.langsmith import LangSmith, LangSmithSettings
-from engine.clients.langsmith.reading import Late
+from engine.clients.langsmith.request_limits import RequestTooSlow
 from engine.clients.network import parse_network
 from engine.clients.object_storage import HostSlots
 from engine.clients.session import open_session
@@ -618,7 +618,7 @@ async def test_a_request_that_takes_too_long_is_late_for_its_destination(door, h
     hydrator = hydrator_of(door, http, turn=turn, timeout=0.4)
     fetched = await hydrator.fetch(event_of(run()), {"feedback"}, None, Fetched())
     assert fetched.errors == {"feedback": "LangSmith did not answer within 0.4 s"}
-    assert raised == [Late]
+    assert raised == [RequestTooSlow]
 
 
 async def test_what_can_not_be_asked_for_now_is_had_later(door, http, bucket, langsmith):

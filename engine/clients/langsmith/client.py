@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from engine.clients.langsmith.failure import LangSmithFailure, failure_of, ours
-from engine.clients.langsmith.name_cache import Names
+from engine.clients.langsmith.failure import LangSmithFailure, failure_of, own_error
+from engine.clients.langsmith.name_cache import NameCache
 from engine.clients.langsmith.rows import batches, check_run_id, is_uuid, queue_item, refuse_error, selected, uuid_of
 from engine.clients.langsmith.settings import LangSmithSettings
 from engine.clients.langsmith.sunset import Sunsets
@@ -56,8 +56,8 @@ class LangSmith:
         self._sdk: Sdk | None = None
         self._closes: weakref.finalize[[AbstractEventLoop, Sdk], LangSmith] | None = None
         self._opening = asyncio.Lock()
-        self._datasets = Names(clock)
-        self._queues = Names(clock)
+        self._datasets = NameCache(clock)
+        self._queues = NameCache(clock)
         self._items_missing_until = 0.0
         self._clock = clock
 
@@ -86,7 +86,7 @@ class LangSmith:
     async def create_dataset(self, name: str, *, description: str | None = None) -> str:
         """Make a key-value dataset; its id. Status 409: there is one of that name."""
         extra = {"description": description} if description else {}
-        async with self._asked(f"create the dataset {name!r}") as sdk:
+        async with self._request(f"create the dataset {name!r}") as sdk:
             dataset = await sdk.client.create_dataset(name, data_type="kv", **extra)
         self._datasets.keep(name, str(dataset.id))
         return str(dataset.id)
@@ -112,12 +112,12 @@ class LangSmith:
         }
         given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
         reference = None if outputs is None else dict(outputs)
-        async with self._asked("add the example") as sdk:
+        async with self._request("add the example") as sdk:
             await sdk.client.create_example(dict(inputs), reference, dataset_id=dataset_id, **given)
 
     async def read_example(self, example_id: str) -> Mapping[str, Any]:
         """An example as JSON: ``dataset_id inputs outputs metadata source_run_id …``. Status 404: there is none."""
-        async with self._asked("read the example") as sdk:
+        async with self._request("read the example") as sdk:
             example = await sdk.client.read_example(example_id)
         row: Mapping[str, Any] = example.model_dump(mode="json")
         return row
@@ -134,7 +134,7 @@ class LangSmith:
         """Give an example other contents. What is None stays as it is (API: PATCH ``/examples/{id}``)."""
         body = {"inputs": inputs, "outputs": outputs, "metadata": metadata, "split": split}
         given = {name: value for name, value in body.items() if value is not None}
-        async with self._asked("update the example") as sdk:
+        async with self._request("update the example") as sdk:
             # AsyncClient has no update_example, so the generated client's generic verb does it.
             await sdk.generated.patch(f"/api/v1/examples/{UUID(example_id)}", cast_to=object, body=given)
 
@@ -159,7 +159,7 @@ class LangSmith:
         rounded to 4 decimals, as LangSmith demands.
         """
         check_run_id(run)
-        async with self._asked(f"give feedback {key!r}") as sdk:
+        async with self._request(f"give feedback {key!r}") as sdk:
             row = await sdk.create_feedback(
                 run["id"],
                 key,
@@ -182,7 +182,7 @@ class LangSmith:
         Raises ``Discard`` where LangSmith recorded it as an error.
         """
         try:
-            async with self._asked("read the feedback") as sdk:
+            async with self._request("read the feedback") as sdk:
                 row = await sdk.read_feedback(feedback_id)
         except LangSmithFailure as failure:
             if failure.status == 404:
@@ -195,7 +195,7 @@ class LangSmith:
 
         ``error`` says why LangSmith recorded it as an error, and is None where it did not.
         """
-        async with self._asked("read the feedback") as sdk:
+        async with self._request("read the feedback") as sdk:
             row: object = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
         found = row if isinstance(row, Mapping) else {}
         return {**found, "error": feedback_error(found)}
@@ -205,7 +205,7 @@ class LangSmith:
 
         Raises ``Discard`` where LangSmith recorded the result as an error.
         """
-        async with self._asked("update the feedback") as sdk:
+        async with self._request("update the feedback") as sdk:
             # AsyncClient has no update_feedback, so the generated client's generic verb does it.
             await sdk.generated.patch(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object, body=dict(changes))
         await self.check_feedback(feedback_id)
@@ -247,7 +247,7 @@ class LangSmith:
                 raise
         else:
             return None
-        async with self._asked("read the queue") as sdk:  # a 404 may be about the queue itself
+        async with self._request("read the queue") as sdk:  # a 404 may be about the queue itself
             await sdk.client.read_annotation_queue(queue_id)
         missing: LangSmithFailure | None = None
         for run in runs:
@@ -267,16 +267,16 @@ class LangSmith:
         if self._clock() < self._items_missing_until:
             await older()
         else:
-            await self._newest(lambda: self._add_items(queue_id, runs, extend=extend), older)
+            await self._with_fallback(lambda: self._add_items(queue_id, runs, extend=extend), older)
 
     async def _add_items(self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool) -> None:
         items: Any = [queue_item(run) for run in runs]
-        async with self._asked("add to the queue") as sdk:
+        async with self._request("add to the queue") as sdk:
             await sdk.generated.annotation_queues.items.create(queue_id, items=items, extend_trace_retention=extend)
 
     async def _add_ids(self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool) -> None:
         ids: Any = [run["id"] for run in runs]
-        async with self._asked("add to the queue") as sdk:
+        async with self._request("add to the queue") as sdk:
             await sdk.generated.annotation_queues.runs.create(queue_id, body=ids, extend_trace_retention=extend)
 
     async def list_feedback(self, run_ids: Iterable[str]) -> list[dict[str, Any]]:
@@ -287,7 +287,7 @@ class LangSmith:
         ids = [run_id for run_id in dict.fromkeys(run_ids) if is_uuid(run_id)]
         rows: list[dict[str, Any]] = []
         for batch in batches(ids):
-            async with self._asked("list feedback") as sdk:
+            async with self._request("list feedback") as sdk:
                 rows += await sdk.list_feedback(batch)
         return rows
 
@@ -321,11 +321,11 @@ class LangSmith:
             raise Discard("a run without a session_id can't be asked for: LangSmith wants to know its project")
         if not projects:
             return await self._query_v1(ids, selects)
-        return await self._newest(
+        return await self._with_fallback(
             lambda: self._query_v2(ids, projects, selects, since), lambda: self._query_v1(ids, selects)
         )
 
-    async def _newest(self, call: Callable[[], Awaitable[T]], older: Callable[[], Awaitable[T]]) -> T:
+    async def _with_fallback(self, call: Callable[[], Awaitable[T]], older: Callable[[], Awaitable[T]]) -> T:
         """What a call answers, or an older one where a self-hosted backend does not have it."""
         try:
             return await call()
@@ -343,7 +343,7 @@ class LangSmith:
     ) -> dict[str, dict[str, Any]]:
         columns: Any = ["ID", *(name.upper() for name in selects if name.lower() != "id")]
         earliest = time_of(since) or datetime.now(UTC) - self.settings.trace_retention
-        async with self._asked("query runs") as sdk:
+        async with self._request("query runs") as sdk:
             pages = sdk.generated.runs.query_v2(
                 ids=list(ids), project_ids=list(projects), selects=columns, min_start_time=earliest.isoformat()
             )
@@ -352,31 +352,31 @@ class LangSmith:
 
     async def _query_v1(self, ids: Sequence[str], selects: Sequence[str]) -> dict[str, dict[str, Any]]:
         columns = list(dict.fromkeys(["id", "name", "run_type", "start_time", "trace_id", *selects]))
-        async with self._asked("query runs") as sdk:
+        async with self._request("query runs") as sdk:
             listed = sdk.client.list_runs(run_ids=ids, select=columns, limit=len(ids))
             rows = [run.model_dump(mode="json") async for run in listed]
         return {str(row["id"]): selected(row, selects) for row in rows}
 
     async def _find_dataset(self, name: str) -> str | None:
-        async with self._asked(f"look up the dataset {name!r}") as sdk:
+        async with self._request(f"look up the dataset {name!r}") as sdk:
             dataset = await sdk.find_dataset(name)
         return str(dataset.id) if dataset is not None and dataset.name == name else None
 
     async def _find_queue(self, name: str) -> str | None:
-        async with self._asked(f"look up the annotation queue {name!r}") as sdk:
+        async with self._request(f"look up the annotation queue {name!r}") as sdk:
             async for queue in sdk.client.list_annotation_queues(name=name):
                 if queue.name == name:
                     return str(queue.id)
         return None
 
     @asynccontextmanager
-    async def _asked(self, task: str) -> AsyncIterator[Sdk]:
+    async def _request(self, task: str) -> AsyncIterator[Sdk]:
         """The SDK, with its two families of exceptions turned into one whose words a person can act on."""
         sdk = await self._ready()
         try:
             yield sdk
         except sdk.faults as error:
-            raise ours(error) or failure_of(error, task) from error
+            raise own_error(error) or failure_of(error, task) from error
         except RecursionError:
             raise Discard(f"the data is nested too deeply to {task}") from None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from engine.clients.langsmith.reading import Late
+from engine.clients.langsmith.request_limits import RequestTooSlow
 from engine.core.errors import DataTooLarge, EngineError, NotNow
 from engine.core.masking import shortened
 
 #: How much of LangSmith's words is passed on, in characters.
-_LONGEST_WORDS = 300
+_LONGEST_TEXT = 300
 
 
 class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
@@ -34,11 +34,11 @@ class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault
         self.headers = headers or {}
 
 
-def ours(error: BaseException) -> Exception | None:
+def own_error(error: BaseException) -> Exception | None:
     """What our own transport raised, where the SDK took it for a failed connection."""
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, (DataTooLarge, NotNow, Late)):
+        if isinstance(link, (DataTooLarge, NotNow, RequestTooSlow)):
             return link
         link = link.__cause__
     return None
@@ -50,9 +50,9 @@ def failure_of(error: BaseException, task: str) -> LangSmithFailure:
     if response is None:
         cause = error.__cause__ or error
         words = str(cause).strip() or type(cause).__name__
-        return LangSmithFailure(f"LangSmith could not be reached to {task}: {shortened(words, _LONGEST_WORDS)}")
+        return LangSmithFailure(f"LangSmith could not be reached to {task}: {shortened(words, _LONGEST_TEXT)}")
     status = int(response.status_code)
-    words = shortened(" ".join(_detail(response).split()), _LONGEST_WORDS)
+    words = shortened(" ".join(_detail(response).split()), _LONGEST_TEXT)
     advice = _advice(status, words)
     message = f"LangSmith answered {status} when asked to {task}" + (f": {words}" if words else "")
     return LangSmithFailure(message + (f" ({advice})" if advice else ""), status=status, headers=response.headers)

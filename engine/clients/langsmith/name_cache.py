@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 
 #: Seconds for which the id behind a name is trusted.
 _TTL = 300.0
-#: Names kept at most: a name can be a template, and so come from event data.
+#: NameCache kept at most: a name can be a template, and so come from event data.
 _MOST = 1024
 
 
-class Names:
+class NameCache:
     """Name → id with expiry. Callers at once share one look-up, which none of them can cancel; absence is not kept."""
 
     def __init__(self, clock: Callable[[], float]) -> None:

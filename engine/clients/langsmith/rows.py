@@ -16,7 +16,7 @@ T = TypeVar("T")
 #: Ids in one query, and items in one addition to a queue: the API takes no more.
 BATCH: Final = 100
 #: How much of LangSmith's words is passed on, in characters.
-_LONGEST_WORDS: Final = 300
+_LONGEST_TEXT: Final = 300
 
 
 def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
@@ -57,7 +57,7 @@ def refuse_error(row: Mapping[str, Any], key: str) -> None:
     """
     if (why := feedback_error(row)) is not None:
         raise Discard(
-            f"LangSmith recorded the feedback {key!r} as an error: {shortened(why, _LONGEST_WORDS)}"
+            f"LangSmith recorded the feedback {key!r} as an error: {shortened(why, _LONGEST_TEXT)}"
             " (make it fit the key's configuration in LangSmith, or change that, then replay this delivery)"
         )
 

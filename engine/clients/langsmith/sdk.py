@@ -15,7 +15,7 @@ from langsmith.async_client import AsyncClient
 from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
-from engine.clients.langsmith.reading import Reading, current_reading
+from engine.clients.langsmith.request_limits import RequestLimits, current_request_limits
 from engine.clients.langsmith.sunset import Sunsets
 from engine.core.errors import DataTooLarge, TooComplex
 from engine.core.feedback import feedback_error
@@ -59,19 +59,19 @@ class Sdk:
 
     async def create_feedback(self, run_id: str, key: str, **fields: Any) -> Mapping[str, Any]:
         """Give a run feedback; the row that LangSmith made of it, which the SDK's method does not return."""
-        with _hearing() as answers:
+        with _captured_responses() as answers:
             await self.client.create_feedback(run_id, key, stop_after_attempt=1, **fields)
         return _row(answers)
 
     async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
         """A feedback with all its fields: the SDK's model drops those that it does not know."""
-        with _hearing() as answers:
+        with _captured_responses() as answers:
             await self.client.read_feedback(feedback_id)
         return _row(answers)
 
     async def list_feedback(self, run_ids: Sequence[str]) -> list[dict[str, Any]]:
         """All feedback of some runs, with ``error`` saying why a row is one, wherever LangSmith wrote that."""
-        with _hearing() as answers:
+        with _captured_responses() as answers:
             rows = [row.model_dump(mode="json") async for row in self.client.list_feedback(run_ids=run_ids)]
         raw = [row for answer in answers for row in answer.json()]
         return [row | {"error": feedback_error(as_sent)} for row, as_sent in zip(rows, raw, strict=True)]
@@ -83,18 +83,18 @@ class Sdk:
 
 
 #: The answers to requests that this task makes, where it wants them: the SDK returns only what its models know.
-_ANSWERS: ContextVar[list[httpx2.Response] | None] = ContextVar("answers", default=None)
+_RESPONSES: ContextVar[list[httpx2.Response] | None] = ContextVar("answers", default=None)
 
 
 @contextmanager
-def _hearing() -> Iterator[list[httpx2.Response]]:
+def _captured_responses() -> Iterator[list[httpx2.Response]]:
     """Collect the answers to requests that are made meanwhile by this task."""
     answers: list[httpx2.Response] = []
-    token = _ANSWERS.set(answers)
+    token = _RESPONSES.set(answers)
     try:
         yield answers
     finally:
-        _ANSWERS.reset(token)
+        _RESPONSES.reset(token)
 
 
 def _row(answers: Sequence[httpx2.Response]) -> Mapping[str, Any]:
@@ -107,7 +107,7 @@ def _row(answers: Sequence[httpx2.Response]) -> Mapping[str, Any]:
 
 
 class _Transport(httpx2.AsyncClient):
-    """A client whose requests for a ``Reading`` respect it, and whose answers tell of endpoints that will go."""
+    """A client whose requests for a ``RequestLimits`` respect it, and whose answers tell of endpoints that will go."""
 
     def __init__(self, sunsets: Sunsets, **options: Any) -> None:
         super().__init__(**options)
@@ -115,17 +115,17 @@ class _Transport(httpx2.AsyncClient):
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request; for a reading, in its turn, and with an answer of bounded size."""
-        respected = current_reading()
+        respected = current_request_limits()
         if respected is None:
             response = await super().send(request, **options)
         else:
             response = await self._send_for(respected, request, **options)
         self._sunsets.note(request.method, request.url.path, response.headers)
-        if (answers := _ANSWERS.get()) is not None:
+        if (answers := _RESPONSES.get()) is not None:
             answers.append(response)
         return response
 
-    async def _send_for(self, respected: Reading, request: httpx2.Request, **options: Any) -> httpx2.Response:
+    async def _send_for(self, respected: RequestLimits, request: httpx2.Request, **options: Any) -> httpx2.Response:
         try:
             async with respected.turn():
                 response = await super().send(request, **{**options, "stream": True})
@@ -139,7 +139,7 @@ class _Transport(httpx2.AsyncClient):
         return read
 
 
-async def _read(response: httpx2.Response, respected: Reading) -> httpx2.Response:
+async def _read(response: httpx2.Response, respected: RequestLimits) -> httpx2.Response:
     """The whole of an answer, counted while it comes."""
     body = bytearray()
     async for piece in response.aiter_bytes():
@@ -171,11 +171,11 @@ def _transport(base_url: str, tls: ssl.SSLContext, sunsets: Sunsets) -> httpx2.A
         verify=tls,
         trust_env=False,
         follow_redirects=False,
-        event_hooks={"request": [_carry_on]},
+        event_hooks={"request": [_add_traceparent]},
     )
 
 
-async def _carry_on(request: httpx2.Request) -> None:
+async def _add_traceparent(request: httpx2.Request) -> None:
     """A request that an attempt makes carries its trace on."""
     if trace := carried():
         request.headers[TRACEPARENT] = trace

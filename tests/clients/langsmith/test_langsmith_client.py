@@ -15,7 +15,7 @@ import pytest
 
 from engine.clients.langsmith import LangSmith, LangSmithSettings, Sunsets
 from engine.clients.langsmith.failure import LangSmithFailure
-from engine.clients.langsmith.name_cache import Names
+from engine.clients.langsmith.name_cache import NameCache
 from engine.core.errors import Discard, Retry
 from engine.testing import LangSmithStandIn
 
@@ -408,7 +408,7 @@ async def test_names_expire_and_can_be_forgotten():
         asked.append(name)
         return f"id of {name}"
 
-    names = Names(clock)
+    names = NameCache(clock)
     for _ in range(3):
         assert await names.get("a", look_up) == "id of a"
     assert asked == ["a"]
@@ -426,7 +426,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_along():
         await release.wait()
         return "id"
 
-    names = Names(Clock())
+    names = NameCache(Clock())
     first, second = asyncio.ensure_future(names.get("a", look_up)), asyncio.ensure_future(names.get("a", look_up))
     await asyncio.sleep(0)
     first.cancel()
@@ -445,7 +445,7 @@ async def test_a_look_up_that_fails_fails_for_all_who_wait_and_is_not_kept():
             raise failures.pop()
         return "id"
 
-    names = Names(Clock())
+    names = NameCache(Clock())
     results = await asyncio.gather(names.get("a", look_up), names.get("a", look_up), return_exceptions=True)
     assert [type(result) for result in results] == [LangSmithFailure] * 2
     assert await names.get("a", look_up) == "id"
@@ -455,7 +455,7 @@ async def test_names_are_bounded():
     async def look_up(name):
         return name
 
-    names = Names(Clock())
+    names = NameCache(Clock())
     for number in range(1100):
         await names.get(str(number), look_up)
     assert len(names._known) == 1024

@@ -1,4 +1,4 @@
-"""Turns of bodies at the threads that parse them: few at once, one large one, and none that comes too late."""
+"""ParseQueue of bodies at the threads that parse them: few at once, one large one, and none that comes too late."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from engine.receiver.admission import NoRoom
+from engine.receiver.admission import NoCapacity
 
 #: How many bodies are decompressed and parsed at once. orjson holds the interpreter's lock, so that more would not be
 #: faster.
@@ -18,7 +18,7 @@ _LARGE = 4 * 1024 * 1024
 _COMPRESSED = 8
 
 
-class Turns:
+class ParseQueue:
     """Lets bodies to the threads in the order in which they came."""
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class Turns:
         A body whose turn is at once is let through whatever ``begin_by`` says.
 
         Raises:
-            NoRoom: its turn has not come by then.
+            NoCapacity: its turn has not come by then.
         """
         kinds = [self._any]
         if size * (_COMPRESSED if compressed else 1) > _LARGE:
@@ -52,4 +52,4 @@ class Turns:
                     await semaphore.acquire()
                     taken.append(semaphore)
         except TimeoutError as error:
-            raise NoRoom("too many large bodies wait to be parsed") from error
+            raise NoCapacity("too many large bodies wait to be parsed") from error

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from typing import Protocol
 
 
-class Reading(Protocol):
+class RequestLimits(Protocol):
     """What such requests have to respect."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
@@ -16,7 +16,7 @@ class Reading(Protocol):
 
         Raises:
             NotNow: none may be made at the moment.
-            Late: it took too long.
+            RequestTooSlow: it took too long.
         """
 
     async def grow(self, size: int) -> None:
@@ -36,25 +36,25 @@ class Reading(Protocol):
         """
 
 
-class Late(TimeoutError):  # noqa: N818 - a condition, not a fault
+class RequestTooSlow(TimeoutError):  # noqa: N818 - a condition, not a fault
     """A request took longer than it may."""
 
 
 #: What requests made by this task have to respect: between the hydrator and the transport lies an SDK that passes
 #: nothing on.
-_READING: ContextVar[Reading | None] = ContextVar("reading", default=None)
+_LIMITS_NOW: ContextVar[RequestLimits | None] = ContextVar("request_limits", default=None)
 
 
 @contextmanager
-def reading(what: Reading) -> Iterator[None]:
+def request_limits(what: RequestLimits) -> Iterator[None]:
     """Requests made meanwhile by this task have to respect something."""
-    token = _READING.set(what)
+    token = _LIMITS_NOW.set(what)
     try:
         yield
     finally:
-        _READING.reset(token)
+        _LIMITS_NOW.reset(token)
 
 
-def current_reading() -> Reading | None:
+def current_request_limits() -> RequestLimits | None:
     """What a request made now has to respect; None for a delivery's."""
-    return _READING.get()
+    return _LIMITS_NOW.get()
