@@ -144,7 +144,7 @@ def take(folder: Path, *, install: str = INSTALL) -> tuple[float, list[str]]:
         seconds = time.monotonic() - begun
     for text, pattern in (
         (serve.text, r"good · 1 route · 1 action"),
-        (acting.text, r"attempt 1: delivered \(202\)"),
+        (acting.text, r"attempt 1: accepted \(202\)"),
         (acting.text, r"(?m)^01\w+-\w+-\w+ +\w+ +rule "),
         (shown, r"channel #llm-quality"),
         (shown, r"\|classify-issue> MY OWN: RateLimitError: 429 Too Many Requests"),

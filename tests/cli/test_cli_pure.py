@@ -236,6 +236,9 @@ def test_a_dead_address_fails_after_langsmiths_own_retries(engine: Command, monk
     result = engine("send", engine.payload(), "--to", "http://127.0.0.1:9", expect=1)
     assert "attempt 1" in result.output
     assert "cannot connect to 127.0.0.1:9: connection refused" in result.output
+    assert result.stderr == "LangSmith gives up here; is engine serve running at 127.0.0.1:9?\n"
+    hint = engine.json("send", engine.payload(), "--to", "http://127.0.0.1:9", expect=1)["hint"]
+    assert hint == "is engine serve running at 127.0.0.1:9?"
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ def test_https_from_the_first_banner_to_a_renewal(engine: Command, serve: Serve,
             "send", "--kind", "issue", "--same", "--to", server.url, "--sign", SIGNING, *more, expect=expect
         ).output
 
-    assert "delivered (202)" in send("--ca", str(files.cert))
+    assert "accepted (202)" in send("--ca", str(files.cert))
     assert "duplicate" in send("--insecure")
     failed = send(expect=1)
     assert "its certificate is not trusted (self-signed certificate)" in failed
@@ -45,7 +45,7 @@ def test_https_from_the_first_banner_to_a_renewal(engine: Command, serve: Serve,
     new.write(tmp_path, "hush")
     server.signal(signal.SIGHUP)
     server.until(lambda: any("certificate renewed" in line for line in server.log))
-    assert "delivered (202)" in send("--ca", str(files.cert), "--fresh")
+    assert "accepted (202)" in send("--ca", str(files.cert), "--fresh")
     began = time.monotonic()
     assert server.stop() == 0
     assert time.monotonic() - began < 8

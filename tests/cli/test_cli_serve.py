@@ -39,12 +39,30 @@ def settled(engine: Command, count: int = 1) -> list[dict[str, Any]]:
     raise AssertionError(events)
 
 
+def test_after_a_webhook_that_nothing_matched_the_next_step_is_named(engine: Command, serve: Serve) -> None:
+    server = serve()
+    assert engine("deliveries").stderr == "no deliveries\n"
+    engine.environ["LANGSMITH_WEBHOOK_SECRET"] = SECRET
+    engine("send", "--kind", "alert", "--to", server.url)
+    settled(engine)
+    said = engine("deliveries").stderr
+    assert said == "no deliveries; the last event matched nothing: engine explain --event last\n"
+    assert "no route" in engine("explain", "--event", "last", expect=1).stdout
+    assert engine("deliveries", "--dead").stderr == "no deliveries\n"
+    # The variable stands for --secret, and gives way to what is written.
+    engine("send", "--kind", "alert", "--to", server.url, "--secret", "another one", expect=1)
+    engine("send", "--kind", "alert", "--to", f"{server.url}?secret=another", expect=1)
+    engine("send", "--kind", "alert", "--to", server.url, "--sign", "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ=", expect=1)
+    assert SECRET not in engine("send", "--kind", "alert", "--to", server.url, "--json").output
+
+
 def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine: Command, serve: Serve) -> None:
     server = serve()
     sent = engine("send", "--kind", "rule", "--to", server.url, "--secret", SECRET)
-    assert "delivered (202)" in sent.output
+    assert "accepted (202)" in sent.output
     assert SECRET not in sent.output
     event = settled(engine)[0]
+    assert f"engine events {event['id'][:18]} shows what became of it" in sent.output
     dead = engine.json("deliveries", "list", "--dead")["deliveries"]
     assert [one["route"] for one in dead] == ["corrections/errors"]
 
@@ -258,7 +276,7 @@ def test_the_engine_that_works_on_the_store_is_found_without_being_told_where(en
 def test_many_are_sent_and_counted(engine: Command, serve: Serve) -> None:
     server = serve("--log-level", "error")
     sent = engine("send", "--kind", "alert", "--to", server.url, "--secret", SECRET, "--fresh", "--count", "20")
-    assert "20 delivered, 0 failed" in sent.output
+    assert "20 accepted, 0 failed" in sent.output
     assert len(engine.json("events", "list", "--kind", "alert", "--limit", "100")["events"]) == 20
     wrong = engine("send", "--kind", "seed", "--to", server.url, "--count", "3", expect=1)
     assert "3 times: the endpoint answered 401, which is final: the secret is missing" in wrong.output

@@ -153,7 +153,7 @@ async def test_a_refused_connection_is_retried_twice(sleeps):
         delivery = await _sender(sleeps).send(url, BODY, {})
     assert (delivery.result, _statuses(delivery), sleeps.slept) == ("failed", [None] * 3, [1.0, 2.0])
     assert delivery.reason == f"cannot connect to {url[7:-1]}: connection refused"
-    assert delivery.attempts[0].fault == ""
+    assert delivery.attempts[0].fault == "unreachable"
 
 
 async def test_an_endpoint_that_comes_up_between_two_attempts_is_reached():

@@ -70,7 +70,7 @@ def test_a_configuration_of_ones_own_is_shown_what_it_sends(start, tmp_path: Pat
     send = start("send", "--kind", "rule", "--to", url, "--secret", "only-for-this-test")
     serve.until(lambda text: text.count("delivery succeeded") == 5)
     shown = sandbox.until(lambda text: text.count("  → 20") >= 7)
-    assert "attempt 1: delivered (202)" in send.until("event ")
+    assert "attempt 1: accepted (202)" in send.until("event ")
     assert "channel       #mine" in shown
     assert "mine: classify-issue failed: RateLimitError: 429 Too Many Requests" in " ".join(shown.split())
     assert re.search(r"^  text +through a webhook$", shown, re.M)

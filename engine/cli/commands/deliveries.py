@@ -52,7 +52,8 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
         emit(answer)
         return
     if not answer["deliveries"]:
-        say("no deliveries")
+        all_ = set(words) <= {"limit"} and not dead
+        say(_no_deliveries(asyncio.run(_last_event(place)) if all_ else None))
         return
     print_deliveries(out(), answer["deliveries"], present)
     if answer["next"]:
@@ -88,6 +89,21 @@ async def _deliveries(place: Place, words: dict[str, Any], *, as_json: bool) -> 
     async with opened(place) as asked:
         answer = await asked.deliveries(await resolved(asked, words))
         return answer, Present() if as_json else await Present.of(asked, answer["deliveries"])
+
+
+async def _last_event(place: Place) -> dict[str, Any] | None:
+    async with opened(place, telling=False) as asked:
+        events: list[dict[str, Any]] = (await asked.events({"limit": 1}))["events"]
+    return events[0] if events else None
+
+
+def _no_deliveries(event: dict[str, Any] | None) -> str:
+    """That there are none, and why none follows from the last event."""
+    if event is None or event["matched"]:
+        return "no deliveries"
+    if event["state"] == "pending":
+        return "no deliveries yet: the last event is still evaluated (engine events last)"
+    return "no deliveries; the last event matched nothing: engine explain --event last"
 
 
 async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from urllib.parse import quote, urlsplit
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -41,6 +42,7 @@ from engine.testing.freshen import freshen
 _AT_ONCE = 64
 #: What to do about a connection that failed.
 _HINTS: Mapping[Fault, str] = {
+    "unreachable": "is engine serve running at {0}?",
     "certificate": "trust it with --ca FILE, or take any certificate with --insecure",
     "no_tls": "if it speaks plain HTTP, write http://",
     "no_http": "if it speaks HTTPS, write https://",
@@ -51,7 +53,13 @@ _HINTS: Mapping[Fault, str] = {
 @click.argument("file", required=False, type=click.File("rb"), metavar="[FILE]")
 @kind_option
 @click.option("--to", "url", metavar="URL", help=f"Where to; 127.0.0.1:8080 is http://127.0.0.1:8080{WEBHOOK_PATH}.")
-@click.option("--secret", metavar="TEXT", help="Sent as ?secret=… in the URL, as LangSmith does.")
+@click.option(
+    "--secret",
+    metavar="TEXT",
+    envvar="LANGSMITH_WEBHOOK_SECRET",
+    show_envvar=True,
+    help="Sent as ?secret=… in the URL, as LangSmith does. The variable counts if neither --sign nor the URL has one.",
+)
 @click.option("--sign", "signing", metavar="SECRET", help="Sign the body, as senders with `signing_secrets` do.")
 @click.option(
     "--sign-as",
@@ -108,7 +116,7 @@ def command(
     With LangSmith's own delivery policy: 5 seconds to answer and no retry after that, up to
     two retries when no connection can be made and on a 5xx, none on a 4xx. Issues and Context
     Hub commits: 20 seconds, up to three retries, also after a timeout and on 408, 425 and 429.
-    Every attempt is shown. Exits with 1 if it was not delivered.
+    Every attempt is shown. Exits with 1 if it was not accepted.
     """
     body = _body(file, kind) if rule is None else _of_rule(_body(file, kind), rule)
     body = _changed(body, changes)
@@ -120,18 +128,26 @@ def command(
         raise click.UsageError("--to URL is missing (or --print, to see what would be sent)")
     sign = _signer(signing, form)
     trust = False if insecure else True if ca is None else trust_in(ca)
-    order = _Order(_target(url, secret), body, _headers(headers), sign, trust=trust, fresh=fresh)
+    order = _Order(_target(url, _secret(secret, url, signing)), body, _headers(headers), sign, trust=trust, fresh=fresh)
     results = asyncio.run(_send_all(order, count, rate, as_json=as_json))
     failed = [result for result in results if result.result == "failed"]
     if as_json:
         emit(_as_json(results[0], order.url) if count == 1 else _totals(results, failed))
     elif count > 1:
         _tell_all(out(), results, failed)
-    hints = set() if as_json else {_hint(result, order.url) for result in failed}
-    for hint in sorted(hints - {""}):
-        err().print(Text(hint, style="cyan"))
+    if failed and not as_json:
+        _conclude({_hint(result, order.url) for result in failed} - {""}, count)
     if failed:
         sys.exit(FINDINGS)
+
+
+def _conclude(hints: set[str], count: int) -> None:
+    """That there is no other attempt, and what to do."""
+    first, *others = [*sorted(hints), ""]
+    gives_up = "LangSmith gives up here" if count == 1 else ""
+    for line in ("; ".join(filter(None, (gives_up, first))), *others):
+        if line:
+            err().print(Text(line, style="cyan"))
 
 
 Sign = Callable[[bytes], dict[str, str]]
@@ -235,6 +251,14 @@ def _print(body: bytes) -> None:
     click.echo(visible_in_json(body.decode(errors="replace")) if sys.stdout.isatty() else body)
 
 
+def _secret(secret: str | None, url: str, signing: str | None) -> str | None:
+    """The secret to send. The one of the environment is left out where another proof goes along."""
+    context = click.get_current_context()
+    if context.get_parameter_source("secret") is ParameterSource.COMMANDLINE:
+        return secret
+    return None if signing is not None or "secret=" in urlsplit(url).query else secret or None
+
+
 def _target(url: str, secret: str | None) -> str:
     """The whole address: LangSmith's secret stands in the query."""
     parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -305,7 +329,7 @@ class _Watcher:
 def _attempt_line(attempt: SendAttempt) -> Text:
     waited = f" after {format_duration(attempt.delay)}" if attempt.delay else ""
     style = "green" if not attempt.reason else "yellow" if attempt.retry else "red"
-    what = f"delivered ({attempt.status})" if not attempt.reason else attempt.reason
+    what = f"accepted ({attempt.status})" if not attempt.reason else attempt.reason
     then = "; LangSmith would try again" if attempt.retry else ""
     return Text.assemble(
         (f"attempt {attempt.number}{waited}: ", "bold"),
@@ -316,7 +340,7 @@ def _attempt_line(attempt: SendAttempt) -> Text:
 
 
 def _tell_all(console: Console, results: list[Delivery], failed: list[Delivery]) -> None:
-    console.print(Text.assemble((f"{len(results) - len(failed)} delivered", "green"), f", {len(failed)} failed"))
+    console.print(Text.assemble((f"{len(results) - len(failed)} accepted", "green"), f", {len(failed)} failed"))
     if repeated := _duplicates(results):
         words = f"  {plural(repeated, 'duplicate')} of earlier events: nothing fires; --fresh makes each new"
         console.print(Text(words, style="yellow"))
@@ -332,7 +356,7 @@ def _why(delivery: Delivery) -> str:
 def _hint(delivery: Delivery, url: str) -> str:
     """What to do about how it ended; empty if nothing is known."""
     fault = delivery.attempts[-1].fault
-    return "" if fault == "no_http" and url.startswith("https:") else _HINTS.get(fault, "")
+    return "" if fault == "no_http" and url.startswith("https:") else _HINTS.get(fault, "").format(urlsplit(url).netloc)
 
 
 def _duplicates(results: list[Delivery]) -> int:

@@ -42,9 +42,9 @@ FIRST_DELAY = 1.0
 #: How much of an answer is kept for people, in bytes, and how long is waited for it, in seconds.
 _KEPT, _PATIENCE = 2000, 1.0
 
-#: What can be done about a connection that failed: its certificate is not trusted; TLS was expected where none is
-#: spoken; somebody is there, but gave no answer that is HTTP, as who expects TLS.
-Fault = Literal["", "certificate", "no_tls", "no_http"]
+#: Why a connection failed, if something can be done about it: nothing listens there; its certificate is not trusted;
+#: TLS was expected and is not spoken; the answer is not HTTP, as from a listener that expects TLS.
+Fault = Literal["", "unreachable", "certificate", "no_tls", "no_http"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,7 @@ class Sender:
                     scope.reschedule(None)
                     return replace(outcome, answer=await _beginning(response))
         except aiohttp.ConnectionTimeoutError:
-            return _Outcome(None, f"no connection within {self._limit:g} s", retry=True)
+            return _Outcome(None, f"no connection within {self._limit:g} s", retry=True, fault="unreachable")
         except TimeoutError:
             return _Outcome(None, f"no answer within {self._limit:g} s", retry=self._policy.late)
         except (aiohttp.ClientError, OSError) as error:
@@ -230,7 +230,7 @@ def _fault(error: Exception) -> Fault:
         case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason="WRONG_VERSION_NUMBER")):
             return "no_tls"
         case aiohttp.ClientConnectorError():
-            return ""
+            return "unreachable"
     return "no_http"
 
 

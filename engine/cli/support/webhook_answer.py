@@ -60,6 +60,7 @@ class Answer:
             yield Text(f"{words}, engine replay {short_event(self.event)} fires that one again", style="yellow")
         elif self.event:
             yield Text.assemble(("event ", "dim"), short_event(self.event))
+            yield Text(f"engine events {short_event(self.event)} shows what became of it", style="dim")
         elif self.error:
             yield Text(f"  {_printable(self.error)}", style="red" if failed else "")
             if hint := self._word("hint"):
