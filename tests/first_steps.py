@@ -140,14 +140,14 @@ def take(folder: Path, *, install: str = INSTALL) -> tuple[float, list[str]]:
         acting = terminal(exchanged(third, "http://127.0.0.1:8080", url))
         acting.ends()
         sandbox.until(r"→ 200\n")
-        shown = " ".join(sandbox.until(r"^  unfurl_media").string.split())
+        shown = " ".join(sandbox.until(r"^  request: channel #llm-quality").string.split())
         seconds = time.monotonic() - begun
     for text, pattern in (
         (serve.text, r"good · 1 route · 1 action"),
         (acting.text, r"attempt 1: accepted \(202\)"),
         (acting.text, r"(?m)^01\w+-\w+-\w+ +\w+ +rule "),
         (shown, r"channel #llm-quality"),
-        (shown, r"\|classify-issue> MY OWN: RateLimitError: 429 Too Many Requests"),
+        (shown, r"▌ classify-issue MY OWN: RateLimitError: 429 Too Many Requests"),
     ):
         if not re.search(pattern, text):
             raise Failed(f"no {pattern} in:\n{text}")

@@ -15,6 +15,7 @@ from yarl import URL
 
 from engine.clients.guard import AddressBlocked, trusting
 from engine.clients.origin import Origin
+from engine.core import compression
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json
 from engine.core.fair_share import Places

@@ -16,6 +16,7 @@ from background import Background
 from multidict import CIMultiDict, CIMultiDictProxy, MultiDict, MultiDictProxy
 from rich.cells import cell_len
 
+from engine.cli.commands.sandbox import ForPeople, _moved
 from engine.cli.demo.stage import SERVICES
 from engine.cli.main import cli
 from engine.cli.support.output import out
@@ -71,7 +72,7 @@ def test_a_configuration_of_ones_own_is_shown_what_it_sends(start, tmp_path: Pat
     serve.until(lambda text: text.count("delivery succeeded") == 5)
     shown = sandbox.until(lambda text: text.count("  → 20") >= 7)
     assert "attempt 1: accepted (202)" in send.until("event ")
-    assert "channel       #mine" in shown
+    assert "  request: channel #mine, text, " in shown
     assert "mine: classify-issue failed: RateLimitError: 429 Too Many Requests" in " ".join(shown.split())
     assert re.search(r"^  text +through a webhook$", shown, re.M)
     assert "dataset 'my own' created" in " ".join(shown.split())
@@ -97,6 +98,28 @@ def test_the_variables_can_be_pasted_into_a_shell(start) -> None:
     ]
     assert [line for line in text.splitlines() if len(line) > 80] == []
     assert sandbox.end(signal.SIGTERM)[0] == 0
+
+
+def test_ports_that_are_in_use_are_named_with_those_used_instead(capsys) -> None:
+    variables = {"LANGSMITH_ENDPOINT": "http://127.0.0.1:34887", "LANGSMITH_API_KEY": "k", "SLACK_BOT_TOKEN": "t"}
+    variables |= {"SLACK_ENDPOINT": "http://127.0.0.1:9102/api/", "INBOX_URL": "http://127.0.0.1:9103/hook"}
+    ForPeople(out()).begins(variables, _moved(variables))
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "9101 is in use: using 34887. The lines below differ from those in the README." in shown
+    usual = variables | {"LANGSMITH_ENDPOINT": "http://127.0.0.1:9101"}
+    ForPeople(out()).begins(usual, _moved(usual))
+    assert "in use" not in capsys.readouterr().out
+
+
+def test_verbose_shows_slacks_requests_whole(start) -> None:
+    sandbox = start("sandbox", "-v", "--port", "0")
+    variables = exported(sandbox.until("Ctrl-C ends it."))
+    body = b'{"channel": "#a", "text": "<https://example.com|a link>", "unfurl_links": false}'
+    headers = {"Authorization": f"Bearer {variables['SLACK_BOT_TOKEN']}", "Content-Type": "application/json"}
+    urllib.request.urlopen(urllib.request.Request(f"{variables['SLACK_ENDPOINT']}chat.postMessage", body, headers))
+    shown = sandbox.until(lambda text: re.search(r"unfurl_links .*\n", text))
+    assert "▌ a link" in shown
+    assert "<https://example.com|a link>" in shown
 
 
 def test_for_programs_it_is_one_object_a_line(start) -> None:

@@ -1,4 +1,4 @@
-"""A request that a stand-in received, in full: to people in rows, to programs as JSON. Secrets are masked."""
+"""A request that a stand-in received: to people in rows, to programs as JSON. Secrets are masked."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from engine.testing import Recorded
 
 #: Lines are not broken shorter than this, however far to the right they begin.
 _NARROWEST = 24
+#: The further lines of a line of JSON that is too long are indented by so much more.
+_HANGING = 4
 #: Headers that HTTP clients send with every request.
 _USUAL = frozenset({"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "user-agent"})
 #: What a webhook's signature consists of: no secrets.
@@ -89,18 +91,31 @@ def _as_json(value: Any) -> Any:
 # --- to people -------------------------------------------------------------------------------------------------------
 
 
-def print_request(console: Console, request: Mapping[str, Any], width: int) -> None:
-    """Where to and what was answered, then everything that was sent, then why it was refused, if it was."""
+def print_request(console: Console, request: Mapping[str, Any], width: int, *, whole: bool = False) -> None:
+    """Where to and what was answered, what was sent, and why it was refused, if it was.
+
+    What was sent for a message of Slack is only named, unless ``whole``; of anything else it is shown in full.
+    """
     refusal, looks = _refusal(request), request["method"] == "GET"
     style = "red" if refusal else "dim" if looks else "bold"
     for number, line in enumerate(wrapped(_headline(request), width - 2)):
         console.print(Text(f"  {line}" if number else line, style=style), soft_wrap=True)
     message = print_message(console, request["service"], request["body"], width, indent=2)
-    rows = [*_headers(request), *body_rows(request["body"]), *([("refused", refusal)] if refusal else [])]
+    short = message and not whole
+    for line in wrapped(_named(request["body"]), width - 2) if short else ():
+        console.print(Text(f"  {line}", style="dim"), soft_wrap=True)
+    sent = [] if short else [*_headers(request), *body_rows(request["body"])]
+    rows = [*sent, *([("refused", refusal)] if refusal else [])]
     for row in hanging(rows, width, indent=2, style="dim" if message else "cyan"):
         console.print(row, soft_wrap=True)
-    if rows:
+    if rows or short:
         console.print()
+
+
+def _named(body: Any) -> str:
+    """What a message consists of, and where it goes."""
+    parts = [f"{key} {value}" if key == "channel" else str(key) for key, value in body.items()]
+    return f"request: {', '.join(parts)}; -v shows it whole"
 
 
 def print_message(console: Console, service: str, body: Any, width: int, *, indent: int) -> bool:
@@ -157,7 +172,7 @@ def hanging(rows: Sequence[tuple[str, Any]], width: int, *, indent: int, style: 
         if isinstance(value, str) or cell_len(text) <= room:
             yield from _row(name.ljust(column), wrapped_around_links(text, room), indent, style)
             continue
-        lines = wrapped(json.dumps(value, ensure_ascii=False, default=str, indent=2), width - indent - 2)
+        lines = wrapped(json.dumps(value, ensure_ascii=False, default=str, indent=2), width - indent - 2, _HANGING)
         if name:
             yield Text(" " * indent + name, style="dim")
         yield from _row("", lines, indent + 2, style)

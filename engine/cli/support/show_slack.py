@@ -12,8 +12,6 @@ from rich.text import Text
 
 from engine.core.control_characters import visible
 
-#: So much of a link's address is shown; the request below has all of it.
-_LONGEST_ADDRESS = 40
 #: A message has 50 blocks at most; of what nests deeper than Slack allows nothing is shown.
 _DEEPEST = 8
 #: ``<…>`` is a link, a mention or a special word; between the other signs stands formatted text.
@@ -90,7 +88,7 @@ def _element(element: Any) -> Text:
     if kind in ("image", "video"):
         return Text.assemble((f"[{element.get('alt_text') or kind}]", "dim"))
     label = _object(element.get("text")) if element.get("text") else Text(str(kind))
-    return Text.assemble("[", label, "]", _address(element.get("url")))
+    return Text.assemble("[", label, "]")
 
 
 def _rich_text(elements: Any, depth: int) -> Iterator[Text]:
@@ -179,18 +177,8 @@ def _reference(inner: str) -> Text:
 
 
 def _link(url: str, label: str) -> Text:
-    if not label:
-        return Text(visible(url), style="underline")
-    return Text.assemble((visible(label), "underline"), _address(url))
-
-
-def _address(url: Any) -> Text:
-    """Where a link leads, in as much as tells it."""
-    if not isinstance(url, str) or not url:
-        return Text()
-    short = visible(re.sub(r"^(?:https?|mailto):(?://)?", "", url))
-    short = short if len(short) <= _LONGEST_ADDRESS else f"{short[:_LONGEST_ADDRESS]}…"
-    return Text(f" ({short})", style="dim not bold")
+    """What Slack shows of a link: its label, else its address."""
+    return Text(visible(label or url), style="underline")
 
 
 def _decoded(text: str) -> str:
