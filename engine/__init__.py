@@ -5,9 +5,8 @@ from engine.action.failures import Scope
 from engine.action.response import read_response, read_text
 from engine.clients.langsmith import LangSmith
 from engine.clients.langsmith.failure import LangSmithFailure
-from engine.core.errors import Discard, Retry
-from engine.core.http_failure import check_response
-from engine.core.whsec import webhook_key
+from engine.core.errors import Discard, Retry, check_response
+from engine.core.signatures import webhook_key
 
 __all__ = [
     "Action",

@@ -22,9 +22,9 @@ from engine.clients.clients import Clients
 from engine.clients.langsmith import Sunsets
 from engine.clients.own_listeners import OwnListeners
 from engine.core.counters import Counts
-from engine.core.descriptors import connections_allowed
 from engine.core.masking import Masker
 from engine.core.memory_budget import Memory
+from engine.core.process import connections_allowed
 from engine.core.serve_settings import Address, ServeSettings, SettingsError
 from engine.core.trace import Spans
 from engine.receiver.connections import Connections

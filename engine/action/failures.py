@@ -11,10 +11,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, get_args
 
-from engine.core.error_text import error_text, named_error
-from engine.core.errors import DataTooLarge, Discard, Retry, TemplateError, WantOfData
-from engine.core.http_failure import HttpFailure
-from engine.core.network_errors import cannot_connect, network_words, words_of
+from engine.core.error_text import cannot_connect, error_text, named_error, network_words, words_of
+from engine.core.errors import DataTooLarge, Discard, HttpFailure, Retry, TemplateError, WantOfData
 
 #: Statuses that say "not now". 401 and 410 are among them: what is mended in the configuration heals what waits.
 #: 404 is final for all but feedback, whose action asks for a retry.

@@ -6,7 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.core.http_failure import check_response
+from engine.core.errors import check_response
 
 if TYPE_CHECKING:
     import aiohttp

@@ -18,9 +18,9 @@ import click
 from engine.cli.support.output import print_error
 from engine.cli.support.plain import write_plainly_where_needed
 from engine.cli.support.terminal import show_logs_visibly, visible_error
-from engine.core.control_characters import visible
 from engine.core.error_text import traceback_text
 from engine.core.errors import EngineError
+from engine.core.terminal_text import visible
 
 #: Exit codes: good; there are findings (or nothing matched, or it failed); it could not run.
 GOOD, FINDINGS, COULD_NOT_RUN = 0, 1, 2

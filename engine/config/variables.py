@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from engine.core.env_file import read_small
 from engine.core.errors import Problem
 from engine.core.positions import Source, Where, in_condition
-from engine.core.small_file import read_small
 from engine.core.suggest import nearest
 from engine.core.variables import Filled, Variable
 

@@ -1,4 +1,4 @@
-"""Variables of a file such as ``.env``, beside those of the process."""
+"""Small text files: secrets, and files of variables such as ``.env``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from engine.core.errors import Problem
-from engine.core.small_file import read_small
 
 if TYPE_CHECKING:
     from dotenv.parser import Binding
@@ -25,6 +24,8 @@ _SETTING_HINT: Final = (
     "remove the line, and set the variable where the engine is started: export, Environment= of systemd, -e of docker"
 )
 _LINE_HINT: Final = "write NAME=value, and a value with line breaks in quotes"
+#: A secret in a file is short; ``/dev/zero`` is not.
+MAX_FILE_BYTES: Final = 64 << 10
 _WITHOUT: Final = "--env-file names another file, --no-env-file goes without one"
 
 
@@ -70,6 +71,25 @@ def read_env_file(file: EnvFile | None, config: str) -> EnvValues:
     problems += _set_twice(file.path, bindings)
     values = {each.key: each.value for each in bindings if each.key is not None and each.value is not None}
     return EnvValues(file.path, values, tuple(problems))
+
+
+def read_small(path: Path) -> str:
+    """The text of a regular file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not a regular, small file of UTF-8 text.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError("it is not a file")
+    with path.open("rb") as file:
+        data = file.read(MAX_FILE_BYTES + 1)
+    if len(data) > MAX_FILE_BYTES:
+        raise ValueError(f"it is larger than {MAX_FILE_BYTES >> 10} KiB")
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise ValueError("it is not UTF-8 text") from None
 
 
 def _is_meant(path: Path) -> bool:

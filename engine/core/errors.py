@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from engine.core.lines import snippet
+from engine.core.masking import shortened
+from engine.core.terminal_text import snippet
 
 #: When to try again what can't be done for an unknown time, in seconds: what waits for its turn, and what waits for
 #: people to change something.
 _SHORT_REST, _LONG_REST = 5.0, 300.0
+#: How much of an answer a reason quotes, in characters.
+_LONGEST_EXCERPT = 200
 
 
 class EngineError(Exception):
@@ -192,3 +195,37 @@ class Discard(EngineError):  # noqa: N818 - raised by actions as a verb
 
     def __init__(self, reason: str = "discarded by the action") -> None:
         super().__init__(reason)
+
+
+class HttpFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
+    """A destination answered with something other than 2xx."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: str = "") -> None:
+        words = _redirection(headers) if 300 <= status < 400 else shortened(" ".join(body.split()), _LONGEST_EXCERPT)
+        super().__init__(f"HTTP {status}" + (f": {words}" if words else ""))
+        self.status = status
+        self.headers = headers
+
+
+def _redirection(headers: Mapping[str, str]) -> str:
+    """Where a 3xx leads, and what to do about it."""
+    target = " ".join(next((value for name, value in headers.items() if name.lower() == "location"), "").split())
+    where = f"it redirects to {shortened(target, _LONGEST_EXCERPT)}, and " if target else ""
+    return f"{where}redirects are not followed: configure the final address"
+
+
+def check_response(status: int, headers: Mapping[str, str], body: str = "") -> None:
+    """Do nothing for a 2xx; for anything else raise what the retry policy understands.
+
+    ``read_response`` does this and reads the answer.
+
+    Args:
+        status: The HTTP status.
+        headers: Of the answer; ``Retry-After`` counts.
+        body: Of the answer, as text; 200 characters of it are kept in the reason.
+
+    Raises:
+        HttpFailure: the status is not 2xx. ``body`` helps the person who reads the reason.
+    """
+    if not 200 <= status < 300:
+        raise HttpFailure(status, headers, body)

@@ -16,14 +16,14 @@ import hmac
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, assert_never
-
-from multidict import CIMultiDictProxy
+from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
 from engine.core.errors import EngineError
 from engine.core.event import Signed
 from engine.core.units import format_duration
-from engine.core.whsec import PREFIX, webhook_key
+
+if TYPE_CHECKING:
+    from multidict import CIMultiDictProxy
 
 Form = Literal["standard", "langsmith", "github"]
 #: The headers that hold a signature, by form.
@@ -37,6 +37,15 @@ HEADERS: Final[Mapping[Form, str]] = {
 TOLERANCE = 300
 _HEX = re.compile("sha256=([0-9a-fA-F]{64})")
 _SECONDS = re.compile("[0-9]{1,12}")
+#: What a Standard Webhooks secret begins with; base64 follows, with or without its padding.
+PREFIX: Final = "whsec_"
+#: What people paste instead of the secret, and what it is.
+_MISTAKES: Final = (
+    (re.compile(r"v\d+[a-z]?,", re.IGNORECASE), "'v1,' is not part of the secret: it stands before signatures"),
+    (re.compile("whsk_|whpk_"), "it is a key for asymmetric signatures (v1a), which are not checked here"),
+    (re.compile("(?-i:(?!whsec_))whsec_", re.IGNORECASE), "whsec_ is written in lower case"),
+    (re.compile("(?!whsec_).*whsec_", re.DOTALL), "something stands before whsec_"),
+)
 
 
 class BadSignature(EngineError):  # noqa: N818 - reads as the answer it causes
@@ -199,3 +208,30 @@ def _decoded(text: str) -> bytes:
 def _bytes(text: str) -> bytes:
     """The bytes that were on the wire or in the environment."""
     return text.encode("utf-8", "surrogateescape")
+
+
+def webhook_key(secret: str) -> bytes:
+    """The key that a Standard Webhooks secret stands for; its prefix ``whsec_`` may be left out.
+
+    Raises:
+        ValueError: it is not base64, or stands for no bytes.
+    """
+    text = secret.removeprefix(PREFIX).rstrip("=")
+    key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    if not key:
+        raise ValueError("no bytes")
+    return key
+
+
+def secret_problem(secret: str) -> str:
+    """Why no signature can be good with a signing secret; empty if one can. It may be any text without ``whsec_``."""
+    for pattern, problem in _MISTAKES:
+        if pattern.match(secret):
+            return problem
+    if not secret.startswith(PREFIX):
+        return ""
+    try:
+        webhook_key(secret)
+    except ValueError:
+        return f"what stands behind {PREFIX} is not base64"
+    return ""

@@ -24,9 +24,9 @@ from engine.core.env_file import EnvFile, exposed
 from engine.core.error_text import named_error
 from engine.core.errors import ConfigError, Problem
 from engine.core.fingerprint import Fingerprint, Fingerprinter, plugin_files
-from engine.core.interpreter import no_full_collections
 from engine.core.masking import Masker
 from engine.core.offload import in_thread
+from engine.core.process import no_full_collections
 from engine.rules import load_limit
 from engine.rules.compile import compile_router
 from engine.rules.load_limit import blocked, run_bounded

@@ -15,11 +15,10 @@ from itertools import chain
 from math import isfinite
 from typing import Any, TextIO
 
-from engine.core.control_characters import visible, visible_in_json
 from engine.core.error_text import error_text, traceback_text
-from engine.core.log_context import facts_of_now, shown_logger
-from engine.core.log_receipt import RECEIPT
+from engine.core.log_context import RECEIPT, facts_of_now, shown_logger
 from engine.core.masking import Masker
+from engine.core.terminal_text import visible, visible_in_json
 
 LOGGER_NAME = "engine"
 #: Loggers that are handed to actions: what they log is their authors', and shown to the letter.

@@ -18,7 +18,7 @@ from typing import Literal, TextIO
 from engine.core.counters import Counts
 from engine.core.error_text import error_text
 from engine.core.errors import Retry
-from engine.core.log_receipt import Receipt, receipt_of
+from engine.core.log_context import Receipt, receipt_of
 from engine.telemetry.log import LOGGER_NAME, Line, LineFormatter, Unlocked
 
 #: How many lines wait at most, and how many bytes they take together.

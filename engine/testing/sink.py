@@ -8,7 +8,7 @@ import hmac
 from collections import deque
 from collections.abc import Callable
 
-from engine.core.whsec import webhook_key
+from engine.core.signatures import webhook_key
 from engine.testing.server import Answer, Recorded, Refused, StandIn
 
 #: How far a signed timestamp may be off, in seconds (Standard Webhooks).

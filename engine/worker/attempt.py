@@ -26,8 +26,8 @@ from engine.core.event import Event
 from engine.core.json_scan import MAX_LEVELS, is_deeper
 from engine.core.log_context import Facts as LogFacts
 from engine.core.log_context import logging_as
-from engine.core.long_numbers import restored
 from engine.core.masking import CUT
+from engine.core.numbers import restored
 from engine.core.offload import Offload, in_thread
 from engine.core.trace import Facts, Span, Spans, carrying
 from engine.rules.route import Route, RoutedAction

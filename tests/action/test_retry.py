@@ -23,8 +23,7 @@ from engine.action.registry import load_installed
 from engine.action.retry import RetryPolicy
 from engine.clients.langsmith.failure import LangSmithFailure
 from engine.config import parse_config
-from engine.core.errors import DataTooLarge, Discard, Retry, TemplateError, WantOfData
-from engine.core.http_failure import HttpFailure, check_response
+from engine.core.errors import DataTooLarge, Discard, HttpFailure, Retry, TemplateError, WantOfData, check_response
 from engine.rules.compile import compile_router
 
 AGAIN = Failure(retry=True, reason="busy", status=503, cause="answer")

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from actions.forward_webhook import ForwardWebhook
 from engine import Discard
 from engine.action.failures import classify
-from engine.core.http_failure import HttpFailure
+from engine.core.errors import HttpFailure
 from engine.core.missing import Missing
 from engine.testing import WebhookSink
 

@@ -18,8 +18,7 @@ from engine import Discard, EscapePayload, Retry
 from engine.action.failures import classify
 from engine.action.params import escaped_params
 from engine.clients.slack import SlackSettings
-from engine.core.errors import StoreError
-from engine.core.http_failure import HttpFailure
+from engine.core.errors import HttpFailure, StoreError
 from engine.testing import SlackStandIn
 from engine.worker.slack_threads import StoredThreads
 

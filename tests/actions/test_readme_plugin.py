@@ -16,7 +16,7 @@ from engine import Action, read_response, read_text
 from engine.action.failures import classify
 from engine.action.plugin_files import PluginLoader
 from engine.action.registry import Registry
-from engine.core.http_failure import HttpFailure
+from engine.core.errors import HttpFailure
 from tests.actions.conftest import Attempts
 
 README = (Path(__file__).parents[2] / "README.md").read_text()

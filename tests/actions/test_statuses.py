@@ -13,7 +13,7 @@ from actions.annotate import Annotate
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
 from engine.action.failures import LONGEST_RETRY_AFTER, classify
-from engine.core.http_failure import HttpFailure, check_response
+from engine.core.errors import HttpFailure, check_response
 
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
 #: What the table's words about a destination mean (``engine.retry.Says``).

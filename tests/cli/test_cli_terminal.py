@@ -25,8 +25,8 @@ from engine.cli.main import cli
 from engine.cli.support.output import emit, out, print_error, say
 from engine.cli.support.tables import Pairs, Table
 from engine.cli.support.terminal import visible_text
-from engine.core.control_characters import CONTROLS, visible
 from engine.core.errors import ConfigError, EngineError, Problem
+from engine.core.terminal_text import CONTROLS, visible
 from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 

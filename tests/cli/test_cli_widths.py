@@ -30,7 +30,7 @@ from rich.cells import cell_len
 from engine.cli.main import COMMANDS, cli
 from engine.cli.support.tables import Pairs, Table
 from engine.cli.support.terminal import SafeConsole
-from engine.core.control_characters import CONTROLS
+from engine.core.terminal_text import CONTROLS
 from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 

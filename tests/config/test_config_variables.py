@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from engine.config.variables import MASK, interpolate
 from engine.config.yaml.read import read_yaml
+from engine.core.env_file import MAX_FILE_BYTES
 from engine.core.positions import Source
-from engine.core.small_file import MAX_FILE_BYTES
 
 ENVIRON = {"NAME": "value", "EMPTY": "", "JINJA": "p{%w{{x}}", "NESTED": "${NAME}", "QUOTE": "a: [b"}
 

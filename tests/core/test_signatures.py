@@ -15,9 +15,17 @@ from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 from receiving import FakeStore, post, serving
 
-from engine.core.signatures import HEADERS, TOLERANCE, BadSignature, check_claims, read_claims, sign
+from engine.core.signatures import (
+    HEADERS,
+    TOLERANCE,
+    BadSignature,
+    check_claims,
+    read_claims,
+    secret_problem,
+    sign,
+    webhook_key,
+)
 from engine.core.trace import Span, Spans
-from engine.core.whsec import secret_problem, webhook_key
 from engine.receiver.admission import Admission
 from engine.receiver.receiver import WEBHOOK_PATH
 

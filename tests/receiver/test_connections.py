@@ -10,8 +10,8 @@ import pytest
 from aiohttp.http_exceptions import HttpProcessingError
 from receiving import FakeStore, post, read_answer, serving
 
-import engine.core.descriptors
-from engine.core.descriptors import connections_allowed
+import engine.core.process
+from engine.core.process import connections_allowed
 from engine.receiver.connections import Connections
 from engine.receiver.server import receiver_runner
 
@@ -180,7 +180,7 @@ def test_a_warning_comes_once_a_minute(caplog):
 )
 def test_descriptors_are_left_for_all_else(monkeypatch, soft, concurrency, allowed):
     resource = pytest.importorskip("resource")
-    monkeypatch.setattr(engine.core.descriptors.resource, "getrlimit", lambda _: (soft, soft))
+    monkeypatch.setattr(engine.core.process.resource, "getrlimit", lambda _: (soft, soft))
     assert resource.RLIM_INFINITY == -1
     assert connections_allowed(concurrency) == allowed
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from engine.core.errors import Retry
-from engine.core.log_receipt import write_line
+from engine.core.log_context import write_line
 from engine.core.masking import Masker
 from engine.telemetry.log import JsonFormatter, TextFormatter, logging_restored, route_logging
 from engine.telemetry.log_queue import LogQueue

@@ -19,8 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from engine.action.failures import REASON_CLASSES, classify, reason_class
 from engine.app import running
-from engine.core.errors import Discard, StoreBusy, TemplateError, WantOfData
-from engine.core.http_failure import HttpFailure
+from engine.core.errors import Discard, HttpFailure, StoreBusy, TemplateError, WantOfData
 from engine.core.serve_settings import Address, ServeSettings
 from engine.core.truth import Truth
 from engine.receiver.responses import REFUSALS

@@ -33,8 +33,8 @@ from engine.cli.support.output import (
 )
 from engine.cli.support.show_deliveries import Present, print_deliveries
 from engine.cli.support.tables import Pairs, Table
+from engine.core.decisions import latest_decisions, reason_of
 from engine.core.event import Kind
-from engine.core.held_back import latest_decisions, reason_of
 from engine.core.vocabulary import UNDECIDED, is_fallback
 
 _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wanting": ("waits for data", "yellow")}

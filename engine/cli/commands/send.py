@@ -29,12 +29,11 @@ from engine.cli.support.output import emit, err, out, plural
 from engine.cli.support.payload_changes import changed, parse_change, strict_json
 from engine.cli.support.samples import kind_option, sample_body
 from engine.cli.support.webhook_answer import Answer
-from engine.core.control_characters import visible_in_json
 from engine.core.errors import BadBody
 from engine.core.event import Kind, kind_of, parse_payload
-from engine.core.signatures import Form, sign
+from engine.core.signatures import Form, secret_problem, sign
+from engine.core.terminal_text import visible_in_json
 from engine.core.units import format_duration
-from engine.core.whsec import secret_problem
 from engine.receiver.receiver import WEBHOOK_PATH
 from engine.testing.freshen import freshen
 

@@ -33,12 +33,11 @@ from engine.cli.support.options import (
 )
 from engine.cli.support.output import err, out
 from engine.cli.support.tables import Pairs
-from engine.core.descriptors import descriptors_needed, raise_descriptor_limit
 from engine.core.errors import EngineError
-from engine.core.interpreter import tune_interpreter
 from engine.core.json_scan import MAX_VALUES
 from engine.core.masking import Masker
 from engine.core.offload import in_thread
+from engine.core.process import descriptors_needed, raise_descriptor_limit, tune_interpreter
 from engine.core.serve_settings import Address, ServeSettings, TlsFiles
 from engine.receiver.receiver import WEBHOOK_PATH
 from engine.store.encryption import VARIABLE as KEY_VARIABLE

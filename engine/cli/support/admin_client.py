@@ -15,8 +15,8 @@ from engine.admin.journal import user_header
 from engine.admin.query import BadQuery
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.output import who
+from engine.core.error_text import network_words
 from engine.core.errors import EngineError
-from engine.core.network_errors import network_words
 from engine.core.serve_settings import is_loopback
 
 #: How long the admin listener may take, in seconds; a replay of many thousands does.

@@ -32,8 +32,8 @@ from urllib.parse import urlsplit
 import aiohttp
 from multidict import CIMultiDict
 
+from engine.core.error_text import cannot_connect, network_words
 from engine.core.event import Kind
-from engine.core.network_errors import cannot_connect, network_words
 
 #: Seconds that an endpoint has to answer a rule's webhook.
 ANSWER_LIMIT = 5.0

@@ -6,8 +6,8 @@ import os
 import sys
 from collections.abc import Callable
 
-from engine.core.lines import wrapped_problem
 from engine.core.masking import Masker
+from engine.core.terminal_text import wrapped_problem
 from engine.telemetry.log import LineFormatter, TextFormatter, formatter_of
 
 _HANGING = 4

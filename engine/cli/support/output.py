@@ -21,9 +21,8 @@ from rich.text import Text
 from engine.cli.support.absent import absent, how_to_have_one
 from engine.cli.support.plain import knows_unicode
 from engine.cli.support.terminal import SafeConsole, lines_of
-from engine.core.control_characters import visible_in_json
 from engine.core.errors import ConfigError, EngineError, Problem
-from engine.core.lines import snippet, wrapped_advice
+from engine.core.terminal_text import snippet, visible_in_json, wrapped_advice
 from engine.core.times import clock
 
 #: How wide output is where there is no terminal: nothing is wrapped, as it is for ``grep`` and for files.

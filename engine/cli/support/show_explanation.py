@@ -11,7 +11,7 @@ from rich.text import Text
 
 from engine.cli.support.outline import Outline, in_json
 from engine.cli.support.output import at, plural
-from engine.core.held_back import MUTED
+from engine.core.decisions import MUTED
 from engine.core.units import format_duration
 from engine.core.vocabulary import is_fallback
 

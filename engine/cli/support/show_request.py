@@ -16,9 +16,8 @@ from rich.text import Text
 
 from engine.cli.demo.stage import SERVICES
 from engine.cli.support.show_slack import message_lines
-from engine.core.control_characters import visible
-from engine.core.lines import wrapped
 from engine.core.masking import MASK, Masker
+from engine.core.terminal_text import visible, wrapped
 from engine.testing import Recorded
 
 #: Lines are not broken shorter than this, however far to the right they begin.

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
-from engine.core.control_characters import visible
+from engine.core.terminal_text import visible
 
 #: A message has 50 blocks at most; of what nests deeper than Slack allows nothing is shown.
 _DEEPEST = 8

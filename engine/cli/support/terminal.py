@@ -12,8 +12,7 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 from rich.text import Span, Text
 
-from engine.core.control_characters import CONTROLS, visible
-from engine.core.lines import breaks, indent_of
+from engine.core.terminal_text import CONTROLS, breaks, indent_of, visible
 
 
 class SafeConsole(Console):

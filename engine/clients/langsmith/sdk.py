@@ -17,9 +17,8 @@ from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
 from engine.clients.langsmith.request_limits import RequestLimits, current_request_limits
 from engine.clients.langsmith.sunset import Sunsets
-from engine.core.errors import DataTooLarge, TooComplex
+from engine.core.errors import DataTooLarge, HttpFailure, TooComplex, check_response
 from engine.core.feedback import feedback_error
-from engine.core.http_failure import HttpFailure, check_response
 from engine.core.json_scan import parsed_size
 from engine.core.trace import TRACEPARENT, carried
 

@@ -16,8 +16,8 @@ from engine.clients.slack import SlackSettings
 from engine.config.blocks.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
 from engine.config.section import Section, Sheet, kind_of
+from engine.core.signatures import secret_problem
 from engine.core.units import parse_duration
-from engine.core.whsec import secret_problem
 
 #: ``$NAME``, ``%NAME%``, ``{{ env.NAME }}`` and any other template.
 _SHELL_HABIT: Final = re.compile(

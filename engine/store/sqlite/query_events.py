@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from engine.core.decisions import held_back, is_muted
 from engine.core.errors import BadQuestion
-from engine.core.held_back import held_back, is_muted
 from engine.store.packing import clean, load_json
 from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite.connection import sound

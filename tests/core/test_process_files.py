@@ -11,7 +11,7 @@ REPORT = """
 import resource, sys
 hard = int(sys.argv[1])
 resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-from engine.core.descriptors import raise_descriptor_limit
+from engine.core.process import raise_descriptor_limit
 print(raise_descriptor_limit(), raise_descriptor_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 

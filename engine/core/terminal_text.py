@@ -1,4 +1,4 @@
-"""Text on a terminal: lines broken between words, and a line of a file with a caret below one of its characters."""
+"""Text as a terminal shows it: control characters made visible, lines wrapped, a caret below a character."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from itertools import pairwise
 
 from rich.cells import cell_len
 
-from engine.core.control_characters import visible
-
+#: Control characters without tab and line feed, marks that change the direction of text, separators of lines, and
+#: surrogates, which no encoding has.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORD = re.compile(r"\S+")
 #: A word, or a mapping or a text of YAML with the keys and the dash before it, which is to be copied.
 _WORD_OR_YAML = re.compile(
@@ -18,6 +19,24 @@ _WORD_OR_YAML = re.compile(
 #: Behind this stands a line of a file.
 _SHOULD_READ = "should read:"
 _TAB = 4
+
+
+def visible(text: str) -> str:
+    r"""The text with each of them as Python writes it: ``\x1b``."""
+    return CONTROLS.sub(_in_python, text)
+
+
+def visible_in_json(text: str) -> str:
+    r"""The same for text that is JSON, and stays the same JSON: ``\u001b``."""
+    return CONTROLS.sub(_in_json, text)
+
+
+def _in_python(found: re.Match[str]) -> str:
+    return repr(found[0])[1:-1]
+
+
+def _in_json(found: re.Match[str]) -> str:
+    return f"\\u{ord(found[0]):04x}"
 
 
 def breaks(line: str, width: int, hanging: int = 0, word: re.Pattern[str] = _WORD) -> list[int]:

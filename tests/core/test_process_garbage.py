@@ -6,11 +6,11 @@ import sys
 
 import pytest
 
-from engine.core.interpreter import no_full_collections
+from engine.core.process import no_full_collections
 
 REPORT = """
 import gc
-from engine.core.interpreter import tune_interpreter
+from engine.core.process import tune_interpreter
 tune_interpreter()
 print(gc.isenabled(), gc.get_threshold()[0], gc.get_freeze_count() > 1000)
 """

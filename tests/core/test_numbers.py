@@ -6,7 +6,7 @@ import pytest
 
 from engine.core.document import Fetched
 from engine.core.event import parse_event
-from engine.core.long_numbers import may_have_long, restored
+from engine.core.numbers import may_have_long, restored
 from engine.worker.in_memory import Held
 
 LARGE = 2**70
