@@ -34,7 +34,6 @@ from engine.receiver.responses import REFUSALS
 from engine.receiver.server import IDLE, receiver_runner, redacting_logger
 from engine.receiver.tls import Site, Tls
 from engine.rules.load_warnings import log_warnings
-from engine.rules.mutes import Mutes
 from engine.rules.reload import LastReload, Loader, Reloader
 from engine.rules.requirements import needs_secrets
 from engine.store import open_store
@@ -47,6 +46,7 @@ from engine.worker.attempt import Executor
 from engine.worker.context import Desk, Rules
 from engine.worker.hydrate import Hydrator
 from engine.worker.in_memory import Holdings
+from engine.worker.mutes import Mutes
 from engine.worker.observer import LogObserver, Observer, Observers
 from engine.worker.plugin_loop import ForeignLoop
 from engine.worker.retention import Upkeep

@@ -28,13 +28,13 @@ from engine.core.document import Fetched
 from engine.core.errors import StoreBusy, StoreError
 from engine.core.event import Event
 from engine.core.offload import in_thread
-from engine.rules.mutes import Mutes
 from engine.rules.reload import Loaded, Reloader
 from engine.store.protocol import Store
 from engine.store.records import Control
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
 from engine.worker.hydrate import Hydrator
+from engine.worker.mutes import Mutes
 from engine.worker.worker import Worker
 
 #: How long evaluating an event for people may take, in seconds.

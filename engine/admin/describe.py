@@ -20,7 +20,7 @@ from engine.core.error_text import named_error
 from engine.core.schedule import Active
 from engine.core.vocabulary import ON_DEAD
 from engine.rules.conditions import Filter
-from engine.rules.mutes import is_muting
+from engine.rules.decision import is_muting
 from engine.rules.reload import LastReload, Loaded
 from engine.rules.route import Route, RoutedAction
 from engine.store.records import Control

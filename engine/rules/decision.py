@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from engine.core.times import clock
 from engine.core.truth import Truth
 from engine.rules.conditions import Filter
 from engine.rules.route import Needs, Route, RoutedAction
@@ -150,6 +151,17 @@ def why_not(filter_: Filter, truth: Truth, at: int, document: Mapping[str, Any])
     if truth is Truth.UNDECIDED and (absent := condition.absent(document)):
         return f"{condition.text}: {absent} is absent", absent
     return f"{condition.text}: {condition.explain(document).reason}", ""
+
+
+def is_muting(control: Control, now: float) -> bool:
+    """Whether a mute is still in force at ``now`` (Unix seconds)."""
+    return control.until_at is None or control.until_at > now
+
+
+def muted_message(control: Control) -> str:
+    """Until when a route is muted, by whom and why."""
+    until = "until it is unmuted" if control.until_at is None else f"until {clock(control.until_at)}"
+    return f"muted {until} by {control.set_by}" + (f": {control.reason}" if control.reason else "")
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

@@ -40,9 +40,10 @@ from engine.rules.decision import (
     Plan,
     Routing,
     delivery_id,
+    is_muting,
+    muted_message,
     why_not,
 )
-from engine.rules.mutes import is_muting, muted_words
 from engine.rules.route import UNTOLD, Gating, Needs, Route, RoutedAction, WaitFor
 from engine.store.records import Gate
 
@@ -315,7 +316,7 @@ class _Evaluation:
         mute = self.around.mutes.get(route.id)
         if mute is not None and is_muting(mute, self.around.now):
             self.held_back += [HeldBack(route.id, action.name, "muted") for action in route.actions]
-            self._note(index, document, route, Truth.TRUE, muted_words(mute))
+            self._note(index, document, route, Truth.TRUE, muted_message(mute))
         elif route.sample is not None and not route.samples(self.event.id, document):
             self._note(index, document, route, Truth.TRUE, f"not in the sample of {route.sample:.3%}")
         else:
