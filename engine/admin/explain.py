@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from typing import Any
 
 from engine.admin.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.admin.query import NotFound
 from engine.admin.views import iso
+from engine.config.keys import KEY_WORDS
 from engine.core.deadline import LIMIT, Deadline, Overdue, within
 from engine.core.decisions import latest_decisions, outcome_of
 from engine.core.document import Fetched, run_id, run_indexes, runs_at, runs_in
@@ -23,6 +25,11 @@ from engine.rules.route import Route, RoutedAction
 from engine.rules.route_names import routes_called
 from engine.rules.router import ANY
 from engine.store.records import Control, Throttle
+
+#: How alike two ids of rules are if one is a slip of the other: a UUID with one to three other characters.
+_ALIKE = 0.9
+#: So many rules are named.
+_MOST_RULES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +188,24 @@ class _Explanation:
             yield f"{self._event.unparsed}: it is kept as it came, and only routes under `unmatched` see it"
         elif not self._own:
             about = f"rule {self._event.rule_id}" if self._event.rule_id else f"kind {self._event.kind}"
-            known = {key for key in self._router.by_key if key not in (ANY, UNMATCHED)}
-            hint = did_you_mean(self._event.rule_id, known) if self._event.rule_id else ""
-            yield f"no route is for {about}" + (f"; {hint}" if hint.startswith("did") else "")
+            hint = self._known_rules(self._event.rule_id) if self._event.rule_id else ""
+            yield f"no route is for {about}" + (f"; {hint}" if hint else "")
         if len(run_indexes(self._event)) > 1 and self._batch_statistics():
             yield f"feedback_stats are those of the whole batch of {len(run_indexes(self._event))} runs, not of one run"
         for written in self._loaded.config.routes:
             if not written.enabled and (self._suits(written.keys) or written.id in self._meant):
                 yield f"route {written.id} is disabled (enabled: false), and is not looked at"
+
+    def _known_rules(self, rule_id: str) -> str:
+        """What to do about an unknown rule: a slip in its id, or an id to add. Any two ids are alike to some degree."""
+        ids = [key for key in self._router.by_key if key not in KEY_WORDS]
+        if near := get_close_matches(rule_id, ids, n=1, cutoff=_ALIKE):
+            return f"did you mean {near[0]!r}?"
+        names = list(dict.fromkeys(route.key for route in self._loaded.config.routes if route.key not in KEY_WORDS))
+        if not names:
+            return "add it with a name under `rules:`, and routes under that name"
+        more = ", …" if len(names) > _MOST_RULES else ""
+        return f"known rules: {', '.join(names[:_MOST_RULES])}{more}; add this id to one of them under `rules:`"
 
     def _batch_statistics(self) -> bool:
         runs = [run for _key, run in runs_at(self._event, -1)]

@@ -172,9 +172,28 @@ def test_runs_that_matched_are_counted_and_those_of_fallback_routes_apart(engine
     )
 
 
+def test_an_unknown_rule_is_answered_with_the_known_ones_or_with_an_id_nearly_the_same(
+    engine: Command,
+) -> None:
+    rule = "0f1e2d3c-4b5a-4697-8877-665544332211"
+    explained = engine("explain", engine.payload(payloads.complete() | {"rule_id": rule}), expect=1).output
+    said = f"no route is for rule {rule}; known rules: corrections; add this id to one of them under `rules:`"
+    assert said in " ".join(explained.split())
+    slip = payloads.RULE_ID[:-1] + ("0" if payloads.RULE_ID[-1] != "0" else "1")
+    explained = engine("explain", engine.payload(payloads.complete() | {"rule_id": slip}), expect=1).output
+    assert f"did you mean '{payloads.RULE_ID}'?" in explained
+    # The advice works.
+    engine.write(engine.config.read_text().replace(payloads.RULE_ID, f"[{payloads.RULE_ID}, {rule}]"))
+    explained = engine("explain", engine.payload(payloads.complete() | {"rule_id": rule})).output
+    assert "no route is for" not in explained
+    engine.write("secrets: [a-secret-of-ours]\nroutes:\n  alert: {actions: [{log: {message: hi}}]}\n")
+    explained = engine("explain", engine.payload(), expect=1).output
+    assert "add it with a name under `rules:`, and routes under that name" in " ".join(explained.split())
+
+
 def test_bad_questions_are_answered_with_words(engine: Command) -> None:
     file = engine.payload()
-    assert "did you mean" in engine("explain", file, "--route", "error", expect=2).stderr
+    assert "did you mean" in engine("explain", file, "--route", "erors", expect=2).stderr
     assert "its runs are 0 to 2" in engine("explain", file, "--run", "7", expect=2).stderr
     assert "give a FILE" in engine("explain", expect=2).stderr
     broken = engine.folder / "broken.json"
