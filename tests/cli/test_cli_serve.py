@@ -371,6 +371,13 @@ def test_a_replay_of_what_had_worked_is_visible_as_such(engine: Command, serve: 
     assert engine.json("replay", row["id"], "--wait")["settled"]["succeeded_before"] == 1
     history = engine.json("deliveries", "show", row["id"])["history"]
     assert [(one["replay"], one["outcome"]) for one in history] == [(round_, "succeeded") for round_ in range(3)]
+    again = engine("replay", row["id"]).stdout
+    assert again == "1 delivery will be retried now; it had succeeded before\n"
+    settled(engine)
+    assert engine.json("replay", row["id"])["had_succeeded"] == [row["id"]]
+    settled(engine)
+    again = engine("replay", row["event_id"]).stdout
+    assert again == "1 event will be evaluated again now; 1 of its deliveries had succeeded before\n"
 
 
 ALERTED = """  alert:

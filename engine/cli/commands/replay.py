@@ -88,11 +88,12 @@ async def _replay(
         if dry_run:
             await _list(asked, chosen, as_json=as_json)
             return False
+        before = await _succeeded_before(asked, chosen)
         done = await _mark_due(asked, chosen)
         settled = await _follow(asked, done) if wait else None
         held = [] if wait else await _held(asked, done["deliveries"])
     if as_json or any(done.values()):
-        _tell(done, settled, held, live=asked.live, as_json=as_json)
+        _tell(done, settled, held, before, live=asked.live, as_json=as_json)
     else:
         out().print(f"nothing to replay: {_why_nothing(chosen, query)}")
     return bool(settled and settled.died)
@@ -178,6 +179,15 @@ async def _previewed(asked: Asked, kind: str, ids: Sequence[str]) -> list[dict[s
 def _more(chosen: dict[str, list[str]]) -> str:
     hidden = max(len(chosen["deliveries"]) - _LISTED, 0) + max(len(chosen["events"]) - _SHOWN, 0)
     return f" ({hidden} are not shown)" if hidden > 0 else ""
+
+
+async def _succeeded_before(asked: Asked, chosen: Mapping[str, Sequence[str]]) -> list[str]:
+    """Those of the deliveries, and of the events' deliveries, that had succeeded; of very many only of the first."""
+    rows = [await asked.delivery(one) for one in chosen["deliveries"][:_LISTED]]
+    found = [row["id"] for row in rows if row["state"] == "succeeded" or succeeded_before(row)]
+    for event_id in chosen["events"][:_LISTED]:
+        found += [row["id"] for row in (await asked.event(event_id))["deliveries"] if row["state"] == "succeeded"]
+    return found
 
 
 async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, list[Any]]:
@@ -285,20 +295,28 @@ async def _settled_event(asked: Asked, event_id: str) -> Sequence[Mapping[str, A
 
 
 def _tell(
-    done: dict[str, list[Any]], settled: _Settled | None, held: Sequence[str], *, live: bool, as_json: bool
+    done: dict[str, list[Any]],
+    settled: _Settled | None,
+    held: Sequence[str],
+    before: Sequence[str],
+    *,
+    live: bool,
+    as_json: bool,
 ) -> None:
     if as_json:
-        emit(done | {"dry_run": False, "live": live, "held": list(held), "settled": _as_json(settled)})
+        told = {"held": list(held), "had_succeeded": list(before), "settled": _as_json(settled)}
+        emit(done | {"dry_run": False, "live": live} | told)
         return
     console = out()
     if settled is not None:
-        before = f" ({settled.before} had succeeded before)" if settled.before else ""
-        console.print(f"{counted(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{before}")
+        again = f" ({settled.before} had succeeded before)" if settled.before else ""
+        console.print(f"{counted(done)} replayed: {settled.succeeded} succeeded, {len(settled.died)} dead{again}")
         _tell_died(console, settled.died)
     else:
         words = f"; {len(held)} of them only when their hours begin (active: … otherwise: hold)" if held else ""
         hurried = [each["was_due"] for each in done["hurried"] if each["id"] not in held]
-        console.print(f"{_will_be(done, live=live)}{_hurried(hurried, len(done['deliveries']))}{words}")
+        late = _hurried(hurried, len(done["deliveries"]))
+        console.print(f"{_will_be(done, live=live)}{late}{_again(done, before)}{words}")
 
 
 def _why_nothing(chosen: Mapping[str, Sequence[str]], query: Mapping[str, Any]) -> str:
@@ -314,6 +332,17 @@ def _will_be(done: Mapping[str, Sequence[Any]], *, live: bool) -> str:
     parts = [f"{plural(deliveries, 'delivery', 'deliveries')} will be retried"] if deliveries else []
     parts += [f"{plural(events, 'event')} will be evaluated again"] if events else []
     return " and ".join(parts) + (" now" if live else " when engine serve starts")
+
+
+def _again(done: Mapping[str, Sequence[Any]], before: Sequence[str]) -> str:
+    """How many of what is made again had succeeded before."""
+    if not before:
+        return ""
+    if not done["events"] and len(before) == len(done["deliveries"]):
+        return f"; {'it' if len(before) == 1 else 'they'} had succeeded before"
+    owner = "its" if len(done["events"]) == 1 and not done["deliveries"] else "their"
+    of = f"of {owner} deliveries" if done["events"] else "of them"
+    return f"; {len(before)} {of} had succeeded before"
 
 
 def _hurried(were_due: Sequence[str], count: int) -> str:
