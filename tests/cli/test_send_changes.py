@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,26 @@ def test_what_is_not_json_is_printed_as_it_stands(engine: Command, body: str) ->
     file = engine.folder / "odd.json"
     file.write_text(body)
     assert engine("send", str(file), "--print").stdout == f"{body}\n"
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        (["name=a chat"], "3 runs changed; to change only the first: --set '$.runs[0].name=a chat'\n"),
+        (["run.latency=12"], "3 runs changed; to change only the first: --set '$.runs[0].latency=12'\n"),
+        (["$.runs[0].name=x"], "1 run changed\n"),
+        (["$.runs[*].name=x"], "3 runs changed\n"),
+        (["$.rule_id=x"], ""),
+    ],
+)
+def test_it_is_said_how_many_runs_a_change_changes(engine: Command, changes: list[str], told: str) -> None:
+    words = [word for change in changes for word in ("--set", change)]
+    said = engine("send", "--kind", "rule", *words, "--print").stderr
+    assert said == told
+    if "--set " in said:
+        (advice,) = shlex.split(said.partition("--set ")[2])
+        names = engine("send", "--kind", "rule", "--set", advice, "--print")
+        assert names.stderr == "1 run changed\n"
 
 
 def test_numbers_and_texts_stay_what_they_are(engine: Command) -> None:

@@ -26,7 +26,7 @@ from engine.cli.support.admin_client import trust_in
 from engine.cli.support.langsmith_sender import Delivery, Fault, SendAttempt, Sender, policy_of
 from engine.cli.support.options import json_option
 from engine.cli.support.output import emit, err, out, plural
-from engine.cli.support.payload_changes import changed, parse_change, strict_json
+from engine.cli.support.payload_changes import changed, parse_change, runs_changed, strict_json
 from engine.cli.support.samples import kind_option, sample_body
 from engine.cli.support.webhook_answer import Answer
 from engine.core.errors import BadBody
@@ -75,8 +75,8 @@ _HINTS: Mapping[Fault, str] = {
     "changes",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Change a field of every run (name=chat, latency=12, extra.metadata.env=dev) or, with $, of the payload "
-    "('$.runs[0].status=error'); repeatable.",
+    help="Change a field of every run (name=chat, latency=12, extra.metadata.env=dev; the sample has three runs) or, "
+    "with $ and in quotes, what a path names ('$.runs[0].name=chat': the first run); repeatable.",
 )
 @click.option(
     "--fresh/--same",
@@ -118,7 +118,7 @@ def command(
     Every attempt is shown. Exits with 1 if it was not accepted.
     """
     body = _body(file, kind) if rule is None else _of_rule(_body(file, kind), rule)
-    body = _changed(body, changes)
+    body = _changed(body, changes, quiet=as_json)
     fresh = (kind is not None or bool(changes)) if fresh is None else fresh
     if print_only:
         _print(_fresh(body) if fresh else body)
@@ -204,15 +204,19 @@ def _kind(body: bytes) -> Kind:
         return Kind.UNKNOWN
 
 
-def _changed(body: bytes, changes: Sequence[str]) -> bytes:
-    """The body with the fields that ``--set`` names changed."""
+def _changed(body: bytes, changes: Sequence[str], *, quiet: bool) -> bytes:
+    """The body with the fields that ``--set`` names changed; says on standard error how many runs that were."""
     if not changes:
         return body
     parsed = [parse_change(each) for each in changes]
     try:
-        return _to_body(changed(_payload(body), parsed))
+        before = _payload(body)
+        after = changed(before, parsed)
     except BadBody as error:
         raise BadQuery(f"cannot change it: {error}", "send it without --set") from error
+    if not quiet and (told := runs_changed(before, after, parsed)):
+        err().print(Text(told, style="dim"), soft_wrap=True)
+    return _to_body(after)
 
 
 def _fresh(body: bytes) -> bytes:

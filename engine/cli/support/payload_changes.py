@@ -8,10 +8,12 @@ from copy import deepcopy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import isfinite
+from shlex import quote
 from typing import Any
 
 import click
 
+from engine.cli.support.output import plural
 from engine.core.errors import PathError
 from engine.core.payload_schema import RUN_FIELDS
 from engine.core.suggest import nearest
@@ -78,6 +80,18 @@ def changed(payload: Mapping[str, Any], changes: Sequence[Change]) -> dict[str, 
     for change, run in later:
         _set_latency(change, run)
     return made
+
+
+def runs_changed(before: Mapping[str, Any], after: Mapping[str, Any], changes: Sequence[Change]) -> str:
+    """How many runs are others than before, and how to change one alone; empty where none is."""
+    old, new = (payload["runs"] if isinstance(payload.get("runs"), list) else [] for payload in (before, after))
+    count = sum(one not in old[index : index + 1] for index, one in enumerate(new))
+    if not count:
+        return ""
+    short = next((change.typed for change in changes if change.short), "")
+    first = quote(f"$.runs[0].{short.removeprefix('run.')}")
+    alone = f"; to change only the first: --set {first}"
+    return f"{plural(count, 'run')} changed{alone if short and count > 1 else ''}"
 
 
 def strict_json(text: str | bytes) -> Any:
