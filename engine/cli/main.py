@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import click
 
-from engine.cli.support.output import print_error
+from engine.cli.support.output import print_error, print_usage_error
 from engine.cli.support.plain import write_plainly_where_needed
 from engine.cli.support.terminal import show_logs_visibly, visible_error
 from engine.core.error_text import traceback_text
@@ -127,7 +127,7 @@ class LazyGroup(click.Group):
         try:
             return super().make_context(info_name, args, parent, **extra)
         except click.ClickException as error:
-            raise visible_error(error) from None
+            raise _shown_our_way(error) from None
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """From the table, importing nothing."""
@@ -139,7 +139,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except click.ClickException as error:
-            raise visible_error(error) from None
+            raise _shown_our_way(error) from None
         except EngineError as error:
             print_error(error)
             ctx.exit(COULD_NOT_RUN)
@@ -154,6 +154,13 @@ class LazyGroup(click.Group):
 @click.version_option(None, "--version", "-V", package_name="langsmith-rules-engine", prog_name="engine")
 def cli() -> None:
     """Route LangSmith's webhooks to actions by rules in one YAML file."""
+
+
+def _shown_our_way(error: click.ClickException) -> click.ClickException:
+    """The same error, which click will show as every other error is shown."""
+    shown = visible_error(error)
+    shown.show = lambda file=None: print_usage_error(shown)  # type: ignore[method-assign]
+    return shown
 
 
 def main() -> None:

@@ -146,7 +146,7 @@ class RoutedAction:
 
     def _located(self, error: TemplateError) -> ParamsError:
         """The error with the parameter it is about, and the line to look at."""
-        name = dotted(error.where) or self.name
+        name = f"parameter {dotted(error.where)}" if error.where else self.name
         place = self.place(error.where, error.line)
         subject = f"{name} ({place})" if place else name
         words = str(error).removeprefix(f"{self.registered.name} ")

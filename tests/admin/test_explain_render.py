@@ -42,7 +42,7 @@ def test_it_is_told_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> 
     assert {name: action["would"] for name, action in told.items()} == {"log": "fire", "slip": "die", "waiting": "wait"}
     assert all(action["fires"] for action in told.values())
     slip = told["slip"]
-    assert slip["reason"].startswith("message (config.yaml:7): run has no 'nmae' (it has ")
+    assert slip["reason"].startswith("parameter message (config.yaml:7): run has no 'nmae' (it has ")
     assert (slip["params"], slip["hint"]) == (None, "did you mean 'name'?")
     assert "reason" not in told["log"]
     assert told["waiting"]["error"].startswith("not rendered: feedback: ")

@@ -157,7 +157,7 @@ async def test_a_template_without_measure_is_its_deliverys_end_and_nobody_elses(
     rows = await engine.settled(60, 60.0)
     assert {(row.action, row.state, row.attempts) for row in rows} == {("wild", "dead", 1), ("tame", "succeeded", 1)}
     (reason,) = {row.reason for row in rows if row.action == "wild"}
-    assert reason.startswith("body (config.yaml:6)"), reason
+    assert reason.startswith("parameter body (config.yaml:6)"), reason
     assert len(reason) > 60, "it says what and where"
     assert len(sink.received) == 30
 

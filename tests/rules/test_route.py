@@ -44,27 +44,29 @@ def reason(action: str, **run: Any) -> str:
 
 def test_a_missing_key_is_told_with_parameter_line_and_hint() -> None:
     assert reason('- log:\n    message: "{{ run.extra.metadata.customer }}"', extra={"metadata": {"a": 1}}) == (
-        "message (config.yaml:8): run.extra.metadata has no 'customer' (it has 'a'); "
+        "parameter message (config.yaml:8): run.extra.metadata has no 'customer' (it has 'a'); "
         "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
     )
 
 
 def test_a_block_of_text_is_told_with_the_line_within_it() -> None:
     action = "- log:\n    message: |\n      first\n      {{ run.extra.nothing }}\n    fields: {a: 1}"
-    assert reason(action, extra={"metadata": 1}).startswith("message (config.yaml:10): run.extra has no 'nothing'")
+    assert reason(action, extra={"metadata": 1}).startswith(
+        "parameter message (config.yaml:10): run.extra has no 'nothing'"
+    )
 
 
 def test_a_parameter_within_a_parameter_is_told_by_its_path() -> None:
     action = '- post_to_slack:\n    channel: "#q"\n    blocks:\n      - {type: x, text: "{{ run.extra.nothing }}"}'
     assert reason(action, extra={}).startswith(
-        "blocks[0].text (config.yaml:10): run.extra has no 'nothing' (it is empty)"
+        "parameter blocks[0].text (config.yaml:10): run.extra has no 'nothing' (it is empty)"
     )
 
 
 def test_a_value_of_the_wrong_type_is_told_with_its_parameter() -> None:
     action = '- add_to_dataset:\n    dataset: d\n    inputs: "{{ run.name }}"'
     assert reason(action, name="x") == (
-        "inputs (config.yaml:9): must be a mapping, not a text; give it a name: inputs: {NAME: …}"
+        "parameter inputs (config.yaml:9): must be a mapping, not a text; give it a name: inputs: {NAME: …}"
     )
 
 
@@ -75,7 +77,7 @@ def test_the_events_own_data_stays_out_of_the_reason() -> None:
 
 def test_what_an_action_says_itself_is_told_with_its_parameter() -> None:
     action = '- forward_webhook:\n    url: "{{ run.name }}"'
-    assert reason(action, name="x") == "url (config.yaml:8): must be absolute, like https://example.com/hook"
+    assert reason(action, name="x") == "parameter url (config.yaml:8): must be absolute, like https://example.com/hook"
 
 
 def test_what_is_about_all_parameters_is_told_with_the_action() -> None:
@@ -85,7 +87,7 @@ def test_what_is_about_all_parameters_is_told_with_the_action() -> None:
 
 def test_null_where_a_value_is_needed_says_what_to_write() -> None:
     assert reason('- log:\n    message: "{{ run.error }}"', error=None) == (
-        "message (config.yaml:8): must be a text, not null; "
+        "parameter message (config.yaml:8): must be a text, not null; "
         "where it may be null, write `| default(…)`, or `| default(omit)` to leave it out"
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -158,13 +158,13 @@ def _counts(loaded: Loaded) -> dict[str, Any]:
 def _print(result: _Checked) -> None:
     """Warnings, then errors, and how many there are in the last line."""
     console = err()
-    print_problems(console, _marked(map(_in_one_line, result.not_set), "warning"), style="yellow", word="")
+    print_problems(console, [*map(_in_one_line, result.not_set)], style="yellow", word="", mark="warning")
     if result.not_set:
         say("  checked with stand-ins for their values; engine serve needs them: export them, or write them into .env")
     if result.set_there:
         say(f"not set here, but where the engine runs: {', '.join(result.set_there)}")
-    print_problems(console, _marked(result.other_warnings, "warning"), style="yellow", word="")
-    print_problems(console, _marked(result.problems, "error"), word="")
+    print_problems(console, result.other_warnings, style="yellow", word="", mark="warning")
+    print_problems(console, result.problems, word="", mark="error")
     if result.loaded is not None:
         out().print(_good(result.path, result.loaded, len(result.warnings)))
     if result.working is not None:
@@ -184,11 +184,6 @@ def _bad(result: _Checked) -> Text:
     if result.warnings:
         text.append(f", {plural(len(result.warnings), 'warning')}", "yellow")
     return text
-
-
-def _marked(problems: Iterable[Problem], word: str) -> list[Problem]:
-    """With what each of them is before its message."""
-    return [replace(problem, message=f"{word}: {problem.message}") for problem in problems]
 
 
 def _good(path: Path, loaded: Loaded, warnings: int) -> Text:

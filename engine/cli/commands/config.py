@@ -102,7 +102,7 @@ def _show_live(answer: dict[str, Any], *, as_json: bool) -> None:
             ]
         )
     )
-    print_problems(console, problems_of([*last["problems"], *answer["broken_plugins"]]))
+    print_problems(console, problems_of([*last["problems"], *answer["broken_plugins"]]), word="error", mark="error")
 
 
 def _print_yaml(text: str) -> None:

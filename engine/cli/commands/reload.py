@@ -42,7 +42,7 @@ async def _reload(place: Place) -> dict[str, Any]:
 
 
 def _tell(answer: Mapping[str, Any], *, refused: bool) -> None:
-    print_problems(err(), problems_of(answer["problems"]))
+    print_problems(err(), problems_of(answer["problems"]), word="error", mark="error")
     print_problems(err(), problems_of(answer["broken_plugins"]), style="yellow", word="broken plug-in")
     if refused:
         words = Text.assemble(("not reloaded: ", "red"), f"the rules of before ({answer['hash']}) stay at work")

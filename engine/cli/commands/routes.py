@@ -52,9 +52,10 @@ def _print(console: Console, routes: list[dict[str, Any]]) -> None:
     for route in routes:
         by_key.setdefault(route["key"], []).append(route)
     for key, those in by_key.items():
-        tree = Outline(_key(key, those[0]))
+        alone = len(those) == 1 and not those[0]["name"]
+        tree = Outline(Text.assemble(_key(key, those[0]), (_marks(those[0]) if alone else "", "yellow")))
         for route in those:
-            _add_route(tree, route)
+            _add_what_it_does(tree if alone else tree.add(_route_line(route)), route)
         tree.print(console)
 
 
@@ -63,9 +64,12 @@ def _key(key: str, route: dict[str, Any]) -> Text:
     return Text.assemble((key, "bold cyan"), (f"  {', '.join(ids)}" if ids else "", "dim"))
 
 
-def _add_route(tree: Outline, route: dict[str, Any]) -> None:
+def _route_line(route: dict[str, Any]) -> Text:
     style = "bold" if route["enabled"] else "dim strike"
-    branch = tree.add(Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow")))
+    return Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow"))
+
+
+def _add_what_it_does(branch: Outline, route: dict[str, Any]) -> None:
     if (undecided := route.get("undecided")) and undecided["mostly"]:
         branch.add(Text(f"! {mostly_undecided(undecided)}", style="yellow"))
     for condition in route["conditions"] or ["everything"]:

@@ -143,7 +143,7 @@ class ToPeople:
         if last.good:
             self._console.print(Text("✓ rules reloaded: they act from now on", style="green"))
             return
-        print_problems(self._console, last.problems)
+        print_problems(self._console, last.problems, word="error", mark="error")
         self._console.print(Text("the rules of before stay at work", style="yellow"))
 
     def ends(self, kept: Path | None) -> None:

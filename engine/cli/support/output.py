@@ -92,7 +92,7 @@ def print_error(error: EngineError) -> None:
     """An error as words; a configuration's as its problems, each with its place."""
     console = err()
     if isinstance(error, ConfigError):
-        print_problems(console, error.problems)
+        print_problems(console, error.problems, word="error", mark="error")
         if absent(error.problems):
             say(how_to_have_one(), "cyan")
         return
@@ -103,6 +103,19 @@ def print_error(error: EngineError) -> None:
     if hint := getattr(error, "hint", ""):
         for advice in wrapped_advice(_indented(hint, len("error: ")), console.width):
             console.print(Text(advice, style="cyan"), soft_wrap=True)
+
+
+def print_usage_error(error: click.ClickException) -> None:
+    """An error of click's in the same form: what is wrong, then how the command is used."""
+    console = err()
+    message = Text.assemble(("error: ", "bold red"), error.format_message())
+    for line in lines_of(message, console.width, len("error: ")):
+        console.print(line, soft_wrap=True)
+    context = getattr(error, "ctx", None)
+    if context is not None:
+        usage = context.command.collect_usage_pieces(context)
+        hint = f"       usage: {' '.join([context.command_path, *usage])}; --help says more"
+        console.print(Text(hint, style="cyan"), soft_wrap=True)
 
 
 def _candidate_lines(candidates: Sequence[Mapping[str, str]]) -> Iterator[str]:
@@ -118,10 +131,16 @@ def _indented(text: str, by: int) -> str:
     return "\n".join(" " * by + line for line in text.split("\n"))
 
 
-def print_problems(console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem") -> None:
-    """Problems as ``file:line:column: message``, the line, a caret and the hint. ``word``: then how many."""
+def print_problems(
+    console: Console, problems: Sequence[Problem], *, style: str = "red", word: str = "problem", mark: str = ""
+) -> None:
+    """Problems as ``file:line:column: message``, the line, a caret and the hint. ``word``: then how many.
+
+    ``mark`` stands before each message: ``error`` or ``warning``.
+    """
     for problem in problems:
-        for line in _problem_lines(problem, console.width, style):
+        marked = replace(problem, message=f"{mark}: {problem.message}") if mark else problem
+        for line in _problem_lines(marked, console.width, style):
             console.print(line, soft_wrap=True)
     if word and len(problems) > 1:
         console.print(Text(f"{len(problems)} {word}s", style=f"bold {style}"))
