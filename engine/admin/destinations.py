@@ -84,8 +84,10 @@ class Destinations:
         name = body.get("name")
         if not isinstance(name, str) or not name:
             raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
-        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes()}
-        due = await self._store.hasten_lane(name, now=self._clock())
+        now = self._clock()
+        recent = await self._store.last_attempts(since=now - _RECENT)
+        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
+        due = await self._store.hasten_lane(name, now=now)
         # Without a gate the row is all there is; with one it writes for itself.
         opened = self._gate.resume(name) if self._gate else await self._store.remove_control("pause", name)
         if not opened and not due and name not in known:

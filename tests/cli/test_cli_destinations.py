@@ -155,6 +155,7 @@ def test_where_something_was_delivered_is_known_after_a_stop_and_after_a_restart
     serve()
     rows = engine.json("destinations")["destinations"]
     assert {row["name"]: row["state"] for row in rows} == dict.fromkeys(before, "healthy")
+    assert "already open: http://127.0.0.1:9" in engine("destinations", "resume", "127.0.0.1:9").stdout
     assert "no destination is known" not in engine("destinations").output
 
 
