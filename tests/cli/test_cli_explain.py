@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from engine.cli.commands.events import print_event
+from engine.cli.support.show_deliveries import Present
 from engine.cli.support.stored_event import stored_event
 from engine.core.document import Fetched
 from engine.core.event import Kind
@@ -275,7 +276,7 @@ def test_a_stored_event_that_is_not_parsed_is_shown_with_the_reason(capsys) -> N
         "deliveries": [],
         "history": [],
     }
-    print_event(Console(width=100), event, {}, payload=True)
+    print_event(Console(width=100), event, {}, Present(), payload=True)
     shown = capsys.readouterr()
     assert re.search(r"unparsed +it has too many values", shown.out)
     assert re.search(r"unmatched +unparsed *\n", shown.out)

@@ -301,7 +301,7 @@ raise ValueError(os.environ["ODD_TOKEN"])
 
 @pytest.mark.parametrize(
     ("action", "where"),
-    [("odd: {}", "odd.py:5:1: import raised"), ("log: {message: hi}", "odd.py:5:1: import raised")],
+    [("odd: {}", "odd.py:5:1: error: import raised"), ("log: {message: hi}", "odd.py:5:1: import raised")],
 )
 def test_a_start_that_fails_prints_no_secret(odd: Command, action: str, where: str) -> None:
     """Neither what was logged until then, nor in the problems."""
@@ -351,16 +351,16 @@ def test_a_plug_in_that_cannot_be_loaded_is_shown_in_its_file_and_then_where_it_
     file.write_text(f"\n\n\n{line}\n{file.read_text()}")
     odd.write(CONFIG + "  unmatched: {actions: [odd: {}]}\n")
     odd.environ["ENGINE_CONFIG"] = "config.yaml"
-    for command, mark in (("check", "error: "), ("serve", "")):
+    for command in ("check", "serve"):
         shown = odd(command, expect=1 if command == "check" else 2).output
-        assert f"{Path('plugins/odd.py')}:{message.replace('error: ', mark, 1)}" in shown
+        assert f"{Path('plugins/odd.py')}:{message}" in shown
         assert caret in shown
         assert "action 'odd' is used at config.yaml:6:19, config.yaml:7:25" in shown
         assert shown.count("plugins/odd.py:4") == 1
         assert "- odd" not in shown
         assert "as soon as it is saved" not in shown
     for words in (["actions", "odd"], ["actions", "odd", "--json"]):
-        assert message.replace("error: ", "", 1) in odd(*words, expect=2).stderr
+        assert message in odd(*words, expect=2).stderr
 
 
 def test_an_action_is_documented_while_the_configuration_is_refused(odd: Command) -> None:

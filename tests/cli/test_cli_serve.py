@@ -71,7 +71,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert "corrections/low-score" in shown
     assert "fires log" in shown
     assert '\n  $.runs[*].status eq "error"  found "success"' in shown
-    assert f"engine explain --event {event['id'][:18]} shows every clause" in shown
+    assert f"engine explain --event {event['id'][:18]} shows every condition" in shown
     assert f"corrections  {payloads.RULE_ID}" in shown
     for head in ("VERDICT ", "DELIVERY ", "evaluations that", "engine explain"):
         assert f"\n\n{head}" in shown
@@ -79,7 +79,9 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     assert (
         "cannot connect to 127.0.0.1:9: connection refused" in engine("deliveries", "show", dead[0]["id"][:18]).output
     )
+    engine.environ["COLUMNS"] = "80"
     listed = engine("deliveries", "list").output
+    del engine.environ["COLUMNS"]
     assert all(len(line) <= 80 for line in listed.splitlines())
 
     named = {one["name"] for one in engine.json("destinations")["destinations"]}
@@ -225,7 +227,7 @@ def test_what_is_logged_while_starting_comes_out_when_it_fails(capsys: pytest.Ca
 def test_a_broken_configuration_does_not_start(engine: Command) -> None:
     engine.write("secrets: none\nroutes:\n  x:\n    actions:\n      - lgo: {message: hi}\n")
     result = engine("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", expect=2)
-    assert f"{engine.config}:5:9: unknown action 'lgo'" in result.stderr
+    assert f"{engine.config}:5:9: error: unknown action 'lgo'" in result.stderr
     assert "      - lgo: {message: hi}" in result.stderr
     assert "did you mean 'log'" in result.stderr
 

@@ -51,7 +51,7 @@ def test_serve_refuses_what_is_not_set(written: Command) -> None:
     refused = written("serve", "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0", expect=2)
     assert "the environment variable HOOK_SECRET is not set" in refused.stderr
     assert str(written.folder / ".env") in refused.stderr
-    assert "2 problems" in refused.stderr
+    assert "2 errors" in refused.stderr
 
 
 def test_a_file_beside_the_configuration_sets_them(written: Command) -> None:

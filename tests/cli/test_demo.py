@@ -291,7 +291,7 @@ def test_rules_that_cannot_be_used_are_exit_code_2_with_their_place(tmp_path: Pa
     files.rules.write_text(rules().replace("    - name: failed-or-dear", "    - nam: failed-or-dear"))
     result = demo("--once", "--data", str(tmp_path))
     assert result.exit_code == 2
-    assert re.search(r"config\.yaml:\d+:7:\s+unknown key 'nam' in a route", result.stderr)
+    assert re.search(r"config\.yaml:\d+:7:\s+error: unknown key 'nam' in a route", result.stderr)
 
 
 def test_a_taken_port_is_exit_code_2(temporary: Path) -> None:
@@ -404,7 +404,9 @@ def test_the_pasted_line_works_edits_act_at_once_and_ctrl_c_ends_it_quickly(serv
 
     config = Path(re.search(r"Its rules: (.+)", told)[1])
     config.write_text(rules().replace("gt: 10}", "gtt: 10}"))
-    assert re.search(r"config\.yaml:\d+:\d+:\s+unknown key 'gtt'", running.until("the rules of before stay at work", 5))
+    assert re.search(
+        r"config\.yaml:\d+:\d+:\s+error: unknown key 'gtt'", running.until("the rules of before stay at work", 5)
+    )
     config.write_text(rules().replace("#llm-oncall", "#llm-nights"))
     running.until("rules reloaded", 5)
 
