@@ -71,7 +71,7 @@ class Subject:
 
         async def claim() -> None:
             rooms = dict.fromkeys(HUNG, 0)
-            found.extend(one.work for one in await self.store.claim(now=time.time(), limit=32, rooms=rooms))
+            found.extend(one.work for one in await self.store.claim(now=time.time(), limit=32, capacity=rooms))
 
         seconds = await _timed(claim)
         (work,) = found

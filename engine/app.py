@@ -168,7 +168,7 @@ async def running(
 
         upkeep = await _keep_up(stack, store, reloader, logger)
         readiness = Readiness(
-            lambda: store.beat(now=time.time()),
+            lambda: store.heartbeat(now=time.time()),
             settings.store_folder,
             checks=[lambda: "full" if upkeep.full else ""],
         )

@@ -87,7 +87,7 @@ class Destinations:
         now = self._clock()
         recent = await self._store.last_attempts(since=now - _RECENT)
         known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
-        due = await self._store.hasten_lane(name, now=now)
+        due = await self._store.make_lane_due(name, now=now)
         # Without a gate the row is all there is; with one it writes for itself.
         opened = self._gate.resume(name) if self._gate else await self._store.remove_control("pause", name)
         if not opened and not due and name not in known:

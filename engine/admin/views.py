@@ -150,7 +150,7 @@ def delivery_detail_view(detail: DeliveryDetail) -> dict[str, Any]:
     return delivery_view(detail.row) | {
         "history": [_attempt_view(attempt) for attempt in detail.attempts],
         "items": [_item_view(item) for item in detail.items],
-        "words": None if detail.words is None else dict(detail.words),
+        "words": None if detail.variables is None else dict(detail.variables),
     }
 
 

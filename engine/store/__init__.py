@@ -26,17 +26,17 @@ def open_store(
 
     A path is that of SQLite's file, or of a directory, in which the file is ``engine.db``.
     ``owner`` is this replica's name (default: one that no other process has). ``clock`` gives
-    Unix seconds. With ``keys`` (see ``vault``) what it holds of payloads is sealed. Events with more
+    Unix seconds. With ``keys`` (see ``keyring``) what it holds of payloads is sealed. Events with more
     than ``max_values`` values are loaded unparsed.
 
     Raises:
         StoreError: the URL's scheme is not known, or not part of this version; a key is none.
     """
-    from engine.store.encryption import vault_of
+    from engine.store.encryption import keyring_from
     from engine.store.sqlite.store import SqliteStore
 
-    path, vault = _sqlite_path(url_or_path), vault_of(keys)
-    return SqliteStore(path, owner=owner, clock=clock, vault=vault, max_values=max_values)
+    path, keyring = _sqlite_path(url_or_path), keyring_from(keys)
+    return SqliteStore(path, owner=owner, clock=clock, keyring=keyring, max_values=max_values)
 
 
 def _sqlite_path(url_or_path: str | Path) -> Path:

@@ -24,12 +24,12 @@ from engine.core.errors import StoreError
 #: Where the keys come from: one or several, with commas between them.
 VARIABLE = "ENGINE_STORE_KEY"
 #: Added to a data encoding: what it says is sealed.
-SEALED = 2
+ENCRYPTED = 2
 _KEY_BYTES = 32
 _ID, _SALT, _NONCE = slice(0, 4), slice(4, 20), slice(20, 32)
 _HEAD = _NONCE.stop
 #: How many values are sealed with one salt. The chance that two of their nonces are equal is then one in 2^41.
-_MOST_SEALED = 2**28
+_MOST_ENCRYPTED = 2**28
 #: How many derived keys are kept at hand, to open with.
 _MOST_DERIVED = 32
 
@@ -38,7 +38,7 @@ class MissingKey(StoreError):  # noqa: N818 - reads as what is the matter
     """A value is sealed with a key that is not at hand."""
 
 
-class Vault:
+class Keyring:
     """Seals with the first of its keys, opens with any. Without keys it lets everything be."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
@@ -47,7 +47,7 @@ class Vault:
         self._salt, self._left = b"", 0
 
     @property
-    def seals(self) -> bool:
+    def encrypts(self) -> bool:
         """Whether it has a key."""
         return bool(self._keys)
 
@@ -56,15 +56,15 @@ class Vault:
         """What its keys are known by in a store, the one that seals first. They give nothing away."""
         return tuple(key_id.hex() for key_id in self._keys)
 
-    def seal(self, data: bytes, place: str) -> bytes:
+    def encrypt(self, data: bytes, place: str) -> bytes:
         """Data that only the key's owner can read. ``place`` names the column and the row it stands in."""
         if self._left <= 0:
-            self._salt, self._left = os.urandom(16), _MOST_SEALED
+            self._salt, self._left = os.urandom(16), _MOST_ENCRYPTED
         self._left -= 1
         head, nonce = next(iter(self._keys)) + self._salt, os.urandom(12)
         return head + nonce + self._cipher(head).encrypt(nonce, data, place.encode())
 
-    def open(self, sealed: bytes, place: str) -> bytes:
+    def decrypt(self, sealed: bytes, place: str) -> bytes:
         """What was sealed.
 
         Raises:
@@ -95,7 +95,7 @@ class Vault:
 
 
 def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
-    """A keyed hash of a text by each of the keys that a vault derived: the one of now, then those of before.
+    """A keyed hash of a text by each of the keys that a keyring derived: the one of now, then those of before.
 
     Raises:
         StoreError: there is no key yet.
@@ -105,14 +105,14 @@ def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
     return [hmac.digest(key, text.encode(errors="replace"), "sha256").hex() for key in keys]
 
 
-def vault_of(keys: str) -> Vault:
-    """A vault with the keys of a text such as ``ENGINE_STORE_KEY`` holds; none if it is empty.
+def keyring_from(keys: str) -> Keyring:
+    """A keyring with the keys of a text such as ``ENGINE_STORE_KEY`` holds; none if it is empty.
 
     Raises:
         StoreError: one of them is no key.
     """
     texts = [part.strip() for part in keys.split(",")] if keys.strip() else []
-    return Vault(tuple(_key(text, number) for number, text in enumerate(texts, 1)))
+    return Keyring(tuple(_key(text, number) for number, text in enumerate(texts, 1)))
 
 
 def new_key() -> str:

@@ -25,12 +25,12 @@ from engine.store.queries import (
     Pruned,
     Size,
 )
-from engine.store.records import Again, Appended, Attempt, Control, Dead, Haul, Routed, Settled, Work, WorkKind
+from engine.store.records import Again, Appended, Attempt, ClaimResult, Control, Dead, Routed, Settled, Work, WorkKind
 
 #: What one claim brings into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
-#: How long a claim passes over a lane that is shut, or busy, unless it is said to have opened, in seconds.
-SHUT_LOOK, BUSY_LOOK = 300.0, 5.0
+#: How long a claim passes over a lane that is paused, or busy, unless it is said to have reopened, in seconds.
+PAUSED_RECHECK, BUSY_RECHECK = 300.0, 5.0
 #: How much one step of pruning deletes at most, in rows and in bytes of bodies: an append may have to wait for it.
 PRUNED_ROWS = 500
 PRUNED_BYTES = 4 * 2**20
@@ -61,7 +61,7 @@ class Store(Protocol):
         """
 
     async def close(self) -> None:
-        """Commit what was handed in, leave the table of replicas, let go."""
+        """Commit what was handed in, unregister the table of replicas, let go."""
 
     def append(self, event: Event, *, leased: bool) -> Awaitable[Appended]:
         """Keep an event and the evaluation it is due, durably, before answering.
@@ -88,12 +88,12 @@ class Store(Protocol):
         """
 
     async def settle_attempt(
-        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, follow: Sequence[Work] = ()
+        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, on_dead: Sequence[Work] = ()
     ) -> bool:
         """Record an attempt and what follows; None is success, which removes the work.
 
         Where a replay was asked for meanwhile, the work is due at once instead, attempts counted afresh.
-        Otherwise ``follow`` are deliveries that come of it, inserted as due unless they are there already.
+        Otherwise ``on_dead`` are deliveries that come of it, inserted as due unless they are there already.
 
         Returns False, having changed nothing, when the work is no longer this process's (fenced).
         """
@@ -105,23 +105,24 @@ class Store(Protocol):
         limit: int,
         max_bytes: int = CLAIM_BYTES,
         kind: WorkKind | None = None,
-        rooms: Mapping[str, int] | None = None,
-        shut: Collection[str] = (),
-        opened: Collection[str] = (),
+        capacity: Mapping[str, int] | None = None,
+        paused: Collection[str] = (),
+        reopened: Collection[str] = (),
         max_fetched: int = sys.maxsize,
-    ) -> Haul:
+    ) -> ClaimResult:
         """Take up to ``limit`` pieces of due work; they are this process's from now on.
 
-        ``kind``: only such; whatever waits of the other kind, and however long, costs nothing.
-        Lanes take turns, the one that waits for longest first, and of each its oldest. ``rooms`` says how much
-        may be taken of some lanes, of the others any number. Of those that are ``shut`` only that is taken whose time
-        (``until``) is over. A lane of which nothing may be taken is passed over by the next claims, for ``SHUT_LOOK``
-        or ``BUSY_LOOK`` seconds or until one is told that it ``opened``: the cost of a claim follows what it takes
-        and what was stored meanwhile, not how many lanes wait.
-        Their events' bodies and fetched data, each event counted once, have at most ``max_bytes``
-        together, unless the first alone has more; the rest stays due. An event comes without its fetched data if that
-        has more than ``max_fetched`` bytes. Whoever gets an error
-        or is cancelled has taken nothing.
+        ``kind`` limits the claim to one kind; waiting work of the other kind adds no cost.
+
+        Lanes (the queues of destinations) take turns, the longest-waiting lane first, and in each lane the oldest
+        work first. ``capacity`` is the most that may be taken from a lane; lanes it does not name have no limit. From
+        a ``paused`` lane only work past its ``until`` is taken. A lane from which nothing may be taken is skipped by
+        the next claims for ``PAUSED_RECHECK`` or ``BUSY_RECHECK`` seconds, or until a claim names it in ``reopened``.
+        So the cost of a claim depends on what it takes and on what was stored since, not on how many lanes wait.
+
+        The bodies and fetched data of the events, each event counted once, have at most ``max_bytes`` in total, unless
+        the first event alone has more; the rest stays due. An event is loaded without its fetched data if that has
+        more than ``max_fetched`` bytes. A claim that fails or is cancelled takes nothing.
         """
 
     async def release(
@@ -139,29 +140,29 @@ class Store(Protocol):
 
         ``reason`` says to people why it waits; empty leaves what was said before. ``uncounted`` is for how many
         seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
-        ``until`` is when its time is over should its lane be shut then, and ``target`` where it goes; None leaves what
-        it was. What is not due at once has no target: it waits for something else than its destination.
+        ``until`` is the time after which it is claimed even if its lane is paused, and ``target`` where it goes; None
+        keeps the stored value. Work that is not due at once has no target: it does not wait for its destination.
         """
 
-    async def hasten(self, waits_for: str, *, now: float) -> int:
+    async def make_due(self, waits_for: str, *, now: float) -> int:
         """Make due what is put off and whose reason begins with ``waits_for``. How many pieces of work.
 
         Very many are taken in steps, so that an append has to wait for one at most.
         """
 
-    async def hasten_lane(self, lane: str, *, now: float) -> int:
-        """Make due what waits in a lane for another attempt. How many deliveries; in steps, as in ``hasten``."""
+    async def make_lane_due(self, lane: str, *, now: float) -> int:
+        """Make due what waits in a lane for another attempt. How many deliveries; in steps, as in ``make_due``."""
 
-    async def hasten_changed(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
+    async def make_changed_due(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
         """Make due what waits, for another attempt or for its turn, and was to go elsewhere than its action goes now.
 
         ``targets`` says where that is, by route and action: the text of which ``Work.target`` is the fingerprint.
         What is of none of these is left alone. The work is then in no lane. Returns the lanes in which it was, with how
-        many pieces each. In steps, as in ``hasten``.
+        many pieces each. In steps, as in ``make_due``.
         """
 
-    async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-        """When to look for unowned work (of a ``kind``) that waits in none of the ``shut`` lanes, or None.
+    async def next_due(self, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
+        """When to look for unowned work (of a ``kind``) that waits in none of the ``paused`` lanes, or None.
 
         That is when the next of it falls due, or a little before; of lanes that a claim passed over, when claims look
         at them again. Evaluations are in no lane.
@@ -187,7 +188,7 @@ class Store(Protocol):
         For the worker: it does not wait behind people's questions.
         """
 
-    async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
+    async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Tell that this replica lives, and free the work of those that don't.
 
         ``holding`` are the ids of all work that this process has in hand. What it owns for more
@@ -248,13 +249,13 @@ class Store(Protocol):
     def fingerprint(self, text: str) -> str:
         """A hash of a text by a key of this store: equal texts have equal ones, and nothing can be looked up in tables.
 
-        The key is made when the store is first opened. Without it (in another store) the same text has another.
+        The key is made when the store is first reopened. Without it (in another store) the same text has another.
         """
 
     async def thread(self, subject: str) -> str | None:
-        """The first message of a thread, as ``keep_thread`` was given it; None where none is known."""
+        """The first message of a thread, as ``save_thread`` was given it; None where none is known."""
 
-    async def keep_thread(self, subject: str, first: str | None) -> None:
+    async def save_thread(self, subject: str, first: str | None) -> None:
         """Keep the first message of a thread, as one used now; None forgets the thread.
 
         ``subject`` may come out of an event: it is kept as a keyed hash, and ``first`` sealed. The 10,000 used last are
@@ -262,9 +263,9 @@ class Store(Protocol):
         """
 
     async def note(self, name: str) -> str | None:
-        """What was kept under a name by ``keep_note``."""
+        """What was kept under a name by ``save_note``."""
 
-    async def keep_note(self, name: str, text: str) -> None:
+    async def save_note(self, name: str, text: str) -> None:
         """Keep a small fact about this store, in place of the one before."""
 
     async def set_control(self, control: Control) -> None:

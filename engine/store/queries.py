@@ -1,4 +1,4 @@
-"""What people and the upkeep ask the store for, and what they get. All times are Unix seconds, UTC."""
+"""What people and the retention ask the store for, and what they get. All times are Unix seconds, UTC."""
 
 from __future__ import annotations
 
@@ -97,14 +97,14 @@ class ItemRow:
 class DeliveryDetail:
     """A delivery with every attempt, oldest first.
 
-    ``items`` are a digest's, in the order in which they are sent. ``words`` is what its templates see beside the
+    ``items`` are a digest's, in the order in which they are sent. ``variables`` is what its templates see beside the
     event, None where that is nothing, or damaged.
     """
 
     row: DeliveryRow
     attempts: Sequence[Attempt]
     items: Sequence[ItemRow] = ()
-    words: Mapping[str, Any] | None = None
+    variables: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

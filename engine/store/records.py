@@ -23,9 +23,9 @@ class Work:
     ``id`` is the delivery id; an evaluation's is its event's. ``index`` is the run's place in
     the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
     ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
-    ``lane`` is the destination in whose queue it waits, empty while that is not known. ``words`` is
-    what its templates see beside the event. ``until`` is when its time is over should that lane be shut then, and
-    ``target`` a keyed hash of where it goes (``Store.hasten_changed``); they are written, and not read back.
+    ``lane`` is the destination in whose queue it waits, empty while that is not known. ``variables`` is
+    what its templates see beside the event. ``until`` is when its time is over should that lane be paused then, and
+    ``target`` a keyed hash of where it goes (``Store.make_changed_due``); they are written, and not read back.
     """
 
     id: str
@@ -41,7 +41,7 @@ class Work:
     replays: int = 0
     error: str | None = None
     lane: str = ""
-    words: Mapping[str, Any] | None = None
+    variables: Mapping[str, Any] | None = None
     until: float | None = None
     target: str = ""
 
@@ -79,7 +79,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class Haul(Sequence[Claimed]):
+class ClaimResult(Sequence[Claimed]):
     """What one claim brought.
 
     Of the lanes it met, something due was ``left`` in some; of those it ``passed`` over some that had no room, which
@@ -87,8 +87,8 @@ class Haul(Sequence[Claimed]):
     """
 
     pieces: Sequence[Claimed] = ()
-    left: frozenset[str] = frozenset()
-    passed: frozenset[str] = frozenset()
+    remaining: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -228,14 +228,14 @@ class Settled:
     """What became of the deliveries of a ``Routed``, by their ids.
 
     ``inserted`` are those that are to be made (of a digest the one that its first item opened),
-    ``leased`` those of them that are born this process's. ``words`` is what the store adds for the
+    ``leased`` those of them that are born this process's. ``variables`` is what the store adds for the
     templates of some of them. ``throttled`` were held back, with the reason; ``collected`` became
     items of a digest, with that delivery's id. The decisions that were kept say so, too.
     """
 
     inserted: frozenset[str] = frozenset()
     leased: frozenset[str] = frozenset()
-    words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    variables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     throttled: Mapping[str, str] = field(default_factory=dict)
     collected: Mapping[str, str] = field(default_factory=dict)
 

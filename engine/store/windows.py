@@ -51,11 +51,11 @@ class Window:
 class Passed:
     """What a throttle lets through: ``deliver`` is to be made, and tells that ``told`` of its ``key`` were held back.
 
-    ``words`` is what its templates get to see.
+    ``variables`` is what its templates get to see.
     """
 
     deliver: Work
-    words: Mapping[str, Any]
+    variables: Mapping[str, Any]
     key: str
     told: int
 

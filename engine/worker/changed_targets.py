@@ -54,7 +54,7 @@ class ChangedTargets:
 
     async def _hasten(self) -> None:
         targets, now = _targets(self._desk.rules().router), self._desk.clock()
-        found = await self._desk.store.hasten_changed(targets, now=now)
+        found = await self._desk.store.make_changed_due(targets, now=now)
         lanes = {lane for lane in found if lane}
         if self._seen and self._seen[_EVALUATIONS] != targets[_EVALUATIONS]:
             lanes.add(READ_FROM)

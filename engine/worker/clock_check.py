@@ -86,6 +86,6 @@ class ClockCheck:
         now, left = self._clock(), self._believed_at - self._monotonic()
         known = {"seen": now, "doubted_until": now + left if left > 0 else 0.0}
         try:
-            await self._store.keep_note(_NOTE, json.dumps(known))
+            await self._store.save_note(_NOTE, json.dumps(known))
         except StoreError as error:
             self._logger.warning("the time could not be noted in the store", extra={"reason": str(error)})

@@ -116,7 +116,7 @@ class Deliverer:
         follow = self._others(work, places, job.action)
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_LAST_WORD):
-                await desk.store.settle_attempt(work, attempt, Again(now, spent=False), follow=follow)
+                await desk.store.settle_attempt(work, attempt, Again(now, spent=False), on_dead=follow)
 
     async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
         attempt, then = self._outcome(job, ran, lane)
@@ -177,7 +177,7 @@ class Deliverer:
         """Settle an attempt, with all that follows from it. Whether it was this process's to settle."""
         items = len(places) - len(others)
         follow = [*others, *await self._followers.of(work, attempt, then, items)]
-        return await self._keep(work, lambda: self._desk.store.settle_attempt(work, attempt, then, follow=follow))
+        return await self._keep(work, lambda: self._desk.store.settle_attempt(work, attempt, then, on_dead=follow))
 
     async def _keep(self, work: Work, settle: Callable[[], Awaitable[bool]]) -> bool:
         """Settle at any price: what was made and can't be written down must not be made again by this process.
@@ -226,9 +226,9 @@ class Deliverer:
         progress = await self._progress(work, action)
         bodies = [(held.exact_body, index) for held, index in places]
         if plan is not None and plan.route is route and not came and not action.digests:
-            return Job(work, event, route, action, action.worded(plan.document, work.words), progress, bodies)
+            return Job(work, event, route, action, action.worded(plan.document, work.variables), progress, bodies)
         seen = [(held.event, index, held.fetched) for held, index in places]
-        document = router.delivery_document(route, action, seen, work.words)
+        document = router.delivery_document(route, action, seen, work.variables)
         return Job(work, event, route, action, document, progress, bodies)
 
     async def _progress(self, work: Work, action: RoutedAction) -> dict[str, Any]:

@@ -69,7 +69,7 @@ class Evaluator:
         self._stored(rules.router)
         self._tell(work, held.event, routing, routed, settled, started_at)
         return [
-            (replace(delivery, words=settled.words.get(delivery.id)), plan)
+            (replace(delivery, variables=settled.variables.get(delivery.id)), plan)
             for delivery, plan in zip(deliveries, routing.plans, strict=True)
             if delivery.id in settled.leased
         ]

@@ -32,7 +32,7 @@ class Followers:
         if not isinstance(then, Dead) or route is None or work.action.startswith(ON_DEAD):
             return []
         delivery = _delivery_words(work, attempt, then, self._desk.clock()) | {"items": items}
-        words = {"throttle": NOTHING_THROTTLED, **(work.words or {}), "delivery": delivery}
+        words = {"throttle": NOTHING_THROTTLED, **(work.variables or {}), "delivery": delivery}
         found = [await self._follower(work, route, action, words) for action in route.on_dead]
         return [follower for follower in found if follower is not None]
 
@@ -52,7 +52,7 @@ class Followers:
             action=action.name,
             index=work.index,
             run_id=work.run_id,
-            words=words,
+            variables=words,
         )
 
     async def _wanted(self, work: Work, route: Route, action: RoutedAction, words: Mapping[str, Any]) -> bool:

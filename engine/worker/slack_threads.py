@@ -37,7 +37,7 @@ class StoredThreads:
         """Keep it, or forget the thread."""
         subject = json.dumps([channel, key])
         try:
-            await self._store.keep_thread(subject, ts)
+            await self._store.save_thread(subject, ts)
         except StoreError as error:
             self._logger.warning("a thread could not be stored", extra={"channel": channel, "reason": str(error)})
             if len(self._unsaved) >= _MOST_UNSAVED:

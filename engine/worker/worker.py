@@ -178,7 +178,7 @@ class Worker:
     async def _hasten(self) -> None:
         """Try again what was put off because nothing could be read from LangSmith."""
         try:
-            if await self._desk.store.hasten(f"{WAITS}{READ_FROM}:", now=self._desk.clock()):
+            if await self._desk.store.make_due(f"{WAITS}{READ_FROM}:", now=self._desk.clock()):
                 self.wake()
         except StoreError as error:
             told = {"reason": str(error)}
@@ -255,7 +255,7 @@ class Worker:
         if kind == "evaluate":
             return await claim()
         ask = self.gate.ask()
-        found = await claim(rooms=ask.rooms, shut=ask.shut, opened=ask.opened)
+        found = await claim(capacity=ask.rooms, paused=ask.shut, reopened=ask.opened)
         self.gate.taken(ask, found)
         return found
 
@@ -276,14 +276,14 @@ class Worker:
         if kind == "evaluate":
             return [await self._desk.store.next_due(kind=kind)]
         shut = self.gate.without_room()
-        return [await self._desk.store.next_due(kind=kind, shut=shut), self.gate.opens_at()]
+        return [await self._desk.store.next_due(kind=kind, paused=shut), self.gate.opens_at()]
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
         now = self._desk.clock()
         # What was leased a moment ago, and is not in hand yet, would seem to be forgotten for hours.
         holding = None if self._clock_was_set(now) else {work.id for work, _ in self._running.values()}
-        await self._desk.store.beat(now=now, holding=holding)
+        await self._desk.store.heartbeat(now=now, holding=holding)
 
     def _clock_was_set(self, now: float) -> bool:
         """Whether it jumped since the last sign of life."""

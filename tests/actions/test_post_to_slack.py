@@ -88,7 +88,7 @@ class _BrokenStore:
     async def thread(self, *_thread):
         raise StoreError("the disk is full")
 
-    keep_thread = thread
+    save_thread = thread
 
 
 async def test_a_thread_that_cannot_be_stored_goes_on_as_long_as_the_process(attempt, slack, caplog):

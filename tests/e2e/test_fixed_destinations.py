@@ -175,7 +175,7 @@ async def test_a_fix_is_not_lost_when_the_process_dies_before_the_store_knows(en
         await asyncio.Event().wait()
 
     store = engine.running.store
-    monkeypatch.setattr(store, "hasten_changed", never)
+    monkeypatch.setattr(store, "make_changed_due", never)
     await changed(engine, config("${SINK}?right"))
     await asyncio.sleep(0.2)
     await engine.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from harness import Engine, until
 
-from engine.store.sqlite.writer import Kind
+from engine.store.sqlite.writer import Operation
 from engine.testing import payloads
 
 CONFIG = """
@@ -84,7 +84,7 @@ async def test_a_stuck_writer_is_told_and_is_not_given_more(engine: Engine) -> N
     await engine.start(CONFIG)
     go_on = threading.Event()
     writer = engine.running.store._writer  # type: ignore[attr-defined]
-    writer.submit(Kind(lambda _db, _requests: [go_on.wait(60)]), None)
+    writer.submit(Operation(lambda _db, _requests: [go_on.wait(60)]), None)
     try:
         await becomes(engine, (503, "store"))
         waiting = writer._queue.qsize()

@@ -164,7 +164,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 async def test_a_full_disk_is_told_and_room_on_it_too(small_disk: Path) -> None:
     clock = Clock()
     async with a_store(small_disk) as store:
-        ready = Readiness(lambda: store.beat(now=1.0), small_disk, clock=clock)
+        ready = Readiness(lambda: store.heartbeat(now=1.0), small_disk, clock=clock)
         assert await ready.obstacle() == ""
         filler = small_disk / "filler"
         with filler.open("wb") as file:
@@ -182,7 +182,7 @@ async def test_a_store_whose_file_is_locked_is_told_and_its_release_too(tmp_path
 
     clock = Clock()
     async with a_store(tmp_path) as store:
-        ready = Readiness(lambda: store.beat(now=1.0), tmp_path, clock=clock, timeout=0.2)
+        ready = Readiness(lambda: store.heartbeat(now=1.0), tmp_path, clock=clock, timeout=0.2)
         other = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         assert await ready.obstacle() == "store"

@@ -618,7 +618,7 @@ class Living:
         backend.clock.now = T0 + 20
         store = backend.store("new")
         await store.open()
-        await store.beat(now=T0 + 20)
+        await store.heartbeat(now=T0 + 20)
         claimed = await store.claim(now=T0 + 20, limit=10)
         assert {piece.work.id for piece in claimed} == {work.id, unrouted.id}
         assert not await gone_settles(store, waiting)
@@ -638,7 +638,7 @@ class Living:
         _, (work,) = await accepted(store, "one")
         for seconds in (2, 4, 600):
             backend.clock.now = T0 + seconds
-            await store.beat(now=T0 + seconds)
+            await store.heartbeat(now=T0 + seconds)
         assert await all_claimed(store) == []
         await succeed(store, work)
 
@@ -646,10 +646,10 @@ class Living:
         _, (held, lost) = await accepted(store, "held", "lost")
         unrouted = make_event(2)
         await store.append(unrouted, leased=True)
-        await store.beat(now=T0 + ORPHANED_AFTER, holding=[])
+        await store.heartbeat(now=T0 + ORPHANED_AFTER, holding=[])
         assert await all_claimed(store) == []
         backend.clock.now = T0 + ORPHANED_AFTER + 1
-        await store.beat(now=backend.clock.now, holding={held.id})
+        await store.heartbeat(now=backend.clock.now, holding={held.id})
         claimed = {piece.work.id: piece.work for piece in await all_claimed(store, now=backend.clock.now)}
         assert set(claimed) == {lost.id, unrouted.id}
         assert (claimed[lost.id].attempts, claimed[lost.id].first_at) == (0, T0)
@@ -658,7 +658,7 @@ class Living:
     async def test_a_clock_set_back_leaves_nothing_with_nobody_for_hours(self, backend: Backend, store: Store):
         _, (held, lost) = await accepted(store, "held", "lost")
         backend.clock.now = T0 - 5 * 3600
-        await store.beat(now=backend.clock.now, holding={held.id})
+        await store.heartbeat(now=backend.clock.now, holding={held.id})
         assert [piece.work.id for piece in await all_claimed(store, now=backend.clock.now)] == [lost.id]
         await succeed(store, held)
 
@@ -672,7 +672,7 @@ class Living:
         await store.append(event, leased=True)
         born = deliver(event)
         await store.settle_routed(routed(event, born))
-        await store.beat(now=T0 + 120, holding=())
+        await store.heartbeat(now=T0 + 120, holding=())
         assert await all_claimed(store) == []
         await succeed(store, claimed.work)
         await succeed(store, born)
@@ -681,12 +681,12 @@ class Living:
         _, (dead, waiting) = await accepted(store, "dead", "waiting")
         await fail(store, dead)
         await put_off(store, waiting, T0 + 1e9)
-        await store.beat(now=T0 + 1000, holding=[])
+        await store.heartbeat(now=T0 + 1000, holding=[])
         assert await all_claimed(store) == []
 
     async def test_what_a_beat_freed_and_somebody_else_took_is_fenced_off_once(self, backend: Backend, store: Store):
         _, (work,) = await accepted(store, "one")
-        await store.beat(now=T0 + 1000, holding=[])
+        await store.heartbeat(now=T0 + 1000, holding=[])
         (claimed,) = await all_claimed(store)
         answers = await asyncio.gather(*(store.settle_attempt(one, attempt(), None) for one in (claimed.work, work)))
         assert sorted(answers) == [False, True]

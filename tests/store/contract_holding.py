@@ -23,7 +23,7 @@ from store_cases import (
 )
 
 from engine.core.event import Event
-from engine.store.protocol import BUSY_LOOK, SHUT_LOOK, Store
+from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK, Store
 from engine.store.queries import DeliveryQuery
 from engine.store.records import Again, Claimed, Control, Dead, Digest, Settled, Throttle, Wait, Work
 
@@ -69,7 +69,7 @@ async def replayed(store: Store, event: Event, work: Work, gate: Throttle | Dige
 
 def suppressed(settled: Settled, work: Work) -> int:
     """How many a delivery is to tell were held back."""
-    count: int = settled.words[work.id]["throttle"]["suppressed"]
+    count: int = settled.variables[work.id]["throttle"]["suppressed"]
     return count
 
 
@@ -97,7 +97,7 @@ class Lanes:
         await parked(store, "full", 5)
         await parked(store, "some", 5, first=5)
         await parked(store, "free", 5, first=10)
-        claimed = await store.claim(now=T0 + 1, limit=100, rooms={"full": 0, "some": 2})
+        claimed = await store.claim(now=T0 + 1, limit=100, capacity={"full": 0, "some": 2})
         lanes = [one.work.lane for one in claimed]
         assert (lanes.count("full"), lanes.count("some"), lanes.count("free")) == (0, 2, 5)
 
@@ -123,16 +123,16 @@ class Lanes:
         works = await parked(store, "shut", 2)
         _, (third,) = await accepted(store, "d1", number=2)
         await store.release([third.id], due_at=T0, lane="shut", until=T0 + 9)
-        claim = partial(store.claim, limit=5, shut={"shut"})
+        claim = partial(store.claim, limit=5, paused={"shut"})
         assert list(await claim(now=T0 + 8.9)) == []
-        assert await store.next_due(shut={"shut"}) == T0 + 9
+        assert await store.next_due(paused={"shut"}) == T0 + 9
         assert ids(await claim(now=T0 + 9)) == [third.id]
         await store.release([third.id], due_at=T0 + 60)
         assert ids(await claim(now=T0 + 9)) == [third.id], "its time stays what it was"
         await store.release([third.id], due_at=T0, uncounted=30.0)
         assert list(await claim(now=T0 + 38.9)) == []
         assert ids(await claim(now=T0 + 39)) == [third.id]
-        assert set(ids(await store.claim(now=T0 + 39, limit=5, opened={"shut"}))) == {work.id for work in works}
+        assert set(ids(await store.claim(now=T0 + 39, limit=5, reopened={"shut"}))) == {work.id for work in works}
 
     async def test_a_failed_attempt_and_a_new_delivery_have_their_time_too(self, store: Store):
         _, (work,) = await accepted(store, "d1")
@@ -141,7 +141,7 @@ class Lanes:
         await store.append(event, leased=True)
         born = deliver(event, lane="shut", until=T0 + 8)
         await store.settle_routed(routed(event, born, leased=False))
-        claim = partial(store.claim, limit=5, shut={"shut"})
+        claim = partial(store.claim, limit=5, paused={"shut"})
         assert ids(await claim(now=T0 + 8)) == [born.id]
         assert ids(await claim(now=T0 + 9)) == [work.id]
 
@@ -151,15 +151,15 @@ class Lanes:
         (claimed,) = await store.claim(now=T0, limit=1)
         await fail(store, claimed.work)
         await store.replay_deliveries(DeliveryQuery(state="dead"), now=T0 + 5)
-        assert ids(await store.claim(now=T0 + 5, limit=5, shut={"shut"})) == [work.id]
+        assert ids(await store.claim(now=T0 + 5, limit=5, paused={"shut"})) == [work.id]
 
     async def test_time_that_is_over_in_a_lane_that_takes_deliveries_brings_nobody_forward(self, store: Store):
         _, (work,) = await accepted(store, "d1")
         await store.release([work.id], due_at=T0 + 100, lane="open", until=T0 + 9)
         assert list(await store.claim(now=T0 + 9, limit=5)) == []
         assert await store.next_due() == T0 + 100
-        assert list(await store.claim(now=T0 + 99, limit=5, shut={"open"})) == []
-        assert ids(await store.claim(now=T0 + 9 + HOUR, limit=5, shut={"open"})) == [work.id]
+        assert list(await store.claim(now=T0 + 99, limit=5, paused={"open"})) == []
+        assert ids(await store.claim(now=T0 + 9 + HOUR, limit=5, paused={"open"})) == [work.id]
 
     async def test_of_what_is_overdue_no_more_is_taken_than_was_asked_for(self, store: Store):
         for number in range(20):
@@ -167,7 +167,7 @@ class Lanes:
             await store.append(event, leased=True)
             await store.settle_routed(routed(event, work := deliver(event)))
             await store.release([work.id], due_at=T0, lane="gone", until=T0 + 1)
-        claim = partial(store.claim, now=T0 + 9, shut={"gone"})
+        claim = partial(store.claim, now=T0 + 9, paused={"gone"})
         assert len(await claim(limit=100, max_bytes=2500)) == 2
         assert len(await claim(limit=1)) == 1
         assert len(await claim(limit=20)) == 10, "half, so that other lanes have the rest"
@@ -176,26 +176,26 @@ class Lanes:
     async def test_a_lane_that_was_passed_over_is_looked_at_again_when_it_opened_or_after_a_while(self, store: Store):
         for number, name in enumerate(("busy", "shut", "shut for long")):
             await parked(store, name, 1, first=number)
-        found = await store.claim(now=T0 + 1, limit=9, rooms={"busy": 0}, shut={"shut", "shut for long"})
-        assert (list(found), found.passed) == ([], {"busy", "shut", "shut for long"})
+        found = await store.claim(now=T0 + 1, limit=9, capacity={"busy": 0}, paused={"shut", "shut for long"})
+        assert (list(found), found.skipped) == ([], {"busy", "shut", "shut for long"})
         again = await store.claim(now=T0 + 1, limit=9)
-        assert (list(again), again.left, again.passed, again.emptied) == ([], set(), set(), set())
-        assert await store.next_due() == T0 + 1 + BUSY_LOOK
-        opened = await store.claim(now=T0 + 1, limit=9, opened={"shut", "nobody knows"})
+        assert (list(again), again.remaining, again.skipped, again.emptied) == ([], set(), set(), set())
+        assert await store.next_due() == T0 + 1 + BUSY_RECHECK
+        opened = await store.claim(now=T0 + 1, limit=9, reopened={"shut", "nobody knows"})
         assert ([one.work.lane for one in opened], opened.emptied) == (["shut"], {"shut"})
-        assert [one.work.lane for one in await store.claim(now=T0 + 1 + BUSY_LOOK, limit=9)] == ["busy"]
-        assert [one.work.lane for one in await store.claim(now=T0 + 1 + SHUT_LOOK, limit=9)] == ["shut for long"]
+        assert [one.work.lane for one in await store.claim(now=T0 + 1 + BUSY_RECHECK, limit=9)] == ["busy"]
+        assert [one.work.lane for one in await store.claim(now=T0 + 1 + PAUSED_RECHECK, limit=9)] == ["shut for long"]
         assert await store.next_due() is None
 
     async def test_what_is_stored_in_a_lane_that_was_passed_over_is_found(self, store: Store):
         await parked(store, "busy", 1)
-        await store.claim(now=T0 + 1, limit=9, rooms={"busy": 0})
+        await store.claim(now=T0 + 1, limit=9, capacity={"busy": 0})
         await parked(store, "busy", 1, first=1)
         assert len(await store.claim(now=T0 + 1, limit=9)) == 2
 
     async def test_a_restart_looks_at_every_lane(self, backend: Backend, store: Store):
         await parked(store, "shut", 1)
-        await store.claim(now=T0 + 1, limit=9, shut={"shut"})
+        await store.claim(now=T0 + 1, limit=9, paused={"shut"})
         await store.close()
         again = backend.store("another")
         await again.open()
@@ -206,7 +206,7 @@ class Lanes:
         await parked(store, "long", 30)
         for number in range(5):
             await parked(store, f"short {number}", 1, first=30 + number)
-        claimed = await store.claim(now=T0 + 1, limit=20, rooms={"long": 12})
+        claimed = await store.claim(now=T0 + 1, limit=20, capacity={"long": 12})
         lanes = [one.work.lane for one in claimed]
         assert (len(lanes), lanes.count("long")) == (17, 12)
         assert len(set(lanes[:6])) == 6
@@ -216,13 +216,13 @@ class Lanes:
         for lane, first in (("a", 0), ("b", 2), ("full", 4), ("shut", 6)):
             await parked(store, lane, 2, first=first)
         await parked(store, "later", 1, first=8, due_at=T0 + 60)
-        claim = partial(store.claim, now=T0 + 1, rooms={"full": 0, "a": 9}, shut={"shut"})
+        claim = partial(store.claim, now=T0 + 1, capacity={"full": 0, "a": 9}, paused={"shut"})
         found = await claim(limit=0)
-        assert (found.left, found.passed, found.emptied) == ({"a", "b", "full", "shut"}, set(), set())
+        assert (found.remaining, found.skipped, found.emptied) == ({"a", "b", "full", "shut"}, set(), set())
         found = await claim(limit=3)
-        assert (found.left, found.passed, found.emptied) == ({"b", "full", "shut"}, {"full", "shut"}, {"a"})
+        assert (found.remaining, found.skipped, found.emptied) == ({"b", "full", "shut"}, {"full", "shut"}, {"a"})
         found = await claim(limit=3)
-        assert (found.left, found.passed, found.emptied) == (set(), set(), {"b"})
+        assert (found.remaining, found.skipped, found.emptied) == (set(), set(), {"b"})
 
     async def test_bytes_and_damage_do_not_make_a_lane_seem_empty(self, backend: Backend, store: Store):
         for number, lane in enumerate("ab"):
@@ -233,7 +233,7 @@ class Lanes:
             if lane == "a":
                 await backend.lose_body(store, event.id)
         found = await store.claim(now=T0 + 9, limit=10, max_bytes=500)
-        assert (list(found), found.left) == ([], {"b"})
+        assert (list(found), found.remaining) == ([], {"b"})
 
     async def test_one_kind_is_found_however_much_of_the_other_waits(self, store: Store):
         _, deliveries = await accepted(store, "d1", "d2", number=1)
@@ -242,7 +242,7 @@ class Lanes:
         await store.append(event, leased=False)
         assert (await store.backlog()).unassigned == 2
         assert await store.next_due(kind="evaluate") == event.received_at
-        assert await store.next_due(kind="deliver", shut={""}) is None
+        assert await store.next_due(kind="deliver", paused={""}) is None
         (evaluation,) = await store.claim(now=T0 + 60, limit=1, kind="evaluate")
         assert evaluation.work.event_id == event.id
         claimed = await store.claim(now=T0 + 60, limit=9, kind="deliver")
@@ -254,8 +254,8 @@ class Lanes:
         await parked(store, "shut", 1, due_at=T0 + 1)
         await parked(store, "open", 1, first=1, due_at=T0 + 9 - 0.001)
         assert await store.next_due() == T0 + 1
-        assert await store.next_due(shut={"shut"}) == T0 + 9
-        assert await store.next_due(shut={"shut", "open"}) is None
+        assert await store.next_due(paused={"shut"}) == T0 + 9
+        assert await store.next_due(paused={"shut", "open"}) is None
 
 
 class Controls:
@@ -294,7 +294,7 @@ class Throttles:
     async def test_one_in_so_much_time_and_the_others_are_counted(self, backend: Backend, store: Store):
         _, work, first = await gated(store, 1, ONE_IN_10_MINUTES)
         assert (first.inserted, first.leased) == ({work.id}, {work.id})
-        assert first.words[work.id]["throttle"]["suppressed"] == 0
+        assert first.variables[work.id]["throttle"]["suppressed"] == 0
         for number in (2, 3):
             event, held_back, second = await gated(store, number, ONE_IN_10_MINUTES)
             assert second.inserted == frozenset()
@@ -304,10 +304,10 @@ class Throttles:
             assert "throttled" in decision["skipped"]["log"]
         backend.clock.now = T0 + 600
         _, work, third = await gated(store, 4, ONE_IN_10_MINUTES)
-        assert third.words[work.id]["throttle"]["suppressed"] == 2
+        assert third.variables[work.id]["throttle"]["suppressed"] == 2
         await store.release([work.id], due_at=T0)
         claimed = {one.work.id: one.work for one in await all_claimed(store)}
-        assert claimed[work.id].words == third.words[work.id]
+        assert claimed[work.id].variables == third.variables[work.id]
 
     async def test_each_key_has_its_own(self, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
@@ -357,7 +357,7 @@ class Throttles:
         await fail(store, work)
         _, next_one, settled = await gated(store, 3, ONE_IN_10_MINUTES)
         assert settled.inserted == {next_one.id}
-        assert settled.words[next_one.id]["throttle"]["suppressed"] == 1
+        assert settled.variables[next_one.id]["throttle"]["suppressed"] == 1
 
     async def test_what_the_dead_were_to_tell_the_next_one_tells(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
@@ -412,8 +412,8 @@ class Throttles:
         await fail(store, work)
         await store.replay_deliveries(DeliveryQuery(ids=[work.id]), now=T0)
         (again,) = await all_claimed(store)
-        assert again.work.words is not None
-        assert again.work.words["throttle"]["suppressed"] == 1
+        assert again.work.variables is not None
+        assert again.work.variables["throttle"]["suppressed"] == 1
         await fail(store, again.work)
         _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
         assert suppressed(settled, work) == 1
@@ -568,7 +568,7 @@ class Digests:
             (item.event.id, item.index) for item in claimed.items
         ]
         assert [item.run_id for item in detail.items] == ["run-0", "run-1", "run--1"]
-        assert detail.words is None
+        assert detail.variables is None
 
     async def test_a_replay_of_an_item_makes_it_one_of_another_digest(self, store: Store):
         event, one, _ = await gated(store, 1, Digest("", 300.0, 1))
@@ -655,44 +655,44 @@ class Digests:
 class Following:
     async def test_what_comes_of_a_death_is_inserted_with_it(self, store: Store):
         event, (work,) = await accepted(store, "d1")
-        tell = deliver(event, "tell", action="on_dead.tell", words={"delivery": {"reason": "boom"}})
+        tell = deliver(event, "tell", action="on_dead.tell", variables={"delivery": {"reason": "boom"}})
         last = attempt("dead", reason="boom")
-        assert await store.settle_attempt(work, last, Dead("boom"), follow=[tell])
+        assert await store.settle_attempt(work, last, Dead("boom"), on_dead=[tell])
         (claimed,) = await all_claimed(store)
-        assert (claimed.work.id, claimed.work.words) == (tell.id, {"delivery": {"reason": "boom"}})
+        assert (claimed.work.id, claimed.work.variables) == (tell.id, {"delivery": {"reason": "boom"}})
 
     async def test_it_is_inserted_once(self, store: Store):
         event, (one, two) = await accepted(store, "d1", "d2")
         tell = deliver(event, "tell", action="on_dead.tell")
         for work in (one, two):
-            assert await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+            assert await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), on_dead=[tell])
         assert ids(await all_claimed(store)) == [tell.id]
 
     async def test_nothing_follows_what_is_fenced_off(self, store: Store):
         event, (work,) = await accepted(store, "d1")
         await store.release([work.id], due_at=T0)
         tell = deliver(event, "tell")
-        assert not await store.settle_attempt(work, attempt("dead", reason="x"), Dead("x"), follow=[tell])
+        assert not await store.settle_attempt(work, attempt("dead", reason="x"), Dead("x"), on_dead=[tell])
         assert ids(await all_claimed(store)) == [work.id]
 
     async def test_words_are_there_for_a_replay_of_what_succeeded(self, store: Store):
         event, (work,) = await accepted(store, "d1")
-        tell = deliver(event, "tell", words={"delivery": {"reason": "boom"}})
-        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+        tell = deliver(event, "tell", variables={"delivery": {"reason": "boom"}})
+        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), on_dead=[tell])
         (claimed,) = await all_claimed(store)
         await succeed(store, claimed.work)
         await store.replay_deliveries(DeliveryQuery(ids=[tell.id]), now=T0)
         (again,) = await all_claimed(store)
-        assert again.work.words == {"delivery": {"reason": "boom"}}
+        assert again.work.variables == {"delivery": {"reason": "boom"}}
 
     async def test_a_delivery_shows_what_its_templates_see_beside_the_event(self, store: Store):
         event, (work,) = await accepted(store, "d1")
-        tell = deliver(event, "tell", words={"delivery": {"reason": "boom"}})
-        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), follow=[tell])
+        tell = deliver(event, "tell", variables={"delivery": {"reason": "boom"}})
+        await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), on_dead=[tell])
         for delivery_id, words in ((work.id, None), (tell.id, {"delivery": {"reason": "boom"}})):
             detail = await store.delivery(delivery_id)
             assert detail is not None
-            assert (detail.words, list(detail.items)) == (words, [])
+            assert (detail.variables, list(detail.items)) == (words, [])
 
 
 class Waiting:
@@ -722,10 +722,10 @@ class Waiting:
             await store.append(event, leased=True)
             await store.settle_routed(routed(event, pending=Wait(T0 + 500, reason), work=evaluation(event)))
         await store.append(running, leased=True)
-        assert await store.hasten("waits for langsmith:", now=T0 + 1) == 1
+        assert await store.make_due("waits for langsmith:", now=T0 + 1) == 1
         (claimed,) = await store.claim(now=T0 + 1, limit=5)
         assert (claimed.event.id, claimed.work.due_at) == (one.id, T0 + 1)
-        assert await store.hasten("waits for langsmith:", now=T0 + 1) == 0
+        assert await store.make_due("waits for langsmith:", now=T0 + 1) == 0
 
     async def test_a_delivery_that_is_put_off_for_a_reason_can_be_made_due(self, store: Store):
         event = make_event()
@@ -733,7 +733,7 @@ class Waiting:
         work = deliver(event)
         await store.settle_routed(routed(event, work, leased=frozenset({work.id})))
         await store.release([work.id], due_at=T0 + 500, reason="waits for langsmith: paused")
-        assert await store.hasten("waits for langsmith:", now=T0 + 2) == 1
+        assert await store.make_due("waits for langsmith:", now=T0 + 2) == 1
         assert [claimed.work.id for claimed in await store.claim(now=T0 + 2, limit=5)] == [work.id]
 
     async def retried(self, store: Store, number: int = 0, **extra: Any) -> Work:
@@ -755,9 +755,9 @@ class Waiting:
         await self.retried(store, 1, action="other")
         await self.retried(store, 2, route="removed")
         now = {(work.route, work.action): "elsewhere", (work.route, "other"): "there"}
-        assert await store.hasten_changed(now, now=T0 + 2) == {"https://there": 1}
+        assert await store.make_changed_due(now, now=T0 + 2) == {"https://there": 1}
         assert await self.due(store) == [(work.id, T0 + 2, "")]
-        assert await store.hasten_changed(now, now=T0 + 2) == {}
+        assert await store.make_changed_due(now, now=T0 + 2) == {}
 
     async def test_what_waits_for_its_turn_leaves_the_lane_of_a_changed_target_and_keeps_its_time(self, store: Store):
         _, (put_back,) = await accepted(store, "d1")
@@ -767,40 +767,40 @@ class Waiting:
         await store.settle_routed(routed(event, lined_up, leased=False))
         given = {"lane": "https://there", "target": store.fingerprint("there")}
         await store.release([put_back.id], due_at=T0, **given)
-        shut = {"shut": ["https://there"]}
-        assert not list(await store.claim(now=T0 + 1, limit=9, **shut))
-        found = await store.hasten_changed({(put_back.route, put_back.action): "elsewhere"}, now=T0 + 2)
+        paused = {"paused": ["https://there"]}
+        assert not list(await store.claim(now=T0 + 1, limit=9, **paused))
+        found = await store.make_changed_due({(put_back.route, put_back.action): "elsewhere"}, now=T0 + 2)
         assert found == {"https://there": 2}
-        claimed = await store.claim(now=T0 + 2, limit=9, **shut)
+        claimed = await store.claim(now=T0 + 2, limit=9, **paused)
         assert {(one.work.id, one.work.due_at) for one in claimed} == {(lined_up.id, T0), (put_back.id, T0)}
 
     async def test_what_waits_for_something_else_has_no_target(self, store: Store):
         work = await self.retried(store)
         (claimed,) = await store.claim(now=T0 + 500, limit=5)
         await store.release([claimed.work.id], due_at=T0 + 9000, reason="held until its hours begin")
-        assert await store.hasten_changed({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
-        assert await store.hasten_lane("https://there", now=T0 + 501) == 0
+        assert await store.make_changed_due({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
+        assert await store.make_lane_due("https://there", now=T0 + 501) == 0
 
     async def test_what_is_under_way_or_dead_is_left_alone_when_its_target_is_changed(self, store: Store):
         work, dead = await self.retried(store), await self.retried(store, 1)
         claimed = await store.claim(now=T0 + 500, limit=5)
         gone = next(one.work for one in claimed if one.work.id == dead.id)
         assert await store.settle_attempt(gone, attempt("dead", number=2), Dead("HTTP 400"))
-        assert await store.hasten_changed({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
+        assert await store.make_changed_due({(work.route, work.action): "elsewhere"}, now=T0 + 501) == {}
 
     async def test_an_evaluation_that_waits_for_data_is_due_when_the_service_is_changed(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
         again = Again(T0 + 500, target=store.fingerprint("langsmith"))
         await store.settle_routed(routed(event, pending=again, attempt=attempt("again"), work=evaluation(event)))
-        assert await store.hasten_changed({("", ""): "langsmith"}, now=T0 + 2) == {}
-        assert await store.hasten_changed({("", ""): "another key"}, now=T0 + 2) == {"": 1}
+        assert await store.make_changed_due({("", ""): "langsmith"}, now=T0 + 2) == {}
+        assert await store.make_changed_due({("", ""): "another key"}, now=T0 + 2) == {"": 1}
         assert await self.due(store) == [(event.id, T0 + 2, "")]
 
     async def test_what_waits_in_a_lane_for_another_attempt_can_be_made_due(self, store: Store):
         work = await self.retried(store)
-        assert await store.hasten_lane("https://other", now=T0 + 2) == 0
-        assert await store.hasten_lane("https://there", now=T0 + 2) == 1
+        assert await store.make_lane_due("https://other", now=T0 + 2) == 0
+        assert await store.make_lane_due("https://there", now=T0 + 2) == 1
         assert await self.due(store) == [(work.id, T0 + 2, "https://there")]
 
     async def test_what_is_decided_meanwhile_is_settled(self, store: Store):

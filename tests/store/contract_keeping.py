@@ -156,7 +156,7 @@ class Pruning:
         backend.clock.now = T0 + DAY
         assert await pruned(store, "marks", T0 + DAY) == 0
         _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
-        assert settled.words[work.id]["throttle"]["suppressed"] == 2
+        assert settled.variables[work.id]["throttle"]["suppressed"] == 2
         assert await pruned(store, "marks", T0 + DAY + HOUR) == 1
 
     async def test_how_many_a_throttle_held_back_is_not_kept_for_ever(self, store: Store):
@@ -173,23 +173,23 @@ class Pruning:
         assert await pruned(store, "marks", T0 + DAY) == 1
 
     async def test_threads_are_kept_until_they_are_no_longer_used(self, backend: Backend, store: Store):
-        await store.keep_thread("a", "1.1")
-        await store.keep_thread("b", "1.2")
+        await store.save_thread("a", "1.1")
+        await store.save_thread("b", "1.2")
         backend.clock.now += DAY
-        await store.keep_thread("b", "1.2")
+        await store.save_thread("b", "1.2")
         assert [await store.thread(subject) for subject in "abc"] == ["1.1", "1.2", None]
         assert await pruned(store, "marks", T0 + HOUR) == 1
         assert [await store.thread(subject) for subject in "ab"] == [None, "1.2"]
-        await store.keep_thread("b", "1.3")
+        await store.save_thread("b", "1.3")
         assert await store.thread("b") == "1.3"
-        await store.keep_thread("b", None)
+        await store.save_thread("b", None)
         assert await store.thread("b") is None
 
     async def test_the_threads_used_last_are_kept(self, backend: Backend, store: Store, monkeypatch):
         monkeypatch.setattr("engine.store.sqlite.threads.MOST_THREADS", 3)
         for subject in "abcd":
             backend.clock.now += 1
-            await store.keep_thread(subject, subject)
+            await store.save_thread(subject, subject)
         assert [await store.thread(subject) for subject in "abcd"] == [None, "b", "c", "d"]
 
     async def test_a_digest_whose_window_is_gone_is_made_all_the_same(self, backend: Backend, store: Store):

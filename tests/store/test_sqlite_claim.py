@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
+from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK
 from engine.store.sqlite import claim as sqlite_claim
 from engine.store.sqlite import connection as sqlite_open
-from engine.store.sqlite.claim import PASSED_OVER, Claim, Taken
+from engine.store.sqlite.claim import MOST_SKIPPED, Claim, Taken
 from engine.store.sqlite.connection import connect, prepare
 
 NOW = 1000.0
@@ -58,7 +58,7 @@ class Lanes:
 
     def settle(self, **asked: Any) -> None:
         """Claim until all lanes that take nothing are passed over."""
-        for _ in range(len(self.names) // PASSED_OVER + 2):
+        for _ in range(len(self.names) // MOST_SKIPPED + 2):
             self.claim(**asked)
 
     def next_due(self, **asked: Any) -> tuple[float | None, int]:
@@ -83,23 +83,23 @@ def test_with_all_lanes_open_a_claim_costs_what_it_takes(both: list[Lanes]) -> N
     (few, less), (many, more) = [lanes.claim() for lanes in both]
     assert few.ids == many.ids == [f"d{number}" for number in range(LIMIT)]
     assert more < 1.3 * less
-    assert len(many.left) == PASSED_OVER
+    assert len(many.remaining) == MOST_SKIPPED
     assert many.emptied == set(both[1].names[:LIMIT])
 
 
-@pytest.mark.parametrize("kind", ["shut", "busy"])
+@pytest.mark.parametrize("kind", ["paused", "busy"])
 def test_with_all_lanes_shut_or_busy_a_claim_costs_nothing(both: list[Lanes], kind: str) -> None:
     for lanes in both:
-        asked = {"shut": set(lanes.names)} if kind == "shut" else {"rooms": dict.fromkeys(lanes.names, 0)}
+        asked = {"paused": set(lanes.names)} if kind == "paused" else {"capacity": dict.fromkeys(lanes.names, 0)}
         first, steps = lanes.claim(**asked)
-        assert (first.ids, len(first.passed)) == ([], LIMIT + PASSED_OVER)
+        assert (first.ids, len(first.skipped)) == ([], LIMIT + MOST_SKIPPED)
         assert steps < 100_000
         lanes.settle(**asked)
         again, steps = lanes.claim(**asked)
         assert (again, steps < 200) == (Taken([]), True)
-        look, steps = lanes.next_due(shut=asked.get("shut", ()))
-        assert steps < 200 * (1 + PASSED_OVER // 10)
-        assert look == NOW + (SHUT_LOOK if kind == "shut" else BUSY_LOOK)
+        look, steps = lanes.next_due(paused=asked.get("paused", ()))
+        assert steps < 200 * (1 + MOST_SKIPPED // 10)
+        assert look == NOW + (PAUSED_RECHECK if kind == "paused" else BUSY_RECHECK)
 
 
 def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both: list[Lanes]) -> None:
@@ -108,9 +108,9 @@ def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both:
     for lanes in both:
         half = len(lanes.names) // 2
         shut = set(lanes.names[:half])
-        lanes.settle(shut=shut, rooms=dict.fromkeys(lanes.names, 0))
-        assert lanes.next_due(shut=shut)[0] == NOW + BUSY_LOOK
-        taken, steps = lanes.claim(NOW + BUSY_LOOK, shut=shut)
+        lanes.settle(paused=shut, capacity=dict.fromkeys(lanes.names, 0))
+        assert lanes.next_due(paused=shut)[0] == NOW + BUSY_RECHECK
+        taken, steps = lanes.claim(NOW + BUSY_RECHECK, paused=shut)
         assert taken.ids == [f"d{half + number}" for number in range(LIMIT)]
         costs.append(steps)
     assert costs[1] < 1.3 * costs[0]
@@ -118,22 +118,22 @@ def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both:
 
 def test_lanes_of_which_one_is_told_that_they_opened_come_in_their_turn(both: list[Lanes]) -> None:
     lanes = both[1]
-    lanes.settle(shut=set(lanes.names))
+    lanes.settle(paused=set(lanes.names))
     opened = {lanes.names[7], lanes.names[5], lanes.names[19_000]}
-    taken, steps = lanes.claim(opened=opened)
+    taken, steps = lanes.claim(reopened=opened)
     assert taken.ids == ["d5", "d7", "d19000"]
-    assert (taken.left, taken.passed, taken.emptied) == (set(), set(), opened)
+    assert (taken.remaining, taken.skipped, taken.emptied) == (set(), set(), opened)
     assert steps < 2000
 
 
 def test_a_claim_looks_at_no_more_of_a_lane_than_it_may_take(both: list[Lanes]) -> None:
     lanes = both[1]
     lanes.db.execute("UPDATE work SET lane = 'one'")
-    taken, steps = lanes.claim(rooms={"one": 3})
-    assert (taken.ids, taken.left, taken.emptied) == (
+    taken, steps = lanes.claim(capacity={"one": 3})
+    assert (taken.ids, taken.remaining, taken.emptied) == (
         ["d0", "d1", "d2"],
         {"one"},
-        set(lanes.names[: LIMIT + PASSED_OVER - 1]),
+        set(lanes.names[: LIMIT + MOST_SKIPPED - 1]),
     )
     assert steps < 30_000
     assert lanes.claim()[0].ids == [f"d{number}" for number in range(3, 3 + LIMIT)]
@@ -174,5 +174,5 @@ def test_what_an_earlier_version_left_waiting_is_found(tmp_path: Path, monkeypat
             "in hand": 2.0,
             **dict.fromkeys(("unassigned", "dead", "evaluation")),
         }
-        (taken,) = sqlite_claim.claim("me", lambda: NOW, db, [Claim(NOW, 9, 2**30, None, shut={"shut"})])
+        (taken,) = sqlite_claim.claim("me", lambda: NOW, db, [Claim(NOW, 9, 2**30, None, paused={"shut"})])
         assert taken.ids == ["waits", "waits too", "unassigned", "evaluation"]

@@ -16,7 +16,7 @@ from engine.core.event import Event
 from engine.store import open_store
 from engine.store.encryption import new_key
 from engine.store.packing import dump_json, pack
-from engine.store.sqlite.encryption import sealed
+from engine.store.sqlite.encryption import encrypted
 from engine.store.sqlite.fetched import SAVED_BYTES, pieces_of
 from engine.store.sqlite.prune import find
 from engine.store.sqlite.store import SqliteStore
@@ -57,7 +57,7 @@ async def with_an_old_value(folder: Path, keys: str) -> Event:
 
     def save(db: sqlite3.Connection) -> None:
         data = dump_json(OLD)
-        packed = sealed(db, *pack(data), "event_body.fetched", event.id)
+        packed = encrypted(db, *pack(data), "event_body.fetched", event.id)
         statement = "UPDATE event_body SET fetched_size = ?, fetched_encoding = ?, fetched = ? WHERE event_id = ?"
         db.execute(statement, (len(data), *packed, event.id))
 

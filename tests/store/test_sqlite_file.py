@@ -297,7 +297,7 @@ class TestTrouble:
     async def test_damaged_words_break_their_delivery_and_no_other(self, store: SqliteStore, damage: str):
         event = make_event(1)
         await store.append(event, leased=True)
-        bad, good = (deliver(event, name, words={"throttle": {"suppressed": 1}}) for name in ("bad", "good"))
+        bad, good = (deliver(event, name, variables={"throttle": {"suppressed": 1}}) for name in ("bad", "good"))
         await store.settle_routed(routed(event, bad, good, leased=False))
         await store._do(
             lambda db: db.execute(f"UPDATE delivery_words SET words = {damage} WHERE work_id = ?", (bad.id,))
@@ -305,10 +305,10 @@ class TestTrouble:
         claimed = {one.work.id: one for one in await all_claimed(store)}
         assert (claimed[good.id].work, claimed[good.id].broken) == (good, "")
         assert "what its templates see is damaged" in claimed[bad.id].broken
-        assert (claimed[bad.id].work.words, claimed[bad.id].event) == (None, event)
+        assert (claimed[bad.id].work.variables, claimed[bad.id].event) == (None, event)
         detail = await store.delivery(bad.id)
         assert detail is not None
-        assert detail.words is None
+        assert detail.variables is None
 
     async def test_words_on_damaged_pages_break_their_delivery_and_no_other(self, tmp_path: Path):
         path = tmp_path / "engine.db"
@@ -316,8 +316,8 @@ class TestTrouble:
         await store.open()
         event = make_event(1)
         await store.append(event, leased=True)
-        bad = deliver(event, "bad", words={"delivery": {"reason": os.urandom(40_000).hex()}})
-        good = deliver(event, "good", words={"delivery": {"reason": "500"}})
+        bad = deliver(event, "bad", variables={"delivery": {"reason": os.urandom(40_000).hex()}})
+        good = deliver(event, "good", variables={"delivery": {"reason": "500"}})
         decisions = [{"route": "a", "index": 0, "reason": os.urandom(40_000).hex()}]
         await store.settle_routed(routed(event, bad, good, leased=False, decisions=decisions))
         await store.close()

@@ -83,7 +83,7 @@ async def test_what_can_not_be_buried_is_given_back_with_the_rest(store: SqliteS
         raise sqlite3.OperationalError("no")
 
     with monkeypatch.context() as patched:
-        patched.setattr(sqlite_leases, "bury", refuse)
+        patched.setattr(sqlite_leases, "mark_dead", refuse)
         with pytest.raises(StoreError):
             await store.claim(now=T0, limit=5)
     assert [claimed.event for claimed in await all_claimed(store)] == [good]
@@ -159,7 +159,7 @@ async def test_a_beat_leaves_alone_what_is_being_loaded(store: SqliteStore, cloc
 
     await eventually(is_taken)
     clock.now = T0 + 100
-    await store.beat(now=clock.now, holding=[])
+    await store.heartbeat(now=clock.now, holding=[])
     go.set()
     await slow
     assert len(await claiming) == 1
@@ -169,9 +169,9 @@ async def test_a_beat_leaves_alone_what_is_being_loaded(store: SqliteStore, cloc
 async def test_a_beat_tells_what_it_freed(store: SqliteStore, clock: Clock, caplog: pytest.LogCaptureFixture):
     _, (work,) = await accepted(store, "one")
     with caplog.at_level(logging.WARNING):
-        await store.beat(now=T0 + 10, holding=[])
+        await store.heartbeat(now=T0 + 10, holding=[])
         assert caplog.records == []
-        await store.beat(now=T0 + 31, holding=[])
+        await store.heartbeat(now=T0 + 31, holding=[])
     (record,) = caplog.records
     assert record.__dict__["work"] == [work.id]
 
@@ -183,7 +183,7 @@ async def test_a_settle_that_was_late_begins_its_leases_when_it_was_written(stor
     clock.now = T0 + 600
     work = deliver(event)
     await store.settle_routed(routed(event, work))
-    await store.beat(now=T0 + 601, holding=[])
+    await store.heartbeat(now=T0 + 601, holding=[])
     assert await all_claimed(store) == []
     await succeed(store, work)
 

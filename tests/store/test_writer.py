@@ -21,7 +21,7 @@ from engine.store.queries import DeliveryQuery
 from engine.store.sqlite.connection import connect, prepare
 from engine.store.sqlite.query_deliveries import _ENDED, _WORK, list_deliveries
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Kind, Verb, Writer, _groups
+from engine.store.sqlite.writer import Call, Operation, Writer, _groups
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_those_who_wait_together_are_committed_and_woken_together(
     held = threading.Event()
     transactions: list[int] = []
     wakes: list[object] = []
-    kind, wait = Kind(add, mergeable=True), Kind(lambda _db, requests: [held.wait(10) for _ in requests])
+    kind, wait = Operation(add, mergeable=True), Operation(lambda _db, requests: [held.wait(10) for _ in requests])
     attempt, loop = writer._try, asyncio.get_running_loop()
     monkeypatch.setattr(writer, "_try", lambda verbs: transactions.append(len(verbs)) or attempt(verbs))
     wake = loop.call_soon_threadsafe
@@ -77,10 +77,10 @@ async def test_only_a_busy_writer_waits_for_company(writer: Writer, monkeypatch:
     monkeypatch.setattr("engine.store.sqlite.writer._GATHERING", 0.3)
     held, begun = threading.Event(), threading.Event()
     sizes: list[int] = []
-    kind = Kind(lambda _db, numbers: sizes.append(len(numbers)) or list(numbers), mergeable=True)
+    kind = Operation(lambda _db, numbers: sizes.append(len(numbers)) or list(numbers), mergeable=True)
     await writer.submit(kind, 0)
     await writer.submit(kind, 1)
-    holding = writer.submit(Kind(lambda _db, _requests: [begun.set() or held.wait(10)]), None)
+    holding = writer.submit(Operation(lambda _db, _requests: [begun.set() or held.wait(10)]), None)
     await asyncio.to_thread(begun.wait, 10)
     many = [writer.submit(kind, number) for number in range(8)]
     held.set()
@@ -100,7 +100,7 @@ def test_only_the_verbs_that_fail_fail(tmp_path_factory: pytest.TempPathFactory,
         db.execute("CREATE TABLE t (n INTEGER NOT NULL)")
         db.close()
         writer = Writer(path)
-        kind = Kind(add, mergeable=True)
+        kind = Operation(add, mergeable=True)
         writer._open = True
         futures = [writer.submit(kind, None if number in bad else number) for number in range(41)]
         writer.start()
@@ -118,10 +118,10 @@ async def test_a_fault_of_ours_is_answered_and_the_writer_goes_on(writer: Writer
         raise KeyError("oops")
 
     with pytest.raises(StoreError, match="oops"):
-        await writer.submit(Kind(broken), None)
+        await writer.submit(Operation(broken), None)
     with pytest.raises(StoreError):
-        await writer.submit(Kind(lambda db, _: add(db, [1]) and []), None)
-    assert await writer.submit(Kind(add), 7) == 7
+        await writer.submit(Operation(lambda db, _: add(db, [1]) and []), None)
+    assert await writer.submit(Operation(add), 7) == 7
     assert rows(tmp_path / "w.db") == [7]
 
 
@@ -145,7 +145,7 @@ async def test_a_verb_handed_in_while_the_writer_stops_is_answered(writer: Write
     queued, put = threading.Event(), writer._queue.put
 
     class Slow:
-        def put(self, verb: Verb | None) -> None:
+        def put(self, verb: Call | None) -> None:
             if verb is not None:
                 queued.set()
                 time.sleep(0.2)
@@ -157,12 +157,12 @@ async def test_a_verb_handed_in_while_the_writer_stops_is_answered(writer: Write
     queue, writer._queue = writer._queue, Slow()
     stopping = threading.Thread(target=lambda: queued.wait(5) and writer.stop())
     stopping.start()
-    answer = writer.submit(Kind(add), 1)
+    answer = writer.submit(Operation(add), 1)
     assert await asyncio.wait_for(answer, 5) == 1
     stopping.join(5)
     with pytest.raises(StoreError, match="not open"):
-        await asyncio.wait_for(writer.submit(Kind(add), 2), 5)
-    writer.post(Kind(add), 3)
+        await asyncio.wait_for(writer.submit(Operation(add), 2), 5)
+    writer.post(Operation(add), 3)
     assert rows(tmp_path / "w.db") == [1]
 
 
@@ -177,15 +177,15 @@ async def test_when_the_writers_thread_ends_by_a_fault_nobody_waits_for_ever(
         raise MemoryError
 
     monkeypatch.setattr(writer, "_commit", broken)
-    answers = [writer.submit(Kind(add), number) for number in range(3)]
+    answers = [writer.submit(Operation(add), number) for number in range(3)]
     await asyncio.sleep(0.05)
-    answers += [writer.submit(Kind(add), number) for number in range(3)]
+    answers += [writer.submit(Operation(add), number) for number in range(3)]
     held.set()
     told = await asyncio.wait_for(asyncio.gather(*answers, return_exceptions=True), 5)
     assert [str(error) for error in told] == ["the store is not open"] * 6
     assert not writer.is_open
     with pytest.raises(StoreError, match="not open"):
-        await writer.do(Kind(add), 7)
+        await writer.do(Operation(add), 7)
 
 
 async def test_a_question_asked_while_the_reader_stops_is_answered(tmp_path: Path):
@@ -202,13 +202,13 @@ async def test_a_question_asked_while_the_reader_stops_is_answered(tmp_path: Pat
 
 async def test_a_loop_that_is_gone_stops_nobody(writer: Writer, tmp_path: Path):
     loop = asyncio.new_event_loop()
-    kind = Kind(add, mergeable=True)
+    kind = Operation(add, mergeable=True)
 
     async def leave() -> None:
         writer.submit(kind, 1)
 
     held = threading.Event()
-    blocked = writer.submit(Kind(lambda _db, _r: [held.wait(10)]), None)
+    blocked = writer.submit(Operation(lambda _db, _r: [held.wait(10)]), None)
     await asyncio.to_thread(loop.run_until_complete, leave())
     loop.close()
     held.set()
@@ -220,8 +220,8 @@ async def test_a_loop_that_is_gone_stops_nobody(writer: Writer, tmp_path: Path):
 @settings(deadline=None)
 @given(st.lists(st.sampled_from("abX"), max_size=30))
 def test_mergeable_verbs_merge_and_never_pass_one_that_is_not(letters: list[str]):
-    kinds = {"a": Kind(add, mergeable=True), "b": Kind(add, mergeable=True), "X": Kind(add)}
-    verbs = [Verb(kinds[letter], (letter, place), 0, None) for place, letter in enumerate(letters)]
+    kinds = {"a": Operation(add, mergeable=True), "b": Operation(add, mergeable=True), "X": Operation(add)}
+    verbs = [Call(kinds[letter], (letter, place), 0, None) for place, letter in enumerate(letters)]
     groups = [(kind, [verb.request for verb in group]) for kind, group in _groups(verbs)]
     flat = [request for _, group in groups for request in group]
     assert sorted(flat) == sorted((letter, place) for place, letter in enumerate(letters))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from engine.core.event import Event
 from engine.store.packing import Insert, clean, clean_or_none, dump_json, ids_json, load_json, pack
 from engine.store.records import Appended
-from engine.store.sqlite.encryption import SealedInsert
+from engine.store.sqlite.encryption import EncryptingInsert
 from engine.store.sqlite.rows import WORK
 
 #: By so many seconds a first copy may seem to come from the future: clocks are corrected. Of a clock that was set back
@@ -21,14 +21,14 @@ _CLOCK_SLACK = 1.0
 _SWEPT = 100
 
 _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
-_BODIES = SealedInsert(
+_BODIES = EncryptingInsert(
     Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3), "event_body.body", row=0, data=2
 )
 _LATEST = Insert(
     "INSERT OR REPLACE INTO latest_body (subject, body_key, event_id, first_at, until_at) VALUES ",
     5,
 )
-_KNOWN = """
+_EXISTING = """
 SELECT
   (SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?1))),
   (SELECT json_group_array(json_array(subject, body_key, event_id, first_at, until_at)) FROM latest_body
@@ -150,7 +150,7 @@ def _batch(now: float, db: sqlite3.Connection, events: Sequence[Event]) -> _Batc
     """With all that is known of the events' keys and subjects, in one look."""
     keys = [event.dedup_key for event in events if event.retry_span is None]
     subjects = dict.fromkeys(map(_subject, events))
-    first_ids, latest = db.execute(_KNOWN, (ids_json(keys), ids_json(subjects))).fetchone()
+    first_ids, latest = db.execute(_EXISTING, (ids_json(keys), ids_json(subjects))).fetchone()
     return _Batch(now, load_json(first_ids), {subject: _Latest(*row) for subject, *row in load_json(latest)})
 
 

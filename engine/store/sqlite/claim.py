@@ -1,7 +1,7 @@
 """Taking due work, in the writer's transaction.
 
 The cost follows what is taken and what was stored since, not how many lanes wait. The table ``lane`` says of each lane
-from when on a claim is to look at it: as soon as something in it is due, or later for one that was passed over because
+from when on a claim is to look at it: as soon as something in it is due, or later for one that was skipped over because
 nothing could be taken. Triggers keep it for whatever is stored; a claim corrects it for the lanes it looked at.
 """
 
@@ -14,7 +14,7 @@ from itertools import chain, islice, zip_longest
 from typing import NamedTuple
 
 from engine.store.packing import ids_json, load_json
-from engine.store.protocol import BUSY_LOOK, SHUT_LOOK
+from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK
 from engine.store.records import WorkKind
 from engine.store.sqlite.fetched import SIZE
 
@@ -69,9 +69,9 @@ SELECT min(until_at) FROM work WHERE until_at IS NOT NULL AND owner IS NULL AND 
 """
 _FIRST_LANES = "SELECT name, look_at FROM lane ORDER BY look_at LIMIT ?"
 #: How many lanes a claim passes over at most, besides those it takes something from.
-PASSED_OVER = 256
+MOST_SKIPPED = 256
 #: When to look again for what has waited too long in a lane that takes deliveries, in seconds.
-_OPEN_LOOK = 3600.0
+_OPEN_RECHECK = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +82,13 @@ class Claim:
     limit: int
     max_bytes: int
     kind: WorkKind | None = None
-    rooms: Mapping[str, int] = field(default_factory=dict)
-    shut: Collection[str] = ()
-    opened: Collection[str] = ()
+    capacity: Mapping[str, int] = field(default_factory=dict)
+    paused: Collection[str] = ()
+    reopened: Collection[str] = ()
 
-    def room(self, lane: str) -> int:
+    def capacity_of(self, lane: str) -> int:
         """How much may be taken of a lane."""
-        return 0 if lane in self.shut else max(self.rooms.get(lane, self.limit), 0)
+        return 0 if lane in self.paused else max(self.capacity.get(lane, self.limit), 0)
 
     def wants(self, kind: WorkKind) -> bool:
         """Whether it is about such work."""
@@ -97,11 +97,11 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The ids of what was taken, in turns; for the lanes see ``Haul``."""
+    """The ids of what was taken, in turns; for the lanes see ``ClaimResult``."""
 
     ids: list[str]
-    left: frozenset[str] = frozenset()
-    passed: frozenset[str] = frozenset()
+    remaining: frozenset[str] = frozenset()
+    skipped: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
 
 
@@ -132,7 +132,7 @@ def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, reques
 def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
     overdue = _overdue(db, request) if request.wants("deliver") else []
     lanes = _lanes(db, request) if request.wants("deliver") else []
-    queues, passed = _queues(db, request, lanes)
+    queues, skipped = _queues(db, request, lanes)
     turns = chain(overdue, _in_turns(queues))
     ids = _within(islice(turns, max(request.limit, 0)), request.max_bytes)
     if ids:
@@ -140,8 +140,8 @@ def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Tak
     taken = set(ids)
     looked_at = {queue.lane for queue in queues if queue.kind == "deliver"}
     emptied = looked_at - {each.lane for each in queues if not each.whole or not taken.issuperset(_ids(each))}
-    _correct(db, request, looked_at, passed)
-    return Taken(ids, frozenset(lanes) - emptied, frozenset(passed), frozenset(emptied))
+    _correct(db, request, looked_at, skipped)
+    return Taken(ids, frozenset(lanes) - emptied, frozenset(skipped), frozenset(emptied))
 
 
 def _ids(queue: _Queue) -> list[str]:
@@ -149,43 +149,43 @@ def _ids(queue: _Queue) -> list[str]:
 
 
 def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
-    """What has waited too long in lanes that are shut; in others its turn will come."""
+    """What has waited too long in lanes that are paused; in others its turn will come."""
     rows = load_json(db.execute(_OVERDUE, (request.now, (request.limit + 1) // 2)).fetchone()[0])
-    if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.shut]:
-        db.execute(_PUT_OFF, (request.now + _OPEN_LOOK, ids_json(open_)))
-    return [_Found(*found) for lane, *found in rows if lane in request.shut]
+    if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.paused]:
+        db.execute(_PUT_OFF, (request.now + _OPEN_RECHECK, ids_json(open_)))
+    return [_Found(*found) for lane, *found in rows if lane in request.paused]
 
 
 def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
     """The lanes to look at, the one that waits for longest first."""
-    if request.opened:
-        db.execute(_CORRECT, (ids_json(request.opened),))
-    lanes: list[str] = load_json(db.execute(_LANES, (request.now, request.limit + PASSED_OVER)).fetchone()[0])
+    if request.reopened:
+        db.execute(_CORRECT, (ids_json(request.reopened),))
+    lanes: list[str] = load_json(db.execute(_LANES, (request.now, request.limit + MOST_SKIPPED)).fetchone()[0])
     return lanes
 
 
 def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
-    """What may be taken of each lane, and the lanes that were passed over as they have no room."""
-    queues, passed, limit = [], [], max(request.limit, 0)
+    """What may be taken of each lane, and the lanes that were skipped over as they have no room."""
+    queues, skipped, limit = [], [], max(request.limit, 0)
     if request.wants("evaluate") and limit:
         queues.append(_queue(db, request, "", "evaluate", limit))
     most, found = -(-2 * limit // max(len(lanes), 1)), 0
     for lane in lanes:
         if found >= limit:
             break  # of more lanes than pieces are wanted nothing need be known
-        if (room := request.room(lane)) <= 0:
-            passed.append(lane)
+        if (room := request.capacity_of(lane)) <= 0:
+            skipped.append(lane)
         else:
             queues.append(queue := _queue(db, request, lane, "deliver", min(room, most)))
             found += bool(queue.found)
-    return _longer(db, request, queues), passed
+    return _longer(db, request, queues), skipped
 
 
 def _longer(db: sqlite3.Connection, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
     """Where all together is not enough, more of those that have more; the longest-waiting comes first."""
     missing, longer = request.limit - sum(len(queue.found) for queue in queues), []
     for queue in queues:
-        room = request.room(queue.lane) if queue.kind == "deliver" else request.limit
+        room = request.capacity_of(queue.lane) if queue.kind == "deliver" else request.limit
         if missing > 0 and not queue.whole and len(queue.found) < room:
             more = _queue(db, request, queue.lane, queue.kind, min(room, len(queue.found) + missing))
             missing -= len(more.found) - len(queue.found)
@@ -224,28 +224,28 @@ def _within(found: Iterable[_Found], max_bytes: int) -> list[str]:
     return ids
 
 
-def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str], passed: Sequence[str]) -> None:
+def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str], skipped: Sequence[str]) -> None:
     """Say from when on each lane that was met is to be looked at."""
     if looked_at:
         names = ids_json(looked_at)
         db.execute(_REMOVE, (names,))
         db.execute(_CORRECT, (names,))
-    shut = [lane for lane in passed if lane in request.shut]
-    busy = [lane for lane in passed if lane not in request.shut]
-    for lanes, seconds in ((shut, SHUT_LOOK), (busy, BUSY_LOOK)):
+    paused = [lane for lane in skipped if lane in request.paused]
+    busy = [lane for lane in skipped if lane not in request.paused]
+    for lanes, seconds in ((paused, PAUSED_RECHECK), (busy, BUSY_RECHECK)):
         if lanes:
             db.execute(_LOOK_LATER, (request.now + seconds, ids_json(lanes)))
 
 
-def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-    """When to look next for unowned work that waits in none of the shut lanes; perhaps a little early."""
+def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
+    """When to look next for unowned work that waits in none of the paused lanes; perhaps a little early."""
     times: list[float] = []
     if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:
         times.append(first)
     if kind != "evaluate":
-        rows = db.execute(_FIRST_LANES, (PASSED_OVER,)).fetchall()
-        times += [look_at for name, look_at in rows if name not in shut][:1]
-        if not times and len(rows) == PASSED_OVER:
+        rows = db.execute(_FIRST_LANES, (MOST_SKIPPED,)).fetchall()
+        times += [look_at for name, look_at in rows if name not in paused][:1]
+        if not times and len(rows) == MOST_SKIPPED:
             times.append(rows[-1][1])
         if (first := db.execute(_FIRST_OVERDUE).fetchone()[0]) is not None:
             times.append(first)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from engine.core.errors import StoreBusy, StoreError, StoreGone
-from engine.store.encryption import MissingKey, Vault
+from engine.store.encryption import Keyring, MissingKey
 from engine.store.sqlite.encryption import Database, check_keys
 
 T = TypeVar("T")
@@ -61,7 +61,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 @contextmanager
-def as_damage() -> Iterator[None]:
+def damage_as_value_error() -> Iterator[None]:
     """Makes all that reading a damaged value, or a value on a damaged page, may raise a ``ValueError``."""
     try:
         yield
@@ -73,13 +73,13 @@ def as_damage() -> Iterator[None]:
         raise ValueError(f"it can't be read, because the store's file is damaged there: {error}") from error
 
 
-def sound(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
+def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
     """What a row says, or something else where that can't be read: the rest can be shown all the same.
 
     ``what`` is the column, and ``of`` the id of what it says it about, for the log.
     """
     try:
-        with as_damage():
+        with damage_as_value_error():
             return read()
     except (MissingKey, ValueError) as error:
         _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
@@ -107,7 +107,7 @@ def damaged(path: Path, detail: str) -> StoreError:
     )
 
 
-def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT.
 
     It makes no file: where one was removed, an empty one in its place would seem to be the store.
@@ -122,7 +122,7 @@ def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) 
         cached_statements=256,
         factory=Database,
     )
-    db.vault = vault or Vault()
+    db.keyring = keyring or Keyring()
     try:
         db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
         db.execute("PRAGMA temp_store = MEMORY")
@@ -139,7 +139,7 @@ def connect(path: Path, vault: Vault | None = None, *, read_only: bool = False) 
     return db
 
 
-class Place:
+class WatchedFile:
     """Whether a path still leads to the file that was found there, as long as that one is held open.
 
     A file that was removed, or replaced, can be written to as if nothing had been: what is
@@ -209,7 +209,7 @@ def disk_of(path: Path) -> tuple[int, int, int]:
     return max(length - _LOG_BYTES, 0), usage.free, usage.total
 
 
-def prepare(path: Path, vault: Vault | None = None) -> None:
+def prepare(path: Path, keyring: Keyring | None = None) -> None:
     """Make the file a store of this version, or refuse with words. The caller holds the lock.
 
     Raises:
@@ -228,7 +228,7 @@ def prepare(path: Path, vault: Vault | None = None) -> None:
         _check_ours(db, path)
         _check_whole(db, path)
         _migrate(db, path)
-        check_keys(db, path, vault or Vault())
+        check_keys(db, path, keyring or Keyring())
     except sqlite3.Error as error:
         raise as_store_error(path, error) from error
     finally:

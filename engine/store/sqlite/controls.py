@@ -26,7 +26,7 @@ def note(db: sqlite3.Connection, name: str) -> str | None:
     return None if found is None else str(found[0])
 
 
-def keep_note(db: sqlite3.Connection, *, name: str, text: str) -> None:
+def save_note(db: sqlite3.Connection, *, name: str, text: str) -> None:
     """Keep one, in place of the one before."""
     db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (f"note:{name}", text))
 

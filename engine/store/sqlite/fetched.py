@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.store.packing import Insert, clean, dump_json, ids_json, load_json, pack
-from engine.store.sqlite.connection import as_damage
-from engine.store.sqlite.encryption import opened, sealed
+from engine.store.sqlite.connection import damage_as_value_error
+from engine.store.sqlite.encryption import decrypted, encrypted
 
 #: How many bytes of JSON one transaction keeps, or little more: appends wait for it.
 SAVED_BYTES: Final = 4 * 2**20
@@ -57,7 +57,7 @@ def save_fetched(db: sqlite3.Connection, requests: Sequence[Sequence[Piece]]) ->
 
 
 def _row(db: sqlite3.Connection, piece: Piece) -> tuple[Any, ...]:
-    packed = sealed(db, *pack(piece.data), "fetched.data", _place(*piece[:3]))
+    packed = encrypted(db, *pack(piece.data), "fetched.data", _place(*piece[:3]))
     return (*piece[:3], len(piece.data), *packed)
 
 
@@ -85,7 +85,7 @@ def _load_old(
     if data is None or encoding is None:
         return {}
     try:
-        found: Mapping[str, dict[str, Any]] = load_json(opened(db, encoding, data, "event_body.fetched", event_id))
+        found: Mapping[str, dict[str, Any]] = load_json(decrypted(db, encoding, data, "event_body.fetched", event_id))
     except ValueError as error:
         _left_out("event_body.fetched", event_id, error)
         return {}
@@ -96,7 +96,7 @@ def _load_rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str
     for part, run_key, encoding, data in _rows(db, event_id):
         place = _place(event_id, part, run_key)
         try:
-            yield part, run_key, load_json(opened(db, encoding, data, "fetched.data", place))
+            yield part, run_key, load_json(decrypted(db, encoding, data, "fetched.data", place))
         except ValueError as error:
             _left_out("fetched.data", place, error)
 
@@ -106,7 +106,7 @@ def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int
     rows = db.execute(_LOAD, (event_id,))
     while True:
         try:
-            with as_damage():
+            with damage_as_value_error():
                 row = rows.fetchone()
         except ValueError as error:
             _left_out("fetched", event_id, error)

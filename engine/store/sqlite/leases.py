@@ -18,14 +18,14 @@ from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, 
 from engine.store.protocol import ORPHANED_AFTER
 from engine.store.queries import ItemRow
 from engine.store.records import Claimed, Item, Work, WorkKind
-from engine.store.sqlite.connection import as_damage
-from engine.store.sqlite.encryption import opened
+from engine.store.sqlite.connection import damage_as_value_error
+from engine.store.sqlite.encryption import decrypted
 from engine.store.sqlite.fetched import SIZE, load_fetched
-from engine.store.sqlite.load import load_items, load_words
-from engine.store.sqlite.windows import give_back
+from engine.store.sqlite.load import load_items, load_variables
+from engine.store.sqlite.windows import free_throttles
 
 #: The lanes in which something waits, from one to the next by the index, and when the first of each kind is due.
-_HEADS = """
+_QUEUE_HEADS = """
 WITH RECURSIVE head (lane) AS (
   SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
   UNION ALL
@@ -38,7 +38,7 @@ SELECT json_group_array(json_array(lane, kind, (
 ))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
 """
 #: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
-_LET_GO = """
+_GIVE_BACK = """
 UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
   first_at = CASE WHEN wanted IS NULL THEN first_at + :uncounted ELSE :now END,
@@ -47,7 +47,7 @@ _PUT_OFF = """
 SELECT json_group_array(id) FROM work
 WHERE due_at > ?1 AND owner IS NULL AND dead_at IS NULL AND substr(error, 1, ?2) = ?3
 """
-_HASTEN = """
+_MAKE_DUE = """
 UPDATE work SET due_at = ?1
 WHERE id IN (SELECT value FROM json_each(?2)) AND due_at > ?1 AND owner IS NULL AND dead_at IS NULL
 """
@@ -60,7 +60,7 @@ SELECT json_group_array(json_array(w.id, w.target, w.lane)) FROM (
 WHERE w.owner IS NULL AND w.dead_at IS NULL AND w.target IS NOT NULL
   AND w.target NOT IN (SELECT value FROM json_each(j.targets))
 """
-_HASTEN_CHANGED = """
+_MAKE_CHANGED_DUE = """
 UPDATE work SET due_at = min(work.due_at, ?1), lane = '', target = NULL
 FROM (
   SELECT json_extract(value, '$[0]') AS id, json_extract(value, '$[1]') AS target FROM json_each(?2)
@@ -82,11 +82,11 @@ _FREE_OTHERS = """
   due_at = min(due_at, :now)
 WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM replica)
 """
-_BURY = """
+_MARK_DEAD = """
   dead_at = :now, error = :reason
 WHERE id = :id AND owner = :owner AND dead_at IS NULL
 """
-_BURIED = """
+_DEAD_ATTEMPT = """
 INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
   outcome, reason, destination, worker)
 SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts + 1, :now, 0.0, 'dead', :reason, '',
@@ -99,7 +99,7 @@ SELECT json_group_array(id) FROM work
 WHERE owner = ? AND (leased_at < ? OR leased_at > ?) AND dead_at IS NULL
   AND id NOT IN (SELECT value FROM json_each(?))
 """
-_BEAT = """
+_HEARTBEAT = """
 INSERT INTO replica (owner, host, pid, started_at, beat_at) VALUES (?1, ?2, ?3, ?4, ?4)
 ON CONFLICT (owner) DO UPDATE SET beat_at = excluded.beat_at
 """
@@ -127,14 +127,14 @@ class Head(NamedTuple):
     due_at: float
 
 
-def heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
+def queue_heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
     """The queues in which something waits, of one kind or of both; the one that is due first comes first."""
-    found = (Head(*head) for head in load_json(db.execute(_HEADS).fetchone()[0]) if head[2] is not None)
+    found = (Head(*head) for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None)
     return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
 
 
 @dataclass(frozen=True, slots=True)
-class Bounds:
+class LoadLimits:
     """How much of an event is loaded: one whose body has more values is not parsed, and fetched data of more bytes is
     left out.
     """
@@ -148,11 +148,11 @@ class Loaded:
     """What came of claimed work: what can be begun, what never can, and what is sealed for now; these with reasons."""
 
     claimed: list[Claimed] = field(default_factory=list)
-    hopeless: dict[str, str] = field(default_factory=dict)
+    unreadable: dict[str, str] = field(default_factory=dict)
     sealed: dict[str, str] = field(default_factory=dict)
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], bounds: Bounds) -> Loaded:
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], bounds: LoadLimits) -> Loaded:
     """Claimed work with its event, in the order of the ids.
 
     Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
@@ -160,17 +160,17 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], boun
     loaded = Loaded()
     events = _Events(db, bounds)
     items = load_items(db, ids)
-    for *known, has_words in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
+    for *known, has_variables in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
         work, broken = Work(*known), ""
         try:
             try:
-                work = replace(work, words=load_words(db, work.id) if has_words else None)
+                work = replace(work, variables=load_variables(db, work.id) if has_variables else None)
             except ValueError as error:
                 broken = f"what its templates see is damaged: {error}"
             whole = events.items(work.id, items.get(work.id, ()))
             found = whole[0] if whole else events.get(work.event_id)
             if isinstance(found, str):
-                loaded.hopeless[work.id] = found
+                loaded.unreadable[work.id] = found
             else:
                 loaded.claimed.append(Claimed(work, found.event, found.fetched, whole, broken, found.fetched_size))
         except MissingKey as error:
@@ -181,7 +181,7 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], boun
 class _Events:
     """The events of one claim, each read once."""
 
-    def __init__(self, db: sqlite3.Connection, bounds: Bounds) -> None:
+    def __init__(self, db: sqlite3.Connection, bounds: LoadLimits) -> None:
         self._db, self._bounds = db, bounds
         self._read: dict[str, Item | str] = {}
 
@@ -204,10 +204,10 @@ class _Events:
         return items
 
 
-def _load_event(db: sqlite3.Connection, event_id: str, bounds: Bounds) -> Item | str:
+def _load_event(db: sqlite3.Connection, event_id: str, bounds: LoadLimits) -> Item | str:
     """A whole event and what was fetched for it, or why it can't be had, ever."""
     try:
-        with as_damage():
+        with damage_as_value_error():
             row = db.execute(_EVENT, (event_id,)).fetchone()
             if row is None:
                 return "the event's body is no longer kept, so there is nothing to work from"
@@ -222,7 +222,7 @@ def _load_event(db: sqlite3.Connection, event_id: str, bounds: Bounds) -> Item |
 
 def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any], max_values: int) -> Event:
     kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
-    body = opened(db, encoding, data, "event_body.body", event_id)
+    body = decrypted(db, encoding, data, "event_body.body", event_id)
     return restored_event(
         event_id,
         kind,
@@ -255,7 +255,7 @@ def release(
     """
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
     when = {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until}
-    _let_go(db, _RELEASE, {**when, "target": target, **given})
+    _give_back(db, _RELEASE, {**when, "target": target, **given})
 
 
 def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
@@ -264,9 +264,9 @@ def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
     return ids
 
 
-def hasten(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
+def make_due(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
     """Make work due that is put off still."""
-    db.execute(_HASTEN, (now, ids_json(ids)))
+    db.execute(_MAKE_DUE, (now, ids_json(ids)))
 
 
 def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
@@ -275,9 +275,9 @@ def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[s
     return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
 
 
-def hasten_changed(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
+def make_changed_due(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
     """Make it due, in no destination's queue, as far as nothing became of it meanwhile. The lanes that it left."""
-    rows = db.execute(_HASTEN_CHANGED, (now, dump_json(found).decode())).fetchall()
+    rows = db.execute(_MAKE_CHANGED_DUE, (now, dump_json(found).decode())).fetchall()
     lanes = {work_id: lane for work_id, _, lane in found}
     return [lanes[work_id] for (work_id,) in rows]
 
@@ -288,29 +288,29 @@ def retried(db: sqlite3.Connection, lane: str, now: float) -> list[str]:
     return ids
 
 
-def bury(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
+def mark_dead(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
     """Declare claimed work dead that can't even be begun, with an attempt that says why."""
     for work_id, reason in reasons.items():
         given = {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner}
-        db.execute(_BURIED, given)
-        _let_go(db, _BURY, given)
-    give_back(db, list(reasons), now=now)
+        db.execute(_DEAD_ATTEMPT, given)
+        _give_back(db, _MARK_DEAD, given)
+    free_throttles(db, list(reasons), now=now)
 
 
-def arrive(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+def register(owner: str, db: sqlite3.Connection, *, now: float) -> None:
     """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
     db.execute("DELETE FROM replica")
     db.execute("UPDATE lane SET look_at = 0")  # which destinations take nothing is not known yet
-    _let_go(db, _FREE_OTHERS, {"now": now})
-    beat(owner, db, now=now, holding=None)
+    _give_back(db, _FREE_OTHERS, {"now": now})
+    heartbeat(owner, db, now=now, holding=None)
 
 
-def beat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
+def heartbeat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
     """Write down that the owner lives, and make due what it owns but lost hold of; the ids of that.
 
     Other replicas need no look: the lock sees to it that there are none.
     """
-    db.execute(_BEAT, (owner, socket.gethostname(), os.getpid(), now))
+    db.execute(_HEARTBEAT, (owner, socket.gethostname(), os.getpid(), now))
     if holding is None:
         return []
     edges = (now - ORPHANED_AFTER, now + ORPHANED_AFTER)
@@ -321,11 +321,11 @@ def beat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[
     return orphans
 
 
-def leave(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+def unregister(owner: str, db: sqlite3.Connection, *, now: float) -> None:
     """Give back what the owner still holds, and be gone."""
     db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
-    _let_go(db, _FREE_OTHERS, {"now": now})
+    _give_back(db, _FREE_OTHERS, {"now": now})
 
 
-def _let_go(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
-    db.execute(",".join([_LET_GO, which]), {"uncounted": 0.0, "until": None, **values})
+def _give_back(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
+    db.execute(",".join([_GIVE_BACK, which]), {"uncounted": 0.0, "until": None, **values})

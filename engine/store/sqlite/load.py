@@ -8,29 +8,29 @@ from typing import Any
 
 from engine.store.packing import ids_json, load_json
 from engine.store.queries import ItemRow
-from engine.store.sqlite.connection import as_damage
-from engine.store.sqlite.encryption import opened
+from engine.store.sqlite.connection import damage_as_value_error
+from engine.store.sqlite.encryption import decrypted
 
-_WORDS = "SELECT encoding, words FROM delivery_words WHERE work_id = ?"
+_VARIABLES = "SELECT encoding, words FROM delivery_words WHERE work_id = ?"
 _ITEMS = """
 SELECT delivery_id, event_id, idx, run_id FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))
 ORDER BY delivery_id, added_at, event_id, idx
 """
 
 
-def load_words(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | None:
+def load_variables(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | None:
     """A delivery's words; None where it has none.
 
     Raises:
         MissingKey: they are sealed with a key that is not at hand.
         ValueError: they are damaged.
     """
-    with as_damage():
-        row = db.execute(_WORDS, (work_id,)).fetchone()
+    with damage_as_value_error():
+        row = db.execute(_VARIABLES, (work_id,)).fetchone()
         if row is None:
             return None
         encoding, data = row
-        words = load_json(opened(db, encoding, data, "delivery_words.words", work_id))
+        words = load_json(decrypted(db, encoding, data, "delivery_words.words", work_id))
     if not isinstance(words, dict):
         raise ValueError("they are no JSON object")  # noqa: TRY004 - it is damage like any other
     return words

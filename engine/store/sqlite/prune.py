@@ -49,7 +49,7 @@ SELECT json_group_array(id) FROM (
   SELECT id FROM work WHERE event_id IN (SELECT value FROM json_each(:ids)) AND dead_at < :before LIMIT :limit
 )
 """
-_BURIED = (
+_REMOVE_DEAD = (
     "DELETE FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM delivery_words WHERE work_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))",
@@ -133,7 +133,7 @@ def remove(
 def _remove_dead(db: sqlite3.Connection, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
     values = {"ids": ids_json(ids), "before": before, "limit": limit}
     died = load_json(db.execute(_DIED, values).fetchone()[0])
-    for statement in _BURIED:
+    for statement in _REMOVE_DEAD:
         db.execute(statement, (ids_json(died),))
     return len(died), len(died) < limit
 

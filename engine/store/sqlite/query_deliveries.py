@@ -11,9 +11,9 @@ from engine.core.errors import AmbiguousId, BadQuestion
 from engine.store.packing import clean, ids_json, load_json
 from engine.store.queries import DeliveryDetail, DeliveryQuery, DeliveryRow
 from engine.store.records import Attempt
-from engine.store.sqlite.connection import sound
-from engine.store.sqlite.encryption import opened_mark
-from engine.store.sqlite.load import load_items, load_words
+from engine.store.sqlite.connection import read_or_default
+from engine.store.sqlite.encryption import decrypted_tagged
+from engine.store.sqlite.load import load_items, load_variables
 
 #: Follows the last of all texts that start with what stands before it, in the order of UTF-8.
 AFTER_ALL = "\U0010ffff"
@@ -146,7 +146,7 @@ def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
     rows = list_deliveries(db, DeliveryQuery(ids=(delivery_id,), limit=1)) if delivery_id else []
     if not rows:
         return None
-    words = sound(lambda: load_words(db, rows[0].id), None, "delivery_words.words", rows[0].id)
+    words = read_or_default(lambda: load_variables(db, rows[0].id), None, "delivery_words.words", rows[0].id)
     items = load_items(db, [rows[0].id]).get(rows[0].id, ())
     return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, words)
 
@@ -161,17 +161,17 @@ def progress_of(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any]:
     found = db.execute(_PROGRESS, (work_id,)).fetchone()
     if found is None or found[0] == "succeeded":
         return {}
-    return sound(lambda: _detail(db, work_id, found[1]), None, "attempt.detail", work_id) or {}
+    return read_or_default(lambda: _detail(db, work_id, found[1]), None, "attempt.detail", work_id) or {}
 
 
 def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:
     number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker = row
-    kept = sound(lambda: _detail(db, work_id, detail), None, "attempt.detail", work_id)
+    kept = read_or_default(lambda: _detail(db, work_id, detail), None, "attempt.detail", work_id)
     return Attempt(number, replay, started_at, seconds, outcome, reason, status, destination, kept, worker)
 
 
 def _detail(db: sqlite3.Connection, work_id: str, data: bytes | None) -> Mapping[str, Any] | None:
-    return None if data is None else load_json(opened_mark(db, data, "attempt.detail", work_id))
+    return None if data is None else load_json(decrypted_tagged(db, data, "attempt.detail", work_id))
 
 
 def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) -> str | None:

@@ -13,10 +13,10 @@ from engine.core.decisions import held_back, is_muted
 from engine.core.errors import BadQuestion
 from engine.store.packing import clean, load_json
 from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
-from engine.store.sqlite.connection import sound
-from engine.store.sqlite.encryption import opened
+from engine.store.sqlite.connection import read_or_default
+from engine.store.sqlite.encryption import decrypted
 from engine.store.sqlite.fetched import load_fetched
-from engine.store.sqlite.leases import heads
+from engine.store.sqlite.leases import queue_heads
 from engine.store.sqlite.query_deliveries import attempts_of, list_deliveries, unique_start
 
 #: People gave up its evaluation, which came to nothing since.
@@ -125,11 +125,11 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     if event_id is None:
         return None
     found = db.execute(" AND ".join([_EVENTS.rstrip(), "e.id = ?"]), (event_id,)).fetchone()
-    read = partial(sound, what="event_body", of=event_id)
+    read = partial(read_or_default, what="event_body", of=event_id)
     encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
     return EventDetail(
         row=_with_held(db, _event_row(found)),
-        body=None if body is None else read(lambda: opened(db, encoding, body, "event_body.body", event_id), None),
+        body=None if body is None else read(lambda: decrypted(db, encoding, body, "event_body.body", event_id), None),
         fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
         evaluations=_evaluations(db, event_id),
         deliveries=_deliveries(db, event_id),
@@ -161,7 +161,7 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
         by_route[route] += count
         if lane is not None:
             lanes[lane] += count
-    first = heads(db)
+    first = queue_heads(db)
     oldest = min((head.due_at for head in first), default=None)
     upcoming = {head.lane: head.due_at for head in first if head.kind == "deliver"}
     due = oldest if oldest is not None and oldest <= now else None
@@ -219,7 +219,7 @@ def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = No
 def _decisions(db: sqlite3.Connection, event_id: str, seq: int) -> list[dict[str, Any]]:
     def read() -> list[dict[str, Any]]:
         encoding, data = db.execute(_DECISIONS, (seq,)).fetchone()
-        found: list[dict[str, Any]] = load_json(opened(db, encoding, data, "decision.decisions", event_id))
+        found: list[dict[str, Any]] = load_json(decrypted(db, encoding, data, "decision.decisions", event_id))
         return found
 
-    return sound(read, [], "decision.decisions", event_id)
+    return read_or_default(read, [], "decision.decisions", event_id)

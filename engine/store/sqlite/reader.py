@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, TypeVar
 
 from engine.core.errors import StoreError
-from engine.store.encryption import Vault
-from engine.store.sqlite.connection import Place, as_store_error, connect
+from engine.store.encryption import Keyring
+from engine.store.sqlite.connection import WatchedFile, as_store_error, connect
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -21,9 +21,9 @@ Query = Callable[Concatenate[sqlite3.Connection, P], T]
 class Reader:
     """Owns a read-only connection. Each query sees one state of the store, however many statements it takes."""
 
-    def __init__(self, path: Path, name: str, vault: Vault | None = None) -> None:
-        self._path, self._vault = path, vault or Vault()
-        self._file = Place(path)
+    def __init__(self, path: Path, name: str, keyring: Keyring | None = None) -> None:
+        self._path, self._keyring = path, keyring or Keyring()
+        self._file = WatchedFile(path)
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
         self._db: sqlite3.Connection | None = None
         self._open = False
@@ -58,7 +58,7 @@ class Reader:
         try:
             self._file.check()
             if self._db is None:
-                self._db = connect(self._path, self._vault, read_only=True)
+                self._db = connect(self._path, self._keyring, read_only=True)
             self._db.execute("BEGIN")
             try:
                 return query(self._db, *args, **kwargs)

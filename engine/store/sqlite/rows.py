@@ -7,7 +7,7 @@ from typing import Any
 
 from engine.store.packing import Insert, clean, clean_or_none, clean_reason, dump_json, pack
 from engine.store.records import Attempt, Routed, Work
-from engine.store.sqlite.encryption import SealedInsert
+from engine.store.sqlite.encryption import EncryptingInsert
 from engine.store.windows import Amendments
 
 WORK = Insert(
@@ -20,17 +20,17 @@ _ATTEMPTS = Insert(
     " seconds, outcome, reason, status, destination, worker, detail) VALUES ",
     18,
 )
-ATTEMPTS = SealedInsert(_ATTEMPTS, "attempt.detail", row=1, data=17, marked=True)
+ATTEMPTS = EncryptingInsert(_ATTEMPTS, "attempt.detail", row=1, data=17, tagged=True)
 _DECISIONS = Insert(
     "INSERT INTO decision (event_id, replays, decided_at, config_hash, matched, fallback, unmatched_reason,"
     " encoding, decisions) VALUES ",
     9,
 )
-DECISIONS = SealedInsert(_DECISIONS, "decision.decisions", row=0, data=8)
-_WORDS = Insert(
+DECISIONS = EncryptingInsert(_DECISIONS, "decision.decisions", row=0, data=8)
+_VARIABLES = Insert(
     "INSERT OR REPLACE INTO delivery_words (work_id, event_id, encoding, words, group_key, told) VALUES ", 6
 )
-WORDS = SealedInsert(_WORDS, "delivery_words.words", row=0, data=3)
+VARIABLES = EncryptingInsert(_VARIABLES, "delivery_words.words", row=0, data=3)
 ITEMS = Insert(
     "INSERT OR REPLACE INTO digest_item (delivery_id, item_id, event_id, idx, run_id, replays, added_at) VALUES ", 7
 )
@@ -97,9 +97,9 @@ def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[
     )
 
 
-def words_row(work: Work, words: Mapping[str, Any], key: str | None = None, told: int = 0) -> tuple[Any, ...]:
+def variables_row(work: Work, variables: Mapping[str, Any], key: str | None = None, told: int = 0) -> tuple[Any, ...]:
     """What a delivery's templates see; and how many that a throttle held back of a key it tells."""
-    return (work.id, work.event_id, *pack(dump_json(words)), key, told)
+    return (work.id, work.event_id, *pack(dump_json(variables)), key, told)
 
 
 def item_row(delivery_id: str, work: Work, at: float) -> tuple[Any, ...]:

@@ -13,15 +13,24 @@ from typing import Any, NamedTuple, assert_never
 
 from engine.store.packing import clean, clean_reason, dump_json, ids_json, load_json
 from engine.store.records import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
-from engine.store.sqlite.rows import ATTEMPTS, DECISIONS, WORDS, WORK, attempt_row, decision_row, words_row, work_row
-from engine.store.sqlite.windows import give_back, load_gates, tell_later, write_gates
+from engine.store.sqlite.rows import (
+    ATTEMPTS,
+    DECISIONS,
+    VARIABLES,
+    WORK,
+    attempt_row,
+    decision_row,
+    variables_row,
+    work_row,
+)
+from engine.store.sqlite.windows import free_throttles, load_gates, report_later, write_gates
 from engine.store.windows import Amendments, Collected, Gates, Passed, Throttled
 
-_HELD = """
+_OWNED = """
 SELECT json_group_array(json_array(id, attempts, replays, first_at, wanted IS NOT NULL)) FROM work
 WHERE id IN (SELECT value FROM json_each(?)) AND owner = ? AND dead_at IS NULL
 """
-_KNOWN = """
+_EXISTING = """
 SELECT json_group_array(json_array(id, replays, running, digest)) FROM (
   SELECT id, max(replays) AS replays, max(running) AS running, max(digest) AS digest FROM (
     SELECT id, coalesce(wanted, replays) AS replays, owner IS NOT NULL AS running, NULL AS digest
@@ -71,13 +80,13 @@ class Settle:
     work: Work
     attempt: Attempt
     then: Again | Dead | None
-    follow: Sequence[Work] = ()
+    on_dead: Sequence[Work] = ()
 
 
-class _Held(NamedTuple):
+class _Owned(NamedTuple):
     """Where a piece of work that is this owner's stands; ``wanted``: somebody asked for a replay meanwhile.
 
-    A tuple, like ``_Known``: many thousands a second are made on the thread that all wait for.
+    A tuple, like ``_Existing``: many thousands a second are made on the thread that all wait for.
     """
 
     attempts: int
@@ -90,7 +99,7 @@ class _Held(NamedTuple):
         return (self.attempts, self.replays) == (work.attempts, work.replays)
 
 
-class _Known(NamedTuple):
+class _Existing(NamedTuple):
     """A delivery that was there before: the highest replay it ever had or will have, and whether it is being made.
 
     ``digest`` is one that waits, and has it as an item.
@@ -116,7 +125,7 @@ class _Batch:
     work: list[tuple[Any, ...]] = field(default_factory=list)
     attempts: list[tuple[Any, ...]] = field(default_factory=list)
     decisions: list[tuple[Any, ...]] = field(default_factory=list)
-    words: list[tuple[Any, ...]] = field(default_factory=list)
+    variables: list[tuple[Any, ...]] = field(default_factory=list)
 
     def conclude(self, work_id: str, then: Again | Wait | Dead | None, reason: str, at: float) -> None:
         """What becomes of a piece of work; ``at`` is when it died, if it did."""
@@ -139,9 +148,9 @@ class _Batch:
         """New work, this owner's or due; ``passed`` is what a throttle said of it."""
         self.work.append(work_row(work, *((self.owner, self.now) if leased else ())))
         if passed is not None:
-            self.words.append(words_row(work, passed.words, passed.key, passed.told))
-        elif work.words is not None:
-            self.words.append(words_row(work, work.words))
+            self.variables.append(variables_row(work, passed.variables, passed.key, passed.told))
+        elif work.variables is not None:
+            self.variables.append(variables_row(work, work.variables))
 
     def write(self, db: sqlite3.Connection) -> None:
         """Everything gathered, in as few statements as there are sorts of it."""
@@ -150,7 +159,7 @@ class _Batch:
         if self.moved:
             db.execute(_MOVE_ON, (dump_json(self.moved).decode(),))
         if self.died:
-            give_back(db, self.died, now=self.now)
+            free_throttles(db, self.died, now=self.now)
         if self.begun_again:
             db.execute(_BEGIN_AGAIN, (self.now, dump_json(self.begun_again).decode()))
         if self.wanted:
@@ -158,15 +167,15 @@ class _Batch:
         WORK.run(db, self.work)
         ATTEMPTS.run(db, self.attempts)
         DECISIONS.run(db, self.decisions)
-        WORDS.run(db, self.words)
+        VARIABLES.run(db, self.variables)
 
 
 def settle_attempts(
     owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Settle]
 ) -> list[bool]:
     """Record attempts and what follows, where the work is still this owner's and at that attempt."""
-    held = _held(db, owner, [request.work.id for request in requests])
-    known = _known(db, [work.id for request in requests for work in request.follow])
+    held = _owned(db, owner, [request.work.id for request in requests])
+    known = _existing(db, [work.id for request in requests for work in request.on_dead])
     batch, results = _Batch(owner, clock()), []
     for request in requests:
         state = held.get(request.work.id)
@@ -178,16 +187,16 @@ def settle_attempts(
     return results
 
 
-def _settle(batch: _Batch, request: Settle, held: _Held, known: dict[str, _Known]) -> None:
+def _settle(batch: _Batch, request: Settle, held: _Owned, known: dict[str, _Existing]) -> None:
     work, attempt, then = request.work, request.attempt, request.then
     if held.wanted:
         reason = then.reason if isinstance(then, Dead) else attempt.reason
         batch.begun_again.append((work.id, clean_reason(reason) or None))
     else:
         batch.conclude(work.id, then, attempt.reason, attempt.started_at + attempt.seconds)
-        for follower in request.follow:
+        for follower in request.on_dead:
             if follower.id not in known:
-                known[follower.id] = _Known(follower.replays)
+                known[follower.id] = _Existing(follower.replays)
                 batch.insert(follower)
     batch.attempts.append(attempt_row(work, attempt))
 
@@ -196,11 +205,11 @@ def settle_routed(
     owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Routed]
 ) -> list[Settled]:
     """Record what evaluations came to, where they are still this owner's, and insert their deliveries."""
-    held = _held(db, owner, [request.event_id for request in requests])
-    known = _known(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
+    held = _owned(db, owner, [request.event_id for request in requests])
+    known = _existing(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
     batch = _Batch(owner, clock())
     if replaced := [one.id for request in requests for one in request.deliveries if _replaces(one, known)]:
-        tell_later(db, replaced, now=batch.now)
+        report_later(db, replaced, now=batch.now)
     gates = load_gates(db, requests, now=batch.now)
     results = []
     for request in requests:
@@ -215,13 +224,13 @@ def settle_routed(
     return results
 
 
-def _is_later(held: Mapping[str, _Held], routed: Routed) -> bool:
+def _is_later(held: Mapping[str, _Owned], routed: Routed) -> bool:
     """Whether it may have deliveries already; a first evaluation can't."""
     state = held.get(routed.event_id)
     return state is not None and (state.attempts, state.replays) != (0, 0)
 
 
-def _replaces(delivery: Work, known: Mapping[str, _Known]) -> bool:
+def _replaces(delivery: Work, known: Mapping[str, _Existing]) -> bool:
     """Whether it is made in the place of one that waits or is dead."""
     before = known.get(delivery.id)
     return before is not None and not before.running and delivery.replays > before.replays
@@ -230,16 +239,16 @@ def _replaces(delivery: Work, known: Mapping[str, _Known]) -> bool:
 class _Routing:
     """One evaluation's deliveries on their way into a batch."""
 
-    def __init__(self, batch: _Batch, routed: Routed, known: dict[str, _Known], gates: Gates) -> None:
+    def __init__(self, batch: _Batch, routed: Routed, known: dict[str, _Existing], gates: Gates) -> None:
         self._batch, self._routed, self._known, self._gates = batch, routed, known, gates
         self._amendments = Amendments()
         self._inserted: set[str] = set()
         self._leased: set[str] = set()
-        self._words: dict[str, Mapping[str, Any]] = {}
+        self._variables: dict[str, Mapping[str, Any]] = {}
         self._throttled: dict[str, str] = {}
         self._collected: dict[str, str] = {}
 
-    def settle(self, held: _Held) -> Settled:
+    def settle(self, held: _Owned) -> Settled:
         """All of it, the decisions last: they tell what the gates let through."""
         batch, routed = self._batch, self._routed
         for delivery in routed.deliveries:
@@ -252,7 +261,7 @@ class _Routing:
             evaluation = Work(routed.event_id, "evaluate", routed.event_id, held.first_at, held.first_at)
             batch.attempts.append(attempt_row(evaluation, routed.attempt))
         sets = (frozenset(self._inserted), frozenset(self._leased))
-        return Settled(*sets, self._words, self._throttled, self._collected)
+        return Settled(*sets, self._variables, self._throttled, self._collected)
 
     def _deliver(self, delivery: Work) -> None:
         """Insert a delivery unless it is there, or ask for its replay where it is being made."""
@@ -260,7 +269,7 @@ class _Routing:
         if before is not None and delivery.replays <= before.replays:
             return
         running = before is not None and before.running
-        self._known[delivery.id] = _Known(delivery.replays, running=running)
+        self._known[delivery.id] = _Existing(delivery.replays, running=running)
         gate = self._routed.gates.get(delivery.id)
         if isinstance(gate, Digest):
             # What is to be told by a digest that waits will be told: collected again, it would be told twice.
@@ -283,7 +292,7 @@ class _Routing:
     def _become(self, delivery: Work, met: Passed | Throttled | Collected) -> None:
         match met:
             case Passed(deliver, words):
-                self._words[deliver.id] = words
+                self._variables[deliver.id] = words
                 self._insert(deliver, met)
             case Throttled(reason):
                 self._throttled[delivery.id] = reason
@@ -305,13 +314,13 @@ class _Routing:
         self._batch.insert(delivery, passed, leased=leased)
 
 
-def _held(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Held]:
+def _owned(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Owned]:
     """Where the work stands of this that is alive and the owner's."""
-    rows = load_json(db.execute(_HELD, (ids_json(ids), owner)).fetchone()[0])
-    return {work_id: _Held(*state) for work_id, *state in rows}
+    rows = load_json(db.execute(_OWNED, (ids_json(ids), owner)).fetchone()[0])
+    return {work_id: _Owned(*state) for work_id, *state in rows}
 
 
-def _known(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Known]:
+def _existing(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Existing]:
     """Those of the deliveries that ever were."""
-    rows = load_json(db.execute(_KNOWN, (ids_json(ids),)).fetchone()[0]) if ids else ()
-    return {work_id: _Known(replays, bool(running), digest) for work_id, replays, running, digest in rows}
+    rows = load_json(db.execute(_EXISTING, (ids_json(ids),)).fetchone()[0]) if ids else ()
+    return {work_id: _Existing(replays, bool(running), digest) for work_id, replays, running, digest in rows}

@@ -18,7 +18,7 @@ from typing import Any
 from engine.core.errors import BadQuestion, StoreError
 from engine.core.event import Event
 from engine.store.commits import Commits
-from engine.store.encryption import Vault, fingerprints
+from engine.store.encryption import Keyring, fingerprints
 from engine.store.packing import clean
 from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
 from engine.store.queries import (
@@ -38,9 +38,9 @@ from engine.store.records import (
     Appended,
     Attempt,
     Claimed,
+    ClaimResult,
     Control,
     Dead,
-    Haul,
     Routed,
     Settled,
     Work,
@@ -48,15 +48,14 @@ from engine.store.records import (
 )
 from engine.store.sqlite import append as appends
 from engine.store.sqlite import claim as claims
-from engine.store.sqlite import controls, leases, prune, settle, threads
-from engine.store.sqlite import replay as upkeep
+from engine.store.sqlite import controls, leases, prune, replay, settle, threads
 from engine.store.sqlite.connection import disk_of, make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
 from engine.store.sqlite.lock import FileLock
 from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery, progress_of
 from engine.store.sqlite.query_events import backlog, decisions, last_attempts, list_events, muted_events, one_event
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Kind, Writer
+from engine.store.sqlite.writer import Operation, Writer
 
 #: How long work waits whose event is sealed with a key that is not there, in seconds.
 _KEY_PAUSE = 300.0
@@ -74,26 +73,27 @@ class SqliteStore:
     """
 
     def __init__(
-        self, path: Path, *, owner: str | None, clock: Callable[[], float], vault: Vault, max_values: int
+        self, path: Path, *, owner: str | None, clock: Callable[[], float], keyring: Keyring, max_values: int
     ) -> None:
-        self._path, self._vault = path, vault
+        self._path, self._keyring = path, keyring
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._clock, self._max_values = clock, max_values
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._writer = Writer(path, vault)
-        self._work = Reader(path, "work", vault)
-        self._people = Reader(path, "people", vault)
+        self._writer = Writer(path, keyring)
+        self._work = Reader(path, "work", keyring)
+        self._people = Reader(path, "people", keyring)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._fingerprint_keys: tuple[bytes, ...] = ()
-        self._append = Kind(partial(appends.append, clock), mergeable=True, forsaken=self._forsaken_append)
-        self._save_fetched = Kind(save_fetched, mergeable=True)
-        self._claim = Kind(
-            partial(claims.claim, self._owner, clock), forsaken=lambda _claim, taken: self._release_kind(taken.ids)
+        self._append = Operation(partial(appends.append, clock), mergeable=True, compensate=self._compensate_append)
+        self._save_fetched = Operation(save_fetched, mergeable=True)
+        self._claim = Operation(
+            partial(claims.claim, self._owner, clock),
+            compensate=lambda _claim, taken: self._release_operation(taken.ids),
         )
-        self._settle_attempts = Kind(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
-        self._settle_routed = Kind(
-            partial(settle.settle_routed, self._owner, clock), mergeable=True, forsaken=self._forsaken_routed
+        self._settle_attempts = Operation(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
+        self._settle_routed = Operation(
+            partial(settle.settle_routed, self._owner, clock), mergeable=True, compensate=self._compensate_routed
         )
 
     @property
@@ -115,8 +115,8 @@ class SqliteStore:
         """Lock the file, make or check the schema, make due what was in flight when the last process ended."""
         await asyncio.to_thread(self._open)
         try:
-            await self._do(partial(leases.arrive, self._owner), now=self._clock())
-            self._fingerprint_keys = self._vault.derive(await self._do(controls.fingerprint_key))
+            await self._do(partial(leases.register, self._owner), now=self._clock())
+            self._fingerprint_keys = self._keyring.derive(await self._do(controls.fingerprint_key))
         except BaseException:
             await asyncio.to_thread(self._close)
             raise
@@ -125,7 +125,7 @@ class SqliteStore:
         """Commit what was handed in, give back what is held, let go of the file. A second time does nothing."""
         try:
             if self._writer.is_open:
-                await self._do(partial(leases.leave, self._owner), now=self._clock())
+                await self._do(partial(leases.unregister, self._owner), now=self._clock())
         except StoreError as error:
             self._logger.warning("the store was left as after a crash, which the next start puts right: %s", error)
         finally:
@@ -144,10 +144,10 @@ class SqliteStore:
         return settled
 
     async def settle_attempt(
-        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, follow: Sequence[Work] = ()
+        self, work: Work, attempt: Attempt, then: Again | Dead | None, *, on_dead: Sequence[Work] = ()
     ) -> bool:
         """Record an attempt and what follows."""
-        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, follow))
+        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, on_dead))
         return mine
 
     async def claim(
@@ -157,20 +157,20 @@ class SqliteStore:
         limit: int,
         max_bytes: int = CLAIM_BYTES,
         kind: WorkKind | None = None,
-        rooms: Mapping[str, int] | None = None,
-        shut: Collection[str] = (),
-        opened: Collection[str] = (),
+        capacity: Mapping[str, int] | None = None,
+        paused: Collection[str] = (),
+        reopened: Collection[str] = (),
         max_fetched: int = sys.maxsize,
-    ) -> Haul:
+    ) -> ClaimResult:
         """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
-        request = claims.Claim(now, limit, max_bytes, kind, rooms or {}, shut, opened)
+        request = claims.Claim(now, limit, max_bytes, kind, capacity or {}, paused, reopened)
         taken: claims.Taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
             pieces = await self._load(taken.ids, now, max_fetched) if taken.ids else ()
-            return Haul(pieces, taken.left, taken.passed, taken.emptied)
+            return ClaimResult(pieces, taken.remaining, taken.skipped, taken.emptied)
         except BaseException:
-            self._writer.post(*self._release_kind(taken.ids))
+            self._writer.post(*self._release_operation(taken.ids))
             raise
         finally:
             self._loading.difference_update(taken.ids)
@@ -188,22 +188,22 @@ class SqliteStore:
     ) -> None:
         """Give work back without spending an attempt."""
         where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until, "target": target}
-        await self._writer.do(*self._release_kind(ids, due_at, **where))
+        await self._writer.do(*self._release_operation(ids, due_at, **where))
 
-    async def hasten(self, waits_for: str, *, now: float) -> int:
+    async def make_due(self, waits_for: str, *, now: float) -> int:
         """Make due what is put off for a reason."""
-        return await self._hasten(await self._work.ask(leases.put_off, waits_for, now), now)
+        return await self._make_due(await self._work.ask(leases.put_off, waits_for, now), now)
 
-    async def hasten_lane(self, lane: str, *, now: float) -> int:
+    async def make_lane_due(self, lane: str, *, now: float) -> int:
         """Make due what waits for another attempt at a destination."""
-        return await self._hasten(await self._work.ask(leases.retried, lane, now), now)
+        return await self._make_due(await self._work.ask(leases.retried, lane, now), now)
 
-    async def _hasten(self, ids: Sequence[str], now: float) -> int:
+    async def _make_due(self, ids: Sequence[str], now: float) -> int:
         for batch in _batches(ids, _REPLAYED_AT_ONCE):
-            await self._do(leases.hasten, ids=batch, now=now)
+            await self._do(leases.make_due, ids=batch, now=now)
         return len(ids)
 
-    async def hasten_changed(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
+    async def make_changed_due(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
         """Make due what waits for a destination that the configuration names no more."""
         known = [
             (clean(route), clean(action), fingerprints(self._fingerprint_keys, target))
@@ -213,12 +213,12 @@ class SqliteStore:
         lanes: Counter[str] = Counter()
         for start in range(0, len(found), _REPLAYED_AT_ONCE):
             batch = found[start : start + _REPLAYED_AT_ONCE]
-            lanes.update(await self._do(leases.hasten_changed, found=batch, now=now))
+            lanes.update(await self._do(leases.make_changed_due, found=batch, now=now))
         return lanes
 
-    async def next_due(self, *, kind: WorkKind | None = None, shut: Collection[str] = ()) -> float | None:
-        """When the next unowned work falls due that waits in no shut lane."""
-        return await self._work.ask(claims.next_due, kind=kind, shut=shut)
+    async def next_due(self, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
+        """When the next unowned work falls due that waits in no paused lane."""
+        return await self._work.ask(claims.next_due, kind=kind, paused=paused)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store with the event what hydration fetched."""
@@ -233,10 +233,10 @@ class SqliteStore:
         """What the last attempts at a delivery noted."""
         return await self._work.ask(progress_of, delivery_id)
 
-    async def beat(self, *, now: float, holding: Collection[str] | None = None) -> None:
+    async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Tell that this replica lives, and free what it owns but does not hold."""
         known = None if holding is None else [*holding, *self._loading]
-        orphans: list[str] = await self._do(partial(leases.beat, self._owner), now=now, holding=known)
+        orphans: list[str] = await self._do(partial(leases.heartbeat, self._owner), now=now, holding=known)
         if orphans:
             self._logger.warning("work that nobody had in hand is due again", extra={"work": orphans})
 
@@ -252,7 +252,7 @@ class SqliteStore:
         """A thread's first message."""
         return await self._work.ask(threads.find, fingerprints(self._fingerprint_keys, subject))
 
-    async def keep_thread(self, subject: str, first: str | None) -> None:
+    async def save_thread(self, subject: str, first: str | None) -> None:
         """Keep it, or forget the thread."""
         names = fingerprints(self._fingerprint_keys, subject)
         await self._do(threads.put, names=names, first=first, now=self._clock())
@@ -261,9 +261,9 @@ class SqliteStore:
         """A small fact."""
         return await self._work.ask(controls.note, name)
 
-    async def keep_note(self, name: str, text: str) -> None:
+    async def save_note(self, name: str, text: str) -> None:
         """Keep one."""
-        await self._do(controls.keep_note, name=name, text=text)
+        await self._do(controls.save_note, name=name, text=text)
 
     async def set_control(self, control: Control) -> None:
         """Hold something back."""
@@ -285,7 +285,7 @@ class SqliteStore:
         done: list[str] = []
         for batch in _batches(ids, _REPLAYED_AT_ONCE):
             page = replace(query, ids=batch, limit=len(batch), before=None)
-            done += await self._do(upkeep.replay_deliveries, query=page, now=now)
+            done += await self._do(replay.replay_deliveries, query=page, now=now)
         return done
 
     async def _replayable(self, query: DeliveryQuery) -> list[str]:
@@ -294,20 +294,20 @@ class SqliteStore:
         left, before = max(query.limit, 0), query.before
         while left > 0:
             page = replace(query, limit=min(left, _PAGE), before=before)
-            found, last = await self._people.ask(upkeep.replayable, page)
+            found, last = await self._people.ask(replay.replayable, page)
             ids += found
             left, before = (left - _PAGE, last) if last else (0, None)
         return ids
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make events due for evaluation again."""
-        found: list[str] = await self._do(upkeep.replay_events, ids=ids, now=now, dry_run=dry_run)
+        found: list[str] = await self._do(replay.replay_events, ids=ids, now=now, dry_run=dry_run)
         return found
 
     async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
         """Give up what is dead."""
         told = {"now": now, "by": by, "reason": reason}
-        done = [await self._do(upkeep.discard, ids=some, **told) for some in _batches(ids, _REPLAYED_AT_ONCE)]
+        done = [await self._do(replay.discard, ids=some, **told) for some in _batches(ids, _REPLAYED_AT_ONCE)]
         return [one for some in done for one in some]
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
@@ -383,7 +383,7 @@ class SqliteStore:
         except OSError as error:
             raise StoreError(f"{self._path} cannot be locked: {error.strerror}") from error
         try:
-            prepare(self._path, self._vault)
+            prepare(self._path, self._keyring)
         except BaseException:
             self._lock.release()
             raise
@@ -398,44 +398,46 @@ class SqliteStore:
 
     async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
         """One of the quieter verbs, in its turn on the writer's thread."""
-        return await self._writer.do(_kind(verb, arguments), None)
+        return await self._writer.do(_operation(verb, arguments), None)
 
     async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
-        bounds = leases.Bounds(self._max_values, max_fetched)
+        bounds = leases.LoadLimits(self._max_values, max_fetched)
         loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, bounds=bounds)
-        if loaded.hopeless:
-            await self._do(partial(leases.bury, self._owner), reasons=loaded.hopeless, now=now)
-            for work_id, reason in loaded.hopeless.items():
+        if loaded.unreadable:
+            await self._do(partial(leases.mark_dead, self._owner), reasons=loaded.unreadable, now=now)
+            for work_id, reason in loaded.unreadable.items():
                 self._logger.error("work is dead, as its event is lost", extra={"work": work_id, "reason": reason})
         if loaded.sealed:
             await self._put_off(loaded.sealed, now)
         return loaded.claimed
 
     async def _put_off(self, sealed: Mapping[str, str], now: float) -> None:
-        """What a missing key keeps shut is not lost, and not dead: it waits for the key."""
+        """Put off work whose event needs a missing key."""
         reason = next(iter(sealed.values()))
         self._logger.error("work waits for a key", extra={"work": len(sealed), "reason": reason})
         await self.release(list(sealed), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
 
-    def _release_kind(self, ids: Sequence[str], due_at: float | None = None, **where: Any) -> tuple[Kind, None]:
+    def _release_operation(
+        self, ids: Sequence[str], due_at: float | None = None, **where: Any
+    ) -> tuple[Operation, None]:
         """What makes work of ours due, at once or later."""
         now = self._clock()
         arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now, **where}
-        return _kind(partial(leases.release, self._owner), arguments), None
+        return _operation(partial(leases.release, self._owner), arguments), None
 
-    def _forsaken_append(self, request: appends.Append, appended: Appended) -> tuple[Kind, None] | None:
+    def _compensate_append(self, request: appends.Append, appended: Appended) -> tuple[Operation, None] | None:
         """An event that was kept for nobody to route: whoever claims shall have it."""
         if request.owner is None or appended.duplicate:
             return None
-        return self._release_kind([appended.event_id])
+        return self._release_operation([appended.event_id])
 
-    def _forsaken_routed(self, _routed: Routed, settled: Settled) -> tuple[Kind, None] | None:
+    def _compensate_routed(self, _routed: Routed, settled: Settled) -> tuple[Operation, None] | None:
         """Deliveries born in the hands of somebody who is gone."""
-        return self._release_kind(sorted(settled.leased)) if settled.leased else None
+        return self._release_operation(sorted(settled.leased)) if settled.leased else None
 
 
-def _kind(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Kind:
-    return Kind(lambda db, _requests: [verb(db, **arguments)])
+def _operation(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Operation:
+    return Operation(lambda db, _requests: [verb(db, **arguments)])
 
 
 def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import Final
 
 from engine.store.packing import ids_json, pack
-from engine.store.sqlite.connection import sound
-from engine.store.sqlite.encryption import opened, sealed
+from engine.store.sqlite.connection import read_or_default
+from engine.store.sqlite.encryption import decrypted, encrypted
 
 #: How many threads are kept, the last used ones.
 MOST_THREADS: Final = 10_000
@@ -33,7 +33,7 @@ def find(db: sqlite3.Connection, names: Sequence[str]) -> str | None:
     if row is None:
         return None
     name, encoding, data = row
-    return sound(lambda: opened(db, encoding, data, _COLUMN, name).decode(), None, _COLUMN, name)
+    return read_or_default(lambda: decrypted(db, encoding, data, _COLUMN, name).decode(), None, _COLUMN, name)
 
 
 def put(db: sqlite3.Connection, *, names: Sequence[str], first: str | None, now: float) -> None:
@@ -42,7 +42,7 @@ def put(db: sqlite3.Connection, *, names: Sequence[str], first: str | None, now:
         db.execute(_REMOVE, (ids_json(names),))
         return
     db.execute(_REMOVE, (ids_json(names[1:]),))
-    db.execute(_PUT, (names[0], *sealed(db, *pack(first.encode()), _COLUMN, names[0]), now))
+    db.execute(_PUT, (names[0], *encrypted(db, *pack(first.encode()), _COLUMN, names[0]), now))
     db.execute(_TOO_MANY, (MOST_THREADS,))
 
 

@@ -33,14 +33,14 @@ INSERT OR REPLACE INTO window (purpose, route, action, group_key, opened_at, clo
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
 _REMOVE = "DELETE FROM window WHERE purpose = ? AND route = ? AND action = ? AND group_key = ?"
-_HURRY = "UPDATE work SET due_at = ? WHERE id IN (SELECT value FROM json_each(?))"
+_MAKE_DUE = "UPDATE work SET due_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 _GIVE_BACK = """
 UPDATE window SET closes_at = min(closes_at, ?1), holder = NULL
 WHERE purpose = 'throttle' AND holder IN (SELECT value FROM json_each(?2))
 """
 #: What they were to tell is added to the window of now: theirs may be over, others' since, or even gone. Whoever
 #: succeeded once has told it.
-_TELL_LATER = """
+_REPORT_LATER = """
 INSERT INTO window (purpose, route, action, group_key, opened_at, closes_at, count)
 SELECT 'throttle', w.route, w.action, d.group_key, min(w.first_at), ?1, sum(d.told)
 FROM delivery_words AS d JOIN work AS w ON w.id = d.work_id
@@ -49,7 +49,7 @@ WHERE d.work_id IN (SELECT value FROM json_each(?2)) AND d.told > 0
 GROUP BY w.route, w.action, d.group_key
 ON CONFLICT (purpose, route, action, group_key) DO UPDATE SET count = window.count + excluded.count
 """
-_TELL_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT value FROM json_each(?)) AND told > 0"
+_REPORT_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT value FROM json_each(?)) AND told > 0"
 
 
 def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float) -> Gates:
@@ -85,16 +85,16 @@ def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
             db.execute(_PUT, (*key, *astuple(window)))
     ITEMS.run(db, [item_row(delivery_id, work, now) for delivery_id, work in gates.items])
     if gates.full:
-        db.execute(_HURRY, (now, ids_json(gates.full)))
+        db.execute(_MAKE_DUE, (now, ids_json(gates.full)))
 
 
-def give_back(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+def free_throttles(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
     """The dead give back the throttles' slots that they took; what they held back, or were to tell, stays counted."""
     db.execute(_GIVE_BACK, (now, ids_json(ids)))
-    tell_later(db, ids, now=now)
+    report_later(db, ids, now=now)
 
 
-def tell_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+def report_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
     """What these deliveries were to tell of those held back, and did not, the next one tells."""
-    db.execute(_TELL_LATER, (now, ids_json(ids)))
-    db.execute(_TELL_NOTHING, (ids_json(ids),))
+    db.execute(_REPORT_LATER, (now, ids_json(ids)))
+    db.execute(_REPORT_NOTHING, (ids_json(ids),))

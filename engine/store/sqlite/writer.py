@@ -21,8 +21,8 @@ from typing import Any
 
 from engine.core.errors import StoreError
 from engine.store.commits import Commits
-from engine.store.encryption import Vault
-from engine.store.sqlite.connection import Place, as_store_error, connect, is_transient, log_of, result_code
+from engine.store.encryption import Keyring
+from engine.store.sqlite.connection import WatchedFile, as_store_error, connect, is_transient, log_of, result_code
 
 #: A batch ends after so many verbs, or so many bytes of bodies: those in it wait for all of it.
 _MOST_VERBS = 1024
@@ -42,25 +42,25 @@ Apply = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Kind:
+class Operation:
     """One sort of verb.
 
     ``apply`` does a group of them in the open transaction and returns one result each.
     ``mergeable``: verbs of this kind may pass others that are mergeable, to be done as one group;
-    those that are not keep their place. ``forsaken`` makes good what a verb did for a caller
+    those that are not keep their place. ``compensate`` makes good what a verb did for a caller
     that did not wait for the answer: another kind and its request, or None.
     """
 
     apply: Apply
     mergeable: bool = False
-    forsaken: Callable[[Any, Any], tuple[Kind, Any] | None] | None = None
+    compensate: Callable[[Any, Any], tuple[Operation, Any] | None] | None = None
 
 
 @dataclass(slots=True, eq=False)
-class Verb:
+class Call:
     """One thing to write, and who waits for it (nobody: the engine's own making good)."""
 
-    kind: Kind
+    kind: Operation
     request: Any
     weight: int
     future: asyncio.Future[Any] | None
@@ -71,12 +71,12 @@ class Verb:
 class Writer:
     """Owns the connection that writes. Survives a full disk, a read-only one and one that fails."""
 
-    def __init__(self, path: Path, vault: Vault | None = None) -> None:
-        self._path, self._vault = path, vault or Vault()
+    def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
+        self._path, self._keyring = path, keyring or Keyring()
         #: How long transactions took, and how much each did.
         self.commits = Commits()
-        self._file, self._log = Place(path), Place(log_of(path))
-        self._queue: SimpleQueue[Verb | None] = SimpleQueue()
+        self._file, self._log = WatchedFile(path), WatchedFile(log_of(path))
+        self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._open = False
@@ -95,24 +95,24 @@ class Writer:
         """Whether it takes verbs."""
         return self._open
 
-    def submit(self, kind: Kind, request: Any, weight: int = 0) -> asyncio.Future[Any]:
+    def submit(self, kind: Operation, request: Any, weight: int = 0) -> asyncio.Future[Any]:
         """Hand in a verb; ``weight`` is its size in bytes where that matters. To be called on an event loop.
 
         The future fails with a ``StoreError`` where the verb could not be done.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not self._queued(Verb(kind, request, weight, future)):
+        if not self._queued(Call(kind, request, weight, future)):
             future.set_exception(_not_open())
         return future
 
-    def _queued(self, verb: Verb) -> bool:
+    def _queued(self, verb: Call) -> bool:
         with self._closing:
             if self._open:
                 self._queue.put(verb)
             return self._open
 
-    async def do(self, kind: Kind, request: Any, weight: int = 0) -> Any:
-        """Hand in a verb and wait for its answer. One that is cancelled meanwhile is made good, see ``Kind``.
+    async def do(self, kind: Operation, request: Any, weight: int = 0) -> Any:
+        """Hand in a verb and wait for its answer. One that is cancelled meanwhile is made good, see ``Operation``.
 
         Raises:
             StoreError: the store is not open, or refuses.
@@ -123,12 +123,12 @@ class Writer:
         except asyncio.CancelledError:
             # The answer may have come a moment before; else the writer sees that nobody waits.
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._make_good(kind, request, future.result())
+                self._compensate(kind, request, future.result())
             raise
 
-    def post(self, kind: Kind, request: Any) -> None:
+    def post(self, kind: Operation, request: Any) -> None:
         """Hand in a verb that nobody waits for; after the end it is left undone."""
-        self._queued(Verb(kind, request, 0, None))
+        self._queued(Call(kind, request, 0, None))
 
     def stop(self) -> None:
         """Do what was handed in, then end. Blocks until then."""
@@ -143,7 +143,7 @@ class Writer:
 
     def _run(self) -> None:
         last = busy = False
-        batch: list[Verb] = []
+        batch: list[Call] = []
         try:
             while not last:
                 batch, last = self._drain(_GATHERING if busy else 0.0)
@@ -158,7 +158,7 @@ class Writer:
             self._give_up(batch)
             raise
 
-    def _give_up(self, batch: Sequence[Verb]) -> None:
+    def _give_up(self, batch: Sequence[Call]) -> None:
         """The thread ends by a fault of the engine: waiting and later callers get an error."""
         with self._closing:
             self._open = False
@@ -170,9 +170,9 @@ class Writer:
         self._fail(waiting, _not_open())
         self._answer(waiting)
 
-    def _drain(self, gathering: float) -> tuple[list[Verb], bool]:
+    def _drain(self, gathering: float) -> tuple[list[Call], bool]:
         """Whatever waits so many seconds after the first verb, at least that, and whether it is the last."""
-        batch: list[Verb] = []
+        batch: list[Call] = []
         weight = 0
         verb = self._queue.get()
         if gathering:
@@ -188,7 +188,7 @@ class Writer:
                 return batch, False
         return batch, True
 
-    def _commit(self, batch: Sequence[Verb]) -> None:
+    def _commit(self, batch: Sequence[Call]) -> None:
         """One transaction if possible; where one verb fails, halves of it, until it stands alone."""
         strikes = 0
         parts = [batch]
@@ -207,7 +207,7 @@ class Writer:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
 
-    def _try(self, verbs: Sequence[Verb]) -> Exception | None:
+    def _try(self, verbs: Sequence[Call]) -> Exception | None:
         """All verbs in one transaction, or none of them and why."""
         try:
             self._check_place()
@@ -231,7 +231,7 @@ class Writer:
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
-            self._db = connect(self._path, self._vault)
+            self._db = connect(self._path, self._keyring)
             self._db.execute("PRAGMA user_version")  # a connection's first look at the file opens its log
             self._log.note()
         return self._db
@@ -257,16 +257,16 @@ class Writer:
             self._db = None
             self._log.forget()
 
-    def _fail(self, verbs: Sequence[Verb], cause: Exception) -> None:
+    def _fail(self, verbs: Sequence[Call], cause: Exception) -> None:
         error = as_store_error(self._path, cause)
         for verb in verbs:
             # Each its own, for each caller adds its own traceback.
             verb.error = type(error)(*error.args)
             verb.error.__cause__ = cause
 
-    def _answer(self, batch: Sequence[Verb]) -> None:
+    def _answer(self, batch: Sequence[Call]) -> None:
         """Wake each event loop once, however many of its callers wait."""
-        by_loop: dict[asyncio.AbstractEventLoop, list[Verb]] = {}
+        by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
         for verb in batch:
             if verb.future is not None:
                 by_loop.setdefault(verb.future.get_loop(), []).append(verb)
@@ -276,28 +276,28 @@ class Writer:
             try:
                 loop.call_soon_threadsafe(self._answer_on_loop, verbs)
             except RuntimeError:  # the loop is closed: nobody waits any more
-                self._forsake(verbs)
+                self._compensate_all(verbs)
 
-    def _answer_on_loop(self, verbs: Sequence[Verb]) -> None:
-        forsaken = []
+    def _answer_on_loop(self, verbs: Sequence[Call]) -> None:
+        compensate = []
         for verb in verbs:
             future = verb.future
             if future is None or future.done():
-                forsaken.append(verb)
+                compensate.append(verb)
             elif verb.error is None:
                 future.set_result(verb.result)
             else:
                 future.set_exception(verb.error)
-        if forsaken:
-            self._forsake(forsaken)
+        if compensate:
+            self._compensate_all(compensate)
 
-    def _forsake(self, verbs: Sequence[Verb]) -> None:
+    def _compensate_all(self, verbs: Sequence[Call]) -> None:
         for verb in verbs:
             if verb.error is None:
-                self._make_good(verb.kind, verb.request, verb.result)
+                self._compensate(verb.kind, verb.request, verb.result)
 
-    def _make_good(self, kind: Kind, request: Any, result: Any) -> None:
-        amends = None if kind.forsaken is None else kind.forsaken(request, result)
+    def _compensate(self, kind: Operation, request: Any, result: Any) -> None:
+        amends = None if kind.compensate is None else kind.compensate(request, result)
         if amends is not None:
             self.post(*amends)
 
@@ -306,13 +306,13 @@ def _not_open() -> StoreError:
     return StoreError("the store is not open")
 
 
-def _groups(verbs: Sequence[Verb]) -> Iterator[tuple[Kind, list[Verb]]]:
+def _groups(verbs: Sequence[Call]) -> Iterator[tuple[Operation, list[Call]]]:
     """Verbs in groups of a kind, in an order that some order of their callers could have had.
 
     Mergeable verbs that wait at the same time are concurrent, for each caller awaits its
     answer; all others keep their place, as a caller that was cancelled may follow up with one.
     """
-    merged: dict[Kind, list[Verb]] = {}
+    merged: dict[Operation, list[Call]] = {}
     for verb in verbs:
         if verb.kind.mergeable:
             merged.setdefault(verb.kind, []).append(verb)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from engine.action.failures import Failure, Says, Scope, classify
 from engine.core.errors import NotNow
-from engine.store.records import Haul
+from engine.store.records import ClaimResult
 from engine.worker.context import Desk
 from engine.worker.destinations import Admitted, Ask, Block, Lane, Lanes, Shut
 from engine.worker.destinations.destination import PATIENCE
@@ -332,9 +332,9 @@ class Gate:
         """When the next lane opens by itself for which something waits in the store."""
         return self._lanes.opens_at(self._desk.clock())
 
-    def taken(self, ask: Ask, found: Haul) -> None:
+    def taken(self, ask: Ask, found: ClaimResult) -> None:
         """A claim took what it could."""
-        self._lanes.taken(ask, found.left, found.passed, found.emptied)
+        self._lanes.taken(ask, found.remaining, found.skipped, found.emptied)
 
     # Blocks
 

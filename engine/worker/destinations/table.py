@@ -178,7 +178,7 @@ class Lanes:
         lane.stored, lane.stored_during = True, self._claims
 
     def taken(self, ask: Ask, left: Collection[str], passed: Collection[str], emptied: Collection[str]) -> None:
-        """A claim took what it could; see ``Haul``. What was stored while it was made, it may not have seen."""
+        """A claim took what it could; see ``ClaimResult``. What was stored while it was made, it may not have seen."""
         self._opened.difference_update(ask.opened)
         for lane in self._known(emptied):
             if lane.stored_during < ask.number:

@@ -15,7 +15,7 @@ from engine.clients.limits import LimitsSpec
 from engine.core.masking import Masker
 from engine.rules.router import Router
 from engine.store import open_store
-from engine.store.records import Control, Haul
+from engine.store.records import ClaimResult, Control
 from engine.worker.context import Desk, Rules
 from engine.worker.destinations import Admitted, LimitTable, Shut
 from engine.worker.destinations.destination import WAITS_BYTES
@@ -365,7 +365,7 @@ async def test_the_worker_is_woken_when_a_place_is_free_for_what_waits_in_the_st
     await begun(*(world.gate.enter(NAME, NAME) for _ in range(2)))
     world.gate.leave(first, None)
     assert world.woken == 2, "a claim takes some ahead"
-    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
+    world.gate.taken(world.gate.ask(), ClaimResult(emptied=frozenset({NAME})))
     world.gate.leave(second, None)
     assert world.woken == 2
 
@@ -377,9 +377,9 @@ async def test_who_comes_does_not_pass_what_waits_in_the_store(world) -> None:
     assert isinstance(world.gate.turned_away(NAME), Shut)
     assert [isinstance(each, Shut) for each in await world.entered(2)] == [True, True]
     assert isinstance(await world.gate.enter(NAME, NAME), Admitted), "it was taken out of the store"
-    world.gate.taken(world.gate.ask(), Haul(left=frozenset({NAME})))
+    world.gate.taken(world.gate.ask(), ClaimResult(remaining=frozenset({NAME})))
     assert isinstance(world.gate.turned_away(NAME), Shut)
-    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
+    world.gate.taken(world.gate.ask(), ClaimResult(emptied=frozenset({NAME})))
     assert world.gate.turned_away(NAME) is None
 
 
@@ -407,7 +407,7 @@ async def test_deliveries_of_a_removed_route_wait_in_a_lane_that_is_shut_until_i
     world.gate.reloaded()
     ask = world.gate.ask()
     assert (set(ask.shut), set(ask.opened), dict(ask.rooms)) == (set(), {name}, {})
-    world.gate.taken(ask, Haul())
+    world.gate.taken(ask, ClaimResult())
     assert set(world.gate.ask().opened) == set(), "it is told once"
     assert world.gate.removed("corrections/a", "log") == name
     assert set(world.gate.ask().shut) == set(), "a reload may come between"
@@ -425,7 +425,7 @@ async def test_a_claim_is_told_which_lanes_it_need_not_pass_over_any_more(world)
     first, second = await world.entered(2)
     ask = world.gate.ask()
     assert (ask.rooms, set(ask.opened)) == ({NAME: 2}, set())
-    world.gate.taken(ask, Haul(left=frozenset({NAME}), passed=frozenset({NAME})))
+    world.gate.taken(ask, ClaimResult(remaining=frozenset({NAME}), skipped=frozenset({NAME})))
     world.gate.leave(first, GONE)
     world.gate.give_up(second)
     assert set(world.gate.ask().opened) == set()
@@ -433,7 +433,7 @@ async def test_a_claim_is_told_which_lanes_it_need_not_pass_over_any_more(world)
     ask = world.gate.ask()
     assert (ask.rooms, set(ask.opened)) == ({NAME: 1}, {NAME})
     assert set(world.gate.ask().opened) == {NAME}, "the claim may have failed"
-    world.gate.taken(ask, Haul(emptied=frozenset({NAME})))
+    world.gate.taken(ask, ClaimResult(emptied=frozenset({NAME})))
     assert set(world.gate.ask().opened) == set()
 
 
@@ -442,7 +442,7 @@ async def test_what_was_stored_while_a_claim_was_made_is_not_forgotten_by_its_an
     world.gate.stored(inside.lane)
     ask = world.gate.ask()
     world.gate.stored(inside.lane)
-    world.gate.taken(ask, Haul(emptied=frozenset({NAME})))
+    world.gate.taken(ask, ClaimResult(emptied=frozenset({NAME})))
     assert isinstance(world.gate.turned_away(NAME), Shut)
-    world.gate.taken(world.gate.ask(), Haul(emptied=frozenset({NAME})))
+    world.gate.taken(world.gate.ask(), ClaimResult(emptied=frozenset({NAME})))
     assert world.gate.turned_away(NAME) is None

@@ -16,7 +16,7 @@ from store_cases import T0, Clock, all_claimed, attempt, deliver, make_event, ro
 
 from engine.core.errors import StoreError
 from engine.store import open_store
-from engine.store.encryption import MissingKey, Vault, new_key, vault_of
+from engine.store.encryption import Keyring, MissingKey, keyring_from, new_key
 from engine.store.protocol import Store
 from engine.store.records import Dead
 
@@ -54,12 +54,12 @@ async def marked(store: Store, number: int = 0, *, size: int = 0) -> str:
     event = make_event(number, text=MARKER, size=size)
     await store.append(event, leased=True)
     await store.save_fetched(event.id, {"feedback": {"run-0": [MARKER]}})
-    work = replace(deliver(event), words={"throttle": MARKER})
-    dead = replace(deliver(event, "d2"), words={"throttle": MARKER})
+    work = replace(deliver(event), variables={"throttle": MARKER})
+    dead = replace(deliver(event, "d2"), variables={"throttle": MARKER})
     await store.settle_routed(routed(event, work, dead, decisions=[{"found": MARKER}]))
     await store.settle_attempt(dead, attempt("dead", detail={"response": MARKER}), Dead("no"))
     await store.release([work.id], due_at=T0)
-    await store.keep_thread(f"{MARKER} {number}", MARKER)
+    await store.save_thread(f"{MARKER} {number}", MARKER)
     return event.id
 
 
@@ -91,7 +91,7 @@ async def test_nothing_of_a_payload_is_on_the_disk(tmp_path: Path, size: int) ->
     async with opened(sealed, OLD) as store:
         await whole(store, event_id)
         (claimed,) = await all_claimed(store)
-        assert (claimed.event.payload["text"], claimed.work.words) == (MARKER, {"throttle": MARKER})
+        assert (claimed.event.payload["text"], claimed.work.variables) == (MARKER, {"throttle": MARKER})
 
 
 async def test_keys_are_rotated_while_rows_of_every_age_stay_readable(tmp_path: Path) -> None:
@@ -101,7 +101,7 @@ async def test_keys_are_rotated_while_rows_of_every_age_stay_readable(tmp_path: 
             ids.append(await marked(store, number))
             for event_id in ids:
                 await whole(store, event_id)
-    with pytest.raises(StoreError, match=vault_of(OLD).ids[0]):
+    with pytest.raises(StoreError, match=keyring_from(OLD).ids[0]):
         async with opened(tmp_path, NEW):
             pass
 
@@ -110,11 +110,11 @@ async def test_a_thread_is_known_by_every_key(tmp_path: Path) -> None:
     for keys in ("", OLD, f"{NEW},{OLD}"):
         async with opened(tmp_path, keys) as store:
             assert await store.thread("kept") == ("1.5" if keys else None)
-            await store.keep_thread("kept", "1.5")
-            await store.keep_thread(f"of {keys}", keys)
+            await store.save_thread("kept", "1.5")
+            await store.save_thread(f"of {keys}", keys)
     async with opened(tmp_path, f"{NEW},{OLD}") as store:
         assert [await store.thread(f"of {keys}") for keys in ("", OLD, f"{NEW},{OLD}")] == ["", OLD, f"{NEW},{OLD}"]
-        await store.keep_thread("kept", None)
+        await store.save_thread("kept", None)
         assert await store.thread("kept") is None
 
 
@@ -146,7 +146,7 @@ async def test_without_its_key_a_store_is_refused_and_nothing_changes(tmp_path: 
             async with opened(tmp_path, keys):
                 pass
         assert words in str(caught.value)
-        assert vault_of(OLD).ids[0] in str(caught.value)
+        assert keyring_from(OLD).ids[0] in str(caught.value)
         assert OLD not in str(caught.value)
     async with opened(tmp_path, OLD) as store:
         await whole(store, event_id)
@@ -180,20 +180,20 @@ def test_what_is_no_key_is_refused_without_being_shown(tmp_path: Path, keys: str
 
 
 def test_a_sealed_value_opens_in_its_own_place_only_and_never_looks_alike() -> None:
-    vault = vault_of(OLD)
-    sealed = vault.seal(b"data", "event_body.body:1")
-    assert vault.open(sealed, "event_body.body:1") == b"data"
-    assert sealed != vault.seal(b"data", "event_body.body:1")
+    keyring = keyring_from(OLD)
+    sealed = keyring.encrypt(b"data", "event_body.body:1")
+    assert keyring.decrypt(sealed, "event_body.body:1") == b"data"
+    assert sealed != keyring.encrypt(b"data", "event_body.body:1")
     for changed, place in (
         (sealed, "event_body.body:2"),
         (sealed[:-1] + bytes([sealed[-1] ^ 1]), "event_body.body:1"),
         (sealed[:10], "event_body.body:1"),
     ):
         with pytest.raises(ValueError, match="damaged"):
-            vault.open(changed, place)
+            keyring.decrypt(changed, place)
     with pytest.raises(MissingKey):
-        Vault().open(sealed, "event_body.body:1")
-    assert OLD not in repr(vault)
+        Keyring().decrypt(sealed, "event_body.body:1")
+    assert OLD not in repr(keyring)
 
 
 async def test_a_fingerprint_is_made_with_the_stores_own_key_and_the_one_from_outside(folder: Path) -> None:
