@@ -1,40 +1,37 @@
-"""Config + Registry → Router. The one step between what the user wrote and what runs: after it nothing is invalid."""
+"""Config + Registry → Router. The one step between what the user wrote and what runs; its result is always valid."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import PurePath
-from typing import Any, Final
+from typing import Final
 
-from engine.action.param_errors import named_in, no_parameters
-from engine.action.params import Fault, Leaves, address_params, escaped_params, literal_faults, validate_rendered
+from pydantic import BaseModel
+
+from engine.action.params import escaped_params, validate_rendered
 from engine.action.registry import Registered, Registry
 from engine.action.retry import LANGSMITH_TIMEOUT, RetryPolicy
 from engine.action.target import target_of
-from engine.clients.origin import Origin
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.config.keys import KEY_WORDS
 from engine.core.document import Site
 from engine.core.error_text import named_error
-from engine.core.errors import ConfigError, TemplateError
-from engine.core.masking import Masker
+from engine.core.errors import ConfigError
 from engine.core.positions import Where
 from engine.core.schedule import Active, never_open
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import ON_DEAD, Vocabulary
+from engine.rules.check_params import ParamsChecker
 from engine.rules.completion import completed
 from engine.rules.conditions import Filter, compile_filter
-from engine.rules.origins import AuthorOrigins, origins_in_code
 from engine.rules.route import Gating, Route, RoutedAction, WaitFor
 from engine.rules.router import Router
-from engine.rules.static_destination import fixed_destination
+from engine.rules.static_destination import static_destination
 from engine.rules.templates import Template, Templates
-from engine.rules.unset_vars import UnsetVars
 
-#: What people call an action that has another name here.
-_ACTION_WORDS: Final = {
+#: Names that other products use → the action that does the same here.
+_OTHER_NAMES: Final = {
     "slack": "post_to_slack",
     "slack_message": "post_to_slack",
     "post_slack": "post_to_slack",
@@ -60,9 +57,9 @@ _ACTION_WORDS: Final = {
     "print": "log",
     "logger": "log",
 }
-#: What the templates of ``on_dead`` see beside the document.
-_DEAD: Final = frozenset({"delivery", "throttle"})
-#: What stands in the file for each service that an action may require: block, key, variable.
+#: What templates of ``on_dead`` see besides the document.
+_DEAD_WORDS: Final = frozenset({"delivery", "throttle"})
+#: For each service that an action may require: what it needs, the key in its block, and the usual variable.
 _SERVICES: Final = {
     "langsmith": ("a LangSmith API key", "api_key", "LANGSMITH_API_KEY"),
     "slack": ("a Slack token", "token", "SLACK_BOT_TOKEN"),
@@ -70,10 +67,10 @@ _SERVICES: Final = {
 
 
 def compile_router(config: Config, registry: Registry) -> Router:
-    """Compile every route, and report every problem found on the way at once.
+    """Compile every route and report every problem at once.
 
     Raises:
-        ConfigError: with what reading the file found and what compiling it found.
+        ConfigError: with the problems of reading the file and of compiling it.
     """
     compiler = _Compiler(config, registry)
     routes = [compiler.route(route) for route in config.routes]
@@ -106,18 +103,16 @@ def _by_key(routes: Iterable[Route]) -> Mapping[str, tuple[Route, ...]]:
 
 
 class _Compiler:
-    """Compiles the routes of one configuration; reports into its source."""
+    """Compiles the routes of one configuration. Problems are reported to its source."""
 
     def __init__(self, config: Config, registry: Registry) -> None:
         self._config, self._registry, self._source = config, registry, config.source
-        self._masker = Masker(config.masked)
         self._keyless: set[tuple[str, Where]] = set()
-        self._per_run = True  # of the present route
-        self._of_feedback: list[Where] = []  # the places in the route at hand that read it
+        self._per_run = True  # of the route being compiled
+        self._of_feedback: list[Where] = []  # places in that route that read feedback
         self._uses: dict[str, list[str]] = {}  # of actions that cannot be loaded: where routes name them
         self._templates = self._all_templates = Templates(Vocabulary(config.vars))
-        self._origins = AuthorOrigins(self._templates, config.vars)
-        self._unset = UnsetVars(config, self._templates)
+        self._params = ParamsChecker(config, self._templates)
         self.retry = _policy(config.retry, RetryPolicy())
 
     def route(self, written: RouteConfig) -> Route:
@@ -129,7 +124,7 @@ class _Compiler:
         self._of_feedback += _conditions_of_feedback(filter_, where)
         hours = () if written.active is None else (written.active,)
         actions = tuple(action for one in written.actions if (action := self._action(one, hours)) is not None)
-        on_dead = tuple(action for one in written.on_dead if (action := self._action(one, (), _DEAD)) is not None)
+        on_dead = tuple(action for one in written.on_dead if (action := self._action(one, (), _DEAD_WORDS)) is not None)
         wait = written.wait_for
         route = Route(
             id=written.id,
@@ -149,7 +144,7 @@ class _Compiler:
     def _action(
         self, written: ActionConfig, hours: tuple[Active, ...], beside: frozenset[str] = frozenset()
     ) -> RoutedAction | None:
-        """``hours`` are the route's; ``beside`` are words that its templates see beside those of every document."""
+        """``hours`` are the route's; ``beside`` are words that its templates see besides those of every document."""
         registered = self._registry.get(written.type)
         if registered is None:
             if self._source.excused(("plugins",)):  # it may be in a folder that is not known
@@ -161,9 +156,9 @@ class _Compiler:
         template = self._templates.knowing(words).compile_into(
             written.params, written.params_where, self._source, escape=escaped_params(registered.params)
         )
-        sound = self._check_literals(written, registered, template)
-        self._check_addresses(written)
-        self._check_hosts(written, registered, template)
+        sound = self._params.check_literals(written, registered, template)
+        self._params.check_addresses(written)
+        self._params.check_hosts(written, registered, template)
         required = self._check_required(written, registered)
         when = None
         if written.when is not None:
@@ -183,31 +178,35 @@ class _Compiler:
             needs=template.needs | registered.action.needs,
             retry=retry,
             timeout=self._timeout(written, retry),
-            fixed=validate_rendered(registered.params, template.render({})) if sound and template.literal else None,
+            static_params=self._static_params(registered, template) if sound else None,
             destination=self._destination(registered, written.params_where, template) if sound else None,
             target=self._target(registered, written.params_where, template, required) if sound else "",
-            origins=self._author_origins(written, registered, required),
-            place=self._placer(written.params_where),
+            origins=self._params.author_origins(written, registered, required),
+            locate=self._locator(written.params_where),
             gating=self._gating(written),
             active=self._active(written, hours),
         )
 
+    def _static_params(self, registered: Registered, template: Template) -> BaseModel | None:
+        """The checked parameters, if they hold no template."""
+        return validate_rendered(registered.params, template.render({})) if template.literal else None
+
     def _destination(self, registered: Registered, where: Where, template: Template) -> str | None:
-        """Where every delivery goes, if no event decides that. A plug-in's own code is asked when it runs."""
+        """The one destination of all deliveries; None if it depends on the event, or for a plug-in until it runs."""
         if not registered.builtin:
             return None
-        tree, leaves = self._settled(where, template)
-        return fixed_destination(registered, tree, {place[0] for place in leaves.templated if place})
+        tree, leaves = self._params.settled(where, template)
+        return static_destination(registered, tree, {place[0] for place in leaves.templated if place})
 
     def _target(self, registered: Registered, where: Where, template: Template, required: frozenset[str]) -> str:
-        """What changes with where its deliveries go, and with what LangSmith is asked for before that."""
-        config, tree = self._config, self._settled(where, template)[0]
+        """A fingerprint of the services it uses: where it delivers, and LangSmith if data is fetched for it."""
+        config, tree = self._config, self._params.settled(where, template)[0]
         reads = template.needs | registered.action.needs
         services = [config.langsmith] if reads or "langsmith" in required else []
         return target_of(registered, tree, config.vars, [*services, *([config.slack] if "slack" in required else [])])
 
     def _gating(self, written: ActionConfig) -> Gating | None:
-        """What stands before the action's deliveries, with its key's template."""
+        """The action's throttle or digest, with the compiled template of its key."""
         spec = written.throttle or written.digest
         if spec is None:
             return None
@@ -218,7 +217,7 @@ class _Compiler:
         return Gating("throttle" if written.throttle else "digest", spec.every, by, spec.most)
 
     def _active(self, written: ActionConfig, hours: tuple[Active, ...]) -> tuple[Active, ...]:
-        """The hours that must all hold; hours that never do are a mistake."""
+        """The hours that must all hold. Hours that never overlap are a mistake."""
         if written.active is None:
             return hours
         both = (*hours, written.active)
@@ -244,139 +243,55 @@ class _Compiler:
             self._source.add(replace(problem, hint="; ".join(filter(None, (problem.hint, used)))))
 
     def _explain_missing(self, name: str) -> tuple[str, str]:
-        """Message and hint for an action that there is not; what other products call one is known."""
+        """Message and hint for an unknown action; names that other products use are recognized."""
         message, hint = self._registry.explain_missing(name)
-        ours = _ACTION_WORDS.get(name.lower().replace("-", "_"), "")
+        ours = _OTHER_NAMES.get(name.lower().replace("-", "_"), "")
         if self._registry.get(ours) is None:
             return message, hint
         return message, did_you_mean(name, (), foreign={name: ours})
 
-    def _placer(self, params_where: Where) -> Callable[[Where, int], str]:
-        """Tells where in the file a parameter stands."""
+    def _locator(self, params_where: Where) -> Callable[[Where, int], str]:
+        """A function that gives the position of a parameter in the file."""
         source, file = self._source, PurePath(self._config.file).name
 
-        def place(where: Where, line: int) -> str:
+        def locate(where: Where, line: int) -> str:
             number = source.line_of((*params_where, *where), line)
             return f"{file}:{number}" if number else file
 
-        return place
+        return locate
 
     def _timeout(self, written: ActionConfig, retry: RetryPolicy) -> float:
         if written.timeout is not None:
             return written.timeout
         return LANGSMITH_TIMEOUT if retry.kind == "langsmith" else self._config.timeout
 
-    def _check_literals(self, written: ActionConfig, registered: Registered, template: Template) -> bool:
-        """Whether the literal parameters are what the action takes; what they are not is reported.
-
-        Where something was reported of them before, what only follows from that is not.
-        """
-        where, source = written.params_where, self._source
-        if not written.params and source.troubled_at(where):
-            return False
-        unsure = any(source.troubled((*where, name)) for name in written.params)
-        if written.params and not registered.params.model_fields:
-            source.report(
-                (*where, next(iter(written.params))),
-                *no_parameters(registered.name, type(registered.action).__name__),
-                at_key=True,
-            )
-            return False
-        tree, leaves = self._settled(where, template)
-        sound = True
-        for fault in self._literal_faults(written, registered, tree, leaves):
-            sound = False
-            if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
-                self._report_fault(written, fault)
-        return sound
-
-    def _literal_faults(
-        self, written: ActionConfig, registered: Registered, tree: Any, leaves: Leaves
-    ) -> Sequence[Fault]:
-        try:
-            return literal_faults(registered.params, tree, leaves)
-        except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
-            message = f"{written.type}.Params raised {named_error(error)}"
-            return [Fault((), "", message, "a validator raises ValueError for what it refuses", at_key=True)]
-
-    def _settled(self, where: Where, template: Template) -> tuple[Any, Leaves]:
-        """The parameters with what only the author's own ``vars`` decide filled in: it is known now, so checked now."""
-        done: set[Where] = set()
-        if any(self._source.troubled((*where, *place)) for place in template.settled):
-            return template.tree, Leaves(template.templated, template.mixed)
-        tree = deepcopy(template.tree) if template.settled else template.tree
-        for place in template.settled:
-            if self._unset.read_by(_at(template.tree, place)):
-                continue
-            try:
-                value = template.settle(place, self._config.vars)
-            except TemplateError as error:
-                self._source.report((*where, *place), str(error), error.hint, line=error.line)
-                continue
-            _put(tree, place, value)
-            done.add(place)
-        return tree, Leaves(template.templated - done, template.mixed - done, frozenset(done))
-
-    def _report_fault(self, written: ActionConfig, fault: Fault) -> None:
-        text = fault.sentence if named_in(fault.sentence, written.type) else f"{written.type}: {fault.sentence}"
-        where = (*written.params_where, *fault.where)
-        message, hint = self._masker.text(text), self._masker.text(fault.hint)
-        self._source.report(where, message, hint, at_key=fault.at_key or not fault.where)
-
-    def _author_origins(
-        self, written: ActionConfig, registered: Registered, required: frozenset[str]
-    ) -> frozenset[Origin]:
-        """The origins that stand in its parameters, in its own code, and of the services that it requires."""
-        endpoints = {"langsmith": self._config.langsmith.endpoint, "slack": self._config.slack.endpoint}
-        in_code = frozenset[Origin]() if registered.builtin else origins_in_code(type(registered.action))
-        return self._origins.of([written.params, *(endpoints[service] for service in required)]) | in_code
-
-    def _check_addresses(self, written: ActionConfig) -> None:
-        """No value of the author's may divide an address elsewhere than its text does."""
-        for name, value in written.params.items():
-            for where, text in _texts(value, (name,)):
-                if not self._unset.read_by(text) and (wrong := self._origins.divided(text)) is not None:
-                    self._source.report((*written.params_where, *where), *wrong)
-
-    def _check_hosts(self, written: ActionConfig, registered: Registered, template: Template) -> None:
-        """Where requests go past the address guard, no event may decide where they go."""
-        for name in address_params(registered.params) & written.params.keys():
-            for where, text in _texts(written.params[name], (name,)):
-                if where in template.settled or not (tag := self._origins.foreign_in(text)):
-                    continue
-                message = f"{written.type}: {tag[:80]} lets an event decide where this address leads"
-                hint = (
-                    "write scheme and host by the letter or with vars; what an event adds behind them needs | urlencode"
-                )
-                self._source.report((*written.params_where, *where), message, hint)
-
     def _check_required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
-        """The services it requires. Without the key to one, every delivery that needs it would wait for nothing."""
-        there = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
+        """The services it requires. A missing key is an error: its deliveries could never succeed."""
+        keys = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
         required = self._required(written, registered)
         for service in sorted(required):
-            if there[service] or self._source.troubled((service,)):
+            if keys[service] or self._source.troubled((service,)):
                 continue
-            words, key, variable = _SERVICES[service]
+            needed, key, variable = _SERVICES[service]
             line = f'{key}: "${{{variable}}}"'
             inside = (service,) in self._source.marks
             hint = f"add below {service}: {line}" if inside else f"add at the top level: {service}: {{{line}}}"
-            message = f"{written.type} needs {words}, and there is none: {service}.{key} is not set"
+            message = f"{written.type} needs {needed}, and there is none: {service}.{key} is not set"
             self._source.report(written.params_where, message, hint, at_key=True)
             self._keyless.add((service, written.where[:-2]))
         return required
 
     def _required(self, written: ActionConfig, registered: Registered) -> frozenset[str]:
-        """What an action says that it requires."""
+        """The services that an action says it requires."""
         try:
             return frozenset(registered.action.requires(written.params)) & _SERVICES.keys()
-        except BaseException as error:  # noqa: BLE001 - foreign code ends here
+        except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
             message = f"{written.type}.requires raised {named_error(error)}"
             self._source.report(written.params_where, message, "fix the plug-in", at_key=True)
             return frozenset()
 
     def _check_reach(self, where: Where) -> None:
-        """Feedback is never in a webhook: without a key to ask LangSmith, what reads it can never be decided."""
+        """Report feedback that is read without a LangSmith key: it is never in a webhook and could not be fetched."""
         settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
         if self._of_feedback and self._config.langsmith.api_key is None and not settled:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
@@ -395,33 +310,14 @@ def _places_of_feedback(template: Template, where: Where) -> list[Where]:
 
 
 def _words(written: ActionConfig) -> frozenset[str]:
-    """The words that an action's templates see because of what stands beside it."""
+    """The words that an action's templates see because of its digest or throttle."""
     if written.digest is not None:
         return frozenset({"items", "digest"})
     return frozenset() if written.throttle is None else frozenset({"throttle"})
 
 
-def _texts(tree: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    """The texts of a parameter that is a text or a list of them, each with its place."""
-    if isinstance(tree, str):
-        yield where, tree
-    elif isinstance(tree, list):
-        for index, item in enumerate(tree):
-            yield from _texts(item, (*where, index))
-
-
-def _put(tree: Any, where: Where, value: Any) -> None:
-    _at(tree, where[:-1])[where[-1]] = value
-
-
-def _at(tree: Any, where: Where) -> Any:
-    for step in where:
-        tree = tree[step]
-    return tree
-
-
 def _policy(spec: RetrySpec, base: RetryPolicy) -> RetryPolicy:
-    """A retry policy: what the spec says, and of the rest what its base says, its kind included."""
+    """The base policy with the values of the spec in place of its own."""
     if spec.policy == "langsmith":
         return RetryPolicy.of_langsmith(base.for_data())
     return RetryPolicy(

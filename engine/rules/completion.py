@@ -1,4 +1,4 @@
-"""An action's parameters by name, with those that the action adds where its author wrote none."""
+"""An action's parameters by name, with the defaults that the action adds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.core.positions import Source
 
 
 def completed(written: ActionConfig, registered: Registered, words: Collection[str], source: Source) -> ActionConfig:
-    """The action with its parameters as a mapping; that they cannot be one is reported to ``source``.
+    """The action with its parameters as a mapping. If they cannot be one, that is reported to ``source``.
 
-    ``words`` are those that its templates see beside the words of every document.
+    ``words`` are those that its templates see besides the words of every document.
     """
     where, params = written.params_where, registered.parameters(written.params)
     if params is None:
@@ -26,7 +26,7 @@ def completed(written: ActionConfig, registered: Registered, words: Collection[s
         return replace(written, params={})
     try:
         added = registered.action.defaults(params, words)
-    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+    except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
         source.report(where, f"{written.type}.defaults raised {named_error(error)}", "fix the plug-in", at_key=True)
         added = {}
     return replace(written, params={**added, **params})

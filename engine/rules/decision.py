@@ -1,22 +1,32 @@
-"""What routing an event comes to: a verdict for every route and document, and the deliveries that follow."""
+"""The result of routing an event: a decision for each route and document, and the deliveries that follow."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from engine.core.payload_schema import RUN_FIELDS
+from engine.core.suggest import nearest
 from engine.core.times import clock
 from engine.core.truth import Truth
 from engine.rules.conditions import Filter
 from engine.rules.route import Needs, Route, RoutedAction
 from engine.store.records import Control, Gate
 
+#: Characters of a reason that go into a log line.
+_LONGEST_REASON: Final = 300
+#: An absent field of the run: ``run.latncy``, ``$.runs[*].latncy``.
+_RUN_FIELD: Final = re.compile(r"(?:run|\$\.runs\[(?:\*|0)\])\.([A-Za-z_]{1,60})")
+#: Fields that the engine adds to a run.
+_ENGINE_FIELDS: Final = ("url", "latency", "cost")
+
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What an earlier evaluation already settled of one route and document: ``pending`` actions are still open."""
+    """What an earlier evaluation settled for one route and document; ``pending`` actions are still open."""
 
     matched: bool
     pending: frozenset[str] = frozenset()
@@ -26,9 +36,9 @@ class Known:
 class Circumstances:
     """What an evaluation depends on besides the event and the rules. ``now`` is in Unix seconds.
 
-    ``known`` is what an earlier evaluation settled: it is not decided twice. ``final`` takes what is
-    still undecided for want of data as undecided for good. ``mutes`` are the muted routes, by id.
-    ``looked``: feedback was asked for just now, so what is not there is not there yet.
+    ``known`` is what an earlier evaluation settled; it is not decided again. With ``final`` a route that
+    still lacks data is undecided for good. ``mutes`` are the mutes by route id.
+    ``looked``: feedback was just fetched, so feedback that is missing does not exist yet.
     """
 
     now: float
@@ -40,13 +50,12 @@ class Circumstances:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A route's verdict on one document, and why.
+    """A route's verdict on one document, and the reason.
 
-    ``fires`` are the actions that follow; ``skipped`` says of the others why not; ``pending``
-    wait for data. ``notes`` says of some that follow what is to be known about them: held until
-    when, with which others they are counted. ``reason`` is empty where the route simply matched.
-    ``absent`` is what was absent where the route, or one of its actions, is undecided for that
-    reason.
+    ``fires`` are the actions to deliver, ``skipped`` gives the reason for each other action, ``pending``
+    actions wait for data. ``notes`` adds facts about firing actions, such as until when they are held.
+    ``reason`` is empty if the route simply matched. ``absent`` names the absent value if the route or
+    one of its actions is undecided because of it.
     """
 
     route: str
@@ -66,7 +75,7 @@ class Decision:
         return self.truth is not Truth.WANTING and not self.pending
 
     def to_json(self) -> dict[str, Any]:
-        """As kept in the store; what is empty is left out."""
+        """As stored; empty fields are left out."""
         data: dict[str, Any] = {"route": self.route, "index": self.index, "verdict": self.truth.name.lower()}
         extra = {
             "run_id": self.run_id,
@@ -82,7 +91,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True)
 class HeldBack:
-    """An action of a route that matched, and that is not done for a reason of time."""
+    """An action of a matched route that does not run because of a mute or its active hours."""
 
     route: str
     action: str
@@ -90,25 +99,25 @@ class HeldBack:
 
 
 @dataclass(frozen=True, slots=True)
-class Considered:
-    """What was said of one action: for one that follows ``reason`` is what is to be known about it.
+class ActionVerdict:
+    """Whether one action fires, and why not; if it fires, ``reason`` is a note about it.
 
-    ``absent`` is what was absent where it is undecided for that reason.
+    ``absent`` names the absent value if the action is undecided because of it; ``inactive``: outside its hours.
     """
 
     truth: Truth
     reason: str
     gate: Gate | None = None
     due_at: float | None = None
-    shut: bool = False
+    inactive: bool = False
     absent: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """One delivery to be made. ``document`` is what it was decided on.
+    """One delivery to create. ``document`` is the one it was decided on.
 
-    ``gate`` is what stands before it. ``due_at`` is when it is to be made, in Unix seconds; None: now.
+    ``gate`` is its throttle or digest. ``due_at`` is when to deliver, in Unix seconds; None: now.
     """
 
     delivery_id: str
@@ -123,13 +132,13 @@ class Plan:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """Everything one evaluation of an event came to.
+    """The result of one evaluation of an event.
 
-    ``wanting`` names the data that would decide the rest. ``matched`` counts the runs that a route matched, those that
-    an earlier evaluation settled among them; ``fallback``, apart from them, those for which a route under ``unmatched``
-    fired. A route that sees the whole event counts for all its runs. ``awaiting`` says for what feedback routes wait,
-    and until when (Unix seconds). ``held_back`` are actions that would fire at another time. ``overdue`` says that the
-    evaluation reached its limit, and where; empty if it did not.
+    ``wanting`` names the data that would decide the rest. ``matched`` counts the runs that a route matched, in this or
+    an earlier evaluation; ``fallback`` counts separately the runs for which a route under ``unmatched`` fired. A route
+    that sees the whole event counts for all its runs. ``awaiting`` maps the reason of each wait for feedback to its
+    end (Unix seconds). ``held_back`` are actions that would fire at another time. ``overdue`` says where the
+    evaluation reached its time limit; empty if it did not.
     """
 
     decisions: tuple[Decision, ...]
@@ -144,13 +153,25 @@ class Routing:
 
 
 def why_not(filter_: Filter, truth: Truth, at: int, document: Mapping[str, Any]) -> tuple[str, str]:
-    """Why a filter does not hold whose condition at a place decided that, and what is absent, if that is why."""
+    """Why a filter does not hold, given the condition that decided it; and the absent value, if that is the reason."""
     condition = filter_.conditions[at]
     if truth is Truth.FALSE:
         return condition.text, ""
     if truth is Truth.UNDECIDED and (absent := condition.absent(document)):
         return f"{condition.text}: {absent} is absent", absent
     return f"{condition.text}: {condition.explain(document).reason}", ""
+
+
+def why_undecided(decisions: Iterable[Decision]) -> str:
+    """The reason of the first undecided route, on one line for the log; empty if there is none."""
+    decision = next((one for one in decisions if one.truth is Truth.UNDECIDED), None)
+    if decision is None:
+        return ""
+    field = _RUN_FIELD.fullmatch(decision.absent)
+    near = nearest(field[1], (*RUN_FIELDS, *_ENGINE_FIELDS)) if field and field[1] not in RUN_FIELDS else ""
+    reason = " ".join(f"{decision.route}: {decision.reason}".split())
+    hint = f"; did you mean {near!r}?" if near else ""
+    return (reason if len(reason) <= _LONGEST_REASON else f"{reason[:_LONGEST_REASON]}…") + hint
 
 
 def is_muting(control: Control, now: float) -> bool:
@@ -165,16 +186,16 @@ def muted_message(control: Control) -> str:
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:
-    """The idempotency key of a delivery: the same for one event, run, route and action, for ever.
+    """The idempotency key of a delivery. It must never change for one event, run, route and action.
 
-    It begins like its event's id, with the time: ids of one time lie together in the store's indexes.
+    It starts with the event id's time prefix, so ids of one time are close together in the store's indexes.
     """
     name = f"{event_id}\0{index}\0{route_id}\0{action}".encode(errors="surrogatepass")
     return event_id.replace("-", "")[:12] + hashlib.blake2b(name, digest_size=10).hexdigest()
 
 
 def known_from(evaluations: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], Known]:
-    """What earlier evaluations settled, read back from the decisions the store kept (oldest first)."""
+    """What earlier evaluations settled, from their stored decisions (oldest first)."""
     known: dict[tuple[int, str], Known] = {}
     for decision in _decisions_of(evaluations):
         if decision["verdict"] != Truth.WANTING.name.lower():

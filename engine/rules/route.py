@@ -1,4 +1,4 @@
-"""Routes as they run: compiled from what the user wrote, with nothing in them that can still be invalid."""
+"""Compiled routes and actions. Nothing in them can be invalid any more."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from engine.store.records import Digest, Gate, Throttle
 
 Needs = frozenset[str]
 
-#: A key is kept whole up to so many characters; what is longer is told apart by its hash.
+#: Characters of a key that are kept; a longer key is cut and gets a hash.
 _LONGEST_KEY = 200
-#: What templates see as ``throttle`` where nothing was held back.
+#: The value of ``throttle`` in templates if no delivery was suppressed.
 NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
-#: The key of those whose own cannot be told: they are held back together, so that none is lost and none floods.
-UNTOLD = "(cannot be told)"
+#: The shared key of deliveries whose own key cannot be computed: they are throttled together and none is lost.
+UNKNOWN_KEY = "(cannot be told)"
 
 
 @dataclass(frozen=True, slots=True)
 class Gating:
-    """A throttle or digest, compiled. ``by`` tells the key; None: one for the whole action."""
+    """A compiled throttle or digest. ``by`` renders the key; None: one key for the whole action. ``every``: seconds."""
 
     kind: Literal["throttle", "digest"]
     every: float
@@ -42,22 +42,22 @@ class Gating:
 
     @property
     def needs(self) -> Needs:
-        """What telling the key reads."""
+        """The data that the key's template reads."""
         return frozenset() if self.by is None else self.by.needs
 
     def key(self, document: Mapping[str, Any]) -> str:
-        """What a delivery is held back with.
+        """The throttle or digest key of a document.
 
         Raises:
-            TemplateError: it cannot be told.
-            WantOfData: it reads data that is not at hand.
+            TemplateError: the key cannot be rendered.
+            WantOfData: the key reads data that was not fetched.
         """
         if self.by is None:
             return ""
         return _key_text(self.by.render(document))
 
     def gate(self, key: str) -> Gate:
-        """What stands before a delivery of a key."""
+        """The gate for a delivery with this key."""
         if self.kind == "throttle":
             return Throttle(key, self.every)
         return Digest(key, self.every, self.most)
@@ -73,25 +73,26 @@ def _key_text(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class WaitFor:
-    """Feedback without which a route is not decided until ``up_to`` seconds after its event was received."""
+    """Feedback keys that a route waits for, up to ``up_to`` seconds after its event was received."""
 
     keys: tuple[str, ...]
     up_to: float
 
     def missing(self, document: Mapping[str, Any]) -> tuple[str, ...]:
-        """Those of the keys that no feedback at hand has."""
+        """The keys for which the document has no feedback."""
         feedback = document.get("feedback")
         return tuple(key for key in self.keys if not isinstance(feedback, Mapping) or key not in feedback)
 
 
 @dataclass(frozen=True, slots=True)
 class RoutedAction:
-    """One action of a route, compiled: nothing in it can be invalid any more. ``timeout`` is in seconds.
+    """One compiled action of a route. ``timeout`` is in seconds.
 
-    ``origins`` are the author's own, which it may reach wherever they are. ``destination`` is where every delivery of
-    it goes, None where only its parameters tell; ``target`` changes with its URL and credential.
-    ``place`` tells where in the file a parameter stands, as ``config.yaml:14``: from its place among the
-    parameters, and the line within it. ``active`` are the hours that must all hold, the route's among them.
+    ``static_params`` are its checked parameters if they have no template. ``origins`` are the origins its author
+    wrote; the address guard lets it reach them. ``destination`` is the one destination of all its deliveries; None if
+    it depends on the rendered parameters. ``target`` is a fingerprint of its URL and credential. ``locate`` gives the
+    position of a parameter in the file, as ``config.yaml:14``, from its path and the line within its text. All hours
+    in ``active`` must hold; they include the route's.
     """
 
     name: str
@@ -101,41 +102,41 @@ class RoutedAction:
     needs: Needs
     retry: RetryPolicy
     timeout: float
-    fixed: BaseModel | None = None
+    static_params: BaseModel | None = None
     origins: frozenset[Origin] = frozenset()
     destination: str | None = None
     target: str = field(default="", repr=False)
-    place: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
+    locate: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
     gating: Gating | None = None
     active: tuple[Active, ...] = ()
 
     @property
     def digests(self) -> bool:
-        """Whether its deliveries are made of many items."""
+        """Whether it has a digest, so that a delivery has many items."""
         return self.gating is not None and self.gating.kind == "digest"
 
     @property
     def decides_by(self) -> Needs:
-        """What deciding on it can take: its conditions' reads, and its key's."""
+        """The data that deciding it may read: of its conditions and of its key."""
         needs = self.when.needs if self.when else frozenset()
         return needs | self.gating.needs if self.gating else needs
 
-    def worded(self, document: Mapping[str, Any], words: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """A document with the words that a delivery brings, and those that the action's templates may rely on."""
+    def with_words(self, document: Mapping[str, Any], words: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """A document with the delivery's own words added, and ``throttle`` if the action has one."""
         throttles = self.gating is not None and self.gating.kind == "throttle"
         if not (words or throttles):
             return document
         return {**document, **({"throttle": NOTHING_THROTTLED} if throttles else {}), **(words or {})}
 
     def params(self, document: Mapping[str, Any]) -> BaseModel:
-        """The parameters of one delivery, rendered and checked; ``fixed`` ones hold no template.
+        """The parameters of one delivery, rendered and checked.
 
         Raises:
-            ParamsError: a template failed, or came to something the action does not take; says where it stands.
-            WantOfData: it reads data that is not at hand.
+            ParamsError: a template failed, or its result is not valid for the action; has the position in the file.
+            WantOfData: a template reads data that was not fetched.
         """
-        if self.fixed is not None:
-            return self.fixed
+        if self.static_params is not None:
+            return self.static_params
         try:
             rendered = self.template.render(document)
             return validate_rendered(
@@ -145,17 +146,17 @@ class RoutedAction:
             raise self._located(error) from error
 
     def _located(self, error: TemplateError) -> ParamsError:
-        """The error with the parameter it is about, and the line to look at."""
+        """The error with the parameter's name and position."""
         name = f"parameter {dotted(error.where)}" if error.where else self.name
-        place = self.place(error.where, error.line)
+        place = self.locate(error.where, error.line)
         subject = f"{name} ({place})" if place else name
-        words = str(error).removeprefix(f"{self.registered.name} ")
-        return ParamsError(f"{subject}: {words}", where=error.where, line=error.line, hint=error.hint)
+        message = str(error).removeprefix(f"{self.registered.name} ")
+        return ParamsError(f"{subject}: {message}", where=error.where, line=error.line, hint=error.hint)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One route, compiled. ``word`` is what templates see as ``route``; ``on_dead`` follows a delivery that died."""
+    """A route, compiled. ``word`` is the value of ``route`` in templates; ``on_dead`` runs for dead deliveries."""
 
     id: str
     keys: tuple[str, ...]
@@ -170,16 +171,16 @@ class Route:
 
     @property
     def needs(self) -> Needs:
-        """What deciding it can take: its filter's reads, and what its actions are decided by."""
+        """The data that deciding it may read: of its filter and of its actions' conditions and keys."""
         return self.filter.needs.union(*(action.decides_by for action in self.actions))
 
     @property
     def reads(self) -> Needs:
-        """What deciding it can take, with the feedback that is waited for."""
+        """``needs``, plus feedback if the route waits for it."""
         return self.needs | {"feedback"} if self.wait_for else self.needs
 
     def samples(self, event_id: str, document: Mapping[str, Any]) -> bool:
-        """Whether a document is in the sample: by a hash of route and trace, so that all of a trace is in or out."""
+        """Whether a document is in the sample. The hash is of route and trace, so a whole trace is in or out."""
         if self.sample is None:
             return True
         run = document.get("run")

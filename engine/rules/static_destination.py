@@ -1,4 +1,4 @@
-"""Where an action's deliveries go, told from what its author wrote: known before there is an event."""
+"""The destination of an action's deliveries, as far as its configuration alone decides it."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 from engine.action.registry import Registered
 
 
-class _Open(Exception):  # noqa: N818 - says that there is no answer yet
-    """A parameter was asked for that an event decides."""
+class _Open(Exception):  # noqa: N818 - a signal, not an error
+    """A parameter was read that an event decides."""
 
 
 class _Written:
-    """The parameters as far as they are written; the others raise ``_Open``."""
+    """The parameters as written. Reading one that an event decides raises ``_Open``."""
 
     def __init__(self, registered: Registered, tree: Mapping[str, Any], templated: Collection[object]) -> None:
         self._fields, self._tree, self._templated = registered.params.model_fields, tree, templated
@@ -28,11 +28,11 @@ class _Written:
         return self._fields[name].get_default(call_default_factory=True, validated_data={})
 
 
-def fixed_destination(registered: Registered, tree: Any, templated: Collection[object]) -> str | None:
+def static_destination(registered: Registered, tree: Any, templated: Collection[object]) -> str | None:
     """The destination of every delivery; None where an event decides it.
 
-    ``templated`` are the parameters in which something is left to an event. The action is
-    one that the engine trusts to tell its destination from parameters that are not checked yet.
+    ``templated`` are the parameters that an event decides. Call it for built-in actions only:
+    their ``destination`` accepts parameters that are not checked yet.
     """
     if not isinstance(tree, Mapping):
         return None
@@ -40,5 +40,5 @@ def fixed_destination(registered: Registered, tree: Any, templated: Collection[o
         return str(registered.action.destination(_Written(registered, tree, templated)) or registered.name)
     except _Open:
         return None
-    except Exception:  # noqa: BLE001 - what it makes of odd parameters is told where they are checked
+    except Exception:  # noqa: BLE001 - invalid parameters are reported by their check
         return None

@@ -151,7 +151,7 @@ class Executor:
     async def _ready(self, job: Job) -> Ready:
         if not job.action.registered.builtin:
             return await self._over_there(job, lambda _: _foreign_ready(job))
-        params = job.action.fixed
+        params = job.action.static_params
         if params is None:
             params = await self._params(job)
         return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))

@@ -226,7 +226,7 @@ class Deliverer:
         progress = await self._progress(work, action)
         bodies = [(held.exact_body, index) for held, index in places]
         if plan is not None and plan.route is route and not came and not action.digests:
-            return Job(work, event, route, action, action.worded(plan.document, work.variables), progress, bodies)
+            return Job(work, event, route, action, action.with_words(plan.document, work.variables), progress, bodies)
         seen = [(held.event, index, held.fetched) for held, index in places]
         document = router.delivery_document(route, action, seen, work.variables)
         return Job(work, event, route, action, document, progress, bodies)

@@ -14,8 +14,9 @@ from engine.core.event import Event
 from engine.core.masking import Masker
 from engine.core.offload import Offload, in_thread
 from engine.core.schedule import held_words
+from engine.rules.decide import WAITS
 from engine.rules.decision import Circumstances, Decision, Known, Plan, Routing, known_from
-from engine.rules.router import ANY, WAITS, Router
+from engine.rules.router import ANY, Router
 from engine.store.records import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 from engine.worker.context import Desk
 from engine.worker.destinations.gateway import Gate as Lanes

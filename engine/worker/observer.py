@@ -12,8 +12,7 @@ from engine.core.event import Event
 from engine.core.times import iso_second
 from engine.core.truth import Truth
 from engine.core.vocabulary import UNDECIDED, is_fallback
-from engine.rules.decision import Routing
-from engine.rules.undecided_message import why_undecided
+from engine.rules.decision import Routing, why_undecided
 from engine.store.records import Again, Appended, Attempt, Dead, Wait, Work
 from engine.worker.attempt import Job, Ran
 

@@ -13,8 +13,7 @@ from engine.config import parse_config
 from engine.core.document import Fetched
 from engine.core.event import Event, parse_event
 from engine.rules.compile import compile_router
-from engine.rules.decision import Known, Routing
-from engine.rules.router import Circumstances
+from engine.rules.decision import Circumstances, Known, Routing
 from engine.testing import payloads
 from engine.testing.payloads import RULE_ID
 from engine.worker.observer import LogObserver

@@ -99,7 +99,7 @@ def test_who_has_no_key_is_held_back_together_and_the_decision_says_why() -> Non
         routing.decisions[0]
         .notes["log"]
         .startswith(
-            "throttle: its key cannot be told, so it is held back with others of that kind: run.extra has no 'team'"
+            "throttle: its key cannot be computed, so it shares one with other such deliveries: run.extra has no 'team'"
         )
     )
     assert routing.decisions[1].notes == {}
