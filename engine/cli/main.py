@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Entry] = {
     "deliveries": Entry("engine.cli.commands.deliveries", "List deliveries, show one."),
     "replay": Entry("engine.cli.commands.replay", "Make deliveries or events due again."),
     "discard": Entry("engine.cli.commands.discard", "Give up deliveries or events that are dead."),
-    "destinations": Entry("engine.cli.commands.destinations", "Show where deliveries go; open what is shut."),
+    "destinations": Entry("engine.cli.commands.destinations", "Show where deliveries go; resume one."),
     "mute": Entry("engine.cli.commands.mute", "Mute a route for a while."),
     "unmute": Entry("engine.cli.commands.unmute", "Let a muted route act again."),
     "mutes": Entry("engine.cli.commands.mutes", "List the routes that are muted."),

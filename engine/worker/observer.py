@@ -129,7 +129,7 @@ class LogObserver(Observer):
 
     def reopened(self, destination: str) -> None:
         """Good news."""
-        self._logger.info("destination open again", extra={"destination": destination})
+        self._logger.info("destination healthy again", extra={"destination": destination})
 
     def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
         """The attempt and its consequence. An exception that nobody expected is shown where it is news.

@@ -214,7 +214,7 @@ def test_a_failing_destination_says_why_and_a_waiting_delivery_when_and_how_now(
     engine.write(CONFIG.replace("attempts: 1, within: 1m", "attempts: 9, within: 1h"))
     server = serve()
     engine("send", engine.payload(), "--to", server.url, "--secret", SECRET)
-    server.until(lambda: "last error" in engine("destinations").stdout)
+    server.until(lambda: "attempts failed in a row" in engine("destinations").stdout)
     (row,) = [one for one in engine.json("destinations")["destinations"] if one["name"] == "http://127.0.0.1:9"]
     assert row["state"] == "erring"
     assert "connection refused" in row["last_error"]

@@ -64,6 +64,28 @@ def test_why_deliveries_wait_for_a_destination_is_said_once_and_as_it_is_now() -
     assert "no engine runs: what waits is sent once engine serve runs" in stopped
 
 
+def test_what_is_held_or_collects_waits_for_no_destination() -> None:
+    blocked = Present(live=True, destinations={"slack #ops": _destination(state="failing")})
+    assert why_of(_delivery("held until then: hours", due=65, attempts=0), blocked) == "held until then: hours"
+    assert why_of(_delivery(due=65, attempts=0, item_count=3), blocked).startswith("collecting (3 items) until ")
+
+
+def test_a_delivery_that_waits_shows_its_destination_as_it_is_now(capsys: pytest.CaptureFixture[str]) -> None:
+    stale = "cannot connect; waits for slack #ops: it keeps failing (timed out); next probe at 01:05:18 UTC"
+    row = _delivery(stale, due=9, event_id="0199", history=[], items=[], words=None)
+    down = _destination(state="failing", reason="it keeps failing (cannot connect)")
+    print_delivery(Console(file=sys.stdout, width=100), row, Present(live=True, destinations={"slack #ops": down}))
+    shown = capsys.readouterr().out
+    assert "because   waits for slack #ops\n" in shown
+    assert "slack #ops  failing\n  it keeps failing (cannot connect)\n" in shown
+    assert "01:05" not in shown
+    assert "next attempt" not in shown
+    print_delivery(Console(file=sys.stdout, width=100), row | {"reason": "cannot connect"}, Present())
+    shown = capsys.readouterr().out
+    assert "tries now" not in shown
+    assert "no engine runs" in shown
+
+
 def test_retries_that_fail_for_the_destinations_last_error_say_it_once() -> None:
     rows = [_delivery("cannot connect", due=5), _delivery("HTTP 500 for another reason", due=5, run_index=1)]
     erring = _destination(state="erring", reason="attempts failed in a row: 2", last_error="cannot connect")
@@ -90,11 +112,12 @@ def test_a_delivery_shows_its_last_attempts_reason_once(capsys: pytest.CaptureFi
     attempt = {"number": 1, "replay": 1, "started_at": "2026-01-02T12:00:00Z", "seconds": 0.1, "outcome": "dead"}
     attempt |= {"reason": "HTTP 422: no", "status": 422, "destination": "slack #ops", "detail": None}
     row = _delivery("HTTP 422: no", event_id="0199", history=[attempt], items=[], words=None)
-    print_delivery(Console(file=sys.stdout, width=100), row)
+    print_delivery(Console(file=sys.stdout, width=100), row, Present(live=True))
     shown = capsys.readouterr().out
     assert shown.count("HTTP 422: no") == 1
     assert "1 (replay 1)" in shown
-    print_delivery(Console(file=sys.stdout, width=100), row | {"reason": "waited 1h for slack #ops"})
+    row["reason"] = "waited 1h for slack #ops"
+    print_delivery(Console(file=sys.stdout, width=100), row, Present(live=True))
     assert "because   waited 1h for slack #ops" in capsys.readouterr().out
 
 

@@ -76,7 +76,7 @@ async def test_a_429_pauses_its_destination_for_every_route_and_spends_nothing(e
     assert sorted(row.attempts for row in rows) == [1, 1, 1, 1, 1, 2]
     assert min(one.at for one in sink.received[1:]) >= paused_at + 0.8
     assert caplog.text.count("destination paused") == 1
-    assert caplog.text.count("destination open again") == 1
+    assert caplog.text.count("destination healthy again") == 1
 
 
 async def test_a_destination_that_is_busy_now_and_then_falls_behind_by_little(engine, caplog) -> None:

@@ -130,4 +130,4 @@ def test_what_was_held_back_and_what_could_not_be_attempted_are_lines_too(stream
     assert paused == (
         "WARNING destination paused  reason=429  destination=https://hooks.example  until=2025-06-15T15:06:40Z"
     )
-    assert opened == "INFO    destination open again  destination=https://hooks.example"
+    assert opened == "INFO    destination healthy again  destination=https://hooks.example"

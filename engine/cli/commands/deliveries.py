@@ -15,11 +15,16 @@ from engine.cli.support.group import DefaultGroup
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option
 from engine.cli.support.output import ago, at, emit, out, plural, say, short_delivery, state, tell_next_page
-from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries
+from engine.cli.support.show_deliveries import (
+    DeliveryState,
+    Present,
+    print_deliveries,
+    print_what_they_wait_for,
+    waits_for,
+)
 from engine.cli.support.tables import Pairs, Table
 from engine.core.schedule import HELD
 from engine.core.units import format_duration
-from engine.worker.destinations.messages import WAITS
 
 #: How many items of a digest are named.
 _NAMED = 5
@@ -70,19 +75,20 @@ def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT0
     A start of ID that no other has is enough, from 8 characters on; last is the newest.
     """
     place = place_from(options)
-    delivery = asyncio.run(_delivery(place, delivery_id))
+    delivery, present = asyncio.run(_delivery(place, delivery_id))
     if as_json:
         emit(delivery)
         return
-    print_delivery(out(), delivery)
+    print_delivery(out(), delivery, present)
 
 
-def print_delivery(console: Console, delivery: dict[str, Any]) -> None:
-    """A delivery and its attempts."""
-    console.print(_delivery_facts(delivery))
+def print_delivery(console: Console, delivery: dict[str, Any], present: Present) -> None:
+    """A delivery, its attempts, and how the destination is that it waits for."""
+    console.print(_delivery_facts(delivery, present))
     if delivery["history"]:
         console.print()
         console.print(attempts_table(delivery["history"]))
+    print_what_they_wait_for(console, [delivery], present)
 
 
 async def _deliveries(place: Place, words: dict[str, Any], *, as_json: bool) -> tuple[dict[str, Any], Present]:
@@ -106,12 +112,13 @@ def _no_deliveries(event: dict[str, Any] | None) -> str:
     return "no deliveries; the last event matched nothing: engine explain --event last"
 
 
-async def _delivery(place: Place, delivery_id: str) -> dict[str, Any]:
+async def _delivery(place: Place, delivery_id: str) -> tuple[dict[str, Any], Present]:
     async with opened(place) as asked:
-        return await asked.delivery(delivery_id)
+        delivery = await asked.delivery(delivery_id)
+        return delivery, await Present.of(asked, [delivery])
 
 
-def _delivery_facts(row: dict[str, Any]) -> Pairs:
+def _delivery_facts(row: dict[str, Any], present: Present) -> Pairs:
     replays = f", replayed {plural(row['replays'], 'time')}" if row["replays"] else ""
     return Pairs(
         [
@@ -121,26 +128,28 @@ def _delivery_facts(row: dict[str, Any]) -> Pairs:
             ("action", row["action"]),
             ("run", f"{row['run_index']} {row['run_id'] or ''}".strip() if row["run_index"] >= 0 else "whole event"),
             ("state", Text.assemble(state(row["state"]), f" after {plural(row['attempts'], 'attempt')}{replays}")),
-            *_due(row),
-            ("because", _because(row)),
+            *_due(row, present),
+            ("because", _because(row, present)),
             ("items", _items(row["items"])),
             *_words(row["words"] or {}),
         ]
     )
 
 
-def _because(row: dict[str, Any]) -> str:
-    """The reason, unless it is the last attempt's, which stands below."""
+def _because(row: dict[str, Any], present: Present) -> str:
+    """The reason, as it is now, unless it is the last attempt's, which stands below."""
+    if present.waits_for_destination(row):
+        return waits_for(row)
     last = row["history"][-1]["reason"] if row["history"] else ""
     return "" if row["reason"] == last else row["reason"]
 
 
-def _due(row: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _due(row: dict[str, Any], present: Present) -> Iterator[tuple[str, Any]]:
     """When one that waits is made, and how it is made now, where nothing but its own time keeps it."""
-    if not row["due_at"]:
+    if not row["due_at"] or present.waits_for_destination(row):
         return
     when = f"{at(row['due_at'])} ({ago(row['due_at'])})"
-    if not row["attempts"] or WAITS in row["reason"] or row["reason"].startswith(HELD):
+    if not present.live or not row["attempts"] or row["reason"].startswith(HELD):
         yield "due", when
     else:
         yield "next attempt", f"{when}; engine replay {short_delivery(row['id'])} tries now"

@@ -54,10 +54,25 @@ class Present:
         known = self.destinations.get(_destination(row))
         return known is not None and not is_open(known)
 
+    def waits_for_destination(self, row: Row) -> bool:
+        """Whether it waits for its destination, now or when that was noted."""
+        if not row["due_at"] or not _destination(row) or row["reason"].startswith(HELD) or _collects(row):
+            return False
+        return self.is_blocked(row) or waits_for(row) in row["reason"]
+
     def explains(self, row: Row) -> bool:
         """Whether the destination's state says why a delivery waits."""
         known = self.destinations.get(_destination(row))
-        return known is not None and (self.is_blocked(row) or _is_in(row["reason"], known.get("last_error", "")))
+        if known is None:
+            return False
+        return (self.is_blocked(row) and self.waits_for_destination(row)) or _is_in(
+            row["reason"], known.get("last_error", "")
+        )
+
+
+def _collects(row: Row) -> bool:
+    """Whether it is a digest that more may still come to."""
+    return bool(row["item_count"]) and not row["attempts"] and age(row["due_at"]).startswith("in ")
 
 
 def _is_in(reason: str, error: str) -> bool:
@@ -71,6 +86,11 @@ def print_deliveries(
     """The table, and below it how each destination is that deliveries wait for."""
     present = present or Present()
     console.print(deliveries_table(rows, present, of_one_event=of_one_event))
+    print_what_they_wait_for(console, rows, present)
+
+
+def print_what_they_wait_for(console: Console, rows: Sequence[Row], present: Present) -> None:
+    """How each destination is that deliveries wait for, as far as that says why."""
     for name in dict.fromkeys(_destination(row) for row in rows if row["state"] == "due" and present.explains(row)):
         known = present.destinations[name]
         console.print()
@@ -99,6 +119,11 @@ def deliveries_table(rows: Sequence[Row], present: Present, *, of_one_event: boo
 
 def _destination(row: Row) -> str:
     return str(row.get("destination", ""))  # an engine of an earlier version has none
+
+
+def waits_for(row: Row) -> str:
+    """That a delivery waits for its destination."""
+    return f"{WAITS}{_destination(row)}"
 
 
 def _several(rows: Sequence[Row]) -> set[tuple[str, str]]:
@@ -132,15 +157,15 @@ def why_of(row: Row, present: Present) -> str:
     reason: str = row["reason"]
     if not row["due_at"] or reason.startswith(HELD):
         return reason
-    if present.is_blocked(row) or (reason.startswith(WAITS) and _destination(row)):
-        return f"{WAITS}{_destination(row)}"
+    if present.waits_for_destination(row):
+        return waits_for(row)
     told = "" if present.explains(row) else reason
     return ": ".join(part for part in (_time(row, live=present.live), told) if part)
 
 
 def _time(row: Row, *, live: bool) -> str:
     """When one that waits is attempted, or since when it is due; a stopped engine attempts nothing."""
-    if row["item_count"] and not row["attempts"]:
+    if _collects(row):
         return f"collecting ({plural(row['item_count'], 'item')}) until {at(row['due_at'])}"
     when = age(row["due_at"])
     if not live or not (row["attempts"] or row["reason"]):

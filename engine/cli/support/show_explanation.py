@@ -119,7 +119,7 @@ def _add_conditions(branch: Outline, route: dict[str, Any]) -> None:
     for child in route["filter"]["children"]:
         _add_verdict(branch, child)
     if not route["filter"]["children"]:
-        branch.add(Text("✓ no filters: everything matches", style="dim"))
+        branch.add(Text("✓ no conditions: everything matches", style="dim"))
 
 
 def _add_verdict(branch: Outline, verdict: dict[str, Any]) -> None:

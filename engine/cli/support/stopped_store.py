@@ -75,7 +75,7 @@ class _StoppedEngine(Queries):
         self._rules_of_file = Rules(self, Means(self._load, self._muted, self._run, fetch))
 
     async def destinations(self) -> dict[str, Any]:
-        """Those for which something waits, and those that are shut."""
+        """Those for which something waits, and those that are paused."""
         return await self._destinations.list()
 
     async def resume(self, name: str) -> dict[str, Any]:
