@@ -81,7 +81,7 @@ def test_a_webhook_goes_all_the_way_and_everything_about_it_can_be_asked(engine:
     )
     engine.environ["COLUMNS"] = "80"
     listed = engine("deliveries", "list").output
-    del engine.environ["COLUMNS"]
+    engine.environ["COLUMNS"] = ""
     assert all(len(line) <= 80 for line in listed.splitlines())
 
     named = {one["name"] for one in engine.json("destinations")["destinations"]}
