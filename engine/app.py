@@ -135,7 +135,7 @@ async def running(
         hydrator = Hydrator(
             lambda: clients.langsmith,
             clients.http,
-            turn=lambda destination: worker.gate.turn(destination),  # noqa: PLW0108 - the worker is made later
+            turn=lambda destination: worker.gateway.turn(destination),  # noqa: PLW0108 - the worker is made later
             max_values=settings.max_values,
         )
         stack.push_async_callback(hydrator.close)
@@ -320,7 +320,7 @@ def _show(
 ) -> None:
     """The numbers that parts of the engine have in hand."""
     metrics.unready = receiver.unready
-    metrics.in_memory = worker.gate.waits
+    metrics.in_memory = worker.gateway.waiting_counts
     hand = receiver.admission
     metrics.gauge(
         "engine_work_under_way", "Evaluations and deliveries under way, without those that wait.", lambda: worker.busy

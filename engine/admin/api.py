@@ -92,7 +92,7 @@ class Admin:
             clock=clock,
         )
         self.rules = Rules(self.queries, Means(lambda: reloader.current, self._muted, self._run, self._fetch))
-        self.destinations = Destinations(store, worker.gate, clock=clock)
+        self.destinations = Destinations(store, worker.gateway, clock=clock)
 
     def mask(self, text: str) -> str:
         """A text without secrets."""

@@ -13,10 +13,10 @@ from engine.core.suggest import nearest
 from engine.core.units import format_rate
 from engine.store.protocol import Store
 from engine.store.records import Control
-from engine.worker.destinations import Lane
+from engine.worker.destinations import Destination
 from engine.worker.destinations.circuit import is_kind
 from engine.worker.destinations.destination import STATE_OF
-from engine.worker.destinations.gateway import Gate
+from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import cause
 
 #: The most that one answer shows: those that are shut first, then those for which most waits.
@@ -28,13 +28,13 @@ _TAKING = ("healthy", "erring", "unknown")
 
 
 class Destinations:
-    """Answers as JSON. Without a ``gate`` (the engine is stopped) they are what its store tells.
+    """Answers as JSON. Without a ``gateway`` (the engine is stopped) they are what its store tells.
 
     Names and reasons hold no secrets: they were masked when they were made.
     """
 
-    def __init__(self, store: Store, gate: Gate | None = None, *, clock: Callable[[], float] = time.time) -> None:
-        self._store, self._gate, self._clock = store, gate, clock
+    def __init__(self, store: Store, gateway: Gateway | None = None, *, clock: Callable[[], float] = time.time) -> None:
+        self._store, self._gateway, self._clock = store, gateway, clock
 
     async def list(self) -> dict[str, Any]:
         """Every destination that is known or waited for, or where something was attempted in the last 24 hours.
@@ -47,7 +47,7 @@ class Destinations:
         waiting = backlog.by_lane
         shut = await self._shut()
         lanes = self._lanes()
-        usual = "unknown" if self._gate is None else "healthy"
+        usual = "unknown" if self._gateway is None else "healthy"
 
         def order(name: str) -> tuple[bool, int, str]:
             state = lanes[name].state(now) if name in lanes else shut[name]["state"] if name in shut else usual
@@ -88,20 +88,20 @@ class Destinations:
         recent = await self._store.last_attempts(since=now - _RECENT)
         known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
         due = await self._store.make_lane_due(name, now=now)
-        # Without a gate the row is all there is; with one it writes for itself.
-        opened = self._gate.resume(name) if self._gate else await self._store.remove_control("pause", name)
+        # Without a gateway the row is all there is; with one it writes for itself.
+        opened = self._gateway.resume(name) if self._gateway else await self._store.remove_control("pause", name)
         if not opened and not due and name not in known:
             near = nearest(name, sorted(known))
             hint = f"did you mean {near!r}?" if near else "engine destinations lists them"
             raise NotFound(f"no destination is called {name!r}", hint)
         return {"name": name, "resumed": opened, "due": due}
 
-    def _lanes(self) -> dict[str, Lane]:
-        return {} if self._gate is None else {lane.name: lane for lane in self._gate.lanes()}
+    def _lanes(self) -> dict[str, Destination]:
+        return {} if self._gateway is None else {lane.name: lane for lane in self._gateway.destinations()}
 
     async def _shut(self) -> dict[str, dict[str, Any]]:
-        """What the store remembers; a running engine has all of it in its gate."""
-        if self._gate is not None:
+        """What the store remembers; a running engine has all of it in its gateway."""
+        if self._gateway is not None:
             return {}
         return {each.subject: _of_control(each) for each in await self._store.controls() if each.kind == "pause"}
 
@@ -120,7 +120,7 @@ def _idle(name: str, state: str) -> dict[str, Any]:
     }
 
 
-def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
+def _of_lane(lane: Destination, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
     block = lane.last_block if state != "healthy" else None
     erring = f"attempts failed in a row: {lane.failures}" if state == "healthy" and lane.failures else ""
@@ -131,7 +131,7 @@ def _of_lane(lane: Lane, now: float) -> dict[str, Any]:
         "last_error": lane.last_failure,
         "since": iso(block.since) if block else None,
         "until": iso(block.until) if block and block.until is not None else None,
-        "under_way": lane.under_way,
+        "under_way": lane.in_flight,
         "waiting": lane.waiting,
         "limits": {
             "concurrency": limits.concurrency,

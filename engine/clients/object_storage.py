@@ -18,7 +18,7 @@ from engine.clients.origin import Origin
 from engine.core import compression
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json
-from engine.core.fair_share import Places
+from engine.core.fair_share import FairShare
 from engine.core.json_scan import MAX_VALUES, parsed_size
 from engine.core.memory_budget import Account, size_of
 
@@ -172,12 +172,12 @@ class _Host:
 class HostSlots:
     """How many objects are read at once: so many from one host, and four times as many from all.
 
-    Hosts share the slots as destinations share theirs (see ``Places``), so that hosts which hang leave some to the
+    Hosts share the slots as destinations share theirs (see ``FairShare``), so that hosts which hang leave some to the
     others. A host is known as long as something is read from it or waits for that.
     """
 
     def __init__(self, per_host: int) -> None:
-        self._places = Places(_HOSTS * per_host)
+        self._share = FairShare(_HOSTS * per_host)
         self._hosts: dict[str, _Host] = {}
 
     def __len__(self) -> int:
@@ -213,15 +213,15 @@ class HostSlots:
             raise
 
     def _is_free(self, host: _Host) -> bool:
-        return host.under_way < self._places.most and self._places.more(host.under_way) > 0
+        return host.under_way < self._share.max_each and self._share.available(host.under_way) > 0
 
     def _enter(self, host: _Host) -> None:
         host.under_way += 1
-        self._places.taken += 1
+        self._share.taken += 1
 
     def _leave(self, host: _Host) -> None:
         host.under_way -= 1
-        self._places.taken -= 1
+        self._share.taken -= 1
         for other in self._hosts.values():
             while other.waiting and self._is_free(other):
                 turn = other.waiting.popleft()

@@ -1,13 +1,13 @@
-"""What all lanes of a process share: places for attempts, and memory for deliveries that wait for one."""
+"""How the destinations of a process share its limits: attempts in flight, and memory for deliveries that wait."""
 
 from __future__ import annotations
 
-#: One destination has this part of all places at most, and the last such part is for those that have none.
-_PART = 4
+#: One destination has at most one part in so many of all slots. As many slots are reserved for first attempts.
+_PARTS = 4
 
 
-class Memory:
-    """Bytes for all deliveries that wait in memory. A lane leaves as many free as those have that wait for it."""
+class WaitingMemory:
+    """Counts the bytes of all deliveries that wait in memory."""
 
     __slots__ = ("taken", "total")
 
@@ -16,37 +16,37 @@ class Memory:
 
     @property
     def free(self) -> float:
-        """How many are free."""
+        """How many bytes are free."""
         return self.total - self.taken
 
 
-class Places:
-    """So many attempts at once, shared by a dynamic threshold (Choudhury and Hahne, "Dynamic queue length thresholds").
+class FairShare:
+    """Shares ``total`` slots by a dynamic threshold (Choudhury and Hahne, "Dynamic queue length thresholds").
 
-    A lane may begin another attempt only while it has fewer under way than there are places free: so lanes that keep
-    all they get leave as many free as each of them has, however many they are. A threshold alone would give way to
-    lanes that come one after another and give nothing back: each would halve what is free. So the last quarter of the
-    places (``reserve``) is for first attempts only: a lane with nothing under way can always begin as long as fewer
-    lanes than that have anything under way.
+    A destination may start another attempt only while it has fewer in flight than there are free slots. So destinations
+    that use all they get leave as many slots free as each of them has, however many they are. The threshold alone does
+    not hold against destinations that arrive one after another and never free a slot: each would halve what is free.
+    So the last quarter of the slots (``reserve``) is for first attempts only. A destination with nothing in flight can
+    always start one while fewer than ``reserve`` destinations have any in flight.
     """
 
-    __slots__ = ("most", "reserve", "short", "taken", "total")
+    __slots__ = ("has_waiters", "max_each", "reserve", "taken", "total")
 
     def __init__(self, total: int) -> None:
         self.total = total
-        #: How many one lane may have, whatever its limits say; and how many are for first attempts only.
-        self.most, self.reserve = max(total // _PART, 1), total // _PART
+        #: The most slots of one destination, whatever its limits are; and the slots for first attempts.
+        self.max_each, self.reserve = max(total // _PARTS, 1), total // _PARTS
         self.taken = 0
-        #: Whether somebody who could have begun otherwise found none, and is to be told when one is free.
-        self.short = False
+        #: Whether an attempt that its own limits allowed found no slot, and must be tried when one becomes free.
+        self.has_waiters = False
 
     @property
     def free(self) -> int:
-        """How many are free in all."""
+        """How many slots are free in total."""
         return max(self.total - self.taken, 0)
 
-    def more(self, under_way: int) -> int:
-        """How many further attempts a lane may begin that has so many under way."""
-        # With each that begins it has one more, and one place less is free: they meet half way.
-        fair = max((self.free - self.reserve - under_way + 1) // 2, 0)
-        return fair if under_way else max(fair, min(self.free, 1))
+    def available(self, in_flight: int) -> int:
+        """How many more attempts a destination may start that has ``in_flight``."""
+        # Each attempt adds one to what is in flight and takes one from what is free: they meet half way.
+        fair = max((self.free - self.reserve - in_flight + 1) // 2, 0)
+        return fair if in_flight else max(fair, min(self.free, 1))

@@ -18,8 +18,8 @@ from engine.rules.router import Router
 from engine.store.records import Again, Attempt, Dead, Work
 from engine.worker.attempt import Executor, Job, Ran, Ready, noted
 from engine.worker.context import Desk
-from engine.worker.destinations import Admitted, Lane, Shut
-from engine.worker.destinations.gateway import Gate
+from engine.worker.destinations import Admitted, Destination, NotAdmitted
+from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import overdue, waiting, waiting_after
 from engine.worker.in_memory import Place, sizes
 from engine.worker.on_dead import Followers, on_their_own
@@ -39,10 +39,10 @@ class Deliverer:
     """Makes deliveries."""
 
     def __init__(
-        self, desk: Desk, executor: Executor, gate: Gate, stored: Callable[[Router], None] = lambda _: None
+        self, desk: Desk, executor: Executor, gateway: Gateway, stored: Callable[[Router], None] = lambda _: None
     ) -> None:
         """``stored`` is called when a delivery was stored by some rules."""
-        self._desk, self._executor, self._gate, self._stored = desk, executor, gate, stored
+        self._desk, self._executor, self._gateway, self._stored = desk, executor, gateway, stored
         self._followers = Followers(desk)
 
     async def deliver(self, work: Work, places: Sequence[Place], plan: Plan | None = None) -> None:
@@ -72,32 +72,34 @@ class Deliverer:
                     await self._settle(job, ready, None, places)
                 return
             events = sizes(held for held, _ in places)
-            entered = await self._gate.enter(ready.destination, work.lane, events, ready.scope)
-            if isinstance(entered, Shut):
-                await self._put_back(job, entered, places)
+            admitted = await self._gateway.admit(ready.destination, work.lane, events, ready.scope)
+            if isinstance(admitted, NotAdmitted):
+                await self._put_back(job, admitted, places)
                 return
             if self._desk.rules().router.private_hash != router.private_hash:
-                self._gate.give_up(entered)  # other rules came while it waited: it is bound to them
+                self._gateway.abandon(admitted)  # other rules came while it waited: it is bound to them
                 await self._release(work, 0.0)
                 return
-            ran, queue = await self._run(ready, entered, router.private_hash, places)
+            ran, queue = await self._run(ready, admitted, router.private_hash, places)
         except NotStarted as error:
             self._desk.logger.warning("delivery not started", extra={"delivery": work.id, "reason": str(error)})
             await self._release(work, _BLOCKED_LOOK, counted=False)
             return
         await self._settle(job, ran, queue, places)
 
-    async def _run(self, ready: Ready, entered: Admitted, config: str, places: Sequence[Place]) -> tuple[Ran, Lane]:
+    async def _run(
+        self, ready: Ready, admitted: Admitted, config: str, places: Sequence[Place]
+    ) -> tuple[Ran, Destination]:
         """The attempt itself, and where another one would wait. Its place is free afterwards in any case."""
         started_at, before = self._desk.clock(), noted(ready.job)
         try:
             ran = await self._executor.run(ready)
         except BaseException as error:
-            self._gate.give_up(entered)
+            self._gateway.abandon(admitted)
             if isinstance(error, asyncio.CancelledError) and noted(ready.job) != before:
                 await self._keep_progress(ready.job, places, started_at)
             raise
-        return ran, self._gate.leave(entered, ran.failure, config)
+        return ran, self._gateway.finish(admitted, ran.failure, config)
 
     async def _keep_progress(self, job: Job, places: Sequence[Place], started_at: float) -> None:
         """Keep what an attempt reached that is given up because the process stops; it is not spent."""
@@ -118,24 +120,27 @@ class Deliverer:
             async with asyncio.timeout(_LAST_WORD):
                 await desk.store.settle_attempt(work, attempt, Again(now, spent=False), on_dead=follow)
 
-    async def _settle(self, job: Job, ran: Ran, lane: Lane | None, places: Sequence[Place]) -> None:
-        attempt, then = self._outcome(job, ran, lane)
+    async def _settle(self, job: Job, ran: Ran, queue: Destination | None, places: Sequence[Place]) -> None:
+        attempt, then = self._outcome(job, ran, queue)
         if await self._record(job.work, attempt, then, places, self._others(job.work, places, job.action)):
             self._desk.observer.attempted(job, ran, attempt, then)
 
-    async def _put_back(self, job: Job, shut: Shut, places: Sequence[Place]) -> None:
+    async def _put_back(self, job: Job, denied: NotAdmitted, places: Sequence[Place]) -> None:
         """Its destination takes nothing now: it waits in the store, no attempt spent, as long as it may."""
-        desk, work, now, lane = self._desk, job.work, self._desk.clock(), shut.lane
+        desk, work, now, queue = self._desk, job.work, self._desk.clock(), denied.destination
         within = job.action.retry.within
-        if shut.block is not None and now - work.first_at >= within:
+        if denied.block is not None and now - work.first_at >= within:
             others = self._others(work, places, job.action)
-            await self._settle_overdue(work, overdue(shut, within), places, lane, others)
+            await self._settle_overdue(work, overdue(queue.name, denied.block, within), places, queue, others)
             return
         # Where it is our limits that keep it, it keeps its place, and its time does not run.
-        where: dict[str, Any] = {"due_at": work.due_at if shut.block is None else now, "until": work.first_at + within}
+        where: dict[str, Any] = {
+            "due_at": work.due_at if denied.block is None else now,
+            "until": work.first_at + within,
+        }
         where["target"] = desk.store.fingerprint(job.action.target)
-        await desk.persist(lambda: desk.store.release([work.id], lane=lane.name, reason=waiting(shut), **where))
-        self._gate.stored(lane)
+        await desk.persist(lambda: desk.store.release([work.id], lane=queue.name, reason=waiting(denied), **where))
+        self._gateway.note_stored(queue)
 
     async def _put_off(self, job: Job, ran: Ran, places: Sequence[Place]) -> bool:
         """Whether it wants data that can't be asked for at the moment: then it waits, no attempt spent."""
@@ -152,13 +157,18 @@ class Deliverer:
         return True
 
     async def _settle_overdue(
-        self, work: Work, reason: str, places: Sequence[Place], lane: Lane | None = None, others: Sequence[Work] = ()
+        self,
+        work: Work,
+        reason: str,
+        places: Sequence[Place],
+        queue: Destination | None = None,
+        others: Sequence[Work] = (),
     ) -> None:
         """Its time is over, and no attempt was made of it now."""
         desk, now = self._desk, self._desk.clock()
         attempt = Attempt(work.attempts + 1, work.replays, now, 0.0, "dead", reason, worker=desk.store.owner)
-        if lane is not None:
-            attempt = replace(attempt, destination=lane.name)
+        if queue is not None:
+            attempt = replace(attempt, destination=queue.name)
         if await self._record(work, attempt, Dead(reason), places, others):
             desk.observer.failed(work, attempt, Dead(reason))
 
@@ -248,12 +258,12 @@ class Deliverer:
         if desk.clock() - work.first_at >= within:
             await self._settle_overdue(work, gone, places)
             return
-        lane, reason = self._gate.removed(work.route, work.action), f"{gone}; waits until it is there again"
+        queue, reason = self._gateway.removed_queue(work.route, work.action), f"{gone}; waits until it is there again"
         where: dict[str, Any] = {"due_at": work.due_at, "until": work.first_at + within}
-        await desk.persist(lambda: desk.store.release([work.id], lane=lane, reason=reason, **where))
+        await desk.persist(lambda: desk.store.release([work.id], lane=queue, reason=reason, **where))
 
-    def _outcome(self, job: Job, ran: Ran, lane: Lane | None) -> tuple[Attempt, Again | Dead | None]:
-        name = lane.name if lane is not None else ""
+    def _outcome(self, job: Job, ran: Ran, queue: Destination | None) -> tuple[Attempt, Again | Dead | None]:
+        name = queue.name if queue is not None else ""
         if ran.failure is not None:
             attempt, then = self._desk.consequence(
                 job.work, job.action.retry, ran.failure, ran.started_at, destination=name
@@ -262,10 +272,10 @@ class Deliverer:
                 attempt = replace(attempt, detail=self._desk.rules().masker.tree(progress))
             if isinstance(then, Again):
                 then = replace(then, target=self._desk.store.fingerprint(job.action.target))
-            if lane is not None and isinstance(then, Again):
-                shut = Shut(lane, lane.block(self._desk.clock()))
+            if queue is not None and isinstance(then, Again):
+                denied = NotAdmitted(queue, queue.block(self._desk.clock()))
                 until = job.work.first_at + job.action.retry.within
-                then = replace(then, lane=name, reason=waiting_after(attempt.reason, shut), until=until)
+                then = replace(then, lane=name, reason=waiting_after(attempt.reason, denied), until=until)
             return attempt, then
         masker = self._desk.rules().masker
         attempt = Attempt(

@@ -19,7 +19,7 @@ from engine.rules.decision import Circumstances, Decision, Known, Plan, Routing,
 from engine.rules.router import ANY, Router
 from engine.store.records import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
 from engine.worker.context import Desk
-from engine.worker.destinations.gateway import Gate as Lanes
+from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import waiting
 from engine.worker.in_memory import Held
 
@@ -33,10 +33,10 @@ class Evaluator:
     """Evaluates events. ``room`` tells how many deliveries this process can take up when an evaluation ends."""
 
     def __init__(
-        self, desk: Desk, room: Callable[[], int], lanes: Lanes, stored: Callable[[Router], None] = lambda _: None
+        self, desk: Desk, room: Callable[[], int], gateway: Gateway, stored: Callable[[Router], None] = lambda _: None
     ) -> None:
         """``stored`` is called when an evaluation was stored by some rules."""
-        self._desk, self._room, self._lanes, self._stored = desk, room, lanes, stored
+        self._desk, self._room, self._gateway, self._stored = desk, room, gateway, stored
         self.offload = Offload()
         #: How many deliveries are this process's to be, once the transaction is through that is under way.
         self._promised = 0
@@ -87,13 +87,13 @@ class Evaluator:
         """One whose destination is known and takes nothing now begins in that destination's queue."""
         if not _is_at_once(plan) or plan.action.destination is None:
             return delivery
-        shut = self._lanes.turned_away(plan.action.destination)
-        if shut is None:
+        denied = self._gateway.check(plan.action.destination)
+        if denied is None:
             return delivery
-        self._lanes.stored(shut.lane)
+        self._gateway.note_stored(denied.destination)
         until = delivery.first_at + plan.action.retry.within
         target = self._desk.store.fingerprint(plan.action.target)
-        return replace(delivery, lane=shut.lane.name, error=waiting(shut), until=until, target=target)
+        return replace(delivery, lane=denied.destination.name, error=waiting(denied), until=until, target=target)
 
     def _tell(
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float

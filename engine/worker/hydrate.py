@@ -90,7 +90,7 @@ class Hydrator:
         Args:
             langsmith: the door to LangSmith under the settings of now.
             http: the session that reads objects.
-            turn: lets a request to a destination pass when it is its turn; see ``Gate.turn``.
+            turn: lets a request to a destination pass when it is its turn; see ``Gateway.turn``.
             object_limit: the largest object, decompressed, in bytes.
             max_values: how many JSON values an object may have.
             concurrency: how many objects are read at once from one host.

@@ -70,12 +70,12 @@ class Hands:
     def take(self, helds: Sequence[Held]) -> None:
         """A piece of work that is about these events is in hand."""
         self.count += 1
-        self._taken.take(sizes(helds))
+        self._taken.add(sizes(helds))
 
     def drop(self, helds: Sequence[Held]) -> None:
         """It is over."""
         self.count -= 1
-        self._taken.drop(sizes(helds))
+        self._taken.remove(sizes(helds))
 
     def fits(self, size: int) -> bool:
         """Whether an event of so many bytes fits; where nothing else is, any does."""

@@ -22,7 +22,7 @@ from engine.worker.attempt import Executor
 from engine.worker.changed_targets import ChangedTargets
 from engine.worker.context import Desk
 from engine.worker.deliver import Deliverer
-from engine.worker.destinations.gateway import Gate
+from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import WAITS
 from engine.worker.evaluate import Evaluator
 from engine.worker.hydrate import READ_FROM
@@ -73,11 +73,11 @@ class Worker:
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
         share = byte_limit // 2 // _SHARE
         woken = self._wakes["deliver"].set
-        self.gate = Gate(desk, limit, woken, share, share * _WAITING_SHARES, opened=self._opened)
+        self.gateway = Gateway(desk, limit, woken, share, share * _WAITING_SHARES, on_resumed=self._resumed)
         self._hastening: set[asyncio.Task[None]] = set()
         self._changed = ChangedTargets(desk, self._reopen)
-        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gate, self._changed.stored)
-        self._deliverer = Deliverer(desk, executor, self.gate, self._changed.stored)
+        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gateway, self._changed.stored)
+        self._deliverer = Deliverer(desk, executor, self.gateway, self._changed.stored)
         self._executor = executor
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
         self._services: list[asyncio.Task[None]] = []
@@ -87,7 +87,7 @@ class Worker:
     @property
     def busy(self) -> int:
         """How many pieces of work are under way; what waits in memory for a destination is not."""
-        return len(self._running) - self.gate.waiting
+        return len(self._running) - self.gateway.waiting
 
     @property
     def bytes_in_hand(self) -> int:
@@ -112,14 +112,14 @@ class Worker:
     def reloaded(self, *, good: bool) -> None:
         """The rules are others, if it went well: what waited for them, or for a destination they mend, may go on."""
         if good:
-            self.gate.reloaded()
+            self.gateway.reloaded()
             self._changed.reloaded()
         self.wake()
 
     def _reopen(self, names: Collection[str]) -> None:
         """Destinations were changed: what was said by those of before says nothing of them."""
         for name in names:
-            self.gate.resume(name)
+            self.gateway.resume(name)
         self.wake()
 
     def accept(self, event: Event) -> asyncio.Future[Appended]:
@@ -159,7 +159,7 @@ class Worker:
         Raises:
             StoreError: the store cannot tell which destinations were shut.
         """
-        await self.gate.restore()
+        await self.gateway.restore()
         await self._hasten()
         services: dict[str, Callable[[], Awaitable[None]]] = {
             "looking for due evaluations": partial(self._claim_and_nap, "evaluate"),
@@ -169,7 +169,7 @@ class Worker:
         }
         self._services = [asyncio.create_task(self._for_ever(name, step)) for name, step in services.items()]
 
-    def _opened(self, name: str) -> None:
+    def _resumed(self, name: str) -> None:
         if name == READ_FROM:
             task = asyncio.create_task(self._hasten())
             self._hastening.add(task)
@@ -193,7 +193,7 @@ class Worker:
         for service in self._services:
             service.cancel()
         await asyncio.gather(*self._services, return_exceptions=True)
-        self.gate.close()
+        self.gateway.close()
 
     async def stop(self, grace: float) -> None:
         """Finish what is under way within ``grace`` seconds; give the rest back without spending an attempt."""
@@ -210,7 +210,7 @@ class Worker:
             if unfinished:
                 await self._give_back([work.id for work, _ in unfinished.values()])
         finally:
-            await self.gate.written()
+            await self.gateway.flush()
 
     async def _give_back(self, ids: Sequence[str]) -> None:
         try:
@@ -254,9 +254,9 @@ class Worker:
         )
         if kind == "evaluate":
             return await claim()
-        ask = self.gate.ask()
-        found = await claim(capacity=ask.rooms, paused=ask.shut, reopened=ask.opened)
-        self.gate.taken(ask, found)
+        request = self.gateway.claim_request()
+        found = await claim(capacity=request.capacity, paused=request.blocked, reopened=request.unblocked)
+        self.gateway.apply_claim(request, found)
         return found
 
     async def _nap(self, kind: WorkKind) -> None:
@@ -275,8 +275,8 @@ class Worker:
         """When the next work of a kind falls due, and when a lane opens by itself."""
         if kind == "evaluate":
             return [await self._desk.store.next_due(kind=kind)]
-        shut = self.gate.without_room()
-        return [await self._desk.store.next_due(kind=kind, paused=shut), self.gate.opens_at()]
+        shut = self.gateway.without_capacity()
+        return [await self._desk.store.next_due(kind=kind, paused=shut), self.gateway.ready_at()]
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
@@ -297,7 +297,7 @@ class Worker:
         hands, fetched = self._hands[kind], self.memory.held
         if self._stopping or (fetched and hands.bytes + fetched >= self._byte_limit):
             return 0
-        return hands.room(self.gate.waiting if kind == "deliver" else 0)
+        return hands.room(self.gateway.waiting if kind == "deliver" else 0)
 
     def _take_up(self, work: Work, about: Claimed | Item, items: Sequence[Item] = (), broken: str = "") -> None:
         held = self._held(about)

@@ -57,7 +57,7 @@ async def waiting(engine, count: int, **query):
 
 def lane(engine, url: str):
     origin = url.removesuffix("/hook")
-    return next(each for each in engine.running.worker.gate.lanes() if each.name == origin)
+    return next(each for each in engine.running.worker.gateway.destinations() if each.name == origin)
 
 
 async def test_a_429_pauses_its_destination_for_every_route_and_spends_nothing(engine, sink, caplog) -> None:
@@ -155,7 +155,7 @@ async def test_a_410_stops_no_other_url_and_people_see_and_open_it(engine, sink)
     assert (rows[name]["state"], rows[name]["waiting"], rows[sink.origin]["state"]) == ("gone", 3, "healthy")
     await engine.stop()
     await engine.start()
-    assert {one.name for one in engine.running.worker.gate.lanes() if one.last_block} == {name}
+    assert {one.name for one in engine.running.worker.gateway.destinations() if one.last_block} == {name}
     async with engine.http.post(
         f"http://{engine.running.admin}/api/v1/destinations/resume", json={"name": name}
     ) as told:
@@ -163,7 +163,7 @@ async def test_a_410_stops_no_other_url_and_people_see_and_open_it(engine, sink)
     rows = await engine.settled(3, route=RULE)
     assert {row.state for row in rows} == {"succeeded"}
     assert await until_forgotten(engine)
-    assert not [one.name for one in engine.running.worker.gate.lanes() if one.last_block]
+    assert not [one.name for one in engine.running.worker.gateway.destinations() if one.last_block]
 
 
 TWO_KEYS = """
@@ -239,7 +239,7 @@ async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_
     (control,) = await engine.running.store.controls()
     assert (control.until_at, control.reason[:8]) == (None, f"HTTP {status}")
     assert control.subject.startswith(f"{sink.origin} (url " if status == 410 else sink.origin)
-    (stopped,) = [one for one in engine.running.worker.gate.lanes() if one.last_block]
+    (stopped,) = [one for one in engine.running.worker.gateway.destinations() if one.last_block]
     assert (stopped.name, stopped.last_block.kind) == (control.subject, kind)
     if status == 401:
         await until(lambda: len(sink.received) == 2)  # a key may have been mended at the other end
@@ -313,7 +313,7 @@ async def test_a_long_pause_survives_a_restart(engine, sink) -> None:
     (row,) = await waiting(engine, 1, route=OTHERS)
     assert "because it said HTTP 503" in row.reason
     assert len(sink.received) == 1
-    assert engine.running.worker.gate.resume(sink.origin)
+    assert engine.running.worker.gateway.resume(sink.origin)
     await engine.settled(1, route=OTHERS)
 
 
@@ -341,8 +341,8 @@ async def test_a_destination_that_hangs_costs_the_others_nothing(engine, sink, h
     assert sum(row.attempts == 0 for row in rows) >= 200
     assert any("it keeps failing (timed out" in row.reason for row in rows)
     assert caplog.text.count("destination paused") <= 2
-    gate = engine.running.worker.gate
-    await until(lambda: gate.waiting == 0)
+    gateway = engine.running.worker.gateway
+    await until(lambda: gateway.waiting == 0)
     assert engine.running.worker.busy <= 1, "what waits, waits in the store"
 
     sink.faults.clear()
@@ -416,11 +416,11 @@ async def test_a_burst_to_one_destination_waits_in_memory_and_is_read_from_the_s
     worker._claim = counted
     for start in range(0, 600, 50):
         await asyncio.gather(*(engine.post(run(number)) for number in range(start, start + 50)))
-        most = max(most, worker.gate.waiting)
+        most = max(most, worker.gateway.waiting)
     await engine.settled(600, seconds=30.0)
     assert read == []
     assert most > 150, "more than could wait before"
-    assert (worker.gate.waiting, worker.bytes_in_hand, lane(engine, sink.url).held.total) == (0, 0, 0)
+    assert (worker.gateway.waiting, worker.bytes_in_hand, lane(engine, sink.url).event_bytes.total) == (0, 0, 0)
 
 
 async def test_a_burst_of_events_waits_in_memory_for_evaluation_and_few_are_evaluated_at_once(engine, sink) -> None:
@@ -456,7 +456,7 @@ async def test_what_waits_in_memory_while_the_rules_change_follows_the_new_ones(
     sink.faults.add(hang=0.7, times=1)
     for number in range(5):
         await engine.post(run(number))
-    await until(lambda: engine.running.worker.gate.waiting == 4)
+    await until(lambda: engine.running.worker.gateway.waiting == 4)
     engine.write((TWO_ROUTES % limits).replace("${SINK}", "${HEALTHY}"))
     assert (await engine.running.reloader.reload()).good
     rows = await engine.settled(5)
@@ -527,14 +527,14 @@ async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine
     for number in range(12):
         await engine.post(run(number) | {"pad": "x" * 500_000})
     worker, hanging = engine.running.worker, lane(engine, sink.url)
-    await until(lambda: hanging.under_way and not hanging.waiting and hanging.stored)
+    await until(lambda: hanging.in_flight and not hanging.waiting and hanging.has_stored)
     begun = time.monotonic()
     await engine.post(run(99, OTHERS))
     await until(lambda: healthy.received)
     assert time.monotonic() - begun < 0.9
     assert worker.bytes_in_hand <= 2 * 2**20
     await engine.settled(13)
-    assert (len(sink.received), hanging.held.total) == (12, 0)
+    assert (len(sink.received), hanging.event_bytes.total) == (12, 0)
 
 
 async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(engine, sink) -> None:
@@ -543,7 +543,7 @@ async def test_a_stop_gives_back_what_hangs_and_what_waits_and_spends_nothing(en
     for number in range(20):
         await engine.post(run(number))
     await until(lambda: len(sink.received) == 3)
-    assert engine.running.worker.gate.waiting > 0
+    assert engine.running.worker.gateway.waiting > 0
     begun = time.monotonic()
     await engine.stop()
     assert time.monotonic() - begun < 5.0

@@ -146,10 +146,10 @@ async def test_an_open_circuit_does_not_keep_the_fixed_ones_back(engine, sink) -
     for number in range(5):
         await engine.post(run(number))
     await retried(engine, 5)
-    (lane,) = engine.running.worker.gate.lanes()
+    (lane,) = engine.running.worker.gateway.destinations()
     assert lane.last_block.kind == "failing"
     now = time.time()
-    engine.running.worker.gate._lanes.restore(lane, replace(lane.last_block, until=now + 600), now)
+    engine.running.worker.gateway._table.restore(lane, replace(lane.last_block, until=now + 600), now)
     engine.environ["TOKEN"] = "right"
     await engine.running.reloader.reload()
     rows = await engine.settled(5)

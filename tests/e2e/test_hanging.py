@@ -60,7 +60,7 @@ async def test_acceptance_does_not_notice_memory_stays_bounded_and_all_is_made_i
     await until(waits_in_the_store)
 
     sink.faults.clear()
-    worker.gate.resume(sink.origin)
+    worker.gateway.resume(sink.origin)
     rows = await engine.settled(800, seconds=60)
     assert {row.state for row in rows} == {"succeeded"}
     assert len({one.headers["webhook-id"] for one in sink.received if one.status == 200}) == 800
@@ -92,7 +92,7 @@ async def test_twenty_hung_destinations_do_not_keep_a_healthy_one_waiting(engine
         await engine.settled(3, route=OTHERS)  # long before any of the others' timeouts
         backlog = await engine.running.store.backlog()
         assert (backlog.evaluations, backlog.deliveries) == (0, 40 * HUNG), "routing waits for nobody"
-        lanes = {lane.name: lane.under_way for lane in engine.running.worker.gate.lanes()}
+        lanes = {lane.name: lane.in_flight for lane in engine.running.worker.gateway.destinations()}
         assert all(lanes[one.origin] >= 1 for one in hung)
         assert sum(lanes.values()) < CONCURRENCY + 32
         await engine.stop()

@@ -108,14 +108,14 @@ async def test_a_stop_with_a_busy_store_still_waits_for_what_is_to_outlast_it(
 
     await until(running)
     waited = []
-    gate, store = engine.running.worker.gate, type(engine.running.store)
-    real = gate.written
+    gateway, store = engine.running.worker.gateway, type(engine.running.store)
+    real = gateway.flush
 
     async def written() -> None:
         waited.append(True)
         await real()
 
-    monkeypatch.setattr(gate, "written", written)
+    monkeypatch.setattr(gateway, "flush", written)
     monkeypatch.setattr(store, "release", full)
     caplog.set_level(logging.WARNING)
     await engine.stop()

@@ -98,7 +98,7 @@ async def test_what_waits_for_a_refused_key_is_tried_at_once_when_that_is_over(
             engine.write(CLIENTS + CONFIG + "vars: {changed: true}\n")
             assert (await engine.running.reloader.reload()).good
         case "people":
-            assert engine.running.worker.gate.resume("langsmith")
+            assert engine.running.worker.gateway.resume("langsmith")
         case _:
             await engine.stop()
             await engine.start(CLIENTS + CONFIG)

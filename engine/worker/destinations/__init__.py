@@ -1,8 +1,18 @@
-"""What goes to a destination: how much at once, how often, and whether anything may at all. No I/O, a given clock."""
+"""When a delivery may go to a destination: concurrency, rate, fair share, memory and blocks. No I/O, a given clock."""
 
 from engine.clients.limits import Limits, LimitTable
 from engine.worker.destinations.circuit import Block, BlockKind
-from engine.worker.destinations.destination import Lane
-from engine.worker.destinations.table import Admitted, Ask, Lanes, Shut
+from engine.worker.destinations.destination import Destination
+from engine.worker.destinations.table import Admitted, ClaimRequest, DestinationTable, NotAdmitted
 
-__all__ = ["Admitted", "Ask", "Block", "BlockKind", "Lane", "Lanes", "LimitTable", "Limits", "Shut"]
+__all__ = [
+    "Admitted",
+    "Block",
+    "BlockKind",
+    "ClaimRequest",
+    "Destination",
+    "DestinationTable",
+    "LimitTable",
+    "Limits",
+    "NotAdmitted",
+]

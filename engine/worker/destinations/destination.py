@@ -1,4 +1,4 @@
-"""One destination's lane: what is under way to it, and how much more may be."""
+"""One destination: its attempts in flight, and how many more may start."""
 
 from __future__ import annotations
 
@@ -10,27 +10,28 @@ from typing import Literal
 
 from engine.action.failures import Failure, Says
 from engine.clients.limits import Limits
-from engine.core.fair_share import Memory, Places
-from engine.worker.destinations.circuit import Block, BlockKind, Shutter
+from engine.core.fair_share import FairShare, WaitingMemory
+from engine.worker.destinations.circuit import Block, BlockKind, Circuit
 from engine.worker.destinations.event_bytes import EventBytes
-from engine.worker.destinations.token_bucket import Bucket
+from engine.worker.destinations.token_bucket import TokenBucket
 
-#: So much of a failure's reason is kept, in characters.
-_TOLD = 200
-#: Idle lanes remember failures for so long, in seconds.
-_MEMORY = 600.0
-#: A lane's pace is looked at so often while deliveries wait in memory for it, in seconds; a pause that is over within
-#: that time is waited for in memory.
-PATIENCE = 5.0
-#: Who would wait longer than so many such times goes back to the store.
-MOST_LOOKS = 6
-#: What a delivery that waits takes in memory, besides its event, in bytes.
-WAITS_BYTES = 8192
-#: A full lane that nobody has entered or left for so long is stuck: nobody waits in memory for it. In seconds.
+#: The longest reason of a failure that is kept, in characters.
+_MAX_REASON = 200
+#: How long an idle destination remembers its failures, in seconds.
+_REMEMBERED = 600.0
+#: The interval, in seconds, at which the pace is checked while deliveries wait in memory. They also wait in memory
+#: for a pause that ends within it.
+PACE_INTERVAL = 5.0
+#: A delivery that would wait for more than this many intervals returns to the store.
+MAX_PACE_INTERVALS = 6
+#: The memory that a waiting delivery takes besides its event, in bytes.
+WAITING_BYTES = 8192
+#: A destination without free slots is stuck if no attempt has started or ended for this many seconds. Nothing waits
+#: in memory for it.
 _STUCK_AFTER = 1.0
-#: In which state people see a lane. ``probing``: one attempt at a time finds out whether it is healthy again.
+#: The states that people see. ``probing``: one attempt at a time finds out whether the destination is healthy again.
 State = Literal["healthy", "paused", "failing", "unauthorized", "gone", "probing"]
-#: What people call a kind of block.
+#: The state that people see for each kind of block.
 STATE_OF: Mapping[BlockKind, State] = {
     "paused": "paused",
     "failing": "failing",
@@ -39,242 +40,240 @@ STATE_OF: Mapping[BlockKind, State] = {
 }
 
 
-class Lane:
-    """Counts attempts, tells how many more may begin. Use it through ``Lanes``.
+class Destination:
+    """Counts the attempts and the waiting deliveries of one destination. Use it through ``DestinationTable``.
 
-    ``destination`` is what its limits go by, ``name`` what people and the store call it.
-    ``waiting`` are those that wait in memory; ``stored`` says that others probably wait in the store, and
-    are due: who comes goes there, too, behind them; ``stored_during`` is the claim during which that was noted last.
-    ``passed``: claims pass over it until they are told that it has room. ``held`` are the bytes of memory of the
-    events that deliveries are about which wait in memory or are under way; from ``most_held`` on no more come.
+    ``raw_name`` is what limits are matched against; it may hold secrets. ``name`` is what people and the store see.
+    ``waiting`` counts the deliveries that wait in memory. ``has_stored``: deliveries that are due probably wait in the
+    store; new ones queue there behind them. ``stored_during`` is the number of the claim during which that was last
+    noted. ``skipped``: claims skip this destination until one says that it has capacity. ``event_bytes`` counts the
+    events of the deliveries that wait in memory or are in flight; from ``max_bytes`` on no more are admitted.
     """
 
     __slots__ = (
-        "_begun", "_bucket", "_cut_at", "_looked_at", "_memory", "_moved_at", "_places", "_ramp", "_shutter",
-        "_used_at", "_waiting_events", "destination", "held", "last_failure", "limits", "most_held", "name", "passed",
-        "stored", "stored_during", "under_way", "waiting",
+        "_circuit", "_fair_share", "_moved_at", "_pace_seen", "_ramp", "_slowed_at", "_started", "_token_bucket",
+        "_used_at", "_waiting_events", "_waiting_memory", "event_bytes", "has_stored", "in_flight", "last_failure",
+        "limits", "max_bytes", "name", "raw_name", "skipped", "stored_during", "waiting",
     )  # fmt: skip
 
     def __init__(
         self,
         name: str,
-        destination: str,
+        raw_name: str,
         limits: Limits,
         now: float,
         rng: random.Random,
-        places: Places,
-        most_held: float = math.inf,
-        memory: Memory | None = None,
+        fair_share: FairShare,
+        max_bytes: float = math.inf,
+        waiting_memory: WaitingMemory | None = None,
     ) -> None:
-        self.name, self.destination, self.limits, self._places = name, destination, limits, places
-        self.under_way = self.waiting = 0
-        self.held, self._waiting_events = EventBytes(), EventBytes()
-        self._memory = memory or Memory(math.inf)
-        self.most_held = most_held
-        self.stored = self.passed = False
+        self.name, self.raw_name, self.limits, self._fair_share = name, raw_name, limits, fair_share
+        self.in_flight = self.waiting = 0
+        self.event_bytes, self._waiting_events = EventBytes(), EventBytes()
+        self._waiting_memory = waiting_memory or WaitingMemory(math.inf)
+        self.max_bytes = max_bytes
+        self.has_stored = self.skipped = False
         self.stored_during = 0
-        #: Why the latest attempt failed, if it did, cut to a line.
+        #: Why the latest attempt failed, as one line; empty if it succeeded.
         self.last_failure = ""
-        self._bucket = Bucket(limits.rate, limits.burst, now)
-        self._shutter = Shutter(rng)
-        #: While it recovers, so many at once; None when it is as it was.
+        self._token_bucket = TokenBucket(limits.rate, limits.burst, now)
+        self._circuit = Circuit(rng)
+        #: The concurrency during recovery; None when the limits alone apply.
         self._ramp: int | None = None
-        #: How many attempts ever began, and how many had when it was last told to slow down.
-        self._begun = self._cut_at = self._looked_at = 0
+        #: How many attempts have started; how many had when the destination last slowed down, and at the last check
+        #: of the pace.
+        self._started = self._slowed_at = self._pace_seen = 0
         self._used_at = self._moved_at = now
 
-    def change(self, limits: Limits, now: float) -> None:
-        """Go on under other limits."""
+    def set_limits(self, limits: Limits, now: float) -> None:
+        """Use other limits."""
         if limits != self.limits:
             self.limits = limits
-            self._bucket.change(limits.rate, limits.burst, now)
+            self._token_bucket.set_limits(limits.rate, limits.burst, now)
 
-    # What may begin
+    # What may start
 
     def block(self, now: float) -> Block | None:
-        """What keeps everything from it, if something does."""
-        block = self._shutter.block
+        """The block that admits nothing now, if there is one."""
+        block = self._circuit.block
         return block if block is not None and block.is_closed(now) else None
 
     def is_brief(self, now: float) -> bool:
-        """Whether what blocks it may be over any moment, so that those who wait in memory go on waiting."""
+        """Whether the block may end soon, so that deliveries keep waiting in memory."""
         block = self.block(now)
-        return block is not None and block.soft and block.until is not None and block.until - now <= PATIENCE
+        return block is not None and block.soft and block.until is not None and block.until - now <= PACE_INTERVAL
 
     def state(self, now: float) -> State:
-        """In a word."""
-        block = self._shutter.block
+        """The state that people see."""
+        block = self._circuit.block
         if block is None or (block.kind == "paused" and not block.is_closed(now)):
             return "healthy"
         return "probing" if block.probes(now) else STATE_OF[block.kind]
 
     @property
     def failures(self) -> int:
-        """How many attempts in a row it answered with a fault of its own, or not at all."""
-        return self._shutter.in_vain
+        """Attempts in a row that the destination did not take."""
+        return self._circuit.failures_in_a_row
 
     @property
     def last_block(self) -> Block | None:
-        """What blocks it, or has blocked it and is not known to be over."""
-        return self._shutter.block
+        """The present block, or a past one that is not known to be over."""
+        return self._circuit.block
 
-    def free(self, now: float) -> int:
-        """How many attempts may begin now."""
-        own, tokens = self._own(now), self._bucket.ready(now)
+    def free_slots(self, now: float) -> int:
+        """How many attempts may start now."""
+        own, tokens = self._own_slots(now), self._token_bucket.ready(now)
         own = own if tokens is None else min(own, tokens)
-        shared = self._places.more(self.under_way)
-        if own and not shared and (self.stored or self.waiting):
-            self._places.short = True
+        shared = self._fair_share.available(self.in_flight)
+        if own and not shared and (self.has_stored or self.waiting):
+            self._fair_share.has_waiters = True
         return min(own, shared)
 
-    def _own(self, now: float) -> int:
-        """How many more may be under way, leaving the rate and the other lanes out of account."""
-        return max(self._most(now) - self.under_way, 0)
+    def _own_slots(self, now: float) -> int:
+        """The slots that are free without regard to the rate and to other destinations."""
+        return max(self._concurrency(now) - self.in_flight, 0)
 
-    def _most(self, now: float) -> int:
-        """How many may be under way, leaving the same out of account."""
-        block = self._shutter.block
+    def _concurrency(self, now: float) -> int:
+        """How many attempts may be in flight without regard to the rate and to other destinations."""
+        block = self._circuit.block
         if block is not None and block.is_closed(now):
             return 0
         if block is not None and block.probes(now):
             return 1
         return self.limits.concurrency if self._ramp is None else min(self._ramp, self.limits.concurrency)
 
-    def room(self, now: float, *, ahead: bool = True) -> int:
-        """How many may be taken out of the store for it: those that may begin, and some to wait in memory."""
-        if self.is_heavy:
+    def capacity(self, now: float, *, ahead: bool = True) -> int:
+        """How many deliveries may be claimed for it: those that may start and, if ``ahead``, some to wait in memory."""
+        if self.is_memory_full:
             return 0
-        return max(self.free(now) + (self._ahead(now) if ahead else 0) - self.waiting, 0)
+        return max(self.free_slots(now) + (self._ahead(now) if ahead else 0) - self.waiting, 0)
 
     @property
     def in_use(self) -> bool:
-        """Whether it may have less room than one that nobody knows."""
-        return bool(self.under_way or self.waiting or self.stored or self._ramp or self.limits.rate or self.last_block)
+        """Whether its capacity may be less than that of an unknown destination."""
+        return bool(
+            self.in_flight or self.waiting or self.has_stored or self._ramp or self.limits.rate or self.last_block
+        )
 
     @property
-    def is_heavy(self) -> bool:
-        """Whether it holds all the memory that one lane may."""
-        return self.held.total >= self.most_held
+    def is_memory_full(self) -> bool:
+        """Whether its events take all the memory that one destination may have."""
+        return self.event_bytes.total >= self.max_bytes
 
-    def wants(self, now: float) -> bool:
-        """Whether it is time to take more out of the store."""
-        return self.stored and self.waiting * 2 <= self._ahead(now) and self.room(now) > 0
+    def needs_claim(self, now: float) -> bool:
+        """Whether it is time to claim more deliveries for it."""
+        return self.has_stored and self.waiting * 2 <= self._ahead(now) and self.capacity(now) > 0
 
     def _ahead(self, now: float) -> int:
-        finds_out = self._ramp == 1 or self.state(now) != "healthy"
-        return self._most(now) if self.may_wait(now) and not finds_out else 0
+        probes = self._ramp == 1 or self.state(now) != "healthy"
+        return self._concurrency(now) if self.may_wait(now) and not probes else 0
 
     def may_wait(self, now: float, events: Mapping[str, int] | None = None) -> bool:
-        """Whether one more, with these events, may wait in memory: its turn will come soon, as far as one knows.
+        """Whether one more delivery with these events may wait in memory.
 
-        There is no use in waiting for one that hangs, or once for a minute's rate, or for places that others have.
+        It may if a slot will probably be free soon: not if the destination is stuck, if the rate is too low, or if
+        other destinations use all shared slots.
         """
-        own = self._own(now)
+        own = self._own_slots(now)
         stuck = not own and now - self._moved_at > _STUCK_AFTER
         blocked = self.block(now) is not None and not self.is_brief(now)
-        if stuck or (own and not self._places.more(self.under_way)) or blocked:
+        if stuck or (own and not self._fair_share.available(self.in_flight)) or blocked:
             return False
         rate = self.limits.rate
-        turns = int(rate * PATIENCE) if rate else math.inf
-        more = self._waiting_events.more(events or {}) + WAITS_BYTES
-        return self.waiting < turns and self._waiting_bytes + more <= self._memory.free
+        most = int(rate * PACE_INTERVAL) if rate else math.inf
+        added = self._waiting_events.added_by(events or {}) + WAITING_BYTES
+        waiting_bytes = self._waiting_events.total + self.waiting * WAITING_BYTES
+        return self.waiting < most and waiting_bytes + added <= self._waiting_memory.free
 
-    @property
-    def _waiting_bytes(self) -> int:
-        return self._waiting_events.total + self.waiting * WAITS_BYTES
-
-    def wait(self, events: Mapping[str, int]) -> None:
-        """One more waits in memory, with its events."""
+    def start_waiting(self, events: Mapping[str, int]) -> None:
+        """Count one more delivery that waits in memory, with its events."""
         self.waiting += 1
-        self._memory.taken += self._waiting_events.take(events) + WAITS_BYTES
+        self._waiting_memory.taken += self._waiting_events.add(events) + WAITING_BYTES
 
-    def wait_no_longer(self, events: Mapping[str, int]) -> None:
-        """One that waited does not any more."""
+    def stop_waiting(self, events: Mapping[str, int]) -> None:
+        """Count one delivery less that waits in memory."""
         self.waiting -= 1
-        self._memory.taken -= self._waiting_events.drop(events) + WAITS_BYTES
+        self._waiting_memory.taken -= self._waiting_events.remove(events) + WAITING_BYTES
 
     def surplus(self) -> int:
-        """How many of those that wait will not get their turn in time, at the pace since this was last asked."""
-        begun, self._looked_at = self._begun - self._looked_at, self._begun
-        return max(self.waiting - begun * MOST_LOOKS, 0)
+        """How many waiting deliveries would wait too long, at the pace since the last call."""
+        started, self._pace_seen = self._started - self._pace_seen, self._started
+        return max(self.waiting - started * MAX_PACE_INTERVALS, 0)
 
-    def opens_at(self, now: float) -> float | None:
-        """When time alone lets the next attempt begin; None: it does not, or there is nothing to wait for."""
+    def ready_at(self, now: float) -> float | None:
+        """When the next attempt may start by time alone, in Unix seconds; None if time alone changes nothing."""
         block = self.block(now)
         if block is not None:
             return block.until
-        at = self._bucket.next_at(now)
+        at = self._token_bucket.next_at(now)
         return at if at > now else None
 
     # What happens
 
-    def enter(self, now: float) -> tuple[bool, int]:
-        """An attempt begins; there must be room. Whether it is to find out how the destination is, and its number."""
-        block = self._shutter.block
+    def start(self, now: float) -> tuple[bool, int]:
+        """Start an attempt; there must be a free slot. Returns whether it is a probe, and its number."""
+        block = self._circuit.block
         probe = block is not None and block.probes(now)
-        self._bucket.take(now)
-        self._places.taken += 1
-        self.under_way += 1
-        self._begun += 1
+        self._token_bucket.take(now)
+        self._fair_share.taken += 1
+        self.in_flight += 1
+        self._started += 1
         self._used_at = self._moved_at = now
-        return probe, self._begun
+        return probe, self._started
 
-    def left(self, failure: Failure | None, now: float, *, probe: bool = False, number: int = 0) -> None:
-        """An attempt ended; None is success."""
-        before, says = self._shutter.block, "healthy" if failure is None else failure.says
-        self.last_failure = "" if failure is None else " ".join(failure.reason.split())[:_TOLD]
+    def finish(self, failure: Failure | None, now: float, *, probe: bool = False, number: int = 0) -> None:
+        """Record the end of an attempt; a failure of None is success."""
+        before, says = self._circuit.block, "healthy" if failure is None else failure.says
+        self.last_failure = "" if failure is None else " ".join(failure.reason.split())[:_MAX_REASON]
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
-        self._shutter.learn(says, reason, now, after=after, probe=probe, number=number)
-        block = self._shutter.block
+        self._circuit.record(says, reason, now, after=after, probe=probe, number=number)
+        block = self._circuit.block
         if block is not None and block is not before:
             self._slow_down(block, number)
         elif says == "healthy" and self._ramp is not None and self.state(now) == "healthy":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
-        self._leave(now)
+        self.abandon(now)
 
     def _slow_down(self, block: Block, number: int) -> None:
-        """After a pause go on with half of what was under way; after anything else with one attempt.
+        """After a pause, halve the concurrency; after any other block, start again with one attempt.
 
-        Attempts that had begun when it slowed down last say nothing new.
+        Attempts that had started before the last slow-down say nothing new.
         """
         if block.kind != "paused":
             self._ramp = 1
-        elif number > self._cut_at:
-            self._ramp = max(self.under_way // 2, 1)
-            self._cut_at = self._begun
+        elif number > self._slowed_at:
+            self._ramp = max(self.in_flight // 2, 1)
+            self._slowed_at = self._started
 
-    def given_up(self, now: float) -> None:
-        """An attempt ended without telling anything: this process gave it up."""
-        self._leave(now)
-
-    def _leave(self, now: float) -> None:
-        self._places.taken -= 1
-        self.under_way -= 1
+    def abandon(self, now: float) -> None:
+        """Free the slot of an attempt whose outcome is not known."""
+        self._fair_share.taken -= 1
+        self.in_flight -= 1
         self._used_at = self._moved_at = now
 
     def restore(self, block: Block) -> None:
-        """Block it as it was before a restart."""
-        self._shutter.block, self._ramp, self.stored = block, 1, True
+        """Set the block that was stored before a restart."""
+        self._circuit.block, self._ramp, self.has_stored = block, 1, True
 
-    def blocked(self, says: Says, reason: str, now: float) -> None:
-        """It is a URL or a credential, and an attempt said that it is refused."""
-        block = self._shutter.block
+    def record_block(self, says: Says, reason: str, now: float) -> None:
+        """Record what an attempt at another destination says of this one, which is a URL or a credential."""
+        block = self._circuit.block
         if block is not None and block.kind == says == "gone" and not block.is_closed(now):
-            self._shutter.reset()
-        self._shutter.learn(says, reason, now, probe=True)
+            self._circuit.reset()
+        self._circuit.record(says, reason, now, probe=True)
 
-    def find_out(self, now: float) -> None:
-        """Let one attempt in at a time."""
-        if (block := self._shutter.block) is not None:
-            self._shutter.block = replace(block, until=now)
+    def start_probing(self, now: float) -> None:
+        """Admit one attempt at a time from now on."""
+        if (block := self._circuit.block) is not None:
+            self._circuit.block = replace(block, until=now)
 
     def reset(self) -> None:
-        """Let attempts in again, one at a time at first: people know better, or think so. What is under way stays."""
-        self._shutter.reset()
+        """Remove the block, and start again with one attempt at a time. Attempts in flight go on."""
+        self._circuit.reset()
         self._ramp = 1
 
     def is_idle(self, now: float) -> bool:
-        """Whether it can be forgotten without anybody noticing."""
-        if self.under_way or self.waiting or self.block(now) is not None or not self._bucket.is_full(now):
+        """Whether it can be forgotten without a difference."""
+        if self.in_flight or self.waiting or self.block(now) is not None or not self._token_bucket.is_full(now):
             return False
-        return now - self._used_at >= _MEMORY or (self._shutter.unremarkable and self._ramp is None)
+        return now - self._used_at >= _REMEMBERED or (self._circuit.is_initial and self._ramp is None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 
 class EventBytes:
-    """Counts the bytes of events. Each event counts once, however many pieces of work have it."""
+    """Counts the bytes of events. An event counts once, however many pieces of work use it."""
 
     __slots__ = ("_users", "total")
 
@@ -14,23 +14,23 @@ class EventBytes:
         self._users: dict[str, int] = {}
         self.total = 0
 
-    def more(self, events: Mapping[str, int]) -> int:
-        """How many bytes ``take`` would add."""
+    def added_by(self, events: Mapping[str, int]) -> int:
+        """How many bytes ``add`` would add."""
         return sum(size for event, size in events.items() if event not in self._users)
 
-    def take(self, events: Mapping[str, int]) -> int:
-        """A piece of work has these events (their ids, with their sizes in bytes). How many bytes that adds."""
-        more = self.more(events)
+    def add(self, events: Mapping[str, int]) -> int:
+        """Count the events of a piece of work (sizes in bytes by id). Returns how many bytes that adds."""
+        added = self.added_by(events)
         for event in events:
             self._users[event] = self._users.get(event, 0) + 1
-        self.total += more
-        return more
+        self.total += added
+        return added
 
-    def drop(self, events: Mapping[str, int]) -> int:
-        """A piece of work that had these events is over. How many bytes that frees."""
+    def remove(self, events: Mapping[str, int]) -> int:
+        """Stop counting the events of a piece of work that is done. Returns how many bytes that frees."""
         for event in events:
             if users := self._users.pop(event) - 1:
                 self._users[event] = users
-        less = self.more(events)
-        self.total -= less
-        return less
+        freed = self.added_by(events)
+        self.total -= freed
+        return freed

@@ -1,4 +1,4 @@
-"""What is said to people of a lane that takes nothing."""
+"""The messages that say why a destination takes no deliveries."""
 
 from __future__ import annotations
 
@@ -7,37 +7,36 @@ from typing import Final, assert_never
 
 from engine.core.units import format_duration
 from engine.worker.destinations.circuit import Block
-from engine.worker.destinations.table import Shut
+from engine.worker.destinations.table import NotAdmitted
 
-#: How a reason says that a destination takes nothing for now.
+#: How the reason of a delivery begins that waits for a blocked destination.
 WAITS: Final = "waits for "
-#: So much of a reason, in characters, tells it from others: a lane keeps no more of one than it shows.
-_TOLD = 200
+#: How much of a reason is compared, in characters: a destination keeps no more of one.
+_MAX_REASON = 200
 
 
-def waiting(shut: Shut) -> str:
+def waiting(denied: NotAdmitted) -> str:
     """Why a delivery waits."""
-    if shut.block is None:
-        return f"waits its turn for {shut.lane.name}"
-    return f"{WAITS}{shut.lane.name}: {describe(shut.block)} (engine destinations shows it)"
+    if denied.block is None:
+        return f"waits its turn for {denied.destination.name}"
+    return f"{WAITS}{denied.destination.name}: {describe(denied.block)} (engine destinations shows it)"
 
 
-def waiting_after(reason: str, shut: Shut) -> str:
-    """Why a delivery waits that was attempted in vain: for what that came to, and for a destination that is shut."""
-    if shut.block is None:
+def waiting_after(reason: str, denied: NotAdmitted) -> str:
+    """Why a delivery waits after a failed attempt: the attempt's reason, and the block of its destination."""
+    if denied.block is None:
         return reason
-    why = waiting(shut)
-    return why if " ".join(reason.split())[:_TOLD] in why else f"{reason}; {why}"
+    why = waiting(denied)
+    return why if " ".join(reason.split())[:_MAX_REASON] in why else f"{reason}; {why}"
 
 
-def overdue(shut: Shut, within: float) -> str:
-    """Why a delivery is dead that has waited too long."""
-    why = f": {describe(shut.block)}" if shut.block is not None else ", whose turn did not come"
-    return f"waited {format_duration(within)} for {shut.lane.name}{why}"
+def overdue(name: str, block: Block, within: float) -> str:
+    """Why a delivery is dead that waited ``within`` seconds for a blocked destination."""
+    return f"waited {format_duration(within)} for {name}: {describe(block)}"
 
 
 def describe(block: Block) -> str:
-    """What keeps deliveries away, and until when."""
+    """What blocks a destination, and until when."""
     match block.kind:
         case "paused":
             return f"paused until {_time(block.until)} because {cause(block)}"
@@ -50,7 +49,7 @@ def describe(block: Block) -> str:
 
 
 def cause(block: Block) -> str:
-    """What keeps deliveries away, and what to do about it."""
+    """What blocks a destination, and what to do about it."""
     match block.kind:
         case "paused":
             return f"it said {block.reason}"

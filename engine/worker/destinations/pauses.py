@@ -1,4 +1,4 @@
-"""Why nothing goes to a destination: told to people once, kept over a restart where it lasts."""
+"""Reports blocks of destinations, and stores those that survive a restart."""
 
 from __future__ import annotations
 
@@ -8,104 +8,116 @@ from collections.abc import Awaitable, Callable
 
 from engine.store.records import Control
 from engine.worker.context import Desk
-from engine.worker.destinations import Block, Lane
+from engine.worker.destinations import Block, Destination
 from engine.worker.destinations.circuit import is_kind
 from engine.worker.destinations.messages import cause
-from engine.worker.destinations.stops import Stops
+from engine.worker.destinations.scoped_blocks import ScopedBlocks
 
-#: How long a stop waits for what is to outlast it to be written, in seconds.
-_WRITTEN_WITHIN = 2.0
-#: A pause that lasts longer survives a restart, in seconds.
+#: How long a stop waits for pending writes, in seconds.
+_FLUSH_TIMEOUT = 2.0
+#: A pause longer than this many seconds survives a restart.
 LONG_PAUSE = 30.0
-#: A pause that is longer by no more than this is the same, in seconds.
-_A_MOMENT = 1.0
+#: A pause that ends at most this many seconds later than the reported one is not reported again.
+_SAME_PAUSE = 1.0
 
 
 class Pauses:
-    """``forgotten`` is told the name of a lane that takes deliveries again, ``over`` the lane whose pause has ended."""
+    """``on_reopened`` is called with the name of a destination that takes deliveries again.
+
+    ``on_pause_over`` is called with the destination whose pause has ended.
+    """
 
     def __init__(
-        self, desk: Desk, stops: Stops, forgotten: Callable[[str], None], over: Callable[[Lane], None]
+        self,
+        desk: Desk,
+        scoped: ScopedBlocks,
+        on_reopened: Callable[[str], None],
+        on_pause_over: Callable[[Destination], None],
     ) -> None:
-        self._desk, self._stops, self._forgotten, self._over = desk, stops, forgotten, over
+        self._desk, self._scoped = desk, scoped
+        self._on_reopened, self._on_pause_over = on_reopened, on_pause_over
         self._writing: set[asyncio.Task[None]] = set()
-        #: Lanes that were told to be paused, with until when at most, and those whose pauses are in the store.
-        self._told: dict[str, float] = {}
-        self._kept: set[str] = set()
+        #: The blocks that were reported, with their latest end, and the names whose blocks are in the store.
+        self._reported: dict[str, float] = {}
+        self._stored: set[str] = set()
 
-    def kept(self, name: str) -> None:
-        """A lane's pause is in the store."""
-        self._kept.add(name)
+    def note_stored(self, name: str) -> None:
+        """Note that a destination's block is in the store."""
+        self._stored.add(name)
 
     def forget(self, name: str) -> None:
-        """A lane takes deliveries again, or nothing is known of it any more."""
-        self._told.pop(name, None)
-        self.unkeep(name)
+        """Remove what is known of a destination's block."""
+        self._reported.pop(name, None)
+        self.unstore(name)
 
     def fingerprint(self) -> str:
-        """What is stored to tell this configuration, its secrets included, from another."""
+        """What is stored to distinguish this configuration, with its secrets, from others."""
         return self._desk.store.fingerprint(self._desk.rules().router.private_hash)
 
-    def tell(self, lane: Lane, before: Block | None, now: float) -> None:
-        """Tell people of what blocks a lane now, if it is news; ``before`` is what did."""
-        block = lane.last_block
+    def report(self, destination: Destination, before: Block | None, now: float) -> None:
+        """Report and store a destination's block if it is news; ``before`` is its block before the last change."""
+        block = destination.last_block
         if block is None:
             if before is not None:
-                self.reopened(lane)
+                self.report_reopened(destination)
             return
-        if self._is_news(lane, before, block, now) or (block is not before and self._is_longer(lane, block, now)):
-            self._told[lane.name] = block.until or math.inf
-            self._desk.observer.paused(lane.name, block.until, cause(block))
-            self._keep(lane, block, now)
-        if block is not before and block.kind == "paused" and block.until is not None:
-            asyncio.get_running_loop().call_later(block.until - now, self._pause_over, lane, block)
+        changed = block is not before
+        if self._is_news(destination, before, block, now) or (changed and self._is_longer(destination, block, now)):
+            self._reported[destination.name] = block.until or math.inf
+            self._desk.observer.paused(destination.name, block.until, cause(block))
+            self._store(destination, block, now)
+        if changed and block.kind == "paused" and block.until is not None:
+            asyncio.get_running_loop().call_later(block.until - now, self._pause_over, destination, block)
 
-    def _is_news(self, lane: Lane, before: Block | None, block: Block, now: float) -> bool:
-        """Whether people are to be told. A soft pause is none as long as attempts are under way that may end it."""
+    def _is_news(self, destination: Destination, before: Block | None, block: Block, now: float) -> bool:
+        """Whether to report a block. A soft pause is reported only when no attempt in flight may end it."""
         if block.soft:
-            return not lane.under_way and lane.name not in self._told and block.is_closed(now)
+            return not destination.in_flight and destination.name not in self._reported and block.is_closed(now)
         known = before is not None and before.kind == block.kind and (before.is_closed(now) or before.probes(now))
-        return block is not before and not (known and lane.name in self._told)
+        return block is not before and not (known and destination.name in self._reported)
 
-    def _is_longer(self, lane: Lane, block: Block, now: float) -> bool:
-        """Whether a pause lasts longer than was told, and long enough to be kept. Many say the same a moment apart."""
+    def _is_longer(self, destination: Destination, block: Block, now: float) -> bool:
+        """Whether a pause is longer than reported, and long enough to be stored. Many answers differ by a moment."""
         if block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE:
             return False
-        return block.until > self._told.get(lane.name, 0.0) + _A_MOMENT
+        return block.until > self._reported.get(destination.name, 0.0) + _SAME_PAUSE
 
-    def _pause_over(self, lane: Lane, block: Block) -> None:
-        if lane.last_block is block:
-            self.reopened(lane)
-            self._over(lane)
+    def _pause_over(self, destination: Destination, block: Block) -> None:
+        if destination.last_block is block:
+            self.report_reopened(destination)
+            self._on_pause_over(destination)
 
-    def reopened(self, lane: Lane) -> None:
-        """Tell people that a lane takes deliveries again."""
-        if lane.name in self._told:
-            self._desk.observer.reopened(lane.name)
-        self._forgotten(lane.name)
+    def report_reopened(self, destination: Destination) -> None:
+        """Report that a destination takes deliveries again."""
+        if destination.name in self._reported:
+            self._desk.observer.reopened(destination.name)
+        self._on_reopened(destination.name)
 
-    def _keep(self, lane: Lane, block: Block, now: float) -> None:
-        """What outlasts a restart. A refused key is tried once after one, a failing destination at once."""
+    def _store(self, destination: Destination, block: Block, now: float) -> None:
+        """Store a block that survives a restart.
+
+        After a restart a refused key is tried once, and a failing destination at once.
+        """
         lasts = block.kind in ("refused", "gone")
         if not lasts and (block.kind != "paused" or block.until is None or block.until - now <= LONG_PAUSE):
-            self.unkeep(lane.name)
+            self.unstore(destination.name)
             return
-        self._kept.add(lane.name)
+        self._stored.add(destination.name)
         state = {"kind": block.kind, "config": self.fingerprint()}
-        if self._stops.knows(lane):
+        if self._scoped.has(destination):
             state["scope"] = "url" if block.kind == "gone" else "credential"
         until = None if lasts else block.until
-        control = Control("pause", lane.name, block.reason, "engine", block.since, until, state)
+        control = Control("pause", destination.name, block.reason, "engine", block.since, until, state)
         self._write(lambda: self._desk.store.set_control(control))
 
-    def unkeep(self, name: str) -> None:
-        """Remove a pause from the store."""
-        if name in self._kept:
-            self._kept.discard(name)
+    def unstore(self, name: str) -> None:
+        """Remove a block from the store."""
+        if name in self._stored:
+            self._stored.discard(name)
             self._write(lambda: self._desk.store.remove_control("pause", name))
 
     def _write(self, verb: Callable[[], Awaitable[object]]) -> None:
-        """One after another: what was decided last is to be kept last."""
+        """Write to the store after all earlier writes, so that the latest one wins."""
         earlier = tuple(self._writing)
 
         async def write() -> None:
@@ -114,24 +126,24 @@ class Pauses:
             try:
                 await self._desk.persist(verb)
             except Exception as error:
-                self._desk.logger.error("a pause could not be kept in the store", exc_info=error)
+                self._desk.logger.error("a pause could not be stored", exc_info=error)
 
         task = asyncio.create_task(write())
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
 
-    async def written(self) -> None:
-        """Until what is to outlast a restart is in the store; not for ever, as it may be stuck."""
+    async def flush(self) -> None:
+        """Wait until all blocks are stored, for at most 2 seconds: the store may be stuck."""
         if not self._writing:
             return
-        _, unwritten = await asyncio.wait(tuple(self._writing), timeout=_WRITTEN_WITHIN)
+        _, unwritten = await asyncio.wait(tuple(self._writing), timeout=_FLUSH_TIMEOUT)
         for task in unwritten:
             task.cancel()
         await asyncio.gather(*unwritten, return_exceptions=True)
 
 
 def block_of(control: Control, config: str, now: float) -> Block | None:
-    """The block that a row stands for; None where it is over."""
+    """The block in a row of the store; None if it does not apply to this configuration."""
     state = control.state or {}
     kind = state.get("kind", "paused")
     if not is_kind(kind):

@@ -1,4 +1,4 @@
-"""All lanes: who may enter, how much may be taken out of the store for each, which are shut."""
+"""All destinations of a process: which admit attempts, and how much may be claimed for each."""
 
 from __future__ import annotations
 
@@ -10,252 +10,256 @@ from heapq import heappop, heappush
 
 from engine.action.failures import Failure, Says, Scope
 from engine.clients.limits import Limits, LimitTable
-from engine.core.fair_share import Memory, Places
+from engine.core.fair_share import FairShare, WaitingMemory
 from engine.worker.destinations.circuit import Block
-from engine.worker.destinations.destination import Lane
+from engine.worker.destinations.destination import Destination
 
-#: So many lanes are kept before the idle ones are looked for.
-_FEW = 256
-#: The most that are kept in mind; past it blocked ones are forgotten, too, those first that were shut first.
-MOST_LANES = 10_000
-#: How many blocked ones are forgotten at a time.
-_MADE_ROOM = 500
+#: From this many destinations on, idle ones are evicted.
+_FIRST_EVICTION = 256
+#: The most destinations in memory. Beyond it blocked ones are evicted as well, the longest blocked first.
+MAX_DESTINATIONS = 10_000
+#: How many blocked destinations are evicted at a time.
+_EVICTED_AT_ONCE = 500
 
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """An attempt may begin, and has its place until it says that it left. A ``probe`` finds out how things are.
+    """An attempt may start. It has its slot until ``finish`` or ``abandon``.
 
-    ``number`` counts the attempts of its lane. ``events`` are those that its lane holds in memory for it, with their
-    sizes in bytes.
+    ``probe``: the attempt finds out whether the destination is healthy again. ``number`` counts the attempts of the
+    destination. ``events`` are the events that the delivery keeps in memory, with their sizes in bytes.
     """
 
-    lane: Lane
+    destination: Destination
     probe: bool
     number: int = 0
     events: Mapping[str, int] = field(default_factory=dict)
-    #: What its answer is about, and the stops that it finds out about.
+    #: What an answer is about, and the scoped blocks that this attempt probes.
     scope: Scope = field(default_factory=Scope)
-    stops: tuple[Lane, ...] = ()
+    probed: tuple[Destination, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Shut:
-    """It may not. ``block`` None: its destination is healthy, but there is no place free."""
+class NotAdmitted:
+    """An attempt may not start. With ``block`` None the destination is not blocked, but has no free slot."""
 
-    lane: Lane
+    destination: Destination
     block: Block | None
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """What a claim is told: how much may be taken of each lane in use, which take nothing, which take something again.
+class ClaimRequest:
+    """What the next claim may take.
 
-    ``number`` counts the claims.
+    ``capacity`` is how much may be taken for each destination in use. ``blocked`` ones take nothing. ``unblocked`` ones
+    take deliveries again, and the claim stops skipping them. ``number`` counts the claims.
     """
 
-    rooms: Mapping[str, int]
-    shut: Collection[str]
-    opened: Collection[str]
+    capacity: Mapping[str, int]
+    blocked: Collection[str]
+    unblocked: Collection[str]
     number: int
 
 
-class Lanes:
-    """The lanes of one process, by destination. Those that are idle and unremarkable are forgotten.
+class DestinationTable:
+    """The destinations of one process, by name. Idle ones without failures are evicted.
 
-    They have at most ``total`` attempts under way together, shared as ``places`` say, whatever their limits are; none
-    begins to hold more when it holds ``most_held`` bytes, and all that wait in memory have ``most_waiting``.
-    ``forgotten`` is told the names of those that are.
+    All together have at most ``total`` attempts in flight, shared by ``fair_share`` whatever their limits are. One
+    destination takes no more deliveries when their events have ``max_bytes`` bytes; all deliveries that wait in memory
+    have ``max_waiting`` bytes. ``on_forget`` is called with the name of each evicted destination.
     """
 
     def __init__(
         self,
         rng: random.Random,
         total: int = 1_000_000,
-        forgotten: Callable[[str], None] = lambda _name: None,
-        most_held: float = math.inf,
-        most_waiting: float = math.inf,
+        on_forget: Callable[[str], None] = lambda _name: None,
+        max_bytes: float = math.inf,
+        max_waiting: float = math.inf,
     ) -> None:
-        self._rng, self._forgotten, self._most_held = rng, forgotten, most_held
-        self.places, self.memory = Places(total), Memory(most_waiting)
-        self._lanes: dict[str, Lane] = {}
-        self._doors = _Doors()
-        self._look_at = _FEW
+        self._rng, self._on_forget, self._max_bytes = rng, on_forget, max_bytes
+        self.fair_share, self.waiting_memory = FairShare(total), WaitingMemory(max_waiting)
+        self._destinations: dict[str, Destination] = {}
+        self._blocks = _BlockIndex()
+        self._evict_at = _FIRST_EVICTION
         self._claims = 0
-        #: Lanes that claims pass over, though nothing is known any more that keeps them.
-        self._opened: set[str] = set()
+        #: Names that claims still skip, though the destination was forgotten and nothing blocks it.
+        self._unblocked: set[str] = set()
 
-    def __iter__(self) -> Iterator[Lane]:
-        return iter(self._lanes.values())
+    def __iter__(self) -> Iterator[Destination]:
+        return iter(self._destinations.values())
 
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._destinations)
 
-    def get(self, name: str) -> Lane | None:
-        """A lane that is known."""
-        return self._lanes.get(name)
+    def get(self, name: str) -> Destination | None:
+        """A destination that is in memory."""
+        return self._destinations.get(name)
 
-    def lane(self, name: str, destination: str, table: LimitTable, now: float) -> Lane:
-        """A destination's lane, under the limits of now."""
-        limits = self.limits(destination, table)
-        lane = self._lanes.get(name)
-        if lane is None:
-            self._make_room(now)
-            lane = Lane(name, destination, limits, now, self._rng, self.places, self._most_held, self.memory)
-            self._lanes[name] = lane
-            self._doors.note(lane, now)
-        lane.destination = destination
-        lane.change(limits, now)
-        return lane
+    def get_or_add(self, name: str, raw_name: str, limits: LimitTable, now: float) -> Destination:
+        """A destination, under its present limits."""
+        own = self.limits_of(raw_name, limits)
+        found = self._destinations.get(name)
+        if found is None:
+            self._evict(now)
+            share, memory = self.fair_share, self.waiting_memory
+            found = Destination(name, raw_name, own, now, self._rng, share, self._max_bytes, memory)
+            self._destinations[name] = found
+            self._blocks.update(found, now)
+        found.raw_name = raw_name
+        found.set_limits(own, now)
+        return found
 
-    def limits(self, destination: str, table: LimitTable) -> Limits:
-        """What holds for a destination here."""
-        limits = table.of(destination)
-        most = self.places.most
-        return limits if limits.concurrency <= most else replace(limits, concurrency=most)
+    def limits_of(self, raw_name: str, limits: LimitTable) -> Limits:
+        """The limits of a destination in this process."""
+        own = limits.of(raw_name)
+        most = self.fair_share.max_each
+        return own if own.concurrency <= most else replace(own, concurrency=most)
 
-    def enter(self, lane: Lane, now: float) -> Admitted | Shut:
-        """Begin an attempt, if one may."""
-        if lane.free(now) > 0:
-            return Admitted(lane, *lane.enter(now))
-        block = lane.block(now)
-        if block is None and not self.places.more(lane.under_way):
-            self.places.short = True
-        return Shut(lane, block)
+    def admit(self, destination: Destination, now: float) -> Admitted | NotAdmitted:
+        """Start an attempt, if one may start."""
+        if destination.free_slots(now) > 0:
+            return Admitted(destination, *destination.start(now))
+        block = destination.block(now)
+        if block is None and not self.fair_share.available(destination.in_flight):
+            self.fair_share.has_waiters = True
+        return NotAdmitted(destination, block)
 
-    def left(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
-        """An attempt ended, and this is what it came to; None is success."""
-        admitted.lane.left(failure, now, probe=admitted.probe, number=admitted.number)
-        self._doors.note(admitted.lane, now)
+    def finish(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
+        """Record the end of an attempt; a failure of None is success."""
+        admitted.destination.finish(failure, now, probe=admitted.probe, number=admitted.number)
+        self._blocks.update(admitted.destination, now)
 
-    def restore(self, lane: Lane, block: Block, now: float) -> None:
-        """Block a lane as it was before a restart."""
-        lane.restore(block)
-        self._doors.note(lane, now)
+    def restore(self, destination: Destination, block: Block, now: float) -> None:
+        """Set the block that was stored before a restart."""
+        destination.restore(block)
+        self._blocks.update(destination, now)
 
-    def learn(self, lane: Lane, says: Says, reason: str, now: float) -> None:
-        """Block a lane that has no attempts of its own, or go on blocking it."""
-        lane.blocked(says, reason, now)
-        self._doors.note(lane, now)
+    def record_block(self, destination: Destination, says: Says, reason: str, now: float) -> None:
+        """Block, or keep blocking, a destination that has no attempts of its own."""
+        destination.record_block(says, reason, now)
+        self._blocks.update(destination, now)
 
-    def probe(self, lane: Lane, now: float) -> None:
-        """From now on one attempt at a time finds out how things are."""
-        lane.find_out(now)
-        self._doors.note(lane, now)
+    def start_probing(self, destination: Destination, now: float) -> None:
+        """Admit one attempt at a time from now on."""
+        destination.start_probing(now)
+        self._blocks.update(destination, now)
 
-    def reset(self, lane: Lane, now: float) -> None:
-        """Let everything into a lane again."""
-        lane.reset()
-        self._doors.note(lane, now)
+    def reset(self, destination: Destination, now: float) -> None:
+        """Remove a block."""
+        destination.reset()
+        self._blocks.update(destination, now)
 
-    def rooms(self, now: float, *, ahead: bool = True) -> Mapping[str, int]:
-        """How much may be taken out of the store for each that is neither shut nor idle. Others have all the room.
+    def capacity(self, now: float, *, ahead: bool = True) -> Mapping[str, int]:
+        """How much may be claimed for each destination that is neither blocked nor idle. Others have no limit.
 
-        ``ahead``: also some to wait in memory.
+        ``ahead``: count deliveries that would wait in memory as well.
         """
-        self._doors.look(now)
-        return {name: lane.room(now, ahead=ahead) for name, lane in self._doors.open.items() if lane.in_use}
+        self._blocks.expire(now)
+        return {name: one.capacity(now, ahead=ahead) for name, one in self._blocks.unblocked.items() if one.in_use}
 
-    def shut(self, now: float) -> Collection[str]:
-        """Those that take nothing."""
-        self._doors.look(now)
-        return set(self._doors.shut)
+    def blocked(self, now: float) -> Collection[str]:
+        """The names of the blocked destinations."""
+        self._blocks.expire(now)
+        return set(self._blocks.blocked)
 
-    def opens_at(self, now: float) -> float | None:
-        """When the next lane opens by itself for which something waits in the store, or None."""
-        times = (lane.opens_at(now) for lane in self._lanes.values() if lane.stored and not lane.room(now))
+    def ready_at(self, now: float) -> float | None:
+        """When the first destination without capacity takes stored deliveries again by time alone, or None."""
+        times = (one.ready_at(now) for one in self if one.has_stored and not one.capacity(now))
         return min((at for at in times if at is not None), default=None)
 
-    def ask(self, now: float, *, ahead: bool = True) -> Ask:
-        """What the next claim is told; ``taken`` wants to know it again."""
+    def claim_request(self, now: float, *, ahead: bool = True) -> ClaimRequest:
+        """What the next claim may take. Pass it to ``apply_claim`` afterwards."""
         self._claims += 1
-        rooms = self.rooms(now, ahead=ahead)
-        opened = {name for name, room in rooms.items() if room and self._lanes[name].passed}
-        return Ask(rooms, self.shut(now), opened | self._opened, self._claims)
+        capacity = self.capacity(now, ahead=ahead)
+        unblocked = {name for name, count in capacity.items() if count and self._destinations[name].skipped}
+        return ClaimRequest(capacity, self.blocked(now), unblocked | self._unblocked, self._claims)
 
-    def store(self, lane: Lane) -> None:
-        """Something due waits in the store for a lane, or is about to."""
-        lane.stored, lane.stored_during = True, self._claims
+    def note_stored(self, destination: Destination) -> None:
+        """Note that a delivery waits in the store for a destination, or will in a moment, and is due."""
+        destination.has_stored, destination.stored_during = True, self._claims
 
-    def taken(self, ask: Ask, left: Collection[str], passed: Collection[str], emptied: Collection[str]) -> None:
-        """A claim took what it could; see ``ClaimResult``. What was stored while it was made, it may not have seen."""
-        self._opened.difference_update(ask.opened)
-        for lane in self._known(emptied):
-            if lane.stored_during < ask.number:
-                lane.stored = False
-        for lane in self._known(left):
-            lane.stored = True
-        for lane in self._known(ask.opened):
-            lane.passed = False
-        for lane in self._known(passed):
-            lane.passed = True
+    def apply_claim(
+        self, request: ClaimRequest, remaining: Collection[str], skipped: Collection[str], emptied: Collection[str]
+    ) -> None:
+        """Apply the result of a claim (see the store's ``claim``). It may not have seen what was stored meanwhile."""
+        self._unblocked.difference_update(request.unblocked)
+        for destination in self._known(emptied):
+            if destination.stored_during < request.number:
+                destination.has_stored = False
+        for destination in self._known(remaining):
+            destination.has_stored = True
+        for destination in self._known(request.unblocked):
+            destination.skipped = False
+        for destination in self._known(skipped):
+            destination.skipped = True
 
-    def _known(self, names: Collection[str]) -> Iterator[Lane]:
-        return (lane for name in names if (lane := self._lanes.get(name)) is not None)
+    def _known(self, names: Collection[str]) -> Iterator[Destination]:
+        return (found for name in names if (found := self._destinations.get(name)) is not None)
 
-    def forget(self, lane: Lane) -> None:
-        """Nothing is known of a lane any more, nor that claims are to pass over it."""
-        del self._lanes[lane.name]
-        self._doors.forget(lane)
-        self._opened.add(lane.name)
+    def forget(self, destination: Destination) -> None:
+        """Remove a destination. The next claim stops skipping it."""
+        del self._destinations[destination.name]
+        self._blocks.forget(destination)
+        self._unblocked.add(destination.name)
 
-    def _make_room(self, now: float) -> None:
-        if len(self._lanes) < self._look_at:
+    def _evict(self, now: float) -> None:
+        if len(self._destinations) < self._evict_at:
             return
-        idle = [lane.name for lane in self._lanes.values() if lane.is_idle(now)]
-        left = len(self._lanes) - len(idle)
-        # Some more than need be: a look at all of them for each new one would be long.
-        surplus = left - MOST_LANES + _MADE_ROOM if left >= MOST_LANES else 0
-        for name in idle + self._least_wanted(surplus, set(idle)):
-            self._doors.forget(self._lanes.pop(name))
-            self._forgotten(name)
-        self._look_at = min(max(2 * len(self._lanes), _FEW), MOST_LANES)
+        idle = [one.name for one in self if one.is_idle(now)]
+        remaining = len(self._destinations) - len(idle)
+        # More than necessary, as this looks at all destinations.
+        surplus = remaining - MAX_DESTINATIONS + _EVICTED_AT_ONCE if remaining >= MAX_DESTINATIONS else 0
+        for name in idle + self._longest_blocked(surplus, set(idle)):
+            self._blocks.forget(self._destinations.pop(name))
+            self._on_forget(name)
+        self._evict_at = min(max(2 * len(self._destinations), _FIRST_EVICTION), MAX_DESTINATIONS)
 
-    def _least_wanted(self, count: int, besides: set[str]) -> list[str]:
+    def _longest_blocked(self, count: int, excluded: set[str]) -> list[str]:
         if count <= 0:
             return []
-        others = [each for each in self._lanes.values() if not (each.under_way or each.waiting or each.name in besides)]
-        since = {lane.name: lane.last_block.since if lane.last_block else 0.0 for lane in others}
+        others = [one for one in self if not (one.in_flight or one.waiting or one.name in excluded)]
+        since = {one.name: one.last_block.since if one.last_block else 0.0 for one in others}
         return sorted(since, key=since.__getitem__)[:count]
 
 
-class _Doors:
-    """Which lanes are shut, without a look at each: told of every change, and of time."""
+class _BlockIndex:
+    """Which destinations are blocked, so that a claim need not look at all of them."""
 
     def __init__(self) -> None:
-        self.open: dict[str, Lane] = {}
-        #: With until when; None: until people change something.
-        self.shut: dict[str, tuple[Lane, float | None]] = {}
-        self._opens: list[tuple[float, str]] = []
+        self.unblocked: dict[str, Destination] = {}
+        #: With the end of the block; None without one.
+        self.blocked: dict[str, tuple[Destination, float | None]] = {}
+        self._ends: list[tuple[float, str]] = []
         self._now = 0.0
 
-    def note(self, lane: Lane, now: float) -> None:
-        """A lane is new, or something happened that may have shut or opened it."""
-        block = lane.block(now)
+    def update(self, destination: Destination, now: float) -> None:
+        """Note whether a destination is blocked now."""
+        block = destination.block(now)
         if block is None:
-            self.shut.pop(lane.name, None)
-            self.open[lane.name] = lane
+            self.blocked.pop(destination.name, None)
+            self.unblocked[destination.name] = destination
             return
-        self.open.pop(lane.name, None)
-        if self.shut.get(lane.name) != (lane, block.until):
-            self.shut[lane.name] = lane, block.until
+        self.unblocked.pop(destination.name, None)
+        if self.blocked.get(destination.name) != (destination, block.until):
+            self.blocked[destination.name] = destination, block.until
             if block.until is not None:
-                heappush(self._opens, (block.until, lane.name))
+                heappush(self._ends, (block.until, destination.name))
 
-    def look(self, now: float) -> None:
-        """Open those whose time has come. Of a clock that was set back nobody knows which those are."""
+    def expire(self, now: float) -> None:
+        """Unblock the destinations whose block has ended. After a clock was set back, look at all of them."""
         if now < self._now:
-            self._note_all(list(self.shut), now)
+            self._update_all(list(self.blocked), now)
         self._now = now
-        while self._opens and self._opens[0][0] <= now:
-            self._note_all([heappop(self._opens)[1]], now)
+        while self._ends and self._ends[0][0] <= now:
+            self._update_all([heappop(self._ends)[1]], now)
 
-    def _note_all(self, names: Iterable[str], now: float) -> None:
+    def _update_all(self, names: Iterable[str], now: float) -> None:
         for name in names:
-            if name in self.shut:
-                self.note(self.shut[name][0], now)
+            if name in self.blocked:
+                self.update(self.blocked[name][0], now)
 
-    def forget(self, lane: Lane) -> None:
-        """It is no longer known."""
-        self.open.pop(lane.name, None)
-        self.shut.pop(lane.name, None)
+    def forget(self, destination: Destination) -> None:
+        """Remove a destination."""
+        self.unblocked.pop(destination.name, None)
+        self.blocked.pop(destination.name, None)

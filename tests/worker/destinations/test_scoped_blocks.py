@@ -1,4 +1,4 @@
-"""What a 410 and a 401 stop: one URL, one credential, and how they are named."""
+"""What a 410 and a 401 block: one URL or one credential, and their names."""
 
 from __future__ import annotations
 
@@ -11,33 +11,33 @@ from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
 from engine.action.failures import Scope
 from engine.core.masking import Masker
-from engine.worker.destinations import Lane, Lanes, LimitTable, Shut
-from engine.worker.destinations.stops import Stops
+from engine.worker.destinations import Destination, DestinationTable, LimitTable, NotAdmitted
+from engine.worker.destinations.scoped_blocks import ScopedBlocks
 
 NOW = 1000.0
 TABLE = LimitTable()
-SECRET = "a-token-nobody-sees"
+SECRET = "a-secret-token"
 MASKER = Masker([SECRET, "https://hooks.example/secret-path-one", "https://hooks.example/secret-path-two"])
 
 
 class World:
-    """Stops beside one destination."""
+    """Scoped blocks of one destination."""
 
     def __init__(self, key: str = "one") -> None:
-        self.lanes = Lanes(random.Random(1))
-        self.stops = Stops(self.lanes, lambda text: hashlib.sha256(f"{key}{text}".encode()).hexdigest())
+        self.table = DestinationTable(random.Random(1))
+        self.scoped = ScopedBlocks(self.table, lambda text: hashlib.sha256(f"{key}{text}".encode()).hexdigest())
 
-    def lane(self, name: str = "https://hooks.example") -> Lane:
-        return self.lanes.lane(name, name, TABLE, NOW)
+    def destination(self, name: str = "https://hooks.example") -> Destination:
+        return self.table.get_or_add(name, name, TABLE, NOW)
 
     def gone(self, url: str) -> str:
-        return self.stops.names(self.lane(), Scope(url), MASKER)[0]
+        return self.scoped.names(self.destination(), Scope(url), MASKER)[0]
 
     def refused(self, credential: str, service: str = "") -> str:
-        return self.stops.names(self.lane(), Scope("", credential, service), MASKER)[1]
+        return self.scoped.names(self.destination(), Scope("", credential, service), MASKER)[1]
 
-    def find(self, *names: str, now: float = NOW) -> Shut | tuple[Lane, ...]:
-        return self.stops.find(names, now)
+    def check(self, *names: str, now: float = NOW) -> NotAdmitted | tuple[Destination, ...]:
+        return self.scoped.check(names, now)
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_a_url_without_anything_to_hide_is_its_name(world: World, url: str, name
         ("https://hooks.example/" + "x" * 5000, "https://hooks.example/xxx"),
     ],
 )
-def test_of_others_it_shows_what_is_no_secret(world: World, url: str, start: str) -> None:
+def test_the_name_of_another_url_shows_no_secret(world: World, url: str, start: str) -> None:
     name = world.gone(url)
     assert name.startswith(start)
     assert name.isprintable()
@@ -82,11 +82,11 @@ def test_urls_are_told_apart_and_tokens_in_queries_leave_no_trace(world: World) 
     urls = ["secret-path-one", "secret-path-two", "a?id=1", "a?id=2", "a"]
     assert len({world.gone(f"https://hooks.example/{url}") for url in urls}) == 5
     other = Masker([SECRET.upper()])
-    named = world.stops.names(world.lane(), Scope(f"https://hooks.example/a?token={SECRET.upper()}"), other)[0]
+    named = world.scoped.names(world.destination(), Scope(f"https://hooks.example/a?token={SECRET.upper()}"), other)[0]
     assert named == world.gone(f"https://hooks.example/a?token={SECRET}")
 
 
-def test_the_name_of_a_credential_tells_nothing_to_those_who_guess(world: World) -> None:
+def test_the_name_of_a_credential_does_not_help_to_guess_it(world: World) -> None:
     name = world.refused("password1")
     assert name.startswith("https://hooks.example (key ")
     assert name == world.refused("password1") != world.refused("password2")
@@ -95,36 +95,36 @@ def test_the_name_of_a_credential_tells_nothing_to_those_who_guess(world: World)
     assert world.refused("") == "https://hooks.example"
 
 
-def test_a_stop_is_found_out_about_by_one_at_a_time(world: World) -> None:
-    stop = world.stops.stop("one", "refused", "HTTP 401", TABLE, NOW)
-    assert world.find("one", "two") == Shut(stop, stop.last_block)
-    assert world.find("two") == ()
-    assert world.find("one", now=NOW + 300) == (stop,)
-    stop.under_way += 1
-    assert world.find("one", now=NOW + 300) == Shut(stop, None)
-    stop.under_way -= 1
-    assert world.stops.stop("one", "refused", "HTTP 401", TABLE, NOW + 300) is stop
-    assert world.find("one", now=NOW + 599) == Shut(stop, stop.last_block)
-    world.stops.forget("one")
-    assert world.find("one") == ()
+def test_a_scoped_block_is_probed_by_one_attempt_at_a_time(world: World) -> None:
+    blocked = world.scoped.block("one", "refused", "HTTP 401", TABLE, NOW)
+    assert world.check("one", "two") == NotAdmitted(blocked, blocked.last_block)
+    assert world.check("two") == ()
+    assert world.check("one", now=NOW + 300) == (blocked,)
+    blocked.in_flight += 1
+    assert world.check("one", now=NOW + 300) == NotAdmitted(blocked, None)
+    blocked.in_flight -= 1
+    assert world.scoped.block("one", "refused", "HTTP 401", TABLE, NOW + 300) is blocked
+    assert world.check("one", now=NOW + 599) == NotAdmitted(blocked, blocked.last_block)
+    world.scoped.forget("one")
+    assert world.check("one") == ()
 
 
-def test_a_url_that_is_gone_is_found_out_about_when_people_say_so(world: World) -> None:
-    stop = world.stops.stop("one", "gone", "HTTP 410", TABLE, NOW)
-    assert world.lanes.shut(NOW + 1e6) == {"one"}
-    world.lanes.probe(stop, NOW + 5)
-    assert (world.find("one", now=NOW + 5), world.lanes.shut(NOW + 5)) == ((stop,), set())
-    assert world.lanes.ask(NOW + 5).rooms == {"one": 1}
-    world.stops.stop("one", "gone", "HTTP 410 again", TABLE, NOW + 6)
-    assert world.find("one", now=NOW + 1e6) == Shut(stop, stop.last_block)
-    assert (stop.last_block.reason, stop.last_block.until) == ("HTTP 410 again", None)
+def test_a_url_that_is_gone_is_probed_on_request(world: World) -> None:
+    blocked = world.scoped.block("one", "gone", "HTTP 410", TABLE, NOW)
+    assert world.table.blocked(NOW + 1e6) == {"one"}
+    world.table.start_probing(blocked, NOW + 5)
+    assert (world.check("one", now=NOW + 5), world.table.blocked(NOW + 5)) == ((blocked,), set())
+    assert world.table.claim_request(NOW + 5).capacity == {"one": 1}
+    world.scoped.block("one", "gone", "HTTP 410 again", TABLE, NOW + 6)
+    assert world.check("one", now=NOW + 1e6) == NotAdmitted(blocked, blocked.last_block)
+    assert (blocked.last_block.reason, blocked.last_block.until) == ("HTTP 410 again", None)
 
 
 def forwarded(**params: object) -> Scope:
     return ForwardWebhook().scope(ForwardWebhook.Params(**params))
 
 
-def test_what_forward_webhook_sends_that_says_who_it_is() -> None:
+def test_the_credential_of_forward_webhook() -> None:
     url = "https://hooks.example/a"
     plain = forwarded(url=url, headers={"X-Run": "1", "Accept": "x"}, query={"run": "1"})
     assert (plain.url, plain.credential, plain.service) == (url, "", "")
