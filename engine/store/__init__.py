@@ -1,4 +1,4 @@
-"""What was accepted and what is still to be done, kept safe."""
+"""Durable storage of events, of the work still to be done, and of the history. Knows no rules and no actions."""
 
 from __future__ import annotations
 
@@ -22,15 +22,17 @@ def open_store(
     keys: str = "",
     max_values: int = MAX_VALUES,
 ) -> Store:
-    """The store behind a URL or path, not opened yet: ``await store.open()`` comes next.
+    """Create the store for a URL or path. Call ``await store.open()`` before using it.
 
-    A path is that of SQLite's file, or of a directory, in which the file is ``engine.db``.
-    ``owner`` is this replica's name (default: one that no other process has). ``clock`` gives
-    Unix seconds. With ``keys`` (see ``keyring``) what it holds of payloads is sealed. Events with more
-    than ``max_values`` values are loaded unparsed.
+    Args:
+        url_or_path: SQLite's file, or a directory in which the file is ``engine.db``.
+        owner: this replica's name; by default a name that no other process has.
+        clock: returns Unix seconds.
+        keys: encryption keys as in ``ENGINE_STORE_KEY``; with a key, payloads are encrypted at rest.
+        max_values: events with more JSON values are loaded unparsed.
 
     Raises:
-        StoreError: the URL's scheme is not known, or not part of this version; a key is none.
+        StoreError: the URL's scheme is unknown or not supported by this version, or a key is invalid.
     """
     from engine.store.encryption import keyring_from
     from engine.store.sqlite.store import SqliteStore
@@ -46,7 +48,7 @@ def _sqlite_path(url_or_path: str | Path) -> Path:
     if parts.scheme in ("postgres", "postgresql"):
         raise StoreError("PostgreSQL support is not part of this version; use a path or sqlite:///path")
     if parts.scheme != "sqlite":
-        raise StoreError(f"{parts.scheme}:// is not a store this version knows; {_WRITE_AS}")
+        raise StoreError(f"{parts.scheme}:// is not supported by this version; {_WRITE_AS}")
     if parts.netloc or len(parts.path) < 2 or parts.query or parts.fragment:
         raise StoreError(f"{url_or_path!r} names no file; {_WRITE_AS}")
     return _file_in(Path(unquote(parts.path[1:])))

@@ -1,4 +1,4 @@
-"""How long a store's transactions take, and how many verbs share one: counted as they are made."""
+"""Statistics of a store's transactions: their duration, and how many operations share one."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _VERBS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 class Commits:
-    """One transaction after the other, those that failed among them."""
+    """Duration and size of every transaction, including failed ones."""
 
     __slots__ = ("seconds", "verbs")
 
@@ -18,6 +18,6 @@ class Commits:
         self.verbs = Distribution(_VERBS)
 
     def add(self, verbs: int, seconds: float) -> None:
-        """Count one."""
+        """Count one transaction."""
         self.verbs.add(verbs)
         self.seconds.add(seconds)

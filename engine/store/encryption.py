@@ -1,10 +1,9 @@
-"""Encryption at rest: what rows hold of payloads, sealed with keys that are kept outside the store.
+"""Encryption at rest: payload data in rows is encrypted with keys that are stored outside the store.
 
-A sealed value is ``key's id (4) · salt (16) · nonce (12) · AES-256-GCM's ciphertext and tag``. It
-is encrypted with HMAC-SHA256(store key, salt), and each process draws a salt of its own: so no
-number of values wears the store key out, as random nonces under one key would after some
-billions. What it belongs to (column and row) is authenticated with it: a sealed value moved
-elsewhere does not open.
+An encrypted value is ``key id (4) · salt (16) · nonce (12) · AES-256-GCM ciphertext and tag``. The encryption key
+is HMAC-SHA256(store key, salt), and each process draws its own salt. This keeps the number of random nonces under one
+key far below the limit of AES-GCM. The column and row of a value are its associated data: a value moved to another
+place does not decrypt.
 """
 
 from __future__ import annotations
@@ -21,25 +20,25 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from engine.core.errors import StoreError
 
-#: Where the keys come from: one or several, with commas between them.
+#: The environment variable with the keys, separated by commas.
 VARIABLE = "ENGINE_STORE_KEY"
-#: Added to a data encoding: what it says is sealed.
+#: Added to the number of a data encoding when the data is encrypted.
 ENCRYPTED = 2
 _KEY_BYTES = 32
 _ID, _SALT, _NONCE = slice(0, 4), slice(4, 20), slice(20, 32)
 _HEAD = _NONCE.stop
-#: How many values are sealed with one salt. The chance that two of their nonces are equal is then one in 2^41.
+#: How many values are encrypted with one salt. The chance that two of their nonces are equal is then one in 2^41.
 _MOST_ENCRYPTED = 2**28
-#: How many derived keys are kept at hand, to open with.
+#: How many derived keys are cached for decryption.
 _MOST_DERIVED = 32
 
 
-class MissingKey(StoreError):  # noqa: N818 - reads as what is the matter
-    """A value is sealed with a key that is not at hand."""
+class MissingKey(StoreError):  # noqa: N818 - names the condition
+    """A value is encrypted with a key that is not configured."""
 
 
 class Keyring:
-    """Seals with the first of its keys, opens with any. Without keys it lets everything be."""
+    """Encrypts with the first of its keys, decrypts with any. An empty keyring leaves values unencrypted."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
         self._keys = {_id_of(key): key for key in keys}
@@ -48,16 +47,16 @@ class Keyring:
 
     @property
     def encrypts(self) -> bool:
-        """Whether it has a key."""
+        """Whether values are encrypted: there is at least one key."""
         return bool(self._keys)
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """What its keys are known by in a store, the one that seals first. They give nothing away."""
+        """The ids of the keys as recorded in a store, the encrypting key first. An id reveals nothing about its key."""
         return tuple(key_id.hex() for key_id in self._keys)
 
     def encrypt(self, data: bytes, place: str) -> bytes:
-        """Data that only the key's owner can read. ``place`` names the column and the row it stands in."""
+        """Encrypt data. ``place`` names the column and row that will hold it."""
         if self._left <= 0:
             self._salt, self._left = os.urandom(16), _MOST_ENCRYPTED
         self._left -= 1
@@ -65,26 +64,26 @@ class Keyring:
         return head + nonce + self._cipher(head).encrypt(nonce, data, place.encode())
 
     def decrypt(self, sealed: bytes, place: str) -> bytes:
-        """What was sealed.
+        """Decrypt what ``encrypt`` returned for the same place.
 
         Raises:
-            MissingKey: with a key that is not here.
-            ValueError: the data is damaged, or was sealed for another place.
+            MissingKey: the data was encrypted with a key that is not in this keyring.
+            ValueError: the data is damaged, or was encrypted for another place.
         """
         if sealed[_ID] not in self._keys:
-            raise MissingKey(f"it is sealed with the key {sealed[_ID].hex()}, which {VARIABLE} does not hold")
+            raise MissingKey(f"it is encrypted with the key {sealed[_ID].hex()}, which is not in {VARIABLE}")
         try:
             cipher = self._cipher(sealed[: _SALT.stop])
             return cipher.decrypt(sealed[_NONCE], sealed[_HEAD:], place.encode())
-        except (InvalidTag, ValueError):  # the second where it is cut off
-            raise ValueError("sealed data is damaged, or stands where it does not belong") from None
+        except (InvalidTag, ValueError):  # ValueError: the data is cut off
+            raise ValueError("encrypted data is damaged, or was moved from another row") from None
 
     def derive(self, seed: bytes) -> tuple[bytes, ...]:
-        """The keys that a seed and each of its keys make together, the one that seals first; the seed itself last."""
+        """Derive a key from the seed and each key, the encrypting key first. The seed itself is the last item."""
         return (*(hmac.digest(key, seed, "sha256") for key in self._keys.values()), seed)
 
     def _cipher(self, head: bytes) -> AESGCM:
-        """The cipher of a key's id and a salt."""
+        """The cipher for ``head``, a key id and a salt."""
         cipher = self._derived.get(head)
         if cipher is None:
             if len(self._derived) >= _MOST_DERIVED:
@@ -95,10 +94,10 @@ class Keyring:
 
 
 def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
-    """A keyed hash of a text by each of the keys that a keyring derived: the one of now, then those of before.
+    """Keyed hashes of a text, one for each key from ``Keyring.derive``: the current key first, then earlier ones.
 
     Raises:
-        StoreError: there is no key yet.
+        StoreError: there are no keys, because the store is not open.
     """
     if not keys:
         raise StoreError("the store is not open")
@@ -106,17 +105,17 @@ def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
 
 
 def keyring_from(keys: str) -> Keyring:
-    """A keyring with the keys of a text such as ``ENGINE_STORE_KEY`` holds; none if it is empty.
+    """Parse keys as in ``ENGINE_STORE_KEY``. An empty text makes an empty keyring.
 
     Raises:
-        StoreError: one of them is no key.
+        StoreError: a key is invalid.
     """
     texts = [part.strip() for part in keys.split(",")] if keys.strip() else []
     return Keyring(tuple(_key(text, number) for number, text in enumerate(texts, 1)))
 
 
 def new_key() -> str:
-    """A key made of the kernel's randomness, as ``ENGINE_STORE_KEY`` takes it."""
+    """Make a random key in the format of ``ENGINE_STORE_KEY``."""
     return base64.urlsafe_b64encode(os.urandom(_KEY_BYTES)).decode()
 
 

@@ -1,4 +1,4 @@
-"""Values as rows hold them: clean text, JSON bytes, compressed bodies, many rows in one statement."""
+"""Encoding of values for rows: clean text, JSON, compression, and inserts of many rows in one statement."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ import zstandard
 #: Data over this many bytes is compressed.
 COMPRESS_OVER = 8192
 _PLAIN, _ZSTANDARD = 0, 1
-#: What PostgreSQL's text cannot hold, or UTF-8 cannot say.
+#: NUL, which PostgreSQL's text type rejects, and lone surrogates, which UTF-8 cannot encode.
 _UNFIT = re.compile("[\x00\ud800-\udfff]")
-#: Reasons longer than this many characters are cut: rows of ``work`` are narrow.
+#: Reasons are cut to this many characters, to keep rows of ``work`` small.
 _LONGEST_REASON = 4000
 _MOST_ROWS = 512
 
 
 def clean(text: str) -> str:
-    """Text that every engine's text column takes: NUL and lone surrogates become U+FFFD."""
+    """Replace NUL and lone surrogates with U+FFFD, so that every database's text column accepts the text."""
     if text.isascii() and "\0" not in text:
         return text
     return _UNFIT.sub("\ufffd", text)
 
 
 def clean_or_none(text: str | None) -> str | None:
-    """``clean`` for a column that may be null."""
+    """``clean`` for a nullable column."""
     return None if text is None else clean(text)
 
 
 def clean_reason(text: str) -> str:
-    """A reason fit for a row: clean, and no longer than people read."""
+    """A reason as it is stored: clean, and cut to 4000 characters."""
     text = clean(text)
     return text if len(text) <= _LONGEST_REASON else text[: _LONGEST_REASON - 1] + "…"
 
 
 def dump_json(value: Any) -> bytes:
-    """JSON of anything: what JSON has no form for becomes its text, lone surrogates stay as escapes."""
+    """Encode any value as JSON. Types unknown to JSON become their ``str``; lone surrogates stay as escapes."""
     try:
         return orjson.dumps(value, default=str, option=orjson.OPT_NON_STR_KEYS)
     except (TypeError, ValueError):
@@ -50,7 +50,7 @@ def dump_json(value: Any) -> bytes:
 
 
 def load_json(data: bytes | str) -> Any:
-    """What ``dump_json`` wrote."""
+    """Decode what ``dump_json`` returned."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -58,28 +58,28 @@ def load_json(data: bytes | str) -> Any:
 
 
 def ids_json(ids: Iterable[str]) -> str:
-    """Ids as the one parameter of ``IN (SELECT value FROM json_each(?))``."""
+    """Ids as the parameter of ``IN (SELECT value FROM json_each(?))``."""
     return orjson.dumps([clean(one) for one in ids]).decode()
 
 
 def pack(data: bytes) -> tuple[int, bytes]:
-    """Data as it is stored: its encoding and its bytes, compressed where that is worth it."""
+    """Encode data for storage: the encoding's number and the bytes, compressed if that makes them smaller."""
     if len(data) <= COMPRESS_OVER:
         return _PLAIN, data
-    squeezed = zstandard.compress(data, level=1)
-    return (_ZSTANDARD, squeezed) if len(squeezed) < len(data) else (_PLAIN, data)
+    compressed = zstandard.compress(data, level=1)
+    return (_ZSTANDARD, compressed) if len(compressed) < len(data) else (_PLAIN, data)
 
 
 def unpack(encoding: int, data: bytes) -> bytes:
-    """What ``pack`` was given.
+    """Decode what ``pack`` returned.
 
     Raises:
-        ValueError: the data is damaged, or its encoding is not known.
+        ValueError: the data is damaged, or its encoding is unknown.
     """
     if encoding == _PLAIN:
         return data
     if encoding != _ZSTANDARD:
-        raise ValueError(f"data encoding {encoding} is not known to this version")
+        raise ValueError(f"data encoding {encoding} is unknown to this version")
     try:
         return zstandard.decompress(data)
     except zstandard.ZstdError as error:
@@ -90,9 +90,9 @@ def unpack(encoding: int, data: bytes) -> bytes:
 class Insert:
     """An INSERT of any number of rows in few statements.
 
-    Every statement a thread executes gives up the GIL a few times and must win it back from a
-    busy event loop. ``executemany`` does so for each row, this for each digit of their number
-    written in base eight; so the texts are few, too, and stay prepared.
+    Each statement releases the GIL and must reacquire it from a busy event loop. ``executemany`` does that for each
+    row, this class once for 512 rows and at most three times for the rest. It uses few distinct statements, so they
+    stay prepared.
     """
 
     head: str
@@ -109,7 +109,7 @@ class Insert:
 
 
 def _pieces(rows: int) -> Iterator[int]:
-    """Sizes that add up to a number of rows: as many of 512 as fit, then its digits in base eight."""
+    """Group sizes that add up to ``rows``: multiples of a power of eight, at most 512 each."""
     while rows:
         step = next(power for power in (64, 8, 1) if rows >= power)
         size = min(rows - rows % step, _MOST_ROWS)

@@ -1,8 +1,7 @@
-"""The verbs a store understands. What it is handed and answers stands in ``work`` and ``rows``.
+"""The operations of a store. Their arguments and results are in ``records`` and ``queries``.
 
-Two engines stand behind one protocol (SQLite here, PostgreSQL later), held to one contract suite.
-All times are Unix seconds, UTC. Every verb may raise ``StoreError``; people's questions that make
-no sense ``BadQuestion``, among them ``AmbiguousId``.
+Every implementation passes the same contract tests (``tests/store/contract*.py``). All times are Unix seconds, UTC.
+Every operation may raise ``StoreError``; queries with invalid arguments raise ``BadQuestion`` or ``AmbiguousId``.
 """
 
 from __future__ import annotations
@@ -27,75 +26,74 @@ from engine.store.queries import (
 )
 from engine.store.records import Again, Appended, Attempt, ClaimResult, Control, Dead, Routed, Settled, Work, WorkKind
 
-#: What one claim brings into memory at most, in bytes of bodies and fetched data.
+#: How much one claim loads into memory at most, in bytes of bodies and fetched data.
 CLAIM_BYTES = 64 * 2**20
-#: How long a claim passes over a lane that is paused, or busy, unless it is said to have reopened, in seconds.
+#: For how many seconds claims skip a lane that is paused or has no capacity, unless a claim names it as reopened.
 PAUSED_RECHECK, BUSY_RECHECK = 300.0, 5.0
-#: How much one step of pruning deletes at most, in rows and in bytes of bodies: an append may have to wait for it.
+#: How much one step of pruning deletes at most, in rows and in bytes of bodies. An append may have to wait for it.
 PRUNED_ROWS = 500
 PRUNED_BYTES = 4 * 2**20
-#: Owned work that nobody has in hand this many seconds after it was taken is lost to them, and made due again.
+#: Work that this process owns but does not hold in memory is made due again after this many seconds.
 ORPHANED_AFTER = 30.0
 
 
 class Store(Protocol):
-    """Where events, work and history are kept. One instance is one replica, with an owner's name."""
+    """Stores events, work and history. One instance is one replica, identified by its owner name."""
 
     @property
     def owner(self) -> str:
-        """This replica's name; work it holds bears it."""
+        """This replica's name, recorded with the work it has claimed."""
 
     @property
     def max_values(self) -> int:
-        """How many values a body may have to be parsed; events with more are loaded unparsed."""
+        """Events whose body has more JSON values than this are loaded unparsed."""
 
     @property
     def commits(self) -> Commits:
-        """How long its transactions take, and how much each does."""
+        """Statistics of the transactions: duration and number of operations."""
 
     async def open(self) -> None:
-        """Take hold of the store, make or check its schema, and free the work of replicas that are gone.
+        """Lock the store, create or check its schema, and release the work of replicas that no longer run.
 
         Raises:
-            StoreError: locked by another engine, not ours, or written by a newer version.
+            StoreError: it is locked by another engine, is no store, or was written by a newer version.
         """
 
     async def close(self) -> None:
-        """Commit what was handed in, unregister the table of replicas, let go."""
+        """Commit what was submitted, unregister this replica, and unlock the store."""
 
     def append(self, event: Event, *, leased: bool) -> Awaitable[Appended]:
-        """Keep an event and the evaluation it is due, durably, before answering.
+        """Store an event and its evaluation durably. The result is available after the commit.
 
-        ``leased``: the evaluation is born owned by this process; else it is due at once for
-        whoever claims. A second event of one dedup key changes nothing and answers the first's id.
-        A store that has no need of a coroutine answers with a bare future: it is the busiest verb.
+        With ``leased`` this process owns the evaluation; otherwise it is due at once. A second event with the same
+        dedup key changes nothing, and the result has the first event's id. A store may return a plain future instead
+        of a coroutine, which is cheaper: this is the most frequent operation.
 
         Raises:
-            StoreBusy: the disk is full or read-only; nothing was kept.
+            StoreBusy: the disk is full or read-only; nothing was stored.
         """
 
     async def settle_routed(self, routed: Routed) -> Settled:
-        """Record what routing came to, in one transaction, and pass the deliveries through their gates.
+        """Record the result of routing in one transaction, and apply throttles and digests to its deliveries.
 
-        A delivery that exists (waiting, dead, or succeeded before) is not inserted again,
-        unless its ``replays`` is greater than what is there. With greater ``replays``, what waits,
-        is dead or succeeded starts afresh; what is being attempted right now is not taken over and
-        not among the ids returned: it becomes due at once, afresh, when that attempt is settled or
-        the work given back.
+        A delivery that exists already (waiting, dead, or succeeded) is inserted again only if its ``replays`` is
+        greater than the stored number. Then it starts again if it waits, is dead or succeeded. If it is being
+        attempted now, it is not among the returned ids; it starts again as soon as that attempt is settled or the
+        work is released.
 
-        An evaluation that is no longer this process's (or not at that attempt and replay, see
-        ``Routed.work``) is fenced off: nothing changes, and no ids are returned.
+        If this process no longer owns the evaluation, or it is at another attempt or replay (see ``Routed.work``),
+        nothing changes and no ids are returned.
         """
 
     async def settle_attempt(
         self, work: Work, attempt: Attempt, then: Again | Dead | None, *, on_dead: Sequence[Work] = ()
     ) -> bool:
-        """Record an attempt and what follows; None is success, which removes the work.
+        """Record an attempt and its consequence ``then``; None means success, which removes the work.
 
-        Where a replay was asked for meanwhile, the work is due at once instead, attempts counted afresh.
-        Otherwise ``on_dead`` are deliveries that come of it, inserted as due unless they are there already.
+        If a replay was requested during the attempt, the work is due at once instead and its attempts count from 0.
+        Otherwise the deliveries ``on_dead`` are inserted as due, unless they exist already.
 
-        Returns False, having changed nothing, when the work is no longer this process's (fenced).
+        Returns False and changes nothing if this process no longer owns the work.
         """
 
     async def claim(
@@ -110,7 +108,7 @@ class Store(Protocol):
         reopened: Collection[str] = (),
         max_fetched: int = sys.maxsize,
     ) -> ClaimResult:
-        """Take up to ``limit`` pieces of due work; they are this process's from now on.
+        """Take up to ``limit`` pieces of due work; this process owns them from now on.
 
         ``kind`` limits the claim to one kind; waiting work of the other kind adds no cost.
 
@@ -136,100 +134,99 @@ class Store(Protocol):
         until: float | None = None,
         target: str | None = None,
     ) -> None:
-        """Give work back without spending an attempt, to the queue of ``lane`` (None: where it was).
+        """Release claimed work without counting an attempt, into the queue of ``lane`` (None: the lane it was in).
 
-        ``reason`` says to people why it waits; empty leaves what was said before. ``uncounted`` is for how many
-        seconds it waits on purpose: ``first_at`` moves on by them, so that they don't count towards ``within``.
+        ``reason`` tells people why it waits; an empty one keeps the stored reason. ``uncounted`` is how many seconds
+        it waits on purpose: ``first_at`` moves by them, so that they do not count towards ``within``.
         ``until`` is the time after which it is claimed even if its lane is paused, and ``target`` where it goes; None
         keeps the stored value. Work that is not due at once has no target: it does not wait for its destination.
         """
 
     async def make_due(self, waits_for: str, *, now: float) -> int:
-        """Make due what is put off and whose reason begins with ``waits_for``. How many pieces of work.
+        """Make postponed work due whose reason begins with ``waits_for``. Returns how many pieces of work.
 
-        Very many are taken in steps, so that an append has to wait for one at most.
+        Large numbers are processed in steps, so that an append waits for one step at most.
         """
 
     async def make_lane_due(self, lane: str, *, now: float) -> int:
-        """Make due what waits in a lane for another attempt. How many deliveries; in steps, as in ``make_due``."""
+        """Make due what waits in a lane for another attempt. Returns the number. In steps, like ``make_due``."""
 
     async def make_changed_due(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
-        """Make due what waits, for another attempt or for its turn, and was to go elsewhere than its action goes now.
+        """Make waiting deliveries due whose action has another destination now, and take them out of their lanes.
 
-        ``targets`` says where that is, by route and action: the text of which ``Work.target`` is the fingerprint.
-        What is of none of these is left alone. The work is then in no lane. Returns the lanes in which it was, with how
-        many pieces each. In steps, as in ``make_due``.
+        ``targets`` maps route and action to the current target, the text whose fingerprint is ``Work.target``.
+        Deliveries of other routes and actions do not change. Returns the number of deliveries by the lane they were in.
+        Processed in steps, like ``make_due``.
         """
 
     async def next_due(self, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
-        """When to look for unowned work (of a ``kind``) that waits in none of the ``paused`` lanes, or None.
+        """When to claim next: the time at which unowned work of ``kind`` outside the ``paused`` lanes becomes due.
 
-        That is when the next of it falls due, or a little before; of lanes that a claim passed over, when claims look
-        at them again. Evaluations are in no lane.
+        The time may be a little early. For lanes that a claim skipped it is when claims look at them again. Evaluations
+        are in no lane. None if no such work waits.
         """
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
-        """Store with the event what hydration fetched, so that a retry or replay has it.
+        """Store with the event what hydration fetched, so that a retry or replay need not fetch it again.
 
-        Joined with what is there: each of its maps (``inputs``, ``outputs``, ``feedback``) by run, newer ones count.
-        It writes what it is given and nothing else. What is read back has all three maps, empty where nothing was
-        fetched; ``feedback`` is None there.
+        The maps ``inputs``, ``outputs`` and ``feedback`` are merged with the stored ones by run; newer values replace
+        older ones. Reading returns all three maps: empty where nothing was fetched, and None for ``feedback``.
         """
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
-        """The evaluations of one round of an event, newest last, as in ``EventDetail.evaluations``.
+        """The evaluations of one replay of an event, newest last, as in ``EventDetail.evaluations``.
 
-        For the worker: it does not wait behind people's questions.
+        For the worker: it does not wait for queries of people.
         """
 
     async def progress(self, delivery_id: str) -> Mapping[str, Any]:
-        """What the last attempts at a delivery noted in ``Attempt.detail`` since it last succeeded; empty for nothing.
+        """``Attempt.detail`` of the delivery's last attempt that recorded one since its last success; else empty.
 
-        For the worker: it does not wait behind people's questions.
+        For the worker: it does not wait for queries of people.
         """
 
     async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
-        """Tell that this replica lives, and free the work of those that don't.
+        """Record that this replica is alive, and make its orphaned work due again.
 
-        ``holding`` are the ids of all work that this process has in hand. What it owns for more
-        than ``ORPHANED_AFTER`` seconds (or from so far in the future, by a clock that was set back since) and is not
-        among them goes back to due, no attempt spent. None: nothing is known about that, as when the
-        clock was just set.
+        ``holding`` are the ids of all work that this process holds in memory. Work that it has owned for more than
+        ``ORPHANED_AFTER`` seconds without holding it becomes due, without counting an attempt. So does work claimed
+        that far in the future, which happens if the clock was set back. None skips this check, for example right after
+        a clock change.
         """
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make the deliveries of a query due again, attempts counted afresh. Returns their ids.
+        """Make the deliveries of a query due again, with their attempts counted from 0. Returns their ids.
 
-        Those that are being attempted right now are left alone and not among the ids: what becomes
-        of them is what was asked for. Very many are taken in steps, so that an append has to wait for one at most.
+        Deliveries that are being attempted now do not change and are not among the ids. Large numbers are processed in
+        steps, so that an append waits for one step at most.
         """
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make events due for evaluation again, against today's rules.
+        """Make events due for evaluation again, with the current rules.
 
-        Returns the ids of those that have a body and are not being evaluated right now.
+        Returns the ids of the events that still have a body and are not being evaluated now.
         """
 
     async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
-        """Give up dead deliveries, and dead evaluations by their events' ids. Returns the ids of those that were dead.
+        """Discard dead deliveries, and dead evaluations by the ids of their events. Returns the ids that were dead.
 
-        They are no longer dead, nothing follows, and their history keeps what happened. A replay takes them up again.
+        They no longer count as dead and trigger no further actions. Their history is kept, and they can be replayed.
         """
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""
 
     async def event(self, event_id: str) -> EventDetail | None:
-        """One event whole; a unique start of its id will do."""
+        """One event with all details, by its id or a unique prefix of it."""
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
         """Deliveries, newest first."""
 
     async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
-        """One delivery whole; a unique start of its id will do."""
+        """One delivery with all details, by its id or a unique prefix of it."""
 
     async def backlog(self) -> Backlog:
-        """How much waits."""
+        """How much work waits."""
 
     async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
         """Ids of events, newest first, of which a mute of this route held back matches and that were not replayed.
@@ -244,35 +241,35 @@ class Store(Protocol):
         """
 
     async def controls(self) -> Sequence[Control]:
-        """All that is held back and whose time is not over, by kind and subject. It does not wait behind people."""
+        """All mutes and pauses in force, by kind and subject. Does not wait for queries of people."""
 
     def fingerprint(self, text: str) -> str:
-        """A hash of a text by a key of this store: equal texts have equal ones, and nothing can be looked up in tables.
+        """A keyed hash of a text: equal texts have equal hashes, and precomputed tables cannot reverse it.
 
-        The key is made when the store is first reopened. Without it (in another store) the same text has another.
+        The key is created when the store is first opened. Another store gives the same text another hash.
         """
 
     async def thread(self, subject: str) -> str | None:
-        """The first message of a thread, as ``save_thread`` was given it; None where none is known."""
+        """The first message of a thread, as passed to ``save_thread``; None if there is none."""
 
     async def save_thread(self, subject: str, first: str | None) -> None:
-        """Keep the first message of a thread, as one used now; None forgets the thread.
+        """Store the first message of a thread and mark the thread as used now. None forgets the thread.
 
-        ``subject`` may come out of an event: it is kept as a keyed hash, and ``first`` sealed. The 10,000 used last are
-        kept, until ``prune`` deletes those not used since a time together with other marks.
+        ``subject`` may contain event data: it is stored as a keyed hash, and ``first`` is encrypted. The 10,000 most
+        recently used threads are kept; ``prune`` deletes unused ones together with other marks.
         """
 
     async def note(self, name: str) -> str | None:
-        """What was kept under a name by ``save_note``."""
+        """The text stored under a name by ``save_note``; None if there is none."""
 
     async def save_note(self, name: str, text: str) -> None:
-        """Keep a small fact about this store, in place of the one before."""
+        """Store a short text about this store under a name, replacing the earlier one."""
 
     async def set_control(self, control: Control) -> None:
-        """Hold something back, in place of what was said of its subject before."""
+        """Store a mute or pause, replacing an earlier one of the same subject."""
 
     async def remove_control(self, kind: str, subject: str) -> bool:
-        """Let something go again. Whether it was held back."""
+        """Remove a mute or pause. Returns whether there was one."""
 
     async def prune(
         self,
@@ -283,17 +280,17 @@ class Store(Protocol):
         limit: int = PRUNED_ROWS,
         max_bytes: int = PRUNED_BYTES,
     ) -> Pruned:
-        """One step of deleting what is older than a time, the oldest events first, from those ``after`` an id.
+        """Delete one step of what is older than ``before``, the oldest events first, starting ``after`` an event id.
 
-        An event's age counts from the last that happened to it: received, decided on, attempted; a dead letter's
-        from its death; a mark's from when its time was over, a throttle's that held some back and has not told of
-        them from a month later. An event that has waiting or dead work, or is an item of a digest that waits or is
-        dead, keeps everything. A step deletes up to ``limit`` rows (once more for bodies) that have ``max_bytes``
-        together, unless the first alone has more: what is handed in meanwhile has to wait for no more than that.
+        The age of an event counts from its last activity: received, evaluated or attempted. The age of dead work
+        counts from its death, that of a mark from its expiry. A throttle window with suppressed deliveries that were
+        not reported yet is kept a month longer. Events with waiting or dead work, and items of digests that wait or
+        are dead, are never deleted. A step deletes up to ``limit`` rows (bodies count separately) with at most
+        ``max_bytes`` in total, unless the first alone has more. Other writes wait for one step at most.
         """
 
     async def size(self) -> Size:
-        """How large the store is. Cheap, and it does not wait behind people."""
+        """How large the store is. Cheap, and does not wait for queries of people."""
 
     async def shrink(self, *, max_bytes: int = PRUNED_BYTES) -> int:
-        """Give the disk back up to so many bytes of what is spare. How many; 0 where there is nothing to give back."""
+        """Return up to ``max_bytes`` of unused space to the file system. Returns how many bytes, perhaps 0."""

@@ -1,4 +1,4 @@
-"""What people and the retention ask the store for, and what they get. All times are Unix seconds, UTC."""
+"""Queries of people and of retention, and their results. All times are Unix seconds, UTC."""
 
 from __future__ import annotations
 
@@ -8,20 +8,19 @@ from typing import Any, Literal
 
 from engine.store.records import Attempt
 
-#: What can be pruned: dead letters; events that no route matched; bodies with what was fetched; events with their
-#: history; and marks, which are closed windows, controls whose time is over and threads no longer used.
+#: What can be pruned: dead work; events that no route matched; bodies with fetched data; events with their history;
+#: and marks, which are closed windows, expired mutes and pauses, and unused threads.
 Prunable = Literal["dead", "unmatched", "bodies", "events", "marks"]
 
 
 @dataclass(frozen=True, slots=True)
 class EventRow:
-    """An event as lists show it. ``state`` is pending, routed, dead, or discarded: its dead evaluation was given up.
+    """An event in a list.
 
-    ``open`` and ``dead`` count deliveries.
-    ``matched`` and ``unmatched_reason`` are those of the last evaluation; of one that is dead nobody
-    knows that nothing matches. ``reason`` says why it is still pending, or dead. ``copies`` counts
-    how many more times the webhook came, and was not acted on. ``held`` says what held back how many of its
-    matches (see ``held.held_back``).
+    ``state`` discarded means that people discarded its dead evaluation. ``open`` and ``dead`` count deliveries.
+    ``matched`` and ``unmatched_reason`` are those of the last evaluation; a dead evaluation has no unmatched reason.
+    ``reason`` says why the event is pending or dead. ``copies`` counts further copies of the webhook, which were
+    ignored. ``held`` counts its matches that were held back, by cause (see ``held_back``).
     """
 
     id: str
@@ -43,11 +42,10 @@ class EventRow:
 
 @dataclass(frozen=True, slots=True)
 class EventDetail:
-    """An event with its body, what hydration stored, and every evaluation's decisions (newest last).
+    """An event with its body, its fetched data, and the decisions of every evaluation (newest last).
 
-    An evaluation has ``replays``, ``decided_at``, ``config_hash``, ``matched``, ``fallback``,
-    ``unmatched_reason`` and ``decisions`` (as they stood in ``Routed``). ``attempts`` are those
-    evaluations that could not be finished.
+    An evaluation has ``replays``, ``decided_at``, ``config_hash``, ``matched``, ``fallback``, ``unmatched_reason``
+    and ``decisions`` (as in ``Routed``). ``attempts`` are evaluations that failed.
     """
 
     row: EventRow
@@ -60,11 +58,11 @@ class EventDetail:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryRow:
-    """A delivery as lists show it; ``attempts`` counts all ever made, ``due_at`` is set while it waits.
+    """A delivery in a list.
 
-    ``created_at`` is when it was first decided on, ``updated_at`` when something last became of it.
-    ``items`` counts those of a digest. ``destination`` is the one that it waits for or was last sent to, empty where
-    neither is known.
+    ``attempts`` counts all attempts ever made. ``due_at`` is set while it waits. ``created_at`` is when it was first
+    decided on, ``updated_at`` when its state last changed. ``items`` is the number of items of a digest. ``destination``
+    is the one that it waits for or was last sent to, empty if neither is known.
     """
 
     id: str
@@ -86,7 +84,7 @@ class DeliveryRow:
 
 @dataclass(frozen=True, slots=True)
 class ItemRow:
-    """A digest's item as people see it: a run of an event (``index`` -1: the whole event)."""
+    """An item of a digest: a run of an event (``index`` -1: the whole event)."""
 
     event_id: str
     index: int
@@ -97,8 +95,8 @@ class ItemRow:
 class DeliveryDetail:
     """A delivery with every attempt, oldest first.
 
-    ``items`` are a digest's, in the order in which they are sent. ``variables`` is what its templates see beside the
-    event, None where that is nothing, or damaged.
+    ``items`` are those of a digest, in the order in which they are sent. ``variables`` are the variables that its
+    templates see besides the event; None if there are none or they are damaged.
     """
 
     row: DeliveryRow
@@ -109,9 +107,9 @@ class DeliveryDetail:
 
 @dataclass(frozen=True, slots=True)
 class EventQuery:
-    """Which events to list, newest first. ``before`` is an event id to page on from.
+    """Which events to list, newest first. ``before`` is the event id at which the next page begins.
 
-    ``error`` is a part of the reason why an evaluation is pending or dead, in any case of letters.
+    ``error`` matches part of the reason why an evaluation is pending or dead, ignoring case.
     """
 
     kind: str | None = None
@@ -130,9 +128,9 @@ class EventQuery:
 class DeliveryQuery:
     """Which deliveries to list, newest first, or to replay.
 
-    ``error`` is a part of the reason, in any case of letters. ``since`` and ``until`` are about
-    when the event was received, by which (through its id) deliveries are ordered, too.
-    ``before`` is a delivery id to page on from.
+    ``error`` matches part of the reason, ignoring case. ``since`` and ``until`` limit when the event was received;
+    deliveries are ordered by that time, through the event's id. ``before`` is the delivery id at which the next page
+    begins.
     """
 
     state: str | None = None
@@ -149,10 +147,10 @@ class DeliveryQuery:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """How much waits: counts by kind and state, and since when the oldest has been due (None: nothing is).
+    """How much work waits: counts by kind and state, and since when the oldest is due (None: nothing is due).
 
-    ``by_lane`` counts the deliveries that wait in the queue of a known destination, ``unassigned`` those that wait
-    in none. Neither counts what somebody has in hand. ``next_by_lane`` is when the first of such a queue is due.
+    ``by_lane`` counts the deliveries waiting in each destination's queue, ``unassigned`` those in no queue. Neither
+    counts claimed work. ``next_by_lane`` is when the first delivery of each queue is due.
     """
 
     evaluations: int = 0
@@ -167,7 +165,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What one step of pruning came to: how many went, the event it got to, and whether there may be more after it."""
+    """The result of one step of pruning: how many were deleted, the last event looked at, and whether to go on."""
 
     count: int
     last: str
@@ -178,9 +176,8 @@ class Pruned:
 class Size:
     """How large the store is, in bytes.
 
-    ``used`` is what is in use, with a log that has become longer than it should be; ``spare`` what was
-    deleted and will be used again. ``free`` is what the disk has left beside it, and ``disk`` how large it is;
-    None where that is not known, as with a server's.
+    ``used`` is space in use, including the part of the write-ahead log beyond its usual size. ``spare`` is space inside
+    the store that will be reused. ``free`` is the free space of the disk and ``disk`` its size; None if unknown.
     """
 
     used: int

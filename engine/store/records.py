@@ -1,4 +1,4 @@
-"""What the worker hands to the store and gets from it: work, attempts, what follows, what is held back.
+"""What the worker and the store exchange: work, attempts, their consequences, throttles and digests, pauses.
 
 All times are Unix seconds, UTC.
 """
@@ -12,20 +12,20 @@ from typing import Any, Literal, overload
 from engine.core.event import Event
 
 WorkKind = Literal["evaluate", "deliver"]
-#: ``discarded`` is no attempt: people gave up what was dead.
+#: ``discarded`` is not an attempt: people discarded dead work.
 Outcome = Literal["succeeded", "again", "dead", "discarded"]
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """One thing still to be done: evaluate an event, or make a delivery. Gone from the store on success.
+    """A piece of work: an evaluation of an event, or a delivery. It is removed from the store on success.
 
-    ``id`` is the delivery id; an evaluation's is its event's. ``index`` is the run's place in
-    the event's ``runs``, -1 for the whole event. ``attempts`` counts those already made since
-    ``first_at``, from which ``within`` counts too. ``replays`` counts how often a person asked again.
-    ``lane`` is the destination in whose queue it waits, empty while that is not known. ``variables`` is
-    what its templates see beside the event. ``until`` is when its time is over should that lane be paused then, and
-    ``target`` a keyed hash of where it goes (``Store.make_changed_due``); they are written, and not read back.
+    ``id`` is the delivery id; an evaluation has the id of its event. ``index`` is the run's position in the event's
+    ``runs``, -1 for the whole event. ``attempts`` counts attempts since ``first_at``, from which ``within`` counts
+    too. ``replays`` counts how often people replayed it. ``lane`` is the destination in whose queue it waits, empty
+    while it is unknown. ``variables`` are what templates see besides the event. ``until`` is the time after which it is
+    claimed even if its lane is paused. ``target`` is a keyed hash of the destination (``Store.make_changed_due``).
+    ``until`` and ``target`` are written and not read back.
     """
 
     id: str
@@ -48,9 +48,9 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One document of a digest: a run of an event (``index`` -1: the whole event), with what hydration stored.
+    """One document of a digest: a run of an event (``index`` -1: the whole event), with its fetched data.
 
-    ``fetched_size`` is about how many bytes of memory that takes.
+    ``fetched_size`` is the approximate memory of the fetched data, in bytes.
     """
 
     event: Event
@@ -61,13 +61,12 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """Work that is now this process's to do, with what it needs; ``fetched`` is what hydration stored, and takes about
-    ``fetched_size`` bytes of memory.
+    """Claimed work with its event and its fetched data, which takes about ``fetched_size`` bytes of memory.
 
-    Pieces of one claim that are about one event share its ``event`` and ``fetched``, the very same objects.
-    ``items`` are those of a digest, in the order they were collected; others have none. A digest's ``event`` is
-    that of its first item which can be read. ``broken`` says why it can't be made though its event is at hand:
-    whoever took it settles it as dead, with all that follows from that.
+    Pieces of one claim that belong to the same event share the same ``event`` and ``fetched`` objects. ``items`` are
+    the items of a digest in the order they were collected; other work has none. A digest's ``event`` is that of its
+    first readable item. ``broken`` says why the delivery is impossible although its event was loaded; the worker
+    settles it as dead, with its ``on_dead`` actions.
     """
 
     work: Work
@@ -80,10 +79,11 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult(Sequence[Claimed]):
-    """What one claim brought.
+    """The work that one claim took, and what it found out about lanes.
 
-    Of the lanes it met, something due was ``left`` in some; of those it ``passed`` over some that had no room, which
-    the next claims do, too. In those it ``emptied`` nothing is due any more. Of others it knows nothing.
+    ``remaining`` are lanes in which due work remains. ``skipped`` are those of them that were paused or had no
+    capacity; the next claims skip them too. ``emptied`` are lanes in which nothing is due any more. The claim did not
+    look at any other lane.
     """
 
     pieces: Sequence[Claimed] = ()
@@ -106,7 +106,7 @@ class ClaimResult(Sequence[Claimed]):
 
 @dataclass(frozen=True, slots=True)
 class Appended:
-    """The answer to an append: the event's id, which is the earlier event's for a duplicate."""
+    """The result of an append. ``event_id`` is the earlier event's id for a duplicate."""
 
     event_id: str
     duplicate: bool
@@ -114,12 +114,11 @@ class Appended:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a piece of work, for the history. ``detail`` is JSON-able and holds no secret.
+    """One attempt at a piece of work, for the history.
 
-    It is what the action returned, or of an attempt that failed what it noted in its progress.
-
-    ``number`` counts from 1 within ``replay``; ``seconds`` is how long it took; ``status`` is an
-    HTTP status where there was one; ``reason`` is empty on success.
+    ``number`` counts from 1 within ``replay``. ``seconds`` is the duration. ``status`` is the HTTP status, if there was
+    one. ``reason`` is empty on success. ``detail`` is what the action returned, or for a failed attempt the progress it
+    recorded; it can be encoded as JSON and contains no secrets.
     """
 
     number: int
@@ -136,10 +135,10 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Work goes back and is due again at ``due_at``, in the queue of ``lane``; for ``until``, ``target`` see ``Work``.
+    """The work is due again at ``due_at``, in the queue of ``lane``. For ``until`` and ``target`` see ``Work``.
 
-    Unless ``spent``, the attempt does not count among its attempts; in the history it stands all the same.
-    ``reason`` says to people why it waits; empty is what the attempt came to.
+    Without ``spent`` the attempt does not count; the history has it anyway. ``reason`` tells people why the work waits;
+    empty means the reason of the attempt.
     """
 
     due_at: float
@@ -152,10 +151,10 @@ class Again:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """An evaluation is put off until ``due_at`` for a reason that is no failure.
+    """An evaluation is postponed until ``due_at`` for a reason that is not a failure.
 
-    No attempt is spent, and its ``first_at`` is then: ``within`` is for failing. With ``counted`` the time until
-    ``due_at`` does count towards ``within``.
+    No attempt is counted, and ``first_at`` becomes ``due_at``, so that the wait does not count towards ``within``.
+    With ``counted`` it does.
     """
 
     due_at: float
@@ -165,16 +164,16 @@ class Wait:
 
 @dataclass(frozen=True, slots=True)
 class Dead:
-    """Work is over without success; it stays to be looked at and replayed."""
+    """The work failed for good. It stays in the store to be inspected and replayed."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Throttle:
-    """One delivery of a ``key`` in ``every`` seconds; the others are counted, and not made.
+    """At most one delivery of a ``key`` in ``every`` seconds. Others are suppressed and counted.
 
-    Windows are those of a delivery's route and action. A delivery that dies gives its slot back.
+    Each route and action has its own windows. If the delivery dies, the next one may be made at once.
     """
 
     key: str
@@ -183,9 +182,9 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class Digest:
-    """Deliveries of a ``key`` become items of one, made ``every`` seconds after the first, or when it has ``most``.
+    """Deliveries of a ``key`` are collected into one, sent ``every`` seconds after the first or at ``most`` items.
 
-    The one has the id that its first item would have had alone.
+    The digest has the delivery id of its first item.
     """
 
     key: str
@@ -198,14 +197,13 @@ Gate = Throttle | Digest
 
 @dataclass(frozen=True, slots=True)
 class Routed:
-    """What routing an event came to, settled in one transaction.
+    """The result of routing an event, settled in one transaction.
 
-    ``decisions`` is JSON-able, one entry a document and route. ``deliveries`` are inserted unless
-    there already; those whose ids stand in ``leased`` are born owned by this process, the others
-    are due. ``matched`` and ``fallback`` count runs, see ``Routing``. ``pending`` is None when the evaluation
-    is done, else what becomes of it, with ``attempt`` saying why. ``work`` is the evaluation as it
-    was begun: given, its ``attempts`` and ``replays`` must be those in the store, else it is fenced off.
-    ``gates`` are what stands before some of the deliveries, by their ids.
+    ``decisions`` can be encoded as JSON and has one entry for each document and route. ``deliveries`` are inserted
+    unless they exist already; this process owns those in ``leased``, the others are due. ``matched`` and ``fallback``
+    count runs, see ``Routing``. ``pending`` is None if the evaluation is finished, else its consequence, explained by
+    ``attempt``. ``work`` is the evaluation as it was claimed: if given, its ``attempts`` and ``replays`` must equal the
+    stored ones, or nothing is settled. ``gates`` are the throttles and digests of deliveries, by delivery id.
     """
 
     event_id: str
@@ -225,12 +223,12 @@ class Routed:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """What became of the deliveries of a ``Routed``, by their ids.
+    """What happened to the deliveries of a ``Routed``, by delivery id.
 
-    ``inserted`` are those that are to be made (of a digest the one that its first item opened),
-    ``leased`` those of them that are born this process's. ``variables`` is what the store adds for the
-    templates of some of them. ``throttled`` were held back, with the reason; ``collected`` became
-    items of a digest, with that delivery's id. The decisions that were kept say so, too.
+    ``inserted`` are new deliveries, including digests opened by their first item; this process owns those in
+    ``leased``. ``variables`` are template variables that the store adds to some of them. ``throttled`` were suppressed,
+    with the reason. ``collected`` became items of a digest, with the digest's id. The stored decisions have the last
+    two as well.
     """
 
     inserted: frozenset[str] = frozenset()
@@ -242,9 +240,10 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What people or the engine hold back for a while: a muted route, a paused destination.
+    """A muted route or a paused destination, set by people or by the engine.
 
-    ``until_at`` None is for ever. ``set_by`` is who did it. ``state`` is the engine's own, JSON-able.
+    ``until_at`` None means without end. ``set_by`` names the person or the engine. ``state`` is internal to the engine
+    and can be encoded as JSON.
     """
 
     kind: Literal["mute", "pause"]

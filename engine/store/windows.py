@@ -1,4 +1,4 @@
-"""What stands before a delivery: one in so much time, or many in one. Pure; each store loads and writes the windows."""
+"""Throttles and digests of deliveries. Pure functions; the store loads and writes the windows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from engine.store.packing import clean
 from engine.store.records import Digest, Gate, Throttle, Work
 
 Purpose = Literal["throttle", "digest"]
-#: The events of one digest have at most so many bytes together, or there is but one: all are in memory at once.
+#: The events of one digest have at most this many bytes in total, because all are in memory at once. A digest of one
+#: event may have more.
 DIGEST_BYTES = 16 * 2**20
-#: By so many seconds a window may seem to have opened in the future: clocks of two writes differ, and are corrected.
+#: By how many seconds the opening of a window may lie in the future, because clocks are corrected between writes.
 _CLOCK_SLACK = 1.0
 
 
 class WindowKey(NamedTuple):
-    """What a window groups."""
+    """What identifies a window: the deliveries it covers."""
 
     purpose: Purpose
     route: str
@@ -29,11 +30,11 @@ class WindowKey(NamedTuple):
 
 @dataclass(slots=True)
 class Window:
-    """A throttle's or a digest's open time. Times are Unix seconds.
+    """The time window of a throttle or a digest. Times are Unix seconds.
 
-    ``count`` is of those held back (throttle), or of the items (digest). ``holder`` is the delivery that took the
-    throttle's slot, None once that died; or the one that a digest's items are collected for. ``bytes`` is how large
-    the events of these items are together.
+    ``count`` is the number of suppressed deliveries (throttle) or of items (digest). ``holder`` is the delivery
+    that a throttle let through, None once it died; or the delivery of a digest. ``bytes`` is the total size of the
+    events in the digest.
     """
 
     opened_at: float
@@ -43,43 +44,43 @@ class Window:
     bytes: int = 0
 
     def is_open(self, now: float) -> bool:
-        """Whether it is not over yet. A clock that was set back must not make it last longer."""
+        """Whether the window is open at ``now``. A clock that was set back does not extend it."""
         return self.opened_at - _CLOCK_SLACK <= now < self.closes_at
 
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What a throttle lets through: ``deliver`` is to be made, and tells that ``told`` of its ``key`` were held back.
+    """A throttle let the delivery ``deliver`` through. It reports ``reported`` suppressed deliveries of its ``key``.
 
-    ``variables`` is what its templates get to see.
+    ``variables`` are the template variables that say so.
     """
 
     deliver: Work
     variables: Mapping[str, Any]
     key: str
-    told: int
+    reported: int
 
 
 @dataclass(frozen=True, slots=True)
 class Throttled:
-    """Held back, and counted."""
+    """The delivery was suppressed and counted."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """An item of a digest; ``opened`` is that delivery where this is its first item."""
+    """The delivery became an item of the digest ``delivery_id``. ``opened`` is the digest if this is its first item."""
 
     delivery_id: str
     opened: Work | None
 
 
 class Gates:
-    """The windows that a batch of deliveries meets, and what becomes of them. Load, pass each through, write.
+    """The windows that a batch of deliveries needs: the store loads them, applies each delivery, and writes them.
 
-    ``collecting`` are the digests whose items may still be added to: waiting, and not begun. ``sizes`` are those of
-    the events, in bytes.
+    ``collecting`` are the digests that still accept items: they wait, and no attempt has begun. ``sizes`` are the sizes
+    of the events in bytes.
     """
 
     def __init__(
@@ -93,17 +94,17 @@ class Gates:
         self._windows = dict(windows)
         self._collecting = set(collecting)
         self._sizes = sizes or {}
-        #: The events, by digest, whose bytes are counted already: many items may be of one.
-        self._weighed: set[tuple[str, str]] = set()
-        #: The windows to write; None: to delete.
+        #: Digest and event for which the size is counted already: several items may belong to one event.
+        self._counted: set[tuple[str, str]] = set()
+        #: The windows to write; None deletes the window.
         self.changed: dict[WindowKey, Window | None] = {}
-        #: Items to keep: the digest's delivery, and the delivery each would have been alone.
+        #: Items to store: the digest's delivery id, and the delivery that became the item.
         self.items: list[tuple[str, Work]] = []
-        #: Digests that are full, and due at once.
+        #: Full digests, which become due at once.
         self.full: list[str] = []
 
     def meet(self, work: Work, gate: Gate) -> Passed | Throttled | Collected:
-        """Pass one delivery through its gate."""
+        """Apply a throttle or digest to one delivery."""
         if isinstance(gate, Throttle):
             return self._throttle(work, gate)
         if isinstance(gate, Digest):
@@ -114,7 +115,7 @@ class Gates:
         key = window_key(work, gate)
         window = self._windows.get(key)
         if window is not None and window.is_open(self._now) and window.holder != work.id:
-            if not work.replays:  # a replay was counted, or made, the first time
+            if not work.replays:  # a replayed delivery was counted the first time
                 window.count += 1
                 self.changed[key] = window
             return Throttled(
@@ -122,20 +123,20 @@ class Gates:
             )
         self._open(key, Window(self._now, self._now + gate.every, 0, work.id))
         since = None if window is None else datetime.fromtimestamp(window.opened_at, UTC).isoformat()
-        told = window.count if window else 0
-        return Passed(work, {"throttle": {"suppressed": told, "since": since}}, key.key, told)
+        suppressed = window.count if window else 0
+        return Passed(work, {"throttle": {"suppressed": suppressed, "since": since}}, key.key, suppressed)
 
     def _collect(self, work: Work, gate: Digest) -> Collected:
         key = window_key(work, gate)
-        window, opened = self._with_room(key, work), None
+        window, opened = self._open_digest(key, work), None
         if window is None:
-            opened = _digest_of(work, max(work.due_at, self._now + gate.every))
+            opened = _new_digest(work, max(work.due_at, self._now + gate.every))
             window = Window(self._now, opened.due_at, 0, opened.id)
             self._collecting.add(opened.id)
         holder = window.holder or ""
         window.count += 1
         window.bytes += self._size(window, work)
-        self._weighed.add((holder, work.event_id))
+        self._counted.add((holder, work.event_id))
         self.items.append((holder, work))
         if window.count < gate.most:
             self._open(key, window)
@@ -143,8 +144,8 @@ class Gates:
             self._close(key, window)
         return Collected(holder, opened)
 
-    def _with_room(self, key: WindowKey, work: Work) -> Window | None:
-        """The digest that collects, if one does; one that would become too large is closed."""
+    def _open_digest(self, key: WindowKey, work: Work) -> Window | None:
+        """The window of the open digest, if there is one. A digest that would become too large is closed."""
         window = self._windows.get(key)
         if window is None or not window.is_open(self._now) or window.holder not in self._collecting:
             return None
@@ -154,8 +155,8 @@ class Gates:
         return window
 
     def _size(self, window: Window, work: Work) -> int:
-        """What a digest would grow by."""
-        known = (window.holder or "", work.event_id) in self._weighed
+        """By how many bytes the item adds to a digest."""
+        known = (window.holder or "", work.event_id) in self._counted
         return 0 if known else self._sizes.get(work.event_id, 0)
 
     def _close(self, key: WindowKey, window: Window) -> None:
@@ -168,13 +169,13 @@ class Gates:
 
 
 def window_key(work: Work, gate: Gate) -> WindowKey:
-    """The window that a delivery's gate looks at, in text that every engine's columns take."""
+    """The key of the window of a delivery's throttle or digest, cleaned for text columns."""
     purpose: Purpose = "throttle" if isinstance(gate, Throttle) else "digest"
     return WindowKey(purpose, clean(work.route), clean(work.action), clean(gate.key))
 
 
-def _digest_of(first: Work, due_at: float) -> Work:
-    """The delivery that a first item opens. Its id is fixed by the item; a replay's is its own."""
+def _new_digest(first: Work, due_at: float) -> Work:
+    """The digest that a first item opens. Its id is derived from the item; a replay gets another id."""
     delivery_id = first.id
     if first.replays:
         digest = hashlib.blake2b(f"{first.id}\0{first.replays}".encode(), digest_size=10).hexdigest()
@@ -186,13 +187,13 @@ def _digest_of(first: Work, due_at: float) -> Work:
 
 @dataclass(frozen=True, slots=True)
 class Amendments:
-    """What a store adds to the decisions it keeps: which actions' deliveries did not follow after all, and why."""
+    """What the store adds to decisions: which actions were throttled or collected, and why."""
 
     throttled: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
     collected: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
 
     def note(self, work: Work, met: Throttled | Collected) -> None:
-        """Remember what became of one delivery."""
+        """Record what happened to one delivery."""
         place = (work.route, work.index)
         if isinstance(met, Throttled):
             self.throttled.setdefault(place, {})[work.action] = met.reason
@@ -200,7 +201,7 @@ class Amendments:
             self.collected.setdefault(place, {})[work.action] = met.delivery_id
 
     def of(self, decisions: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """The decisions with that added: ``skipped`` says why, ``collected`` names the digest's delivery."""
+        """The amended decisions: ``skipped`` has the reason, ``collected`` the digest's delivery id."""
         if not (self.throttled or self.collected):
             return decisions
         return [self._amended(decision) for decision in decisions]

@@ -316,5 +316,5 @@ on_dead:
     dead, told = rows["forward_webhook"], rows["on_dead.forward_webhook"]
     assert (dead.state, dead.attempts, told.state) == ("dead", 2, "succeeded")
     assert [which(one) for one in sink.received] == ["it", "dead"]
-    assert "what its templates see is damaged" in dead.reason
+    assert "its template variables are damaged" in dead.reason
     assert "delivery dead" in caplog.text

@@ -135,7 +135,7 @@ async def test_an_old_key_may_go_when_nothing_is_sealed_with_it_any_more(tmp_pat
 
 @pytest.mark.parametrize(
     ("keys", "words"),
-    [("", "ENGINE_STORE_KEY is not set"), (NEW, "add the missing key behind the first")],
+    [("", "ENGINE_STORE_KEY is not set"), (NEW, "add the missing key after the first")],
     ids=["none", "another"],
 )
 async def test_without_its_key_a_store_is_refused_and_nothing_changes(tmp_path: Path, keys: str, words: str) -> None:

@@ -194,7 +194,7 @@ async def test_a_key_that_seals_nothing_but_what_was_fetched_is_needed(tmp_path:
     await store._do(lambda db: db.execute("DELETE FROM event_body"))
     await store._do(lambda db: db.execute("DELETE FROM decision"))
     await store.close()
-    with pytest.raises(StoreError, match="sealed with the key"):
+    with pytest.raises(StoreError, match="encrypted with the key"):
         await opened(tmp_path / "sealed", new_key()).open()
 
 

@@ -151,7 +151,7 @@ class TestRefusals:
 
     async def test_a_data_directory_that_can_not_be(self, tmp_path: Path):
         (tmp_path / "file").write_text("x")
-        assert "cannot be made" in await refusal(tmp_path / "file" / "deeper" / "engine.db")
+        assert "cannot be created" in await refusal(tmp_path / "file" / "deeper" / "engine.db")
 
     @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
     async def test_a_data_directory_that_may_not_be_written(self, tmp_path: Path):
@@ -304,7 +304,7 @@ class TestTrouble:
         )
         claimed = {one.work.id: one for one in await all_claimed(store)}
         assert (claimed[good.id].work, claimed[good.id].broken) == (good, "")
-        assert "what its templates see is damaged" in claimed[bad.id].broken
+        assert "its template variables are damaged" in claimed[bad.id].broken
         assert (claimed[bad.id].work.variables, claimed[bad.id].event) == (None, event)
         detail = await store.delivery(bad.id)
         assert detail is not None
@@ -359,7 +359,7 @@ class TestTrouble:
         await store.append(make_event(0), leased=True)
         place.rename(aside)
         for _ in range(2):
-            with pytest.raises(StoreBusy, match=r"was removed or replaced .* put it back"):
+            with pytest.raises(StoreBusy, match=r"was removed or replaced .* put the file back"):
                 await store.append(make_event(1), leased=True)
         assert not (folder / "data" / "engine.db").exists() or what == "engine.db-wal"
         if what != "engine.db-wal":

@@ -270,7 +270,7 @@ async def test_a_store_that_cannot_be_read_at_the_start_is_asked_again_before_an
         nonlocal failures
         failures -= 1
         if failures >= 0:
-            raise StoreBusy("the disk does not work")
+            raise StoreBusy("the disk reports an I/O error")
         return await note(key)
 
     monkeypatch.setattr(house.store, "note", busy)
@@ -354,7 +354,7 @@ async def test_trouble_with_the_store_ends_neither_service(house: House, monkeyp
     async def busy(verb: str, good: Any, *args: Any, **kwargs: Any) -> Any:
         if failures[verb]:
             failures[verb] -= 1
-            raise StoreBusy("the disk does not work") if failures[verb] else KeyError("what")
+            raise StoreBusy("the disk reports an I/O error") if failures[verb] else KeyError("what")
         return await good(*args, **kwargs)
 
     monkeypatch.setattr(house.store, "size", lambda: busy("size", size))
@@ -368,7 +368,7 @@ async def test_trouble_with_the_store_ends_neither_service(house: House, monkeyp
         await asyncio.sleep(0.02)
     await house.upkeep.stop()
     assert failures == {"size": 0, "prune": 0}
-    assert "the disk does not work" in str([record.__dict__.get("reason") for record in caplog.records])
+    assert "the disk reports an I/O error" in str([record.__dict__.get("reason") for record in caplog.records])
 
 
 async def test_no_append_waits_long_beside_a_big_prune(house: House):

@@ -1,4 +1,4 @@
-"""Keeping events, a batch at a time: each webhook once, and how often it came."""
+"""Storing events in batches: each webhook once, with a count of its copies."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from engine.store.records import Appended
 from engine.store.sqlite.encryption import EncryptingInsert
 from engine.store.sqlite.rows import WORK
 
-#: By so many seconds a first copy may seem to come from the future: clocks are corrected. Of a clock that was set back
-#: by more it is not known how long ago that was.
+#: By how many seconds the first copy may lie in the future, because clocks are corrected. If the clock was set back by
+#: more, the real time since the first copy is unknown.
 _CLOCK_SLACK = 1.0
-#: How many rows that are of no use any more one batch deletes at most, beyond as many as it adds.
+#: How many obsolete rows one batch deletes at most, in addition to the number it adds.
 _SWEPT = 100
 
 _EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
@@ -48,14 +48,14 @@ DELETE FROM latest_body WHERE subject IN (SELECT subject FROM latest_body WHERE 
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """An event, and the owner that its evaluation begins with, if any."""
+    """An event, and the owner of its evaluation, if any."""
 
     event: Event
     owner: str | None
 
 
 class _Latest(NamedTuple):
-    """The latest event of a subject, where only its body tells it from others."""
+    """The latest event of a subject whose events differ only in their bodies."""
 
     body_key: str
     event_id: str
@@ -65,7 +65,7 @@ class _Latest(NamedTuple):
 
 @dataclass(slots=True)
 class _Batch:
-    """What a batch of appends comes to; ``first_ids`` and ``latest`` are what was known before, and are added to."""
+    """The rows of a batch of appends. ``first_ids`` and ``latest`` begin with what is stored, and grow."""
 
     now: float
     first_ids: dict[str, str]
@@ -77,7 +77,7 @@ class _Batch:
     work: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, request: Append) -> Appended:
-        """Take an event in, or count it as a copy of one that came before."""
+        """Add an event, or count it as a copy of an earlier one."""
         event = request.event
         key = clean(event.dedup_key)
         first = self._first(event, key)
@@ -89,7 +89,7 @@ class _Batch:
         return Appended(event.id, duplicate=False)
 
     def _first(self, event: Event, key: str) -> str | None:
-        """The event that this one is a copy of."""
+        """The id of the event that this one is a copy of, if any."""
         if event.retry_span is None:
             return self.first_ids.get(key)
         latest = self.latest.get(_subject(event))
@@ -98,7 +98,7 @@ class _Batch:
         return latest.event_id if latest.first_at - _CLOCK_SLACK <= self.now <= latest.until_at else None
 
     def _note(self, event: Event, key: str) -> None:
-        """Remember what copies of the event are known by; what was known of its subject's last event is over."""
+        """Record how copies of the event are recognised. It replaces the latest event of its subject."""
         subject = _subject(event)
         if event.retry_span is not None:
             self.latest[subject] = _Latest(key, event.id, self.now, self.now + event.retry_span)
@@ -117,7 +117,7 @@ class _Batch:
         self.work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None, None))
 
     def write(self, db: sqlite3.Connection) -> None:
-        """Everything gathered, in as few statements as there are sorts of it."""
+        """Write all rows, with one statement for each table."""
         _EVENTS.run(db, self.events)
         _BODIES.run(db, self.bodies)
         WORK.run(db, self.work)
@@ -135,10 +135,10 @@ class _Batch:
 
 
 def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
-    """Keep events and the evaluations they are due; a copy of one gets the first's id.
+    """Store events and their evaluations; a copy gets the id of the first event.
 
-    Copies are told by the time at which the store takes them in, on the one thread that writes:
-    of two that arrive at once, one is the first.
+    The time of a copy is the time at which the writer's thread stores it: of two copies that arrive at once, one is
+    the first.
     """
     batch = _batch(clock(), db, [request.event for request in requests])
     results = [batch.add(request) for request in requests]
@@ -147,7 +147,7 @@ def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequenc
 
 
 def _batch(now: float, db: sqlite3.Connection, events: Sequence[Event]) -> _Batch:
-    """With all that is known of the events' keys and subjects, in one look."""
+    """A batch with what is stored about the events' keys and subjects, read in one query."""
     keys = [event.dedup_key for event in events if event.retry_span is None]
     subjects = dict.fromkeys(map(_subject, events))
     first_ids, latest = db.execute(_EXISTING, (ids_json(keys), ids_json(subjects))).fetchone()
@@ -155,5 +155,5 @@ def _batch(now: float, db: sqlite3.Connection, events: Sequence[Event]) -> _Batc
 
 
 def _subject(event: Event) -> str:
-    """What another event ends the time in which copies of this one are known by: its body, where it names nothing."""
+    """The subject of an event; its dedup key if it names none. A later event of the same subject ends deduplication."""
     return clean(event.subject or event.dedup_key)

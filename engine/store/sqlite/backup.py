@@ -1,7 +1,7 @@
-"""A backup of SQLite's file, made while an engine works on it or while none does.
+"""Backup of the SQLite file, with or without a running engine.
 
-SQLite's own ``.backup`` starts again whenever another connection writes, so beside a busy engine it never ends.
-``VACUUM INTO`` reads one state of the store from the beginning to the end.
+SQLite's ``.backup`` restarts whenever another connection writes, so it would never finish beside a busy engine.
+``VACUUM INTO`` reads one consistent state of the store.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from engine.core.errors import StoreError
 from engine.core.units import format_size
 from engine.store.sqlite.connection import APPLICATION_ID, as_store_error, connect, is_damage, result_code
 
-#: What has to be left on a disk that holds the store, too, in bytes; on small disks a twentieth of them.
+#: Bytes that must stay free on a disk that also holds the store; on small disks a twentieth of the disk.
 _RESERVE = 64 * 2**20
-#: After so many of SQLite's steps a signal is noticed, such as Ctrl+C.
+#: After how many steps of SQLite signals such as Ctrl+C are handled.
 _STEPS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """A finished backup: its file, how many bytes it has and how many seconds it took."""
+    """A finished backup: its file, its size in bytes, and its duration in seconds."""
 
     file: Path
     size: int
@@ -38,11 +38,11 @@ class Backup:
 def back_up(source: Path, target: Path) -> Backup:
     """Write a copy of a store to a new file that only its owner may read.
 
-    It has everything that was committed when it began. What is sealed in the store is sealed in the copy. The copy
-    gets its name when it is complete and on the disk; until then it has another one in the same folder.
+    The copy has everything that was committed when the backup began. Encrypted data stays encrypted. The copy is
+    written under a temporary name in the target's folder, and renamed when it is complete and synced to the disk.
 
     Raises:
-        StoreError: the source is no store, the target exists already or cannot be written, or there is no room.
+        StoreError: the source is not a store, the target exists or cannot be written, or the disk is too full.
     """
     began = time.monotonic()
     _check_target(target)
@@ -63,9 +63,9 @@ def back_up(source: Path, target: Path) -> Backup:
 
 @contextmanager
 def _partial(folder: Path) -> Iterator[Path]:
-    """A new file that only its owner may read, under a name that no other backup has; removed at the end.
+    """A temporary file with a unique name that only its owner may read; removed at the end.
 
-    A process id would not do for the name: in containers all backups have the same.
+    The process id would not make the name unique: in containers it is often the same.
     """
     handle, name = tempfile.mkstemp(prefix=".engine-backup-", suffix=".partial", dir=folder)
     os.close(handle)
@@ -84,13 +84,13 @@ def _check_target(target: Path) -> None:
 
 
 def _source(path: Path) -> sqlite3.Connection:
-    """A read-only connection to a store."""
+    """Open a read-only connection to a store."""
     if not path.is_file():
         raise StoreError(f"there is no store at {path}")
     db = connect(path, read_only=True)
     try:
         _check_ours(db, path)
-        db.execute("PRAGMA query_only = OFF")  # VACUUM INTO counts as writing; the file is open for reading alone
+        db.execute("PRAGMA query_only = OFF")  # VACUUM INTO counts as a write; the file itself is opened read-only
     except BaseException:
         db.close()
         raise
@@ -103,20 +103,20 @@ def _check_ours(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_room(db: sqlite3.Connection, source: Path, target: Path) -> None:
-    """The copy has no spare pages. What the engine writes meanwhile is in the store's write-ahead log."""
+    """Check the free space. The copy has no free pages; concurrent writes grow the store's write-ahead log."""
     pages, spare, size = (
         db.execute(f"PRAGMA {one}").fetchone()[0] for one in ("page_count", "freelist_count", "page_size")
     )
     needed, disk = (pages - spare) * size, shutil.disk_usage(target.parent)
     shared = source.stat().st_dev == target.parent.stat().st_dev
-    left = disk.free - (min(_RESERVE, disk.total // 20) if shared else 0)
-    if needed > left:
-        there = format_size(max(left, 0))
+    usable = disk.free - (min(_RESERVE, disk.total // 20) if shared else 0)
+    if needed > usable:
+        there = format_size(max(usable, 0))
         raise StoreError(f"{target} cannot be written: it needs {format_size(needed)}, and {there} can be used there")
 
 
 def _go_on() -> int:
-    """Called now and then while SQLite works: Python handles signals then, and what they raise ends the statement."""
+    """SQLite's progress handler. Calling it lets Python handle signals; an exception ends the statement."""
     return 0
 
 
@@ -143,7 +143,7 @@ def _sync(path: Path) -> None:
 
 
 def _name(partial: Path, target: Path) -> None:
-    """Rename, but never over a file that somebody made meanwhile."""
+    """Rename the partial file, without replacing a file that was created meanwhile."""
     try:
         os.link(partial, target)
     except FileExistsError:

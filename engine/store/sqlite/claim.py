@@ -1,8 +1,9 @@
-"""Taking due work, in the writer's transaction.
+"""Claiming due work, in the writer's transaction.
 
-The cost follows what is taken and what was stored since, not how many lanes wait. The table ``lane`` says of each lane
-from when on a claim is to look at it: as soon as something in it is due, or later for one that was skipped over because
-nothing could be taken. Triggers keep it for whatever is stored; a claim corrects it for the lanes it looked at.
+The cost depends on what is taken and on what was stored since the last claim, not on how many lanes wait. The table
+``lane`` has for each lane the time from which claims look at it: when its first work is due, or later if a claim
+skipped it because nothing could be taken. Triggers update the table for stored work; a claim updates the lanes it
+looked at.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK
 from engine.store.records import WorkKind
 from engine.store.sqlite.fetched import SIZE
 
-#: How large a piece's events are: their bodies and what was fetched for them.
+#: The size of a piece's events: their bodies and fetched data.
 _BYTES = f"""coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + {SIZE.format(id="w.event_id")} + coalesce((
   SELECT sum(o.size + {SIZE.format(id="o.id")})
   FROM digest_item AS i JOIN event AS o ON o.id = i.event_id WHERE i.delivery_id = w.id
 ), 0)"""  # noqa: S608 - ours
-#: What is due in a lane, its oldest first: id, event, bytes, and when it fell due.
+#: What is due in a lane, oldest first: id, event, bytes, and due time.
 _DUE = f"""
 SELECT json_group_array(json_array(w.id, w.event_id, {_BYTES}, w.due_at)) FROM (
   SELECT id, event_id, due_at FROM work
@@ -32,7 +33,7 @@ SELECT json_group_array(json_array(w.id, w.event_id, {_BYTES}, w.due_at)) FROM (
 LEFT JOIN event AS e ON e.id = w.event_id
 LEFT JOIN event_body AS b ON b.event_id = w.event_id
 """  # noqa: S608 - ours
-#: What has waited for as long as it may, with its lane.
+#: Work past its ``until``, with its lane.
 _OVERDUE = f"""
 SELECT json_group_array(json_array(w.lane, w.id, w.event_id, {_BYTES}, w.due_at)) FROM (
   SELECT lane, id, event_id, due_at FROM work
@@ -46,7 +47,7 @@ _LANES = """
 SELECT json_group_array(name) FROM (SELECT name FROM lane WHERE look_at <= ? ORDER BY look_at, name LIMIT ?)
 """
 _LOOK_LATER = "UPDATE lane SET look_at = ? WHERE name IN (SELECT value FROM json_each(?))"
-#: When a lane's first falls due, where one waits there.
+#: Set a lane's time to when its first work is due, if any work waits there.
 _CORRECT = """
 UPDATE lane SET look_at = (
   SELECT min(w.due_at) FROM work AS w
@@ -68,15 +69,15 @@ _FIRST_OVERDUE = """
 SELECT min(until_at) FROM work WHERE until_at IS NOT NULL AND owner IS NULL AND dead_at IS NULL
 """
 _FIRST_LANES = "SELECT name, look_at FROM lane ORDER BY look_at LIMIT ?"
-#: How many lanes a claim passes over at most, besides those it takes something from.
+#: How many lanes a claim skips at most, besides those it takes something from.
 MOST_SKIPPED = 256
-#: When to look again for what has waited too long in a lane that takes deliveries, in seconds.
+#: For how many seconds overdue work in a lane that is not paused is not looked at again.
 _OPEN_RECHECK = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """How much due work somebody wants: so many pieces, with so many bytes of events; see ``Store.claim``."""
+    """A claim's arguments, see ``Store.claim``."""
 
     now: float
     limit: int
@@ -87,17 +88,17 @@ class Claim:
     reopened: Collection[str] = ()
 
     def capacity_of(self, lane: str) -> int:
-        """How much may be taken of a lane."""
+        """How many deliveries may be taken from a lane."""
         return 0 if lane in self.paused else max(self.capacity.get(lane, self.limit), 0)
 
     def wants(self, kind: WorkKind) -> bool:
-        """Whether it is about such work."""
+        """Whether the claim includes work of this kind."""
         return self.kind in (None, kind)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The ids of what was taken, in turns; for the lanes see ``ClaimResult``."""
+    """The ids of the claimed work, lanes in turn. For the other fields see ``ClaimResult``."""
 
     ids: list[str]
     remaining: frozenset[str] = frozenset()
@@ -106,7 +107,7 @@ class Taken:
 
 
 class _Found(NamedTuple):
-    """A piece that may be taken."""
+    """A piece of work that may be taken."""
 
     id: str
     event_id: str
@@ -116,7 +117,7 @@ class _Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Queue:
-    """What may be taken of a lane, or of the evaluations. ``whole``: nothing else is due there."""
+    """What may be taken from a lane, or from the evaluations. ``whole``: nothing else is due there."""
 
     lane: str
     kind: WorkKind
@@ -149,7 +150,7 @@ def _ids(queue: _Queue) -> list[str]:
 
 
 def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
-    """What has waited too long in lanes that are paused; in others its turn will come."""
+    """Work past its ``until`` in paused lanes. In other lanes it is claimed in its turn."""
     rows = load_json(db.execute(_OVERDUE, (request.now, (request.limit + 1) // 2)).fetchone()[0])
     if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.paused]:
         db.execute(_PUT_OFF, (request.now + _OPEN_RECHECK, ids_json(open_)))
@@ -157,7 +158,7 @@ def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
 
 
 def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
-    """The lanes to look at, the one that waits for longest first."""
+    """The lanes to look at, the longest-waiting first."""
     if request.reopened:
         db.execute(_CORRECT, (ids_json(request.reopened),))
     lanes: list[str] = load_json(db.execute(_LANES, (request.now, request.limit + MOST_SKIPPED)).fetchone()[0])
@@ -165,14 +166,14 @@ def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
 
 
 def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
-    """What may be taken of each lane, and the lanes that were skipped over as they have no room."""
+    """What may be taken from each lane, and the lanes that were skipped because they have no capacity."""
     queues, skipped, limit = [], [], max(request.limit, 0)
     if request.wants("evaluate") and limit:
         queues.append(_queue(db, request, "", "evaluate", limit))
     most, found = -(-2 * limit // max(len(lanes), 1)), 0
     for lane in lanes:
         if found >= limit:
-            break  # of more lanes than pieces are wanted nothing need be known
+            break  # enough lanes have work to fill the claim
         if (room := request.capacity_of(lane)) <= 0:
             skipped.append(lane)
         else:
@@ -182,7 +183,7 @@ def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tup
 
 
 def _longer(db: sqlite3.Connection, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
-    """Where all together is not enough, more of those that have more; the longest-waiting comes first."""
+    """If the claim is not full, take more from the lanes that have more. The longest-waiting lane comes first."""
     missing, longer = request.limit - sum(len(queue.found) for queue in queues), []
     for queue in queues:
         room = request.capacity_of(queue.lane) if queue.kind == "deliver" else request.limit
@@ -201,17 +202,16 @@ def _queue(db: sqlite3.Connection, request: Claim, lane: str, kind: WorkKind, mo
 
 
 def _in_turns(queues: Iterable[_Queue]) -> Iterable[_Found]:
-    """One of each, then the next of each, so that no lane waits for another's to be done.
+    """One piece of each queue, then the next of each, so that no lane has to wait until another is empty.
 
-    The lane whose oldest is due for longest comes first: where little is taken at a time it would else be the same
-    one again and again.
+    The queue that waits longest comes first: otherwise small claims would take from the same lane every time.
     """
     turns = chain.from_iterable(zip_longest(*(queue.found for queue in queues)))
     return (found for found in turns if found is not None)
 
 
 def _within(found: Iterable[_Found], max_bytes: int) -> list[str]:
-    """The first of the ids whose events have no more bytes together; at least one, or a large event would never go."""
+    """The first ids whose events fit into ``max_bytes`` together; at least one, or large events would wait for ever."""
     ids: list[str] = []
     events: set[str] = set()
     total = 0
@@ -225,7 +225,7 @@ def _within(found: Iterable[_Found], max_bytes: int) -> list[str]:
 
 
 def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str], skipped: Sequence[str]) -> None:
-    """Say from when on each lane that was met is to be looked at."""
+    """Update the time from which claims look at each lane of this claim."""
     if looked_at:
         names = ids_json(looked_at)
         db.execute(_REMOVE, (names,))
@@ -238,7 +238,7 @@ def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str],
 
 
 def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
-    """When to look next for unowned work that waits in none of the paused lanes; perhaps a little early."""
+    """When unowned work outside the paused lanes is due next; perhaps a little early."""
     times: list[float] = []
     if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:
         times.append(first)

@@ -1,4 +1,4 @@
-"""Opening SQLite's file: whose it is, whether it is whole, which version of the schema it has."""
+"""Opening the SQLite file: checks of ownership and damage, schema migrations, and error messages."""
 
 from __future__ import annotations
 
@@ -20,53 +20,53 @@ T = TypeVar("T")
 
 _logger = logging.getLogger(__name__)
 
-#: "LSRE", in the file's header: this database is ours.
+#: "LSRE", in the file's header: marks the database as an engine's store.
 APPLICATION_ID = 0x4C535245
 _MAGIC = b"SQLite format 3\0"
-#: The oldest SQLite with UPDATE … FROM.
+#: The first version with UPDATE … FROM.
 _OLDEST_SQLITE = (3, 33, 0)
-#: Smaller files are read through for damage when opened; larger ones would make a start slow.
+#: Files up to this size are checked for damage when opened; larger ones would make a start slow.
 _CHECK_UP_TO = 64 * 2**20
 _PAGE_SIZE = 8192
-#: Pages of write-ahead log that make a checkpoint: 32 MiB, so that a burst is not interrupted often.
+#: Pages of write-ahead log after which SQLite makes a checkpoint: 32 MiB, so that a burst is rarely interrupted.
 _CHECKPOINT_PAGES = 4096
-#: How long that log stays in the ordinary course of things, in bytes. More is a reader's that does not end.
+#: The usual size of that log, in bytes. It grows larger only while a long read prevents checkpoints.
 _LOG_BYTES = 64 * 2**20
 _TRANSIENT = {
     sqlite3.SQLITE_FULL: "the disk is full",
-    sqlite3.SQLITE_IOERR: "the disk does not work",
+    sqlite3.SQLITE_IOERR: "the disk reports an I/O error",
     sqlite3.SQLITE_READONLY: "the file or its disk is read-only",
     sqlite3.SQLITE_CANTOPEN: "the file cannot be opened",
     sqlite3.SQLITE_BUSY: "another program holds the file's lock",
     sqlite3.SQLITE_LOCKED: "another program holds the file's lock",
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
-    sqlite3.SQLITE_PERM: "the file may not be accessed",
+    sqlite3.SQLITE_PERM: "access to the file is denied",
 }
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 def result_code(error: BaseException) -> int:
-    """SQLite's primary result code behind an exception; 0 where there is none."""
+    """SQLite's primary result code of an exception; 0 if it has none."""
     return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether the cause is the surroundings (disk, permissions, another program) and may go away."""
+    """Whether the cause is external (disk, permissions, another program) and may be temporary."""
     return isinstance(error, StoreBusy) or result_code(error) in _TRANSIENT
 
 
 def is_damage(error: BaseException) -> bool:
-    """Whether the cause is a file that is not whole any more."""
+    """Whether the cause is a damaged file."""
     return result_code(error) in _DAMAGED
 
 
 @contextmanager
 def damage_as_value_error() -> Iterator[None]:
-    """Makes all that reading a damaged value, or a value on a damaged page, may raise a ``ValueError``."""
+    """Turn every error that reading a damaged value or page may raise into a ``ValueError``."""
     try:
         yield
     except RecursionError as error:
-        raise ValueError("it goes too deep") from error
+        raise ValueError("it is nested too deeply") from error
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -74,9 +74,9 @@ def damage_as_value_error() -> Iterator[None]:
 
 
 def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
-    """What a row says, or something else where that can't be read: the rest can be shown all the same.
+    """Call ``read``; return ``otherwise`` if the value is damaged, so that the rest can still be shown.
 
-    ``what`` is the column, and ``of`` the id of what it says it about, for the log.
+    ``what`` is the column and ``of`` the id of the row, for the log.
     """
     try:
         with damage_as_value_error():
@@ -87,7 +87,7 @@ def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> 
 
 
 def as_store_error(path: Path, error: BaseException) -> StoreError:
-    """What to tell those who wait for the store."""
+    """The error for callers of the store."""
     if isinstance(error, StoreError):
         return error
     if is_transient(error):
@@ -100,7 +100,7 @@ def as_store_error(path: Path, error: BaseException) -> StoreError:
 
 
 def damaged(path: Path, detail: str) -> StoreError:
-    """The file can't be trusted; says what to do."""
+    """The error for a damaged file; says what to do."""
     return StoreError(
         f"{path} is damaged ({detail}); restore it from a backup, or move it away together with its -wal and -shm "
         "files and start with an empty store"
@@ -108,9 +108,9 @@ def damaged(path: Path, detail: str) -> StoreError:
 
 
 def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection with the settings every one of ours has. Statements commit only by BEGIN … COMMIT.
+    """Open a connection with the settings of the store. Transactions need explicit BEGIN and COMMIT.
 
-    It makes no file: where one was removed, an empty one in its place would seem to be the store.
+    It never creates the file: an empty file in place of a removed one would look like a new store.
     """
     mode = "ro" if read_only else "rw"
     db = sqlite3.connect(
@@ -131,7 +131,7 @@ def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = Fal
             db.execute("PRAGMA synchronous = FULL")
             db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES:d}")
             db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
-            # Else every deleted body would be written over with zeros: ten times the work, and appends wait for it.
+            # Without this, every deleted body is overwritten with zeros: ten times the work, and appends wait for it.
             db.execute("PRAGMA secure_delete = FAST")
     except BaseException:
         db.close()
@@ -140,10 +140,9 @@ def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = Fal
 
 
 class WatchedFile:
-    """Whether a path still leads to the file that was found there, as long as that one is held open.
+    """Detects that an open file was removed or replaced.
 
-    A file that was removed, or replaced, can be written to as if nothing had been: what is
-    kept in it is gone with the process.
+    A process can go on writing to a removed file, but loses everything in it when it ends.
     """
 
     def __init__(self, path: Path) -> None:
@@ -151,57 +150,57 @@ class WatchedFile:
         self._found: tuple[int, int] | None = None
 
     def note(self) -> None:
-        """The file that is there now is the one."""
+        """Remember the file that the path leads to now."""
         self._found = self._look()
 
     def forget(self) -> None:
-        """The file is held no more."""
+        """Forget the remembered file."""
         self._found = None
 
     def check(self) -> None:
-        """See that the file is still there, if one was noted.
+        """Check that the path still leads to the remembered file.
 
         Raises:
-            StoreGone: it is not.
+            StoreGone: it does not.
         """
         if self._found is not None and self._found != self._look():
             raise StoreGone(
-                f"{self._path} was removed or replaced while the engine works on it; "
-                "put it back as it was, or stop the engine and start it anew"
+                f"{self._path} was removed or replaced while the engine uses it; "
+                "put the file back, or restart the engine"
             )
 
     def _look(self) -> tuple[int, int] | None:
         try:
-            found = os.stat(self._path)  # noqa: PTH116 - twice for every transaction, and pathlib takes twice as long
+            found = os.stat(self._path)  # noqa: PTH116 - called twice for every transaction, and pathlib takes twice as long
         except OSError:
             return None
         return found.st_dev, found.st_ino
 
 
 def log_of(path: Path) -> Path:
-    """The write-ahead log of a file."""
+    """The path of a file's write-ahead log."""
     return path.with_name(path.name + "-wal")
 
 
 def make_directory(path: Path) -> None:
-    """The file's directory, made if need be.
+    """Create the file's directory if it does not exist.
 
     Raises:
-        StoreError: it can't be made or written to.
+        StoreError: it cannot be created or is not writable.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as error:
-        raise StoreError(f"the data directory {path.parent} cannot be made: {error.strerror}") from error
+        raise StoreError(f"the data directory {path.parent} cannot be created: {error.strerror}") from error
     if not os.access(path.parent, os.W_OK | os.X_OK):
         raise StoreError(f"the data directory {path.parent} is not writable; change its owner or choose another")
 
 
 def disk_of(path: Path) -> tuple[int, int, int]:
-    """In bytes: by how much the write-ahead log is too long, what the disk has left, and how large the disk is.
+    """In bytes: by how much the write-ahead log exceeds its usual size, the disk's free space, and the disk's size.
 
     Raises:
-        OSError: the file's directory is not there.
+        OSError: the file's directory does not exist.
     """
     log = log_of(path)
     usage = shutil.disk_usage(path.parent)
@@ -210,10 +209,10 @@ def disk_of(path: Path) -> tuple[int, int, int]:
 
 
 def prepare(path: Path, keyring: Keyring | None = None) -> None:
-    """Make the file a store of this version, or refuse with words. The caller holds the lock.
+    """Create the store, or check it and migrate it to this version. The caller holds the lock.
 
     Raises:
-        StoreError: not a database, not ours, newer, damaged, sealed with another key, or the disk does not let us.
+        StoreError: the file is not a store, is newer or damaged, needs a missing key, or cannot be accessed.
     """
     if sqlite3.sqlite_version_info < _OLDEST_SQLITE:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
@@ -223,7 +222,7 @@ def prepare(path: Path, keyring: Keyring | None = None) -> None:
     except (OSError, sqlite3.Error) as error:
         raise as_store_error(path, error) from error
     try:
-        if not path.stat().st_size:  # later it would be written for nothing
+        if not path.stat().st_size:  # has no effect on a file with content
             db.execute("PRAGMA auto_vacuum = INCREMENTAL")
         _check_ours(db, path)
         _check_whole(db, path)
@@ -276,7 +275,7 @@ def _migrate(db: sqlite3.Connection, path: Path) -> None:
 
 
 def is_current(path: Path) -> bool:
-    """Whether a file is a store that opens without a migration. The file is not changed."""
+    """Whether a file is a store that needs no migration. Does not change the file."""
     if not path.exists():
         return False
     try:
@@ -316,7 +315,7 @@ def _schema_files() -> list[str]:
 
 
 def _statements(script: str) -> Iterator[str]:
-    """The script's statements one by one: ``executescript`` would commit before it starts."""
+    """Split a script into statements. ``executescript`` cannot be used because it commits first."""
     pending = ""
     for line in script.splitlines(keepends=True):
         pending += line

@@ -1,4 +1,4 @@
-"""What people or the engine hold back for a while: muted routes, paused destinations."""
+"""Mutes and pauses, notes, and the key of fingerprints."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ _REMOVE = "DELETE FROM control WHERE kind = ? AND subject = ?"
 
 
 def note(db: sqlite3.Connection, name: str) -> str | None:
-    """A small fact about this store."""
+    """The text of a note; None if there is none."""
     found = db.execute("SELECT value FROM meta WHERE name = ?", (f"note:{name}",)).fetchone()
     return None if found is None else str(found[0])
 
 
 def save_note(db: sqlite3.Connection, *, name: str, text: str) -> None:
-    """Keep one, in place of the one before."""
+    """Store a note, replacing the earlier one."""
     db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES (?, ?)", (f"note:{name}", text))
 
 
 def fingerprint_key(db: sqlite3.Connection) -> bytes:
-    """The key of this store's fingerprints, made at the first opening."""
+    """The key of this store's fingerprints, created when the store is first opened."""
     db.execute("INSERT OR IGNORE INTO meta (name, value) VALUES (?, ?)", (_FINGERPRINT_KEY, token_hex(32)))
     key: str = db.execute("SELECT value FROM meta WHERE name = ?", (_FINGERPRINT_KEY,)).fetchone()[0]
     return key.encode()
 
 
 def alive(db: sqlite3.Connection, *, now: float) -> list[Control]:
-    """All whose time is not over."""
+    """All mutes and pauses that have not expired."""
     return [_control(row) for row in db.execute(_ALIVE, (now,))]
 
 
@@ -49,12 +49,12 @@ def _control(row: tuple[Any, ...]) -> Control:
 
 
 def put(db: sqlite3.Connection, *, control: Control) -> None:
-    """Keep one, in place of what was said of its subject before."""
+    """Store a mute or pause, replacing an earlier one of its subject."""
     state = None if control.state is None else dump_json(control.state)
-    told = (control.kind, clean(control.subject), clean(control.reason), clean(control.set_by))
-    db.execute(_PUT, (*told, control.set_at, control.until_at, state))
+    texts = (control.kind, clean(control.subject), clean(control.reason), clean(control.set_by))
+    db.execute(_PUT, (*texts, control.set_at, control.until_at, state))
 
 
 def remove(db: sqlite3.Connection, *, kind: str, subject: str) -> bool:
-    """Forget one. Whether it was there."""
+    """Remove a mute or pause. Returns whether there was one."""
     return db.execute(_REMOVE, (kind, clean(subject))).rowcount > 0

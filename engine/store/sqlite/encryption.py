@@ -1,4 +1,4 @@
-"""Sealed values in SQLite's rows: which columns they stand in, and whether the keys at hand are those of the file."""
+"""Encrypted values in rows, and the check that all keys of a file are configured."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from engine.core.errors import StoreError
 from engine.store.encryption import ENCRYPTED, VARIABLE, Keyring, MissingKey
 from engine.store.packing import Insert, unpack
 
-#: What may be sealed, by column: how a row with a sealed value is told, and where the value begins in it.
+#: Columns that may be encrypted: the condition for an encrypted row, and the position of the key id in the value.
 _ENCRYPTED_COLUMNS: Final = {
     "event_body.body": ("encoding >= 2", 1),
     "event_body.fetched": ("fetched_encoding >= 2", 1),
@@ -24,26 +24,26 @@ _ENCRYPTED_COLUMNS: Final = {
     "attempt.detail": ("substr(detail, 1, 1) IN (x'02', x'03')", 2),
 }
 _CHECK = b"langsmith-rules-engine"
-_NOTHING: Final = Keyring()
+_NO_KEYS: Final = Keyring()
 
 
 class Database(sqlite3.Connection):
-    """A connection that has the keys of its file."""
+    """A connection with the keys of its file."""
 
-    keyring: Keyring = _NOTHING
+    keyring: Keyring = _NO_KEYS
 
 
 def keyring_of(db: sqlite3.Connection) -> Keyring:
-    """The keys of a connection; none where it has none."""
-    return db.keyring if isinstance(db, Database) else _NOTHING
+    """The keys of a connection."""
+    return db.keyring if isinstance(db, Database) else _NO_KEYS
 
 
 @dataclass(frozen=True, slots=True)
 class EncryptingInsert:
-    """An ``Insert`` whose rows hold one value each that is sealed where there is a key.
+    """An ``Insert`` that encrypts one column, if there is a key.
 
-    ``row`` is the index of the column that names the row, ``data`` the value's. The column before
-    the value is its encoding, unless ``tagged``: then the value itself begins with a byte that tells.
+    ``row`` is the index of the column that identifies the row, ``data`` that of the encrypted column. The column before
+    it has the encoding, unless ``tagged``: then a first byte of the value says whether it is encrypted.
     """
 
     insert: Insert
@@ -62,26 +62,26 @@ class EncryptingInsert:
         if data is None:
             return row
         changed = list(row)
-        sealed = keyring.encrypt(data, _place(self.column, row[self.row]))
+        ciphertext = keyring.encrypt(data, _place(self.column, row[self.row]))
         if self.tagged:
-            changed[self.data] = bytes((ENCRYPTED,)) + sealed
+            changed[self.data] = bytes((ENCRYPTED,)) + ciphertext
         else:
-            changed[self.data - 1 : self.data + 1] = row[self.data - 1] + ENCRYPTED, sealed
+            changed[self.data - 1 : self.data + 1] = row[self.data - 1] + ENCRYPTED, ciphertext
         return changed
 
 
 def encrypted(db: sqlite3.Connection, encoding: int, data: bytes, column: str, row: str) -> tuple[int, bytes]:
-    """A packed value as it stands in a row: sealed where there is a key."""
+    """Encrypt a packed value, if there is a key."""
     keyring = keyring_of(db)
     return (encoding + ENCRYPTED, keyring.encrypt(data, _place(column, row))) if keyring.encrypts else (encoding, data)
 
 
 def decrypted(db: sqlite3.Connection, encoding: int, data: bytes, column: str, row: str) -> bytes:
-    """What was packed, and maybe sealed.
+    """Decrypt a value if it is encrypted, and unpack it.
 
     Raises:
-        MissingKey: it is sealed with a key that is not at hand.
-        ValueError: the data is damaged, or its encoding is not known.
+        MissingKey: it is encrypted with a key that is not configured.
+        ValueError: the data is damaged, or its encoding is unknown.
     """
     if encoding < ENCRYPTED:
         return unpack(encoding, data)
@@ -89,19 +89,19 @@ def decrypted(db: sqlite3.Connection, encoding: int, data: bytes, column: str, r
 
 
 def decrypted_tagged(db: sqlite3.Connection, data: bytes, column: str, row: str) -> bytes:
-    """The same for a value that tells by its first byte whether it is sealed: JSON begins with none of these."""
+    """``decrypted`` for tagged values. JSON never begins with the tag byte."""
     return decrypted(db, data[0], data[1:], column, row) if data[:1] == bytes((ENCRYPTED,)) else data
 
 
 def check_keys(db: sqlite3.Connection, path: Path, keyring: Keyring) -> None:
-    """See that everything sealed in the file can be opened, and remember the key that seals from now on.
+    """Check that all encrypted data in the file can be decrypted, and record the current encrypting key.
 
     Raises:
-        StoreError: a key is missing; says which, and what to do.
+        StoreError: a key is missing; says which one, and what to do.
     """
     known = dict(db.execute("SELECT substr(name, 5), value FROM meta WHERE name LIKE 'key:%'"))
     for key_id, check in known.items():
-        if not _opens(keyring, check):
+        if not _decrypts(keyring, check):
             if _is_used(db, key_id):
                 raise StoreError(_missing(path, key_id, keyring))
             db.execute("DELETE FROM meta WHERE name = ?", (f"key:{key_id}",))
@@ -110,7 +110,7 @@ def check_keys(db: sqlite3.Connection, path: Path, keyring: Keyring) -> None:
         db.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (f"key:{keyring.ids[0]}", check))
 
 
-def _opens(keyring: Keyring, check: str) -> bool:
+def _decrypts(keyring: Keyring, check: str) -> bool:
     try:
         return keyring.decrypt(base64.b64decode(check), "meta.value") == _CHECK
     except (MissingKey, ValueError):
@@ -118,10 +118,10 @@ def _opens(keyring: Keyring, check: str) -> bool:
 
 
 def _is_used(db: sqlite3.Connection, key_id: str) -> bool:
-    """Whether any row is still sealed with a key. Looks through all of them; a key is taken away once in a while."""
-    for place, (told, start) in _ENCRYPTED_COLUMNS.items():
+    """Whether any row is still encrypted with a key. Scans all rows; that is rare, when a key was removed."""
+    for place, (condition, start) in _ENCRYPTED_COLUMNS.items():
         table, _, column = place.partition(".")
-        statement = f"SELECT 1 FROM {table} WHERE {told} AND substr({column}, ?, 4) = ? LIMIT 1"  # noqa: S608 - ours
+        statement = f"SELECT 1 FROM {table} WHERE {condition} AND substr({column}, ?, 4) = ? LIMIT 1"  # noqa: S608 - ours
         if db.execute(statement, (start, bytes.fromhex(key_id))).fetchone():
             return True
     return False
@@ -129,11 +129,11 @@ def _is_used(db: sqlite3.Connection, key_id: str) -> bool:
 
 def _missing(path: Path, key_id: str, keyring: Keyring) -> str:
     if not keyring.encrypts:
-        what = f"{VARIABLE} is not set; set it to the key it was written with"
+        what = f"{VARIABLE} is not set; set it to that key"
     else:
-        what = f"{VARIABLE} holds {', '.join(keyring.ids)}; add the missing key behind the first, with a comma"
+        what = f"{VARIABLE} has {', '.join(keyring.ids)}; add the missing key after the first, with a comma"
     return (
-        f"{path} holds data sealed with the key {key_id}: {what}. Nothing was changed. If that key is lost, move the "
+        f"{path} has data encrypted with the key {key_id}: {what}. Nothing was changed. If that key is lost, move the "
         "file away together with its -wal and -shm files and start with an empty store"
     )
 

@@ -1,4 +1,4 @@
-"""What hydration fetched, in SQLite: one row for each run and part of an event."""
+"""Data that hydration fetched: one row for each run and part of an event."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from engine.store.packing import Insert, clean, dump_json, ids_json, load_json, 
 from engine.store.sqlite.connection import damage_as_value_error
 from engine.store.sqlite.encryption import decrypted, encrypted
 
-#: How many bytes of JSON one transaction keeps, or little more: appends wait for it.
+#: About how many bytes of JSON one transaction writes, because appends wait for it.
 SAVED_BYTES: Final = 4 * 2**20
-#: How many bytes of JSON an event's rows have; the event's id is ``{id}``.
+#: SQL for the JSON size of an event's rows in bytes; ``{id}`` is the event's id.
 SIZE: Final = "coalesce((SELECT sum(size) FROM fetched WHERE event_id = {id}), 0)"
 
 _PARTS: Final = ("inputs", "outputs", "feedback")
@@ -34,7 +34,7 @@ class Piece(NamedTuple):
 
 
 def pieces_of(event_id: str, fetched: Mapping[str, Any]) -> Iterator[list[Piece]]:
-    """What was fetched for an event, in groups that are each kept in one transaction."""
+    """Split the fetched data of an event into groups, one for each transaction."""
     group: list[Piece] = []
     size = 0
     for part in _PARTS:
@@ -49,7 +49,7 @@ def pieces_of(event_id: str, fetched: Mapping[str, Any]) -> Iterator[list[Piece]
 
 
 def save_fetched(db: sqlite3.Connection, requests: Sequence[Sequence[Piece]]) -> list[None]:
-    """Keep pieces of events whose bodies are still there, in the place of earlier ones."""
+    """Store pieces, replacing earlier ones. Pieces of events that have no body any more are dropped."""
     pieces = {piece[:3]: piece for request in requests for piece in request}
     kept = set(load_json(db.execute(_KEPT, (ids_json({piece.event_id for piece in pieces.values()}),)).fetchone()[0]))
     _SAVE.run(db, [_row(db, piece) for piece in pieces.values() if piece.event_id in kept])
@@ -64,13 +64,13 @@ def _row(db: sqlite3.Connection, piece: Piece) -> tuple[Any, ...]:
 def load_fetched(
     db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
 ) -> Mapping[str, Any] | None:
-    """What hydration stored of an event, for each part the runs' values; None where it stored nothing.
+    """The fetched data of an event: for each part the values by run. None if there is none.
 
-    ``encoding`` and ``data`` are the columns of ``event_body`` that earlier versions wrote. What is damaged is left
-    out, as if it had not been fetched.
+    ``encoding`` and ``data`` are the columns of ``event_body`` that earlier versions wrote. Damaged values are left
+    out, as if they had not been fetched.
 
     Raises:
-        MissingKey: something is sealed with a key that is not there.
+        MissingKey: a value is encrypted with a key that is not configured.
     """
     found: dict[str, Any] = {"inputs": {}, "outputs": {}, "feedback": None, **_load_old(db, event_id, encoding, data)}
     for part, run_key, value in _load_rows(db, event_id):
@@ -102,7 +102,7 @@ def _load_rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str
 
 
 def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
-    """The rows of an event, up to the first that a damaged page holds."""
+    """The rows of an event, up to the first damaged page."""
     rows = db.execute(_LOAD, (event_id,))
     while True:
         try:
@@ -117,8 +117,8 @@ def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int
 
 
 def _left_out(column: str, of: str, error: ValueError) -> None:
-    told = {"column": column, "of": of, "reason": str(error)}
-    _logger.error("data that can't be read is left out", extra=told)
+    details = {"column": column, "of": of, "reason": str(error)}
+    _logger.error("data that can't be read is left out", extra=details)
 
 
 def _place(event_id: str, part: str, run_key: str) -> str:

@@ -1,4 +1,4 @@
-"""Whose work is whose: give back, signs of life. All but ``load_claimed`` run in the writer's transaction."""
+"""Ownership of work: loading, release, heartbeat. All but ``load_claimed`` run in the writer's transaction."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.store.sqlite.fetched import SIZE, load_fetched
 from engine.store.sqlite.load import load_items, load_variables
 from engine.store.sqlite.windows import free_throttles
 
-#: The lanes in which something waits, from one to the next by the index, and when the first of each kind is due.
+#: The lanes with waiting work, found one after the other by the index, and when the first work of each kind is due.
 _QUEUE_HEADS = """
 WITH RECURSIVE head (lane) AS (
   SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
@@ -37,7 +37,7 @@ SELECT json_group_array(json_array(lane, kind, (
   WHERE w.lane = head.lane AND w.kind = kinds.kind AND w.owner IS NULL AND w.dead_at IS NULL
 ))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
 """
-#: Out of its owner's hands. A replay that was asked for meanwhile begins: there is nothing left to wait for.
+#: Removes the owner. A replay that was requested meanwhile begins now.
 _GIVE_BACK = """
 UPDATE work SET owner = NULL, leased_at = NULL, wanted = NULL, replays = coalesce(wanted, replays),
   attempts = CASE WHEN wanted IS NULL THEN attempts ELSE 0 END,
@@ -93,7 +93,7 @@ SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attemp
   owner
 FROM work WHERE id = :id AND owner = :owner AND dead_at IS NULL
 """
-#: What was taken in the future was taken before the clock was set back.
+#: Work claimed in the future was claimed before the clock was set back.
 _ORPHANS = """
 SELECT json_group_array(id) FROM work
 WHERE owner = ? AND (leased_at < ? OR leased_at > ?) AND dead_at IS NULL
@@ -120,7 +120,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Head(NamedTuple):
-    """A queue in which something waits: of one kind, in one lane, and since when, or until when, its first does."""
+    """A queue with waiting work: its lane and kind, and when its first work is due."""
 
     lane: str
     kind: WorkKind
@@ -128,16 +128,14 @@ class Head(NamedTuple):
 
 
 def queue_heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
-    """The queues in which something waits, of one kind or of both; the one that is due first comes first."""
+    """The queues with waiting work, of one kind or of both, ordered by due time."""
     found = (Head(*head) for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None)
     return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
 
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """How much of an event is loaded: one whose body has more values is not parsed, and fetched data of more bytes is
-    left out.
-    """
+    """Limits for loading an event: a body with more values is not parsed; fetched data with more bytes is left out."""
 
     max_values: int
     max_fetched: int
@@ -145,20 +143,21 @@ class LoadLimits:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What came of claimed work: what can be begun, what never can, and what is sealed for now; these with reasons."""
+    """Claimed work after loading: usable, unreadable for ever, or waiting for a key; the last two with reasons."""
 
     claimed: list[Claimed] = field(default_factory=list)
     unreadable: dict[str, str] = field(default_factory=dict)
-    sealed: dict[str, str] = field(default_factory=dict)
+    missing_key: dict[str, str] = field(default_factory=dict)
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], bounds: LoadLimits) -> Loaded:
-    """Claimed work with its event, in the order of the ids.
+def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], limits: LoadLimits) -> Loaded:
+    """Load claimed work with its events, in the order of the ids.
 
-    Each event is read once, and alone, and so are a delivery's words: what is damaged is no other's harm.
+    Each event and each delivery's variables are read by a statement of their own, so that damaged data affects only
+    the work that needs it.
     """
     loaded = Loaded()
-    events = _Events(db, bounds)
+    events = _Events(db, limits)
     items = load_items(db, ids)
     for *known, has_variables in db.execute(_CLAIMED, (ids_json(ids), owner)).fetchall():
         work, broken = Work(*known), ""
@@ -166,55 +165,57 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], boun
             try:
                 work = replace(work, variables=load_variables(db, work.id) if has_variables else None)
             except ValueError as error:
-                broken = f"what its templates see is damaged: {error}"
-            whole = events.items(work.id, items.get(work.id, ()))
-            found = whole[0] if whole else events.get(work.event_id)
+                broken = f"its template variables are damaged: {error}"
+            digest_items = events.items(work.id, items.get(work.id, ()))
+            found = digest_items[0] if digest_items else events.get(work.event_id)
             if isinstance(found, str):
                 loaded.unreadable[work.id] = found
             else:
-                loaded.claimed.append(Claimed(work, found.event, found.fetched, whole, broken, found.fetched_size))
+                loaded.claimed.append(
+                    Claimed(work, found.event, found.fetched, digest_items, broken, found.fetched_size)
+                )
         except MissingKey as error:
-            loaded.sealed[work.id] = str(error)
+            loaded.missing_key[work.id] = str(error)
     return loaded
 
 
 class _Events:
     """The events of one claim, each read once."""
 
-    def __init__(self, db: sqlite3.Connection, bounds: LoadLimits) -> None:
-        self._db, self._bounds = db, bounds
+    def __init__(self, db: sqlite3.Connection, limits: LoadLimits) -> None:
+        self._db, self._limits = db, limits
         self._read: dict[str, Item | str] = {}
 
     def get(self, event_id: str) -> Item | str:
-        """A whole event and what was fetched for it, or why it can't be had."""
+        """An event with its fetched data, or why it cannot be loaded."""
         if event_id not in self._read:
-            self._read[event_id] = _load_event(self._db, event_id, self._bounds)
+            self._read[event_id] = _load_event(self._db, event_id, self._limits)
         return self._read[event_id]
 
     def items(self, delivery_id: str, rows: Iterable[ItemRow]) -> list[Item]:
-        """A digest's items. One that is damaged is left out: it must not keep the others from being told."""
+        """The items of a digest. A damaged item is left out, so that the others are still sent."""
         items = []
         for row in rows:
             found = self.get(row.event_id)
             if isinstance(found, str):
-                told = {"delivery": delivery_id, "event": row.event_id, "reason": found}
-                _logger.error("an item of a digest is left out", extra=told)
+                details = {"delivery": delivery_id, "event": row.event_id, "reason": found}
+                _logger.error("an item of a digest is left out", extra=details)
             else:
                 items.append(replace(found, index=row.index))
         return items
 
 
-def _load_event(db: sqlite3.Connection, event_id: str, bounds: LoadLimits) -> Item | str:
-    """A whole event and what was fetched for it, or why it can't be had, ever."""
+def _load_event(db: sqlite3.Connection, event_id: str, limits: LoadLimits) -> Item | str:
+    """An event with its fetched data, or why it can never be loaded."""
     try:
         with damage_as_value_error():
             row = db.execute(_EVENT, (event_id,)).fetchone()
             if row is None:
-                return "the event's body is no longer kept, so there is nothing to work from"
+                return "the event's body is no longer kept"
             *columns, size, encoding, data = row
-            fetched = load_fetched(db, event_id, encoding, data) if size <= bounds.max_fetched else None
+            fetched = load_fetched(db, event_id, encoding, data) if size <= limits.max_fetched else None
             return Item(
-                _event(db, event_id, columns, bounds.max_values), -1, fetched, size_of(fetched) if fetched else 0
+                _event(db, event_id, columns, limits.max_values), -1, fetched, size_of(fetched) if fetched else 0
             )
     except (BadBody, ValueError) as error:
         return str(error)
@@ -249,9 +250,9 @@ def release(
     until: float | None = None,
     target: str | None = None,
 ) -> None:
-    """Make work of the owner's due, as if it had not been taken.
+    """Make the owner's work due, as if it had not been claimed.
 
-    What is due later waits for something else than its destination, such as its hours: it keeps no target.
+    Work that is due later loses its target, because it waits for something other than its destination.
     """
     given = {"ids": ids_json(ids), "owner": owner, "lane": clean_or_none(lane), "reason": clean_reason(reason)}
     when = {"now": now, "due_at": due_at, "uncounted": uncounted, "until": until}
@@ -259,37 +260,37 @@ def release(
 
 
 def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
-    """What is put off beyond ``now`` and whose reason begins so."""
+    """The ids of work postponed beyond ``now`` whose reason begins with ``waits_for``."""
     ids: list[str] = load_json(db.execute(_PUT_OFF, (now, len(waits_for), waits_for)).fetchone()[0])
     return ids
 
 
 def make_due(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
-    """Make work due that is put off still."""
+    """Make work due that is still postponed."""
     db.execute(_MAKE_DUE, (now, ids_json(ids)))
 
 
 def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
-    """Waiting work whose target is none of those of its route and action: its id, target and lane."""
+    """Waiting work whose target is not a current target of its route and action: id, target and lane."""
     rows = db.execute(_CHANGED, (dump_json(targets).decode(),)).fetchone()
     return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
 
 
 def make_changed_due(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
-    """Make it due, in no destination's queue, as far as nothing became of it meanwhile. The lanes that it left."""
+    """Make that work due in no lane, unless it changed meanwhile. Returns the lanes it was in."""
     rows = db.execute(_MAKE_CHANGED_DUE, (now, dump_json(found).decode())).fetchall()
     lanes = {work_id: lane for work_id, _, lane in found}
     return [lanes[work_id] for (work_id,) in rows]
 
 
 def retried(db: sqlite3.Connection, lane: str, now: float) -> list[str]:
-    """What waits for another attempt in a lane."""
+    """The ids of work that waits for another attempt in a lane."""
     ids: list[str] = load_json(db.execute(_RETRIED, (now, clean(lane))).fetchone()[0])
     return ids
 
 
 def mark_dead(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
-    """Declare claimed work dead that can't even be begun, with an attempt that says why."""
+    """Mark claimed work dead that cannot be attempted, and record an attempt with the reason."""
     for work_id, reason in reasons.items():
         given = {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner}
         db.execute(_DEAD_ATTEMPT, given)
@@ -298,17 +299,17 @@ def mark_dead(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str],
 
 
 def register(owner: str, db: sqlite3.Connection, *, now: float) -> None:
-    """Be the one replica there is (the caller holds the lock), and make due whatever others held."""
+    """Register as the only replica (the caller holds the lock), and release the work of earlier ones."""
     db.execute("DELETE FROM replica")
-    db.execute("UPDATE lane SET look_at = 0")  # which destinations take nothing is not known yet
+    db.execute("UPDATE lane SET look_at = 0")  # which destinations are paused is not known yet
     _give_back(db, _FREE_OTHERS, {"now": now})
     heartbeat(owner, db, now=now, holding=None)
 
 
 def heartbeat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
-    """Write down that the owner lives, and make due what it owns but lost hold of; the ids of that.
+    """Record that the owner is alive, and release its orphaned work. Returns the ids of that work.
 
-    Other replicas need no look: the lock sees to it that there are none.
+    Other replicas need no check: the lock ensures that there are none.
     """
     db.execute(_HEARTBEAT, (owner, socket.gethostname(), os.getpid(), now))
     if holding is None:
@@ -322,7 +323,7 @@ def heartbeat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collec
 
 
 def unregister(owner: str, db: sqlite3.Connection, *, now: float) -> None:
-    """Give back what the owner still holds, and be gone."""
+    """Remove the owner from the replicas, and release its work."""
     db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
     _give_back(db, _FREE_OTHERS, {"now": now})
 

@@ -1,4 +1,4 @@
-"""What stands beside a delivery in SQLite: what its templates see besides the event, and the items of a digest."""
+"""Reading what belongs to a delivery besides its work: its template variables, and the items of a digest."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ ORDER BY delivery_id, added_at, event_id, idx
 
 
 def load_variables(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | None:
-    """A delivery's words; None where it has none.
+    """A delivery's template variables; None if it has none.
 
     Raises:
-        MissingKey: they are sealed with a key that is not at hand.
+        MissingKey: they are encrypted with a key that is not configured.
         ValueError: they are damaged.
     """
     with damage_as_value_error():
@@ -30,14 +30,14 @@ def load_variables(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | 
         if row is None:
             return None
         encoding, data = row
-        words = load_json(decrypted(db, encoding, data, "delivery_words.words", work_id))
-    if not isinstance(words, dict):
-        raise ValueError("they are no JSON object")  # noqa: TRY004 - it is damage like any other
-    return words
+        variables = load_json(decrypted(db, encoding, data, "delivery_words.words", work_id))
+    if not isinstance(variables, dict):
+        raise ValueError("they are not a JSON object")  # noqa: TRY004 - reported as damage
+    return variables
 
 
 def load_items(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[ItemRow]]:
-    """The items of the digests among some deliveries, in the order in which they are sent."""
+    """The items of those deliveries that are digests, in the order in which they are sent."""
     items: dict[str, list[ItemRow]] = {}
     for delivery_id, *item in db.execute(_ITEMS, (ids_json(ids),)):
         items.setdefault(delivery_id, []).append(ItemRow(*item))

@@ -1,4 +1,4 @@
-"""One engine to a data directory: a lock of the operating system, gone with the process that held it."""
+"""One engine per data directory: an operating system lock, which is released when its process ends."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from pathlib import Path
 
 from engine.core.errors import StoreError
 
-#: Where Windows' lock lies: beyond the text, which others are to read.
+#: The locked byte on Windows: beyond the text, which other processes must be able to read.
 _FAR = 1 << 30
 
 
 class FileLock:
-    """Holds a file that says who holds it."""
+    """A lock file. It contains the process that holds the lock."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Take the lock, or say who has it.
+        """Acquire the lock.
 
         Raises:
-            StoreError: another process, or another store of this one, holds it.
-            OSError: the file can't be made or opened.
+            StoreError: another process, or another store in this process, holds it; names the process.
+            OSError: the file cannot be created or opened.
         """
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         if not _try_lock(descriptor):
@@ -33,14 +33,14 @@ class FileLock:
             os.close(descriptor)
             raise StoreError(
                 f"{self._path.with_suffix('')} is in use by another engine ({holder or 'unknown process'}); "
-                "stop that one, talk to it, or give this one a data directory of its own"
+                "stop that engine, or give this one its own data directory"
             )
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"pid {os.getpid()} on {socket.gethostname()}".encode())
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let go. The file stays: to remove it would race with whoever opens it now."""
+        """Release the lock. The file stays, because removing it would race with a process that opens it."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

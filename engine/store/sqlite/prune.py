@@ -1,4 +1,4 @@
-"""Pruning in steps: a reader finds what may go, so that only deleting it takes the writer's time."""
+"""Pruning in steps. A reader finds what may be deleted; the writer only deletes it."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from engine.store.packing import ids_json, load_json
 from engine.store.queries import Prunable
 from engine.store.sqlite import threads
 
-#: What waits or is dead, or is an item of a digest that does or is, keeps its event whole; so does what happened since,
-#: also to a digest that it is an item of: all items of one are kept equally long.
+#: An event may be deleted if it has no waiting or dead work, is not an item of such a digest, and nothing happened
+#: since ``before`` to it or to a digest it is an item of. So all items of a digest are kept equally long.
 _IDLE = """
 e.received_at < :before
 AND NOT EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id)
@@ -29,14 +29,14 @@ AND NOT EXISTS (SELECT 1 FROM decision AS d WHERE d.event_id = e.id AND (d.match
 """
 _HAS_DIED = "EXISTS (SELECT 1 FROM work AS w WHERE w.event_id = e.id AND w.dead_at < :before)"
 _MAY_GO = {"dead": _HAS_DIED, "unmatched": _IDLE + _NEVER_MATCHED, "bodies": _IDLE, "events": _IDLE}
-#: Which events to look at, by an index that leads to few others.
+#: Which events to look at, selected through an index.
 _LOOKED_AT = {
     "dead": "SELECT DISTINCT event_id AS id FROM work WHERE dead_at IS NOT NULL AND event_id",
     "unmatched": "SELECT DISTINCT event_id AS id FROM decision WHERE unmatched_reason IS NOT NULL AND event_id",
     "bodies": "SELECT event_id AS id FROM event_body WHERE event_id",
     "events": "SELECT id FROM event WHERE id",
 }
-#: Ids are in the order of time, so what is too young is not even looked at.
+#: Ids are ordered by time, so events that are too young are not looked at.
 _FIND = """
 WITH looked AS ({looked_at} BETWEEN :after AND :edge AND {column} > :after ORDER BY 1 LIMIT :limit)
 SELECT json_group_array(json_array(j.id, {may_go}, coalesce(length(b.body), 0) + coalesce(length(b.fetched), 0)
@@ -54,7 +54,7 @@ _REMOVE_DEAD = (
     "DELETE FROM delivery_words WHERE work_id IN (SELECT value FROM json_each(?))",
     "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))",
 )
-#: The rows of an event that may be very many; each table with its key.
+#: The tables in which an event may have very many rows, each with its key.
 _MANY = {
     "attempt": "seq",
     "decision": "seq",
@@ -70,8 +70,8 @@ DELETE FROM {table} WHERE {key} IN (
 _BODIES = "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
 _FETCHED = "DELETE FROM fetched WHERE event_id IN (SELECT value FROM json_each(?))"
 _EVENTS = "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))"
-#: How much longer a throttle's window is kept that held some back, in seconds: the next delivery tells how many. Keys
-#: come out of events, so most never come again, and kept for ever they would fill the store.
+#: How much longer a throttle's window with suppressed deliveries is kept, in seconds, because the next delivery reports
+#: them. It is deleted then: keys come from events, most never occur again, and their windows would fill the store.
 _UNTOLD = 30 * 86400.0
 _CLOSED = "closes_at < :before AND (purpose <> 'throttle' OR count = 0 OR closes_at < :before - :untold)"
 _FIND_WINDOWS = f"""
@@ -92,7 +92,7 @@ DELETE FROM control WHERE (kind, subject) IN (SELECT kind, subject FROM control 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What one look came to: events of which something may go, the last that was looked at, whether there are more."""
+    """Events to prune, the last event that was looked at, and whether there are more."""
 
     ids: Sequence[str]
     last: str
@@ -100,7 +100,7 @@ class Found:
 
 
 def find(db: sqlite3.Connection, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int) -> Found:
-    """The next events after an id of which something may go; no more than have so many bytes, but for a first one."""
+    """The next events after an id that can be pruned, up to ``max_bytes``; the first may be larger."""
     column = "id" if what == "events" else "event_id"
     statement = _FIND.format(looked_at=_LOOKED_AT[what], column=column, may_go=_MAY_GO[what])
     values = {"before": before, "after": after, "edge": event_ids_since(before), "limit": limit}
@@ -119,7 +119,7 @@ def find(db: sqlite3.Connection, *, what: Prunable, before: float, after: str, l
 def remove(
     db: sqlite3.Connection, *, what: Prunable, ids: Sequence[str], before: float, limit: int
 ) -> tuple[int, bool]:
-    """Delete what was found, as far as it may still go. How many, and whether that was all of it."""
+    """Delete what was found, if it may still be deleted. Returns how many, and whether nothing remains."""
     still = _STILL.format(may_go=_MAY_GO[what])
     ids = load_json(db.execute(still, {"ids": ids_json(ids), "before": before}).fetchone()[0])
     if what == "dead":
@@ -139,7 +139,7 @@ def _remove_dead(db: sqlite3.Connection, ids: Sequence[str], before: float, limi
 
 
 def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tuple[int, bool]:
-    """Whole events; where they have very many rows, at first only some of these."""
+    """Delete whole events. If they have very many rows, only some of these are deleted in this step."""
     for table, key in _MANY.items():
         statement = _SOME.format(table=table, key=key, columns=key.strip("()"))
         limit -= db.execute(statement, {"ids": ids_json(ids), "limit": limit}).rowcount
@@ -150,21 +150,21 @@ def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tu
 
 
 def find_windows(db: sqlite3.Connection, *, before: float, limit: int) -> str:
-    """The keys, as JSON, of windows that closed before a time and have nothing left to tell."""
+    """The keys, as JSON, of windows that closed before a time and have nothing to report."""
     keys: str = db.execute(_FIND_WINDOWS, {"before": before, "untold": _UNTOLD, "limit": limit}).fetchone()[0]
     return keys
 
 
 def remove_marks(db: sqlite3.Connection, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
-    """Delete windows that were found, as far as they may still go, and what was over, or last used, before a time."""
-    went = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
-    over = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
-    old = threads.remove_old(db, before=before, limit=limit)
-    return went + over + old, max(went, over, old) < limit
+    """Delete the windows found, if they may still be deleted, and expired mutes, pauses and unused threads."""
+    closed = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
+    expired = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
+    unused = threads.remove_old(db, before=before, limit=limit)
+    return closed + expired + unused, max(closed, expired, unused) < limit
 
 
 def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:
-    """How many bytes the file's pages have that are in use, and how many those that wait to be used again."""
+    """The size of the file's pages in bytes: those in use, and the free ones."""
     size, pages, free = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     )
@@ -172,11 +172,11 @@ def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:
 
 
 def shrink(db: sqlite3.Connection, *, max_bytes: int) -> int:
-    """Cut free pages off the file's end, moving others there out of their way. How many bytes that was.
+    """Move free pages to the file's end and truncate the file. Returns by how many bytes.
 
-    A file made by an older version does not know how, and stays as long as it is.
+    Has no effect on files created by older versions, which have no incremental vacuum.
     """
     (size,), (before,) = (db.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "page_count"))
-    # The pragma works while its rows are fetched.
+    # The pragma does its work while its rows are fetched.
     db.execute(f"PRAGMA incremental_vacuum({max_bytes // size:d})").fetchall()
     return int(size * (before - db.execute("PRAGMA page_count").fetchone()[0]))

@@ -1,4 +1,4 @@
-"""Deliveries as people see them: from ``work`` while they wait or are dead, from ``attempt`` once they succeeded."""
+"""Queries of deliveries: from ``work`` while they wait or are dead, from ``attempt`` after they succeeded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.store.sqlite.connection import read_or_default
 from engine.store.sqlite.encryption import decrypted_tagged
 from engine.store.sqlite.load import load_items, load_variables
 
-#: Follows the last of all texts that start with what stands before it, in the order of UTF-8.
+#: Appended to a prefix, it sorts after all texts with that prefix.
 AFTER_ALL = "\U0010ffff"
 _STATES = {
     "due": "d.owner IS NULL AND d.dead_at IS NULL",
@@ -24,13 +24,13 @@ _STATES = {
     "succeeded": "d.outcome = 'succeeded'",
     "discarded": "d.outcome = 'discarded'",
 }
-#: States of deliveries that are no work any more.
+#: States of deliveries that are no longer in ``work``.
 _OF_ENDED = (None, "succeeded", "discarded")
 
 
 @dataclass(frozen=True, slots=True)
 class _Table:
-    """One of the two places deliveries are found in, named d in ``head`` and ``tail`` and the conditions between."""
+    """One of the two tables with deliveries, named d in ``head``, ``tail`` and the conditions between them."""
 
     head: str
     ids: str
@@ -38,7 +38,7 @@ class _Table:
     tail: str
 
 
-# What is held or collected is first due long after it was decided on; what follows a death is decided on by that.
+# Postponed and collected deliveries are due long after the decision. An ``on_dead`` delivery is decided on by a death.
 _WORK = _Table(
     head="""
 SELECT d.id, d.event_id, d.route, d.action, d.idx, d.run_id,
@@ -68,7 +68,7 @@ LEFT JOIN attempt AS a ON a.event_id = d.event_id AND a.work_id = d.id
 GROUP BY d.event_id, d.id
 """,
 )
-#: The last success of a delivery that is not waiting again, or that it was discarded.
+#: The last success or discarding of deliveries that are not waiting again.
 _ENDED = _Table(
     head="""
 SELECT d.work_id, d.event_id, d.route, d.action, d.idx, d.run_id, d.outcome,
@@ -116,7 +116,7 @@ SELECT DISTINCT id FROM (
   )
 ) ORDER BY id DESC LIMIT 6
 """
-# Ids sort by time, but received_at is what counts: the edge's id is sought among events of about that time.
+# Ids are ordered by time, but only approximately by received_at: the boundary is searched among events near that time.
 _FIRST_SINCE = """
 SELECT min(id) FROM (SELECT id FROM event WHERE received_at >= ? ORDER BY received_at LIMIT 1000)
 """
@@ -137,18 +137,18 @@ def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[Delive
 
 
 def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
-    """The delivery whose id is, or alone begins with, a text, with all there is about it.
+    """The delivery with all details, by its id or a unique prefix of it.
 
     Raises:
-        AmbiguousId: several ids begin with it.
+        AmbiguousId: several ids have this prefix.
     """
     delivery_id = unique_start(db, _STARTING_WITH, start, "deliveries")
     rows = list_deliveries(db, DeliveryQuery(ids=(delivery_id,), limit=1)) if delivery_id else []
     if not rows:
         return None
-    words = read_or_default(lambda: load_variables(db, rows[0].id), None, "delivery_words.words", rows[0].id)
+    variables = read_or_default(lambda: load_variables(db, rows[0].id), None, "delivery_words.words", rows[0].id)
     items = load_items(db, [rows[0].id]).get(rows[0].id, ())
-    return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, words)
+    return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, variables)
 
 
 def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
@@ -157,7 +157,7 @@ def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Att
 
 
 def progress_of(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any]:
-    """What the last failed attempt that noted something has noted, unless one succeeded after it."""
+    """What the last failed attempt recorded, if any and unless an attempt succeeded after it."""
     found = db.execute(_PROGRESS, (work_id,)).fetchone()
     if found is None or found[0] == "succeeded":
         return {}
@@ -175,10 +175,10 @@ def _detail(db: sqlite3.Connection, work_id: str, data: bytes | None) -> Mapping
 
 
 def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) -> str | None:
-    """The one id that is or begins with a text; None if there is none.
+    """The id that equals a text or is the only one with it as a prefix; None if there is none.
 
     Raises:
-        AmbiguousId: there are several.
+        AmbiguousId: several ids have this prefix.
     """
     start = clean(start.strip())
     if db.execute(statement, (start, start + "\0")).fetchone():
@@ -228,5 +228,5 @@ def _conditions(
 def _cursor(db: sqlite3.Connection, before: str) -> tuple[str, str, str]:
     found = db.execute(_ONES_EVENT, (clean(before),)).fetchone()
     if found is None:
-        raise BadQuestion(f"there is no delivery {before!r} to page on from")
+        raise BadQuestion(f"there is no delivery {before!r}, which the page should follow")
     return found[0], found[0], clean(before)

@@ -1,4 +1,4 @@
-"""Events as people see them, what evaluations came to, and what waits."""
+"""Queries of events and evaluations, and the backlog."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from engine.store.sqlite.fetched import load_fetched
 from engine.store.sqlite.leases import queue_heads
 from engine.store.sqlite.query_deliveries import attempts_of, list_deliveries, unique_start
 
-#: People gave up its evaluation, which came to nothing since.
+#: Its evaluation was discarded and has not succeeded since.
 _DISCARDED = """EXISTS (
     SELECT 1 FROM attempt AS x
     WHERE x.work_id = e.id AND x.outcome = 'discarded' AND x.started_at >= coalesce(d.decided_at, 0)
   )"""
-# An evaluation that died decided nothing for good: no reason is told, whatever its last look came to.
+# A dead evaluation has no final decision, so it has no unmatched reason.
 _EVENTS = f"""
 SELECT e.id, e.kind, e.rule_id, e.received_at, e.size, e.repaired,
   CASE WHEN w.dead_at IS NOT NULL THEN 'dead' WHEN w.id IS NOT NULL THEN 'pending'
@@ -50,7 +50,7 @@ WHERE kind = 'deliver' AND destination <> '' AND outcome <> 'discarded' AND star
 GROUP BY destination
 """
 _NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
-#: The first half of each finds the few candidates by an index, the second says what is meant.
+#: The first condition of each finds candidates through an index, the second is the actual condition.
 _STATES = {
     "pending": "w.id IS NOT NULL AND w.dead_at IS NULL",
     "dead": "e.id IN (SELECT event_id FROM work WHERE dead_at IS NOT NULL AND kind = 'evaluate')",
@@ -72,10 +72,10 @@ _LAST_SMALL = """
 SELECT seq FROM decision
 WHERE seq = (SELECT max(seq) FROM decision WHERE event_id = ?) AND length(decisions) <= ?
 """
-#: The decisions of an event are looked through for lists up to this size, as they are stored, in bytes.
+#: Lists read the decisions of an event only up to this stored size, in bytes.
 _MOST_DECISIONS = 64 * 1024
 _DECISIONS = "SELECT encoding, decisions FROM decision WHERE seq = ?"
-# Each of these reads an index, not the table: only work that is under way, which is little, is looked at itself.
+# Each of these reads an index, not the table, except for claimed work, of which there is little.
 _WAITING = """
 SELECT kind, lane, route, count(*) FROM work INDEXED BY work_waiting
 WHERE owner IS NULL AND dead_at IS NULL GROUP BY kind, lane, route
@@ -99,7 +99,7 @@ def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
 
 
 def _with_held(db: sqlite3.Connection, row: EventRow) -> EventRow:
-    """With what held back its matches, as its last evaluation decided; unless the decisions are very many."""
+    """Add how many of its matches were held back, from its last evaluation; not if its decisions are very large."""
     found = db.execute(_LAST_SMALL, (row.id, _MOST_DECISIONS)).fetchone() if row.matched else None
     return row if found is None else replace(row, held=held_back(_decisions(db, row.id, found[0])))
 
@@ -116,10 +116,10 @@ def _holds(db: sqlite3.Connection, event_id: str, route: str) -> bool:
 
 
 def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
-    """The event whose id is, or alone begins with, a text, with all there is about it.
+    """The event with all details, by its id or a unique prefix of it.
 
     Raises:
-        AmbiguousId: several ids begin with it.
+        AmbiguousId: several ids have this prefix.
     """
     event_id = unique_start(db, _STARTING_WITH, start, "events")
     if event_id is None:
@@ -138,7 +138,7 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
 
 
 def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
-    """An event's own deliveries, and the digests of others' that it is an item of."""
+    """An event's own deliveries, and the digests of other events that contain it."""
     own = list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31))
     digests = [row[0] for row in db.execute(_DIGESTS, (event_id,))]
     others = list_deliveries(db, DeliveryQuery(ids=digests, limit=2**31)) if digests else []
@@ -146,12 +146,12 @@ def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
 
 
 def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
-    """The evaluations of one round of an event, newest last."""
+    """The evaluations of one replay of an event, newest last."""
     return _evaluations(db, clean(event_id), replays)
 
 
 def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
-    """How much waits, and since when."""
+    """How much work waits, and since when."""
     (dead,) = db.execute(_DEAD).fetchone()
     evaluations, by_route, lanes = 0, Counter[str](), Counter[str]()
     for kind, lane, route, count in (*db.execute(_WAITING), *db.execute(_UNDER_WAY)):
@@ -200,7 +200,7 @@ def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any
 def _cursor(db: sqlite3.Connection, before: str) -> tuple[float, float, str]:
     found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
     if found is None:
-        raise BadQuestion(f"there is no event {before!r} to page on from")
+        raise BadQuestion(f"there is no event {before!r}, which the page should follow")
     return found[0], found[0], clean(before)
 
 
@@ -210,7 +210,7 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
 
 
 def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
-    """The evaluations of one round of an event, or of all. Of one that is damaged nobody knows what it decided."""
+    """The evaluations of one replay of an event, or of all. Damaged decisions are empty."""
     names = ("replays", "decided_at", "config_hash", "matched", "fallback", "unmatched_reason")
     rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
     return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]

@@ -1,4 +1,4 @@
-"""A thread that reads, so that a long look at history never holds up the writer or the event loop."""
+"""A thread that reads, so that long queries block neither the writer nor the event loop."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Query = Callable[Concatenate[sqlite3.Connection, P], T]
 
 
 class Reader:
-    """Owns a read-only connection. Each query sees one state of the store, however many statements it takes."""
+    """Owns a read-only connection. Each query runs in one transaction and sees one state of the store."""
 
     def __init__(self, path: Path, name: str, keyring: Keyring | None = None) -> None:
         self._path, self._keyring = path, keyring or Keyring()
@@ -29,7 +29,7 @@ class Reader:
         self._open = False
 
     def start(self) -> None:
-        """Begin to take queries."""
+        """Start accepting queries."""
         self._file.note()
         self._open = True
 
@@ -44,12 +44,12 @@ class Reader:
         loop = asyncio.get_running_loop()
         try:
             answer = loop.run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
-        except RuntimeError:  # stopped by another thread at this very moment
+        except RuntimeError:  # another thread stopped the reader just now
             raise StoreError("the store is not open") from None
         return await answer
 
     def stop(self) -> None:
-        """Finish what was asked, then end. Blocks until then."""
+        """Finish the submitted queries, then stop. Blocks until then."""
         self._open = False
         self._pool.shutdown(wait=True)
         self._drop_connection()
@@ -63,12 +63,12 @@ class Reader:
             try:
                 return query(self._db, *args, **kwargs)
             finally:
-                # Nothing was written. After a damaged page COMMIT would fail, too, and take a good answer away.
+                # Nothing was written. COMMIT would fail after a damaged page was met, and a valid result would be lost.
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
         except StoreError:
             raise
-        except Exception as error:  # a question's end: whatever went wrong is the asker's answer
+        except Exception as error:  # the end of a query: any error goes to the caller
             self._drop_connection()
             raise as_store_error(self._path, error) from error
 

@@ -1,4 +1,4 @@
-"""Replay, and giving up what is dead. Each verb runs in the writer's transaction."""
+"""Replaying work, and discarding dead work. Every function but ``replayable`` runs in the writer's transaction."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ WHERE id IN (SELECT value FROM json_each(?2))
 _WITH_BODY = """
 SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))
 """
-#: Without one of its items a digest would succeed, and tell less than it says.
+#: A digest with a missing item would be sent incomplete.
 _INCOMPLETE = """
 SELECT json_group_array(DISTINCT i.delivery_id) FROM digest_item AS i
 WHERE i.delivery_id IN (SELECT value FROM json_each(?))
   AND NOT EXISTS (SELECT 1 FROM event_body AS b WHERE b.event_id = i.event_id)
 """
-#: The evaluation's next replay is beyond any its deliveries have had, so that all of them fire again.
+#: The evaluation's next replay number is greater than that of any of its deliveries, so that all of them run again.
 _EVALUATIONS = """
 SELECT json_group_array(json_array(
   j.value, w.id IS NOT NULL, w.owner IS NOT NULL, 1 + max(
@@ -40,27 +40,27 @@ LEFT JOIN work AS w ON w.id = j.value
 
 
 _DEAD = "SELECT json_group_array(id) FROM work WHERE id IN (SELECT value FROM json_each(?)) AND dead_at IS NOT NULL"
-_TOLD = """
+_DISCARDED_ATTEMPT = """
 INSERT INTO attempt (event_id, work_id, kind, route, action, idx, run_id, first_at, replay, number, started_at, seconds,
   outcome, reason, destination, worker)
 SELECT event_id, id, kind, route, action, idx, run_id, first_at, replays, attempts, :now, 0.0, 'discarded',
-  :words || coalesce('; it was dead: ' || nullif(error, ''), ''), '', :by
+  :reason || coalesce('; it was dead: ' || nullif(error, ''), ''), '', :by
 FROM work WHERE id IN (SELECT value FROM json_each(:ids))
 """
-_GIVE_UP = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
+_DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 
 
 def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
-    """Give up deliveries and evaluations that are dead; their history says who did it and why."""
+    """Discard dead deliveries and evaluations. Their history records who did it and why."""
     dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
-    words = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
-    db.execute(_TOLD, {"ids": ids_json(dead), "now": now, "words": words, "by": clean(by)})
-    db.execute(_GIVE_UP, (ids_json(dead),))
+    message = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
+    db.execute(_DISCARDED_ATTEMPT, {"ids": ids_json(dead), "now": now, "reason": message, "by": clean(by)})
+    db.execute(_DELETE, (ids_json(dead),))
     return [one for one in dict.fromkeys(map(clean, ids)) if one in dead]
 
 
 def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
-    """Those of a page that are not running and have all their bodies; and the last of the page, if it was full."""
+    """Deliveries of a page that are not running and whose events have bodies; and the last id if the page was full."""
     rows = list_deliveries(db, query)
     last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
     return [row.id for row in _with_bodies(db, rows)], last
@@ -74,7 +74,7 @@ def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[De
 
 
 def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:
-    """Make deliveries of a query due again, as far as they are still replayable."""
+    """Make the deliveries of a query due again, if they can still be replayed."""
     rows = _with_bodies(db, list_deliveries(db, query))
     ended = ("succeeded", "discarded")
     WORK.run(db, [_again(row, now) for row in rows if row.state in ended])
@@ -88,7 +88,7 @@ def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
 
 
 def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
-    """Make events due for evaluation again, but for those that are being evaluated right now."""
+    """Make events due for evaluation again, except those that are being evaluated now."""
     wanted = list(dict.fromkeys(clean(event_id) for event_id in ids))
     rows = load_json(db.execute(_EVALUATIONS, (ids_json(wanted),)).fetchone()[0])
     free = {event_id: (exists, replays) for event_id, exists, running, replays in rows if not running}

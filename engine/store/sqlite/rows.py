@@ -1,4 +1,4 @@
-"""Rows as they are inserted, one function for each sort: so one place knows their columns."""
+"""Rows to insert, one function for each table, so that one place knows the columns."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ ITEMS = Insert(
 
 
 def work_row(work: Work, owner: str | None = None, leased_at: float | None = None) -> tuple[Any, ...]:
-    """Work as it is inserted: an owner's, or due."""
+    """A row of ``work``: owned, or due without an owner."""
     return (
         work.id,
         work.kind,
@@ -60,7 +60,7 @@ def work_row(work: Work, owner: str | None = None, leased_at: float | None = Non
 
 
 def attempt_row(work: Work, attempt: Attempt) -> tuple[Any, ...]:
-    """An attempt, with all that there is to say about its work."""
+    """A row of ``attempt``, with a copy of its work's columns."""
     return (
         work.event_id,
         work.id,
@@ -84,7 +84,7 @@ def attempt_row(work: Work, attempt: Attempt) -> tuple[Any, ...]:
 
 
 def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[Any, ...]:
-    """What an evaluation came to, with what the gates made of it."""
+    """A row of ``decision``: the result of an evaluation, including throttled and collected deliveries."""
     return (
         routed.event_id,
         replays,
@@ -97,11 +97,13 @@ def decision_row(routed: Routed, replays: int, amendments: Amendments) -> tuple[
     )
 
 
-def variables_row(work: Work, variables: Mapping[str, Any], key: str | None = None, told: int = 0) -> tuple[Any, ...]:
-    """What a delivery's templates see; and how many that a throttle held back of a key it tells."""
-    return (work.id, work.event_id, *pack(dump_json(variables)), key, told)
+def variables_row(
+    work: Work, variables: Mapping[str, Any], key: str | None = None, reported: int = 0
+) -> tuple[Any, ...]:
+    """A row of ``delivery_words``: template variables, and how many suppressed deliveries of a key it reports."""
+    return (work.id, work.event_id, *pack(dump_json(variables)), key, reported)
 
 
 def item_row(delivery_id: str, work: Work, at: float) -> tuple[Any, ...]:
-    """A digest's item."""
+    """A row of ``digest_item``."""
     return (delivery_id, work.id, work.event_id, work.index, clean_or_none(work.run_id), work.replays, at)

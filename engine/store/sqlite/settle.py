@@ -1,7 +1,7 @@
-"""The two verbs that settle, a batch at a time.
+"""The two operations that settle work, in batches.
 
-Each statement counts (see ``packing.Insert``), so a batch reads what it must know in one row of
-JSON, decides in Python, and writes many rows at once.
+Statements are expensive (see ``packing.Insert``). So a batch reads what it needs as one row of JSON, decides in Python,
+and writes many rows with one statement.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ FROM (
 
 @dataclass(frozen=True, slots=True)
 class Settle:
-    """An attempt at a piece of work, and what follows."""
+    """An attempt at a piece of work, and its consequence."""
 
     work: Work
     attempt: Attempt
@@ -84,9 +84,9 @@ class Settle:
 
 
 class _Owned(NamedTuple):
-    """Where a piece of work that is this owner's stands; ``wanted``: somebody asked for a replay meanwhile.
+    """The stored state of a piece of work that this owner has claimed. ``wanted``: a replay was requested meanwhile.
 
-    A tuple, like ``_Existing``: many thousands a second are made on the thread that all wait for.
+    A named tuple, like ``_Existing``, because the writer's thread creates thousands of them each second.
     """
 
     attempts: int
@@ -95,14 +95,14 @@ class _Owned(NamedTuple):
     wanted: bool
 
     def is_at(self, work: Work) -> bool:
-        """Whether nothing became of the work since it was taken up."""
+        """Whether the stored work is at the same attempt and replay."""
         return (self.attempts, self.replays) == (work.attempts, work.replays)
 
 
 class _Existing(NamedTuple):
-    """A delivery that was there before: the highest replay it ever had or will have, and whether it is being made.
+    """A delivery that existed before: its highest replay, made or requested, and whether an attempt is running.
 
-    ``digest`` is one that waits, and has it as an item.
+    ``digest`` is the waiting digest that has it as an item, if any.
     """
 
     replays: int
@@ -112,7 +112,7 @@ class _Existing(NamedTuple):
 
 @dataclass(slots=True)
 class _Batch:
-    """What a batch of settles comes to, gathered before any of it is written; ``now`` is when that is."""
+    """The changes of a batch, collected before they are written. ``now`` is the time of writing."""
 
     owner: str
     now: float
@@ -128,7 +128,7 @@ class _Batch:
     variables: list[tuple[Any, ...]] = field(default_factory=list)
 
     def conclude(self, work_id: str, then: Again | Wait | Dead | None, reason: str, at: float) -> None:
-        """What becomes of a piece of work; ``at`` is when it died, if it did."""
+        """Record the consequence for a piece of work. ``at`` is the time of its death, if it died."""
         match then:
             case None:
                 self.finished.append(work_id)
@@ -145,15 +145,15 @@ class _Batch:
                 assert_never(then)
 
     def insert(self, work: Work, passed: Passed | None = None, *, leased: bool = False) -> None:
-        """New work, this owner's or due; ``passed`` is what a throttle said of it."""
+        """Insert new work, owned or due. ``passed`` is the result of its throttle."""
         self.work.append(work_row(work, *((self.owner, self.now) if leased else ())))
         if passed is not None:
-            self.variables.append(variables_row(work, passed.variables, passed.key, passed.told))
+            self.variables.append(variables_row(work, passed.variables, passed.key, passed.reported))
         elif work.variables is not None:
             self.variables.append(variables_row(work, work.variables))
 
     def write(self, db: sqlite3.Connection) -> None:
-        """Everything gathered, in as few statements as there are sorts of it."""
+        """Write all changes, with one statement for each kind."""
         if gone := self.finished + self.replaced:
             db.execute(_DELETE, (ids_json(gone),))
         if self.moved:
@@ -173,15 +173,15 @@ class _Batch:
 def settle_attempts(
     owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Settle]
 ) -> list[bool]:
-    """Record attempts and what follows, where the work is still this owner's and at that attempt."""
+    """Record attempts and their consequences for work that this owner still has, at the same attempt."""
     held = _owned(db, owner, [request.work.id for request in requests])
     known = _existing(db, [work.id for request in requests for work in request.on_dead])
     batch, results = _Batch(owner, clock()), []
     for request in requests:
         state = held.get(request.work.id)
-        mine = state is not None and state.is_at(request.work)
-        results.append(mine)
-        if mine:
+        owned = state is not None and state.is_at(request.work)
+        results.append(owned)
+        if owned:
             _settle(batch, request, held.pop(request.work.id), known)
     batch.write(db)
     return results
@@ -204,7 +204,7 @@ def _settle(batch: _Batch, request: Settle, held: _Owned, known: dict[str, _Exis
 def settle_routed(
     owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Routed]
 ) -> list[Settled]:
-    """Record what evaluations came to, where they are still this owner's, and insert their deliveries."""
+    """Record the results of evaluations that this owner still has, and insert their deliveries."""
     held = _owned(db, owner, [request.event_id for request in requests])
     known = _existing(db, [delivery.id for one in requests if _is_later(held, one) for delivery in one.deliveries])
     batch = _Batch(owner, clock())
@@ -225,19 +225,19 @@ def settle_routed(
 
 
 def _is_later(held: Mapping[str, _Owned], routed: Routed) -> bool:
-    """Whether it may have deliveries already; a first evaluation can't."""
+    """Whether the event may have deliveries already, which is impossible at its first evaluation."""
     state = held.get(routed.event_id)
     return state is not None and (state.attempts, state.replays) != (0, 0)
 
 
 def _replaces(delivery: Work, known: Mapping[str, _Existing]) -> bool:
-    """Whether it is made in the place of one that waits or is dead."""
+    """Whether it replaces a delivery that waits or is dead."""
     before = known.get(delivery.id)
     return before is not None and not before.running and delivery.replays > before.replays
 
 
 class _Routing:
-    """One evaluation's deliveries on their way into a batch."""
+    """Adds the deliveries of one evaluation to a batch."""
 
     def __init__(self, batch: _Batch, routed: Routed, known: dict[str, _Existing], gates: Gates) -> None:
         self._batch, self._routed, self._known, self._gates = batch, routed, known, gates
@@ -249,7 +249,7 @@ class _Routing:
         self._collected: dict[str, str] = {}
 
     def settle(self, held: _Owned) -> Settled:
-        """All of it, the decisions last: they tell what the gates let through."""
+        """Add deliveries first and decisions last, because decisions include what throttles and digests did."""
         batch, routed = self._batch, self._routed
         for delivery in routed.deliveries:
             self._deliver(delivery)
@@ -264,7 +264,7 @@ class _Routing:
         return Settled(*sets, self._variables, self._throttled, self._collected)
 
     def _deliver(self, delivery: Work) -> None:
-        """Insert a delivery unless it is there, or ask for its replay where it is being made."""
+        """Insert a delivery unless it exists, or request its replay if an attempt is running."""
         before = self._known.get(delivery.id)
         if before is not None and delivery.replays <= before.replays:
             return
@@ -272,9 +272,9 @@ class _Routing:
         self._known[delivery.id] = _Existing(delivery.replays, running=running)
         gate = self._routed.gates.get(delivery.id)
         if isinstance(gate, Digest):
-            # What is to be told by a digest that waits will be told: collected again, it would be told twice.
-            waits = None if before is None else before.digest
-            met = self._gates.meet(delivery, gate) if waits is None else Collected(waits, None)
+            # A waiting digest has this item already. Collecting it again would send it twice.
+            digest = None if before is None else before.digest
+            met = self._gates.meet(delivery, gate) if digest is None else Collected(digest, None)
             self._become(delivery, met)
         elif running:
             self._batch.wanted.append((delivery.id, delivery.replays))
@@ -291,8 +291,8 @@ class _Routing:
 
     def _become(self, delivery: Work, met: Passed | Throttled | Collected) -> None:
         match met:
-            case Passed(deliver, words):
-                self._variables[deliver.id] = words
+            case Passed(deliver, variables):
+                self._variables[deliver.id] = variables
                 self._insert(deliver, met)
             case Throttled(reason):
                 self._throttled[delivery.id] = reason
@@ -315,12 +315,12 @@ class _Routing:
 
 
 def _owned(db: sqlite3.Connection, owner: str, ids: Iterable[str]) -> dict[str, _Owned]:
-    """Where the work stands of this that is alive and the owner's."""
+    """The state of the work that the owner has claimed and that is not dead."""
     rows = load_json(db.execute(_OWNED, (ids_json(ids), owner)).fetchone()[0])
     return {work_id: _Owned(*state) for work_id, *state in rows}
 
 
 def _existing(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, _Existing]:
-    """Those of the deliveries that ever were."""
+    """Those of the deliveries that exist or existed."""
     rows = load_json(db.execute(_EXISTING, (ids_json(ids),)).fetchone()[0]) if ids else ()
     return {work_id: _Existing(replays, bool(running), digest) for work_id, replays, running, digest in rows}

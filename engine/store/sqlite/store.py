@@ -1,4 +1,4 @@
-"""The store in one SQLite file: the verbs, each of which the writer or a reader carries out."""
+"""The store in one SQLite file. Each operation runs on the writer's or a reader's thread."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ from engine.store.sqlite.query_events import backlog, decisions, last_attempts, 
 from engine.store.sqlite.reader import Reader
 from engine.store.sqlite.writer import Operation, Writer
 
-#: How long work waits whose event is sealed with a key that is not there, in seconds.
+#: For how many seconds work is postponed if its event is encrypted with a missing key.
 _KEY_PAUSE = 300.0
-#: Deliveries of very many to be replayed are read, and made due, in pieces of so many.
+#: Large replays read this many deliveries, and make this many due, in one step.
 _PAGE, _REPLAYED_AT_ONCE = 1000, 200
 _EVENT_STATES = ("pending", "routed", "dead", "discarded")
 _DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
@@ -68,8 +68,8 @@ _DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 class SqliteStore:
     """A ``Store`` (see ``protocol``) in one file, for one process at a time.
 
-    One thread writes, in group commits; one reads for the worker, one for people, so that none
-    waits for another. Verbs may be called from any event loop. It is opened once.
+    One thread writes, in group commits. One thread reads for the worker and another one for people, so that none
+    waits for another. Operations may be called from any event loop. An instance can be opened only once.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class SqliteStore:
 
     @property
     def commits(self) -> Commits:
-        """How long its transactions take."""
+        """Statistics of the transactions."""
         return self._writer.commits
 
     async def open(self) -> None:
-        """Lock the file, make or check the schema, make due what was in flight when the last process ended."""
+        """Lock the file, create or check the schema, and make the work due that the last process had claimed."""
         await asyncio.to_thread(self._open)
         try:
             await self._do(partial(leases.register, self._owner), now=self._clock())
@@ -122,33 +122,33 @@ class SqliteStore:
             raise
 
     async def close(self) -> None:
-        """Commit what was handed in, give back what is held, let go of the file. A second time does nothing."""
+        """Commit what was submitted, release claimed work, and unlock the file. A second call does nothing."""
         try:
             if self._writer.is_open:
                 await self._do(partial(leases.unregister, self._owner), now=self._clock())
         except StoreError as error:
-            self._logger.warning("the store was left as after a crash, which the next start puts right: %s", error)
+            self._logger.warning("the store was not closed cleanly; the next start recovers it: %s", error)
         finally:
             await asyncio.to_thread(self._close)
 
-    # Events come in and go through
+    # Events and work
 
     def append(self, event: Event, *, leased: bool) -> asyncio.Future[Appended]:
-        """Keep an event and the evaluation it is due."""
+        """Store an event and its evaluation."""
         request = appends.Append(event, self._owner if leased else None)
         return self._writer.submit(self._append, request, len(event.body))
 
     async def settle_routed(self, routed: Routed) -> Settled:
-        """Record what routing came to."""
+        """Record the result of routing."""
         settled: Settled = await self._writer.do(self._settle_routed, routed)
         return settled
 
     async def settle_attempt(
         self, work: Work, attempt: Attempt, then: Again | Dead | None, *, on_dead: Sequence[Work] = ()
     ) -> bool:
-        """Record an attempt and what follows."""
-        mine: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, on_dead))
-        return mine
+        """Record an attempt and its consequence."""
+        owned: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, on_dead))
+        return owned
 
     async def claim(
         self,
@@ -162,7 +162,7 @@ class SqliteStore:
         reopened: Collection[str] = (),
         max_fetched: int = sys.maxsize,
     ) -> ClaimResult:
-        """Take due work, oldest first. Whatever comes between, what can't be handed out goes back."""
+        """Claim due work, oldest first. If anything fails or is cancelled, the claimed work is released."""
         request = claims.Claim(now, limit, max_bytes, kind, capacity or {}, paused, reopened)
         taken: claims.Taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
@@ -186,12 +186,12 @@ class SqliteStore:
         until: float | None = None,
         target: str | None = None,
     ) -> None:
-        """Give work back without spending an attempt."""
+        """Release work without counting an attempt."""
         where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until, "target": target}
         await self._writer.do(*self._release_operation(ids, due_at, **where))
 
     async def make_due(self, waits_for: str, *, now: float) -> int:
-        """Make due what is put off for a reason."""
+        """Make due what is postponed for a reason."""
         return await self._make_due(await self._work.ask(leases.put_off, waits_for, now), now)
 
     async def make_lane_due(self, lane: str, *, now: float) -> int:
@@ -204,7 +204,7 @@ class SqliteStore:
         return len(ids)
 
     async def make_changed_due(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
-        """Make due what waits for a destination that the configuration names no more."""
+        """Make due what waits for a destination that the configuration no longer names."""
         known = [
             (clean(route), clean(action), fingerprints(self._fingerprint_keys, target))
             for (route, action), target in targets.items()
@@ -217,31 +217,31 @@ class SqliteStore:
         return lanes
 
     async def next_due(self, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
-        """When the next unowned work falls due that waits in no paused lane."""
+        """When unowned work outside the paused lanes is due next."""
         return await self._work.ask(claims.next_due, kind=kind, paused=paused)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
-        """Store with the event what hydration fetched."""
+        """Store the data that hydration fetched for an event."""
         for pieces in pieces_of(event_id, fetched):
             await self._writer.do(self._save_fetched, pieces, sum(len(piece.data) for piece in pieces))
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
-        """The evaluations of one round of an event."""
+        """The evaluations of one replay of an event."""
         return await self._work.ask(decisions, event_id, replays)
 
     async def progress(self, delivery_id: str) -> Mapping[str, Any]:
-        """What the last attempts at a delivery noted."""
+        """What the last attempts at a delivery recorded."""
         return await self._work.ask(progress_of, delivery_id)
 
     async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
-        """Tell that this replica lives, and free what it owns but does not hold."""
+        """Record that this replica is alive, and release what it owns but does not hold in memory."""
         known = None if holding is None else [*holding, *self._loading]
         orphans: list[str] = await self._do(partial(leases.heartbeat, self._owner), now=now, holding=known)
         if orphans:
-            self._logger.warning("work that nobody had in hand is due again", extra={"work": orphans})
+            self._logger.warning("work that was claimed but not held in memory is due again", extra={"work": orphans})
 
     async def controls(self) -> Sequence[Control]:
-        """What is held back at the moment."""
+        """The mutes and pauses in force."""
         return await self._work.ask(controls.alive, now=self._clock())
 
     def fingerprint(self, text: str) -> str:
@@ -249,32 +249,32 @@ class SqliteStore:
         return fingerprints(self._fingerprint_keys, text)[0]
 
     async def thread(self, subject: str) -> str | None:
-        """A thread's first message."""
+        """The first message of a thread."""
         return await self._work.ask(threads.find, fingerprints(self._fingerprint_keys, subject))
 
     async def save_thread(self, subject: str, first: str | None) -> None:
-        """Keep it, or forget the thread."""
+        """Store the first message, or forget the thread."""
         names = fingerprints(self._fingerprint_keys, subject)
         await self._do(threads.put, names=names, first=first, now=self._clock())
 
     async def note(self, name: str) -> str | None:
-        """A small fact."""
+        """A note's text."""
         return await self._work.ask(controls.note, name)
 
     async def save_note(self, name: str, text: str) -> None:
-        """Keep one."""
+        """Store a note."""
         await self._do(controls.save_note, name=name, text=text)
 
     async def set_control(self, control: Control) -> None:
-        """Hold something back."""
+        """Store a mute or pause."""
         await self._do(controls.put, control=control)
 
     async def remove_control(self, kind: str, subject: str) -> bool:
-        """Let something go again."""
+        """Remove a mute or pause."""
         removed: bool = await self._do(controls.remove, kind=kind, subject=subject)
         return removed
 
-    # People
+    # Queries and operations of people
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make deliveries due again."""
@@ -289,14 +289,14 @@ class SqliteStore:
         return done
 
     async def _replayable(self, query: DeliveryQuery) -> list[str]:
-        """Page by page, so that neither the writer nor other people wait for all of very many."""
+        """Read page by page, so that neither the writer nor other queries wait for a large replay."""
         ids: list[str] = []
-        left, before = max(query.limit, 0), query.before
-        while left > 0:
-            page = replace(query, limit=min(left, _PAGE), before=before)
+        remaining, before = max(query.limit, 0), query.before
+        while remaining > 0:
+            page = replace(query, limit=min(remaining, _PAGE), before=before)
             found, last = await self._people.ask(replay.replayable, page)
             ids += found
-            left, before = (left - _PAGE, last) if last else (0, None)
+            remaining, before = (remaining - _PAGE, last) if last else (0, None)
         return ids
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
@@ -305,9 +305,9 @@ class SqliteStore:
         return found
 
     async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
-        """Give up what is dead."""
-        told = {"now": now, "by": by, "reason": reason}
-        done = [await self._do(replay.discard, ids=some, **told) for some in _batches(ids, _REPLAYED_AT_ONCE)]
+        """Discard dead work."""
+        details = {"now": now, "by": by, "reason": reason}
+        done = [await self._do(replay.discard, ids=some, **details) for some in _batches(ids, _REPLAYED_AT_ONCE)]
         return [one for some in done for one in some]
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
@@ -316,7 +316,7 @@ class SqliteStore:
         return await self._people.ask(list_events, query)
 
     async def event(self, event_id: str) -> EventDetail | None:
-        """One event whole."""
+        """One event with all details."""
         return await self._people.ask(one_event, event_id)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
@@ -325,11 +325,11 @@ class SqliteStore:
         return await self._people.ask(list_deliveries, query)
 
     async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
-        """One delivery whole."""
+        """One delivery with all details."""
         return await self._people.ask(one_delivery, delivery_id)
 
     async def backlog(self) -> Backlog:
-        """How much waits."""
+        """How much work waits."""
         return await self._people.ask(backlog, now=self._clock())
 
     async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
@@ -361,20 +361,20 @@ class SqliteStore:
         return Pruned(count, found.last, found.more) if whole else Pruned(count, after, more=True)
 
     async def size(self) -> Size:
-        """How large the file is, with its log, and what the disk has left."""
+        """The size of the file and its log, and the free space of the disk."""
         used, spare = await self._work.ask(prune.page_sizes)
         try:
             log, free, disk = await asyncio.to_thread(disk_of, self._path)
         except OSError as error:
-            raise StoreError(f"{self._path} cannot be looked at: {error.strerror}") from error
+            raise StoreError(f"the size of {self._path} cannot be read: {error.strerror}") from error
         return Size(used + log, spare, free, disk)
 
     async def shrink(self, *, max_bytes: int = PRUNED_BYTES) -> int:
-        """Make the file shorter by a piece of what is spare."""
+        """Shorten the file by part of its unused space."""
         given_back: int = await self._do(prune.shrink, max_bytes=max_bytes)
         return given_back
 
-    # Below the verbs
+    # Internals
 
     def _open(self) -> None:
         make_directory(self._path)
@@ -397,42 +397,44 @@ class SqliteStore:
         self._lock.release()
 
     async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
-        """One of the quieter verbs, in its turn on the writer's thread."""
+        """Run one of the less frequent operations on the writer's thread."""
         return await self._writer.do(_operation(verb, arguments), None)
 
     async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
-        bounds = leases.LoadLimits(self._max_values, max_fetched)
-        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, bounds=bounds)
+        limits = leases.LoadLimits(self._max_values, max_fetched)
+        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, limits=limits)
         if loaded.unreadable:
             await self._do(partial(leases.mark_dead, self._owner), reasons=loaded.unreadable, now=now)
             for work_id, reason in loaded.unreadable.items():
-                self._logger.error("work is dead, as its event is lost", extra={"work": work_id, "reason": reason})
-        if loaded.sealed:
-            await self._put_off(loaded.sealed, now)
+                self._logger.error(
+                    "work is dead because its event cannot be read", extra={"work": work_id, "reason": reason}
+                )
+        if loaded.missing_key:
+            await self._put_off(loaded.missing_key, now)
         return loaded.claimed
 
-    async def _put_off(self, sealed: Mapping[str, str], now: float) -> None:
+    async def _put_off(self, reasons: Mapping[str, str], now: float) -> None:
         """Put off work whose event needs a missing key."""
-        reason = next(iter(sealed.values()))
-        self._logger.error("work waits for a key", extra={"work": len(sealed), "reason": reason})
-        await self.release(list(sealed), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
+        reason = next(iter(reasons.values()))
+        self._logger.error("work waits for a key", extra={"work": len(reasons), "reason": reason})
+        await self.release(list(reasons), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
 
     def _release_operation(
         self, ids: Sequence[str], due_at: float | None = None, **where: Any
     ) -> tuple[Operation, None]:
-        """What makes work of ours due, at once or later."""
+        """The operation that makes work of this process due, at once or later."""
         now = self._clock()
         arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now, **where}
         return _operation(partial(leases.release, self._owner), arguments), None
 
     def _compensate_append(self, request: appends.Append, appended: Appended) -> tuple[Operation, None] | None:
-        """An event that was kept for nobody to route: whoever claims shall have it."""
+        """Release the evaluation of an event whose caller was cancelled, so that it can be claimed."""
         if request.owner is None or appended.duplicate:
             return None
         return self._release_operation([appended.event_id])
 
     def _compensate_routed(self, _routed: Routed, settled: Settled) -> tuple[Operation, None] | None:
-        """Deliveries born in the hands of somebody who is gone."""
+        """Release the owned deliveries of a caller that was cancelled."""
         return self._release_operation(sorted(settled.leased)) if settled.leased else None
 
 
@@ -447,4 +449,4 @@ def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 def _check_state(state: str | None, known: Sequence[str]) -> None:
     if state is not None and state not in known:
-        raise BadQuestion(f"{state!r} is not a state; known are: {', '.join(known)}")
+        raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(known)}")

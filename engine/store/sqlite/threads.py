@@ -1,4 +1,4 @@
-"""Threads of messages in SQLite: which message a thread began with."""
+"""Message threads: the first message of each."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from engine.store.packing import ids_json, pack
 from engine.store.sqlite.connection import read_or_default
 from engine.store.sqlite.encryption import decrypted, encrypted
 
-#: How many threads are kept, the last used ones.
+#: How many threads are kept: the most recently used ones.
 MOST_THREADS: Final = 10_000
 _COLUMN = "thread.data"
 _FIND = """
@@ -28,7 +28,7 @@ _OLD = "DELETE FROM thread WHERE name IN (SELECT name FROM thread WHERE used_at 
 
 
 def find(db: sqlite3.Connection, names: Sequence[str]) -> str | None:
-    """The first message of the thread that has one of these names; None where there is none."""
+    """The first message of the thread with one of these names; None if there is none."""
     row = db.execute(_FIND, (ids_json(names),)).fetchone()
     if row is None:
         return None
@@ -37,7 +37,7 @@ def find(db: sqlite3.Connection, names: Sequence[str]) -> str | None:
 
 
 def put(db: sqlite3.Connection, *, names: Sequence[str], first: str | None, now: float) -> None:
-    """Keep a thread's first message under the first of its names, or (None) forget the thread."""
+    """Store a thread's first message under the first of its names. None forgets the thread."""
     if first is None:
         db.execute(_REMOVE, (ids_json(names),))
         return
@@ -47,5 +47,5 @@ def put(db: sqlite3.Connection, *, names: Sequence[str], first: str | None, now:
 
 
 def remove_old(db: sqlite3.Connection, *, before: float, limit: int) -> int:
-    """Forget threads in which no message was sent since a time. How many."""
+    """Delete threads not used since ``before``. Returns how many."""
     return db.execute(_OLD, (before, limit)).rowcount

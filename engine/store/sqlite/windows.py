@@ -1,4 +1,4 @@
-"""The windows of throttles and digests in SQLite: loaded for a batch, written with it."""
+"""Loading and writing the windows of throttles and digests for a batch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _SIZES = f"""
 SELECT json_group_object(e.id, e.size + coalesce(b.fetched_size, 0) + {SIZE.format(id="e.id")})
 FROM event AS e LEFT JOIN event_body AS b ON b.event_id = e.id WHERE e.id IN (SELECT value FROM json_each(?))
 """  # noqa: S608 - ours
-#: A digest that has begun to be made, or is due, takes no more items: who reads them has all of them.
+#: A digest that is due or has been attempted accepts no more items, because its items may have been read already.
 _COLLECTING = """
 SELECT json_group_array(id) FROM work
 WHERE id IN (SELECT value FROM json_each(?)) AND owner IS NULL AND dead_at IS NULL AND attempts = 0 AND due_at > ?
@@ -38,8 +38,8 @@ _GIVE_BACK = """
 UPDATE window SET closes_at = min(closes_at, ?1), holder = NULL
 WHERE purpose = 'throttle' AND holder IN (SELECT value FROM json_each(?2))
 """
-#: What they were to tell is added to the window of now: theirs may be over, others' since, or even gone. Whoever
-#: succeeded once has told it.
+#: Adds the suppressed deliveries that these were to report to the current window, because their own window may be over
+#: or deleted. Deliveries that succeeded once have reported them.
 _REPORT_LATER = """
 INSERT INTO window (purpose, route, action, group_key, opened_at, closes_at, count)
 SELECT 'throttle', w.route, w.action, d.group_key, min(w.first_at), ?1, sum(d.told)
@@ -53,7 +53,7 @@ _REPORT_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT v
 
 
 def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float) -> Gates:
-    """The windows that the deliveries of a batch meet."""
+    """Load the windows that the deliveries of a batch need."""
     keys = {
         window_key(work, gate)
         for request in requests
@@ -70,14 +70,14 @@ def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float
 
 
 def _sizes(db: sqlite3.Connection, requests: Sequence[Routed]) -> Mapping[str, int]:
-    """How large the events are that a digest may collect."""
+    """The sizes of the events that a digest may collect, in bytes."""
     ids = [one.event_id for one in requests if any(isinstance(gate, Digest) for gate in one.gates.values())]
     sizes: Mapping[str, int] = load_json(db.execute(_SIZES, (ids_json(ids),)).fetchone()[0]) if ids else {}
     return sizes
 
 
 def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
-    """What the batch changed. The digests themselves are inserted before."""
+    """Write the changed windows and items. The digests themselves are inserted before."""
     for key, window in gates.changed.items():
         if window is None:
             db.execute(_REMOVE, key)
@@ -89,12 +89,12 @@ def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
 
 
 def free_throttles(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
-    """The dead give back the throttles' slots that they took; what they held back, or were to tell, stays counted."""
+    """Free the throttle slots of dead deliveries. Suppressed deliveries stay counted and will be reported."""
     db.execute(_GIVE_BACK, (now, ids_json(ids)))
     report_later(db, ids, now=now)
 
 
 def report_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
-    """What these deliveries were to tell of those held back, and did not, the next one tells."""
+    """Let the next delivery report the suppressed deliveries that these were to report and did not."""
     db.execute(_REPORT_LATER, (now, ids_json(ids)))
     db.execute(_REPORT_NOTHING, (ids_json(ids),))

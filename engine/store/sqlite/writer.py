@@ -1,8 +1,7 @@
-"""The one thread that writes: everything that waits goes into one transaction, and is answered together.
+"""The thread that writes, with group commits: all waiting calls share one transaction.
 
-A caller hands in a verb and awaits its future. While a transaction is being made durable, the
-next one fills up; so a busy store pays for one fsync a few hundred times a second, not a few
-thousand, and an idle one answers at once.
+A caller submits a call and awaits its future. While a transaction is being committed, further calls collect for the
+next one. So a busy store makes a few hundred fsyncs a second instead of thousands, and an idle store commits at once.
 """
 
 from __future__ import annotations
@@ -24,18 +23,18 @@ from engine.store.commits import Commits
 from engine.store.encryption import Keyring
 from engine.store.sqlite.connection import WatchedFile, as_store_error, connect, is_transient, log_of, result_code
 
-#: A batch ends after so many verbs, or so many bytes of bodies: those in it wait for all of it.
-_MOST_VERBS = 1024
+#: A batch has at most this many calls or bytes of bodies, because its first call waits for the whole batch.
+_MOST_CALLS = 1024
 _MOST_BYTES = 8 * 2**20
-#: After a batch of so many verbs more are on their way, and are waited for, so many seconds, before the next one:
-#: half as many transactions then do the same work, which saves a busy process a tenth of its processor time.
+#: After a batch of at least ``_BUSY`` calls the writer waits this many seconds for more calls before the next batch.
+#: That halves the number of transactions and saves a busy process a tenth of its CPU time.
 _BUSY = 8
 _GATHERING = 0.002
-#: So many verbs in a row that fail for reasons of the disk speak for the rest of their batch.
+#: After this many calls in a row failed because of the disk, the rest of the batch fails without an attempt.
 _STRIKES = 3
-#: Failures of the disk that a single verb may cause by its size; others hold for all alike.
+#: Disk failures that a single call may cause by its size. Other disk failures affect every call.
 _BY_SIZE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
-#: Failures after which a connection goes on as if nothing had been.
+#: Failures after which the connection can be used again.
 _CONNECTION_SURVIVES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 Apply = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
@@ -43,12 +42,12 @@ Apply = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
-    """One sort of verb.
+    """An operation of the store.
 
-    ``apply`` does a group of them in the open transaction and returns one result each.
-    ``mergeable``: verbs of this kind may pass others that are mergeable, to be done as one group;
-    those that are not keep their place. ``compensate`` makes good what a verb did for a caller
-    that did not wait for the answer: another kind and its request, or None.
+    ``apply`` executes a group of calls in the open transaction and returns one result for each. Calls of a
+    ``mergeable`` operation may be reordered with other mergeable calls and executed as one group; other calls keep
+    their position. ``compensate`` returns the operation and request that undo a call whose caller was cancelled, or
+    None.
     """
 
     apply: Apply
@@ -58,9 +57,9 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One thing to write, and who waits for it (nobody: the engine's own making good)."""
+    """One call of an operation. ``future`` is None for compensations, which have no caller."""
 
-    kind: Operation
+    operation: Operation
     request: Any
     weight: int
     future: asyncio.Future[Any] | None
@@ -69,69 +68,69 @@ class Call:
 
 
 class Writer:
-    """Owns the connection that writes. Survives a full disk, a read-only one and one that fails."""
+    """Owns the writing connection. Continues after a full, read-only or failing disk recovers."""
 
     def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
         self._path, self._keyring = path, keyring or Keyring()
-        #: How long transactions took, and how much each did.
+        #: Duration and number of calls of the transactions.
         self.commits = Commits()
         self._file, self._log = WatchedFile(path), WatchedFile(log_of(path))
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: sqlite3.Connection | None = None
         self._open = False
-        #: Held while a verb is queued or the queue is closed: nothing is queued behind its end.
+        #: Held while a call is queued or the queue is closed, so that nothing is queued after the end marker.
         self._closing = threading.Lock()
         self._logger = logging.getLogger(__name__)
 
     def start(self) -> None:
-        """Begin to take verbs."""
+        """Start accepting calls."""
         self._file.note()
         self._open = True
         self._thread.start()
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes verbs."""
+        """Whether it accepts calls."""
         return self._open
 
-    def submit(self, kind: Operation, request: Any, weight: int = 0) -> asyncio.Future[Any]:
-        """Hand in a verb; ``weight`` is its size in bytes where that matters. To be called on an event loop.
+    def submit(self, operation: Operation, request: Any, weight: int = 0) -> asyncio.Future[Any]:
+        """Submit a call from an event loop. ``weight`` is its size in bytes, for large requests.
 
-        The future fails with a ``StoreError`` where the verb could not be done.
+        The future fails with a ``StoreError`` if the call fails.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not self._queued(Call(kind, request, weight, future)):
+        if not self._queued(Call(operation, request, weight, future)):
             future.set_exception(_not_open())
         return future
 
-    def _queued(self, verb: Call) -> bool:
+    def _queued(self, call: Call) -> bool:
         with self._closing:
             if self._open:
-                self._queue.put(verb)
+                self._queue.put(call)
             return self._open
 
-    async def do(self, kind: Operation, request: Any, weight: int = 0) -> Any:
-        """Hand in a verb and wait for its answer. One that is cancelled meanwhile is made good, see ``Operation``.
+    async def do(self, operation: Operation, request: Any, weight: int = 0) -> Any:
+        """Submit a call and wait for its result. If the caller is cancelled, the call is compensated.
 
         Raises:
-            StoreError: the store is not open, or refuses.
+            StoreError: the store is not open, or the call failed.
         """
-        future = self.submit(kind, request, weight)
+        future = self.submit(operation, request, weight)
         try:
             return await future
         except asyncio.CancelledError:
-            # The answer may have come a moment before; else the writer sees that nobody waits.
+            # If the result had not arrived yet, the writer sees the cancelled future and compensates.
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._compensate(kind, request, future.result())
+                self._compensate(operation, request, future.result())
             raise
 
-    def post(self, kind: Operation, request: Any) -> None:
-        """Hand in a verb that nobody waits for; after the end it is left undone."""
-        self._queued(Call(kind, request, 0, None))
+    def post(self, operation: Operation, request: Any) -> None:
+        """Submit a call without a caller. It is dropped if the writer has stopped."""
+        self._queued(Call(operation, request, 0, None))
 
     def stop(self) -> None:
-        """Do what was handed in, then end. Blocks until then."""
+        """Execute what was submitted, then stop. Blocks until then."""
         with self._closing:
             if self._open:
                 self._open = False
@@ -139,7 +138,7 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
 
-    # Everything below runs on the writer's thread, but for _answer_on_loop
+    # Everything below runs on the writer's thread, except _answer_on_loop and what it calls
 
     def _run(self) -> None:
         last = busy = False
@@ -159,37 +158,37 @@ class Writer:
             raise
 
     def _give_up(self, batch: Sequence[Call]) -> None:
-        """The thread ends by a fault of the engine: waiting and later callers get an error."""
+        """The thread ends because of a bug: waiting and later callers get an error."""
         with self._closing:
             self._open = False
         waiting = [*batch]
         with suppress(Empty):
             while True:
-                if (verb := self._queue.get_nowait()) is not None:
-                    waiting.append(verb)
+                if (call := self._queue.get_nowait()) is not None:
+                    waiting.append(call)
         self._fail(waiting, _not_open())
         self._answer(waiting)
 
     def _drain(self, gathering: float) -> tuple[list[Call], bool]:
-        """Whatever waits so many seconds after the first verb, at least that, and whether it is the last."""
+        """The next batch: what is queued ``gathering`` seconds after the first call; and whether it is the last."""
         batch: list[Call] = []
         weight = 0
-        verb = self._queue.get()
+        call = self._queue.get()
         if gathering:
             time.sleep(gathering)
-        while verb is not None:
-            batch.append(verb)
-            weight += verb.weight
-            if len(batch) >= _MOST_VERBS or weight >= _MOST_BYTES:
+        while call is not None:
+            batch.append(call)
+            weight += call.weight
+            if len(batch) >= _MOST_CALLS or weight >= _MOST_BYTES:
                 return batch, False
             try:
-                verb = self._queue.get_nowait()
+                call = self._queue.get_nowait()
             except Empty:
                 return batch, False
         return batch, True
 
     def _commit(self, batch: Sequence[Call]) -> None:
-        """One transaction if possible; where one verb fails, halves of it, until it stands alone."""
+        """Commit the batch in one transaction. If it fails, split it in halves until the failing call is alone."""
         strikes = 0
         parts = [batch]
         while parts:
@@ -198,7 +197,7 @@ class Writer:
             if error is None:
                 strikes = 0
             elif is_transient(error) and (result_code(error) not in _BY_SIZE or strikes >= _STRIKES):
-                self._fail([verb for rest in [part, *parts] for verb in rest], error)
+                self._fail([call for rest in [part, *parts] for call in rest], error)
                 return
             elif len(part) == 1:
                 strikes += is_transient(error)
@@ -207,37 +206,37 @@ class Writer:
                 middle = len(part) // 2
                 parts += [part[middle:], part[:middle]]
 
-    def _try(self, verbs: Sequence[Call]) -> Exception | None:
-        """All verbs in one transaction, or none of them and why."""
+    def _try(self, calls: Sequence[Call]) -> Exception | None:
+        """Execute all calls in one transaction. On failure none has an effect, and the error is returned."""
         try:
             self._check_place()
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")
-            for kind, group in _groups(verbs):
-                results = kind.apply(db, [verb.request for verb in group])
-                for verb, result in zip(group, results, strict=True):
-                    verb.result = result
+            for operation, group in _groups(calls):
+                results = operation.apply(db, [call.request for call in group])
+                for call, result in zip(group, results, strict=True):
+                    call.result = result
             db.execute("COMMIT")
             self._check_place()
-        except Exception as error:  # noqa: BLE001 - a transaction's end: whatever went wrong is answered to its verbs
+        except Exception as error:  # noqa: BLE001 - the end of a transaction: any error goes to the callers
             self._roll_back(error)
             return error
         return None
 
     def _check_place(self) -> None:
-        """What is committed to a file that is not there any more is not kept: nobody may be told that it is."""
+        """Fail if the file or its log was removed: a commit to a removed file would be lost."""
         self._file.check()
         self._log.check()
 
     def _connection(self) -> sqlite3.Connection:
         if self._db is None:
             self._db = connect(self._path, self._keyring)
-            self._db.execute("PRAGMA user_version")  # a connection's first look at the file opens its log
+            self._db.execute("PRAGMA user_version")  # the first statement of a connection opens its log
             self._log.note()
         return self._db
 
     def _roll_back(self, error: Exception) -> None:
-        """Leave the connection as if nothing had been; where that is in doubt, the next verb gets a new one."""
+        """Roll back. If the connection may be unusable, drop it, and the next call gets a new one."""
         code = result_code(error)
         if self._db is None:
             return
@@ -257,67 +256,67 @@ class Writer:
             self._db = None
             self._log.forget()
 
-    def _fail(self, verbs: Sequence[Call], cause: Exception) -> None:
+    def _fail(self, calls: Sequence[Call], cause: Exception) -> None:
         error = as_store_error(self._path, cause)
-        for verb in verbs:
-            # Each its own, for each caller adds its own traceback.
-            verb.error = type(error)(*error.args)
-            verb.error.__cause__ = cause
+        for call in calls:
+            # One exception for each call, because every caller adds its own traceback.
+            call.error = type(error)(*error.args)
+            call.error.__cause__ = cause
 
     def _answer(self, batch: Sequence[Call]) -> None:
-        """Wake each event loop once, however many of its callers wait."""
+        """Deliver the results. Each event loop is woken once, however many of its callers wait."""
         by_loop: dict[asyncio.AbstractEventLoop, list[Call]] = {}
-        for verb in batch:
-            if verb.future is not None:
-                by_loop.setdefault(verb.future.get_loop(), []).append(verb)
-            elif verb.error is not None:
-                self._logger.warning("what a caller that went away had in hand could not be given back: %s", verb.error)
-        for loop, verbs in by_loop.items():
+        for call in batch:
+            if call.future is not None:
+                by_loop.setdefault(call.future.get_loop(), []).append(call)
+            elif call.error is not None:
+                self._logger.warning("the call of a cancelled caller could not be undone: %s", call.error)
+        for loop, calls in by_loop.items():
             try:
-                loop.call_soon_threadsafe(self._answer_on_loop, verbs)
-            except RuntimeError:  # the loop is closed: nobody waits any more
-                self._compensate_all(verbs)
+                loop.call_soon_threadsafe(self._answer_on_loop, calls)
+            except RuntimeError:  # the loop is closed, and its callers are gone
+                self._compensate_all(calls)
 
-    def _answer_on_loop(self, verbs: Sequence[Call]) -> None:
+    def _answer_on_loop(self, calls: Sequence[Call]) -> None:
         compensate = []
-        for verb in verbs:
-            future = verb.future
+        for call in calls:
+            future = call.future
             if future is None or future.done():
-                compensate.append(verb)
-            elif verb.error is None:
-                future.set_result(verb.result)
+                compensate.append(call)
+            elif call.error is None:
+                future.set_result(call.result)
             else:
-                future.set_exception(verb.error)
+                future.set_exception(call.error)
         if compensate:
             self._compensate_all(compensate)
 
-    def _compensate_all(self, verbs: Sequence[Call]) -> None:
-        for verb in verbs:
-            if verb.error is None:
-                self._compensate(verb.kind, verb.request, verb.result)
+    def _compensate_all(self, calls: Sequence[Call]) -> None:
+        for call in calls:
+            if call.error is None:
+                self._compensate(call.operation, call.request, call.result)
 
-    def _compensate(self, kind: Operation, request: Any, result: Any) -> None:
-        amends = None if kind.compensate is None else kind.compensate(request, result)
-        if amends is not None:
-            self.post(*amends)
+    def _compensate(self, operation: Operation, request: Any, result: Any) -> None:
+        undo = None if operation.compensate is None else operation.compensate(request, result)
+        if undo is not None:
+            self.post(*undo)
 
 
 def _not_open() -> StoreError:
     return StoreError("the store is not open")
 
 
-def _groups(verbs: Sequence[Call]) -> Iterator[tuple[Operation, list[Call]]]:
-    """Verbs in groups of a kind, in an order that some order of their callers could have had.
+def _groups(calls: Sequence[Call]) -> Iterator[tuple[Operation, list[Call]]]:
+    """Group calls by operation, in an order that concurrent callers could have produced.
 
-    Mergeable verbs that wait at the same time are concurrent, for each caller awaits its
-    answer; all others keep their place, as a caller that was cancelled may follow up with one.
+    Mergeable calls that wait at the same time are concurrent, because each caller awaits its result. Other calls keep
+    their position: a cancelled caller may submit one right after a call whose result it did not await.
     """
     merged: dict[Operation, list[Call]] = {}
-    for verb in verbs:
-        if verb.kind.mergeable:
-            merged.setdefault(verb.kind, []).append(verb)
+    for call in calls:
+        if call.operation.mergeable:
+            merged.setdefault(call.operation, []).append(call)
         else:
             yield from merged.items()
             merged = {}
-            yield verb.kind, [verb]
+            yield call.operation, [call]
     yield from merged.items()
