@@ -221,7 +221,7 @@ async def _load(
         secrets=settings.secrets,
     )
     masking(lambda: loader.masker)
-    reloader = Reloader(loader, await loader.load_aside(), logger)
+    reloader = Reloader(loader, await loader.load_offloaded(), logger)
     masking(lambda: reloader.masker)
     return reloader
 

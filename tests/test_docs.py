@@ -12,7 +12,7 @@ import pytest
 
 from engine import Action, ActionContext, Params
 from engine.cli.main import COMMANDS, cli
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 
 ROOT = Path(__file__).parents[1]
@@ -42,7 +42,7 @@ def test_the_page_about_time_loads_and_shows_all_of_it(tmp_path: Path) -> None:
     (text,) = blocks(page, "yaml")
     (tmp_path / "config.yaml").write_text(text)
     environ = ENVIRON | {"LANGSMITH_WEBHOOK_SECRET": "long enough to be no remark"}
-    assert advise(Loader(tmp_path / "config.yaml", environ).load()) == []
+    assert lint(Loader(tmp_path / "config.yaml", environ).load()) == []
     for word in ("throttle", "digest", "active", "wait_for", "on_dead"):
         assert f"{word}:" in text
         assert f"`{word}`" in page

@@ -1,4 +1,4 @@
-"""Loading runs plug-ins' code, which may block for ever: how long it may take, and where it stands then."""
+"""A time limit for loading: it runs plug-ins' code, which may block for ever."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from engine.core.errors import ConfigError, Problem
 
 T = TypeVar("T")
 
-_HINT = "a plug-in must not wait or work while it is imported; mend the file, and it is loaded again"
-#: How long a loading may take, in seconds. Plug-ins are imported in it, which may do anything.
+_HINT = "a plug-in must not wait or work while it is imported; fix the file, and it is loaded again"
+#: How long loading may take, in seconds.
 LONGEST_LOADING = 30.0
-#: How long a command waits for code of a plug-in, in seconds: it ends within 30, its start and end included.
+#: How long a command waits for a plug-in's code, in seconds: the whole command must end within 30.
 LONGEST_IN_COMMAND = 25.0
 
 
 def run_bounded(work: Callable[[], T], path: Path, folders: Callable[[], Sequence[Path]]) -> T:
-    """What ``work`` returns, from a daemon thread that is given up when code of a plug-in blocks it.
+    """Run ``work`` in a daemon thread, and abandon the thread if a plug-in's code blocks it.
 
-    What else takes long, such as a large configuration or event, is waited for. ``path`` is the configuration's file,
-    ``folders`` tells where its plug-ins are.
+    Other slow work, such as a large configuration or event, has no limit. ``path`` is the configuration file,
+    ``folders`` returns the folders of its plug-ins.
 
     Raises:
-        ConfigError: a plug-in blocks; names its line.
-        RuntimeError: it raised what would end the program, such as SystemExit.
+        ConfigError: a plug-in blocks; has the position of the line.
+        RuntimeError: ``work`` raised an exception that ends a program, such as SystemExit.
     """
     done: concurrent.futures.Future[T] = concurrent.futures.Future()
     thread = threading.Thread(target=_run, args=(work, done), name="loading", daemon=True)
@@ -41,25 +41,25 @@ def run_bounded(work: Callable[[], T], path: Path, folders: Callable[[], Sequenc
         if done.done():
             return done.result()
         problem = blocked(path, folders(), thread.ident, LONGEST_IN_COMMAND)
-        if problem.hint:  # a plug-in's
+        if problem.hint:  # a plug-in blocks
             raise ConfigError([problem])
 
 
 def _run(work: Callable[[], T], done: concurrent.futures.Future[T]) -> None:
     try:
         result = work()
-    except Exception as error:  # noqa: BLE001 - it is raised again where it is waited for
+    except Exception as error:  # noqa: BLE001 - raised again by done.result()
         done.set_exception(error)
-    except BaseException as error:  # noqa: BLE001 - foreign code must not end the program
+    except BaseException as error:  # noqa: BLE001 - a plug-in must not end the program
         done.set_exception(RuntimeError(f"it raised {named_error(error)}"))
     else:
         done.set_result(result)
 
 
 def blocked(path: Path, folders: Sequence[Path], thread: int | None, seconds: float) -> Problem:
-    """Where a loading stands that did not end within ``seconds``: at a line of a plug-in, as a rule."""
+    """The problem to report when loading did not end within ``seconds``, with the line of the plug-in that blocks."""
     message = f"loading has not ended within {seconds:g} s"
-    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to look at another thread
+    frame = sys._current_frames().get(thread or 0)  # noqa: SLF001 - the only way to see another thread's stack
     for one, line in traceback.walk_stack(frame) if frame is not None else ():
         file = Path(one.f_code.co_filename)
         if file.parent in folders:

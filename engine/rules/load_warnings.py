@@ -1,4 +1,4 @@
-"""A line of the log about what ``engine check`` warns of, whenever a configuration was loaded."""
+"""Log a summary of the warnings of ``engine check`` after each load of the configuration."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import logging
 
 from engine.core.errors import ConfigError
 from engine.core.offload import in_thread
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.load_limit import LONGEST_LOADING
 from engine.rules.reload import Loaded, Reloader
 
-#: How much of a warning the line holds, in characters.
+#: Characters of a warning that go into the line.
 _LONGEST = 300
 
 
 async def log_warnings(reloader: Reloader, logger: logging.Logger) -> None:
-    """Log how many warnings ``engine check`` has for the rules at work, and the first, whenever others are loaded."""
+    """Log the number of warnings and the first one, for the current configuration and after each reload."""
     changed, warned = asyncio.Event(), None
     changed.set()
     reloader.listen(lambda _: changed.set())
@@ -26,18 +26,18 @@ async def log_warnings(reloader: Reloader, logger: logging.Logger) -> None:
         loaded = reloader.current
         if loaded is not warned:
             warned = loaded
-            if (words := await _warning(loaded)) is not None:
-                logger.warning(*words)
+            if (line := await _warning(loaded)) is not None:
+                logger.warning(*line)
 
 
 async def _warning(loaded: Loaded) -> tuple[str, int, str, str] | None:
-    """A line about a configuration's warnings; None where there are none, or plug-ins do not let it be told."""
+    """The log line for a configuration's warnings; None if there are none, or a plug-in prevents finding them."""
     try:
         async with asyncio.timeout(LONGEST_LOADING):
-            broken, found = set(loaded.broken), await in_thread(lambda: advise(loaded))
+            broken, found = set(loaded.broken), await in_thread(lambda: lint(loaded))
     except (TimeoutError, ConfigError):
         return None
-    warnings = [one for one in found if one not in broken]  # those were logged already
+    warnings = [one for one in found if one not in broken]  # these were logged before
     if not warnings:
         return None
     first = f"{warnings[0].place}: {warnings[0].message}"[:_LONGEST]

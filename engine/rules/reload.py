@@ -1,4 +1,4 @@
-"""Owns the live rules: builds new ones whole, then one assignment; on any error the old ones stay."""
+"""The current rules, and their reload: a complete new set replaces the old one; on any error the old one stays."""
 
 from __future__ import annotations
 
@@ -35,22 +35,22 @@ from engine.rules.router import Router
 
 T = TypeVar("T")
 
-#: How often, at the latest, the files are compared with what was loaded, in milliseconds:
-#: what no watcher reports (network file systems, bind mounts) counts within this time too.
+#: How often the files are compared with what was loaded, in milliseconds.
+#: It finds changes that no watcher reports (network file systems, bind mounts).
 _LOOK_MS = 1000
-#: Saving a file takes editors several steps; they count as one change, in milliseconds.
+#: Changes within this time count as one, in milliseconds: editors save a file in several steps.
 _DEBOUNCE_MS = 100
-#: How long to wait after watching failed, in seconds. The files are compared all the same, each time.
+#: How long to wait after watching failed, in seconds. The files are still compared each time.
 _PAUSE = 1.0
-#: How often the configuration is read at most to learn which files it consists of.
+#: How many times the configuration is read to find out which files it consists of.
 _READINGS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """One configuration at work, with everything made from it.
+    """One loaded configuration with everything built from it. ``at``: Unix seconds.
 
-    ``seen`` are the files it was made from, as they were when they were read or before.
+    ``seen`` are the fingerprints of its files, taken before they were read.
     """
 
     config: Config
@@ -62,13 +62,13 @@ class Loaded:
 
     @property
     def broken(self) -> tuple[Problem, ...]:
-        """Plug-ins that were found and cannot be used (no route uses one, or this would not have loaded)."""
+        """Plug-ins that cannot be used. No route uses one; otherwise loading would have failed."""
         return tuple(_masked(problem, self.masker) for problem in self.registry.broken.values())
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """What a configuration is made from."""
+    """The files of a configuration."""
 
     path: Path
     plugins: tuple[Path, ...] = ()
@@ -79,7 +79,7 @@ class _Sources:
         return [self.path, *self.files, *(file for folder in self.plugins for file in plugin_files(folder))]
 
     def folders(self) -> frozenset[Path]:
-        """Where changes show: beside each file, beside what it is a link to, and the plug-in folders."""
+        """The folders to watch: of each file, of the target if it is a link, and of the plug-ins."""
         beside = [folder for file in (self.path, *self.files) for folder in (file.parent, _real(file).parent)]
         return frozenset(folder for folder in (*beside, *self.plugins) if folder.is_dir())
 
@@ -87,15 +87,15 @@ class _Sources:
 def _real(file: Path) -> Path:
     try:
         return file.resolve()
-    except (OSError, RuntimeError, ValueError):  # links in a circle; a name that no file system takes
+    except (OSError, RuntimeError, ValueError):  # a loop of links, or an invalid name
         return file
 
 
 class Loader:
-    """Builds everything a configuration file says. Call it off the event loop, from one thread at a time.
+    """Builds everything from a configuration file. Call it off the event loop, from one thread at a time.
 
-    It keeps unchanged plug-ins, and the installed actions, which are made once: they may keep
-    something in mind from one delivery to the next.
+    It keeps the objects of unchanged plug-ins and of installed actions, because they may hold state
+    between deliveries.
     """
 
     def __init__(
@@ -108,24 +108,24 @@ class Loader:
         secrets: Sequence[str] = (),
         stand_ins: bool = False,
     ) -> None:
-        """``secrets`` are those the process was given beside the file: they are masked, too.
+        """``secrets`` are more secrets to mask, from outside the file.
 
-        ``env_file`` has variables that ``environ`` has not. With ``stand_ins`` one that is not set is no problem.
+        ``env_file`` has variables that are missing in ``environ``. With ``stand_ins`` an unset variable is no problem.
         """
         self.path = path
-        #: The configuration of the latest loading, good or bad; None where it can't be read.
+        #: The configuration of the latest load, valid or not; None if it cannot be read.
         self.config: Config | None = None
         self._env_file, self._stand_ins = env_file, stand_ins
         self._secrets = secrets
-        #: The files of the latest loading, good or bad, as they were before they were read.
+        #: The file fingerprints of the latest load, successful or not, taken before reading.
         self.seen: Fingerprint = ()
-        #: The secrets that the latest loading found, good or bad.
+        #: Masks the secrets that the latest load found, successful or not.
         self.masker = Masker(secrets)
         self._environ = environ
         self._check = check
         self._plugins = PluginLoader()
         self._installed: Registry | None = None
-        self._sources = _Sources(path, files=self._beside())
+        self._sources = _Sources(path, files=self._env_files())
         self._thread = 0
         self._fingerprinter = Fingerprinter()
 
@@ -133,7 +133,7 @@ class Loader:
         """Read, check and compile.
 
         Raises:
-            ConfigError: with every problem, each with its place, secrets masked.
+            ConfigError: with every problem and its position, secrets masked.
         """
         try:
             return self._load()
@@ -152,77 +152,77 @@ class Loader:
         self._plugins.adopt()
         return Loaded(config, registry, router, self.masker, self.seen)
 
-    async def load_aside(self) -> Loaded:
-        """The same off the event loop, and not for ever.
+    async def load_offloaded(self) -> Loaded:
+        """Load in a thread, with a time limit.
 
         Raises:
-            ConfigError: as above, or because a plug-in blocks while it is imported; with its place.
+            ConfigError: as ``load``, or because a plug-in blocks during import; with its position.
         """
         try:
-            # Not in the thread: one that never ends would leave Python without full collections.
+            # Not inside the thread: if it never ends, full garbage collections would stay off.
             with no_full_collections():
                 async with asyncio.timeout(load_limit.LONGEST_LOADING):
-                    return await in_thread(self._load_for_work)
+                    return await in_thread(self._load_with_libraries)
         except TimeoutError:
             raise ConfigError(
                 [blocked(self.path, self._sources.plugins, self._thread, load_limit.LONGEST_LOADING)]
             ) from None
 
     def load_bounded(self) -> Loaded:
-        """The same for commands, which have no event loop yet; and without what only attempts need.
+        """Load with a time limit, for commands: no event loop, and no import of the actions' libraries.
 
         Raises:
-            ConfigError: as above.
+            ConfigError: as ``load_offloaded``.
         """
         return self.bounded(self.load)
 
     def bounded(self, work: Callable[[], T]) -> T:
-        """What work with the plug-ins' code returns, see ``load_limit``."""
+        """Run work that calls plug-ins' code, with the time limit of ``load_limit``."""
         return run_bounded(work, self.path, lambda: self._sources.plugins)
 
-    def _load_for_work(self) -> Loaded:
+    def _load_with_libraries(self) -> Loaded:
         self._thread = threading.get_ident()
         loaded = self.load()
         _import_libraries(loaded.router)
         return loaded
 
     def look(self) -> Fingerprint:
-        """The files of the latest loading as they are now."""
+        """The current fingerprints of the latest load's files."""
         return self._fingerprinter.of(self._sources.all())
 
     def folders(self) -> frozenset[Path]:
-        """The folders in which changes of those files show."""
+        """The folders to watch for changes of those files."""
         return self._sources.folders()
 
     def _read(self) -> Config:
-        """Read the configuration, having looked at every file it is made from before.
+        """Read the configuration after taking the fingerprint of every file.
 
-        What is written meanwhile then differs from what was seen, and is loaded in its turn.
-        Which files those are, it has to tell itself, hence the repetition.
+        A file written meanwhile then differs from its fingerprint and is loaded again. Which files there
+        are is known only after reading, so reading is repeated.
         """
         for _ in range(_READINGS):
             sources, self.seen = self._sources, self.look()
             self.config = None
             config = read_config(self.path, environ=self._environ, env_file=self._env_file, stand_ins=self._stand_ins)
             self.config = config
-            self._sources = _Sources(self.path, config.plugins, (*self._beside(), *config.files))
+            self._sources = _Sources(self.path, config.plugins, (*self._env_files(), *config.files))
             if self._sources == sources:
                 break
         return config
 
-    def _beside(self) -> tuple[Path, ...]:
-        """The file of variables, also where it does not exist yet."""
+    def _env_files(self) -> tuple[Path, ...]:
+        """The file of variables, even if it does not exist yet."""
         return () if self._env_file is None else (self._env_file.path,)
 
 
 def _masked(problem: Problem, masker: Masker) -> Problem:
-    """The problem without secrets: it may quote the exception of a plug-in, or a line of the file that holds one."""
+    """The problem without secrets: it may quote a plug-in's exception, or a line of the file."""
     message, hint, source = map(masker.text, (problem.message, problem.hint, problem.source))
     return replace(problem, message=message, hint=hint, source=source)
 
 
 def _import_libraries(router: Router) -> None:
-    """What the actions at work say they will import. Where that fails, so will their attempts, and say why."""
+    """Import the libraries that the actions declare. A missing one is reported by the attempts that need it."""
     actions = (action for route in router.routes.values() for action in (*route.actions, *route.on_dead))
     for name in dict.fromkeys(name for action in actions for name in action.registered.action.libraries):
         with contextlib.suppress(ImportError):
@@ -230,25 +230,25 @@ def _import_libraries(router: Router) -> None:
 
 
 def _asked_by(by: str) -> dict[str, str]:
-    """A fact of log lines, where a person asked."""
+    """The log field for the person who asked, if any."""
     return {"by": by} if by else {}
 
 
 @dataclass(frozen=True, slots=True)
 class LastReload:
-    """How the latest reload went; ``problems`` is empty if it went well. ``at`` is Unix seconds."""
+    """The result of the latest reload; ``problems`` is empty if it succeeded. ``at`` is in Unix seconds."""
 
     at: float
     problems: tuple[Problem, ...] = ()
 
     @property
     def good(self) -> bool:
-        """Whether the file as it is now is at work."""
+        """Whether it succeeded."""
         return not self.problems
 
 
 class Reloader:
-    """The live configuration. ``current`` is replaced by one assignment, or not at all."""
+    """Holds the current configuration. A reload replaces ``current`` in one assignment, or not at all."""
 
     def __init__(self, loader: Loader, loaded: Loaded, logger: logging.Logger) -> None:
         self._loader, self._logger = loader, logger
@@ -263,30 +263,30 @@ class Reloader:
 
     @property
     def masker(self) -> Masker:
-        """Masks the secrets of now and all that were in use before: work that is under way may still speak of them."""
+        """Masks the current secrets and all earlier ones: running work may still mention those."""
         return self._masker
 
     def mask(self, text: str) -> str:
-        """A text without any of them."""
+        """A text with those secrets masked."""
         return self._masker.text(text)
 
     def listen(self, listener: Callable[[LastReload], None]) -> None:
-        """Be told of every reload, good or bad."""
+        """Call ``listener`` after every reload, successful or not."""
         self._listeners.append(listener)
 
     async def reload(self, by: str = "") -> LastReload:
-        """Load the file as it is now. What is wrong with it is logged and kept, the old rules stay at work.
+        """Load the files as they are now. If that fails, the problems are logged and kept, and the old rules stay.
 
-        ``by`` is who asked for it; empty: it was saved.
+        ``by`` names the person who asked; empty: a file changed.
         """
         async with self._lock, self._under_way():
             try:
-                loaded = await self._loader.load_aside()
+                loaded = await self._loader.load_offloaded()
             except ConfigError as error:
                 await self._remember(self._loader.masker)
                 self._failed(error.problems, by)
             except Exception as error:
-                # A reload is where everything it runs ends, foreign code included: nothing may stop the server.
+                # A reload runs plug-ins' code; whatever it raises must not stop the server.
                 await self._remember(self._loader.masker)
                 self._logger.error("reload failed", exc_info=error)
                 self._failed((Problem(str(self._loader.path), 0, 0, named_error(error)),), by)
@@ -298,7 +298,7 @@ class Reloader:
             return self.last
 
     async def file_is(self) -> Literal["at_work", "refused", "changed"]:
-        """What the file is to the rules at work: their own, one that was refused, or one that is not loaded yet."""
+        """Whether the current rules come from the file as it is now, or it was refused, or is not loaded yet."""
         if self._reloading or await self.changed():
             return "changed"
         return "at_work" if self.last.good else "refused"
@@ -312,7 +312,7 @@ class Reloader:
             self._reloading = False
 
     async def _remember(self, masker: Masker) -> None:
-        """Take up secrets before anything can speak of them. Many take a while to compile."""
+        """Start masking new secrets before anything can mention them. Many of them take a while to compile."""
         self._masker = await asyncio.to_thread(operator.or_, self._masker, masker)
 
     def _succeeded(self, loaded: Loaded, by: str) -> None:
@@ -326,40 +326,40 @@ class Reloader:
     def _failed(self, problems: tuple[Problem, ...], by: str) -> None:
         self.last = LastReload(time.time(), problems)
         self._seen = self._loader.seen
-        words = "\n".join(str(problem) for problem in problems)
+        listed = "\n".join(str(problem) for problem in problems)
         self._logger.error(
-            "configuration not reloaded: the rules of before stay at work (%d problem%s)\n%s",
+            "configuration not reloaded: the previous rules stay in use (%d problem%s)\n%s",
             len(problems),
             "" if len(problems) == 1 else "s",
-            words,
+            listed,
             extra=_asked_by(by),
         )
 
     def _report_broken(self, loaded: Loaded) -> None:
-        if loaded.config.env_file is not None and (words := exposed(loaded.config.env_file)):
-            self._logger.warning("%s: %s; %s", loaded.config.env_file, *words)
+        if loaded.config.env_file is not None and (warning := exposed(loaded.config.env_file)):
+            self._logger.warning("%s: %s; %s", loaded.config.env_file, *warning)
         for problem in loaded.broken:
             self._logger.error("a plug-in cannot be used\n%s", problem)
 
     async def watch(self) -> None:
-        """Reload whenever a file changes that the configuration is made from, until cancelled."""
-        told = ""
+        """Reload whenever a file of the configuration changes, until cancelled."""
+        reported = ""
         while True:
             try:
                 await self._reload_if_changed()
                 await self._watch_folders(await asyncio.to_thread(self._loader.folders))
-                told = ""
+                reported = ""
             except Exception as error:
-                # Whatever becomes of the watcher (a folder vanishes, the kernel has no watches left), changes count.
-                words = named_error(error)
-                if words != told:
+                # If the watcher fails (a folder was removed, no inotify watch is free), changes must still count.
+                message = named_error(error)
+                if message != reported:
                     text = "watching the configuration failed; its files are compared every %g s instead"
                     self._logger.error(text, _PAUSE, exc_info=error)
-                told = words
+                reported = message
                 await asyncio.sleep(_PAUSE)
 
     async def _watch_folders(self, folders: frozenset[Path]) -> None:
-        """Until other folders are to be watched. Folders, not files: editors and ConfigMaps replace files."""
+        """Watch until the set of folders changes. Folders, not files: editors and ConfigMaps replace files."""
         changes = awatch(
             *folders,
             watch_filter=None,
@@ -380,6 +380,6 @@ class Reloader:
             await self.reload()
 
     async def changed(self) -> bool:
-        """Whether the files say something else than when they were last loaded, well or badly."""
+        """Whether the files differ from those of the latest load, successful or not."""
         async with self._lock:
             return await asyncio.to_thread(self._loader.look) != self._seen

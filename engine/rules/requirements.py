@@ -1,4 +1,4 @@
-"""What is required of a configuration beyond what it says itself."""
+"""Requirements on a configuration that depend on how it is used."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from engine.config import ENGINE_KEYS, Config
 from engine.core.positions import Where
 from engine.core.serve_settings import Address
 
-#: Such a requirement. Reports into its ``source``, or raises ConfigError.
+#: One requirement. It reports to the configuration's source, or raises ConfigError.
 Check = Callable[[Config], None]
 
 
 def needs_secrets(listen: Address) -> Check:
-    """Refuses ``secrets: none`` unless only this machine can reach the public listener."""
+    """A check that refuses ``secrets: none`` unless only this machine can reach the public listener."""
 
     def check(config: Config) -> None:
         if config.secrets is None and not listen.is_loopback:
@@ -25,14 +25,14 @@ def needs_secrets(listen: Address) -> Check:
 
 
 def needs_what_decides(config: Config) -> None:
-    """Refuses unset variables on which it depends what matches: a stand-in for one would give a wrong answer."""
+    """Refuse unset variables that decide what matches: with a stand-in value the answer would be wrong."""
     for unset in config.unset:
         if any(_decides(place) for place in unset.places):
             config.source.add(unset.problem)
 
 
 def _decides(where: Where) -> bool:
-    """Whether a value has a say in what matches: all of rules, routes and vars, but for the actions' parameters."""
+    """Whether a value affects what matches: everything in rules, routes and vars except the actions' parameters."""
     if where[0] != "routes":
         return where[0] in ("rules", "vars")
     for at, key in enumerate(where):

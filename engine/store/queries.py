@@ -61,8 +61,8 @@ class DeliveryRow:
     """A delivery in a list.
 
     ``attempts`` counts all attempts ever made. ``due_at`` is set while it waits. ``created_at`` is when it was first
-    decided on, ``updated_at`` when its state last changed. ``items`` is the number of items of a digest. ``destination``
-    is the one that it waits for or was last sent to, empty if neither is known.
+    decided on, ``updated_at`` when its state last changed. ``items`` is the number of items of a digest.
+    ``destination`` is the one that it waits for or was last sent to, empty if neither is known.
     """
 
     id: str

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from destination_cases import CASES, configuration, deliver
 
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 from engine.testing import WebhookSink
 
@@ -20,7 +20,7 @@ def remarks(folder: Path, text: str) -> list:
     """What is said of the body, apart from the remark that the case's ``outputs`` may be null."""
     path = folder / "config.yaml"
     path.write_text(text)
-    return [remark for remark in advise(Loader(path, {}).load()) if "outputs is null" not in remark.message]
+    return [remark for remark in lint(Loader(path, {}).load()) if "outputs is null" not in remark.message]
 
 
 def with_header(text: str, name: str) -> str:

@@ -10,7 +10,7 @@ from destination_cases import CASES
 from engine.core.document import Fetched
 from engine.core.errors import ConfigError
 from engine.core.event import parse_event
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 
 PASSWORD = "k9@Tr0ub4dor/3"
@@ -41,7 +41,7 @@ def refused(folder: Path, text: str) -> list[tuple[str, str]]:
 
 def test_case_02_the_engines_own_event_in_a_prompts_route_is_remarked_with_the_path_that_works(tmp_path: Path) -> None:
     text = written("02")
-    (remark,) = advise(loader(tmp_path, text).load())
+    (remark,) = lint(loader(tmp_path, text).load())
     assert (remark.line, remark.hint) == (5, "write $.payload.event")
     assert matched(tmp_path, "02", text) == []
     assert matched(tmp_path, "02", text.replace("$.event", "$.payload.event")) == ["prompt"]

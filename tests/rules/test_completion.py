@@ -8,7 +8,7 @@ import pytest
 
 from engine.cli.main import cli
 from engine.core.errors import ConfigError
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loaded, Loader
 
 PLUGIN = """
@@ -113,9 +113,9 @@ def test_plug_ins_that_go_wrong_are_reported(load) -> None:
 
 def test_a_short_action_is_checked_for_what_is_hardly_meant(load) -> None:
     head = HEAD + "langsmith: {api_key: k}\nslack: {token: t}\n"
-    assert advise(load("{annotate: feedback, digest: {every: 5m}}", head=head)) == []
-    assert advise(load('{post_to_slack: "#q", digest: {every: 5m}}', head=head)) == []
-    (doubt,) = advise(load('log: "{{ run.naem }}"', head=head))
+    assert lint(load("{annotate: feedback, digest: {every: 5m}}", head=head)) == []
+    assert lint(load('{post_to_slack: "#q", digest: {every: 5m}}', head=head)) == []
+    (doubt,) = lint(load('log: "{{ run.naem }}"', head=head))
     assert "run" in doubt.message
 
 

@@ -27,7 +27,7 @@ from engine.core.vocabulary import Vocabulary
 from engine.rules.conditions import Filter, compile_filter
 from engine.rules.conditions.operators import OPERATORS
 from engine.rules.dialects import misspelt, operator_of
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 from engine.rules.templates import Templates
 
@@ -53,7 +53,7 @@ def configuration(item: str) -> str:
 def messages(path: Path) -> list[Any]:
     """Everything that is said of a configuration."""
     try:
-        return [remark for remark in advise(Loader(path, {}).load()) if "trying" not in remark.message]
+        return [remark for remark in lint(Loader(path, {}).load()) if "trying" not in remark.message]
     except ConfigError as error:
         return list(error.problems)
 

@@ -12,7 +12,7 @@ import pytest
 from engine.core.errors import ConfigError, PathError, TemplateError
 from engine.core.positions import Source
 from engine.rules.jsonpath import Paths
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 from engine.rules.templates import Templates, inspector
 from engine.rules.templates.sandbox import Sandbox
@@ -47,7 +47,7 @@ def load(tmp_path):
 def test_ten_thousand_rules_with_a_route_each_are_loaded_and_checked(load):
     begun = time.process_time()
     loaded = load(configuration(10_000))
-    assert advise(loaded) == []
+    assert lint(loaded) == []
     assert len(loaded.router.routes) == len(loaded.router.by_key) == 10_000
     # It takes 7 s, or 15 on a machine that is busy otherwise. What grows with the square of the routes takes minutes.
     assert time.process_time() - begun < 60
@@ -57,7 +57,7 @@ async def test_while_many_routes_are_loaded_no_full_collection_stops_the_event_l
     path, generations = tmp_path / "config.yaml", set()
     path.write_text(configuration(1000))
     loader = Loader(path, {})
-    await loader.load_aside()  # which imports what the actions need
+    await loader.load_offloaded()  # which imports what the actions need
 
     def collected(phase, info):
         if phase == "stop" and gc.get_threshold()[2] == 1_000_000:
@@ -65,7 +65,7 @@ async def test_while_many_routes_are_loaded_no_full_collection_stops_the_event_l
 
     gc.callbacks.append(collected)
     try:
-        await loader.load_aside()
+        await loader.load_offloaded()
     finally:
         gc.callbacks.remove(collected)
     assert generations == {0, 1}
@@ -143,7 +143,7 @@ def test_paths_are_compiled_by_several_threads_at_once():
 def test_routes_that_are_never_reached_are_found_among_many(load):
     route = "  {rule}:\n    - {{name: a, stop: true, actions: [{{log: {{message: x}}}}]}}\n"
     route += "    - {{name: b, stop: true, actions: [{{log: {{message: x}}}}]}}\n"
-    remarks = advise(load(configuration(300, route)))
+    remarks = lint(load(configuration(300, route)))
     assert len(remarks) == 200  # as many as are recorded
     assert remarks[0].message.endswith("/a' before it matches everything and stops")
     assert "/b' is never reached" in remarks[0].message
@@ -154,7 +154,7 @@ def test_whoever_looks_for_doubts_reads_each_text_once(load, monkeypatch):
     for name in ("parse", "parse_expression"):
         real = getattr(inspector, name)
         monkeypatch.setattr(inspector, name, lambda sandbox, text, real=real: read.append(text) or real(sandbox, text))
-    advise(loaded)
+    lint(loaded)
     own = [text for text in read if "run.url" in text]
     assert own
     assert len(own) == len(set(own))

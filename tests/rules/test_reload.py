@@ -241,7 +241,7 @@ async def test_what_an_action_imports_at_work_is_there_before_its_first_delivery
     place.path.write_text("secrets: a-good-secret\nplugins: [plugins]\nroutes: {'*': {actions: [{lifts: {}}]}}\n")
     sys.path.insert(0, str(place.folder))
     try:
-        await Loader(place.path, {}).load_aside()
+        await Loader(place.path, {}).load_offloaded()
         assert "heavy_for_a_test" in sys.modules
     finally:
         sys.path.remove(str(place.folder))

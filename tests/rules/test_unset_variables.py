@@ -16,7 +16,7 @@ from engine.config.variables import MASK
 from engine.config.yaml.read import read_yaml
 from engine.core.errors import ConfigError
 from engine.rules.compile import compile_router
-from engine.rules.lint.configuration import advise, warn_of_unset
+from engine.rules.lint.configuration import lint, warn_of_unset
 from engine.rules.reload import Loader
 
 SHARES = 6
@@ -80,7 +80,7 @@ def test_a_configuration_without_any_variable_set_is_checked_whole(tmp_path: Pat
     assert {"S1", "TEAM", "LIMIT", "file:secrets/host", "file:/none/there", "PLUGINS"} <= names
     warnings = warn_of_unset(loaded.config)
     assert len(warnings) == len(names)
-    assert advise(loaded) == []
+    assert lint(loaded) == []
     limit = next(one for one in warnings if "variable LIMIT " in one.message)
     assert limit.message == "the environment variable LIMIT is not set (also used in lines 20, 21, 22, 24)"
     assert limit.line == 11

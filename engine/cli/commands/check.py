@@ -23,7 +23,7 @@ from engine.cli.support.recorded_events import recorded_events, undecided_routes
 from engine.cli.support.running_config import at_work
 from engine.config import Config
 from engine.core.errors import ConfigError, Problem
-from engine.rules.lint.configuration import advise, warn_of_env_file, warn_of_unset
+from engine.rules.lint.configuration import lint, warn_of_env_file, warn_of_unset
 from engine.rules.reload import Loaded, Loader
 from engine.store.records import Control
 
@@ -129,7 +129,7 @@ def _of_recorded(loader: Loader, loaded: Loaded, place: Place) -> Sequence[Probl
 
 def _look(loader: Loader) -> tuple[Loaded, Sequence[Problem]]:
     loaded = loader.load()
-    return loaded, advise(loaded)
+    return loaded, lint(loaded)
 
 
 def _as_json(result: _Checked) -> dict[str, Any]:

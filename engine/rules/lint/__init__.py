@@ -1,1 +1,1 @@
-"""Warnings about a configuration: what is legal in it and hardly meant."""
+"""Warnings about a configuration: what is valid in it but probably a mistake."""

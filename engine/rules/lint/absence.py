@@ -1,4 +1,4 @@
-"""Conditions that answer otherwise since absence has one meaning, each with the line that keeps its old answer."""
+"""Conditions whose answer changed when absence got one meaning, each with the line that keeps the old answer."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from engine.rules.templates.former import Asked, Former
 
 _FLIPS: Final = frozenset({"none", "not"})
 _GROUPS: Final = ("all", "any", "none", "not")
-#: Documents always have these, with everything that can be looked for in them.
+#: Documents always have these, with all their fields.
 _OWN: Final = frozenset({"event", "route", "vars"})
-#: Of these every rule's webhook has the first level.
+#: Every rule's webhook has these top-level keys.
 _TOP: Final = frozenset({"run", "runs", "payload", "feedback", "feedbacks", "rule_id", "start_time", "end_time"})
 _ANY_DOCUMENT: Final = {"event": {"received_at": "2020-01-01T00:00:00+00:00"}}
 _PLAIN: Final[tuple[Any, ...]] = (None, "", 0, 1, False, True, "-", [], {}, "1970-01-01", "9999-12-31", -1, 1e9)
@@ -33,7 +33,7 @@ _PLAIN: Final[tuple[Any, ...]] = (None, "", 0, 1, False, True, "-", [], {}, "197
 
 @dataclass(frozen=True, slots=True)
 class AbsenceLint:
-    """Looks through the conditions of one route. ``of_rule``: all its events are webhooks of rules, with runs."""
+    """Checks the conditions of one route. ``of_rule``: all its events are webhooks of rules, with runs."""
 
     templates: Templates
     per_run: bool
@@ -42,9 +42,10 @@ class AbsenceLint:
     def changes(
         self, value: Any, where: Where, asked: Asked = Asked.TRUE, sure: frozenset[str] = frozenset()
     ) -> Iterator[tuple[Where, str, str]]:
-        """Place, message and hint of each condition that answers otherwise.
+        """Position, message and hint of each condition whose answer changed.
 
-        ``asked`` is what counts of its answer; ``sure`` are the paths and expressions that other conditions ask for.
+        ``asked`` is the part of the answer that matters; other conditions ensure that ``sure`` paths and expressions
+        exist.
         """
         if isinstance(value, (list, tuple)):
             yield from self._joined(value, where, asked, sure | _asked_for(value, there=True))
@@ -87,7 +88,7 @@ class AbsenceLint:
     def _operators(
         self, value: Mapping[str, Any], where: Where, asked: Asked, *, many: bool
     ) -> Iterator[tuple[Where, str, str]]:
-        """Operators that were false where nothing is found, and are not now."""
+        """Operators that used to be false if nothing is found, and are not now."""
         names = [name for name in value if name in OPERATORS]
         if not names or "absent" in value or "count" in names or value.get("exists") is False:
             return
@@ -98,7 +99,7 @@ class AbsenceLint:
         yield where, _message(now, _left(value), many=many), self._hint(value, names, quantifier, now)
 
     def _hint(self, value: Mapping[str, Any], names: Sequence[str], quantifier: Quantifier, now: Truth) -> str:
-        """The line that keeps the old answer, and the one that says the new one out loud."""
+        """The line that keeps the old answer, and the one that states the new one."""
         tests = [(name, compile_operator(name, value[name])) for name in names]
         old = _with(value, _stand_in(value, tests, quantifier, Truth.FALSE))
         if old is None:
@@ -108,8 +109,8 @@ class AbsenceLint:
         new = _with(value, _stand_in(value, tests, quantifier, Truth.TRUE)) or _said_by_exists(value, names, quantifier)
         if new is None:
             return f"to keep the old answer write {old}"
-        word = "to keep the new one without this remark" if now is Truth.TRUE else "to make it hold there"
-        return f"to keep the old answer write {old}; {word}, {new}"
+        goal = "to keep the new one without this warning" if now is Truth.TRUE else "to make it hold there"
+        return f"to keep the old answer write {old}; {goal}, {new}"
 
     # --- expressions ---
 
@@ -125,7 +126,7 @@ class AbsenceLint:
             yield (*where, "expr"), _expression_message(changed), _expression_hint(changed, text, value, asked)
 
     def _is_there(self, steps: Sequence[Step]) -> bool:
-        """Whether a look into the document always finds something."""
+        """Whether a read always finds something."""
         own = steps[1:] if steps and steps[0] == "payload" else steps
         if not own or own[0] in _OWN:
             return True
@@ -139,7 +140,7 @@ class AbsenceLint:
 
 
 def _asked_for(conditions: Any, *, there: bool) -> frozenset[str]:
-    """Paths and expressions of which conditions that stand together ask whether they are there (or are not)."""
+    """The paths and expressions whose existence (or absence) is tested by conditions of one list."""
     listed = conditions if isinstance(conditions, (list, tuple)) else ()
     return frozenset(_left(each) for each in listed if isinstance(each, dict) and _asks(each, there=there))
 
@@ -180,16 +181,16 @@ def _expression_hint(changed: Former, text: str, value: Mapping[str, Any], asked
     [part] = changed.parts
     gone = asked is Asked.FALSE or text == f"{part} is none"
     new = f"{part} is undefined or {text}" if gone else f"{part} is defined and {text}"
-    return f"{old}; to keep the new one without this remark, {_flow({**value, 'expr': new})}"
+    return f"{old}; to keep the new one without this warning, {_flow({**value, 'expr': new})}"
 
 
-# --- what stands in ---
+# --- stand-in values ---
 
 
 def _stand_in(
     value: Mapping[str, Any], tests: Sequence[tuple[str, Test]], quantifier: Quantifier, wanted: Truth
 ) -> tuple[Any, ...]:
-    """A value for ``absent:`` of which the condition comes to the truth that is wanted; empty if none is known."""
+    """A value for ``absent:`` that makes the condition ``wanted``; empty if none is found."""
     if ANSWERING & {name for name, _ in tests}:
         return ()
     for candidate in _candidates([value[name] for name, _ in tests]):
@@ -216,7 +217,7 @@ def _with(value: Mapping[str, Any], stand_in: tuple[Any, ...]) -> str | None:
 
 
 def _said_by_exists(value: Mapping[str, Any], names: Sequence[str], quantifier: Quantifier) -> str | None:
-    """What holds of nothing, and can be written with ``exists: false``."""
+    """The condition that states the new answer with ``exists: false``; None if it cannot."""
     left = "path" if "path" in value else "expr"
     nothing = f"{{{left}: {_quoted(value[left])}, exists: false}}"
     if list(names) == ["exists"] and quantifier is NONE:

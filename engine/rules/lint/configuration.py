@@ -1,4 +1,4 @@
-"""What is legal in a configuration but hardly meant."""
+"""All warnings about a configuration: what is valid in it but probably a mistake."""
 
 from __future__ import annotations
 
@@ -11,27 +11,25 @@ from engine.core.env_file import exposed
 from engine.core.errors import Problem
 from engine.core.positions import Source, Where
 from engine.core.vocabulary import UNMATCHED
-from engine.rules.lint.fields import doubts
+from engine.rules.lint.fields import route_warnings
 from engine.rules.reload import Loaded
 from engine.rules.router import ANY
 
-#: A shorter secret is soon found by trying, and, below the shortest that is masked within text, told by logs.
+#: Characters. A shorter secret is easily guessed, and one that is too short to be masked may appear in logs.
 _SHORTEST_SECRET = 8
 
 
-def advise(loaded: Loaded) -> list[Problem]:
-    """Warnings, in file order: short secrets, routes never reached or disabled, unused names, odd words and more.
+def lint(loaded: Loaded) -> list[Problem]:
+    """The warnings in file order: short secrets, unreachable or disabled routes, unused names, unknown fields and more.
 
-    Behind them stand the plug-ins that can't be used.
+    The plug-ins that cannot be used follow.
     """
     warnings = Source(loaded.config.source.file, loaded.config.source.text, loaded.config.source.marks)
     for where, message, hint in _warnings(loaded.config):
         warnings.report(where, message, hint, at_key=True)
-    for doubt in doubts(loaded.config, loaded.registry):
-        if loaded.config.source.excused(doubt.where):
-            continue
-        place = {"line": doubt.line, "column": doubt.column}
-        warnings.report(doubt.where, doubt.message, doubt.hint, at_key=doubt.at_key, **place)
+    for one in route_warnings(loaded.config, loaded.registry):
+        if not loaded.config.source.excused(one.where):
+            warnings.report(one.where, one.message, one.hint, at_key=one.at_key, line=one.line, column=one.column)
     return sorted(warnings.problems) + sorted(loaded.broken)
 
 
@@ -71,7 +69,7 @@ def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
 
 
 def _long_retention(config: Config) -> Iterator[tuple[Where, str, str]]:
-    """Traces that LangSmith has deleted can't be fetched, however far back is looked."""
+    """A retention longer than LangSmith's has no effect: deleted traces cannot be fetched."""
     settings = config.langsmith
     if config.source.excused(("langsmith", "endpoint")):
         return
@@ -81,22 +79,22 @@ def _long_retention(config: Config) -> Iterator[tuple[Where, str, str]]:
 
 
 def _unreachable(config: Config) -> Iterator[tuple[Where, str, str]]:
-    """Routes behind one that takes everything and stops. Only those that look at the same documents stop each other."""
-    takers: dict[str, list[RouteConfig]] = {}
+    """Routes after one that matches everything and stops. It only stops routes that see the same documents."""
+    catch_alls: dict[str, list[RouteConfig]] = {}
     for route in config.routes:
         if not route.enabled:
             continue
-        earlier = takers.get(route.keys[0], ()) if route.keys else ()
-        blocker = next((one for one in earlier if _takes_all_of(one, route)), None)
+        earlier = catch_alls.get(route.keys[0], ()) if route.keys else ()
+        blocker = next((one for one in earlier if _covers(one, route)), None)
         if blocker is not None:
             message = f"route {route.id!r} is never reached: {blocker.id!r} before it matches everything and stops"
             yield route.where, message, "move it up, give the earlier route filters, or take its stop: true away"
         if route.stop and not route.filters:
             for key in route.keys:
-                takers.setdefault(key, []).append(route)
+                catch_alls.setdefault(key, []).append(route)
 
 
-def _takes_all_of(earlier: RouteConfig, later: RouteConfig) -> bool:
+def _covers(earlier: RouteConfig, later: RouteConfig) -> bool:
     special = {ANY, UNMATCHED} & {*earlier.keys, *later.keys}
     return earlier.for_each == later.for_each and set(later.keys) <= set(earlier.keys) and not special
 
@@ -104,7 +102,7 @@ def _takes_all_of(earlier: RouteConfig, later: RouteConfig) -> bool:
 def _disabled(config: Config) -> Iterator[tuple[Where, str, str]]:
     for route in config.routes:
         if not route.enabled:
-            yield route.where, f"route {route.id!r} is disabled", "enabled: false; it is checked, but never looked at"
+            yield route.where, f"route {route.id!r} is disabled", "enabled: false; it is checked, but never evaluated"
 
 
 def _unused_names(config: Config) -> Iterator[tuple[Where, str, str]]:
@@ -115,11 +113,11 @@ def _unused_names(config: Config) -> Iterator[tuple[Where, str, str]]:
 
 
 def _spelled_twice(config: Config) -> Iterator[tuple[Where, str, str]]:
-    """One rule under two keys: its id and its name, or its id in capitals and in small letters."""
+    """One rule under two keys: its id and its name, or its id in upper and in lower case."""
     ids = {route.key: route.keys for route in config.routes if route.keys}
     keys = list(ids)
     for place, key in enumerate(keys):
         first = next((one for one in keys[:place] if set(ids[one]) == set(ids[key])), None)
         if first is not None:
-            hint = f"write its routes under {first}: as well; their order, and stop, count over both keys"
+            hint = f"write its routes under {first}: as well; their order and stop apply across both keys"
             yield ("routes", key), f"{key!r} is the same rule as {first!r}", hint

@@ -1,10 +1,10 @@
-"""Words and comparisons that may be right, but hardly are: fields nobody documents, texts put in order."""
+"""Warnings about routes: undocumented fields, order comparisons of texts, and what the other modules find."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any, Final
 
@@ -24,66 +24,53 @@ from engine.core.vocabulary import UNMATCHED, not_of_kind, undocumented
 from engine.rules.jsonpath.filter_tests import filter_tests
 from engine.rules.lint.absence import AbsenceLint
 from engine.rules.lint.operands import JINJA, Asked, findings, number_slip
-from engine.rules.lint.routes import remarks
+from engine.rules.lint.routes import read_warnings
+from engine.rules.lint.warning import LintWarning
 from engine.rules.router import ANY
 from engine.rules.templates import Templates, is_template
 from engine.rules.templates.sandbox import DOCUMENT_NAMES
 
 _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
-#: Words that no event decides: who reads only these reads nothing of any item.
+#: Words that do not depend on the event: a digest that reads only these reads no item.
 _OF_NO_ITEM: Final = frozenset({"vars", "route"})
-#: An expression that is one look into the document, and a number without quotes as it stands in YAML.
+#: An expression that reads one value of the document, and nothing more.
 _ONE_LOOK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\]|\['[^']*'\])*")
-#: Route keys under which other webhooks come than those of rules.
+#: Route keys that receive other webhooks than those of rules.
 _OTHER_KEYS: Final = frozenset({ANY, UNMATCHED, *map(str, Kind)})
 _GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
-#: Letters and one asterisk behind them, which hardly is a regular expression.
+#: Letters followed by one asterisk: probably a wildcard, not a regular expression.
 _GLOB: Final = re.compile(r"(?P<before>[\w -]*\w)\*")
 _WITH_UNIT: Final = re.compile(r"\D*?(-?\d+(?:\.\d+)?)\D*")
 
 
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """One remark and its place; ``line`` and ``column`` count from 1 within the value there."""
-
-    where: Where
-    message: str
-    hint: str
-    line: int = 1
-    column: int = 1
-    at_key: bool = False
-
-
-def doubts(config: Config, registry: Registry) -> Iterator[Doubt]:
-    """Everything in a sound configuration that is worth a second look."""
+def route_warnings(config: Config, registry: Registry) -> Iterator[LintWarning]:
+    """The warnings about the routes of a valid configuration."""
     templates = Templates()
     for route in config.routes:
-        for remark in remarks(route, templates):
-            read = remark.read
-            yield Doubt(read.where, remark.message, remark.hint, read.line, read.column)
-        looker = _Looker(templates, config.source, route.keys)
+        yield from read_warnings(route, templates)
+        checker = _Checker(templates, config.source, route.keys)
         absence = AbsenceLint(templates, route.for_each == "run", not _OTHER_KEYS & {*route.keys})
         yield from _absence(absence, route.filters, (*route.where, "filters"))
-        yield from looker.conditions(route.filters, (*route.where, "filters"))
+        yield from checker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
-            yield from looker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
+            yield from checker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
         for action in (_by_name(action, registry) for action in (*route.actions, *route.on_dead)):
-            yield from looker.conditions(action.when, (*action.where, "when"))
+            yield from checker.conditions(action.when, (*action.where, "when"))
             yield from _absence(absence, action.when, (*action.where, "when"))
-            yield from looker.templates(action.params, action.params_where)
+            yield from checker.templates(action.params, action.params_where)
             if (gate := action.throttle or action.digest) is not None:
-                yield from looker.templates(gate.by, (*gate.where, "by"))
+                yield from checker.templates(gate.by, (*gate.where, "by"))
             if action.digest is not None:
-                yield from looker.digest(action)
+                yield from checker.digest(action)
             yield from _lacking(action, registry)
             yield from _of_action(action, registry)
 
 
-def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[Doubt]:
+def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[LintWarning]:
     for place, message, hint in lint.changes(conditions, where):
-        yield Doubt(place, message, hint)
+        yield LintWarning(place, message, hint)
 
 
 def _by_name(action: ActionConfig, registry: Registry) -> ActionConfig:
@@ -92,23 +79,23 @@ def _by_name(action: ActionConfig, registry: Registry) -> ActionConfig:
     return action if registered is None else replace(action, params=registered.parameters(action.params) or {})
 
 
-def _lacking(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
-    """What has to be installed before an action works. Its deliveries wait for it, so it is no error."""
+def _lacking(action: ActionConfig, registry: Registry) -> Iterator[LintWarning]:
+    """What must be installed before an action works. It is no error, because its deliveries wait for it."""
     registered = registry.get(action.type)
     if registered is None:
         return
     try:
-        words = registered.action.lacks()
-    except BaseException as error:  # noqa: BLE001 - foreign code ends here
-        yield Doubt(action.params_where, f"{action.type}.lacks raised {named_error(error)}", "", at_key=True)
+        lacking = registered.action.lacks()
+    except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
+        yield LintWarning(action.params_where, f"{action.type}.lacks raised {named_error(error)}", "", at_key=True)
         return
-    if words:
-        message, _, command = words.partition(": ")
-        yield Doubt(action.params_where, message, command, at_key=True)
+    if lacking:
+        message, _, command = lacking.partition(": ")
+        yield LintWarning(action.params_where, message, command, at_key=True)
 
 
-def _of_action(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
-    """What an action itself has to say of its parameters."""
+def _of_action(action: ActionConfig, registry: Registry) -> Iterator[LintWarning]:
+    """The warnings of an action about its own parameters."""
     registered = registry.get(action.type)
     if registered is None:
         return
@@ -116,23 +103,23 @@ def _of_action(action: ActionConfig, registry: Registry) -> Iterator[Doubt]:
         found = [
             (str(name), str(message), str(hint)) for name, message, hint in registered.action.doubts(action.params)
         ]
-    except BaseException as error:  # noqa: BLE001 - foreign code ends here
+    except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
         found = [("", f"{action.type}.doubts raised {named_error(error)}", "")]
     for name, message, hint in found:
         where = (*action.params_where, name) if name in action.params else action.params_where
-        yield Doubt(where, message, hint, at_key=True)
+        yield LintWarning(where, message, hint, at_key=True)
 
 
-class _Looker:
-    """Looks at conditions and templates as they are written, below a route's keys."""
+class _Checker:
+    """Checks conditions and templates as written, for a route with these keys."""
 
     def __init__(self, templates: Templates, source: Source, keys: Collection[str]) -> None:
         self._templates, self._source, self._keys = templates, source, keys
-        #: What a prompt's own event is hidden by has a remark of its own.
-        self._remarked: Collection[tuple[Step, ...]] = {("event",)} if "prompt" in keys else set()
+        #: ``event`` of prompts has its own warning.
+        self._covered: Collection[tuple[Step, ...]] = {("event",)} if "prompt" in keys else set()
 
     def _odd(self, steps: Sequence[Step]) -> tuple[str, str, str] | None:
-        """The word of a look that is hardly there, what is wrong with it, and a hint."""
+        """The word that the documents probably do not have, a message and a hint; None if all are known."""
         if (foreign := not_of_kind(self._keys, steps)) is not None:
             return str(steps[0]), *foreign
         if (odd := undocumented(steps)) is None:
@@ -140,8 +127,8 @@ class _Looker:
         owner, field, hint = odd
         return field, f"{owner} has no documented field {field!r}", hint
 
-    def conditions(self, value: Any, where: Where) -> Iterator[Doubt]:
-        """Those of a list of conditions, or of one, and of the groups in it."""
+    def conditions(self, value: Any, where: Where) -> Iterator[LintWarning]:
+        """The warnings about conditions: a list, one condition, or a group."""
         if isinstance(value, (list, tuple)):
             for index, each in enumerate(value):
                 yield from self.conditions(each, (*where, index))
@@ -150,7 +137,7 @@ class _Looker:
                 yield from self.conditions(value[key], (*where, key))
             yield from self._condition(value, where)
 
-    def _condition(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
+    def _condition(self, value: dict[str, Any], where: Where) -> Iterator[LintWarning]:
         if isinstance(path := value.get("path"), str):
             yield from self._path(path, (*where, "path"))
         if isinstance(text := value.get("expr"), str):
@@ -166,23 +153,23 @@ class _Looker:
                 for index, each in enumerate(operand):
                     yield from _operand(name, each, (*where, name, index))
 
-    def _operands(self, value: dict[str, Any], where: Where) -> Iterator[Doubt]:
-        """Operands that the value behind a path, or an expression that is one look, can hardly have."""
+    def _operands(self, value: dict[str, Any], where: Where) -> Iterator[LintWarning]:
+        """Operands that the value read by a condition probably never equals."""
         steps = self._subject(value)
-        if steps is None or tuple(steps) in self._remarked:
+        if steps is None or tuple(steps) in self._covered:
             return
         for name, operand in value.items():
             asked = Asked(steps, name, operand, bare="expr" in value)
             for message, hint, index in findings(asked):
-                yield Doubt((*where, name) if index is None else (*where, name, index), message, hint)
+                yield LintWarning((*where, name) if index is None else (*where, name, index), message, hint)
             parts = enumerate(operand) if isinstance(operand, list) else [(None, operand)]
             for index, part in parts:
                 place = (*where, name) if index is None else (*where, name, index)
                 if (slip := number_slip(asked, self._source.plain_scalar(place), part)) is not None:
-                    yield Doubt(place, *slip)
+                    yield LintWarning(place, *slip)
 
     def _subject(self, value: dict[str, Any]) -> Sequence[Step] | None:
-        """What a condition's operators ask about, as steps; None where that is more than one look."""
+        """The steps of the value that a condition tests; None if it is more than one read."""
         if isinstance(path := value.get("path"), str):
             try:
                 return self._templates.paths.compile(path).steps or ()
@@ -192,16 +179,16 @@ class _Looker:
             return next((steps for _, steps in self._templates.inspector.looks(text, bare=True)), None)
         return None
 
-    def _compared(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+    def _compared(self, text: str, where: Where, *, bare: bool) -> Iterator[LintWarning]:
         for each in self._templates.inspector.compared(text, bare=bare):
-            if each.steps in self._remarked:
+            if each.steps in self._covered:
                 continue
             asked = Asked(each.steps, JINJA.get(each.operator, each.operator), each.operand, bare=True, inline=True)
             for message, hint, _index in findings(asked):
-                yield Doubt(where, message, hint, each.line)
+                yield LintWarning(where, message, hint, each.line)
 
-    def templates(self, value: Any, where: Where) -> Iterator[Doubt]:
-        """Those of a tree of parameters."""
+    def templates(self, value: Any, where: Where) -> Iterator[LintWarning]:
+        """The warnings about templates in a tree of parameters."""
         if isinstance(value, dict):
             for key, item in value.items():
                 yield from self.templates(item, (*where, key))
@@ -212,30 +199,30 @@ class _Looker:
             yield from self._looks(value, where, bare=False)
             yield from self._compared(value, where, bare=False)
 
-    def digest(self, action: ActionConfig) -> Iterator[Doubt]:
-        """A digest whose parameters read of the first item alone."""
+    def digest(self, action: ActionConfig) -> Iterator[LintWarning]:
+        """A digest whose parameters read only the first item."""
         texts = list(_texts(action.params))
         looks = [steps[0] for text in texts for _, steps in self._templates.inspector.looks(text, bare=False)]
         reads = set(looks) - _OF_NO_ITEM
         if reads and not {"items", "digest"} & reads and not _sends_items(action):
-            message = "this digest tells of its first item only: no parameter reads items"
+            message = "this digest shows only its first item: no parameter reads items"
             hint = "write {% for item in items %}{{ item.run.name }} {% endfor %}"
-            yield Doubt((*action.where, "digest"), message, hint, at_key=True)
+            yield LintWarning((*action.where, "digest"), message, hint, at_key=True)
 
-    def stale(self, value: Any, where: Where, keys: frozenset[str]) -> Iterator[Doubt]:
-        """Conditions that look for feedback that is waited for where it can't come any more."""
+    def stale(self, value: Any, where: Where, keys: frozenset[str]) -> Iterator[LintWarning]:
+        """Conditions that read awaited feedback from ``feedback_stats``, which never change after the webhook."""
         for place, steps in self._reads(value, where):
             found = next((key for owner, key in pairwise(steps) if owner == "feedback_stats" and key in keys), None)
             if found is not None:
                 message = f"feedback_stats came with the webhook: a {found!r} that is waited for is not in them"
-                yield Doubt(
+                yield LintWarning(
                     place,
                     message,
                     f"what comes later is in feedback: path: $.feedback.{found}.score, or expr: feedback.{found}.score",
                 )
 
     def _reads(self, value: Any, where: Where) -> Iterator[tuple[Where, Sequence[Step]]]:
-        """What sound conditions look for, with their places."""
+        """What valid conditions read, with positions."""
         if isinstance(value, (list, tuple)):
             for index, each in enumerate(value):
                 yield from self._reads(each, (*where, index))
@@ -247,35 +234,35 @@ class _Looker:
             if isinstance(text := value.get("expr"), str):
                 yield from (((*where, "expr"), steps) for _, steps in self._templates.inspector.looks(text, bare=True))
 
-    def _path(self, text: str, where: Where) -> Iterator[Doubt]:
+    def _path(self, text: str, where: Where) -> Iterator[LintWarning]:
         try:
             path = self._templates.paths.compile(text)
-        except PathError:  # a file with such a path is refused; there is nothing to add
+        except PathError:  # reported as an error already
             return
         steps: tuple[Step, ...] = path.steps or ()
         if (odd := self._odd(steps)) is not None:
             word, message, hint = odd
-            yield Doubt(where, message, hint, column=_column(text, word))
+            yield LintWarning(where, message, hint, column=_column(text, word))
         if path.steps is None:
             yield from self._tested(text, where)
         first = path.first_field
         if first is not None and first not in DOCUMENT_NAMES and (near := nearest(first, DOCUMENT_NAMES)):
             message = f"webhooks have no documented key {first!r}"
-            yield Doubt(where, message, f"did you mean {near!r}?", column=_column(text, first))
+            yield LintWarning(where, message, f"did you mean {near!r}?", column=_column(text, first))
 
-    def _tested(self, text: str, where: Where) -> Iterator[Doubt]:
-        """What a path asks inside its filters."""
+    def _tested(self, text: str, where: Where) -> Iterator[LintWarning]:
+        """The warnings about the filters inside a path."""
         for each in filter_tests(text):
             if (odd := self._odd(each.steps)) is not None:
                 word, message, hint = odd
-                yield Doubt(where, message, hint, column=_column(text, word))
+                yield LintWarning(where, message, hint, column=_column(text, word))
             if each.operator:
                 asked = Asked(each.steps, each.operator, each.operand, within=each.within)
                 column = _column(text, str(each.steps[-1]) if each.steps else "@")
                 for message, hint, _index in findings(asked):
-                    yield Doubt(where, message, hint, column=column)
+                    yield LintWarning(where, message, hint, column=column)
 
-    def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[Doubt]:
+    def _looks(self, text: str, where: Where, *, bare: bool) -> Iterator[LintWarning]:
         lines = source_of(text).splitlines()
         for line, steps in self._templates.inspector.looks(text, bare=bare):
             if (odd := self._odd(steps)) is None:
@@ -283,11 +270,11 @@ class _Looker:
             word, message, hint = odd
             found = re.search(rf"\b{re.escape(word)}\b", lines[line - 1]) if line <= len(lines) else None
             column = found.start() + 1 if found else 1
-            yield Doubt(where, message, hint, line, column)
+            yield LintWarning(where, message, hint, line, column)
 
 
 def _sends_items(action: ActionConfig) -> bool:
-    """Whether an action takes all items of a digest where nothing says what to send."""
+    """Whether an action sends all items of a digest by default."""
     if action.type == "annotate":
         return "feedback" not in action.params
     return action.type == "forward_webhook" and "body" not in action.params
@@ -309,23 +296,23 @@ def _column(text: str, word: str) -> int:
     return text.find(word) + 1 or 1
 
 
-def _glob(pattern: str, where: Where) -> Iterator[Doubt]:
-    """``chat*``: as a regular expression, ``cha`` with any number of ``t`` behind it, anywhere."""
+def _glob(pattern: str, where: Where) -> Iterator[LintWarning]:
+    """Warn of ``chat*``: as a regular expression it is ``cha`` followed by any number of ``t``, anywhere."""
     if (found := _GLOB.fullmatch(pattern)) is None:
         return
     letter = found["before"][-1]
-    message = f"* in a regular expression repeats what stands before it: here any number of {letter!r}, even none"
-    yield Doubt(where, message, f'write matches: "^{found["before"]}"')
+    message = f"* in a regular expression repeats the character before it: here any number of {letter!r}, even none"
+    yield LintWarning(where, message, f'write matches: "^{found["before"]}"')
 
 
-def _operand(name: str, operand: Any, where: Where) -> Iterator[Doubt]:
-    """Texts can be put in order, by their letters. Who writes ``gt: 5s`` hardly means that."""
+def _operand(name: str, operand: Any, where: Where) -> Iterator[LintWarning]:
+    """Warn of texts that are compared by letters, such as ``gt: 5s``."""
     if not isinstance(operand, str) or number_of(operand) is not None:
         return
     if time_of(operand) is not None or _DATE.match(operand):
         return
     message = f"{name} compares by letters here, because {operand!r} is neither a number nor a time"
-    yield Doubt(where, message, _number_meant(name, operand))
+    yield LintWarning(where, message, _number_meant(name, operand))
 
 
 def _number_meant(name: str, operand: str) -> str:
@@ -333,11 +320,11 @@ def _number_meant(name: str, operand: str) -> str:
     prefix = "write " if name == "between" else f"write {name}: "
     if comma := _DECIMAL_COMMA.fullmatch(operand):
         return f"a number has a point: {prefix}{comma[1]}.{comma[2]}"
-    for parse, words in ((parse_duration, "times are seconds: "), (parse_share, "shares are numbers: ")):
+    for parse, start in ((parse_duration, "times are seconds: "), (parse_share, "shares are numbers: ")):
         try:
-            return f"{words}{prefix}{parse(operand):g}"
+            return f"{start}{prefix}{parse(operand):g}"
         except ValueError:
             continue
     if number := _WITH_UNIT.fullmatch(operand):
-        return f"a number stands without its unit: {prefix}{number[1]}"
+        return f"a number is written without its unit: {prefix}{number[1]}"
     return "to compare numbers write one, without quotes"

@@ -1,4 +1,4 @@
-"""Warnings about operands: values that LangSmith does not have, one value asked of a list, numbers meant as texts."""
+"""Warnings about operands: values unknown to LangSmith, a list compared with one value, numbers meant as texts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SCALAR: Final = _EQUAL | frozenset({
     "lt", "lte", "gt", "gte", "between", "starts_with", "ends_with", "matches", "before", "after", "older_than",
     "newer_than",
 })  # fmt: skip
-#: Jinja's words for comparisons → the operators they are.
+#: Jinja's names of comparisons → operators.
 JINJA: Final = {"lteq": "lte", "gteq": "gte", "notin": "not_in"}
 _SYMBOLS: Final = {
     "eq": "==",
@@ -41,10 +41,10 @@ _ARTICLE: Final[dict[Kind, str]] = {
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """One question about a value, and how it is written.
+    """One comparison of a value, and how it is written.
 
-    ``bare``: an expression looks it up; ``inline``: the expression also asks the question. ``within``: it stands in a
-    path's filter, where ``@`` is written for so many steps.
+    ``bare``: an expression reads the value; ``inline``: the comparison is inside the expression. ``within``: it is in
+    a path's filter, where ``@`` replaces that many steps.
     """
 
     steps: Sequence[Step]
@@ -56,7 +56,7 @@ class Asked:
 
     @property
     def path(self) -> str:
-        """The look as people write it."""
+        """The value's path as people write it."""
         return self.further()
 
     @property
@@ -65,19 +65,19 @@ class Asked:
         return _SYMBOLS.get(self.operator, self.operator) if self.inline or self.within else self.operator
 
     def further(self, *steps: Step) -> str:
-        """The look with more steps behind it."""
+        """The value's path with more steps appended."""
         whole = (*self.steps, *steps)
         if self.bare:
             return write_look(whole)
         return f"@{write_steps(whole[self.within :])[1:]}" if self.within else write_steps(whole)
 
 
-#: What is wrong (message and hint), and at which item of the operand, if it is a list.
+#: Message, hint, and the index in the operand if it is a list.
 Finding = tuple[str, str, int | None]
 
 
 def findings(asked: Asked) -> Iterator[Finding]:
-    """Everything about one question that can hardly be meant."""
+    """The warnings about one comparison."""
     kind = kind_at(asked.steps)
     yield from _unknown_values(asked)
     if kind in ("list", "object"):
@@ -89,12 +89,12 @@ def findings(asked: Asked) -> Iterator[Finding]:
 
 
 def number_slip(asked: Asked, written: str, value: Any) -> tuple[str, str] | None:
-    """A number that was meant as a text, such as a version: what is wrong and what to write; None if it is fine."""
+    """Message and hint for a number that was meant as a text, such as a version; None if it is fine."""
     if asked.operator not in _EQUAL | {"contains"} or not is_number(value) or _AS_WRITTEN.fullmatch(written):
         return None
     if kind_at(asked.steps) == "number":
         return None
-    return f"{written} without quotes is the number {value:g}", f'a text stands in quotes: "{written}"'
+    return f"{written} without quotes is the number {value:g}", f'write a text in quotes: "{written}"'
 
 
 def _unknown_values(asked: Asked) -> Iterator[Finding]:
@@ -125,7 +125,7 @@ def _one_of_many(asked: Asked, kind: Kind) -> Iterator[Finding]:
 
 
 def _inside(asked: Asked) -> str:
-    """Where within a list or an object the value is."""
+    """The hint: which part of the list or object to compare."""
     steps, own = tuple(asked.steps), run_steps(asked.steps)
     statistics = statistics_steps(steps)
     if statistics is not None:
@@ -153,13 +153,13 @@ def _listed(words: frozenset[str]) -> str:
 
 
 def _whole_list(asked: Asked, kind: Kind | None) -> Iterator[Finding]:
-    """``eq: [a, b]`` is equal to a list of these two, no less."""
+    """``eq: [a, b]`` compares with the whole list."""
     own = run_steps(asked.steps)
     if kind is None and own is not None and own[:1] not in (("extra",), ("tags",)):
         return
     if kind is None and own is None:
         return
-    what = f"{asked.path} is {_ARTICLE[kind]}" if kind else f"{asked.path} is hardly a list"
+    what = f"{asked.path} is {_ARTICLE[kind]}" if kind else f"{asked.path} is probably not a list"
     meant = "in" if asked.operator == "eq" else "not_in"
     hint = f"for one of these values write {_SYMBOLS.get(meant, meant) if asked.inline else f'{meant}:'} […]"
     yield f"{asked.sign} compares with the list as a whole, and {what}", hint, None

@@ -1,4 +1,4 @@
-"""Warnings about what a route reads: data that its webhooks do not have, and values whose absence ends a delivery."""
+"""Warnings about what a route reads: data that its webhooks lack, and values whose absence makes a delivery dead."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from engine.core.payload_schema import DECIMAL_TEXTS, OFTEN_NULL, Step, anchored
 from engine.core.positions import Where
 from engine.core.vocabulary import KINDS_WITHOUT_RUNS
 from engine.rules.jsonpath.write import write_look, write_steps
+from engine.rules.lint.warning import LintWarning
 from engine.rules.templates import Templates, is_template
 
 _OF_RUNS: Final = frozenset({"run", "runs", "feedback", "feedbacks", "feedback_stats"})
 _GROUPS: Final = ("all", "any", "none", "not")
-#: Where the status of a run is asked about, whether these are there is known as well.
+#: A condition on a run's status also decides whether these exist.
 _BY_STATUS: Final = frozenset({("error",), ("outputs",)})
 
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """One look into the document, its place, and how it is written: in a path, an expression or a template."""
+    """One value read from the document, its position, and whether a path reads it or an expression or template."""
 
     where: Where
     steps: tuple[Step, ...]
@@ -33,21 +34,12 @@ class Read:
 
     @property
     def text(self) -> str:
-        """The look as people write it."""
+        """The read as people write it."""
         return write_steps(self.steps) if self.path else write_look(self.steps)
 
 
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """What is wrong, where, and what to write."""
-
-    read: Read
-    message: str
-    hint: str
-
-
-def remarks(route: RouteConfig, templates: Templates) -> Iterator[Remark]:
-    """Everything about one route that can hardly be meant."""
+def read_warnings(route: RouteConfig, templates: Templates) -> Iterator[LintWarning]:
+    """The warnings about what one route reads."""
     lint = _Lint(route, templates)
     yield from lint.event_of_prompts()
     yield from lint.of_any_webhook()
@@ -55,24 +47,24 @@ def remarks(route: RouteConfig, templates: Templates) -> Iterator[Remark]:
 
 
 class _Lint:
-    """One route, with what it reads."""
+    """Checks what one route reads."""
 
     def __init__(self, route: RouteConfig, templates: Templates) -> None:
         self._route = route
         self._templates = templates
         self._asked = list(self._conditions(route.filters, (*route.where, "filters")))
 
-    def event_of_prompts(self) -> Iterator[Remark]:
-        """A prompt's webhook has an ``event`` of its own, which the engine's word hides."""
+    def event_of_prompts(self) -> Iterator[LintWarning]:
+        """A prompt's webhook has its own key ``event``, which the engine's ``event`` hides."""
         if "prompt" not in self._route.keys:
             return
         for read in self._all_reads():
             if read.steps == ("event",):
                 message = f"{read.text} is the engine's own object (id, kind, received_at), not the webhook's event"
-                yield Remark(read, message, f"write {'$.payload.event' if read.path else 'payload.event'}")
+                yield _warning(read, message, f"write {'$.payload.event' if read.path else 'payload.event'}")
 
-    def of_any_webhook(self) -> Iterator[Remark]:
-        """Runs needed by routes that see webhooks without any."""
+    def of_any_webhook(self) -> Iterator[LintWarning]:
+        """Templates that need a run, in routes that also see webhooks without runs."""
         if not {"*", "unmatched"} & set(self._route.keys) or any(map(_tells_kinds_apart, self._asked)):
             return
         for action in self._route.actions:
@@ -82,13 +74,13 @@ class _Lint:
             if read is not None:
                 message = f"{self._route.key!r} also sees alerts, commits and issues, which have no {read.text}"
                 hint = 'their deliveries would be dead; add filters: [{path: "$.run.id", exists: true}], or default(…)'
-                yield Remark(read, message, hint)
+                yield _warning(read, message, hint)
                 return
 
-    def absent(self) -> Iterator[Remark]:
-        """Values that many runs lack, written out without ``default``."""
+    def absent(self) -> Iterator[LintWarning]:
+        """Values that many runs lack, used without ``default``."""
         if set(self._route.keys) <= KINDS_WITHOUT_RUNS:
-            return  # that there are no runs at all is a warning of its own
+            return  # another warning says that there are no runs
         for action in (*self._route.actions, *self._route.on_dead):
             asked = [*self._asked, *self._when(action)]
             seen: set[tuple[Where, tuple[Step, ...]]] = set()
@@ -97,22 +89,22 @@ class _Lint:
                 if part is None or (read.where, part) in seen or self._is_asked(part, asked):
                     continue
                 if whole and part[0] in OFTEN_NULL and anchored(read.steps) == part:
-                    continue  # null as a whole value is handed on as null
+                    continue  # a whole value that is null stays null
                 seen.add((read.where, part))
                 yield self._absent(read, part)
 
-    def _absent(self, read: Read, part: tuple[Step, ...]) -> Remark:
+    def _absent(self, read: Read, part: tuple[Step, ...]) -> LintWarning:
         often = part[0] in OFTEN_NULL
         what = f"{part[0]} is null in many runs" if often else f"not every run has {read.text}"
         if self._route.wait_for is not None and part[0] == "feedback":
             what = f"{read.text} may never come"
         number = kind_at(read.steps) == "number" or part[0] in DECIMAL_TEXTS
-        filling = "0" if number else "'…'"
-        hint = f"write {{{{ {read.text} | default({filling}) }}}}, or add a condition on it"
-        return Remark(read, f"{what}: a delivery that needs it would be dead", hint)
+        default_value = "0" if number else "'…'"
+        hint = f"write {{{{ {read.text} | default({default_value}) }}}}, or add a condition on it"
+        return _warning(read, f"{what}: a delivery that needs it would be dead", hint)
 
     def _is_asked(self, part: tuple[Step, ...], asked: Sequence[Read]) -> bool:
-        """Whether a condition asks about a part of the document, so that its absence is thought of."""
+        """Whether a condition tests a part of the document, so that its absence is handled."""
         for read in asked:
             own = anchored(read.steps)
             if not read.steps or (own[: len(part)] and all(map(_same, own[: len(part)], part))):
@@ -155,7 +147,7 @@ class _Lint:
                     yield Read((*where, "expr"), tuple(steps), line=line)
 
     def _path(self, text: str) -> tuple[Step, ...]:
-        """The steps of a path; of one that is not straight the first, none where even that is not known."""
+        """The steps of a straight path; else its first field, if it is known."""
         try:
             path = self._templates.paths.compile(text)
         except PathError:
@@ -163,8 +155,12 @@ class _Lint:
         return path.steps or ((path.first_field,) if path.first_field else ())
 
 
+def _warning(read: Read, message: str, hint: str) -> LintWarning:
+    return LintWarning(read.where, message, hint, read.line, read.column)
+
+
 def _tells_kinds_apart(read: Read) -> bool:
-    """Whether a condition can hold for webhooks of some kinds only."""
+    """Whether a condition can hold only for some kinds of webhooks."""
     return not read.steps or read.steps[0] in _OF_RUNS | {"rule_id"} or read.steps[:2] == ("event", "kind")
 
 
@@ -185,7 +181,7 @@ def _texts(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
 
 
 def _column(text: str, line: int, steps: Sequence[Step]) -> int:
-    """Where the last name of a look stands in its line."""
+    """The column of the last name of a read in its line."""
     names = [step for step in steps if isinstance(step, str)]
     lines = text.splitlines()
     found = re.search(rf"\b{re.escape(names[-1])}\b", lines[line - 1]) if 0 < line <= len(lines) else None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.rules.lint.configuration import advise
+from engine.rules.lint.configuration import lint
 from engine.rules.reload import Loader
 
 
@@ -17,7 +17,7 @@ from engine.rules.reload import Loader
 def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secrets: str, columns: list[int]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"secrets: {secrets}\nroutes: {{}}\n")
-    remarks = advise(Loader(path, {}).load())
+    remarks = lint(Loader(path, {}).load())
     assert [(remark.line, remark.column) for remark in remarks] == [(1, column) for column in columns]
     assert all("it can be found by trying" in remark.message and "openssl" in remark.hint for remark in remarks)
 
@@ -34,7 +34,7 @@ def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secret
 def test_a_longer_retention_than_the_cloud_has_is_remarked(tmp_path: Path, settings: str, remarked: bool) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"secrets: none\nlangsmith: {settings}\nroutes:\n  alert: {{stop: true}}\n")
-    remarks = advise(Loader(path, {}).load())
+    remarks = lint(Loader(path, {}).load())
     assert [(one.line, one.column) for one in remarks] == ([(2, 13)] if remarked else [])
     assert all("180 days at most" in one.message and "remove it" in one.hint for one in remarks)
 
@@ -46,7 +46,7 @@ FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_what_is_hardly_meant_gets_the_remarks_beside_it(path: Path) -> None:
     """The whole text is compared, as people read it."""
-    remarks = advise(Loader(path, {}).load())
+    remarks = lint(Loader(path, {}).load())
     assert (
         "".join(f"{remark}\n" for remark in remarks).replace(f"{FOLDER}/", "")
         == path.with_suffix(".expected").read_text()
@@ -54,7 +54,7 @@ def test_what_is_hardly_meant_gets_the_remarks_beside_it(path: Path) -> None:
 
 
 def test_the_example_has_nothing_to_remark_but_its_disabled_route() -> None:
-    remarks = advise(Loader(Path(__file__).parents[3] / "config.example.yaml", {}).load())
+    remarks = lint(Loader(Path(__file__).parents[3] / "config.example.yaml", {}).load())
     assert ["is disabled" in remark.message for remark in remarks] == [True]
 
 
@@ -65,7 +65,7 @@ def test_what_is_not_installed_is_remarked_and_no_error(tmp_path: Path, monkeypa
     path.write_text(
         "secrets: none\nroutes:\n  alert:\n    actions:\n      - notify: {urls: 'json://localhost', body: x}\n"
     )
-    [remark] = advise(Loader(path, {}).load())
+    [remark] = lint(Loader(path, {}).load())
     assert (remark.line, remark.column) == (5, 9)
     assert (remark.message, remark.hint) == ("notify needs Apprise", "pip install 'langsmith-rules-engine[notify]'")
 
@@ -114,4 +114,4 @@ def remarks_on(folder: Path, key: str, condition: str, message: str) -> list[str
     path = folder / "config.yaml"
     action = f'{{log: {{message: "{message}"}}}}'
     path.write_text(f"secrets: none\nroutes:\n  {rule}: {{filters: [{condition}], actions: [{action}]}}\n")
-    return [remark.message for remark in advise(Loader(path, {}).load())]
+    return [remark.message for remark in lint(Loader(path, {}).load())]
