@@ -11,8 +11,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal, get_args
 
-from engine.core.error_text import cannot_connect, error_text, named_error, network_words, words_of
-from engine.core.errors import DataTooLarge, Discard, HttpFailure, Retry, TemplateError, WantOfData
+from engine.core.error_text import cannot_connect, error_text, message_of, named_error, network_message
+from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, Retry, TemplateError
 
 #: Statuses that say "not now". 401 and 410 are among them: what is mended in the configuration heals what waits.
 #: 404 is final for all but feedback, whose action asks for a retry.
@@ -114,9 +114,9 @@ def classify(error: BaseException) -> Failure:
         case TemplateError():
             return Failure(retry=False, reason=error_text(error))
         case DataTooLarge():
-            return Failure(retry=False, reason=f"data wanting: {error_text(error)}", cause="data")
-        case WantOfData():
-            return Failure(retry=True, reason=f"data wanting: {error_text(error)}", cause="data")
+            return Failure(retry=False, reason=f"data is missing: {error_text(error)}", cause="data")
+        case DataMissing():
+            return Failure(retry=True, reason=f"data is missing: {error_text(error)}", cause="data")
         case HttpFailure():
             return _classify_status(error.status, error.headers, error_text(error))
         case TimeoutError():
@@ -137,14 +137,14 @@ def _classify_timeout(error: TimeoutError) -> Failure:
 
 def _classify_foreign(error: BaseException) -> Failure:
     if any(_names_of(link) & _UNUSABLE_URLS and "RedirectClientError" not in _names_of(link) for link in _chain(error)):
-        return Failure(retry=False, reason=f"the URL cannot be used: {words_of(error)}")
+        return Failure(retry=False, reason=f"the URL cannot be used: {message_of(error)}")
     if any(_names_of(link) & _NO_ANSWERS for link in _chain(error)):
         return _of_network(error, "connection")
     for link in _chain(error):
         # Below 300 the destination said yes: what failed is what the action made of the answer. And not every
         # attribute called status is HTTP's.
         if (status := _status_of(link)) is not None and 300 <= status < 600:
-            return _classify_status(status, _headers_of(link), words_of(error))
+            return _classify_status(status, _headers_of(link), message_of(error))
     if cause := _network_cause_in(error):
         return _of_network(error, cause)
     return Failure(retry=True, reason=named_error(error), expected=False)
@@ -161,7 +161,7 @@ def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -
         words = error_text(error).strip()
         return Failure(retry=True, reason=f"timed out: {words}" if words else "timed out", cause="timeout")
     told = next(filter(None, map(cannot_connect, _chain(error))), "")
-    return Failure(retry=True, reason=told or f"no connection: {network_words(error)}", cause="connection")
+    return Failure(retry=True, reason=told or f"no connection: {network_message(error)}", cause="connection")
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:

@@ -9,7 +9,7 @@ from typing import Any
 from engine.action.contract import whole_payload
 from engine.core.document import STORED_PARTS, Fetched
 from engine.core.error_text import named_error
-from engine.core.errors import ParamsError, WantOfData
+from engine.core.errors import DataMissing, ParamsError
 from engine.core.event import Event
 from engine.rules.reload import Loaded
 from engine.rules.route import RoutedAction
@@ -66,10 +66,10 @@ def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any
     """
     try:
         params = action.params(document)
-    except WantOfData as error:
+    except DataMissing as error:
         return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
     except ParamsError as error:
-        return {"would": "die", "params": None, "reason": error.words, "error": error.words, "hint": error.hint}
+        return {"would": "die", "params": None, "reason": error.message, "error": error.message, "hint": error.hint}
     except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
         return {"would": "wait", "params": None, "error": f"not rendered: {named_error(error)}"}
     try:

@@ -70,7 +70,7 @@ def interpolate(
 ) -> Interpolated:
     """Replace every reference in a parsed tree; what cannot be replaced is reported to ``source``.
 
-    What is not set is not reported, but returned: it may be a mistake or not. Its places count as troubled.
+    Unset variables are returned, not reported: they may be set elsewhere. Other problems there are suppressed.
 
     ``environ`` None puts in placeholders (``<NAME>``) instead of values, for text that
     strangers wrote. Relative paths of ``${file:…}`` count from ``base``; None allows no files.
@@ -185,7 +185,7 @@ class _Interpolation:
 
     def _stand_in(self, failure: _NotSet, where: Where, match: re.Match[str]) -> None:
         self.failed.add(where)
-        self.source.excuse(where)
+        self.source.suppress(where)
         line, column = _position(match.string, match.start())
         self.uses.setdefault(match[1], []).append(_Use(failure, where, line, column))
 

@@ -1,4 +1,4 @@
-"""Content codings (gzip, deflate, zstd), undone within a bound: a bomb is stopped, not unpacked."""
+"""Decodes content codings (gzip, deflate, zstd) up to a size limit, so that a decompression bomb is refused."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Protocol
 
 from engine.core.errors import EngineError
 
-#: What ``decode`` understands, as an Accept-Encoding header says it (RFC 9110, 12.5.3).
+#: The codings that ``decode`` supports, as an Accept-Encoding header (RFC 9110, 12.5.3).
 ACCEPTED = "gzip, deflate, zstd"
-#: What else is registered with IANA as a content coding.
+#: The other content codings registered with IANA.
 _OTHERS = frozenset({"aes128gcm", "br", "compress", "dcb", "dcz", "exi", "pack200-gzip", "x-compress"})
-#: The most codings that one body may be wrapped in. Nobody means more than one.
+#: The maximum number of codings applied to one body. Senders use one.
 _MOST_CODINGS = 2
-#: The most memory that a zstd frame may ask for, in bytes (RFC 8878 advises to allow 8 MiB at least).
+#: The maximum window of a zstd frame, in bytes (RFC 8878 recommends to support 8 MiB at least).
 _ZSTD_WINDOW = 1 << 25
 _PIECE = 1 << 18
-#: How many bytes zlib is given at once: it copies what it does not use.
+#: Bytes passed to zlib at once: it copies the input that it does not consume.
 _FED = 1 << 14
-#: The most members that a gzip stream may have. Each costs some microseconds, however empty it is; programs that write
-#: many (bgzip) put 64 KiB into each.
+#: The maximum number of members in a gzip stream. Even an empty one costs some microseconds. Programs that write many
+#: (bgzip) put 64 KiB into each.
 _MOST_MEMBERS = 20_000
 
 
-class TooLarge(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A body is larger than allowed, or would be if it were decompressed."""
+class TooLarge(EngineError):  # noqa: N818 - named after the response
+    """A body is larger than the limit, before or after it is decompressed."""
 
 
-class UnknownCoding(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A body is encoded in a way that is not understood here."""
+class UnknownCoding(EngineError):  # noqa: N818 - named after the response
+    """A body uses a content coding that is not supported."""
 
 
-class BrokenCoding(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A body is not what its Content-Encoding says."""
+class BrokenCoding(EngineError):  # noqa: N818 - named after the response
+    """A body does not match its Content-Encoding."""
 
 
 class _Readable(Protocol):
@@ -42,12 +42,12 @@ class _Readable(Protocol):
 
 
 def decode(raw: bytes, content_encoding: str, limit: int) -> bytes:
-    """Undo a Content-Encoding header's codings, never making more than ``limit`` bytes.
+    """Decode a body by its Content-Encoding header into at most ``limit`` bytes.
 
     Raises:
-        TooLarge: there is more than ``limit`` bytes in it.
-        UnknownCoding: a coding is not one of ``ACCEPTED``, or there are too many.
-        BrokenCoding: the body is truncated, or something else.
+        TooLarge: the decoded body is larger than ``limit`` bytes.
+        UnknownCoding: a coding is not in ``ACCEPTED``, or there are too many.
+        BrokenCoding: the body is truncated or has another format.
     """
     codings = [name for part in content_encoding.split(",") if (name := part.strip().lower()) not in ("", "identity")]
     if len(codings) > _MOST_CODINGS:
@@ -58,11 +58,11 @@ def decode(raw: bytes, content_encoding: str, limit: int) -> bytes:
 
 
 def decoded_pieces(raw: bytes, coding: str) -> Iterator[bytes]:
-    """What one coding holds, a piece after the other, none of more than 256 KiB.
+    """Decode one coding, in pieces of at most 256 KiB.
 
     Raises:
-        UnknownCoding: the coding is not one of ``ACCEPTED``.
-        BrokenCoding: the body is truncated, or something else.
+        UnknownCoding: the coding is not in ``ACCEPTED``.
+        BrokenCoding: the body is truncated or has another format.
     """
     try:
         stream = _open(raw, coding)
@@ -87,19 +87,19 @@ def _open(raw: bytes, coding: str) -> _Readable:
         case "gzip" | "x-gzip":
             return _Inflated(raw, zlib.MAX_WBITS | 16, _MOST_MEMBERS) if raw else io.BytesIO()
         case "deflate":
-            # With zlib's header, as RFC 9110 has it, or without, as some send it.
+            # RFC 9110 requires zlib's header; some senders leave it out.
             has_header = bool(raw) and raw[0] & 0xF == 8
             return _Inflated(raw, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS, 1)
         case "zstd":
             return _open_zstd(raw)
-    # Other words are not repeated: a sender may have mixed up its headers, and shown us a secret.
+    # Other values are not quoted: a sender that mixed up its headers may have put a secret there.
     raise UnknownCoding(f"the coding {coding!r}" if coding in _OTHERS else "the body's Content-Encoding")
 
 
 class _Inflated:
-    """What zlib made: one stream, or several behind each other (gzip's members), with zero bytes behind each.
+    """Reads a zlib stream, or several in a row (gzip members), each padded with zero bytes.
 
-    ``wbits`` says which header there is, as for ``zlib.decompressobj``.
+    ``wbits`` selects the header, as for ``zlib.decompressobj``.
     """
 
     def __init__(self, raw: bytes, wbits: int, most_members: int) -> None:
@@ -109,12 +109,12 @@ class _Inflated:
         self._members = 1
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; none at the end.
+        """Up to ``size`` bytes; empty at the end.
 
         Raises:
-            EOFError: the stream is cut off.
+            EOFError: the stream is truncated.
             OSError: it has too many members.
-            zlib.error: it is something else.
+            zlib.error: it has another format.
         """
         while not self._stream.eof or self._next_member():
             fed = self._stream.unconsumed_tail or self._take()
@@ -154,7 +154,7 @@ def _open_zstd(raw: bytes) -> _Readable:
 
 
 class _Zstd:
-    """A zstd reader whose errors are ``OSError``, so that this module imports the library only where it is used."""
+    """A zstd reader that raises ``OSError``, so that the library is imported only when it is used."""
 
     def __init__(self, reader: _Readable) -> None:
         self._reader = reader

@@ -1,6 +1,6 @@
-"""Numbers that grow where things happen, at the price of an addition, and are read when somebody asks.
+"""Counters and histograms for metrics: cheap to increment, read on request.
 
-What counts them may be another thread than what reads them, but it is one thread: nothing is locked.
+One thread writes, another may read. There are no locks.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ class Counts:
         self._values: dict[Labels, float] = {}
 
     def add(self, *labels: str, amount: float = 1) -> None:
-        """Count one more."""
+        """Add ``amount``."""
         self._values[labels] = self._values.get(labels, 0) + amount
 
     def keep(self, wanted: Callable[[Labels], bool]) -> None:
-        """Forget all that is not wanted."""
+        """Remove the label values that ``wanted`` rejects."""
         self._values = {labels: value for labels, value in self._values.items() if wanted(labels)}
 
     def read(self) -> dict[Labels, float]:
-        """As they stand."""
+        """A copy of the current values."""
         return self._values.copy()
 
 
 class Distribution:
-    """How many values lay at or below each of some bounds, and their sum."""
+    """A histogram: how many values are at or below each bound, and their sum."""
 
     __slots__ = ("_bounds", "_counts", "_sum")
 
@@ -49,13 +49,13 @@ class Distribution:
         self._sum += value
 
     def read(self) -> tuple[list[tuple[str, float]], float]:
-        """The cumulated counts, each by its bound as text, the last by ``+Inf``; and the sum."""
+        """The cumulative counts with their bounds as text, the last one ``+Inf``; and the sum."""
         names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
         return list(zip(names, map(float, accumulate(self._counts.copy())), strict=True)), self._sum
 
 
 class Distributions:
-    """Distributions by the values of their labels, all with the same bounds."""
+    """Histograms by the values of their labels, all with the same bounds."""
 
     __slots__ = ("_bounds", "_values")
 
@@ -64,25 +64,25 @@ class Distributions:
         self._values: dict[Labels, Distribution] = {}
 
     def of(self, *labels: str) -> Distribution:
-        """The one of these labels."""
+        """The histogram for these label values."""
         found = self._values.get(labels)
         if found is None:
             found = self._values[labels] = Distribution(self._bounds)
         return found
 
     def keep(self, wanted: Callable[[Labels], bool]) -> None:
-        """Forget all that are not wanted."""
+        """Remove the label values that ``wanted`` rejects."""
         self._values = {labels: value for labels, value in self._values.items() if wanted(labels)}
 
     def read(self) -> dict[Labels, Distribution]:
-        """All there are."""
+        """A copy of all histograms by label values."""
         return self._values.copy()
 
 
 class Names:
-    """Which names may be labels: those that are known, up to a number. All others are ``other``.
+    """The names that may be label values, up to a maximum. All others become ``other``.
 
-    A label's values are kept for ever by who reads them; what a sender can choose must not be one.
+    Monitoring systems keep every label value, so a sender must not be able to create new ones.
     """
 
     OTHER = "other"
@@ -92,19 +92,19 @@ class Names:
         self._known: frozenset[str] = frozenset()
 
     def know(self, names: Sequence[str]) -> None:
-        """These from now on, the first of them where there are too many."""
+        """Replace the known names; past the maximum the first ones are used."""
         self._known = frozenset(names[: self._most])
 
     def meet(self, name: str) -> str:
-        """As ``label``, but a new name is known from now on, while there is room."""
+        """As ``label``, but add a new name while there is room."""
         if name not in self._known and len(self._known) < self._most:
             self._known |= {name}
         return self.label(name)
 
     def label(self, name: str) -> str:
-        """The name, or ``other``."""
+        """The name if it is known, else ``other``."""
         return name if name in self._known else self.OTHER
 
     def has(self, label: str) -> bool:
-        """Whether a label may stay."""
+        """Whether a label value is in use."""
         return label == self.OTHER or label in self._known

@@ -1,4 +1,4 @@
-"""A limit on the CPU time of a computation, which the computation itself checks as it goes on."""
+"""A limit on the CPU time of a computation. The computation checks it while it runs."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from typing import Any
 
 #: The CPU time that one evaluation, or one rendering, may take, in seconds.
 LIMIT = 10.0
-#: Between two checks within a long loop lie at most so many values; about a millisecond.
+#: A long loop checks the deadline after so many values, about every millisecond.
 STRIDE = 1000
 
 
 class OutOfTime(BaseException):
-    """A computation has reached its limit.
+    """A computation reached its limit.
 
-    Not an ``Exception``: a condition turns those into *undecided* and goes on, but this ends the whole computation.
+    Not an ``Exception``: a condition turns those into *undecided* and continues, but this ends the whole computation.
     """
 
 
 class Overdue(OutOfTime):
-    """The limit was the last one: the computation has no result."""
+    """The final limit is reached: the computation has no result."""
 
 
 class Deferred(OutOfTime):
-    """The limit was that of the event loop: the computation starts again in a thread."""
+    """The limit for the event loop is reached: the computation starts again in a thread."""
 
 
 class Deadline:
     """The limit of one computation, in seconds of its thread's CPU time.
 
-    CPU time, because the result is final: a machine that stood still must not make an event undecided.
-    ``work`` is how much one template may do, in the units of its budget; None: as much as the budget allows. It
-    stops a template before a large step, where the clock could only stop it after that.
+    CPU time, because the result is final: a suspended machine must not make an event undecided. ``work`` limits one
+    template, in the units of its budget; None allows the whole budget. It stops a template before a large step; the
+    clock could only stop it afterwards.
     """
 
     __slots__ = ("_cpu_end", "_error", "_look_at", "seconds", "work")
@@ -44,20 +44,20 @@ class Deadline:
         self._look_at = time.monotonic() + seconds
 
     def check(self, work: int = 0) -> None:
-        """Go on only within the limit. ``work`` is how much a template is about to have done.
+        """Check the limit. ``work`` is the total work of a template after its next step.
 
         Raises:
-            OutOfTime: it is reached.
+            OutOfTime: the limit is reached.
         """
         if self.work is not None and work > self.work:
             self.exceed()
-        # CPU time costs a system call. As it never runs faster than the clock, the clock is asked first.
+        # Reading CPU time costs a system call. It never runs faster than the clock, so the clock is checked first.
         if time.monotonic() < self._look_at:
             return
-        left = self._cpu_end - time.thread_time()
-        if left <= 0:
+        remaining = self._cpu_end - time.thread_time()
+        if remaining <= 0:
             self.exceed()
-        self._look_at = time.monotonic() + left
+        self._look_at = time.monotonic() + remaining
 
     def exceed(self) -> None:
         """End the computation now.
@@ -70,11 +70,11 @@ class Deadline:
 
 _current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
 
-#: The deadline of the computation that is running; None where it has none.
+#: The deadline of the running computation, or None.
 current = _current.get
 
 
-class within:  # noqa: N801 - reads as a block's head; a generator would cost five times as much
+class within:  # noqa: N801 - used as a with block; a generator would cost five times as much
     """Run the block under a deadline."""
 
     __slots__ = ("_deadline", "_token")
@@ -90,10 +90,10 @@ class within:  # noqa: N801 - reads as a block's head; a generator would cost fi
 
 
 def check() -> None:
-    """Go on only within the current limit, if there is one.
+    """Check the current deadline, if there is one.
 
     Raises:
-        OutOfTime: it is reached.
+        OutOfTime: the limit is reached.
     """
     deadline = _current.get()
     if deadline is not None:
@@ -101,10 +101,10 @@ def check() -> None:
 
 
 def watched(values: Collection[Any]) -> Iterable[Any]:
-    """The values; where they are many, the deadline is checked on the way.
+    """Iterate over values, checking the deadline if there are many.
 
     Raises:
-        OutOfTime: while they are read.
+        OutOfTime: the limit is reached during the iteration.
     """
     return values if len(values) <= STRIDE else _watched(list(values))
 

@@ -1,4 +1,4 @@
-"""Matches that nothing follows, because something holds them back: read from the decisions that the store keeps."""
+"""Reads stored decisions: which are current, which matches were held back, and how to describe one."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-#: How the reasons of decisions begin, by the word for what holds back.
+#: How the reasons of matches that were held back begin, and what held them back.
 MUTED: Final = "muted "
 _SKIPPED: Final = {"outside its hours": "hours", "throttled": "throttle"}
 
@@ -14,7 +14,7 @@ Decision = Mapping[str, Any]
 
 
 def latest_decisions(evaluations: Sequence[Mapping[str, Any]]) -> list[Decision]:
-    """What is decided now: an evaluation that had to wait for data leaves the rest as earlier ones decided."""
+    """The current decisions. An evaluation that waited for data does not repeat the decisions of earlier ones."""
     latest: dict[tuple[int, str], Decision] = {}
     for evaluation in evaluations:
         if evaluation.get("replays") == evaluations[-1].get("replays"):
@@ -23,15 +23,15 @@ def latest_decisions(evaluations: Sequence[Mapping[str, Any]]) -> list[Decision]
 
 
 def held_back(decisions: Sequence[Decision]) -> dict[str, int]:
-    """How often something was held back, by what: ``mute`` (of routes), ``hours``, ``throttle``, ``digest``."""
-    return dict(Counter(word for decision in decisions for word in _words(decision)))
+    """How many matches were held back by what: ``mute`` (of routes), ``hours``, ``throttle``, ``digest``."""
+    return dict(Counter(hold for decision in decisions for hold in _holds(decision)))
 
 
-def _words(decision: Decision) -> Iterator[str]:
+def _holds(decision: Decision) -> Iterator[str]:
     if is_muted(decision):
         yield "mute"
     for reason in decision.get("skipped", {}).values():
-        yield from (word for start, word in _SKIPPED.items() if reason.startswith(start))
+        yield from (hold for start, hold in _SKIPPED.items() if reason.startswith(start))
     yield from ("digest" for _ in decision.get("collected", {}))
 
 
@@ -47,7 +47,7 @@ def reason_of(decision: Decision) -> str:
 
 
 def outcome_of(decision: Decision) -> str:
-    """What a recorded decision came to, in words."""
+    """A stored decision as text."""
     if decision["verdict"] != "true":
         verdict = {"false": "did not match", "wanting": "waited for data"}.get(decision["verdict"], "undecided")
         return ": ".join(filter(None, (verdict, decision.get("reason", ""))))

@@ -1,4 +1,4 @@
-"""What a route sees: the payload as LangSmith documents it, narrowed to one run, with the engine's words beside it."""
+"""Documents: what routes evaluate. LangSmith's payload narrowed to one run, plus the engine's own keys."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ from engine.core.run_link import run_link
 from engine.core.times import iso_second, seconds_between, time_of
 from engine.core.vocabulary import ITEM_WORDS
 
-#: Parts of a run that LangSmith may leave in object storage.
+#: Parts of a run that LangSmith may store in object storage.
 STORED_PARTS = ("inputs", "outputs")
-#: When a feedback row was changed that doesn't tell.
+#: The time of a feedback row without one.
 _NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What hydration got for one event; see ``run_key`` for the keys.
+    """The data that was fetched for one event; see ``run_key`` for the keys.
 
-    ``feedback`` is None when it was never asked for. ``errors`` says per need ("inputs",
-    "outputs", "feedback") why data could not be had. ``lost`` says per need and run that it is too large to be fetched,
-    ``later`` per need that it can't be asked for at the moment. These three are not stored.
+    ``feedback`` is None if it was never requested. ``errors`` has, by need ("inputs", "outputs", "feedback"), why data
+    could not be fetched. ``too_large`` has, by need and run, why data exceeds the limit. ``later`` has, by need, why it
+    cannot be requested now. These three are not stored.
     """
 
     inputs: Mapping[str, Any] = field(default_factory=dict)
     outputs: Mapping[str, Any] = field(default_factory=dict)
     feedback: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
-    lost: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    too_large: Mapping[tuple[str, str], str] = field(default_factory=dict)
     later: Mapping[str, NotNow] = field(default_factory=dict)
 
     @classmethod
     def nothing(cls) -> Fetched:
-        """What is there before anything was fetched."""
+        """The state before anything was fetched."""
         return cls()
 
     def merge(self, other: Fetched) -> Fetched:
-        """Both together. What ``other`` got counts; an error stands until its need brings something."""
+        """Combine with newer results. ``other`` wins; an error remains until data for its need arrives."""
         feedback = self.feedback
         if other.feedback is not None:
             feedback = {**(self.feedback or {}), **other.feedback}
-        came = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
-        open_ = {need for need in self.errors if not came.get(need) and need not in other.errors}
+        fetched = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
+        failed = {need for need in self.errors if not fetched.get(need) and need not in other.errors}
         return Fetched(
             {**self.inputs, **other.inputs},
             {**self.outputs, **other.outputs},
             feedback,
-            {**{need: self.errors[need] for need in self.errors if need in open_}, **other.errors},
-            {**self.lost, **other.lost},
-            {**{need: why for need, why in self.later.items() if need in open_}, **other.later},
+            {**{need: self.errors[need] for need in self.errors if need in failed}, **other.errors},
+            {**self.too_large, **other.too_large},
+            {**{need: why for need, why in self.later.items() if need in failed}, **other.later},
         )
 
     def beyond(self, other: Fetched) -> Fetched:
-        """What is not in ``other``, or is not the same there."""
+        """The data that is not in ``other`` or differs there."""
         feedback = _new(self.feedback or {}, other.feedback or {})
         return Fetched(_new(self.inputs, other.inputs), _new(self.outputs, other.outputs), feedback or None)
 
@@ -70,7 +70,7 @@ class Fetched:
         return not (self.inputs or self.outputs or self.feedback)
 
     def later_for(self, needs: Collection[str]) -> NotNow | None:
-        """Why some of the data can't be asked for at the moment; where there are several reasons, the longest one."""
+        """Why some of these needs cannot be requested now; of several reasons the one that lasts longest."""
         found = [why for need, why in self.later.items() if need in needs]
         return max(found, key=lambda why: why.due_at(0.0), default=None)
 
@@ -125,28 +125,28 @@ def runs_at(event: Event, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def run_id(run: Any) -> str | None:
-    """A run's id, or None where it has none that could be asked for."""
+    """A run's id, or None if it has no usable one."""
     found = run.get("id") if isinstance(run, dict) else None
     return found if isinstance(found, str) and found else None
 
 
 def has_run_id(event: Event, index: int) -> bool:
-    """Whether a document is about a run that LangSmith can be asked about."""
+    """Whether a document is about a run that can be requested from LangSmith."""
     return any(run_id(run) is not None for _, run in runs_at(event, index))
 
 
 def run_id_at(event: Event, index: int) -> str | None:
-    """The id of the run at a place; the whole event (-1) is about no one run."""
+    """The id of the run at an index; None for the whole event (-1)."""
     return next((run_id(run) for _, run in runs_at(event, index)), None) if index >= 0 else None
 
 
 def run_key(run: Mapping[str, Any], index: int) -> str:
-    """What ``Fetched`` files a run under: its id, or its place where it has none."""
+    """The key of a run in ``Fetched``: its id, or its index if it has none."""
     return run_id(run) or f"#{index}"
 
 
 def presigned_url(run: Mapping[str, Any], part: str) -> str | None:
-    """Where LangSmith left a run's ``inputs`` or ``outputs``, if it didn't send them along."""
+    """The URL of a run's ``inputs`` or ``outputs`` in object storage, if the webhook does not contain them."""
     if run.get(part) is not None or not (urls := run.get(f"{part}_s3_urls")) or not isinstance(urls, dict):
         return None
     root = urls.get("ROOT")
@@ -164,8 +164,8 @@ def build_document(
 ) -> dict[str, Any]:
     """The document for one run, or for the whole event at index -1. The router adds ``route``.
 
-    Data that LangSmith keeps elsewhere and that isn't in ``fetched`` is ``Missing``. The event's
-    own objects are not changed, and shared where they are the same (``event`` is, by all its documents).
+    Data that is neither in the payload nor in ``fetched`` is ``Missing``. The event's objects are shared,
+    not changed.
     """
     payload = event.payload
     own = _narrow(payload, index, fetched)
@@ -175,9 +175,9 @@ def build_document(
     feedbacks = _feedbacks(event, index, fetched)
     return {
         **own,
-        **(_runs_with_words(own, site) if index < 0 else {}),
+        **(_runs_with_computed(own, site) if index < 0 else {}),
         "payload": own,
-        "run": None if run is None else _with_words(run, site),
+        "run": None if run is None else _with_computed(run, site),
         "feedback": feedbacks if isinstance(feedbacks, Missing) else newest_by_key(feedbacks),
         "feedbacks": feedbacks,
         "feedback_stats": payload.get("feedback_stats") if stats is None else stats,
@@ -187,24 +187,24 @@ def build_document(
     }
 
 
-def _runs_with_words(payload: Mapping[str, Any], site: Site) -> dict[str, Any]:
-    """The word ``runs`` of a whole event: each with what ``run`` has beside LangSmith's own fields."""
+def _runs_with_computed(payload: Mapping[str, Any], site: Site) -> dict[str, Any]:
+    """The key ``runs`` of a whole event: each run with the computed fields of ``run``."""
     if not isinstance(runs := payload.get("runs"), list):
         return {}
-    return {"runs": [_with_words(run, site) if isinstance(run, dict) else run for run in runs]}
+    return {"runs": [_with_computed(run, site) if isinstance(run, dict) else run for run in runs]}
 
 
 def _commit(event: Event) -> dict[str, Any]:
-    """The word ``commit``: what a Context Hub webhook is about. Other webhooks have none."""
+    """The key ``commit`` of a Context Hub webhook. Other webhooks have none."""
     data = event.payload.get("data") if event.kind is Kind.CONTEXT_HUB else None
     commit = data.get("commit") if isinstance(data, dict) else None
     return {"commit": commit} if isinstance(commit, dict) else {}
 
 
 def digest_document(documents: Sequence[Mapping[str, Any]], received: Sequence[float]) -> dict[str, Any]:
-    """The document of a digest: the first item's, with all of them in ``items``.
+    """The document of a digest: the first item's document, plus all items in ``items``.
 
-    ``received`` are the times at which their events were received, in Unix seconds.
+    ``received`` are the times at which the events were received, in Unix seconds.
     """
     items = [{word: document[word] for word in ITEM_WORDS if word in document} for document in documents]
     digest = {"count": len(items), "since": iso_second(min(received)), "until": iso_second(max(received))}
@@ -221,7 +221,7 @@ def _narrow(payload: Mapping[str, Any], index: int, fetched: Fetched) -> dict[st
 
 
 def _filled(run: Any, index: int, fetched: Fetched) -> Any:
-    """A copy of a run with what was fetched in its place."""
+    """A copy of a run with the fetched data inserted."""
     if not isinstance(run, dict):
         return run
     copy = run.copy()
@@ -238,23 +238,23 @@ def _part(run: Mapping[str, Any], index: int, part: str, got: Mapping[str, Any],
 
 
 def _missing(need: str, key: str, fetched: Fetched) -> Missing:
-    lost = fetched.lost.get((need, key))
-    if lost is not None:
-        return Missing(need, lost, for_good=True)
-    return Missing(need, fetched.errors.get(need, "LangSmith did not send it along, and it was not fetched"))
+    reason = fetched.too_large.get((need, key))
+    if reason is not None:
+        return Missing(need, reason, too_large=True)
+    return Missing(need, fetched.errors.get(need, "the webhook does not contain it, and it was not fetched"))
 
 
-def lost_for_good(document: Mapping[str, Any], needs: Collection[str]) -> bool:
-    """Whether some of the data that is read is missing from a document, and all of that is too large to be fetched."""
+def is_too_large(document: Mapping[str, Any], needs: Collection[str]) -> bool:
+    """Whether data for ``needs`` is missing from a document, and all of it is too large to be fetched."""
     runs = [run for run in document.get("runs") or () if isinstance(run, dict)]
     values = [run.get(need) for need in STORED_PARTS if need in needs for run in runs]
     values += [document["feedbacks"]] if "feedback" in needs else []
     missing = [value for value in values if isinstance(value, Missing)]
-    return bool(missing) and all(value.for_good for value in missing)
+    return bool(missing) and all(value.too_large for value in missing)
 
 
 def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, Any]] | Missing:
-    """The feedback rows of the runs with an id; what has no such run has no feedback."""
+    """The feedback rows of all runs with an id."""
     runs = event.payload.get("runs")
     if not isinstance(runs, list):
         return []
@@ -270,15 +270,15 @@ def _feedbacks(event: Event, index: int, fetched: Fetched) -> list[Mapping[str, 
 
 
 def newest_by_key(rows: Sequence[Mapping[str, Any]]) -> dict[str, Mapping[str, Any]]:
-    """By feedback key the row that was changed last (``modified_at``, else ``created_at``); of equals the later one.
+    """The newest row by feedback key (``modified_at``, else ``created_at``); of equals the later one.
 
-    Rows that are errors judge nothing, so they are left out.
+    Error rows contain no score and are left out.
     """
     newest: dict[str, Mapping[str, Any]] = {}
     for row in rows:
         if feedback_error(row) is not None:
             continue
-        # Times are read only where two rows compete: most keys have one.
+        # Times are parsed only if a key has several rows. Most have one.
         if isinstance(key := row.get("key"), str) and (key not in newest or _changed(row) >= _changed(newest[key])):
             newest[key] = row
     return newest
@@ -288,16 +288,16 @@ def _changed(row: Mapping[str, Any]) -> datetime:
     return time_of(row.get("modified_at")) or time_of(row.get("created_at")) or _NEVER
 
 
-def _with_words(run: dict[str, Any], site: Site) -> dict[str, Any]:
-    words = run.copy()
-    words["url"] = run_link(run, site.web_url)
-    words["latency"] = seconds_between(run.get("start_time"), run.get("end_time"))
-    words["cost"] = _cost(run.get("total_cost"))
-    return words
+def _with_computed(run: dict[str, Any], site: Site) -> dict[str, Any]:
+    copy = run.copy()
+    copy["url"] = run_link(run, site.web_url)
+    copy["latency"] = seconds_between(run.get("start_time"), run.get("end_time"))
+    copy["cost"] = _cost(run.get("total_cost"))
+    return copy
 
 
 def _cost(value: Any) -> float | None:
-    """A number, also of the text that LangSmith writes costs as; None for anything else."""
+    """A cost as a number. LangSmith writes it as text. None for other values."""
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return None
     try:

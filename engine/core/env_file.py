@@ -16,22 +16,22 @@ from engine.core.errors import Problem
 if TYPE_CHECKING:
     from dotenv.parser import Binding
 
-#: What such a file is called, beside the configuration.
+#: The name of such a file, in the configuration's folder.
 NAME: Final = ".env"
-#: Variables with this prefix are settings of the process, most of which are read before any file is.
+#: Variables with this prefix are settings of the process. Most are read before any file.
 _SETTINGS: Final = "ENGINE_"
 _SETTING_HINT: Final = (
     "remove the line, and set the variable where the engine is started: export, Environment= of systemd, -e of docker"
 )
 _LINE_HINT: Final = "write NAME=value, and a value with line breaks in quotes"
-#: A secret in a file is short; ``/dev/zero`` is not.
+#: A secret in a file is short; ``/dev/zero`` is endless.
 MAX_FILE_BYTES: Final = 64 << 10
 _WITHOUT: Final = "--env-file names another file, --no-env-file goes without one"
 
 
 @dataclass(frozen=True, slots=True)
 class EnvFile:
-    """A file of variables. One that is ``needed`` must exist."""
+    """A file of variables. If ``needed``, it must exist."""
 
     path: Path
     needed: bool = True
@@ -44,7 +44,7 @@ class EnvFile:
 
 @dataclass(frozen=True, slots=True)
 class EnvValues:
-    """What a file of variables says. ``path`` is None where there is no such file."""
+    """The content of a file of variables. ``path`` is None if there is no file."""
 
     path: Path | None = None
     values: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -52,9 +52,9 @@ class EnvValues:
 
 
 def read_env_file(file: EnvFile | None, config: str) -> EnvValues:
-    """Read the variables. Their values are taken as written: a ``${NAME}`` in one is text.
+    """Read the variables. Values are literal: a ``${NAME}`` in a value is text.
 
-    ``config`` is the configuration's file, which a problem is reported for where there is no line of this one.
+    ``config`` is the configuration file. A problem without a line is reported there.
     """
     if file is None or not (file.needed or _is_meant(file.path)):
         return EnvValues()
@@ -93,14 +93,14 @@ def read_small(path: Path) -> str:
 
 
 def _is_meant(path: Path) -> bool:
-    """Whether what is called ``.env`` is to be read. A directory of that name is a virtual environment."""
+    """Whether a ``.env`` should be read. A directory of that name is a virtual environment."""
     return os.path.lexists(path) and not path.is_dir()
 
 
 def exposed(path: Path) -> tuple[str, str] | None:
-    """What is wrong, and what to do, where people beside those that have to can read a file of variables.
+    """Message and hint if other users can read a file of variables; None if its permissions are fine.
 
-    Its group may have to, where the file is another user's.
+    If the file belongs to another user, its group may read it: the engine may need that.
     """
     try:
         found = path.stat()
@@ -124,7 +124,7 @@ def _unreadable(file: EnvFile, config: str, why: str) -> EnvValues:
 
 
 def _problem(path: Path, binding: Binding) -> Problem | None:
-    """What is wrong with a line, none of which is quoted: a piece of a secret may stand there."""
+    """The problem with a line, if any. The line is not quoted: it may contain part of a secret."""
     line = _line(binding)
     if binding.error or binding.value is None:
         return Problem(str(path), line, 1, "this line is not NAME=value", _LINE_HINT)
@@ -135,7 +135,7 @@ def _problem(path: Path, binding: Binding) -> Problem | None:
 
 
 def _set_twice(path: Path, bindings: Sequence[Binding]) -> Iterator[Problem]:
-    """Names with two values: one of them would be ignored."""
+    """Names that are set to two values: one of them would be ignored."""
     first: dict[str, Binding] = {}
     for binding in bindings:
         before = first.setdefault(binding.key or "", binding)
@@ -145,6 +145,6 @@ def _set_twice(path: Path, bindings: Sequence[Binding]) -> Iterator[Problem]:
 
 
 def _line(binding: Binding) -> int:
-    """Where a binding begins; its text has the blank lines before it, too."""
+    """The line of a binding. Its text also contains the blank lines before it."""
     text = binding.original.string
     return binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")

@@ -8,22 +8,22 @@ from dataclasses import dataclass, field
 from engine.core.masking import shortened
 from engine.core.terminal_text import snippet
 
-#: When to try again what can't be done for an unknown time, in seconds: what waits for its turn, and what waits for
-#: people to change something.
+#: Seconds until the next try if the time is unknown: when waiting for capacity, and when waiting for somebody to change
+#: something.
 _SHORT_REST, _LONG_REST = 5.0, 300.0
-#: How much of an answer a reason quotes, in characters.
+#: The maximum length of a response quoted in a reason, in characters.
 _LONGEST_EXCERPT = 200
 
 
 class EngineError(Exception):
-    """Something the engine refuses, with words for the person who reads it."""
+    """Base of the engine's errors. The message is for people."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
     """One mistake in a file: where it is, what it is, what to do next.
 
-    Lines and columns count from 1; 0 means that the place is not known.
+    Lines and columns count from 1; 0 means unknown.
     """
 
     file: str
@@ -48,7 +48,7 @@ class Problem:
 
 
 class ConfigError(EngineError):
-    """A configuration cannot be used; carries every problem found, in file order."""
+    """A configuration cannot be used. ``problems`` lists every problem in file order."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
@@ -78,8 +78,8 @@ class TemplateError(EngineError):
         self.hint = hint
 
 
-class AbsentValue(TemplateError):  # noqa: N818 - an answer, not a fault
-    """A template or expression needs a value that is absent. ``part`` is how the author wrote that value."""
+class AbsentValue(TemplateError):  # noqa: N818 - a result, not an error
+    """A template or expression needs a value that is absent. ``part`` is the expression for it, as written."""
 
     def __init__(
         self, message: str, part: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = ""
@@ -89,37 +89,34 @@ class AbsentValue(TemplateError):  # noqa: N818 - an answer, not a fault
 
 
 class ParamsError(TemplateError):
-    """An action's parameters could not be made for a delivery. As text it says everything: place, words, hint.
+    """The parameters of a delivery could not be rendered. ``str()`` includes the hint; ``message`` does not."""
 
-    ``words`` leaves the hint out, for those who show it in a place of its own.
-    """
-
-    def __init__(self, words: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = "") -> None:
-        super().__init__("; ".join(filter(None, (words, hint))), where=where, line=line, hint=hint)
-        self.words = words
+    def __init__(self, message: str, *, where: tuple[str | int, ...] = (), line: int = 1, hint: str = "") -> None:
+        super().__init__("; ".join(filter(None, (message, hint))), where=where, line=line, hint=hint)
+        self.message = message
 
 
-class WantOfData(EngineError):  # noqa: N818 - it is a condition, not a fault
-    """Data that a filter or template reads could not be had (yet); says why."""
+class DataMissing(EngineError):  # noqa: N818 - a state, not an error
+    """Data that a filter or template reads is not available (yet). The message says why."""
 
 
-class TookTooLong(EngineError):  # noqa: N818 - a state, not a fault of the engine
-    """A computation reached its limit, in seconds of CPU time. ``running``: its thread has not ended yet."""
+class TookTooLong(EngineError):  # noqa: N818 - a state, not an error
+    """A computation reached its limit of CPU time, in seconds. ``running``: its thread has not ended yet."""
 
     def __init__(self, seconds: float, *, running: bool = False) -> None:
         super().__init__(f"took longer than {seconds:g} s of CPU time")
         self.running = running
 
 
-class DataTooLarge(WantOfData):
-    """Data that a filter or template reads is larger than the memory limit allows: another fetch changes nothing."""
+class DataTooLarge(DataMissing):
+    """Data that a filter or template reads exceeds the memory limit. Another fetch would fail the same way."""
 
 
-class NotNow(EngineError):  # noqa: N818 - it is a condition, not a fault
-    """Something can't be done now, and can be later.
+class NotNow(EngineError):  # noqa: N818 - a state, not an error
+    """Something cannot be done now and should be tried later.
 
-    ``until`` is when to try again, in Unix seconds; None: in a few seconds. ``blocked``: a destination takes nothing,
-    so the time until then counts towards ``within``.
+    ``until`` is when to try again, in Unix seconds; None means in a few seconds. ``blocked``: the destination accepts
+    nothing, so the waiting time counts towards ``within``.
     """
 
     def __init__(self, reason: str, *, until: float | None = None, blocked: bool = False) -> None:
@@ -133,36 +130,36 @@ class NotNow(EngineError):  # noqa: N818 - it is a condition, not a fault
         return now + (_LONG_REST if self.blocked else _SHORT_REST)
 
 
-class BadBody(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A request body is not a JSON object. Answered with 400."""
+class BadBody(EngineError):  # noqa: N818 - named after the response
+    """A request body is not a JSON object. The response is 400."""
 
 
 class TooComplex(BadBody):
-    """JSON text has more values or levels than are parsed. A webhook that has is kept all the same, unparsed."""
+    """JSON text has too many values or levels to be parsed. Such a webhook is stored unparsed."""
 
 
 class StoreError(EngineError):
-    """The store cannot take or give anything: locked, foreign, newer, full or broken."""
+    """The store cannot be used: it is locked, full, damaged, newer than the engine, or not an engine's store."""
 
 
-class BadQuestion(StoreError):  # noqa: N818 - not a fault of the store
-    """The store is well, but the question makes no sense: an unknown state, an id that is not there."""
+class BadQuestion(StoreError):  # noqa: N818 - not an error of the store
+    """The store works, but the query is invalid: an unknown state, or an id that does not exist."""
 
 
 class AmbiguousId(BadQuestion):
-    """Several ids begin with what was given as one: ``ids`` are some of them, the newest first."""
+    """Several ids begin with the given prefix. ``ids`` are some of them, newest first."""
 
     def __init__(self, message: str, ids: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.ids = ids
 
 
-class StoreBusy(StoreError):  # noqa: N818 - a state, answered with 503
+class StoreBusy(StoreError):  # noqa: N818 - a state; the response is 503
     """The store did not answer in time, or its disk is full. Nothing was accepted."""
 
 
 class StoreGone(StoreBusy):
-    """The store's file is not where it was. It may come back; if it does not, what was in it is lost."""
+    """The store's file was moved or deleted. If it does not come back, its content is lost."""
 
 
 class Retry(EngineError):  # noqa: N818 - raised by actions as a verb
@@ -197,35 +194,35 @@ class Discard(EngineError):  # noqa: N818 - raised by actions as a verb
         super().__init__(reason)
 
 
-class HttpFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
-    """A destination answered with something other than 2xx."""
+class HttpFailure(EngineError):  # noqa: N818 - a response, not an error of the engine
+    """A destination responded with a status other than 2xx."""
 
     def __init__(self, status: int, headers: Mapping[str, str], body: str = "") -> None:
-        words = _redirection(headers) if 300 <= status < 400 else shortened(" ".join(body.split()), _LONGEST_EXCERPT)
-        super().__init__(f"HTTP {status}" + (f": {words}" if words else ""))
+        detail = _redirection(headers) if 300 <= status < 400 else shortened(" ".join(body.split()), _LONGEST_EXCERPT)
+        super().__init__(f"HTTP {status}" + (f": {detail}" if detail else ""))
         self.status = status
         self.headers = headers
 
 
 def _redirection(headers: Mapping[str, str]) -> str:
-    """Where a 3xx leads, and what to do about it."""
+    """The target of a redirect, and what to do about it."""
     target = " ".join(next((value for name, value in headers.items() if name.lower() == "location"), "").split())
-    where = f"it redirects to {shortened(target, _LONGEST_EXCERPT)}, and " if target else ""
-    return f"{where}redirects are not followed: configure the final address"
+    to = f"it redirects to {shortened(target, _LONGEST_EXCERPT)}, and " if target else ""
+    return f"{to}redirects are not followed: configure the final address"
 
 
 def check_response(status: int, headers: Mapping[str, str], body: str = "") -> None:
-    """Do nothing for a 2xx; for anything else raise what the retry policy understands.
+    """Raise for a status other than 2xx, so that the retry policy applies.
 
-    ``read_response`` does this and reads the answer.
+    ``read_response`` does this and reads the response.
 
     Args:
         status: The HTTP status.
-        headers: Of the answer; ``Retry-After`` counts.
-        body: Of the answer, as text; 200 characters of it are kept in the reason.
+        headers: The response headers; ``Retry-After`` is used.
+        body: The response body as text. The reason quotes up to 200 characters of it.
 
     Raises:
-        HttpFailure: the status is not 2xx. ``body`` helps the person who reads the reason.
+        HttpFailure: the status is not 2xx.
     """
     if not 200 <= status < 300:
         raise HttpFailure(status, headers, body)

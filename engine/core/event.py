@@ -1,4 +1,4 @@
-"""Wire formats of LangSmith's webhooks → Event. The only module that knows their payloads' shapes."""
+"""Webhook bodies → ``Event``. The only module that knows the payloads' formats."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", boo
 
 
 class Kind(StrEnum):
-    """The webhooks LangSmith sends, told apart by their keys."""
+    """The kinds of webhooks that LangSmith sends, distinguished by their keys."""
 
     RULE = "rule"
     ALERT = "alert"
@@ -30,7 +30,7 @@ class Kind(StrEnum):
     ISSUE = "issue"
     CONTEXT_HUB = "context_hub"
     UNKNOWN = "unknown"
-    #: Has more values or levels than are parsed, so that nothing else is known of it.
+    #: It has too many values or levels to be parsed, so its kind is unknown.
     UNPARSED = "unparsed"
 
 
@@ -38,16 +38,15 @@ class Kind(StrEnum):
 class Sender:
     """How a kind of webhook is sent.
 
-    ``subject`` is the key of the payload that names the rule, alert or prompt it is about; empty
-    where nothing does. ``retry_span`` is for how long after the first copy the sender may repeat
-    one, in seconds.
+    ``subject`` is the payload key with the id of the rule, alert or prompt; empty if there is none. ``retry_span`` is
+    how long after the first copy the sender may repeat it, in seconds.
     """
 
     subject: str = ""
     retry_span: float = 60.0
 
 
-#: LangSmith tries webhooks of issues and of Context Hub up to four times, with a timeout of 20 seconds each and pauses
+#: LangSmith sends webhooks of issues and of Context Hub up to four times, with a timeout of 20 seconds each and pauses
 #: in between.
 SENDERS: Final[Mapping[Kind, Sender]] = {
     Kind.RULE: Sender("rule_id"),
@@ -58,18 +57,18 @@ SENDERS: Final[Mapping[Kind, Sender]] = {
     Kind.UNKNOWN: Sender(),
     Kind.UNPARSED: Sender(),
 }
-#: Longer ids stand in a subject by their hash.
+#: A subject contains the hash of ids longer than this.
 _LONGEST_SUBJECT = 100
-#: What a rule's and an alert's routes are looked up by; a prompt has no routes of its own.
+#: The kinds whose routes are found by an id. Prompts have no routes of their own.
 _HAVE_ROUTES = (Kind.RULE, Kind.ALERT)
 
 
 @dataclass(frozen=True, slots=True)
 class Signed:
-    """What a good signature says beside the body.
+    """What a valid signature says about a request.
 
-    ``by`` tells one signing secret from another and gives none away. ``id`` is the sender's own
-    id of the message where the signature covers it, else empty.
+    ``by`` identifies the signing secret without revealing it. ``id`` is the sender's id of the message if the signature
+    covers it, else empty.
     """
 
     by: str
@@ -80,19 +79,16 @@ class Signed:
 class Event:
     """One accepted webhook.
 
-    ``received_at`` is in Unix seconds, UTC. ``body`` is what was sent (decompressed), and
-    ``payload`` what it parsed to. ``repaired`` tells that it took the tolerant parser: the
-    body was not strict JSON, and what JSON has no words for was replaced (see
-    ``json_text``). ``rule_id`` is in lower case where it is a UUID, as rules are looked up
-    by it. ``trace`` is the W3C traceparent that all which becomes of it goes on from, or empty.
-    ``parsed_size`` is about how many bytes ``payload`` takes in memory. ``unparsed`` says why the
-    body was not parsed, and is empty where it was; without it ``payload`` is.
+    ``received_at`` is in Unix seconds, UTC. ``body`` is the decompressed body, ``payload`` the parsed value.
+    ``repaired``: the body was not strict JSON and the tolerant parser replaced parts of it (see ``json_text``).
+    ``rule_id`` is in lower case if it is a UUID, because rules are looked up by it. ``trace`` is the W3C traceparent
+    that its processing continues, or empty. ``parsed_size`` is the approximate size of ``payload`` in memory, in bytes.
+    ``unparsed`` says why the body was not parsed; ``payload`` is empty then.
 
-    ``dedup_key`` is equal for two copies of one webhook. It is an identity, which holds for as
-    long as the event is kept, unless there is a ``retry_span``: then it is no more than the body's
-    hash, and a second event is a copy for so many seconds after the first, as long as no other
-    event of the same ``subject`` (a rule, an alert, a prompt; empty: none is named) came in between.
-    A store gives back neither of the two.
+    ``dedup_key`` is equal for two copies of one webhook. Without a ``retry_span`` it identifies the webhook for as long
+    as the event is stored. With a ``retry_span`` it is only the body's hash: a second event is a copy during so many
+    seconds after the first, unless another event of the same ``subject`` (a rule, an alert or a prompt; empty if there
+    is none) came in between. The store does not restore ``retry_span`` and ``subject``.
     """
 
     id: str
@@ -112,12 +108,12 @@ class Event:
 
     @property
     def size(self) -> int:
-        """About how many bytes it takes in memory: its body, and what that parsed to."""
+        """Its approximate size in memory, body and payload, in bytes."""
         return len(self.body) + self.parsed_size
 
     @property
     def word(self) -> dict[str, str]:
-        """What documents say of it under ``event``: ``id kind received_at``. Made once; not to be changed."""
+        """The value of ``event`` in documents: ``id kind received_at``. It is shared; do not change it."""
         if not self._word:
             received_at = datetime.fromtimestamp(self.received_at, UTC).isoformat()
             self._word.update(id=self.id, kind=self.kind.value, received_at=received_at)
@@ -127,10 +123,10 @@ class Event:
 def parse_event(
     body: bytes, received_at: float, signed: Signed | None = None, trace: str = "", max_values: int = MAX_VALUES
 ) -> Event:
-    """The event a request body stands for, with a new id. ``received_at`` is in Unix seconds, UTC.
+    """Make an event from a request body, with a new id. ``received_at`` is in Unix seconds, UTC.
 
-    ``signed`` is None where no signature was good. ``trace`` is the traceparent it goes on from.
-    One with more than ``max_values`` values, or nested too deep, is of kind ``unparsed``.
+    ``signed`` is None if there is no valid signature. ``trace`` is the traceparent to continue. A body with more than
+    ``max_values`` values, or with too many levels, gets the kind ``unparsed``.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -168,10 +164,9 @@ def restored_event(
     trace: str,
     max_values: int = MAX_VALUES,
 ) -> Event:
-    """An event as a store kept it; ``received_at`` is in Unix seconds, UTC.
+    """Restore an event from the store; ``received_at`` is in Unix seconds, UTC.
 
-    With another ``max_values`` than it was kept with, an event may become one that is not parsed,
-    or one that is.
+    With a different ``max_values`` than before, an event may become unparsed, or become parsed.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -185,7 +180,7 @@ def restored_event(
 
 
 def _read(body: bytes, max_values: int) -> tuple[dict[str, Any], bool, int, str]:
-    """A body's payload, whether it was repaired, about how many bytes it takes, and why it was not parsed, if so.
+    """A body's payload, whether it was repaired, its approximate size in memory, and why it was not parsed.
 
     Raises:
         BadBody: the body is not a JSON object; says why and where.
@@ -199,12 +194,12 @@ def _read(body: bytes, max_values: int) -> tuple[dict[str, Any], bool, int, str]
 
 
 def _check_ends(body: bytes) -> None:
-    """Refuse what is no JSON object for sure, though it is not parsed.
+    """Refuse an unparsed body that cannot be a JSON object.
 
     Raises:
-        BadBody: it does not begin and end like one.
+        BadBody: it does not begin with { and end with }.
     """
-    # Zero bytes and byte order marks are what UTF-16 and UTF-32 have beside these characters.
+    # UTF-16 and UTF-32 have zero bytes and byte order marks beside these characters.
     first = body.lstrip(b"\xef\xbb\xbf\xff\xfe\0 \t\r\n")[:1]
     last = body.rstrip(b"\0 \t\r\n")[-1:]
     if first == b"[":
@@ -217,7 +212,7 @@ def parse_payload(body: bytes, max_values: int = MAX_VALUES) -> tuple[dict[str, 
     """A webhook's payload, and whether the body had to be repaired.
 
     Raises:
-        TooComplex: it has more than ``max_values`` values, or is nested too deep.
+        TooComplex: it has more than ``max_values`` values, or too many levels.
         BadBody: the body is not a JSON object; says why and where.
     """
     parsed_size(body, max_values)
@@ -232,10 +227,10 @@ def _parse_object(body: bytes) -> tuple[dict[str, Any], bool]:
 
 
 def parse_json(body: bytes, max_values: int = MAX_VALUES) -> tuple[Any, bool]:
-    """Any JSON value, and whether the text had to be repaired to be one. See ``parse_payload``.
+    """Any JSON value, and whether the text had to be repaired. See ``parse_payload``.
 
     Raises:
-        TooComplex: it has more than ``max_values`` values, or is nested too deep.
+        TooComplex: it has more than ``max_values`` values, or too many levels.
         BadBody: it is not JSON; says why and where.
     """
     parsed_size(body, max_values)
@@ -243,10 +238,10 @@ def parse_json(body: bytes, max_values: int = MAX_VALUES) -> tuple[Any, bool]:
 
 
 def kind_of(payload: Mapping[str, Any]) -> Kind:
-    """Which of LangSmith's webhooks a payload is.
+    """The kind of a webhook, from its payload.
 
-    A rule's comes first, since an alert's body is the user's own JSON with LangSmith's keys
-    merged in. Thread rules have ``threads`` instead of ``runs``; a test notification has neither.
+    Rules are checked first, because an alert's body is the user's own JSON with LangSmith's keys merged in. Thread
+    rules have ``threads`` instead of ``runs``; a test notification has neither.
     """
     has = payload.get
     if has("rule_id") is not None and ("runs" in payload or "threads" in payload):
@@ -261,7 +256,7 @@ def kind_of(payload: Mapping[str, Any]) -> Kind:
 
 
 def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
-    """The id that routes are looked up by, UUIDs in lower case; None where there is none."""
+    """The id by which routes are looked up, UUIDs in lower case; None if there is none."""
     if kind not in _HAVE_ROUTES:
         return None
     rule_id = _text_of(payload[SENDERS[kind].subject])
@@ -272,12 +267,12 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
 
 
 def _text_of(found: Any) -> str | None:
-    """An id as text; what is not text is taken as YAML would write it. None where there is none."""
+    """An id as text; other values as YAML would write them. None if there is none."""
     return found if found is None or isinstance(found, str) else orjson.dumps(found).decode()
 
 
 def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str:
-    """The rule, alert or prompt that a webhook is about; empty where none is named."""
+    """The rule, alert or prompt of a webhook; empty if it names none."""
     key = SENDERS[kind].subject
     named = rule_id or (_text_of(payload.get(key)) if key else None)
     if not named:
@@ -286,20 +281,20 @@ def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str
 
 
 def _identity(payload: Mapping[str, Any], kind: Kind, rule_id: str | None, signed: Signed | None) -> str:
-    """What tells a webhook from all others, whatever else is in its body; empty where nothing does.
+    """The identity of a webhook, independent of the rest of its body; empty if it has none.
 
-    LangSmith's rules send no id of a delivery: a rule, its time window and what it found are one,
-    also when presigned URLs were signed anew for a retry. Other webhooks have the sender's own id,
-    where a signature covers that. Senders that sign with different secrets may use the same ids.
-    A prompt's have none: a tag that goes back to an earlier commit repeats its webhook to the byte.
+    LangSmith's rules send no delivery id. The rule, its time window and the ids it found identify the webhook, even if
+    presigned URLs were signed again for a retry. For other webhooks the sender's id is used if a signature covers it.
+    Senders with different signing secrets may use the same ids. Prompt webhooks have no identity: moving a tag back to
+    an earlier commit sends exactly the same bytes again.
     """
     if kind is Kind.RULE and rule_id is not None:
         runs, threads = _ids(payload.get("runs"), _run_id), _ids(payload.get("threads"), _thread_id)
         window = (payload.get("start_time"), payload.get("end_time"))
         if runs is not None and threads is not None and (runs or threads) and all(map(_is_scalar, window)):
             digest = sha256(orjson.dumps((rule_id, window, runs, threads))).hexdigest()
-            # The time in front keeps the keys of one hour together in the store's index: a batch of
-            # events then touches its last page, and not a page anywhere for each event.
+            # The leading time keeps the keys of one hour together in the store's index: a batch of events then writes
+            # to its last page, not to a different page for each event.
             return f"rule:{str(window[1])[:32]}:{digest[:32]}"
     if signed is not None and (own := _own_id(payload, kind) or signed.id):
         return f"id:{kind}:{_digest(f'{signed.by}:{own}')}"
@@ -311,13 +306,13 @@ def _digest(text: str) -> str:
 
 
 def _own_id(payload: Mapping[str, Any], kind: Kind) -> str:
-    """The id that LangSmith gives an issue's or Context Hub's webhook, the same for every attempt at it."""
+    """LangSmith's id of an issue or Context Hub webhook, equal in every attempt."""
     own = payload.get("id") if kind in (Kind.ISSUE, Kind.CONTEXT_HUB) else None
     return own if isinstance(own, str) else ""
 
 
 def _ids(elements: Any, identify: Callable[[Any], Any]) -> list[str] | None:
-    """Sorted ids of the elements; None unless every one of them has an id."""
+    """The sorted ids of the elements; None unless every element has an id."""
     if not isinstance(elements, list):
         return [] if elements is None else None
     ids: list[Any] = [identify(element) if isinstance(element, dict) else None for element in elements]
@@ -329,7 +324,7 @@ def _run_id(run: dict[str, Any]) -> Any:
 
 
 def _thread_id(thread: dict[str, Any]) -> str:
-    """A thread's own name is unique within a project only, so its id counts as well."""
+    """The thread's name and id. The name is unique only within a project."""
     return "\x00".join(value for key in ("thread_id", "id") if isinstance(value := thread.get(key), str) and value)
 
 
@@ -338,9 +333,10 @@ def _is_scalar(value: Any) -> bool:
 
 
 def new_event_id(at: float) -> str:
-    """A UUIDv7 (RFC 9562) for a time in Unix seconds: sorts by time, to a quarter of a microsecond (6.2, method 3).
+    """A UUIDv7 (RFC 9562) for a time in Unix seconds. It sorts by time, to a quarter of a microsecond (6.2, method 3).
 
-    Its 62 random bits make it unique, not unguessable: an id opens nothing, and the kernel's randomness costs a call.
+    The 62 random bits make it unique, not unguessable: an id grants no access, and secure randomness costs a system
+    call.
     """
     ticks = int(at * 4_096_000)
     milliseconds, fraction = divmod(ticks, 4096)
@@ -351,6 +347,6 @@ def new_event_id(at: float) -> str:
 
 
 def event_ids_since(at: float) -> str:
-    """What stands between the ids of events received before a time and those received since, in Unix seconds."""
+    """The lower bound of the ids of events received since a time, in Unix seconds."""
     text = f"{max(int(at * 1000), 0) & (1 << 48) - 1:012x}"
     return f"{text[:8]}-{text[8:]}"

@@ -1,4 +1,4 @@
-"""What tells one state of some files from another, without reading again what has not changed."""
+"""Fingerprints of files, to detect changes without reading unchanged files again."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-#: What some files are called and what is in them, as digests: secrets are among them.
+#: File names with the digests of their contents. Digests, because some files contain secrets.
 Fingerprint = tuple[tuple[str, bytes], ...]
 
-#: A file that was written this short a time before it was read may be written again without its time showing it, in
-#: seconds: as long as the coarsest clock of a file system (FAT's) ticks.
+#: A file modified less than this many seconds ago may change again without a new modification time: the coarsest time
+#: stamps of a file system (FAT) have this resolution.
 _SETTLED = 2.0
-#: Of a file that is missing, or cannot be read.
+#: The digest of a file that is missing or unreadable.
 _ABSENT = b""
 
 
 @dataclass(frozen=True, slots=True)
 class _Looked:
-    """A file as it was: its signature, and the digest of its content. Without a signature it is read again."""
+    """A file's stat signature and digest. Without a signature the file is read again."""
 
     signature: tuple[int, ...] | None
     digest: bytes
 
 
 class Fingerprinter:
-    """Takes fingerprints. Reads from disk, so call it off the event loop, from one thread at a time."""
+    """Computes fingerprints. It reads from disk: call it outside the event loop, from one thread at a time."""
 
     def __init__(self) -> None:
         self._looked: dict[str, _Looked] = {}
 
     def of(self, files: Iterable[Path]) -> Fingerprint:
-        """The fingerprint of some files, in their order. Others, looked at before, are forgotten."""
+        """The fingerprint of these files, in order. Files of earlier calls are forgotten."""
         looked = {str(file): self._look(file) for file in files}
         self._looked = looked
         return tuple((name, one.digest) for name, one in looked.items())
@@ -48,18 +48,18 @@ class Fingerprinter:
 
 
 def digest_of(file: Path) -> bytes:
-    """What tells one content of a file from another; empty for what cannot be read, and is not a file."""
+    """The digest of a file's content; empty if it cannot be read or is not a regular file."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):
             return _ABSENT
         with file.open("rb") as opened:
             return hashlib.file_digest(opened, lambda: hashlib.blake2b(digest_size=16)).digest()
-    except (OSError, ValueError):  # a name that no file system takes is a ValueError
+    except (OSError, ValueError):  # ValueError: the name contains a zero byte
         return _ABSENT
 
 
 def plugin_files(folder: Path) -> list[Path]:
-    """The Python files of a plug-in folder, in order of their names; none of a folder that cannot be read."""
+    """The Python files of a plug-in folder, sorted by name; none if the folder cannot be read."""
     try:
         return sorted(file for file in folder.glob("*.py") if not file.name.startswith(".") and file.is_file())
     except OSError:
@@ -67,10 +67,10 @@ def plugin_files(folder: Path) -> list[Path]:
 
 
 def _signature(file: Path) -> tuple[int, ...] | None:
-    """What changes with a file's content; None where it can't be relied upon."""
+    """The stat fields that change with a file's content; None if they are not reliable yet."""
     try:
         found = file.stat()
-    except (OSError, ValueError):  # a name that no file system takes is a ValueError
+    except (OSError, ValueError):  # ValueError: the name contains a zero byte
         return None
     if time.time() - found.st_mtime < _SETTLED:
         return None

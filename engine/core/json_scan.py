@@ -1,4 +1,4 @@
-"""What JSON text holds, found from its bytes before it is parsed: how many values, how deep, and how much memory."""
+"""Estimates from the bytes of JSON text, before it is parsed: number of values, levels, and memory."""
 
 from __future__ import annotations
 
@@ -9,40 +9,40 @@ from typing import Final
 
 from engine.core.errors import TooComplex
 
-#: How many values a body may have to be parsed. While orjson makes them it holds the interpreter's lock: about half a
-#: second for so many, and 150 MB.
+#: The maximum number of values in a body that is parsed. orjson holds the interpreter lock meanwhile: about half a
+#: second for so many values, which take 150 MB.
 MAX_VALUES: Final = 1_000_000
-#: How many levels of objects and arrays a body may have to be parsed. orjson writes 254, and what shows, sends or keeps
-#: a payload puts more around it: an answer of the API, a report of ``engine explain``, an action's parameters.
+#: The maximum levels of objects and arrays in a body that is parsed. orjson writes up to 254, and API responses,
+#: reports of ``engine explain`` and parameters of actions add levels around a payload.
 MAX_LEVELS: Final = 200
-#: How many times its own size a small body takes once it is parsed: 3.4 to 4.7 for LangSmith's payloads of one run.
+#: The memory of a small body when parsed, as a multiple of its size: 3.4 to 4.7 for LangSmith's payloads of one run.
 GROWTH: Final = 4
-#: Up to this size, in bytes, ``GROWTH`` says it, and the text is not looked at.
+#: Up to this size, in bytes, the estimate is ``GROWTH`` alone, and the text is not scanned.
 _SMALL = 4 * 1024
-#: Of a larger body, as long as it can't have too many values, so many places of so many bytes are looked at.
+#: In a larger body that cannot have too many values, so many samples of so many bytes are scanned.
 _PLACES, _PLACE = 8, 128
-#: What one value takes beside its text, in bytes. Measured: 37 to 136, and 53 for a payload of 100 runs.
+#: The memory of one value without its text, in bytes. Measured: 37 to 136, and 53 for a payload of 100 runs.
 _VALUE_BYTES = 80
-#: How many bytes are looked at in one call: it holds the interpreter's lock.
+#: Bytes scanned in one call, which holds the interpreter lock.
 _CHUNK = 256 * 1024
-#: The bytes that do not begin a value. Each value but the first follows a comma or is the first in its container.
+#: Bytes that do not precede a value. Each value except the first follows a comma or is the first in its container.
 _NOT_OPENING = bytes(byte for byte in range(256) if byte not in b",[{")
 _WHITE = b" \t\r\n"
 _NOT_STRUCTURE = bytes(byte for byte in range(256) if byte not in b'[{}]"')
-#: What a bracket adds to the level, as a signed byte.
+#: The change of level at each bracket, as a signed byte.
 _STEPS = bytes.maketrans(b"[{}]", b"\1\1\xff\xff")
-#: What characters beyond U+FFFF begin with where they are escaped, and in UTF-8.
+#: The first bytes of characters beyond U+FFFF, escaped and in UTF-8.
 _SURROGATES = (b"\\ud", b"\\uD")
 _FOUR_BYTES = (b"\xf0", b"\xf1", b"\xf2", b"\xf3", b"\xf4")
-#: Above so many bytes, escapes are sought in the whole body: 1.4 ms for each MB, a tenth of what a body costs.
+#: Above so many bytes, the whole body is searched for escapes: 1.4 ms for each MB, a tenth of the total cost.
 _ESCAPES_SOUGHT = 4 * 1024 * 1024
 
 
 def parsed_size(body: bytes, max_values: int = MAX_VALUES) -> int:
-    """About how many bytes of memory the objects take that a body parses to.
+    """The approximate memory of the parsed body, in bytes.
 
-    Commas in texts are taken for values unless that makes too many, so the result for a long
-    prose text is up to twice of what it should be.
+    Commas in texts count as values unless that gives too many, so the estimate for a long prose text is up to twice
+    too high.
 
     Raises:
         TooComplex: it has more than ``max_values`` values, or more than ``MAX_LEVELS`` levels.
@@ -59,10 +59,10 @@ def parsed_size(body: bytes, max_values: int = MAX_VALUES) -> int:
 
 
 def _width(body: bytes, sample: bytes) -> int:
-    """How many bytes a character of a text takes at most: its widest one decides for all of them.
+    """The bytes per character of a text in memory: the widest character decides.
 
-    Two for those beyond Latin-1, four for those beyond U+FFFF, which are escaped as surrogates. What is escaped as
-    ``\\ud…`` may be Hangul, too, and is taken for a surrogate.
+    Two for characters beyond Latin-1, four beyond U+FFFF, which are escaped as surrogates. ``\\ud…`` may also be Hangul
+    and counts as a surrogate.
     """
     seen = body if len(body) > _ESCAPES_SOUGHT else sample
     if body.isascii() and not _holds(seen, b"\\u"):
@@ -76,18 +76,18 @@ def _holds(body: bytes, sign: bytes) -> bool:
 
 
 def _sample(body: bytes) -> bytes:
-    """A few places of a body, with spaces between."""
+    """A few pieces of a body, separated by spaces."""
     apart = max(len(body) // _PLACES, _PLACE)
     return b" ".join([body[start : start + _PLACE] for start in range(0, len(body), apart)])
 
 
 def _openings(text: bytes) -> int:
-    """How many bytes begin a value; those in texts count, too."""
+    """The number of bytes that precede a value, including those in texts."""
     return len(text.translate(None, _NOT_OPENING))
 
 
 def _bounded(body: bytes, max_values: int) -> int:
-    """How many values a body has at most.
+    """An upper bound of the number of values.
 
     Raises:
         TooComplex: it has more than ``max_values``.
@@ -102,14 +102,14 @@ def _bounded(body: bytes, max_values: int) -> int:
 
 
 def count_values(body: bytes, limit: int) -> int:
-    """How many values JSON text has, or, where these are more than ``limit``, some number beyond it.
+    """The number of values in JSON text; if it is more than ``limit``, some number above it.
 
-    Keys are not counted. Text that is not JSON has some number, too.
+    Keys are not counted. For text that is not JSON the result is arbitrary.
     """
     values, quoted, opened = 1, False, b""
     for chunk in _chunks(_in_utf8(body)):
         pieces = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')
-        # A quotation mark stands for each text, so that an array of one text is not taken for an empty one.
+        # A quotation mark replaces each text, so that an array of one text does not look empty.
         outside = opened + b'"'.join(pieces[quoted::2]).translate(None, _WHITE)
         quoted ^= len(pieces) % 2 == 0
         opened = outside[-1:] if not quoted and outside.endswith((b"[", b"{")) else b""
@@ -122,13 +122,13 @@ def count_values(body: bytes, limit: int) -> int:
 
 
 def is_deeper(body: bytes, most: int) -> bool:
-    """Whether JSON text has more than so many levels of objects and arrays. Text that is not JSON may have."""
+    """Whether JSON text has more than ``most`` levels. For text that is not JSON the result is arbitrary."""
     if body.count(b"[") + body.count(b"{") <= most:
         return False
     level, quoted = 0, False
     for chunk in _chunks(_in_utf8(body)):
         marks = chunk.replace(b"\\\\", b"").replace(b'\\"', b"").translate(None, _NOT_STRUCTURE)
-        # Two marks side by side are the ends of texts without brackets: what is left stands in as many texts as before.
+        # Adjacent quotation marks enclose text without brackets; removing pairs does not change what is inside texts.
         pieces = marks.replace(b'""', b"").split(b'"')
         steps = b"".join(pieces[quoted::2]).translate(_STEPS)
         quoted ^= len(pieces) % 2 == 0
@@ -144,7 +144,7 @@ def _in_utf8(body: bytes) -> bytes:
 
 
 def _chunks(body: bytes) -> Iterator[bytes]:
-    """The text in pieces, no escape cut in two."""
+    """The text in pieces that do not split an escape."""
     start = 0
     while start < len(body):
         chunk = body[start : start + _CHUNK]

@@ -1,4 +1,4 @@
-"""JSON text → values: strict JSON quickly, and what other writers make of JSON repaired, within bounds."""
+"""JSON text → values: strict JSON with a fast parser; other text is repaired, up to a limit."""
 
 from __future__ import annotations
 
@@ -13,33 +13,31 @@ import orjson
 from engine.core.errors import BadBody, TooComplex
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
-#: In how many characters at once surrogates are looked for.
+#: Characters searched for surrogates in one call.
 _PIECE = 64 * 1024
-#: Bodies up to so many bytes are repaired whatever is wrong with them. Of larger ones only what costs no more than
-#: parsing is: each other repair copies the whole text, and holds the interpreter's lock for a second.
+#: Up to so many bytes, every repair is made. In larger bodies only repairs that cost no more than parsing: each other
+#: one copies the whole text and holds the interpreter lock for a second.
 _REPAIRED_WHATEVER = 16 * 1024 * 1024
-#: How many backslashes a larger body may have: Python's parser makes a text of what is before each.
+#: The maximum number of backslashes in a larger body: Python's parser creates a string for each.
 _MOST_ESCAPES = 3_000_000
-#: A surrogate's escape without its other half before or behind it.
+#: The escape of a lone surrogate.
 _HALF = re.compile(
     r"\\u[dD](?:[89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD])[c-fC-F])"
 )
 
 
 def parse(body: bytes) -> tuple[Any, bool]:
-    """Any JSON value, and whether the text had to be repaired to be one.
+    """Any JSON value, and whether the text had to be repaired.
 
-    Strict JSON goes through orjson: the last of duplicate keys counts, and integers beyond 64
-    bits become floats. Python's own ``json`` writes NaN, infinities and lone surrogates, which
-    are not JSON; other senders add a byte order mark, use UTF-16, or leave control
-    characters and broken UTF-8 in strings. None of that is worth losing an event for:
-    numbers that are not finite (1e400, too) become null, what is no character becomes U+FFFD.
-    Of more than 16 MiB only numbers, UTF-16 and a byte order mark are. How deep a text may be
-    nested is for ``engine.core.json_scan`` to say, before.
+    Strict JSON is parsed by orjson: the last of duplicate keys wins, and integers beyond 64 bits become floats.
+    Python's ``json`` writes NaN, infinities and lone surrogates, which are not JSON. Other senders add a byte order
+    mark, use UTF-16, or send control characters and invalid UTF-8 in strings. Such events are not lost: numbers that
+    are not finite (also 1e400) become null, invalid characters become U+FFFD. Above 16 MiB only numbers, UTF-16 and a
+    byte order mark are repaired. Callers check the nesting first, with ``engine.core.json_scan``.
 
     Raises:
         TooComplex: the repair would take too long.
-        BadBody: neither reading works.
+        BadBody: the text cannot be parsed even with repairs.
     """
     with suppress(orjson.JSONDecodeError):
         return orjson.loads(body), False
@@ -55,25 +53,25 @@ def _parse_tolerantly(body: bytes) -> Any:
     try:
         text = body.decode(json.detect_encoding(body), "strict" if large else "replace")
         if large and _HALF.search(text):
-            raise _too_large_for("surrogates without their other half")
+            raise _too_large_for("lone surrogates")
         value = json.loads(text, strict=large, parse_constant=_no_number, parse_float=_finite, parse_int=_integer)
         return _without_surrogates(value)
     except UnicodeDecodeError as error:
-        raise _too_large_for("bytes that are no characters") from error
+        raise _too_large_for("invalid UTF-8") from error
     except json.JSONDecodeError as error:
         if error.msg.startswith("Invalid control character"):
-            raise _too_large_for("control characters in texts") from error
+            raise _too_large_for("control characters in strings") from error
         raise BadBody(_describe(error)) from error
 
 
 def _too_large_for(fault: str) -> TooComplex:
-    """A body is too large for the repair that it needs."""
+    """The error for a body that is too large for the repair it needs."""
     size = _REPAIRED_WHATEVER // (1024 * 1024)
-    return TooComplex(f"the body is not strict JSON: it has {fault}, which is repaired up to {size} MiB only")
+    return TooComplex(f"the body is not strict JSON: it has {fault}, which are only repaired up to {size} MiB")
 
 
 def _without_surrogates(value: Any) -> Any:
-    """A value that orjson can write again: where it can't, surrogates on their own become U+FFFD."""
+    """A value that orjson can write: lone surrogates become U+FFFD."""
     try:
         orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -94,7 +92,7 @@ def _repaired(value: Any) -> Any:
 def _repaired_text(text: str) -> str:
     if len(text) <= _PIECE:
         return _SURROGATE.sub("\ufffd", text)
-    # In pieces, because one call for a text of many megabytes would hold the interpreter's lock for seconds.
+    # In pieces: one call for a text of many megabytes would hold the interpreter lock for seconds.
     pieces = (text[start : start + _PIECE] for start in range(0, len(text), _PIECE))
     return "".join(_SURROGATE.sub("\ufffd", piece) for piece in pieces)
 
@@ -107,7 +105,7 @@ def _describe(error: json.JSONDecodeError) -> str:
 
 
 def _no_number(_name: str) -> None:
-    """NaN, Infinity and -Infinity."""
+    """Replace NaN, Infinity and -Infinity by null."""
 
 
 def _finite(text: str) -> float | None:
@@ -116,7 +114,7 @@ def _finite(text: str) -> float | None:
 
 
 def _integer(text: str) -> int | float | None:
-    """An integer as orjson reads it: exact within 64 bits, a float beyond."""
+    """An integer as orjson parses it: exact within 64 bits, a float beyond."""
     if len(text) < 19:
         return int(text)
     number = int(text) if len(text) <= 20 else None

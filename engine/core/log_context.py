@@ -16,9 +16,9 @@ from engine.core.errors import Retry
 
 Facts = Mapping[str, str | int]
 
-#: The package of a plug-in folder's modules is called so, with a number behind it.
+#: The name of the package of a plug-in folder's modules, followed by a number.
 PLUGIN_PACKAGE = "_langsmith_rules_engine_plugins_"
-#: The attribute of a record under which a ``Receipt`` travels. No keyword argument can be called so.
+#: The record attribute that holds a ``Receipt``. It contains a dot, so no keyword argument can have this name.
 RECEIPT = "engine.receipt"
 _NONE: Facts = MappingProxyType({})
 _FACTS: ContextVar[Facts] = ContextVar("log_facts", default=_NONE)
@@ -26,7 +26,7 @@ _FACTS: ContextVar[Facts] = ContextVar("log_facts", default=_NONE)
 
 @contextmanager
 def logging_as(facts: Facts) -> Iterator[None]:
-    """Within it, every log line of this task, of tasks it starts and of ``asyncio.to_thread`` has these fields."""
+    """Add fields to every log line of this task, of tasks it starts and of ``asyncio.to_thread``."""
     token = _FACTS.set(facts)
     try:
         yield
@@ -35,21 +35,21 @@ def logging_as(facts: Facts) -> Iterator[None]:
 
 
 def facts_of_now() -> Facts:
-    """The fields that a line logged now has beside its own."""
+    """The fields that ``logging_as`` adds to a line logged now."""
     return _FACTS.get()
 
 
 def shown_logger(name: str) -> str:
-    """A logger's name as people read it: a plug-in folder's module ``open_ticket`` is ``plugins.open_ticket``."""
+    """A logger's name for people: the module ``open_ticket`` of a plug-in folder is ``plugins.open_ticket``."""
     if not name.startswith(PLUGIN_PACKAGE):
         return name
     return f"plugins.{name.partition('.')[2]}"
 
 
 def log_like_engine(module: str) -> None:
-    """Let a plug-in's ``logging.getLogger(__name__)`` log from the engine's level on.
+    """Set the level of a plug-in's ``logging.getLogger(__name__)`` to the engine's.
 
-    Other loggers log warnings and worse only. A level that the plug-in has set itself is kept.
+    Other loggers log only warnings and errors. A level that the plug-in set itself is kept.
     """
     logger = logging.getLogger(module)
     if logger.level == logging.NOTSET:
@@ -58,7 +58,7 @@ def log_like_engine(module: str) -> None:
 
 @dataclass(slots=True)
 class Receipt:
-    """Tells who logs a line with it what became of the line. A handler that writes later sets ``written``.
+    """Whether a log line was written. A handler that writes later sets ``written``.
 
     ``refused``: the line was dropped.
     """
@@ -68,22 +68,22 @@ class Receipt:
 
 
 def receipt_of(record: logging.LogRecord) -> Receipt | None:
-    """The receipt that a record was logged with."""
+    """The receipt of a log record, if it has one."""
     receipt = vars(record).get(RECEIPT)
     return receipt if isinstance(receipt, Receipt) else None
 
 
 async def write_line(logger: logging.Logger, level: int, message: str, fields: Mapping[str, Any]) -> None:
-    """Log a line, and return when it is written. A line below the log's level is not, and needs not be.
+    """Log a line and return when it is written. A line below the log level is ignored.
 
-    Cancelling it takes the line back where it is not being written yet.
+    Cancelling withdraws the line if it is not being written yet.
 
     Raises:
-        Retry: the line was dropped, because what reads the log does not keep up, or it could not be written.
+        Retry: the line could not be written, or was dropped because the reader of the log is too slow.
     """
     receipt = Receipt()
     logger.log(level, "%s", message, extra={"fields": fields, RECEIPT: receipt})
     if receipt.refused:
-        raise Retry("the log takes no lines at the moment: standard error could not be written")
+        raise Retry("the log cannot take lines now: standard error could not be written")
     if receipt.written is not None:
         await asyncio.wrap_future(receipt.written)

@@ -1,4 +1,4 @@
-"""Keeps secret values out of everything that people or files get to see."""
+"""Replaces secret values in everything that is logged, shown or stored."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ from urllib.parse import quote, quote_plus
 
 import re2
 
-#: What stands where a secret stood.
+#: The replacement for a secret.
 MASK = "***"
-#: Shorter values are masked only where they stand alone: inside other text they would hit innocent words.
+#: Shorter values are masked only if they are the whole text: inside other text they would match ordinary words.
 SHORTEST_WITHIN_TEXT = 5
-#: What stands where a text was cut. Whoever cuts a text before it is masked ends it so: the beginning of a secret
-#: that was cut is found in front of it only.
+#: The end of a shortened text. Code that shortens a text before it is masked must use it: partial secrets are only
+#: found before this character.
 CUT = "…"
-#: The most values that are remembered over reloads. Past it those that were in use the longest time ago are forgotten:
-#: whatever spoke of them has ended long since.
+#: The maximum number of values kept over reloads. Past it the oldest are dropped: nothing uses them any more.
 MOST_REMEMBERED = 500
-#: What URL libraries leave as it is, beyond letters, digits and ``_.-~``: nothing; a path; a query (RFC 3986, 3.4).
+#: The characters that URL libraries do not encode beyond letters, digits and ``_.-~``: none; in a path; in a query
+#: (RFC 3986, 3.4).
 _SAFE = ("", "/", "/:@!$'()*,;?")
 _PERCENT = re.compile("%[0-9A-F]{2}")
 
 
 def shortened(text: str, most: int) -> str:
-    """At most so many characters of a text, marked with ``CUT`` where some are left out, so that it can be masked."""
+    """A text cut to ``most`` characters. If it is cut it ends with ``CUT``, so that it can still be masked."""
     return text if len(text) <= most else text[: most - len(CUT)] + CUT
 
 
 class Masker:
-    """Replaces every known secret value in text and in JSON-like trees, however it was written down.
+    """Replaces every known secret value in text and in JSON-like trees, in all its encodings.
 
-    Known are the value itself, percent-encoded (all ways that URL libraries have), escaped for
-    JSON, Python or HTML, with its white space as single spaces, and in base64 with anything
-    before and behind it, as in Basic authentication. In front of ``CUT`` the first 5 characters
-    of one are enough. A value of fewer than 5 characters is masked only where it stands alone.
+    Encodings: the value itself, percent-encoded (all variants of URL libraries), escaped for JSON, Python or HTML, with
+    white space collapsed, and in base64 with anything before and after it, as in Basic authentication. Before ``CUT``
+    the first 5 characters of a secret are enough. A value shorter than 5 characters is masked only if it is the whole
+    text.
     """
 
     def __init__(self, values: Iterable[str] = ()) -> None:
@@ -73,15 +73,15 @@ class Masker:
     def tree(self, value: Any) -> Any:
         """A copy of a JSON-like value, of any depth, with every secret in its texts and keys replaced."""
         holder = [value]
-        open_: list[Any] = [holder]
-        while open_:
-            copy = open_.pop()
+        pending: list[Any] = [holder]
+        while pending:
+            copy = pending.pop()
             for place, item in copy.items() if isinstance(copy, dict) else enumerate(copy):
                 if isinstance(item, str):
                     copy[place] = self.text(item)
                 elif isinstance(item, (dict, list, tuple, Mapping)):
                     copy[place] = self._shallow(item)
-                    open_.append(copy[place])
+                    pending.append(copy[place])
         return holder[0]
 
     def _shallow(self, value: Any) -> Any:
@@ -91,9 +91,9 @@ class Masker:
         return {self.text(key) if isinstance(key, str) else key: item for key, item in value.items()}
 
     def __or__(self, other: Masker) -> Masker:
-        """One that masks what either masks, ``other``'s values being the newer ones.
+        """A masker for the values of both. ``other`` has the newer values.
 
-        Past ``MOST_REMEMBERED`` the oldest are forgotten, never one of ``other``'s.
+        Past ``MOST_REMEMBERED`` the oldest values are dropped, but none of ``other``.
         """
         if other._values.keys() <= self._values.keys() and len(self._values) <= MOST_REMEMBERED:
             return self
@@ -102,7 +102,7 @@ class Masker:
 
 
 class _CutSecrets:
-    """Finds what a cut has left of secrets, in one pass however long the text is and however often it was cut."""
+    """Finds secrets that were cut off, in one pass over the text."""
 
     def __init__(self, forms: Iterable[str]) -> None:
         self._by_head: dict[bytes, list[bytes]] = {}
@@ -113,19 +113,19 @@ class _CutSecrets:
         self._longest = max((len(form) for forms in self._by_head.values() for form in forms), default=0)
 
     def masked(self, text: str) -> str:
-        """The text with every beginning of a secret in front of a ``CUT`` replaced."""
+        """The text with every partial secret before a ``CUT`` replaced."""
         if self._heads is None:
             return text
         data = text.encode("utf-8", "surrogatepass")
         parts, end = [], 0
-        for start, cut in self._left_of(data):
+        for start, cut in self._partial_secrets(data):
             if start >= end:
                 parts += [data[end:start], MASK.encode()]
                 end = cut
         return b"".join([*parts, data[end:]]).decode("utf-8", "surrogatepass")
 
-    def _left_of(self, data: bytes) -> Iterator[tuple[int, int]]:
-        """Where secrets begin that a cut ends, and where that is."""
+    def _partial_secrets(self, data: bytes) -> Iterator[tuple[int, int]]:
+        """Start and end of every partial secret."""
         sign, cut, start = CUT.encode(), -1, 0
         while self._heads is not None and (found := self._heads.search(data, start)) is not None:
             begin, start = found.start(), found.start() + 1  # they may overlap
@@ -138,9 +138,9 @@ class _CutSecrets:
 
 
 def _pattern(forms: Iterable[str | bytes]) -> Any:
-    """Finds the longest of some texts, in UTF-8. RE2 looks for hundreds in the time that Python's ``re`` takes for one.
+    """A pattern for the longest of several texts, in UTF-8. RE2 finds hundreds in the time ``re`` needs for one.
 
-    It works on Latin-1, which is to say on bytes, because secrets out of the environment may be any.
+    It uses Latin-1, so that it matches bytes: secrets from the environment may have any encoding.
     """
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
@@ -153,7 +153,7 @@ def _pattern(forms: Iterable[str | bytes]) -> Any:
 
 
 def _forms(value: str) -> Iterator[str]:
-    """How a value may look once it went through a URL, a header, a JSON text, a page or a traceback."""
+    """The forms of a value in URLs, headers, JSON, HTML and tracebacks."""
     yield value
     yield json.dumps(value)[1:-1]
     yield json.dumps(value, ensure_ascii=False)[1:-1]
@@ -170,7 +170,7 @@ def _forms(value: str) -> Iterator[str]:
 
 
 def _in_base64(raw: bytes) -> Iterator[str]:
-    """The characters that the value alone determines, for each of the three ways it may lie in groups of 3 bytes."""
+    """The base64 characters that depend on the value alone, for each of its three alignments in groups of 3 bytes."""
     for offset in range(3):
         padded = bytes(offset) + raw
         first, last = -(-offset * 8 // 6), len(padded) * 8 // 6
@@ -179,7 +179,7 @@ def _in_base64(raw: bytes) -> Iterator[str]:
 
 
 def _raw(value: str) -> bytes:
-    """The bytes of a value; of one from the environment those that stood there (PEP 383)."""
+    """The bytes of a value. For values from the environment the original bytes (PEP 383)."""
     try:
         return value.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""How much memory fetched data may take: one budget for the process, an account for each event."""
+"""The memory limit for fetched data: one budget for the process, one account per event."""
 
 from __future__ import annotations
 
@@ -12,56 +12,56 @@ from typing import Any, Final
 from engine.core.errors import DataTooLarge, NotNow
 from engine.core.units import format_size
 
-#: How long an event's data waits for others to give memory back, in seconds.
+#: How long an event waits for memory that other events use, in seconds.
 PATIENCE: Final = 5.0
-#: Between two looks whether they did, in seconds.
+#: Seconds between two checks whether memory is free.
 _LOOK: Final = 0.05
-#: What CPython's garbage collector adds to a dict or a list, in bytes.
+#: The overhead of CPython's garbage collector for a dict or a list, in bytes.
 _TRACKED: Final = 16
 
 
 class Memory:
-    """So many bytes for what the process holds of events, fetched data among it.
+    """The memory limit in bytes for the events of the process, including fetched data.
 
-    ``others`` tells how many bytes the rest takes. When there is no room, the account that was opened first waits for
-    it, and the others are told to come back later: accounts that hold a part each and all wait would wait for ever.
+    ``others`` returns the bytes of everything else. If the budget is used up, only the oldest account waits. All others
+    fail with ``NotNow``: accounts that each hold a part and all wait would deadlock.
     """
 
     def __init__(self, limit: float = math.inf, others: Callable[[], int] = lambda: 0) -> None:
         self.limit, self._others = limit, others
-        #: How many bytes fetched data takes.
+        #: The bytes of fetched data.
         self.held = 0
         self._numbers = count()
         self._first: Account | None = None
 
     def account(self, base: int = 0) -> Account:
-        """An account of an event that takes ``base`` bytes itself."""
+        """Open an account for an event that takes ``base`` bytes itself."""
         return Account(self, base, next(self._numbers))
 
     def fits(self, size: int) -> bool:
-        """Whether there is room for so many bytes now."""
+        """Whether so many bytes fit now."""
         return self._others() + self.held + size <= self.limit
 
     def is_first(self, account: Account) -> bool:
-        """Whether an account that waits is the one that goes on waiting."""
+        """Whether a waiting account is the oldest one, which may continue to wait."""
         if self._first is None or account.number < self._first.number:
             self._first = account
         return self._first is account
 
     def waited(self, account: Account) -> None:
-        """An account waits no more."""
+        """An account stopped waiting."""
         if self._first is account:
             self._first = None
 
 
 class Account:
-    """What the fetched data of one event takes. It is given back when nothing refers to the account any more."""
+    """The memory of one event's fetched data. It is released when the account is no longer referenced."""
 
     def __init__(self, memory: Memory, base: int, number: int) -> None:
         self._memory, self._base = memory, base
-        #: The lower, the earlier it was opened.
+        #: Accounts are numbered in the order in which they were opened.
         self.number = number
-        #: How many bytes it has.
+        #: The bytes of this account.
         self.size = 0
         self._waiting = 0
 
@@ -69,26 +69,26 @@ class Account:
         self._memory.held -= self.size
 
     def check(self, size: int) -> None:
-        """See that so many bytes more could fit, if no other event had any.
+        """Check that so many more bytes would fit if no other event used any.
 
         Raises:
-            DataTooLarge: they could not.
+            DataTooLarge: they would not fit.
         """
         if self._base + self.size + size > self._memory.limit:
             limit = format_size(int(self._memory.limit))
-            raise DataTooLarge(f"it is larger than the memory limit allows (--memory-limit is {limit})")
+            raise DataTooLarge(f"it exceeds the memory limit (--memory-limit is {limit})")
 
     def add(self, size: int) -> None:
-        """Take so many bytes that are there already, whatever the limit says."""
+        """Add bytes that are in memory already, regardless of the limit."""
         self.size += size
         self._memory.held += size
 
     async def grow(self, size: int) -> None:
-        """Take so many bytes; wait for others to give some back, if need be.
+        """Reserve so many bytes, waiting for other events to release some if necessary.
 
         Raises:
-            DataTooLarge: they could never fit.
-            NotNow: others need them, or did not give enough back in time.
+            DataTooLarge: they can never fit.
+            NotNow: an older account waits, or not enough was released in time.
         """
         self.check(size)
         if not self._memory.fits(size):
@@ -96,7 +96,7 @@ class Account:
         self.add(size)
 
     def shrink(self, size: int) -> None:
-        """Give so many bytes back."""
+        """Release so many bytes."""
         self.add(-size)
 
     async def _wait(self, size: int) -> None:
@@ -106,7 +106,7 @@ class Account:
         try:
             while not self._memory.fits(size):
                 if not self._memory.is_first(self) or clock() > ends:
-                    raise NotNow("other events take all the memory there is (--memory-limit)")
+                    raise NotNow("other events use all of the memory limit (--memory-limit)")
                 await asyncio.sleep(_LOOK)
                 self.check(size)
         finally:
@@ -116,7 +116,7 @@ class Account:
 
 
 def size_of(value: Any) -> int:
-    """About how many bytes a JSON value takes in memory. A value that stands in several places counts each time."""
+    """The approximate size of a JSON value in memory, in bytes. A shared value counts each time."""
     total, rest = 0, [value]
     while rest:
         value = rest.pop()

@@ -7,28 +7,28 @@ import math
 import re
 from typing import Any, Final
 
-#: From here on a float is no longer exact, and whole numbers are read as such.
+#: From here on floats are not exact, so texts of digits are read as integers.
 _EXACT = 2.0**53
 _DIGITS = re.compile(r"[+-]?[0-9]{1,400}")
-#: A longer text spells no number. Reading one takes a tenth of a second per 20 MB, and the error quotes all of it.
+#: A longer text is not a number. Parsing takes a tenth of a second per 20 MB, and the error would quote all of it.
 _LONGEST_NUMBER = 4096
 _AS_ZEROS: Final = bytes.maketrans(b"123456789", b"0" * 9)
 #: The shortest number beyond 64 bits has 19 digits.
 _LONG: Final = b"0" * 19
 _BEYOND: Final = 2.0**63
-#: Longer numbers stay floats: Python takes quadratic time for them.
+#: Longer numbers stay floats: Python needs quadratic time for them.
 _MOST_DIGITS: Final = 4000
 
 
 def number_of(value: Any) -> int | float | None:
-    """The number a value is, or that a text spells; a boolean is none."""
+    """A value as a number, if it is one or a text of one. A boolean is not a number."""
     if isinstance(value, str):
         return spelled(value)
     return value if is_number(value) else None
 
 
 def spelled(text: str) -> int | float | None:
-    """The number a text spells, as JSON or people write one; infinities and the like are none."""
+    """The number that a text contains, or None. Infinities and NaN are not numbers."""
     if len(text) > _LONGEST_NUMBER:
         return None
     try:
@@ -41,19 +41,19 @@ def spelled(text: str) -> int | float | None:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is a JSON number, which a boolean is not."""
+    """Whether a value is a JSON number. A boolean is not."""
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def may_have_long(body: bytes) -> bool:
-    """Whether a body has as many digits in a row as a number beyond 64 bits. Takes about 1 ns per byte."""
+def may_have_long_numbers(body: bytes) -> bool:
+    """Whether a body has as many consecutive digits as a number beyond 64 bits. Takes about 1 ns per byte."""
     return _LONG in body.translate(_AS_ZEROS)
 
 
-def restored(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]:
-    """The payload with the body's whole numbers where it has floats in their places; ``index`` is its run's, or -1.
+def restore_long_numbers(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]:
+    """Replace floats in a payload by the exact integers of the body. ``index`` is the index of its run, or -1.
 
-    The body is parsed only where it is given and the payload has a float that large.
+    The body is parsed again only if it is given and the payload has a float that large.
     """
     if not body or not _has_beyond(payload):
         return payload
@@ -69,7 +69,7 @@ def restored(payload: dict[str, Any], body: bytes, index: int) -> dict[str, Any]
 
 
 def _has_beyond(value: Any) -> bool:
-    """Whether a float in a value is as large as a whole number beyond 64 bits."""
+    """Whether a value contains a float beyond 64 bits."""
     if isinstance(value, float):
         return abs(value) >= _BEYOND
     if isinstance(value, (dict, list)):

@@ -1,4 +1,4 @@
-"""Runs computations that may take long in threads, so that the event loop goes on."""
+"""Runs long computations in threads, so that they do not block the event loop."""
 
 from __future__ import annotations
 
@@ -23,49 +23,49 @@ ON_LOOP: Final = 0.02
 _WORK_ON_LOOP: Final = 20_000
 #: A computation in a thread that took less CPU time than this, in seconds, could have run on the loop.
 _SHORT: Final = 0.005
-#: After so many short ones in a row, computations of a kind start on the loop again.
+#: After so many consecutive short ones, computations of a kind start on the loop again.
 _SHORT_IN_A_ROW: Final = 8
-#: So many kinds are remembered to take long; the oldest is forgotten first.
+#: The maximum number of long kinds that are remembered. The oldest is dropped first.
 _MOST_REMEMBERED: Final = 1000
-#: How long past its limit a thread is waited for, in seconds of CPU time: it may be in a call that checks no deadline.
+#: How long past its limit to wait for a thread, in seconds of CPU time: it may be in a call that checks no deadline.
 _MARGIN: Final = 5.0
-#: Between two looks at the CPU time of a thread that is late, in seconds.
+#: Seconds between two checks of the CPU time of a late thread.
 _LOOK: Final = 1.0
 
 
 class Offload:
-    """Starts computations on the event loop, and moves to a thread what does not end there within 20 ms of CPU time.
+    """Runs computations on the event loop, and moves those longer than 20 ms of CPU time to a thread.
 
-    A computation must be free of side effects: the part that ran on the loop is thrown away.
-    What took long is remembered by kind and size, and starts in a thread until it was short again eight times in a
-    row. At most ``most`` threads run at once, for they share one interpreter with the loop. Kinds take turns.
+    A computation must have no side effects: in the thread it starts again from the beginning. Long ones are remembered
+    by kind and size, and start in a thread until they were short eight times in a row. At most ``most`` threads run at
+    once, because they share one interpreter with the loop. Kinds take turns.
 
-    ``limit`` is the CPU time that a computation may take in a thread, in seconds.
+    ``limit`` is the CPU time of a computation in a thread, in seconds.
     """
 
     def __init__(self, most: int = 2, limit: float = LIMIT, margin: float = _MARGIN) -> None:
         self._limit, self._margin = limit, margin
         self._slots = _Slots(most)
-        #: By kind and size: how many computations in a row were short since one took long.
+        #: By kind and size: the number of consecutive short computations since a long one.
         self._long: dict[Hashable, int] = {}
-        #: How many computations were started in a thread.
+        #: The number of computations started in a thread.
         self.offloaded = 0
 
     @property
     def waiting(self) -> int:
-        """How many computations wait for a thread."""
+        """The number of computations that wait for a thread."""
         return self._slots.waiting
 
     async def run(self, kind: Hashable, work: Callable[[], T], *, size: int = 0, large: bool = False) -> T:
-        """The value of a computation.
+        """Run a computation and return its value.
 
         Args:
-            kind: what computations are remembered by, and take turns by.
-            size: how large its input is, in bytes; what took long with a large input may be short with a small one.
-            large: it starts in a thread.
+            kind: computations of one kind are remembered together and share one turn.
+            size: the size of the input in bytes; a small input may be short where a large one was long.
+            large: start in a thread at once.
 
         Raises:
-            TookTooLong: it reached the limit.
+            TookTooLong: the computation reached the limit.
         """
         key = (kind, size.bit_length())
         if not large and key not in self._long:
@@ -77,7 +77,7 @@ class Offload:
         await self._slots.acquire(kind)
         try:
             thread = _Thread(work, self._limit, self._slots.release)
-        except BaseException:  # the system gives no thread
+        except BaseException:  # the system cannot start a thread
             self._slots.release()
             raise
         self.offloaded += 1
@@ -98,7 +98,7 @@ class Offload:
 
 
 class _Slots:
-    """A number of slots. Who waits gets one in turn by kind: a thousand of one kind are one turn for another."""
+    """A number of slots, assigned to the waiting kinds in turn, however many computations of one kind wait."""
 
     def __init__(self, free: int) -> None:
         self._free = free
@@ -127,7 +127,7 @@ class _Slots:
             turns = self._waiting.pop(kind)
             turn = turns.popleft()
             if turns:
-                self._waiting[kind] = turns  # behind all other kinds
+                self._waiting[kind] = turns  # after all other kinds
             if not turn.done():
                 turn.set_result(None)
                 return
@@ -135,7 +135,7 @@ class _Slots:
 
 
 class _Thread(Generic[T]):
-    """One computation in a thread. ``release`` is called on the loop when the thread has ended, however late."""
+    """One computation in a thread. ``release`` is called on the loop when the thread ends, however late."""
 
     def __init__(self, work: Callable[[], T], limit: float, release: Callable[[], None]) -> None:
         self._work, self._limit, self._release = work, limit, release
@@ -143,15 +143,15 @@ class _Thread(Generic[T]):
         self._answer: asyncio.Future[T] = self._loop.create_future()
         #: The CPU time of the thread so far, in seconds.
         self._cpu_seconds: Callable[[], float] = float
-        #: The CPU time it took, in seconds.
+        #: The CPU time of the computation, in seconds.
         self.seconds = 0.0
         threading.Thread(target=self._run, name="offload", daemon=True).start()
 
     async def value(self, limit: float) -> T:
-        """What the computation came to.
+        """The value of the computation.
 
         Raises:
-            TookTooLong: it reached its own limit, or is still running after ``limit`` seconds of CPU time.
+            TookTooLong: it reached its limit, or still runs after ``limit`` seconds of CPU time.
         """
         wait, used = limit, 0.0
         try:
@@ -163,7 +163,7 @@ class _Thread(Generic[T]):
                 wait = min(_LOOK, limit)
             return self._answer.result()
         finally:
-            self._answer.cancel()  # if it has not come by now, nobody waits for it
+            self._answer.cancel()  # a later answer is ignored
 
     def _run(self) -> None:
         settle = _outcome(self._compute, self._answer)
@@ -187,7 +187,7 @@ class _Thread(Generic[T]):
 
 
 def _clock_of_this_thread() -> Callable[[], float]:
-    """A function that other threads may call; where the system does not tell CPU time to them, it tells the time."""
+    """A function that reads this thread's CPU time from other threads, or elapsed time where that is not supported."""
     if hasattr(time, "pthread_getcpuclockid"):
         return partial(time.clock_gettime, time.pthread_getcpuclockid(threading.get_ident()))
     started = time.monotonic()
@@ -195,7 +195,7 @@ def _clock_of_this_thread() -> Callable[[], float]:
 
 
 async def in_thread(work: Callable[[], T]) -> T:
-    """A function's value, from a daemon thread of its own: unlike a pool's, it can't keep the process from ending."""
+    """Run a function in its own daemon thread. Unlike a thread of a pool, it cannot block the end of the process."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -209,16 +209,16 @@ async def in_thread(work: Callable[[], T]) -> T:
 
 
 def _outcome(work: Callable[[], Any], answer: asyncio.Future[Any]) -> Callable[[], None]:
-    """Run a function; what is returned hands its value, or its exception, to the future."""
+    """Run a function. Return a callback that sets its value or exception in the future."""
     try:
         settle = partial(answer.set_result, work())
-    except BaseException as error:  # noqa: BLE001 - it is raised again where it is waited for
+    except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
         settle = partial(answer.set_exception, _raisable(error))
     return lambda: None if answer.done() else settle()
 
 
 def _raisable(error: BaseException) -> Exception:
-    """A future cannot raise StopIteration, and what would end the program must not do so from a thread."""
+    """An exception that a future can raise. StopIteration and SystemExit are wrapped."""
     if isinstance(error, Exception) and not isinstance(error, StopIteration):
         return error
     return RuntimeError(f"it raised {named_error(error)}")

@@ -1,7 +1,7 @@
-"""What LangSmith's schema says of the values in a rule's webhook: which are texts, numbers, lists, objects.
+"""The types of the fields in a rule's webhook, by LangSmith's schema.
 
 From the OpenAPI document of LangSmith's API (``RunSchema``) and the documented payload. LangSmith may add fields at any
-time, and leaves others out: this is for warnings, never for verdicts.
+time and omits some: use this for warnings, never for decisions.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, Literal
 
-#: One step of a look into the document: a name, an index, or None where it is known only later (``*`` among them).
+#: One step of a path into the document: a name, an index, or None if it is not known before evaluation (such as ``*``).
 Step = str | int | None
 Kind = Literal["text", "number", "boolean", "time", "list", "object"]
 
@@ -39,10 +39,10 @@ _FIELDS: Final[dict[Kind, frozenset[str]]] = {
 }
 # fmt: on
 RUN_KINDS: Final[dict[str, Kind]] = {name: kind for kind, names in _FIELDS.items() for name in names}
-#: Every field of a run that LangSmith documents.
+#: Every documented field of a run.
 RUN_FIELDS: Final = frozenset(RUN_KINDS)
-#: The fields that every run has in a rule's webhook: those of LangSmith's documented payload, and two that are null in
-#: most runs, and so missing in its example.
+#: The fields of every run in a rule's webhook: those of LangSmith's documented payload, and two that are null in most
+#: runs and therefore missing in its example.
 # fmt: off
 SENT_FIELDS: Final = frozenset({
     "app_path", "child_run_ids", "completion_cost", "completion_tokens", "direct_child_run_ids", "dotted_order",
@@ -52,10 +52,10 @@ SENT_FIELDS: Final = frozenset({
     "total_cost", "total_tokens", "trace_id",
 })
 # fmt: on
-#: Those that are lists, and those that are texts (or null), moments among them.
+#: The fields that are lists, and those that are texts (or null), including times.
 ARRAY_FIELDS: Final = _FIELDS["list"]
 TEXT_FIELDS: Final = _FIELDS["text"] | _FIELDS["time"] | {"url"}
-#: Fields that are null or absent in many runs: ones without error, without cost, without parent and so on.
+#: Fields that are null or absent in many runs, such as those without error, cost or parent.
 OFTEN_NULL: Final = frozenset(
     {
         "completion_cost",
@@ -71,10 +71,10 @@ OFTEN_NULL: Final = frozenset(
         "total_cost",
     }
 )  # fmt: skip
-#: Of these, the numbers that LangSmith's schema has as texts, and the objects whose values are such texts.
+#: Numbers that LangSmith's schema defines as texts, and objects with such values.
 DECIMAL_TEXTS: Final = frozenset({"total_cost", "prompt_cost", "completion_cost"})
 DECIMAL_OBJECTS: Final = frozenset({"prompt_cost_details", "completion_cost_details"})
-#: Fields with a few values: which (``query.RunStatus`` and ``RunTypeEnum``), and what people write for them.
+#: The values of enumerated fields (``query.RunStatus`` and ``RunTypeEnum``), and other words for them.
 VALUES: Final[dict[str, frozenset[str]]] = {
     "status": frozenset({"success", "error", "pending"}),
     "run_type": frozenset({"tool", "chain", "llm", "retriever", "embedding", "prompt", "parser"}),
@@ -101,7 +101,7 @@ FOREIGN_VALUES: Final[dict[str, str]] = {
     "function": "tool",
     "embeddings": "embedding",
 }
-#: What a feedback key's statistics have.
+#: The statistics of a feedback key.
 STATISTICS: Final[dict[str, Kind]] = {
     "n": "number", "avg": "number", "stdev": "number", "show_feedback_arrow": "boolean", "values": "object",
 }  # fmt: skip
@@ -123,7 +123,7 @@ _TOP: Final[dict[str, Kind]] = {
 
 
 def run_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
-    """The steps below a run: ``x`` of ``run.x``, ``runs[*].x`` and ``payload.runs[0].x``; None of all others."""
+    """The steps below a run: ``x`` of ``run.x``, ``runs[*].x`` and ``payload.runs[0].x``; None for other paths."""
     own = tuple(steps[1:] if steps and steps[0] == "payload" else steps)
     if len(own) > 1 and own[0] == "runs" and not isinstance(own[1], str):
         return own[2:]
@@ -131,7 +131,7 @@ def run_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
 
 
 def statistics_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
-    """The steps below ``feedback_stats``, a run's or the event's; None of all others."""
+    """The steps below ``feedback_stats`` of a run or the event; None for other paths."""
     own = run_steps(steps)
     if own is None:
         own = tuple(steps[1:] if steps and steps[0] == "payload" else steps)
@@ -139,7 +139,7 @@ def statistics_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
 
 
 def kind_at(steps: Sequence[Step]) -> Kind | None:
-    """What stands at the end of a look into the document, by LangSmith's schema; None where it leaves that open."""
+    """The type of the value at a path, by LangSmith's schema; None if the schema does not define it."""
     statistics = statistics_steps(steps)
     if statistics:
         return _statistic(statistics)
@@ -172,7 +172,7 @@ def _statistic(steps: tuple[Step, ...]) -> Kind | None:
 def _at_top(steps: Sequence[Step]) -> Kind | None:
     own = tuple(steps)
     if len(own) > 1 and own[0] == "payload":
-        # Behind payload stands what LangSmith sent: its ``event`` is no word of the engine's.
+        # Below payload is what LangSmith sent: its ``event`` is not the engine's.
         own = own[1:] if own[1] not in ("event", "route", "vars", "run", "feedback") else ("",)
     if len(own) == 1 and isinstance(own[0], str):
         return _TOP.get(own[0])
@@ -180,10 +180,10 @@ def _at_top(steps: Sequence[Step]) -> Kind | None:
 
 
 def is_open(steps: Sequence[Step]) -> tuple[Step, ...] | None:
-    """The part of a look that may be absent: a key that LangSmith's schema leaves to people, or is often null.
+    """The part of a path that may be absent: a user-defined key, or a field that is often null. None if always present.
 
-    As steps that mean the same however they are written: ``run.extra.metadata.env`` and
-    ``$.runs[*].extra.metadata.env`` are both ``("extra", "metadata", "env")``. None if it is always there.
+    The result is normalized: ``run.extra.metadata.env`` and ``$.runs[*].extra.metadata.env`` both give
+    ``("extra", "metadata", "env")``.
     """
     statistics = statistics_steps(steps)
     if statistics:
@@ -199,7 +199,7 @@ def is_open(steps: Sequence[Step]) -> tuple[Step, ...] | None:
 
 
 def anchored(steps: Sequence[Step]) -> tuple[Step, ...]:
-    """Steps that mean the same however they are written; see ``is_open``."""
+    """The normalized steps of a path; see ``is_open``."""
     statistics = statistics_steps(steps)
     if statistics is not None:
         return ("feedback_stats", *statistics)

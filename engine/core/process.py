@@ -12,22 +12,22 @@ try:
 except ImportError:  # Windows has no such limit
     resource = None  # type: ignore[assignment]
 
-#: Enough for anybody. Systems that say "unlimited" (macOS) take less for an answer, so less is asked next.
+#: Tried in this order. macOS reports "unlimited" but accepts only the smaller value.
 _WANTED = (65_536, 10_240)
-#: How many descriptors are left for the store, the admin listener, logs and the like.
+#: Descriptors reserved for the store, the admin listener, logs and the like.
 _FILES = 256
-#: The most connections of a listener, whatever the system allows: each takes about 20 KB.
+#: The maximum connections of a listener, whatever the system allows: each takes about 20 KB.
 _MOST_CONNECTIONS = 8192
-#: After how many objects more than before the collector looks at the new ones. Python's own number is 700:
-#: a few payloads at work make that many, and none of their objects is in a cycle.
+#: New objects before the collector examines them. Python's default is 700: a few payloads create that many, and their
+#: objects form no cycles.
 _NEW_OBJECTS = 10_000
 
 
 def raise_descriptor_limit() -> int | None:
-    """Raise the limit as far as no privilege is needed, and say what it is then; None where there is none.
+    """Raise the soft limit of open files as far as possible without privileges. Return it; None if there is no limit.
 
-    Shells and service managers start programs with 1024, or 256; a delivery under way takes one
-    connection, and as many webhooks may come in meanwhile.
+    Shells and service managers start programs with 1024 or 256. Each running delivery takes one connection, and each
+    incoming webhook another.
     """
     if resource is None:
         return None
@@ -43,15 +43,15 @@ def raise_descriptor_limit() -> int | None:
 
 
 def descriptors_needed(concurrency: int) -> int:
-    """How many a process with so many hands may have open: connections in and out, and files."""
+    """The descriptors for this many concurrent attempts: connections in and out, and files."""
     return 2 * concurrency + _FILES
 
 
 def connections_allowed(concurrency: int) -> int:
-    """How many connections a listener may have open, so that the rest is left for other files and connections.
+    """The maximum number of open connections of a listener.
 
-    What is left is enough for the store, for people, and for a connection to a destination for each of
-    ``concurrency`` attempts; where the limit is very low, three quarters of it.
+    The rest of the limit is for the store, the admin listener and one connection per concurrent attempt. If the limit
+    is very low, the listener gets a quarter of it.
     """
     soft = None if resource is None else resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     if soft is None or soft == resource.RLIM_INFINITY:
@@ -60,12 +60,11 @@ def connections_allowed(concurrency: int) -> int:
 
 
 def tune_interpreter() -> None:
-    """Set the whole process up to serve. Call it once, when everything is loaded.
+    """Tune the garbage collector for a server. Call it once, when everything is loaded.
 
-    What is there by now stays, so that no collection has to look at it again. With the
-    threshold this saves a sixth of what accepting an event costs. Threads keep Python's turns
-    of 5 ms: with shorter ones event loop and store take the interpreter from each other, which
-    cost another sixth, and a plug-in that computes disturbed no less.
+    The objects loaded so far are permanent, so collections skip them. With the higher threshold this saves a sixth of
+    the cost of accepting an event. Python's switch interval stays at 5 ms: with a shorter one the event loop and the
+    store preempt each other, which cost another sixth and did not help against plug-ins that compute.
     """
     gc.collect()
     gc.freeze()
@@ -74,10 +73,10 @@ def tune_interpreter() -> None:
 
 @contextmanager
 def no_full_collections() -> Iterator[None]:
-    """Within it, the collector looks at new objects only, and more often, at fewer of them each time.
+    """Limit the collector to new objects, in smaller and more frequent collections.
 
-    A collection stops every thread. While 10,000 routes are loaded there would be fifteen full ones, of up to half a
-    second each, and they would find nothing: what is loaded is kept.
+    A collection stops every thread. Loading 10,000 routes would cause fifteen full ones, of up to half a second each,
+    that free nothing: what is loaded stays.
     """
     before = gc.get_threshold()
     gc.set_threshold(before[0], 1, 1_000_000)

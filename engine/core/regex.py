@@ -1,4 +1,4 @@
-"""Regular expressions, by RE2 only: time linear in the text, whatever the pattern and whoever wrote the text."""
+"""Regular expressions, always with RE2: linear time for every pattern and text."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import re2
 from engine.core.deadline import check
 from engine.core.variables import Filled
 
-#: What other engines have and RE2 leaves out, as it shows in RE2's own messages.
+#: Features that RE2 does not have, by their syntax in RE2's error messages.
 _ABSENT = {
     "(?=": "lookahead",
     "(?!": "negative lookahead",
@@ -21,17 +21,17 @@ _ABSENT = {
     "?+": "possessive quantifiers",
 }
 
-#: A pattern that is a text, perhaps tied to the start or the end.
+#: A pattern without operators, optionally anchored at the start or end.
 _LITERAL = re.compile(r"(\^?)([A-Za-z0-9 _:;,@#%&=<>/!~-]+)(\$?)", re.ASCII)
 
 
-#: Where a pattern has no room for a text: quoted parts, escapes, groups' heads and counts; and where classes begin and
-#: end. ``{words}`` are those that stand for variables.
+#: Parts of a pattern where literal text is not possible: quoted parts, escapes, group heads and counts; and the start
+#: and end of classes. ``{words}`` are the placeholders of variables.
 _TOKENS = r"\\Q.*?(?:\\E|\Z)|\\(?:{words}|.)|\[:\^?\w*:\]|\[\^?\]?|\]|\(\?(?:P?<[^>]*|[\w-]*)|\{{[^}}]*|{words}"
 
 
 class RegexError(ValueError):
-    """A pattern is not valid RE2. ``hint`` says what to write instead, where that is known."""
+    """A pattern is not valid RE2. ``hint`` says what to write instead, if known."""
 
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class RegexError(ValueError):
 
 
 def compile_search(pattern: str) -> Callable[[str], bool]:
-    """A function that tells whether the pattern is found anywhere in a text.
+    """A function that returns whether the pattern matches anywhere in a text.
 
     Raises:
         RegexError: the pattern is not valid RE2.
@@ -49,17 +49,17 @@ def compile_search(pattern: str) -> Callable[[str], bool]:
         return _literal_search(plain[2], start=bool(plain[1]), end=bool(plain[3]))
 
     def found(text: str) -> bool:
-        # Bytes, because re2 maps every span of a text back to characters, which nobody asks for here.
+        # Bytes, because re2 converts every span in a text to character positions, which are not needed here.
         return search(text.encode()) is not None
 
     return found
 
 
 def literal_pattern(pattern: str) -> str:
-    """A pattern in which the values of variables stand for themselves, whatever characters are in them.
+    """A pattern with the values of variables inserted as literal text.
 
     Raises:
-        RegexError: a variable is the whole pattern, or stands where a pattern has no text.
+        RegexError: a variable is the whole pattern, or is used where literal text is not possible.
     """
     if not isinstance(pattern, Filled):
         return pattern
@@ -82,17 +82,19 @@ def literal_pattern(pattern: str) -> str:
 
 
 def _in_range(source: str, found: re.Match[str]) -> bool:
-    """Whether what was found within a class is an end of a range, as in ``[a-z]``."""
+    """Whether a match within a class is the end of a range, as in ``[a-z]``."""
     return "-" in (source[found.start() - 1 : found.start()], source[found.end() : found.end() + 1])
 
 
 def _no_pattern(reference: str) -> RegexError:
-    message = f"{reference} would be a pattern, or a part of its syntax: a variable is a value"
-    return RegexError(message, "write the pattern itself; for a text there are eq, contains, starts_with and ends_with")
+    message = f"{reference} would be a pattern or part of its syntax: a variable is a literal value"
+    return RegexError(
+        message, "write the pattern itself; to compare with a text use eq, contains, starts_with or ends_with"
+    )
 
 
 def _literal_search(text: str, *, start: bool, end: bool) -> Callable[[str], bool]:
-    """What RE2 would answer for a pattern without operators; a call into it costs ten times as much."""
+    """The result of RE2 for a pattern without operators. Calling RE2 costs ten times as much."""
     if start and end:
         return lambda value: value == text
     if start:
@@ -111,7 +113,7 @@ def compile_sub(pattern: str, replacement: str) -> Callable[[str], str]:
     sub = _compile(pattern, never_capture=False, text=True).sub
 
     def expand(match: re2._Match) -> str:
-        check()  # every match is a step of the library's loop in Python
+        check()  # re2 calls this for every match
         result: str = match.expand(replacement)
         return result
 
@@ -129,7 +131,7 @@ def _compile(pattern: str, *, never_capture: bool, text: bool = False) -> re2._R
     try:
         return re2.compile(pattern if text else pattern.encode(), options)
     except UnicodeEncodeError:
-        raise RegexError("the pattern holds half of a surrogate pair, which is no text") from None
+        raise RegexError("the pattern contains a lone surrogate, which is not valid text") from None
     except re2.error as error:
         raw = error.args[0] if error.args else b""
         message = raw.decode(errors="replace") if isinstance(raw, bytes) else str(raw)
@@ -137,18 +139,18 @@ def _compile(pattern: str, *, never_capture: bool, text: bool = False) -> re2._R
 
 
 def _hint(message: str) -> str:
-    """What to do about RE2's message."""
+    """A hint for RE2's message."""
     kind, _, part = message.partition(": ")
     if kind in ("invalid perl operator", "bad repetition operator", "invalid named capture group"):
         name = next((name for start, name in _ABSENT.items() if start in part), "")
         if name:
             return (
-                f"RE2 has no {name}: it promises linear time; use a second operator or `not` instead "
+                f"RE2 has no {name}: it guarantees linear time; use a second operator or `not` instead "
                 "(syntax: https://github.com/google/re2/wiki/Syntax)"
             )
     if kind == "invalid escape sequence":
         if part[1:].isdigit():
-            return "RE2 has no backreferences: it promises linear time"
+            return "RE2 has no backreferences: it guarantees linear time"
         return r"RE2 does not know this escape; the end of the text is \z, a literal backslash is \\"
     if kind == "invalid repetition size":
         return "RE2 repeats at most 1000 times"

@@ -1,9 +1,8 @@
-"""Opening hours: when a route or an action is to be heard. Pure: every answer is about a time that is given.
+"""Active hours of routes and actions. Pure functions of a given time.
 
-An opening is a stretch of real time, from the moment its first wall-clock time comes to the moment its last
-one does. So a clock that is put forward or back makes no opening twice: of a time that comes twice the first
-counts. A time that is skipped counts as the moment at which the clock goes on, and hours that are skipped
-altogether are made up for from there, at their full length.
+An opening is an interval of real time, from the moment its first wall-clock time occurs to the moment its last one
+occurs. When clocks change, no opening occurs twice: of a time that occurs twice, the first counts. A skipped time
+counts as the moment of the change. Hours that are skipped completely start at that moment and keep their full length.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from engine.core.suggest import did_you_mean, nearest
 
-#: How the reason begins of what waits for its hours.
+#: The beginning of the reason of deliveries that wait for their hours.
 HELD: Final = "held until"
 DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 EVERY_DAY: Final = frozenset(range(7))
@@ -38,20 +37,20 @@ _LONG_DAYS: Final = {
 }
 _HOURS: Final = re.compile(r"(\d{1,2}):(\d{2})\s*[-\u2013]\s*(\d{1,2}):(\d{2})", re.ASCII)
 _BARE_HOURS: Final = re.compile(r"(\d{1,2})\s*[-\u2013]\s*(\d{1,2})", re.ASCII)
-#: Days looked back for an opening that still lasts, and ahead for the next one; each weekday is among these.
+#: Days to search back for an opening that still lasts, and ahead for the next one. They include each weekday.
 _BACK, _AHEAD = 2, 9
-#: How often two schedules are asked in turn for a time at which both are open.
+#: The maximum number of steps when searching for a time at which all schedules are open.
 _ROUNDS = 64
-#: Mondays, one of them in summer time somewhere: between them clocks differ as they ever do.
+#: Two Mondays, in winter and in summer: every time zone with summer time has it at one of them.
 _REFERENCES: Final = (1767571200.0, 1783296000.0)
 
-#: First and last minute of a span, counted from the midnight its day begins with; the last may be on the next day.
+#: First and last minute of a span, from midnight at the start of its day. The last may be on the next day.
 Span = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """The days (0 is Monday) and hours, by the clock of a time zone. A span belongs to the day on which it begins."""
+    """Days (0 is Monday) and hours in a time zone. A span belongs to the day on which it begins."""
 
     days: frozenset[int]
     spans: tuple[Span, ...]
@@ -62,7 +61,7 @@ class Schedule:
         return any(begins <= at < ends for begins, ends in self._openings(at, 1))
 
     def next_open(self, at: float) -> float:
-        """The first time from ``at`` on, in Unix seconds, that is within an opening."""
+        """The first time from ``at`` on that is within an opening, in Unix seconds."""
         if self.is_open(at):
             return at
         return min(begins for begins, _ in self._openings(at, _AHEAD) if begins > at)
@@ -80,14 +79,14 @@ class Schedule:
         return (begins, ends) if begins < ends else (begins, begins + 60.0 * (span[1] - span[0]))
 
     def __str__(self) -> str:
-        """As its author might have written it: ``mon-fri 09:00-18:00 Europe/Berlin``."""
-        days = "" if self.days == EVERY_DAY else f"{_days_in_words(self.days)} "
-        return f"{days}{', '.join(map(_span_in_words, self.spans))} {self.zone.key}"
+        """As in the configuration: ``mon-fri 09:00-18:00 Europe/Berlin``."""
+        days = "" if self.days == EVERY_DAY else f"{_format_days(self.days)} "
+        return f"{days}{', '.join(map(_format_span, self.spans))} {self.zone.key}"
 
 
 def _moment(day: date, minute: int, zone: ZoneInfo) -> float:
-    """When a clock on the wall first shows a time, or a later one, if that time is skipped."""
-    naive = datetime(day.year, day.month, day.day) + timedelta(minutes=minute)  # noqa: DTZ001 - the zone comes next
+    """When a wall clock first shows a time, or the moment of the change if that time is skipped."""
+    naive = datetime(day.year, day.month, day.day) + timedelta(minutes=minute)  # noqa: DTZ001 - the zone is set in the next line
     local = naive.replace(tzinfo=zone)
     at = local.timestamp()
     if datetime.fromtimestamp(at, zone).replace(tzinfo=None) == naive:
@@ -96,7 +95,7 @@ def _moment(day: date, minute: int, zone: ZoneInfo) -> float:
 
 
 def _jump(zone: ZoneInfo, before: int, after: int) -> float:
-    """The second at which a zone's clock was put forward, somewhere between two others."""
+    """The second between two times at which a zone's clock was set forward."""
     old = datetime.fromtimestamp(before, zone).utcoffset()
     while after - before > 1:
         middle = (before + after) // 2
@@ -109,19 +108,19 @@ def _jump(zone: ZoneInfo, before: int, after: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Active:
-    """A schedule, and what becomes of a delivery outside of it: it is not made, or held until the next opening."""
+    """A schedule, and what happens outside of it: deliveries are skipped, or held until the next opening."""
 
     schedule: Schedule
     otherwise: Literal["skip", "hold"] = "skip"
 
 
 def skipping(active: Sequence[Active], at: float) -> Schedule | None:
-    """The schedule by which something is not to be done at a time, if there is one."""
+    """The first schedule that skips deliveries at this time, if any."""
     return next((one.schedule for one in active if one.otherwise == "skip" and not one.schedule.is_open(at)), None)
 
 
 def holding_until(active: Sequence[Active], at: float) -> float | None:
-    """Until when something has to be held, None: it need not be. Only those count that hold."""
+    """When the held deliveries may start, in Unix seconds; None if they need not wait."""
     held = [one.schedule for one in active if one.otherwise == "hold"]
     if all(schedule.is_open(at) for schedule in held):
         return None
@@ -129,45 +128,45 @@ def holding_until(active: Sequence[Active], at: float) -> float | None:
     return held[0].next_open(at) if opening is None else opening
 
 
-def held_words(active: Sequence[Active], until: float) -> str:
-    """Why something is held, and until when, by the clock of the hours it waits for."""
+def held_message(active: Sequence[Active], until: float) -> str:
+    """Why a delivery is held, and until when, in the time zone of its hours."""
     held = [one.schedule for one in active if one.otherwise == "hold"]
     opening = datetime.fromtimestamp(until, held[0].zone).strftime("%Y-%m-%d %H:%M %Z")
     return f"{HELD} {opening}: outside its hours, {' and '.join(map(str, held))}"
 
 
 def never_open(schedules: Sequence[Schedule]) -> bool:
-    """Whether no time is within all of them."""
+    """Whether the schedules have no common opening."""
     return all(_joint_opening(schedules, at) is None for at in _REFERENCES)
 
 
 def _joint_opening(schedules: Sequence[Schedule], at: float) -> float | None:
     for _ in range(_ROUNDS):
-        shut = [schedule for schedule in schedules if not schedule.is_open(at)]
-        if not shut:
+        closed = [schedule for schedule in schedules if not schedule.is_open(at)]
+        if not closed:
             return at
-        at = max(schedule.next_open(at) for schedule in shut)
+        at = max(schedule.next_open(at) for schedule in closed)
     return None
 
 
-# --- as it is written ------------------------------------------------------------------------------------------------
+# --- parsing ----------------------------------------------------------------------------------------------------------
 
 
 def parse_days(value: object) -> frozenset[int]:
     """Days as ``mon-fri``, ``sat,sun``, ``fri-mon``, or a list of such.
 
     Raises:
-        ValueError: with words for the author.
+        ValueError: with a message for the author.
     """
     parts = value if isinstance(value, list) else str(value).split(",") if isinstance(value, str) else []
     if not parts or not all(isinstance(part, str) for part in parts):
         raise ValueError("days are written mon-fri, or [mon, wed]")
-    return frozenset(day for part in parts for words in part.split(",") for day in _days(words.strip().lower()))
+    return frozenset(day for part in parts for text in part.split(",") for day in _days(text.strip().lower()))
 
 
-def _days(words: str) -> Iterator[int]:
-    words = _LONG_DAYS.get(words, words)
-    first, dash, last = (part.strip() for part in words.partition("-"))
+def _days(text: str) -> Iterator[int]:
+    text = _LONG_DAYS.get(text, text)
+    first, dash, last = (part.strip() for part in text.partition("-"))
     begin = _day(first)
     end = _day(last) if dash else begin
     for offset in range((end - begin) % 7 + 1):
@@ -178,14 +177,14 @@ def _day(word: str) -> int:
     word = _LONG_DAYS.get(word, word)
     if word in DAYS:
         return DAYS.index(word)
-    raise ValueError(f"{word!r} is no day; {did_you_mean(word, DAYS)}")
+    raise ValueError(f"{word!r} is not a day; {did_you_mean(word, DAYS)}")
 
 
 def parse_hours(value: object) -> tuple[Span, ...]:
     """Hours as ``09:00-18:00``, ``22:00-06:00`` (to the next day), or a list of such.
 
     Raises:
-        ValueError: with words for the author.
+        ValueError: with a message for the author.
     """
     parts = value if isinstance(value, list) else [value]
     if not parts:
@@ -203,8 +202,8 @@ def _span(value: object) -> Span:
             return first, second if second > first else second + 24 * 60
         raise ValueError("hours begin before 24:00")
     if bare := _BARE_HOURS.fullmatch(text):
-        raise ValueError(f"{text!r} are no hours; write {int(bare[1]):02}:00-{int(bare[2]):02}:00")
-    raise ValueError(f'{value!r} are no hours; write them like "09:00-18:00"')
+        raise ValueError(f"{text!r} are not hours; write {int(bare[1]):02}:00-{int(bare[2]):02}:00")
+    raise ValueError(f'{value!r} are not hours; write them like "09:00-18:00"')
 
 
 def _minute(hour: str, minute: str) -> int:
@@ -218,13 +217,13 @@ def parse_zone(value: object) -> ZoneInfo:
     """A time zone by its IANA name, such as ``Europe/Berlin``.
 
     Raises:
-        ValueError: with words for the author.
+        ValueError: with a message for the author.
     """
     name = value.strip() if isinstance(value, str) else ""
     try:
         return ZoneInfo(name)
     except (LookupError, ValueError, OSError):
-        raise ValueError(f"{value!r} is no time zone; {_near_zone(name)}") from None
+        raise ValueError(f"{value!r} is not a time zone; {_near_zone(name)}") from None
 
 
 def _near_zone(name: str) -> str:
@@ -234,20 +233,20 @@ def _near_zone(name: str) -> str:
     return f"did you mean {near!r}?" if near else "write it like Europe/Berlin"
 
 
-# --- in words --------------------------------------------------------------------------------------------------------
+# --- formatting -------------------------------------------------------------------------------------------------------
 
 
-def _days_in_words(days: frozenset[int]) -> str:
-    """Days in a row as a range, wherever in the week the row begins."""
+def _format_days(days: frozenset[int]) -> str:
+    """Consecutive days as ranges, which may cross the end of the week."""
     starts = [day for day in sorted(days) if (day - 1) % 7 not in days]
-    rows = []
+    ranges = []
     for start in starts:
         last = start
         while (last + 1) % 7 in days:
             last = (last + 1) % 7
-        rows.append(DAYS[start] if last == start else f"{DAYS[start]}-{DAYS[last]}")
-    return ",".join(rows)
+        ranges.append(DAYS[start] if last == start else f"{DAYS[start]}-{DAYS[last]}")
+    return ",".join(ranges)
 
 
-def _span_in_words(span: Span) -> str:
+def _format_span(span: Span) -> str:
     return "-".join(f"{minute // 60 if minute <= 1440 else minute // 60 - 24:02}:{minute % 60:02}" for minute in span)

@@ -1,4 +1,4 @@
-"""What needs a restart to change: addresses, store, data directory, log. Flags, each with an ``ENGINE_*`` variable."""
+"""Settings that need a restart: addresses, store, data directory, log. Each has a flag and an ``ENGINE_*`` variable."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from engine.core.json_scan import MAX_VALUES
 
 
 class SettingsError(EngineError):
-    """The command's own settings do not go together."""
+    """The command's settings contradict each other."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is this machine's own, whatever a name server says."""
+    """Whether a name or address is always this machine, without asking a name server."""
     if host.lower() == "localhost":
         return True
     try:
@@ -38,12 +38,12 @@ class Address:
         """From ``host:port``, ``[::1]:port`` or ``:port`` (every interface).
 
         Raises:
-            ValueError: with words for the author of the text.
+            ValueError: with a message for the author of the text.
         """
         host, colon, port = text.rpartition(":")
         if not colon or not port.isdigit() or int(port) > 65535:
             raise ValueError(f"{text!r} is not an address; write it like 127.0.0.1:8080")
-        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - asked for by leaving the host out
+        return cls(host.strip("[]") or "0.0.0.0", int(port))  # noqa: S104 - an omitted host means all interfaces
 
     @property
     def is_loopback(self) -> bool:
@@ -55,7 +55,7 @@ class Address:
 
 
 def file_of(store_url: str) -> Path | None:
-    """SQLite's file, from its URL or path; None for other stores."""
+    """The SQLite file of a store's URL or path; None for other stores."""
     if "://" not in store_url:
         path = Path(store_url)
     elif store_url.startswith("sqlite:///"):
@@ -67,26 +67,25 @@ def file_of(store_url: str) -> Path | None:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """Where a certificate and its key are, both in PEM form; ``password`` is the key's, if it is encrypted."""
+    """The files of a certificate and its key, in PEM format; ``password`` is for an encrypted key."""
 
     cert: Path
     key: Path
     password: str | None = field(default=None, repr=False)
 
     def all(self) -> tuple[Path, Path]:
-        """Both files; they may be one."""
+        """Both files; they may be the same."""
         return self.cert, self.key
 
 
 @dataclass(frozen=True, slots=True)
 class ServeSettings:
-    """Everything ``engine serve`` is told outside the configuration file.
+    """All settings of ``engine serve`` outside the configuration file.
 
-    ``grace`` is in seconds: how long a stop waits for what is under way. ``body_limit`` is in
-    bytes, decompressed. ``memory_limit``, in bytes, is the most that events in hand take together, parsed.
-    Events with more than ``max_values`` values are kept unparsed.
-    ``env_file`` has variables of the configuration that the environment has not.
-    ``store_key`` seals what the store holds of payloads (see ``store.vault``).
+    ``grace``: how long a stop waits for running attempts, in seconds. ``body_limit``: the maximum decompressed body, in
+    bytes. ``memory_limit``: the maximum memory of all parsed events together, in bytes. Events with more than
+    ``max_values`` values are stored unparsed. ``env_file`` contains variables that are not in the environment.
+    ``store_key`` encrypts payloads in the store (see ``engine.store.encryption``).
     """
 
     config: Path
@@ -112,27 +111,27 @@ class ServeSettings:
 
     @property
     def admin_tls(self) -> TlsFiles | None:
-        """What the admin listener speaks TLS with. On loopback it does not: there nobody listens in."""
+        """The TLS files of the admin listener; None on loopback, where TLS is not needed."""
         return None if self.admin.is_loopback else self.tls
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Every secret among them, which no log or answer may show."""
+        """Every secret in these settings; logs and responses must not show them."""
         password = self.tls.password if self.tls else None
         keys = (part.strip() for part in self.store_key.split(","))
         return tuple(filter(None, (self.admin_token, password, *keys)))
 
     @property
     def store_folder(self) -> Path | None:
-        """Where the store's file is; None where it is on another machine."""
+        """The folder of the store's file; None if the store is on another machine."""
         file = file_of(self.store_url)
         return file.parent if file else None
 
     def check(self) -> None:
-        """See that the admin listener is not open to strangers.
+        """Check that the admin listener is protected.
 
         Raises:
-            SettingsError: it is bound beyond loopback without a token.
+            SettingsError: it is reachable from other machines without a token.
         """
         if not self.admin.is_loopback and not self.admin_token:
             raise SettingsError(

@@ -1,4 +1,4 @@
-"""Values of payloads as people are shown them: cut JSON, or a few words in a sentence."""
+"""Values of payloads for display: as shortened JSON, or as a short description."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from engine.core.missing import Missing
 
-#: How much of a value is shown: characters of a text, elements of an array or object, levels.
+#: The maximum characters of a text, elements of an array or object, and levels that are shown.
 MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 500, 20, 6
 
 
 def shorten(value: Any, *, depth: int = MAX_DEPTH) -> Any:
-    """A JSON-able copy with long texts, long arrays and deep nests cut, each cut marked with what is left out."""
+    """A JSON copy with long texts, long arrays and deep levels cut. Each cut says how much is missing."""
     if isinstance(value, str):
-        rest = len(value) - MAX_TEXT
-        return f"{value[:MAX_TEXT]}… ({rest} more characters)" if rest > 0 else str(value)
+        cut = len(value) - MAX_TEXT
+        return f"{value[:MAX_TEXT]}… ({cut} more characters)" if cut > 0 else str(value)
     if value is None or isinstance(value, bool):
         return value
     if isinstance(value, (int, float)):
@@ -36,7 +36,7 @@ def shorten(value: Any, *, depth: int = MAX_DEPTH) -> Any:
 
 
 def describe(value: Any) -> str:
-    """A value in a few words, for a sentence."""
+    """A short description of a value, for use in a sentence."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -53,10 +53,10 @@ def describe(value: Any) -> str:
 
 
 def _plain(value: float) -> bool:
-    """Whether every JSON encoder can write a number."""
+    """Whether every JSON encoder can write the number."""
     return -(2**63) <= value < 2**63 if isinstance(value, int) else math.isfinite(value)
 
 
 def _number(value: float) -> str:
-    """A number as text; Python refuses to write out whole numbers beyond a few thousand digits."""
+    """A number as text. Python refuses to format integers with more than a few thousand digits."""
     return str(value) if isinstance(value, float) or value.bit_length() < 256 else f"of {value.bit_length()} bits"

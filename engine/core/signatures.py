@@ -1,10 +1,10 @@
-"""Signatures over a request's body: those that webhooks' senders make with a shared secret, read, checked and made.
+"""Webhook signatures with a shared secret: reading, checking and creating them.
 
-All are HMAC with SHA-256 over the bytes as they were sent, before any Content-Encoding is
-undone: that is what a sender signs, and so nothing is unpacked for a stranger.
+All are HMAC-SHA-256 over the bytes as sent, before Content-Encoding is decoded: senders sign these bytes, and the body
+of an unknown sender is never decompressed.
 
 - ``langsmith``: ``X-LangSmith-Signature: sha256=<hex>`` over the body (LangSmith's issue and Context Hub webhooks).
-- ``github``: ``X-Hub-Signature-256: sha256=<hex>`` over the body, as GitHub and many after it do.
+- ``github``: ``X-Hub-Signature-256: sha256=<hex>`` over the body, as GitHub and many others do.
 - ``standard``: Standard Webhooks 1.0: ``webhook-id``, ``webhook-timestamp`` and
   ``webhook-signature: v1,<base64> v1,<base64>`` over ``id.timestamp.body``.
 """
@@ -26,38 +26,38 @@ if TYPE_CHECKING:
     from multidict import CIMultiDictProxy
 
 Form = Literal["standard", "langsmith", "github"]
-#: The headers that hold a signature, by form.
+#: The signature headers, by form.
 HEADERS: Final[Mapping[Form, str]] = {
     "standard": "webhook-signature",
     "langsmith": "X-LangSmith-Signature",
     "github": "X-Hub-Signature-256",
 }
-#: How far a Standard Webhooks timestamp may be from this machine's clock, in seconds (the specification's libraries
-#: take as much). A request that somebody recorded is good for no longer.
+#: The maximum difference of a Standard Webhooks timestamp from this machine's clock, in seconds (as in the
+#: specification's libraries). It limits replays of recorded requests.
 TOLERANCE = 300
 _HEX = re.compile("sha256=([0-9a-fA-F]{64})")
 _SECONDS = re.compile("[0-9]{1,12}")
-#: What a Standard Webhooks secret begins with; base64 follows, with or without its padding.
+#: The prefix of a Standard Webhooks secret. Base64 follows, with or without padding.
 PREFIX: Final = "whsec_"
-#: What people paste instead of the secret, and what it is.
+#: Common mistakes in secrets, with a message for each.
 _MISTAKES: Final = (
-    (re.compile(r"v\d+[a-z]?,", re.IGNORECASE), "'v1,' is not part of the secret: it stands before signatures"),
-    (re.compile("whsk_|whpk_"), "it is a key for asymmetric signatures (v1a), which are not checked here"),
+    (re.compile(r"v\d+[a-z]?,", re.IGNORECASE), "'v1,' is not part of the secret: it precedes signatures"),
+    (re.compile("whsk_|whpk_"), "it is a key for asymmetric signatures (v1a), which the engine does not support"),
     (re.compile("(?-i:(?!whsec_))whsec_", re.IGNORECASE), "whsec_ is written in lower case"),
-    (re.compile("(?!whsec_).*whsec_", re.DOTALL), "something stands before whsec_"),
+    (re.compile("(?!whsec_).*whsec_", re.DOTALL), "there is text before whsec_"),
 )
 
 
-class BadSignature(EngineError):  # noqa: N818 - reads as the answer it causes
-    """No signature of a request is good."""
+class BadSignature(EngineError):  # noqa: N818 - named after the response
+    """A request has no valid signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """One signature header, not checked yet.
+    """One signature header that is not verified yet.
 
-    ``signed`` is what is signed before the body; ``id`` is the sender's own id of the message,
-    where the signature covers one.
+    ``signed`` is the signed prefix before the body. ``id`` is the sender's id of the message, if the signature covers
+    it.
     """
 
     form: Form
@@ -67,9 +67,9 @@ class Claim:
 
 
 def read_claims(headers: CIMultiDictProxy[str], now: float) -> tuple[tuple[Claim, ...], str]:
-    """The signatures a request's headers hold, and what is wrong with those that cannot be good. ``now``: Unix seconds.
+    """The signatures in a request's headers, and what is wrong with invalid ones. ``now`` is in Unix seconds.
 
-    A header that was sent twice counts as none: which of the two a gateway looked at is not known.
+    A header that was sent twice is invalid: it is not known which of the two a gateway checked.
     """
     claims, wrong = [], []
     for form, name in HEADERS.items():
@@ -82,22 +82,22 @@ def read_claims(headers: CIMultiDictProxy[str], now: float) -> tuple[tuple[Claim
 
 
 def check_claims(claims: Iterable[Claim], secrets: Sequence[str], body: bytes) -> Signed:
-    """Who made a good signature, and the sender's own id of the message where it covers one.
+    """The signer, and the sender's id of the message if the signature covers it.
 
-    Of several good ones that with an id counts; of several secrets that fit, the first.
+    Of several valid signatures the one with an id is used; of several matching secrets the first.
 
     Raises:
-        BadSignature: none is good.
+        BadSignature: no signature is valid.
     """
     signers = [(claim, _signer(claim, secrets, body)) for claim in claims]
     good = [Signed(_fingerprint(secret), claim.id) for claim, secret in signers if secret is not None]
     if not good:
-        raise BadSignature("the signature is wrong: it was not made of these bytes with a secret that is known here")
+        raise BadSignature("the signature is wrong: it was not made from these bytes with a configured secret")
     return next((signed for signed in good if signed.id), good[0])
 
 
 def sign(form: Form, secret: str, body: bytes, message_id: str, at: float) -> dict[str, str]:
-    """The headers that sign a body. ``message_id`` and ``at`` (Unix seconds) are signed by ``standard`` only."""
+    """The headers that sign a body. Only ``standard`` signs ``message_id`` and ``at`` (Unix seconds)."""
     match form:
         case "langsmith" | "github":
             return {HEADERS[form]: f"sha256={_digest(secret.encode(), b'', body).hex()}"}
@@ -122,7 +122,7 @@ def _claim(form: Form, headers: CIMultiDictProxy[str], now: float) -> Claim:
             _check_time(timestamp, now)
             digests = tuple(_standard_digests(text))
             if not digests or not message_id:
-                raise BadSignature("webhook-signature holds no v1,<base64>, or webhook-id is empty")
+                raise BadSignature("webhook-signature has no v1,<base64>, or webhook-id is empty")
             return Claim(form, digests, _bytes(f"{message_id}.{timestamp}."), message_id)
     assert_never(form)
 
@@ -130,7 +130,7 @@ def _claim(form: Form, headers: CIMultiDictProxy[str], now: float) -> Claim:
 def _only(headers: CIMultiDictProxy[str], name: str) -> str:
     values = headers.getall(name, [])
     if len(values) != 1:
-        raise BadSignature(f"{name} is {'missing' if not values else 'there more than once'}")
+        raise BadSignature(f"{name} is {'missing' if not values else 'sent more than once'}")
     return values[0]
 
 
@@ -140,13 +140,11 @@ def _check_time(timestamp: str, now: float) -> None:
     away = int(timestamp) - now
     if abs(away) > TOLERANCE:
         far = f"{format_duration(round(abs(away)))} {'behind' if away < 0 else 'ahead of'} this machine's clock"
-        raise BadSignature(
-            f"webhook-timestamp is {far}, more than {format_duration(TOLERANCE)}; see that both are right"
-        )
+        raise BadSignature(f"webhook-timestamp is {far}, more than {format_duration(TOLERANCE)}; check both clocks")
 
 
 def _standard_digests(text: str) -> Iterator[bytes]:
-    """The symmetric signatures of a list of any versions."""
+    """The symmetric signatures in a list of any versions."""
     for item in text.split():
         version, _, signature = item.partition(",")
         if version == "v1" and (digest := _decoded(signature)):
@@ -154,7 +152,7 @@ def _standard_digests(text: str) -> Iterator[bytes]:
 
 
 def _signer(claim: Claim, secrets: Sequence[str], body: bytes) -> str | None:
-    """The first secret that made it, or None. Every comparison is made, in constant time, on bytes."""
+    """The first secret that matches, or None. All secrets are compared, in constant time."""
     good = [secret for secret in secrets if _is_good(claim, secret, body)]
     return good[0] if good else None
 
@@ -169,7 +167,7 @@ def _is_good(claim: Claim, secret: str, body: bytes) -> bool:
 
 
 def _fingerprint(secret: str) -> str:
-    """32 bits of it, one way: enough to tell senders apart, and it says nothing of the secret."""
+    """A 32-bit one-way digest: enough to distinguish senders, without revealing the secret."""
     return hmac.digest(_bytes(secret), b"whose messages these are", "sha256")[:4].hex()
 
 
@@ -182,7 +180,7 @@ def _plain_keys(secret: str) -> tuple[bytes, ...]:
 
 
 def _standard_keys(secret: str) -> tuple[bytes, ...]:
-    """A Standard Webhooks secret is base64 behind ``whsec_``. Some leave that prefix out, and some the base64."""
+    """A Standard Webhooks secret is ``whsec_`` and base64. Some senders omit the prefix, some do not use base64."""
     decoded = _decoded(secret.removeprefix(PREFIX))
     if secret.startswith(PREFIX):
         return (decoded,) if decoded else ()
@@ -190,7 +188,7 @@ def _standard_keys(secret: str) -> tuple[bytes, ...]:
 
 
 def _digest(key: bytes, before: bytes, body: bytes) -> bytes:
-    """Piece by piece: a body of many megabytes is not copied, and the interpreter's lock is given up meanwhile."""
+    """The HMAC of both. ``update`` does not copy a large body and releases the interpreter lock."""
     mac: Any = hmac.new(key, before, "sha256")
     mac.update(body)
     digest: bytes = mac.digest()
@@ -198,7 +196,7 @@ def _digest(key: bytes, before: bytes, body: bytes) -> bytes:
 
 
 def _decoded(text: str) -> bytes:
-    """Base64's bytes; none where it is not base64."""
+    """The decoded bytes; empty if the text is not base64."""
     try:
         return webhook_key(text)
     except ValueError:
@@ -206,15 +204,15 @@ def _decoded(text: str) -> bytes:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes that were on the wire or in the environment."""
+    """The original bytes of a header or an environment variable."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key that a Standard Webhooks secret stands for; its prefix ``whsec_`` may be left out.
+    """The key bytes of a Standard Webhooks secret. The prefix ``whsec_`` may be omitted.
 
     Raises:
-        ValueError: it is not base64, or stands for no bytes.
+        ValueError: it is not base64, or empty.
     """
     text = secret.removeprefix(PREFIX).rstrip("=")
     key = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
@@ -224,7 +222,7 @@ def webhook_key(secret: str) -> bytes:
 
 
 def secret_problem(secret: str) -> str:
-    """Why no signature can be good with a signing secret; empty if one can. It may be any text without ``whsec_``."""
+    """Why a signing secret cannot be used; empty if it can. Without ``whsec_`` any text is allowed."""
     for pattern, problem in _MISTAKES:
         if pattern.match(secret):
             return problem
@@ -233,5 +231,5 @@ def secret_problem(secret: str) -> str:
     try:
         webhook_key(secret)
     except ValueError:
-        return f"what stands behind {PREFIX} is not base64"
+        return f"the part after {PREFIX} is not base64"
     return ""

@@ -1,16 +1,16 @@
-"""'Did you mean' for every name a person can get wrong."""
+"""'Did you mean' suggestions for misspelt names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 
-#: Of words this short, half of the letters are alike by chance: ``tags`` and ``status``.
+#: Words this short share half of their letters by chance, such as ``tags`` and ``status``.
 _SHORT = 5
 
 
 def nearest(word: str, known: Iterable[str], *, foreign: Mapping[str, str] | None = None) -> str:
-    """The known word that was probably meant, or empty; ``foreign`` maps other dialects' words."""
+    """The most similar known word, or empty. ``foreign`` maps words of other products to known ones."""
     translated = (foreign or {}).get(word) or (foreign or {}).get(word.lower())
     if translated:
         return translated
@@ -20,7 +20,7 @@ def nearest(word: str, known: Iterable[str], *, foreign: Mapping[str, str] | Non
 
 
 def did_you_mean(word: str, known: Iterable[str], *, foreign: Mapping[str, str] | None = None) -> str:
-    """A hint that names the nearest known word, else lists all; ``foreign`` maps other dialects' words."""
+    """A hint with the most similar known word, else a list of all. ``foreign`` maps words of other products."""
     names = sorted(set(known))
     if near := nearest(word, names, foreign=foreign):
         return f"did you mean {near!r}?"

@@ -8,8 +8,8 @@ from itertools import pairwise
 
 from rich.cells import cell_len
 
-#: Control characters without tab and line feed, marks that change the direction of text, separators of lines, and
-#: surrogates, which no encoding has.
+#: Control characters except tab and line feed, direction marks, line separators and surrogates. They could forge a
+#: line, control a terminal or reverse text.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _WORD = re.compile(r"\S+")
 #: A word, or a mapping or a text of YAML with the keys and the dash before it, which is to be copied.
@@ -22,12 +22,12 @@ _TAB = 4
 
 
 def visible(text: str) -> str:
-    r"""The text with each of them as Python writes it: ``\x1b``."""
+    r"""The text with control characters written as in Python: ``\x1b``."""
     return CONTROLS.sub(_in_python, text)
 
 
 def visible_in_json(text: str) -> str:
-    r"""The same for text that is JSON, and stays the same JSON: ``\u001b``."""
+    r"""JSON text with control characters written as JSON escapes: ``\u001b``. It parses to the same value."""
     return CONTROLS.sub(_in_json, text)
 
 
@@ -42,7 +42,7 @@ def _in_json(found: re.Match[str]) -> str:
 def breaks(line: str, width: int, hanging: int = 0, word: re.Pattern[str] = _WORD) -> list[int]:
     """Where further lines begin, as indexes, if each takes ``width`` cells at most. A longer word stays whole.
 
-    Further lines are to be indented as the line is, and by ``hanging`` more.
+    Continuation lines have the indentation of the line and ``hanging`` more spaces.
     """
     if cell_len(line) <= width:
         return []
@@ -58,12 +58,12 @@ def breaks(line: str, width: int, hanging: int = 0, word: re.Pattern[str] = _WOR
 
 
 def indent_of(line: str) -> int:
-    """How many spaces a line begins with."""
+    """The number of spaces at the start of a line."""
     return len(line) - len(line.lstrip(" "))
 
 
 def wrapped(text: str, width: int, hanging: int = 0) -> list[str]:
-    """The lines of a text, as ``breaks`` has it. Control characters are shown, tabs expanded."""
+    """The lines of a text, wrapped as in ``breaks``, with control characters visible and tabs expanded."""
     return [piece for line in visible(text).expandtabs(_TAB).split("\n") for piece in _pieces(line, width, hanging)]
 
 
@@ -109,10 +109,10 @@ def _pieces(line: str, width: int, hanging: int, word: re.Pattern[str] = _WORD) 
 
 
 def snippet(source: str, column: int, width: int | None = None) -> tuple[str, str]:
-    """A line of a file as it is shown, and the line below it, with a caret.
+    """A line of a file for display, and the line below it with a caret.
 
-    The caret stands below the character at ``column``, which counts characters from 1, or below the first that is no
-    space. A line that takes more than ``width`` cells is cut around it, with … where something is missing.
+    The caret is below the character at ``column`` (from 1), or below the first character that is not a space. A line
+    that takes more than ``width`` cells is cut around the caret, with … at each cut.
     """
     shown = [" " * _TAB if character == "\t" else visible(character) for character in source.rstrip()]
     blank = len(source) - len(source.lstrip())
@@ -125,7 +125,7 @@ def snippet(source: str, column: int, width: int | None = None) -> tuple[str, st
 
 
 def _window(cells: Sequence[int], at: int, room: int) -> tuple[int, int]:
-    """The characters around one that fit into ``room`` cells, as many before it as behind it if there are so many."""
+    """The range of characters around ``at`` that fits into ``room`` cells, with ``at`` in the middle if possible."""
     begin = end = at
     grows = True
     while grows:

@@ -1,25 +1,25 @@
-"""Points in time as LangSmith, people and other systems write them."""
+"""Times as LangSmith, people and other systems write them."""
 
 from __future__ import annotations
 
 from datetime import UTC, datetime
 
-#: A longer text is no time. Python's error for one would quote all of it.
+#: A longer text is not a time. Python's error would quote all of it.
 _LONGEST = 200
 
 
 def parse_time(text: str) -> datetime:
-    """A time of an ISO 8601 text; without an offset it is UTC, without a time of day it is midnight.
+    """Parse an ISO 8601 text. Without an offset it is UTC, without a time of day midnight.
 
     Raises:
-        ValueError: with words for the author of the text.
+        ValueError: with a message for the author of the text.
     """
     if len(text) > _LONGEST:
         raise ValueError(f"{text[:_LONGEST]!r}… is not a time")
     try:
         return _aware(datetime.fromisoformat(text))
     except ValueError:
-        # The usual form comes first because it is fast. Others write spaces, a small z, or the zone's name.
+        # The usual format first, because that is fast. Other formats have spaces, a lower-case z, or a zone name.
         tidy = text.strip().upper().removesuffix("UTC").removesuffix("GMT").replace(" +", "+").rstrip()
     try:
         return _aware(datetime.fromisoformat(tidy))
@@ -28,7 +28,7 @@ def parse_time(text: str) -> datetime:
 
 
 def time_of(value: object) -> datetime | None:
-    """A time found in data, as ``parse_time`` reads it, or None where the data says no time."""
+    """A time in data, parsed as by ``parse_time``, or None if the value is not a time."""
     if isinstance(value, str):
         try:
             return parse_time(value)
@@ -38,11 +38,11 @@ def time_of(value: object) -> datetime | None:
 
 
 def seconds_between(start: object, end: object) -> float | None:
-    """How much later one time found in data is than another, or None where one of them is no time."""
+    """The seconds between two times in data, or None if one of them is not a time."""
     if not (isinstance(start, str) and isinstance(end, str)):
         return None
     try:
-        # As LangSmith writes them: both without a zone. Making them aware first would double the price.
+        # LangSmith writes both without a zone. Adding the zone first would double the cost.
         return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
     except (TypeError, ValueError):
         began, ended = time_of(start), time_of(end)
@@ -50,7 +50,7 @@ def seconds_between(start: object, end: object) -> float | None:
 
 
 def iso_second(at: float) -> str:
-    """A time in Unix seconds as people and machines read it, to the second, in UTC."""
+    """A time in Unix seconds as ISO 8601, to the second, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

@@ -1,7 +1,7 @@
-"""Where spans of a trace begin and end, whether or not somebody makes any; and the trace that requests carry on.
+"""Interface for spans of a trace, and the propagation of ``traceparent`` (W3C Trace Context).
 
-A trace is known by its ``traceparent`` (W3C Trace Context): it comes with a webhook, is kept with the event, and goes
-out with what an action sends. Without OpenTelemetry it is passed on as it came.
+The ``traceparent`` of a webhook is stored with the event and sent with the requests of its actions. Without
+OpenTelemetry it is passed on unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 
 #: The header's name.
 TRACEPARENT = "traceparent"
-#: Version, trace, span, flags; later versions may add to it (W3C Trace Context, 3.2.2). Zeros are no ids.
+#: Version, trace, span, flags; later versions may append fields (W3C Trace Context, 3.2.2). Ids of zeros are invalid.
 _VALID = re.compile(
     r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}(?:-[\x21-\x7e]{1,200})?"
 )
@@ -22,18 +22,18 @@ _VALID = re.compile(
 Facts = Mapping[str, str | int | float | bool]
 SpanKind = Literal["server", "internal", "client"]
 
-#: What requests of this task carry: between an action and its request lies a client library that passes nothing on.
+#: The traceparent of this task's requests. A context variable, because client libraries do not pass it on.
 _CARRIED: ContextVar[str] = ContextVar("traceparent", default="")
 
 
 def valid_traceparent(text: str) -> str:
-    """The header's value, or nothing where it is not one. Senders write what they like."""
+    """The header's value if it is valid, else empty."""
     return text if text and _VALID.fullmatch(text) else ""
 
 
 @contextmanager
 def carrying(traceparent: str) -> Iterator[None]:
-    """Within it, requests of this task and those it starts carry a trace on."""
+    """Add a traceparent to the requests of this task and of tasks it starts."""
     token = _CARRIED.set(traceparent)
     try:
         yield
@@ -42,12 +42,12 @@ def carrying(traceparent: str) -> Iterator[None]:
 
 
 def carried() -> str:
-    """The trace that a request made now carries on; empty for none."""
+    """The current traceparent; empty if there is none."""
     return _CARRIED.get()
 
 
 class Span:
-    """One step of a trace, which has begun. ``traceparent`` is what those within it go on from; empty for none."""
+    """A started span. ``traceparent`` is the parent for spans within it, or empty."""
 
     __slots__ = ("traceparent",)
 
@@ -55,21 +55,21 @@ class Span:
         self.traceparent = traceparent
 
     def end(self, facts: Facts | None = None, error: str = "") -> None:
-        """It is over; ``error`` says in a word why it failed."""
+        """End the span. ``error`` is the class of the failure, or empty."""
 
 
 _NO_SPAN = Span()
 
 
 class Spans:
-    """Makes no spans, and passes on what came."""
+    """Creates no spans; passes on the traceparent."""
 
     def begin(self, _name: str, parent: str, _kind: SpanKind = "internal", _facts: Facts | None = None) -> Span:
-        """A span that begins now, in the trace of ``parent``, or in a new one where that is no traceparent."""
+        """Start a span in the trace of ``parent``, or in a new trace if ``parent`` is empty or invalid."""
         return Span(valid_traceparent(parent)) if parent else _NO_SPAN
 
     def record(self, name: str, parent: str, started_at: float, ended_at: float, facts: Facts) -> None:
-        """A span that is over; its times are Unix seconds."""
+        """Record a finished span. Times are in Unix seconds."""
 
     async def close(self) -> None:
-        """Hand over what is not handed over yet."""
+        """Export the remaining spans."""

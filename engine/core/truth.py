@@ -1,4 +1,4 @@
-"""Truth in four values: Kleene's three, where *undecided* also knows when only data is wanting."""
+"""Four truth values: Kleene's three, and a variant of *undecided* for missing data."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from enum import IntEnum
 
 
 class Truth(IntEnum):
-    """What a condition, a route or a whole filter came to. Only ``TRUE`` matches.
+    """The result of a condition, a route or a whole filter. Only ``TRUE`` matches.
 
-    ``WANTING`` is undecided because data was not at hand: it may be decided once that is fetched.
+    ``WANTING`` is undecided because data is missing. It may be decided once the data is fetched.
     """
 
     WANTING = -2
@@ -19,7 +19,7 @@ class Truth(IntEnum):
 
 
 def invert(value: Truth) -> Truth:
-    """Kleene's *not*: what is undecided stays so."""
+    """Kleene's *not*: undecided stays undecided."""
     return value if value < 0 else Truth(1 - value)
 
 

@@ -1,4 +1,4 @@
-"""Durations, rates, sizes and shares as people write them in YAML."""
+"""Durations, rates, sizes and shares as written in YAML."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def parse_duration(text: object) -> float:
     """Seconds of ``10s``, ``1h30m``, ``2d``; a bare number is seconds.
 
     Raises:
-        ValueError: with words for the author of the text.
+        ValueError: with a message for the author of the text.
     """
     if isinstance(text, (int, float)) and not isinstance(text, bool) and text >= 0:
         return float(text)
@@ -31,7 +31,7 @@ def parse_size(text: object) -> int:
     """Bytes of ``512MiB``, ``10GiB``, ``1.5GB`` (of 1000 each), ``10G`` (of 1024); a bare number is bytes.
 
     Raises:
-        ValueError: with words for the author of the text.
+        ValueError: with a message for the author of the text.
     """
     match = None
     if isinstance(text, (int, str)) and not isinstance(text, bool):
@@ -44,10 +44,10 @@ def parse_size(text: object) -> int:
 
 
 def parse_rate(text: object) -> float:
-    """How often in a second, from ``1/s``, ``30/m`` or ``100/h``; 0 for ``none``, which is no limit.
+    """The rate per second of ``1/s``, ``30/m`` or ``100/h``; 0 for ``none``, which means no limit.
 
     Raises:
-        ValueError: with words for the author of the text.
+        ValueError: with a message for the author of the text.
     """
     if text == "none":
         return 0.0
@@ -57,7 +57,7 @@ def parse_rate(text: object) -> float:
 
 
 def format_rate(rate: float) -> str:
-    """How ``parse_rate`` takes it: per second, minute, hour or day, whichever first makes it a whole number."""
+    """A rate as ``parse_rate`` reads it, in the first of second, minute, hour and day that gives a whole number."""
     if not rate:
         return "none"
     units = {unit: rate * _UNIT_SECONDS[unit] for unit in "smhd"}
@@ -70,7 +70,7 @@ def parse_share(text: object) -> float:
     """A share between 0 and 1, from ``5%`` or ``0.05``.
 
     Raises:
-        ValueError: with words for the author of the text.
+        ValueError: with a message for the author of the text.
     """
     share = -1.0
     if isinstance(text, str) and (match := _SHARE.fullmatch(text.strip())):

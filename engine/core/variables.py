@@ -1,7 +1,7 @@
-"""Texts with variables in them. A variable's value is a value: no template, expression, path or pattern reads it.
+"""Texts with variables. The value of a variable is data: it is never parsed as a template, expression, path or pattern.
 
-What parses such a text parses ``source``, in which a word of its own stands for each variable, and puts the values
-in afterwards, where the parsed text has a place for a value.
+A parser reads ``source``, which has a placeholder for each variable. The values are inserted after parsing, where a
+value is allowed.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from itertools import count
 from math import isfinite
 from typing import Any, Final
 
-#: What a variable is outside of quotes: a number as JSON writes it, or a boolean.
+#: A variable's value outside of quotes that is not a text: a JSON number or a boolean.
 _SCALAR: Final = re.compile(r"-?(?:0|[1-9][0-9]{0,300})(?:\.[0-9]{1,300})?(?:[eE][-+]?[0-9]{1,4})?|true|false")
 
-#: How a variable is written.
+#: The syntax of a variable.
 _REFERENCE: Final = re.compile(r"(\$\{[^{}\n]+\})")
 
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """One variable of a text: how it is written (``${NAME}``), and its value. ``known`` is false for a placeholder."""
+    """One variable of a text: its reference (``${NAME}``) and its value. ``known`` is false for a stand-in."""
 
     reference: str
     value: str
@@ -31,9 +31,9 @@ class Variable:
 
     @property
     def scalar(self) -> int | float | bool | str | None:
-        """The number or boolean that it is where it stands outside of quotes; None if it is neither.
+        """Its value as a number or boolean, for use outside of quotes; None if it is neither.
 
-        A placeholder is its text.
+        A stand-in gives its text.
         """
         if not self.known:
             return self.value
@@ -42,10 +42,10 @@ class Variable:
 
 
 class Filled(str):
-    """A text with variables in it. As a text it is what it came to, for whatever takes it as a value.
+    """A text with variables. As a ``str`` it has the values inserted.
 
-    ``written`` is what the author wrote. ``source`` is that with a word in each variable's place, an identifier that
-    stands nowhere else in it; ``variables`` has them by these words.
+    ``written`` is the text as the author wrote it. ``source`` has a placeholder for each variable, an identifier that
+    does not occur elsewhere in the text. ``variables`` has the variables by placeholder.
     """
 
     __slots__ = ("source", "variables")
@@ -55,7 +55,7 @@ class Filled(str):
 
     @classmethod
     def of(cls, parts: Sequence[str | Variable]) -> Filled:
-        """A text from what the author wrote and the variables between."""
+        """Make a text from literal parts and variables."""
         authored = "".join(part for part in parts if isinstance(part, str))
         mark = next(mark for length in count(1) if (mark := f"v{'z' * length}q") not in authored)
         words = {f"{mark}{index}v": part for index, part in enumerate(parts) if isinstance(part, Variable)}
@@ -71,32 +71,32 @@ class Filled(str):
     @property
     def written(self) -> str:
         """The text as its author wrote it."""
-        return self.told(self.source)
+        return self.with_references(self.source)
 
-    def told(self, text: str) -> str:
-        """A text about the source, such as a message, with variables as their author wrote them."""
+    def with_references(self, text: str) -> str:
+        """A text that quotes the source, such as a message, with the placeholders replaced by references."""
         return _replaced(text, {word: each.reference for word, each in self.variables.items()})
 
-    def valued(self, text: str) -> str:
-        """A piece of the source with the variables' values in it."""
+    def with_values(self, text: str) -> str:
+        """A piece of the source with the placeholders replaced by values."""
         return _replaced(text, {word: each.value for word, each in self.variables.items()})
 
     def holds(self, text: str) -> bool:
-        """Whether a variable stands in a piece of the source."""
+        """Whether a piece of the source contains a variable."""
         return any(word in text for word in self.variables)
 
     def piece(self, source: str) -> str:
-        """A piece of the source as a text of its own."""
+        """A piece of the source as a separate text."""
         return Filled._made(source, self.variables) if self.holds(source) else source
 
     def parts(self, source: str) -> list[str | Variable]:
-        """A piece of the source, each variable apart."""
+        """A piece of the source, split into literal parts and variables."""
         pieces = re.split(f"({'|'.join(self.variables)})", source)
         return [self.variables.get(piece, piece) for piece in pieces if piece]
 
     @property
     def identity(self) -> tuple[object, ...]:
-        """What makes it another text to a compiler than one that reads the same."""
+        """The cache key of the compiled text: equal strings may differ in their variables."""
         return (self.source, *((word, self.variables[word]) for word in self.variables))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -104,7 +104,7 @@ class Filled(str):
 
 
 def source_of(text: str) -> str:
-    """What a parser reads of a text."""
+    """The text that a parser reads."""
     return text.source if isinstance(text, Filled) else text
 
 
@@ -114,17 +114,17 @@ def written(text: str) -> str:
 
 
 def identity(text: str) -> object:
-    """By what a compiled text is remembered."""
+    """The cache key of a compiled text."""
     return text.identity if isinstance(text, Filled) else text
 
 
 def piece_of(text: str, source: str) -> str:
-    """A piece of a text's source, with the text's variables where it has any."""
+    """A piece of a text's source, with its variables if it contains any."""
     return text.piece(source) if isinstance(text, Filled) else source
 
 
 def plain(tree: Any) -> Any:
-    """A tree whose texts are what they came to, and nothing more."""
+    """A tree with plain strings: values inserted, variables forgotten."""
     if isinstance(tree, dict):
         return {key: plain(item) for key, item in tree.items()}
     if isinstance(tree, list):
@@ -133,7 +133,7 @@ def plain(tree: Any) -> Any:
 
 
 def as_written(tree: Any) -> Any:
-    """A tree as its author wrote it, with the names of variables in place of their values."""
+    """A tree as its author wrote it, with references instead of values."""
     if isinstance(tree, dict):
         return {key: as_written(item) for key, item in tree.items()}
     if isinstance(tree, list):
@@ -142,7 +142,7 @@ def as_written(tree: Any) -> Any:
 
 
 def with_placeholders(tree: Any) -> Any:
-    """A tree as its author wrote it, with the variables in its texts taken as such, whatever their values are."""
+    """A tree in which each ``${…}`` is a variable with unknown value."""
     if isinstance(tree, dict):
         return {key: with_placeholders(item) for key, item in tree.items()}
     if isinstance(tree, list):
@@ -154,7 +154,7 @@ def with_placeholders(tree: Any) -> Any:
 
 
 def texts_of(tree: Any) -> Iterator[Filled]:
-    """Every text in a tree that has a variable in it."""
+    """Every text in a tree that contains a variable."""
     if isinstance(tree, Filled):
         yield tree
     elif isinstance(tree, (dict, list)):

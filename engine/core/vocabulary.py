@@ -1,8 +1,7 @@
-"""The words that conditions and templates may look for: which lists are complete, and what LangSmith documents.
+"""The names that conditions and templates may use, to find misspelt ones when a configuration is loaded.
 
-The engine's own words (``event``, ``route``) and the author's (``vars``) are all known when a
-configuration is read, so a wrong one is an error. LangSmith may add fields to runs at any time:
-an undocumented one is worth a remark, no more.
+The engine's own names (``event``, ``route``) and the author's (``vars``) are known completely, so an unknown one is an
+error. LangSmith may add fields to runs at any time, so an undocumented field is only a warning.
 """
 
 from __future__ import annotations
@@ -14,50 +13,50 @@ from typing import Any, Final
 from engine.core.payload_schema import RUN_FIELDS, Step
 from engine.core.suggest import did_you_mean
 
-#: Why no route matched, where one might have: a condition was undecided. Conditions and templates see ``no_match``.
+#: No route matched, and a condition was undecided. Conditions and templates see ``no_match``.
 UNDECIDED: Final = "undecided"
 EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
-#: What a document of a digest has in ``items``.
+#: The keys of an item in a digest's ``items``.
 ITEM_WORDS: Final = frozenset(
     {"run", "feedback", "feedbacks", "feedback_stats", "commit", "payload", "event", "route", "vars"}
 )
 THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
 DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
 DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
-#: What the names of actions under ``on_dead`` begin with wherever a delivery names its action.
+#: The prefix of actions under ``on_dead`` in the action name of a delivery.
 ON_DEAD: Final = "on_dead."
-#: The route key whose routes see a document that no other route matched.
+#: The key of the routes for documents that no other route matched.
 UNMATCHED: Final = "unmatched"
-#: Words that are there in some places only: what has to be written for them.
+#: Names that exist only in some places, with what to write to get them.
 PLACED: Final = {
-    "items": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
-    "digest": "it is there for the parameters of an action that has digest: {every: 5m} beside it",
-    "throttle": "it is there for the parameters of an action that has throttle: {every: 10m} beside it",
-    "delivery": "it is there for the actions of a route's on_dead",
+    "items": "it exists in the parameters of an action that has digest: {every: 5m} beside it",
+    "digest": "it exists in the parameters of an action that has digest: {every: 5m} beside it",
+    "throttle": "it exists in the parameters of an action that has throttle: {every: 10m} beside it",
+    "delivery": "it exists in the actions of a route's on_dead",
 }
-#: What is there instead where ``delivery`` is.
-_OF_THE_DEAD: Final = "here a digest is seen by its first item, and delivery.items says how many it had"
-#: What the engine works out for ``run`` and puts beside LangSmith's own fields.
+#: What exists instead in on_dead actions.
+_OF_THE_DEAD: Final = "here a digest is represented by its first item, and delivery.items is the number of items"
+#: The fields that the engine adds to ``run``.
 COMPUTED: Final = frozenset({"url", "latency", "cost"})
-#: Of these, those that LangSmith's runs do not have (a ``url`` of their own is announced: changelog, June 2026).
+#: Those that LangSmith's runs never have (LangSmith announced its own ``url``: changelog, June 2026).
 _ONLY_COMPUTED: Final = frozenset({"latency", "cost"})
-#: The documented fields of a Context Hub commit. It has more.
+#: The documented fields of a Context Hub commit. There are others.
 COMMIT_FIELDS: Final = frozenset({"repo_handle", "repo_type", "commit_hash", "files_changed"})
-#: Words that only webhooks with runs or threads have.
+#: Names that exist only in webhooks with runs or threads.
 _RUN_WORDS: Final = frozenset({"run", "runs", "threads", "feedback", "feedbacks", "feedback_stats"})
-#: The kinds of webhooks that are about no run, by route key, with what they have instead.
+#: The kinds of webhooks without runs, by route key, with what to write instead.
 _WITHOUT_RUNS: Final = {
     "alert": "write payload.alert_rule_name, payload.triggered_metric_value, payload.runs_url",
     "prompt": "write payload.prompt_name, payload.commit_hash, payload.event",
     "issue": "write payload.type, payload.data.object",
     "context_hub": "write commit.repo_handle, commit.commit_hash, commit.files_changed",
 }
-#: Route keys whose webhooks are about no run.
+#: Route keys of webhooks without runs.
 KINDS_WITHOUT_RUNS: Final = frozenset(_WITHOUT_RUNS)
-#: What stands at the top of a rule's webhook, or is put there by the engine, and is called like a field of a run.
+#: Top-level keys of a rule's webhook, or added by the engine, that have the name of a run's field.
 _RULE_KEYS: Final = frozenset({"start_time", "end_time", "feedback_stats", "id", "type", "messages"})
-#: What is a mapping's method to a template, not a key.
+#: Names that are methods of a mapping in a template, not keys.
 _METHODS: Final = frozenset({"get", "items", "keys", "values"})
 FOREIGN_FIELDS: Final = {
     "metadata": "extra.metadata",
@@ -77,7 +76,7 @@ FOREIGN_FIELDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Slip:
-    """A word that is not there: which step of the look it is, what is wrong with it, what to write."""
+    """An unknown name: its step in the path, a message, and a hint."""
 
     step: int
     message: str
@@ -86,10 +85,10 @@ class Slip:
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What is known of the document before there is one. ``vars`` None: the author's words are not known.
+    """The names that a document will have. ``vars`` None: the author's names are not known.
 
-    ``placed`` are those of the ``PLACED`` words that are there in the place that is looked at. ``of_rule``: only
-    webhooks of a LangSmith rule come here, whose runs stand in ``runs``.
+    ``placed`` are the ``PLACED`` names that exist in the current place. ``of_rule``: all events here are webhooks of a
+    LangSmith rule, whose runs are in ``runs``.
     """
 
     vars: Mapping[str, Any] | None = None
@@ -97,10 +96,10 @@ class Vocabulary:
     of_rule: bool = False
 
     def slip(self, steps: Sequence[Step], *, path: bool) -> Slip | None:
-        """What can never be found by a look into the document; ``path`` is how it is written."""
-        first = steps[0] if steps else None  # `$` takes none
+        """The unknown name in a path into the document, if any. ``path``: it is written as a JSONPath."""
+        first = steps[0] if steps else None  # `$` has no steps
         if isinstance(first, str) and first in PLACED:
-            # A path may look for a webhook's own key of that name.
+            # A JSONPath may mean the webhook's own key of that name.
             return None if path else self._placed(first, steps)
         if path and self.of_rule and isinstance(first, str) and (slip := _bare_field(first, steps)) is not None:
             return slip
@@ -147,7 +146,7 @@ class Vocabulary:
 
 
 def is_fallback(route_id: str) -> bool:
-    """Whether a route, by its id, stands under ``unmatched``."""
+    """Whether a route id belongs to ``unmatched``."""
     return route_id.partition("/")[0] == UNMATCHED
 
 
@@ -163,14 +162,14 @@ def _outside(owner: str, word: Step, known: frozenset[str]) -> Slip | None:
 
 
 def run_field(name: str) -> str | None:
-    """The field of a run that a name alone means, by LangSmith's name for it; None if it means none."""
+    """LangSmith's name of the run field that ``name`` means; None if it means none."""
     if name in RUN_FIELDS or name in COMPUTED:
         return name
     return FOREIGN_FIELDS.get(name)
 
 
 def _bare_field(name: str, steps: Sequence[Step]) -> Slip | None:
-    """A field of a run that is looked for at the top, where no rule's webhook has it."""
+    """A field of a run that is used at the top level, where a rule's webhook does not have it."""
     if name in _RULE_KEYS or (field := run_field(name)) is None:
         return None
     rest = "".join(
@@ -181,7 +180,7 @@ def _bare_field(name: str, steps: Sequence[Step]) -> Slip | None:
 
 
 def _of_run(steps: Sequence[Step]) -> int | None:
-    """At which step a look goes on from a run as LangSmith sent it, or from ``run``; None if from neither."""
+    """The index of the step below a run in ``runs``, or below ``run``; None for other paths."""
     own = steps[1:] if steps and steps[0] == "payload" else steps
     ahead = len(steps) - len(own)
     if len(own) > 2 and own[0] == "runs" and not isinstance(own[1], str):
@@ -205,7 +204,7 @@ def _field_of_list(steps: Sequence[Step]) -> Slip | None:
 
 
 def not_of_kind(keys: Collection[str], steps: Sequence[Step]) -> tuple[str, str] | None:
-    """What is wrong with a look for a word that no event under these route keys has, with a hint; else None."""
+    """Message and hint if no event under these route keys has the first name of a path; else None."""
     first = steps[0] if steps else None
     if first in _RUN_WORDS and keys and _WITHOUT_RUNS.keys() >= set(keys):
         kind = min(keys)
@@ -217,13 +216,13 @@ def not_of_kind(keys: Collection[str], steps: Sequence[Step]) -> tuple[str, str]
 
 
 def undocumented(steps: Sequence[Step]) -> tuple[str, str, str] | None:
-    """Whose field a look wants that LangSmith does not document, the field, and a hint; None if all is known."""
+    """Owner, name and hint of an undocumented field in a path; None if all are documented."""
     steps = steps[2:] if steps and steps[0] == "items" else steps
     return _of_commit(steps) or _undocumented_of_run(steps)
 
 
 def _of_commit(steps: Sequence[Step]) -> tuple[str, str, str] | None:
-    """A likely typo only: not all fields of a commit are documented."""
+    """As ``undocumented``, for commits. Only likely typos, because not all fields of a commit are documented."""
     own = steps[1:] if steps and steps[0] == "payload" else steps
     own = own[1:] if list(own[:2]) == ["data", "commit"] else own
     if len(own) < 2 or own[0] != "commit" or not isinstance(field := own[1], str) or field in COMMIT_FIELDS | _METHODS:

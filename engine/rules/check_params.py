@@ -31,7 +31,7 @@ class ParamsChecker:
     def settled(self, where: Where, template: Template) -> tuple[Any, Leaves]:
         """The parameters with each template rendered that reads only ``vars``: its value is known now."""
         rendered: set[Where] = set()
-        if any(self._source.troubled((*where, *place)) for place in template.settled):
+        if any(self._source.has_problem((*where, *place)) for place in template.settled):
             return template.tree, Leaves(template.templated, template.mixed)
         tree = deepcopy(template.tree) if template.settled else template.tree
         for place in template.settled:
@@ -52,9 +52,9 @@ class ParamsChecker:
         A fault that only follows from an earlier report is not reported.
         """
         where, source = written.params_where, self._source
-        if not written.params and source.troubled_at(where):
+        if not written.params and source.has_problem_at(where):
             return False
-        unsure = any(source.troubled((*where, name)) for name in written.params)
+        unsure = any(source.has_problem((*where, name)) for name in written.params)
         if written.params and not registered.params.model_fields:
             source.report(
                 (*where, next(iter(written.params))),
@@ -66,7 +66,7 @@ class ParamsChecker:
         sound = True
         for fault in self._literal_faults(written, registered, tree, leaves):
             sound = False
-            if not (source.troubled((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
+            if not (source.has_problem((*where, *fault.where)) if fault.where else unsure and not fault.is_of_name):
                 self._report_fault(written, fault)
         return sound
 

@@ -147,7 +147,7 @@ class _Compiler:
         """``hours`` are the route's; ``beside`` are words that its templates see besides those of every document."""
         registered = self._registry.get(written.type)
         if registered is None:
-            if self._source.excused(("plugins",)):  # it may be in a folder that is not known
+            if self._source.suppressed(("plugins",)):  # it may be in a folder that is not known
                 return None
             self._report_missing(written)
             return None
@@ -270,7 +270,7 @@ class _Compiler:
         keys = {"langsmith": self._config.langsmith.api_key, "slack": self._config.slack.token}
         required = self._required(written, registered)
         for service in sorted(required):
-            if keys[service] or self._source.troubled((service,)):
+            if keys[service] or self._source.has_problem((service,)):
                 continue
             needed, key, variable = _SERVICES[service]
             line = f'{key}: "${{{variable}}}"'
@@ -292,7 +292,7 @@ class _Compiler:
 
     def _check_reach(self, where: Where) -> None:
         """Report feedback that is read without a LangSmith key: it is never in a webhook and could not be fetched."""
-        settled = ("langsmith", where) in self._keyless or self._source.troubled(("langsmith",))
+        settled = ("langsmith", where) in self._keyless or self._source.has_problem(("langsmith",))
         if self._of_feedback and self._config.langsmith.api_key is None and not settled:
             hint = 'add at the top level: langsmith: {api_key: "${LANGSMITH_API_KEY}"}'
             message = "this reads feedback, which has to be fetched from LangSmith"

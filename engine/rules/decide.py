@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.deadline import Overdue, check
-from engine.core.document import Fetched, build_document, has_run_id, lost_for_good, run_id, run_indexes, runs_in
-from engine.core.errors import TemplateError, WantOfData
+from engine.core.document import Fetched, build_document, has_run_id, is_too_large, run_id, run_indexes, runs_in
+from engine.core.errors import DataMissing, TemplateError
 from engine.core.event import Event
 from engine.core.missing import Missing
-from engine.core.schedule import held_words, holding_until, skipping
+from engine.core.schedule import held_message, holding_until, skipping
 from engine.core.times import clock
 from engine.core.truth import Truth
 from engine.core.units import format_duration
@@ -183,7 +183,7 @@ class Evaluation:
 
     def _missing(self, index: int, document: Document, wait: WaitFor) -> tuple[str, ...]:
         """The feedback that is waited for and missing; empty where the document has no run that can get feedback."""
-        may_come = has_run_id(self.event, index) and not lost_for_good(document, ("feedback",))
+        may_come = has_run_id(self.event, index) and not is_too_large(document, ("feedback",))
         return wait.missing(document) if may_come else ()
 
     def _waits(self, index: int, document: Document, route: Route, wait: WaitFor, missing: tuple[str, ...]) -> bool:
@@ -257,24 +257,24 @@ class Evaluation:
             return follows
         try:
             gate, note = self._gate(action.gating, document)
-        except WantOfData as error:
+        except DataMissing as error:
             return ActionVerdict(Truth.WANTING, str(error))
         due_at = holding_until(action.active, self.circumstances.now)
         if due_at is not None:
-            note = "; ".join(filter(None, (note, held_words(action.active, due_at))))
+            note = "; ".join(filter(None, (note, held_message(action.active, due_at))))
         return ActionVerdict(Truth.TRUE, note, gate, due_at)
 
     def _gate(self, gating: Gating | None, document: Document) -> tuple[Gate | None, str]:
         """The throttle or digest of a delivery, and a note about it.
 
         Raises:
-            WantOfData: its key needs data that may still be fetched.
+            DataMissing: its key needs data that may still be fetched.
         """
         if gating is None:
             return None, ""
         try:
             return gating.gate(gating.key(document)), ""
-        except WantOfData as error:
+        except DataMissing as error:
             if not (self.final or self._undecided_for_good(document, gating.needs)):
                 raise
             why = str(error)
@@ -299,7 +299,7 @@ class Evaluation:
 
     def _undecided_for_good(self, document: Document, needs: Needs) -> bool:
         """Whether missing data leaves it undecided for good: no attempt follows, or none can fetch the data."""
-        if lost_for_good(document, needs):
+        if is_too_large(document, needs):
             return True
         self.wanting |= needs
         return self.final

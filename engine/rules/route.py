@@ -50,7 +50,7 @@ class Gating:
 
         Raises:
             TemplateError: the key cannot be rendered.
-            WantOfData: the key reads data that was not fetched.
+            DataMissing: the key reads data that was not fetched.
         """
         if self.by is None:
             return ""
@@ -133,7 +133,7 @@ class RoutedAction:
 
         Raises:
             ParamsError: a template failed, or its result is not valid for the action; has the position in the file.
-            WantOfData: a template reads data that was not fetched.
+            DataMissing: a template reads data that was not fetched.
         """
         if self.static_params is not None:
             return self.static_params

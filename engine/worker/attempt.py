@@ -27,7 +27,7 @@ from engine.core.json_scan import MAX_LEVELS, is_deeper
 from engine.core.log_context import Facts as LogFacts
 from engine.core.log_context import logging_as
 from engine.core.masking import CUT
-from engine.core.numbers import restored
+from engine.core.numbers import restore_long_numbers
 from engine.core.offload import Offload, in_thread
 from engine.core.trace import Facts, Span, Spans, carrying
 from engine.rules.route import Route, RoutedAction
@@ -347,7 +347,7 @@ async def _exact_payloads(job: Job) -> Sequence[Mapping[str, Any]]:
 
     def work() -> list[Mapping[str, Any]]:
         pairs = zip(documents, job.bodies, strict=False)
-        return [restored(dict(payload_of(document)), body, index) for document, (body, index) in pairs]
+        return [restore_long_numbers(dict(payload_of(document)), body, index) for document, (body, index) in pairs]
 
     large = sum(len(body) for body, _ in job.bodies) > _INLINE
     return await in_thread(work) if large else work()

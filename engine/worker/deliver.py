@@ -10,7 +10,7 @@ from typing import Any
 
 from engine.action.failures import Failure
 from engine.core.errors import StoreError
-from engine.core.schedule import held_words, holding_until
+from engine.core.schedule import held_message, holding_until
 from engine.core.vocabulary import UNMATCHED
 from engine.rules.decision import Plan
 from engine.rules.route import RoutedAction
@@ -204,7 +204,7 @@ class Deliverer:
 
     async def _hold(self, job: Job, until: float) -> None:
         """It is outside its hours: it waits in the store, no attempt spent, and its time does not run."""
-        desk, work, reason = self._desk, job.work, held_words(job.action.active, until)
+        desk, work, reason = self._desk, job.work, held_message(job.action.active, until)
         held = max(until - work.due_at, 0.0)
         await desk.persist(lambda: desk.store.release([work.id], due_at=until, reason=reason, uncounted=held))
 

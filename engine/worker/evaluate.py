@@ -13,7 +13,7 @@ from engine.core.errors import NotNow, TookTooLong
 from engine.core.event import Event
 from engine.core.masking import Masker
 from engine.core.offload import Offload, in_thread
-from engine.core.schedule import held_words
+from engine.core.schedule import held_message
 from engine.rules.decide import WAITS
 from engine.rules.decision import Circumstances, Decision, Known, Plan, Routing, known_from
 from engine.rules.router import ANY, Router
@@ -213,7 +213,7 @@ def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:
         index=plan.index,
         run_id=plan.run_id,
         attempts=0,
-        error=None if plan.due_at is None else held_words(plan.action.active, plan.due_at),
+        error=None if plan.due_at is None else held_message(plan.action.active, plan.due_at),
     )
 
 

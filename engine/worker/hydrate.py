@@ -342,13 +342,13 @@ def _lacking(
     for index in indexes:
         for key, run in runs_at(event, index):
             for part in STORED_PARTS:
-                done = key in got[part] or (part, key) in have.lost
+                done = key in got[part] or (part, key) in have.too_large
                 if part in wanted and not done and presigned_url(run, part) is not None:
                     lacking[part, key] = _Wanted(part, key, run)
     if "feedback" in wanted:
         known = have.feedback or {}
         for _key, run in runs_at(event, -1):
-            if (id_ := run_id(run)) is not None and id_ not in known and ("feedback", id_) not in have.lost:
+            if (id_ := run_id(run)) is not None and id_ not in known and ("feedback", id_) not in have.too_large:
                 lacking["feedback", id_] = _Wanted("feedback", id_, run)
     return lacking
 

@@ -12,7 +12,7 @@ from engine.core.document import Fetched
 from engine.core.errors import StoreError
 from engine.core.event import Event
 from engine.core.memory_budget import Account, Memory
-from engine.core.numbers import may_have_long
+from engine.core.numbers import may_have_long_numbers
 from engine.rules.route import Needs
 from engine.worker.destinations.event_bytes import EventBytes
 from engine.worker.hydrate import Hydrator
@@ -34,7 +34,7 @@ class Held:
     def exact_body(self) -> bytes:
         """The event's body if whole numbers beyond 64 bits may be in it, else nothing. It is looked through once."""
         if self._long is None:
-            self._long = may_have_long(self.event.body)
+            self._long = may_have_long_numbers(self.event.body)
         return self.event.body if self._long else b""
 
 

@@ -23,7 +23,7 @@ from engine.action.registry import load_installed
 from engine.action.retry import RetryPolicy
 from engine.clients.langsmith.failure import LangSmithFailure
 from engine.config import parse_config
-from engine.core.errors import DataTooLarge, Discard, HttpFailure, Retry, TemplateError, WantOfData, check_response
+from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, Retry, TemplateError, check_response
 from engine.rules.compile import compile_router
 
 AGAIN = Failure(retry=True, reason="busy", status=503, cause="answer")
@@ -131,8 +131,8 @@ def test_langsmiths_policy_to_the_letter(failure, again):
         (Discard("never"), False, "never"),
         (Discard(""), False, "discarded by the action"),
         (TemplateError("bad"), False, "bad"),
-        (WantOfData("inputs"), True, "data wanting: inputs"),
-        (DataTooLarge("inputs: too large"), False, "data wanting: inputs: too large"),
+        (DataMissing("inputs"), True, "data is missing: inputs"),
+        (DataTooLarge("inputs: too large"), False, "data is missing: inputs: too large"),
         (TimeoutError(), True, "timed out"),
         (TimeoutError("no answer within 10 s"), True, "timed out: no answer within 10 s"),
         (HttpFailure(404, {}, "gone  \n away"), False, "HTTP 404: gone away"),
@@ -376,7 +376,7 @@ def delays(policy, failure, count=10):
 
 
 def test_want_of_data_is_retried_as_the_engine_does_whatever_the_policy():
-    failure = classify(WantOfData("inputs"))
+    failure = classify(DataMissing("inputs"))
     assert failure.cause == "data"
     assert delays(RetryPolicy.of_langsmith(), failure) == delays(RetryPolicy(), failure)
     assert delays(RetryPolicy.of_langsmith(), failure)[6] is not None

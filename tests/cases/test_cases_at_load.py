@@ -65,7 +65,7 @@ def test_case_07_costs_that_are_texts_compare_as_numbers_in_paths_too(tmp_path: 
 def test_case_10_a_secret_with_what_stands_before_signatures_is_refused_and_its_advice_loads(tmp_path: Path) -> None:
     text = written("10")
     ((message, hint),) = refused(tmp_path, text)
-    assert message == "'v1,' is not part of the secret: it stands before signatures"
+    assert message == "'v1,' is not part of the secret: it precedes signatures"
     assert hint == 'write it from whsec_ on: signing_secrets: ["whsec_…"]'
     assert loader(tmp_path, text.replace("v1,whsec_", "whsec_")).load()
 

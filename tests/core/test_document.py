@@ -12,11 +12,11 @@ from engine.core.document import (
     Site,
     build_document,
     digest_document,
-    lost_for_good,
+    is_too_large,
     newest_by_key,
     run_indexes,
 )
-from engine.core.errors import DataTooLarge, NotNow, WantOfData
+from engine.core.errors import DataMissing, DataTooLarge, NotNow
 from engine.core.event import parse_event
 from engine.core.missing import Missing
 from engine.rules.route import WaitFor
@@ -266,7 +266,7 @@ def test_a_stored_part_is_missing_until_it_is_fetched(part):
     for holder in (document["run"], document["runs"][0], document["payload"]["runs"][0]):
         assert isinstance(holder[part], Missing)
         assert holder[part].need == part
-    with pytest.raises(WantOfData, match=f"{part}: LangSmith did not send it along"):
+    with pytest.raises(DataMissing, match=f"{part}: the webhook does not contain it"):
         document["run"][part]["x"]
     fetched = document_of(**stored, fetched=Fetched(**{part: {"r1": {"x": 1}}}))
     assert fetched["run"][part] == fetched["runs"][0][part] == {"x": 1}
@@ -290,7 +290,7 @@ def test_what_was_sent_along_counts_even_where_there_is_a_link():
 
 def test_a_missing_part_says_why_it_could_not_be_had():
     fetched = Fetched(errors={"outputs": "HTTP 403"})
-    with pytest.raises(WantOfData, match="outputs: HTTP 403"):
+    with pytest.raises(DataMissing, match="outputs: HTTP 403"):
         str(run_of(outputs_s3_urls=STORED, fetched=fetched)["outputs"])
 
 
@@ -304,7 +304,7 @@ def row(key, score, modified_at, **more):
 def test_feedback_is_missing_until_it_is_fetched():
     document = document_of(fetched=Fetched(errors={"feedback": "no key"}))
     for word in ("feedback", "feedbacks"):
-        with pytest.raises(WantOfData, match="feedback: no key"):
+        with pytest.raises(DataMissing, match="feedback: no key"):
             len(document[word])
 
 
@@ -398,12 +398,16 @@ def test_merging_keeps_what_is_lost_and_drops_later_once_its_need_came():
     soon, then = NotNow("soon", until=10.0), NotNow("then", until=20.0, blocked=True)
     old = Fetched(
         errors={"inputs": "a", "outputs": "b"},
-        lost={("inputs", "r1"): "large"},
+        too_large={("inputs", "r1"): "large"},
         later={"inputs": soon, "outputs": then},
     )
     assert (old.later_for({"inputs"}), old.later_for({"inputs", "outputs"}), old.later_for(())) == (soon, then, None)
     came = old.merge(Fetched({"r2": 1}))
-    assert (came.errors, came.lost, came.later) == ({"outputs": "b"}, {("inputs", "r1"): "large"}, {"outputs": then})
+    assert (came.errors, came.too_large, came.later) == (
+        {"outputs": "b"},
+        {("inputs", "r1"): "large"},
+        {"outputs": then},
+    )
     failed = old.merge(Fetched(errors={"outputs": "c"}))
     assert (failed.errors, failed.later) == ({"inputs": "a", "outputs": "c"}, {"inputs": soon}), (
         "it failed for real now"
@@ -413,11 +417,11 @@ def test_merging_keeps_what_is_lost_and_drops_later_once_its_need_came():
 def test_data_is_lost_for_good_where_all_that_is_missing_is_too_large():
     runs = [{"id": "r1", "inputs_s3_urls": STORED, "outputs_s3_urls": STORED}, {"id": "r2", "inputs_s3_urls": STORED}]
     lost = {("inputs", "r1"): "large", ("inputs", "r2"): "large"}
-    document = document_of({"runs": runs}, index=-1, fetched=Fetched(lost=lost))
-    assert lost_for_good(document, {"inputs"})
-    assert not lost_for_good(document, {"inputs", "outputs"}), "the outputs may come"
-    assert not lost_for_good(document, {"inputs", "feedback"})
-    assert not lost_for_good(document, ())
-    assert not lost_for_good(document_of({"runs": runs[:1]}, fetched=Fetched({"r1": 1})), {"inputs"})
+    document = document_of({"runs": runs}, index=-1, fetched=Fetched(too_large=lost))
+    assert is_too_large(document, {"inputs"})
+    assert not is_too_large(document, {"inputs", "outputs"}), "the outputs may come"
+    assert not is_too_large(document, {"inputs", "feedback"})
+    assert not is_too_large(document, ())
+    assert not is_too_large(document_of({"runs": runs[:1]}, fetched=Fetched({"r1": 1})), {"inputs"})
     with pytest.raises(DataTooLarge, match="inputs: large"):
         str(document["runs"][0]["inputs"])

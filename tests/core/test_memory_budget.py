@@ -31,7 +31,7 @@ async def test_an_account_takes_and_gives_back() -> None:
 async def test_what_can_never_fit_is_told_at_once_and_takes_nothing() -> None:
     memory = Memory(2**20)
     account = memory.account(base=2**19)
-    with pytest.raises(DataTooLarge, match=r"larger than the memory limit allows \(--memory-limit is 1MiB\)"):
+    with pytest.raises(DataTooLarge, match=r"exceeds the memory limit \(--memory-limit is 1MiB\)"):
         await account.grow(2**19 + 1)
     await account.grow(2**19)
     with pytest.raises(DataTooLarge):
@@ -44,7 +44,7 @@ async def test_what_others_take_counts(quick: None) -> None:
     memory = Memory(100, lambda: others)
     await memory.account().grow(50)
     account = memory.account()
-    with pytest.raises(NotNow, match="other events take all the memory"):
+    with pytest.raises(NotNow, match="other events use all of the memory"):
         await account.grow(51)
     await account.grow(50)
     assert memory.held == 50, "the first account is gone, and has given its bytes back"

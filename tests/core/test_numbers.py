@@ -1,4 +1,4 @@
-"""Whole numbers beyond 64 bits, restored from the body."""
+"""Whole numbers beyond 64 bits, restore_long_numbers from the body."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from engine.core.document import Fetched
 from engine.core.event import parse_event
-from engine.core.numbers import may_have_long, restored
+from engine.core.numbers import may_have_long_numbers, restore_long_numbers
 from engine.worker.in_memory import Held
 
 LARGE = 2**70
@@ -29,7 +29,7 @@ LARGE = 2**70
 )
 def test_floats_become_the_whole_numbers_that_stand_in_their_places(body, index, payload, expected):
     # As text: a float equals the whole number that it was made of.
-    assert repr(restored(payload, body.encode(), index)) == repr(expected)
+    assert repr(restore_long_numbers(payload, body.encode(), index)) == repr(expected)
 
 
 @pytest.mark.parametrize(
@@ -40,17 +40,17 @@ def test_floats_become_the_whole_numbers_that_stand_in_their_places(body, index,
     ],
 )  # fmt: skip
 def test_a_body_is_looked_through_for_as_many_digits_as_such_a_number_has(body, may):
-    assert may_have_long(body.encode()) is may
+    assert may_have_long_numbers(body.encode()) is may
 
 
 def test_a_payload_without_such_numbers_is_left_alone_and_the_body_unread():
     payload = {"runs": [{"n": 1.5, "id": "1" * 40, "ns": 1_700_000_000_000_000_000}]}
-    assert restored(payload, b"not read", 0) is payload
+    assert restore_long_numbers(payload, b"not read", 0) is payload
 
 
 def test_an_events_body_is_looked_through_once(monkeypatch):
     asked = []
-    monkeypatch.setattr("engine.worker.in_memory.may_have_long", lambda body: asked.append(body) or True)
+    monkeypatch.setattr("engine.worker.in_memory.may_have_long_numbers", lambda body: asked.append(body) or True)
     held = Held(parse_event(b'{"a": 1}', 1.7e9), Fetched())
     assert [held.exact_body for _ in range(3)] == [b'{"a": 1}'] * 3
     assert len(asked) == 1

@@ -74,22 +74,22 @@ def test_hours_as_people_write_them(written: object, spans: tuple[tuple[int, int
 @pytest.mark.parametrize(
     ("parse", "written", "words"),
     [
-        (parse_days, "mon-frei", "'frei' is no day; did you mean 'fri'?"),
+        (parse_days, "mon-frei", "'frei' is not a day; did you mean 'fri'?"),
         (parse_days, 5, "days are written mon-fri"),
         (parse_days, [], "days are written mon-fri"),
-        (parse_days, "", "is no day"),
+        (parse_days, "", "is not a day"),
         (parse_hours, "9-17", "write 09:00-17:00"),
         (parse_hours, "09:00", "write them like"),
         (parse_hours, "09:00-09:00", "the whole day is 00:00-24:00"),
         (parse_hours, "09:00-25:00", "there is no 25:00"),
         (parse_hours, "24:00-06:00", "hours begin before 24:00"),
-        (parse_hours, 9, "9 are no hours"),
+        (parse_hours, 9, "9 are not hours"),
         (parse_hours, [], "hours are written"),
         (parse_zone, "Berlin", "did you mean 'Europe/Berlin'?"),
         (parse_zone, "New York", "did you mean 'America/New_York'?"),
-        (parse_zone, "../../etc/passwd", "is no time zone"),
-        (parse_zone, "", "is no time zone"),
-        (parse_zone, 2, "is no time zone"),
+        (parse_zone, "../../etc/passwd", "is not a time zone"),
+        (parse_zone, "", "is not a time zone"),
+        (parse_zone, 2, "is not a time zone"),
     ],
 )
 def test_what_is_none_is_told_with_the_way_to_write_it(parse, written: object, words: str) -> None:

@@ -403,7 +403,7 @@ def test_a_filled_text_is_what_it_is_made_of(parts: list[str | Variable]) -> Non
     text = Filled.of(parts)
     assert text == "".join(part if isinstance(part, str) else part.value for part in parts)
     assert text.written == "".join(part if isinstance(part, str) else part.reference for part in parts)
-    assert text.valued(text.source) == text
+    assert text.with_values(text.source) == text
     for copied in (copy.deepcopy(text), pickle.loads(pickle.dumps(text))):
         assert (copied, copied.source, copied.variables) == (text, text.source, text.variables)
     assert type(plain({"a": [text]})["a"][0]) is str

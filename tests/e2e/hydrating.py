@@ -38,7 +38,7 @@ async def main(urls: list[str]) -> None:
         "peak": peak(),
         "held": memory.held,
         "fetched": len(fetched.inputs),
-        "lost": len(fetched.lost),
+        "lost": len(fetched.too_large),
     }
     print(orjson.dumps(facts).decode())
 

@@ -62,7 +62,7 @@ async def test_what_does_not_fit_is_undecided_for_good_and_the_rest_is_decided(
     assert 3 <= verdicts["true"] <= 7
     assert evaluation["unmatched_reason"] is None, "what could not be decided is not unmatched"
     lost = next(decision["reason"] for decision in evaluation["decisions"] if decision["verdict"] == "undecided")
-    assert "it is larger than the memory limit allows (--memory-limit is 8MiB)" in lost
+    assert "it exceeds the memory limit (--memory-limit is 8MiB)" in lost
     assert "127.0.0.1/objects/" in lost
     assert list(detail.attempts) == [], "no attempt to decide failed"
     await engine.settled(verdicts["true"])
@@ -95,7 +95,7 @@ async def test_a_delivery_whose_parameters_read_too_much_is_dead_at_once(engine,
     await engine.post(payloads.rule([run(0, objects, 9 * 2**20, "outputs"), run(1, objects, 1000, "outputs")]))
     rows = {row.index: row for row in await engine.settled(2)}
     assert (rows[0].state, rows[0].attempts, rows[1].state) == ("dead", 1, "succeeded")
-    assert "larger than the memory limit allows" in rows[0].reason
+    assert "exceeds the memory limit" in rows[0].reason
     assert [one.raw for one in sink.received] == [b"1000"]
     assert [row.id for row in await engine.running.store.deliveries(DeliveryQuery(state="dead"))] == [rows[0].id]
 
@@ -111,7 +111,7 @@ async def test_an_event_that_finds_the_memory_taken_is_decided_later(engine, sin
 
     async def waits() -> bool:
         detail = await engine.running.store.event(event_id)
-        return detail is not None and "other events take all the memory there is" in detail.row.reason
+        return detail is not None and "other events use all of the memory limit" in detail.row.reason
 
     await until(waits)
     del other

@@ -16,7 +16,7 @@ from engine.clients.network import parse_entry, plain_host
 from engine.config import dump_masked, parse_config
 from engine.core import compression as coding
 from engine.core.document import Fetched, Site, build_document, run_indexes
-from engine.core.errors import BadBody, ConfigError, EngineError, PathError, TemplateError, WantOfData
+from engine.core.errors import BadBody, ConfigError, DataMissing, EngineError, PathError, TemplateError
 from engine.core.event import Event, parse_event
 from engine.core.masking import Masker
 from engine.core.positions import Source
@@ -82,7 +82,7 @@ def template(data: bytes) -> None:
     for escape in (frozenset[str](), frozenset({"text"})):
         try:
             templates().compile({"text": text}, escape=escape).render(sample())
-        except (TemplateError, WantOfData) as error:
+        except (TemplateError, DataMissing) as error:
             has_words(error)
     AuthorOrigins(templates(), VARS).of(text)
     AuthorOrigins(templates(), VARS).foreign_in(text)
@@ -92,7 +92,7 @@ def expression(data: bytes) -> None:
     """What stands behind ``expr:``."""
     try:
         templates().expression(data.decode("utf-8", "replace")).evaluate(sample())
-    except (TemplateError, WantOfData) as error:
+    except (TemplateError, DataMissing) as error:
         has_words(error)
 
 
@@ -143,7 +143,7 @@ def event(data: bytes) -> None:
         for action in plan.route.actions:
             try:
                 action.params(plan.document)
-            except (TemplateError, WantOfData) as error:
+            except (TemplateError, DataMissing) as error:
                 has_words(error)
 
 

@@ -280,7 +280,7 @@ def test_what_stays_undecided_for_want_of_data_is_not_unmatched() -> None:
 
 # Data that is too large to be fetched
 
-LOST = Fetched(errors={"feedback": "too large"}, lost={("feedback", RUN_ID): "it is too large"})
+LOST = Fetched(errors={"feedback": "too large"}, too_large={("feedback", RUN_ID): "it is too large"})
 
 
 def test_a_route_does_not_wait_for_feedback_that_is_too_large() -> None:

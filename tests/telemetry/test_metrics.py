@@ -19,7 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from engine.action.failures import REASON_CLASSES, classify, reason_class
 from engine.app import running
-from engine.core.errors import Discard, HttpFailure, StoreBusy, TemplateError, WantOfData
+from engine.core.errors import DataMissing, Discard, HttpFailure, StoreBusy, TemplateError
 from engine.core.serve_settings import Address, ServeSettings
 from engine.core.truth import Truth
 from engine.receiver.responses import REFUSALS
@@ -104,7 +104,7 @@ async def test_attempts_are_counted_by_route_action_outcome_and_reason(parts: Pa
         (HttpFailure(500, {}), "server_error"),
         (TimeoutError("late"), "timeout"),
         (ConnectionRefusedError("no"), "connection"),
-        (WantOfData("feedback"), "data"),
+        (DataMissing("feedback"), "data"),
         (TemplateError("no such name"), "template"),
         (Discard("not mine"), "discarded"),
         (ZeroDivisionError("oops"), "unexpected"),

@@ -535,9 +535,9 @@ async def test_what_is_too_large_for_the_memory_is_lost_and_not_asked_for_again(
     event = event_of(large, small, packed)
     fetched = await hydrator.fetch(event, {"inputs"}, None, Fetched(), account=account)
     assert fetched.inputs == {small["id"]: "small"}
-    assert sorted(fetched.lost) == sorted([("inputs", large["id"]), ("inputs", packed["id"])])
-    assert all("(--memory-limit is 97.7KiB)" in reason for reason in fetched.lost.values())
-    assert "larger than the memory limit allows" in fetched.errors["inputs"]
+    assert sorted(fetched.too_large) == sorted([("inputs", large["id"]), ("inputs", packed["id"])])
+    assert all("(--memory-limit is 97.7KiB)" in reason for reason in fetched.too_large.values())
+    assert "exceeds the memory limit" in fetched.errors["inputs"]
     assert await hydrator.fetch(event, {"inputs"}, None, fetched, account=account) is fetched
     assert (langsmith.requests, account.size) == ([], size_of("small"))
 
@@ -546,7 +546,7 @@ async def test_an_object_of_too_many_values_is_lost(door, http, bucket):
     hydrator = hydrator_of(door, http, max_values=1000)
     one = run(inputs=bucket.put(list(range(5000))))
     fetched = await hydrator.fetch(event_of(one), {"inputs"}, None, Fetched())
-    assert "more than 1,000 values" in fetched.lost["inputs", one["id"]]
+    assert "more than 1,000 values" in fetched.too_large["inputs", one["id"]]
 
 
 async def test_feedback_that_is_too_large_is_lost_and_what_it_took_is_given_back(hydrator, langsmith):
@@ -556,7 +556,7 @@ async def test_feedback_that_is_too_large_is_lost_and_what_it_took_is_given_back
     known_to(langsmith, one)
     langsmith.add_feedback(one["id"], key="note", comment="x" * 100_000)
     fetched = await hydrator.fetch(event_of(one), {"feedback"}, None, Fetched(), account=account)
-    assert "larger than the memory limit allows" in fetched.lost["feedback", one["id"]]
+    assert "exceeds the memory limit" in fetched.too_large["feedback", one["id"]]
     assert (fetched.feedback, memory.held) == (None, 0)
     more = Memory(10_000_000)
     account = more.account()
@@ -573,7 +573,7 @@ async def test_a_runs_query_that_is_too_large_is_asked_in_parts(hydrator, bucket
     account = memory.account()
     fetched = await hydrator.fetch(event_of(*runs), {"inputs"}, None, Fetched(), account=account)
     assert set(fetched.inputs) == {one["id"] for one in runs[:3]}
-    assert set(fetched.lost) == {("inputs", runs[3]["id"])}
+    assert set(fetched.too_large) == {("inputs", runs[3]["id"])}
     assert 90_000 < memory.held < 200_000
 
 
@@ -635,7 +635,7 @@ async def test_what_can_not_be_asked_for_now_is_had_later(door, http, bucket, la
     assert {(str(why), why.until, why.blocked) for why in fetched.later.values()} == {
         ("waits for langsmith: paused", 7.0, True)
     }
-    assert (langsmith.requests, fetched.lost) == ([], {})
+    assert (langsmith.requests, fetched.too_large) == ([], {})
     known_to(langsmith, one, inputs={"q": 1})
     again = await hydrator_of(door, http).fetch(event, {"inputs", "feedback"}, None, fetched)
     assert (again.inputs, again.later, again.errors) == ({one["id"]: {"q": 1}}, {}, {})

@@ -15,7 +15,7 @@ from engine.admin.journal import user_header
 from engine.admin.query import BadQuery
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.output import who
-from engine.core.error_text import network_words
+from engine.core.error_text import network_message
 from engine.core.errors import EngineError
 from engine.core.serve_settings import is_loopback
 
@@ -185,7 +185,7 @@ class AdminClient:
                 return response.status, self._read(await response.read())
         except aiohttp.ClientConnectorCertificateError as error:
             hint = "name the certificates to trust: ENGINE_ADMIN_CA=FILE"
-            raise AccessError(f"{self.url}: {network_words(error.certificate_error)}", hint) from error
+            raise AccessError(f"{self.url}: {network_message(error.certificate_error)}", hint) from error
         except aiohttp.ClientConnectionError as error:
             raise Unreachable(f"no engine answers at {self.url}", "start it with engine serve") from error
         except aiohttp.ClientResponseError as error:

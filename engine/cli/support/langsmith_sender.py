@@ -32,7 +32,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from multidict import CIMultiDict
 
-from engine.core.error_text import cannot_connect, network_words
+from engine.core.error_text import cannot_connect, network_message
 from engine.core.event import Kind
 
 #: Seconds that an endpoint has to answer a rule's webhook.
@@ -220,7 +220,7 @@ class Sender:
 def _told(error: Exception) -> str:
     if isinstance(error, aiohttp.ClientResponseError):  # it quotes all that came
         return "connection failed: what answers there speaks no HTTP"
-    return cannot_connect(error) or f"connection failed: {network_words(error)}"
+    return cannot_connect(error) or f"connection failed: {network_message(error)}"
 
 
 def _fault(error: Exception) -> Fault:

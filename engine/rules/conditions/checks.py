@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.deadline import current, watched
-from engine.core.errors import EngineError, WantOfData
+from engine.core.errors import DataMissing, EngineError
 from engine.core.truth import Truth, conjoin
 from engine.rules.conditions.inline import inline
 from engine.rules.conditions.operands import Test, Undecidable
@@ -40,7 +40,7 @@ def judge(test: Test, value: Any, document: Document) -> tuple[Truth, str]:
 
 def failure(error: Exception) -> tuple[Truth, str]:
     """What an evaluation comes to that raised this, and why."""
-    if isinstance(error, WantOfData):
+    if isinstance(error, DataMissing):
         return WANTING, f"not fetched: {error}"
     if isinstance(error, RecursionError):
         return UNDECIDED, "the data is nested too deeply"
@@ -72,7 +72,7 @@ def _held(test: Test, value: Any, document: Document) -> Truth:
 
 def _open(error: Exception) -> Truth:
     """What an evaluation comes to that raised this. Its words are not asked for: they may cost more than it did."""
-    return WANTING if isinstance(error, WantOfData) else UNDECIDED
+    return WANTING if isinstance(error, DataMissing) else UNDECIDED
 
 
 def check_straight(

@@ -298,7 +298,7 @@ class ConditionCompiler:
 
     def _report_operand(self, where: Where, error: OperandError) -> None:
         """Report it, unless the operand is not known: a variable in it is not set. In a pattern any value would do."""
-        if where[-1] == "matches" or not self._source.excused(where):
+        if where[-1] == "matches" or not self._source.suppressed(where):
             self._fault((*where, *error.part), str(error), error.hint)
 
     def _whole_alone(self, operations: tuple[Operation, ...], raw: Mapping[str, Any], where: Where) -> bool:

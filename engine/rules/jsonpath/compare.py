@@ -20,7 +20,7 @@ def compare(operator: str, left: Any, right: Any) -> bool:
     """Whether two JSON values stand in a relation.
 
     Raises:
-        WantOfData: one of them is data that was not fetched.
+        DataMissing: one of them is data that was not fetched.
     """
     if operator in ("=", "=="):
         return equal(left, right)
@@ -37,7 +37,7 @@ def compare_decimal(operator: str, left: Any, right: Any) -> bool:
     Two texts are equal where they are the same text; they are put in order as the conditions' operators do it.
 
     Raises:
-        WantOfData: one of them is data that was not fetched.
+        DataMissing: one of them is data that was not fetched.
     """
     if operator in _ORDER or is_number(left) or is_number(right):
         one, other = number_of(left), number_of(right)
@@ -57,7 +57,7 @@ def equal(left: Any, right: Any) -> bool:
     """Whether two JSON values are the same; a boolean is never a number.
 
     Raises:
-        WantOfData: one of them is data that was not fetched.
+        DataMissing: one of them is data that was not fetched.
     """
     pairs = [(left, right)]
     while pairs:

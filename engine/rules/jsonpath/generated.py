@@ -31,7 +31,7 @@ def as_array(value: Any) -> Any:
 
     Raises:
         TypeError: it is not an array.
-        WantOfData: it is data that is not at hand.
+        DataMissing: it is data that is not at hand.
     """
     if isinstance(value, (list, tuple)):
         return value
@@ -44,7 +44,7 @@ def members(value: Any) -> Iterable[Any]:
     """What ``*`` selects: an array's elements, an object's values, nothing of a scalar.
 
     Raises:
-        WantOfData: it is data that is not at hand.
+        DataMissing: it is data that is not at hand.
         OutOfTime: the deadline passed, where the values are many.
     """
     if isinstance(value, (list, tuple)):

@@ -69,7 +69,9 @@ def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | 
     try:
         compile_checked(with_words(text), None, paths)
     except PathError as error:
-        raise PathError(text.told(str(error)), column=error.column, hint=text.told(error.hint)) from None
+        raise PathError(
+            text.with_references(str(error)), column=error.column, hint=text.with_references(error.hint)
+        ) from None
     values = with_values(text)
     path = _checked(paths.compile(values) if paths is not None else compile_path(values), values, vocabulary)
     return replace(path, written=text.written)

@@ -40,7 +40,7 @@ _NAMED_OPERATORS = "`len`, `keys`, `sorted`, `parent`, `this`, `path`, `split(â€
 class Path:
     """A compiled path.
 
-    ``find`` gives all values, in jsonpath-ng's order. It raises ``WantOfData`` where it would
+    ``find`` gives all values, in jsonpath-ng's order. It raises ``DataMissing`` where it would
     have to look into data that is not at hand (as a final value such data is returned as it is),
     ``PathError`` when it looks at too much, and what jsonpath-ng itself raises on odd data.
     ``one``, where the path is ``singular`` (fields and indexes only), gives the value or ``NOTHING``.

@@ -9,7 +9,7 @@ from typing import Any
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import filter as query
 
-from engine.core.errors import WantOfData
+from engine.core.errors import DataMissing
 from engine.core.shown_values import describe
 from engine.core.suggest import nearest
 from engine.rules.jsonpath.closures import Unsupported, compile_node, flatten, straight
@@ -39,7 +39,7 @@ def how_far(path: Path, document: Any) -> Reach | None:
     """Where a path ends in a document; None if it finds something, or if jsonpath-ng alone can follow it.
 
     Raises:
-        WantOfData: it leads into data that was not fetched.
+        DataMissing: it leads into data that was not fetched.
         PathError: it looks at too many values.
     """
     reached, values, scope = "$", [document], Scope(document)
@@ -65,7 +65,7 @@ def where_it_ends(path: Path, document: Any) -> str:
     """Why a path finds nothing: the step that failed, and what is there instead."""
     try:
         reach = how_far(path, document)
-    except WantOfData as error:
+    except DataMissing as error:
         return f"not fetched: {error}"
     return reach.words if reach is not None else f"nothing found at {path.written}"
 

@@ -42,7 +42,7 @@ def _written_out(text: Filled, value_of: Callable[[Variable, str], str]) -> str:
         put = _in_quotes if number % 2 else _outside
         made = put("".join(pieces[:number]), pieces[number].partition(word), variable, value_of(variable, word))
         if made is None:
-            column = len(text.told(text.source[: text.source.index(word)])) + 1
+            column = len(text.with_references(text.source[: text.source.index(word)])) + 1
             message = f"{variable.reference} would be a part of the path's syntax: a variable is a value"
             raise PathError(message, column=column, hint=_HINT)
         pieces[number] = made

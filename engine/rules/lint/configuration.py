@@ -28,7 +28,7 @@ def lint(loaded: Loaded) -> list[Problem]:
     for where, message, hint in _warnings(loaded.config):
         warnings.report(where, message, hint, at_key=True)
     for one in route_warnings(loaded.config, loaded.registry):
-        if not loaded.config.source.excused(one.where):
+        if not loaded.config.source.suppressed(one.where):
             warnings.report(one.where, one.message, one.hint, at_key=one.at_key, line=one.line, column=one.column)
     return sorted(warnings.problems) + sorted(loaded.broken)
 
@@ -61,7 +61,7 @@ def _warnings(config: Config) -> Iterator[tuple[Where, str, str]]:
 def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
     for key, secrets in (("secrets", config.secrets or ()), ("signing_secrets", config.signing_secrets)):
         for index, secret in enumerate(secrets):
-            if config.source.excused((key, index)):
+            if config.source.suppressed((key, index)):
                 continue
             if len(secret) < _SHORTEST_SECRET:
                 message = f"this secret has {len(secret)} characters: it can be found by trying"
@@ -71,7 +71,7 @@ def _short_secrets(config: Config) -> Iterator[tuple[Where, str, str]]:
 def _long_retention(config: Config) -> Iterator[tuple[Where, str, str]]:
     """A retention longer than LangSmith's has no effect: deleted traces cannot be fetched."""
     settings = config.langsmith
-    if config.source.excused(("langsmith", "endpoint")):
+    if config.source.suppressed(("langsmith", "endpoint")):
         return
     if settings.on_cloud and settings.retention is not None and settings.retention > CLOUD_RETENTION:
         message = "LangSmith's cloud keeps traces for 180 days at most"

@@ -18,7 +18,7 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Undefined
 
-from engine.core.errors import TemplateError, WantOfData
+from engine.core.errors import DataMissing, TemplateError
 from engine.rules.templates.rewriter import Rewriter, filtered
 from engine.rules.templates.sandbox import WITHIN, Sandbox
 from engine.rules.templates.values import Absent
@@ -156,7 +156,7 @@ def _decided(error: Exception, right: Lazy, *, decides: bool) -> Any:
     """The right side's value if it decides.
 
     Raises:
-        WantOfData: a side could be decided with data that was not fetched.
+        DataMissing: a side could be decided with data that was not fetched.
         Exception: why the left side is undecided.
     """
     try:
@@ -170,7 +170,7 @@ def _decided(error: Exception, right: Lazy, *, decides: bool) -> Any:
 
 def _first_of(error: Exception, other: Exception) -> Exception:
     """Of two reasons the one to tell: data that can be fetched comes first."""
-    return other if isinstance(other, WantOfData) and not isinstance(error, WantOfData) else error
+    return other if isinstance(other, DataMissing) and not isinstance(error, DataMissing) else error
 
 
 def _and(left: Lazy, right: Lazy) -> Lazy:

@@ -101,8 +101,8 @@ def told(mistake: Mistake, text: str) -> Mistake:
         return mistake
     lines = text.source.splitlines()
     before = lines[mistake.line - 1][: mistake.column - 1] if mistake.line <= len(lines) else ""
-    column = len(text.told(before)) + 1 if before else mistake.column
-    return Mistake(mistake.line, column, text.told(mistake.message), text.told(mistake.hint))
+    column = len(text.with_references(before)) + 1 if before else mistake.column
+    return Mistake(mistake.line, column, text.with_references(mistake.message), text.with_references(mistake.hint))
 
 
 def _parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 
 from jinja2.runtime import Undefined
 
-from engine.core.errors import AbsentValue, TemplateError, WantOfData
+from engine.core.errors import AbsentValue, DataMissing, TemplateError
 from engine.core.positions import Source, Where
 from engine.core.variables import identity, plain, source_of, written
 from engine.core.vocabulary import Vocabulary
@@ -113,7 +113,7 @@ class _Leaf:
     def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
         try:
             return self._value(document, budget) if self.native else self._text(document, budget)
-        except WantOfData:
+        except DataMissing:
             raise
         except Exception as error:  # one text's evaluation ends here, whatever became of it
             raise self.code.explain(error, document, self.where) from error
@@ -174,7 +174,7 @@ class Template:
 
         Raises:
             TemplateError: with ``where``, the place in the tree, and ``line``, that of the text there.
-            WantOfData: it reads data that was not sent along and not fetched.
+            DataMissing: it reads data that was not sent along and not fetched.
         """
         value = self._root.render(document, Budget())
         if value is OMIT:
@@ -195,11 +195,11 @@ class Expression:
 
         Raises:
             TemplateError: it cannot be evaluated.
-            WantOfData: it reads data that was not sent along and not fetched.
+            DataMissing: it reads data that was not sent along and not fetched.
         """
         try:
             value = demand(self._code.evaluate(document, Budget()))
-        except WantOfData:
+        except DataMissing:
             raise
         except AbsentError as error:
             raise _NotThere(error, self._code, document) from error

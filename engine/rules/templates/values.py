@@ -141,7 +141,7 @@ def demand(value: Any) -> Any:
     """The value, unless it is one that LangSmith did not send along.
 
     Raises:
-        WantOfData: it is.
+        DataMissing: it is.
     """
     if isinstance(value, Missing):
         bool(value)
@@ -154,7 +154,7 @@ def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
     Raises:
         TemplateError: there is nothing to go through, or too much.
         AbsentError: the value is missing.
-        WantOfData: the value was not sent along.
+        DataMissing: the value was not sent along.
     """
     demand(value)
     if isinstance(value, (list, tuple)):
@@ -185,7 +185,7 @@ def to_text(value: Any, budget: Budget) -> str:
     Raises:
         TemplateError: it has no text (null has none), or too much.
         AbsentError: it is missing, or something in it is.
-        WantOfData: it was not sent along, or something in it was not.
+        DataMissing: it was not sent along, or something in it was not.
     """
     kind = type(value)
     if kind is str:
@@ -212,7 +212,7 @@ def given_text(value: Any, budget: Budget) -> str:
     Raises:
         TemplateError: it has no text (null has none), or too much.
         AbsentError: it is missing, or something in it is.
-        WantOfData: it was not sent along, or something in it was not.
+        DataMissing: it was not sent along, or something in it was not.
     """
     if type(value) is str:
         budget.read(len(value))
@@ -226,7 +226,7 @@ def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
     Raises:
         TemplateError: it is not JSON, or too much of it.
         AbsentError: it is missing, or something in it is.
-        WantOfData: it was not sent along, or something in it was not.
+        DataMissing: it was not sent along, or something in it was not.
     """
     clean = to_json(value, budget, str, SEARCHED_PER_UNIT)
     try:
@@ -256,7 +256,7 @@ def to_json(
     Raises:
         TemplateError: it cannot be JSON, there is too much of it, or it is nested too deep.
         AbsentError: it is missing, or something in it is.
-        WantOfData: it was not sent along, or something in it was not.
+        DataMissing: it was not sent along, or something in it was not.
     """
     kind = type(value)
     if kind is str:
@@ -312,7 +312,7 @@ def weigh(value: Any, budget: Budget) -> None:
 
     Raises:
         TemplateError: there is too much of it.
-        WantOfData: it was not sent along.
+        DataMissing: it was not sent along.
     """
     if isinstance(demand(value), dict):
         budget.spend(1 + len(value))
@@ -330,7 +330,7 @@ def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
 
     Raises:
         AbsentError: it is missing.
-        WantOfData: it was not sent along, or something in it was not.
+        DataMissing: it was not sent along, or something in it was not.
     """
     if not isinstance(value, (dict, list)):
         return to_json(value, budget, finish)

@@ -46,12 +46,12 @@ class _Filler(NodeTransformer):
         self._text = text
 
     def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:  # noqa: N802 - Jinja's name
-        node.data = self._text.valued(node.data)
+        node.data = self._text.with_values(node.data)
         return node
 
     def visit_Const(self, node: nodes.Const) -> nodes.Node:  # noqa: N802 - Jinja's name
         if isinstance(node.value, str):
-            node.value = self._text.valued(node.value)
+            node.value = self._text.with_values(node.value)
         return node
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:  # noqa: N802 - Jinja's name
@@ -71,5 +71,5 @@ def as_text(reference: str) -> str:
 
 def _not_a_value(text: Filled, name: str, line: int) -> NotAValue:
     reference = next(each.reference for word, each in text.variables.items() if word in name)
-    message = f"{text.told(name)}: a variable is a value, and cannot be a name or a part of one"
+    message = f"{text.with_references(name)}: a variable is a value, and cannot be a name or a part of one"
     return NotAValue(message, f"{as_text(reference)}; a key is looked up so: run['{reference}']", line)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpath_ng.ext import parse
 
-from engine.core.errors import PathError, WantOfData
+from engine.core.errors import DataMissing, PathError
 from engine.core.missing import Missing
 from engine.rules.jsonpath import MAX_LENGTH, NOTHING, compile_path
 
@@ -337,7 +337,7 @@ def wanting() -> dict[str, Any]:
     ],
 )
 def test_looking_into_wanting_data_raises(text):
-    with pytest.raises(WantOfData):
+    with pytest.raises(DataMissing):
         compile_path(text).find(wanting())
 
 
@@ -399,7 +399,7 @@ def test_a_path_without_needs_never_meets_wanting_data(text):
         return
     try:
         found = path.find(wanting())
-    except WantOfData:
+    except DataMissing:
         pytest.fail(f"{text} met data it does not need")
     except Exception:  # noqa: BLE001 - odd data raises as the library does
         return

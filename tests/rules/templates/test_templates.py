@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from engine.core.errors import TemplateError, WantOfData
+from engine.core.errors import DataMissing, TemplateError
 from engine.core.missing import Missing
 from engine.rules.templates import Templates
 
@@ -187,7 +187,7 @@ def test_what_is_missing_cannot_be_used(text):
     ],
 )
 def test_data_not_at_hand_is_want_of_data_and_never_a_default(text):
-    with pytest.raises(WantOfData, match="not fetched yet"):
+    with pytest.raises(DataMissing, match="not fetched yet"):
         render(text)
 
 
@@ -373,7 +373,7 @@ def test_an_expression_that_fails_says_so(text):
 
 
 def test_an_expression_wants_data_like_a_template():
-    with pytest.raises(WantOfData):
+    with pytest.raises(DataMissing):
         TEMPLATES.expression("run.outputs").evaluate(document())
 
 

@@ -7,7 +7,7 @@ import contextlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.errors import TemplateError, WantOfData
+from engine.core.errors import DataMissing, TemplateError
 from engine.core.missing import Missing
 from engine.rules.templates import Templates
 
@@ -73,7 +73,7 @@ def _fits_orjson(value):
 @settings(max_examples=200, deadline=5000)
 @given(SOUP | st.text(max_size=60), st.booleans())
 def test_any_text_renders_or_is_a_template_error(text, escaping):
-    with contextlib.suppress(TemplateError, WantOfData):
+    with contextlib.suppress(TemplateError, DataMissing):
         escape = frozenset({"p"}) if escaping else frozenset()
         TEMPLATES.compile({"p": text}, escape=escape).render(DOCUMENT)
 
@@ -81,5 +81,5 @@ def test_any_text_renders_or_is_a_template_error(text, escaping):
 @settings(max_examples=100, deadline=5000)
 @given(st.lists(FRAGMENTS, max_size=10).map(" ".join))
 def test_any_expression_evaluates_or_is_a_template_error(text):
-    with contextlib.suppress(TemplateError, WantOfData):
+    with contextlib.suppress(TemplateError, DataMissing):
         TEMPLATES.expression(text).evaluate(DOCUMENT)
