@@ -1,4 +1,4 @@
-"""A request → a durable event → the answer 202.
+"""The public listener: a request → a durable event → the response 202.
 
-Checks who posts and what, has the store keep the event, and only then accepts it. Knows no rule and no action.
+It authenticates and checks each request, stores the event, and only then accepts it. It knows no rules and no actions.
 """

@@ -1,35 +1,33 @@
-"""What came in and is not durable yet: how much of it is held, and whether there is room for more."""
+"""Limits on what was received and is not durable yet: bytes in memory, and the number of appends."""
 
 from __future__ import annotations
 
 from engine.core.errors import EngineError
 
-#: Appends under way at once, before another request is refused. Thousands wait for one commit when the disk is slow.
+#: Concurrent appends before requests are rejected. On a slow disk thousands wait for one commit.
 UNDER_WAY_LIMIT = 8192
-#: Appends whose requests were refused because they took too long: with so many the store is stuck, and it is enough.
+#: Unfinished appends whose requests timed out. With this many the store is stuck, and requests are rejected.
 LATE_LIMIT = 256
-#: How much of the room bodies may take whose signature is not checked yet: whoever sends them may be anybody. The rest
-#: stays free for those who showed a secret first.
+#: The part of the memory (one in this many) for bodies whose signature is not checked yet: anybody can send them. The
+#: rest stays free for senders with a secret.
 UNAUTHENTICATED_PART = 4
 
 
-_TOO_MANY = "too many large bodies are in hand at once"
-_TOO_MANY_UNAUTHENTICATED = (
-    "too many large bodies without a secret are in hand at once, their signatures not checked yet"
-)
+_TOO_MANY = "too many large bodies are being received at once"
+_TOO_MANY_UNAUTHENTICATED = "too many large bodies with an unchecked signature and no secret are being received at once"
 
 
-class NoCapacity(EngineError):  # noqa: N818 - reads as the answer it causes
-    """There is no room for another body, or for more of one."""
+class NoCapacity(EngineError):  # noqa: N818 - names the condition
+    """There is no capacity for another body, or for more of one."""
 
 
 class Admission:
-    """What one process holds between a request's first byte and its event's commit.
+    """What the process holds in memory between a request's first byte and the commit of its event.
 
-    ``held`` is in bytes of bodies, and ``parsed`` about how many bytes they parsed to; each has the
-    same limit. ``unauthenticated`` are bodies whose sender is not known yet. ``under_way`` and ``late`` count appends.
-    All of it is given back when nothing is left in memory, not when the request is answered: a stuck
-    store goes on holding what it was given.
+    ``held`` is in bytes of bodies, and ``parsed`` about how many bytes they take after parsing; each has the same
+    limit. ``unauthenticated`` is in bytes of bodies whose signature is not checked yet. ``under_way`` and ``late``
+    count appends. Everything is released when nothing remains in memory, not when the request is answered, because a
+    stuck store goes on holding events.
     """
 
     __slots__ = (
@@ -58,11 +56,11 @@ class Admission:
         return self.held + self.parsed
 
     def obstacle(self, size: int = 0, *, authenticated: bool = True) -> str:
-        """Empty when there is room for another body of ``size`` bytes, else why there is none."""
+        """Why another body of ``size`` bytes cannot be accepted; empty if it can."""
         if self.late >= self.late_limit:
-            return f"the store is stuck: it has {self.late} events that were refused because it did not answer"
+            return f"the store is stuck: {self.late} events wait for it after their requests timed out"
         if self.under_way >= self.under_way_limit:
-            return f"{self.under_way} events wait for the store already"
+            return f"{self.under_way} events already wait for the store"
         if self.parsed >= self.held_limit or self.held >= self.held_limit or self.held + size > self.held_limit:
             return _TOO_MANY
         if not authenticated and (
@@ -74,7 +72,7 @@ class Admission:
 
 
 class Reservation:
-    """What one request holds of an admission's room. ``parsed`` says whether its body is parsed."""
+    """The memory that one request has reserved. ``parsed`` says whether its body is parsed."""
 
     __slots__ = ("_admission", "_authenticated", "_kept", "_late", "_parsed", "parsed", "size")
 
@@ -85,10 +83,10 @@ class Reservation:
         self.size = self._parsed = 0
 
     def grow(self, size: int) -> None:
-        """Hold so many more bytes, or fewer where ``size`` is negative.
+        """Reserve ``size`` more bytes; a negative size frees some.
 
         Raises:
-            NoCapacity: that would be more than there may be. Nothing more is held then.
+            NoCapacity: the limit would be exceeded. Nothing more is reserved then.
         """
         admission = self._admission
         if size > 0 and admission.held + size > admission.held_limit:
@@ -101,10 +99,10 @@ class Reservation:
         admission.held += size
 
     def expand(self, size: int) -> None:
-        """Hold so many bytes for what the body parsed to. Any size fits while the others have half of the room at most.
+        """Reserve ``size`` bytes for the parsed body. Any size fits while others have at most half of the limit.
 
         Raises:
-            NoCapacity: it does not fit. Nothing more is held then.
+            NoCapacity: it does not fit. Nothing more is reserved then.
         """
         admission = self._admission
         if admission.parsed + size > admission.held_limit and admission.parsed > admission.held_limit // 2:
@@ -114,28 +112,28 @@ class Reservation:
         admission.parsed += size
 
     def authenticate(self) -> None:
-        """The sender is known now."""
+        """Record that the sender is authenticated."""
         if not self._authenticated:
             self._authenticated = True
             self._admission.unauthenticated -= self.size
 
     def keep(self) -> None:
-        """From now on an append has it, which gives it back when it is done."""
+        """Pass the reservation to an append, which releases it when it is done."""
         self._kept = True
         self._admission.under_way += 1
 
     @property
     def kept(self) -> bool:
-        """Whether an append has it."""
+        """Whether an append has the reservation."""
         return self._kept
 
     def late(self) -> None:
-        """The append goes on, though its request was refused."""
+        """Record that the append continues after its request timed out."""
         self._late = True
         self._admission.late += 1
 
     def release(self) -> None:
-        """Nothing of it is left in memory. Call it once."""
+        """Release everything. Call it once, when nothing of the request remains in memory."""
         self.authenticate()
         admission = self._admission
         admission.held -= self.size

@@ -1,4 +1,4 @@
-"""Reading a request's body: whole, as it was sent, within a size and a time."""
+"""Reading a request's body, unchanged, with limits on size and time."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from aiohttp import web
 from engine.receiver.admission import Reservation
 from engine.receiver.responses import ErrorResponse, broken_body, overload, too_large
 
-#: How long bodies may still come in once the receiver is stopping, in seconds.
+#: For how many seconds bodies are still read when the receiver is stopping.
 _LAST_CALL = 0.5
 
 
 class BodyReader:
-    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for the words of a response."""
+    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for error messages."""
 
     def __init__(self, limit: int, deadline: float) -> None:
         self._limit, self._deadline = limit, deadline
@@ -23,11 +23,11 @@ class BodyReader:
         self._stopping = False
 
     async def read(self, request: web.BaseRequest, reservation: Reservation, until: float) -> bytes:
-        """The whole body, as it was sent. A small one has come with its headers, and nothing is waited for.
+        """Read the whole body, unchanged. A small body has arrived with its headers and needs no waiting.
 
         Raises:
             ErrorResponse: it is too large, too slow or broken.
-            NoCapacity: it is more than there is room for.
+            NoCapacity: there is no memory for it.
         """
         stream = request.content
         if not stream.is_eof() or stream.total_bytes > self._limit:
@@ -37,7 +37,7 @@ class BodyReader:
         return body
 
     def stop(self) -> None:
-        """Bodies on their way have half a second from now."""
+        """Give bodies that are being read another half second."""
         self._stopping = True
         soon = asyncio.get_running_loop().time() + _LAST_CALL
         for timeout in self._reading:

@@ -1,4 +1,4 @@
-"""The open connections of a listener: at most so many, and for another one the oldest idle one is closed."""
+"""The open connections of a listener. When the limit is reached, the oldest idle connection is closed."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from aiohttp import web
 
 from engine.core.counters import Counts
 
-#: How many connections more there may be where all have a request under way: they can only ask for the engine's health.
+#: How many further connections are allowed when all others have a running request. They may only read the health.
 RESERVED: Final = 16
-#: Between two warnings, in seconds.
+#: Seconds between two warnings.
 _WARNED_EVERY = 60.0
-#: The answer where every other connection has a request under way.
+#: The response when too many connections have a running request.
 _REFUSED: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 )
-#: Why a connection was closed. They are labels of a metric, and documented.
+#: Why a connection was closed: labels of a metric, documented.
 CLOSED = ("idle", "refused")
 
 _logger = logging.getLogger(__name__)
 
 
 class Connections:
-    """What is open, at most ``limit`` and ``reserved``; ``closed`` counts what had to be closed, by reason.
+    """The open connections, at most ``limit`` plus ``reserved``. ``closed`` counts closed ones by reason.
 
-    A connection is idle while it has no whole request's headers: before the first request, between two,
-    and while one comes in slowly. Those over which an event was accepted are closed last: the next one may
-    be on its way, and a sender need not repeat what a closed connection lost. ``clock`` gives seconds.
+    A connection is idle until the headers of a request are complete: before the first request, between two requests,
+    and while headers arrive slowly. Connections that delivered an accepted event are closed last, because the next
+    event may be in transit and would be lost with the connection. ``clock`` returns seconds.
     """
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic, *, reserved: int = RESERVED) -> None:
@@ -42,11 +42,11 @@ class Connections:
             self.closed.add(why, amount=0)
         self._clock = clock
         self._open: dict[web.RequestHandler, asyncio.Transport] = {}
-        #: Those that are idle, the one first that has been for longest; and apart those that brought an event.
+        #: Idle connections, the longest idle first; those that delivered an event are kept separately.
         self._idle: dict[web.RequestHandler, None] = {}
         self._idle_known: dict[web.RequestHandler, None] = {}
         self._known: set[web.RequestHandler] = set()
-        #: The oldest first.
+        #: Reserved connections, the oldest first.
         self._reserved: dict[web.RequestHandler, asyncio.Transport] = {}
         self._warned_at = -_WARNED_EVERY
 
@@ -56,7 +56,7 @@ class Connections:
         return len(self._open)
 
     def opened(self, connection: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """There is a new one; where that makes one too many, the oldest idle one is closed."""
+        """Add a new connection. If there are too many, close the oldest idle one."""
         if len(self._open) >= self.limit:
             oldest = next(iter(self._idle or self._idle_known), None)
             if oldest is not None:
@@ -68,7 +68,7 @@ class Connections:
         self._idle[connection] = None
 
     def _reserve(self, connection: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """It is one of the reserved; where these are too many, the oldest is refused."""
+        """Add a reserved connection. If there are too many, reject the oldest."""
         self._reserved[connection] = transport
         if len(self._reserved) > self._most_reserved:
             oldest = next(iter(self._reserved))
@@ -76,28 +76,28 @@ class Connections:
             self._close(oldest, "refused", None)
 
     def lost(self, connection: web.RequestHandler) -> None:
-        """It is closed, by whomever."""
+        """Remove a closed connection."""
         self._open.pop(connection, None)
         self._known.discard(connection)
         self._reserved.pop(connection, None)
         self.begins(connection)
 
     def is_reserved(self, connection: web.RequestHandler) -> bool:
-        """Whether it may only ask for the engine's health, once."""
+        """Whether the connection may only read the engine's health, once."""
         return connection in self._reserved
 
     def refused(self) -> None:
-        """What came over a reserved connection was something else."""
+        """Count a reserved connection with another request."""
         self.closed.add("refused")
         self._warn()
 
     def begins(self, connection: web.RequestHandler) -> None:
-        """A request is under way."""
+        """A request begins: the connection is not idle."""
         self._idle.pop(connection, None)
         self._idle_known.pop(connection, None)
 
     def ends(self, connection: web.RequestHandler, *, accepted: bool) -> None:
-        """The request has its answer: an event was ``accepted``, or not."""
+        """The request is answered. ``accepted`` says whether it was an accepted event."""
         if connection not in self._open:
             return
         if accepted:
@@ -108,7 +108,7 @@ class Connections:
     def _close(
         self, connection: web.RequestHandler, why: Literal["idle", "refused"], abort: asyncio.Transport | None
     ) -> None:
-        """Close it; with ``abort`` at once: a peer that reads nothing would keep the descriptor."""
+        """Close a connection; with ``abort`` at once, because a peer that does not read would keep the descriptor."""
         self.lost(connection)
         connection.force_close()
         if abort is not None:
@@ -122,5 +122,10 @@ class Connections:
             return
         self._warned_at = now
         closed = {why: int(number) for (why,), number in self.closed.read().items()}
-        told = {"open": len(self._open), "limit": self.limit, **closed, "next": "see who connects; raise `ulimit -Hn`"}
-        _logger.warning("too many connections: the oldest idle ones are closed", extra=told)
+        details = {
+            "open": len(self._open),
+            "limit": self.limit,
+            **closed,
+            "next": "see who connects; raise `ulimit -Hn`",
+        }
+        _logger.warning("too many connections: the oldest idle ones are closed", extra=details)

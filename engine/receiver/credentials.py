@@ -1,4 +1,4 @@
-"""Who may post: the secret a request carries, in whichever way it was sent, or the signature over its body."""
+"""Authentication of senders: by a secret in the URL or a header, or by a signature of the body."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from engine.core.signatures import Claim, read_claims
 
 @dataclass(frozen=True, slots=True)
 class Auth:
-    """What a request's headers say of its sender, before the body is read.
+    """What the headers say about the sender, before the body is read.
 
-    ``error`` says why it may not post. Without one it is ``trusted``, or will be if one of its
-    ``claims`` turns out good. One that is trusted may make claims, too: what they cover counts for more.
+    ``error`` says why the sender may not post. Without an error the sender is ``trusted`` (it has a secret), or is
+    authenticated later if one of its ``claims`` (signatures) is valid. A trusted sender may sign too: a
+    valid signature also authenticates the event's id.
     """
 
     trusted: bool = False
@@ -24,14 +25,14 @@ class Auth:
     error: str = ""
 
 
-#: Of everybody who showed a good secret, where nothing is signed.
+#: A sender with a valid secret, if signatures are not configured.
 _TRUSTED = Auth(trusted=True)
 
 
 def authenticate(
     request: web.BaseRequest, secrets: tuple[str, ...] | None, signing: tuple[str, ...], now: float
 ) -> Auth:
-    """Judge a request's headers. ``secrets`` None lets everybody in; ``now`` is in Unix seconds."""
+    """Check a request's headers. With ``secrets`` None every sender is trusted. ``now`` is in Unix seconds."""
     error = "" if secrets is None else check_secret(request, secrets)
     if not signing:
         return Auth(error=error) if error else _TRUSTED
@@ -43,10 +44,10 @@ def authenticate(
 
 
 def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:
-    """Empty when a request carries a secret that is good, else what is wrong.
+    """Check the secret of a request. Returns what is wrong; empty if a secret is valid.
 
-    Each way of sending one counts on its own, so that a gateway may use Authorization for
-    itself; a way used twice doesn't count. Every comparison is made, in constant time, on bytes.
+    The ways of sending a secret are checked independently, so that a gateway may use Authorization for itself. A way
+    that was used twice does not count. All comparisons are made, in constant time, on bytes.
     """
     ways = _presented(request)
     known = [_bytes(secret) for secret in secrets if secret]
@@ -61,7 +62,7 @@ def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:
 
 
 def _presented(request: web.BaseRequest) -> list[tuple[bytes, ...]]:
-    """Per way of sending a secret that was used: its possible readings; none if it was used more than once."""
+    """For each way of sending a secret that was used: its possible values; empty if it was used more than once."""
     ways: list[tuple[bytes, ...]] = []
     if query := request.rel_url.raw_query_string:
         values = [value for pair in query.split("&") if (value := _secret_of(pair)) is not None]
@@ -84,7 +85,7 @@ def _secret_of(pair: str) -> str | None:
 
 
 def _readings(value: str) -> tuple[bytes, ...]:
-    """A plus in a query is a space by HTML's rules and itself by RFC 3986; people paste secrets with both in mind."""
+    """The possible values. A plus is a space in HTML forms and a plus in RFC 3986; both encodings are in use."""
     raw = _bytes(value)
     plain = unquote_to_bytes(raw)
     return (plain, unquote_to_bytes(raw.replace(b"+", b" "))) if b"+" in raw else (plain,)
@@ -96,5 +97,5 @@ def _bearer(value: str) -> str | None:
 
 
 def _bytes(text: str) -> bytes:
-    """The bytes that were on the wire: aiohttp decodes them as UTF-8 with escapes."""
+    """The bytes as they were sent: aiohttp decodes headers as UTF-8 with surrogate escapes."""
     return text.encode("utf-8", "surrogateescape")

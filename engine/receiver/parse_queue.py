@@ -1,4 +1,4 @@
-"""ParseQueue of bodies at the threads that parse them: few at once, one large one, and none that comes too late."""
+"""A queue for threads that parse bodies: few at once, at most one large body, none after its deadline."""
 
 from __future__ import annotations
 
@@ -9,17 +9,16 @@ from contextlib import asynccontextmanager
 
 from engine.receiver.admission import NoCapacity
 
-#: How many bodies are decompressed and parsed at once. orjson holds the interpreter's lock, so that more would not be
-#: faster.
+#: How many bodies are decompressed and parsed at once. More would not be faster, because orjson holds the GIL.
 THREADS = 2
-#: Bodies of more bytes are parsed one after the other: together they would all be late, and take their memory at once.
+#: Bodies with more bytes are parsed one after the other: in parallel all would be late and need memory at once.
 _LARGE = 4 * 1024 * 1024
-#: How many times its own size a compressed body is taken for.
+#: The assumed ratio of compression.
 _COMPRESSED = 8
 
 
 class ParseQueue:
-    """Lets bodies to the threads in the order in which they came."""
+    """Admits bodies to the parsing threads in the order of arrival."""
 
     def __init__(self) -> None:
         self._any = asyncio.Semaphore(THREADS)
@@ -27,12 +26,12 @@ class ParseQueue:
 
     @asynccontextmanager
     async def turn(self, size: int, begin_by: float, *, compressed: bool = False) -> AsyncIterator[None]:
-        """While a body of ``size`` bytes is parsed. ``begin_by`` is in seconds of the monotonic clock.
+        """A context in which a body of ``size`` bytes may be parsed. ``begin_by`` is in seconds of the monotonic clock.
 
-        A body whose turn is at once is let through whatever ``begin_by`` says.
+        A body that need not wait is admitted even after ``begin_by``.
 
         Raises:
-            NoCapacity: its turn has not come by then.
+            NoCapacity: no thread was free until ``begin_by``.
         """
         kinds = [self._any]
         if size * (_COMPRESSED if compressed else 1) > _LARGE:

@@ -1,4 +1,4 @@
-"""Whether an event could be kept right now: tried out, not guessed. One word says why not."""
+"""Readiness: whether an event could be stored now, tested by a small write. One word says why not."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from pathlib import Path
 from engine.core.errors import StoreError
 from engine.core.offload import in_thread
 
-#: Every word that ``/readyz`` may answer with. The receiver adds the first two by itself.
+#: Every reason that ``/readyz`` may return. The receiver itself adds the first two.
 REASONS = ("stopping", "overloaded", "store", "disk", "full")
-#: Where less is free than the smaller of so many bytes and such a part of the disk, it counts as full.
+#: A disk counts as full if less is free than this many bytes, and than this part of the disk if that is smaller.
 DISK_FLOOR_BYTES, DISK_FLOOR_PART = 64 * 2**20, 0.01
-#: How long an answer holds, in seconds: who asks often writes no more often.
-_HOLDS = 1.0
+#: For how many seconds a result is reused, so that frequent probes do not write more often.
+_VALID_FOR = 1.0
 #: How long the store may take for a small write, in seconds.
-_STORE_ANSWERS = 2.0
+_STORE_TIMEOUT = 2.0
 
 
 class Readiness:
-    """Tries the store with a small durable write. One at a time: a stuck store is not given more.
+    """Tests the store with a small durable write. One at a time, so that a stuck store gets no more load.
 
-    ``write`` is that write; ``folder`` is where the store's files are, None where it has none here.
-    ``checks`` are quick looks of other parts, each a word or empty.
+    ``write`` is that write. ``folder`` has the store's files; None if there are no local files. ``checks`` are quick
+    checks of other parts; each returns a reason or an empty text.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Readiness:
         folder: Path | None,
         *,
         checks: Sequence[Callable[[], str]] = (),
-        timeout: float = _STORE_ANSWERS,
+        timeout: float = _STORE_TIMEOUT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._write, self._folder, self._checks = write, folder, checks
@@ -45,40 +45,40 @@ class Readiness:
         self._known, self._known_at = "", float("-inf")
 
     async def obstacle(self) -> str:
-        """Empty where an event would be kept, else a word: ``store``, ``disk``, or one of ``checks``."""
-        for look in self._checks:
-            if word := look():
-                return word
-        if self._trial is None and self._clock() - self._known_at < _HOLDS:
+        """Why an event would not be stored: ``store``, ``disk``, or a reason of ``checks``. Empty if it would be."""
+        for check in self._checks:
+            if reason := check():
+                return reason
+        if self._trial is None and self._clock() - self._known_at < _VALID_FOR:
             return self._known
-        return await self._tried()
+        return await self._test()
 
     def read_free(self) -> Mapping[tuple[str, ...], float]:
-        """Bytes that are free where the store's files are, for a gauge; nothing where there is no such folder."""
+        """Free bytes in the store's folder, for a gauge; empty if there is no such folder."""
         try:
             return {} if self._folder is None else {(): float(shutil.disk_usage(self._folder).free)}
         except OSError:
             return {}
 
-    async def _tried(self) -> str:
-        """What the trial under way comes to, or a new one; whoever asks meanwhile waits for the same."""
+    async def _test(self) -> str:
+        """The result of the running test, or of a new one. Concurrent callers share one test."""
         trial = self._trial
         if trial is None:
             trial = self._trial = asyncio.create_task(self._try())
-            trial.add_done_callback(self._learn)
+            trial.add_done_callback(self._finish)
         try:
             async with asyncio.timeout(self._timeout):
                 return await asyncio.shield(trial)
         except TimeoutError:
             return "store"
 
-    def _learn(self, trial: asyncio.Task[str]) -> None:
+    def _finish(self, trial: asyncio.Task[str]) -> None:
         self._trial = None
         if not trial.cancelled():
             self._known, self._known_at = trial.result(), self._clock()
 
     async def _try(self) -> str:
-        """The disk first: a store with little room left may still write what is small."""
+        """Check the disk first: on a nearly full disk a small write may still succeed."""
         if self._folder is not None and await in_thread(partial(_is_full, self._folder)):
             return "disk"
         try:
@@ -88,7 +88,7 @@ class Readiness:
         return ""
 
     async def close(self) -> None:
-        """Wait for no store any more."""
+        """Cancel a running test."""
         if self._trial is not None:
             self._trial.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -99,5 +99,5 @@ def _is_full(folder: Path) -> bool:
     try:
         disk = shutil.disk_usage(folder)
     except OSError:
-        return False  # what is wrong with it, the store finds out
+        return False  # the store's write reports the problem
     return disk.free < min(DISK_FLOOR_BYTES, disk.total * DISK_FLOOR_PART)

@@ -1,4 +1,4 @@
-"""The public listener: what LangSmith posts is checked, kept durably, and only then answered with 202."""
+"""The request handlers of the public listener: a webhook is checked, stored durably, and then answered with 202."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ from engine.receiver.parse_queue import THREADS, ParseQueue
 from engine.receiver.responses import ErrorResponse, error_response, overload, too_large, unauthorized
 from engine.store.records import Appended
 
-#: Where a probe asks whether it lives, and whether it would accept an event.
+#: The paths for liveness and readiness probes.
 HEALTHZ, READYZ = "/healthz", "/readyz"
-#: Where LangSmith posts to. The path is part of what users configured there.
+#: The path for webhooks. Users configured it in LangSmith, so it cannot change.
 WEBHOOK_PATH = "/webhooks/langsmith"
 #: The largest body accepted, decompressed, in bytes.
 BODY_LIMIT = 64 * 1024 * 1024
-#: When a request is refused at the latest, in seconds from the end of its headers. The promise is 3 from its first
-#: byte; half a second is for what can't be seen from here: headers on their way, a busy loop, the answer's own way.
+#: After how many seconds from the end of its headers a request is rejected. The documented limit is 3 seconds from its
+#: first byte; half a second is for headers in transit, a busy loop, and the response in transit.
 DEADLINE = 2.5
-#: How long a server's shutdown has to wait for requests: they all have an answer by then. For ``web.AppRunner``.
+#: How long a server's shutdown waits for requests, in seconds; all are answered by then. For ``web.AppRunner``.
 SHUTDOWN_TIMEOUT = 3.0
-#: How long a stopping receiver waits for appends whose requests were refused long ago, in seconds.
+#: How long a stopping receiver waits for appends whose requests timed out, in seconds.
 _DRAIN = 3.0
-#: How many bytes of bodies may be held at once, in bodies of the largest size.
+#: The limit of bytes of bodies in memory, as a multiple of the largest body.
 _BODIES_HELD = 4
-#: Bodies up to so many bytes are parsed on the loop, which takes 2 ms or less; handing them to a thread takes 0.1.
+#: Bodies up to this many bytes are parsed on the event loop, which takes at most 2 ms; a thread costs 0.1 ms.
 _PARSED_INLINE = 256 * 1024
-#: The same where a signature is to be checked first, with every secret there is: anybody may ask for that.
+#: The same limit for signed bodies: anybody can send them, and each is checked with every secret.
 _CHECKED_INLINE = 32 * 1024
-#: How much of a header the log shows, in characters.
+#: How many characters of a header are logged.
 _SHOWN = 100
-#: Which part of the deadline a body may wait for its turn to be parsed: what begins later would hardly be in time.
+#: The part of the deadline that a body may wait to be parsed: a later start would rarely finish in time.
 _WAITING_PART = 0.5
 
 _logger = logging.getLogger(__name__)
 
 
 class Receiver:
-    """Takes requests in, one method per address. ``receiver_runner`` makes a server of it."""
+    """Handles requests, with one method for each path. ``receiver_runner`` makes a server from it."""
 
     def __init__(
         self,
@@ -71,24 +71,23 @@ class Receiver:
         on_result: Callable[[str, float], None] = lambda _reason, _seconds: None,
         spans: Spans | None = None,
     ) -> None:
-        """Everything that changes while it runs comes through a callable.
+        """Create the receiver. Settings that may change at run time are passed as callables.
 
         Args:
-            append: keeps an event durably and hands it on; a future costs less than a coroutine.
-                Never cancelled: one that lands after its request was refused hands its event on all the same.
-            secrets: those that are good at the moment; None accepts everybody.
-            signing_secrets: with any of these a body may be signed instead.
-            ready: empty when ready for events, else a word that says why not.
-            obstacle: why no event can be taken at the moment, or empty. What is held in memory
-                is bounded whatever it says.
-            admission: that bound; by default in proportion to ``limit``.
+            append: stores an event durably and passes it to the worker. A future is cheaper than a coroutine. It is
+                never cancelled: an append that finishes after its request timed out still passes its event on.
+            secrets: the current secrets; None accepts every sender.
+            signing_secrets: the current secrets for signatures of bodies, an alternative to ``secrets``.
+            ready: returns why no events can be accepted; empty if they can.
+            obstacle: why events are rejected at the moment; empty if they are not.
+            admission: the limits on memory; by default in proportion to ``limit``.
             limit: the largest body, decompressed, in bytes.
-            max_values: how many JSON values a body may have to be parsed.
-            clock: the time in Unix seconds.
-            deadline: after how many seconds a request is refused with 503, whether its body is
-                still coming in or the store has not answered.
-            on_result: told each request's outcome (a word) and how many seconds it took.
-            spans: makes one of each request that is let in; by default none.
+            max_values: bodies with more JSON values are not parsed.
+            clock: returns Unix seconds.
+            deadline: after how many seconds a request is rejected with 503, if its body is incomplete or the store has
+                not committed its event.
+            on_result: called with each request's outcome (one word) and its duration in seconds.
+            spans: creates a span for each authenticated request; by default none.
         """
         self._append = append
         self._secrets = secrets
@@ -108,22 +107,22 @@ class Receiver:
         self._stopping = False
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Any request. For three addresses aiohttp's router would take longer than parsing the body does."""
+        """Handle any request. aiohttp's router would take longer than parsing the body, and there are three paths."""
         path = request.path
         if path == WEBHOOK_PATH:
             refused = await self.expect(request) if hdrs.EXPECT in request.headers else None
             return refused or await self.webhook(request)
-        look = {HEALTHZ: self.healthz, READYZ: self.readyz}.get(path)
-        if look is None:
+        probe = {HEALTHZ: self.healthz, READYZ: self.readyz}.get(path)
+        if probe is None:
             return ErrorResponse(
                 404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}"
             ).response()
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return ErrorResponse(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
-        return await look()
+        return await probe()
 
     async def webhook(self, request: web.BaseRequest) -> web.Response:
-        """``POST /webhooks/langsmith``: 202 once the event is kept, or a response that says what to do."""
+        """``POST /webhooks/langsmith``: 202 when the event is stored, or an error that says what to do."""
         started = time.monotonic()
         try:
             appended = await self._accept(request, started + self._deadline)
@@ -134,7 +133,7 @@ class Receiver:
         return web.Response(status=202, body=body.encode(), content_type="application/json")
 
     async def expect(self, request: web.BaseRequest) -> web.Response | None:
-        """A sender that waits for ``100 Continue`` gets it only where its body will be read."""
+        """Send ``100 Continue`` to a sender that waits for it, unless the request is rejected anyway."""
         try:
             self._admit(request)
         except ErrorResponse as response:
@@ -145,58 +144,58 @@ class Receiver:
 
     def _refuse(self, request: web.BaseRequest, response: ErrorResponse, seconds: float) -> web.Response:
         if response.reason == "too_large":
-            told = {
+            details = {
                 "sender": request.remote,
                 "agent": _shown(request.headers.get(hdrs.USER_AGENT, "")),
                 "reason": response.error,
                 "limit": self._limit,
-                "next": "raise --body-limit, or have fewer runs sent",
+                "next": "raise --body-limit, or let LangSmith send fewer runs",
             }
-            _logger.error("a webhook is lost: it is too large, and LangSmith does not send it again", extra=told)
+            _logger.error("a webhook is lost: it is too large, and LangSmith does not send it again", extra=details)
         else:
             _logger.info("refused a request from %s: %d %s", request.remote, response.status, response.error)
         self._on_result(response.reason, seconds)
         return response.response()
 
     async def healthz(self) -> web.Response:
-        """``GET /healthz``: the process answers."""
+        """``GET /healthz``: the process runs."""
         return web.Response(text="ok\n")
 
     async def readyz(self) -> web.Response:
-        """``GET /readyz``: events would be accepted, or one word that says why not."""
+        """``GET /readyz``: whether events would be accepted; else one word that says why not."""
         obstacle = await self.unready()
         return web.Response(text=f"{obstacle or 'ready'}\n", status=503 if obstacle else 200)
 
     async def unready(self) -> str:
-        """Why events would not be accepted, in a word; empty where they would."""
+        """Why events would not be accepted, as one word; empty if they would."""
         if self._stopping:
             return "stopping"
         return "overloaded" if self.admission.obstacle() else await self._ready()
 
     def stopping(self) -> None:
-        """Take no more webhooks: new ones are refused, bodies on their way have half a second.
+        """Reject new webhooks. Bodies that are being received have half a second.
 
-        What came in whole is still kept and answered. Call it on the receiver's loop, as soon as
-        the stop is known; ``receiver_runner`` calls it when the server shuts down.
+        Complete bodies are still stored and answered. Call it on the receiver's loop when the stop begins;
+        ``receiver_runner`` calls it when the server shuts down.
         """
         self._stopping = True
         self._bodies.stop()
 
     async def settled(self) -> None:
-        """Wait for appends that are under way, three seconds at most: their requests are answered by then."""
+        """Wait for running appends, at most three seconds; their requests are answered by then."""
         until = time.monotonic() + _DRAIN
-        while self._appending and (left := until - time.monotonic()) > 0:
-            await asyncio.wait(self._appending, timeout=left)
+        while self._appending and (remaining := until - time.monotonic()) > 0:
+            await asyncio.wait(self._appending, timeout=remaining)
 
     async def drain(self) -> None:
-        """The end, after the listener closed. What a stuck store still has was refused; its senders send it again."""
+        """Finish after the listener closed. Requests whose appends are still running were answered with 503."""
         await self.settled()
         if self._appending:
-            _logger.error("the store has not answered for %d events that were refused", len(self._appending))
+            _logger.error("the store did not answer for %d events, which were rejected with 503", len(self._appending))
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def _accept(self, request: web.BaseRequest, until: float) -> Appended:
-        """From the first look to the store's answer. Whom nobody knows begins no trace."""
+        """Check a request, store its event, and trace it. Only authenticated senders begin a trace."""
         auth = self._admit(request)
         trace = _Trace(self._spans, request.headers.get(TRACEPARENT, ""))
         if auth.trusted:
@@ -214,7 +213,7 @@ class Receiver:
         try:
             body = await self._bodies.read(request, reservation, until)
             coded = request.headers.get(hdrs.CONTENT_ENCODING, "")
-            appending = self._keep(body, coded, reservation, auth, trace, until)
+            appending = self._store_body(body, coded, reservation, auth, trace, until)
         except (NoCapacity, BadBody, BadSignature) as error:
             raise error_response(error, self._limit) from error
         finally:
@@ -223,13 +222,13 @@ class Receiver:
         return await self._wait_for(appending, reservation, until)
 
     def _admit(self, request: web.BaseRequest) -> Auth:
-        """Everything that can be said before the body is read."""
+        """Check everything that is known before the body is read."""
         if request.method != hdrs.METH_POST:
             raise ErrorResponse(405, "method", "webhooks are sent with POST", headers=((hdrs.ALLOW, "POST"),))
         secrets, signing = self._secrets(), self._signing_secrets()
         auth = authenticate(request, secrets, signing, self._clock())
         if auth.error:
-            raise unauthorized(auth.error, may_sign=bool(signing), may_tell=bool(secrets) or not signing)
+            raise unauthorized(auth.error, may_sign=bool(signing), may_use_secret=bool(secrets) or not signing)
         if self._stopping:
             raise overload("stopping", "the engine is stopping", close=True)
         length = request.content_length or 0
@@ -239,41 +238,41 @@ class Receiver:
             raise overload("overloaded", obstacle)
         return auth
 
-    def _keep(
+    def _store_body(
         self, body: bytes, content_encoding: str, reservation: Reservation, auth: Auth, trace: _Trace, until: float
     ) -> asyncio.Future[Appended]:
-        """Check, parse and append, for itself: a request may give up on it, but nothing cancels it.
+        """Check, parse and append the body. It continues even if the request times out.
 
         Raises:
-            BadBody: the body is no JSON object.
-            BadSignature: the sender showed no secret, and none of its signatures is good.
+            BadBody: the body is not a JSON object.
+            BadSignature: the sender has no secret and no valid signature.
         """
-        keeping: Awaitable[Appended]
+        append: Awaitable[Appended]
         if content_encoding or len(body) > (_CHECKED_INLINE if auth.claims else _PARSED_INLINE):
-            keeping = self._digest(body, content_encoding, reservation, auth, trace, until)
+            append = self._parse_in_thread(body, content_encoding, reservation, auth, trace, until)
         else:
             event = self._parse(body, "", auth, self._clock(), trace)
             reservation.authenticate()
             reservation.expand(event.parsed_size)
-            keeping = self._append(event)
-        # A future is taken as it is; only a coroutine has to become a task, which costs as much as parsing.
-        appending = asyncio.ensure_future(keeping)
+            append = self._append(event)
+        # This creates no task for a future. A task for a coroutine costs as much as parsing.
+        appending = asyncio.ensure_future(append)
         reservation.keep()
         self._appending.add(appending)
-        appending.add_done_callback(lambda _: self._landed(appending, reservation))
+        appending.add_done_callback(lambda _: self._finished(appending, reservation))
         return appending
 
-    def _landed(self, appending: asyncio.Future[Appended], reservation: Reservation) -> None:
+    def _finished(self, appending: asyncio.Future[Appended], reservation: Reservation) -> None:
         self._appending.discard(appending)
         reservation.release()
 
-    async def _digest(
+    async def _parse_in_thread(
         self, body: bytes, content_encoding: str, reservation: Reservation, auth: Auth, trace: _Trace, until: float
     ) -> Appended:
-        """What takes longer than the loop can wait, in a thread; then the append.
+        """Parse a large, signed or compressed body in a thread, then append the event.
 
         Raises:
-            NoCapacity: so many wait for a thread that it would be late.
+            NoCapacity: no thread was free in time.
         """
         loop, now = asyncio.get_running_loop(), self._clock()
         parse = partial(self._parse, body, content_encoding, auth, now, trace)
@@ -286,7 +285,7 @@ class Receiver:
         return await self._append(event)
 
     def _parse(self, body: bytes, content_encoding: str, auth: Auth, received_at: float, trace: _Trace) -> Event:
-        """Check the signature, of the bytes as they were sent; only then is anything made of them."""
+        """Check the signature of the bytes as they were sent, then decompress and parse them."""
         signed = self._signed(body, auth) if auth.claims else None
         traceparent = trace.begin()
         if content_encoding:
@@ -294,18 +293,18 @@ class Receiver:
         return parse_event(body, received_at, signed, traceparent, self._max_values)
 
     def _signed(self, body: bytes, auth: Auth) -> Signed | None:
-        """Who signed it, and what the signature covers; None where who showed a secret signed it with none."""
+        """The valid signature, if any. None if the sender is trusted and its signatures are invalid."""
         try:
             return check_claims(auth.claims, self._signing_secrets(), body)
         except BadSignature:
             if auth.trusted:
-                return None  # its secret was good: it may post, but its own id counts for nothing
+                return None  # its secret is valid: it may post, but its event's id is not authenticated
             raise
 
     async def _wait_for(self, appending: asyncio.Future[Appended], reservation: Reservation, until: float) -> Appended:
-        """What came of an append, if it is done in time."""
+        """The result of an append, if it finishes in time."""
         loop = asyncio.get_running_loop()
-        # asyncio.wait and asyncio.timeout do the same at two or three times the price, for every request.
+        # asyncio.wait and asyncio.timeout cost two or three times as much, for every request.
         answered: asyncio.Future[None] = loop.create_future()
         timer = loop.call_later(until - time.monotonic(), _wake, answered)
         appending.add_done_callback(lambda _: _wake(answered))
@@ -314,7 +313,7 @@ class Receiver:
         finally:
             timer.cancel()
         if not appending.done():
-            appending.add_done_callback(_tell_landing)
+            appending.add_done_callback(_log_late_result)
             if not reservation.parsed:
                 raise overload("late", "the body was not decompressed and parsed in time")
             reservation.late()
@@ -325,14 +324,14 @@ class Receiver:
         try:
             return appending.result()
         except Exception as error:
-            # A request is where its work ends, whatever became of it.
+            # The end of a request: every error becomes a response.
             raise error_response(error, self._limit) from error
 
 
 class _Trace:
-    """A request's span, which begins once its sender is known: by its secret at once, by its signature later.
+    """A request's span. It begins when the sender is authenticated: at once by a secret, later by a signature.
 
-    It may begin in a thread, and after its request was given up; then there is none any more.
+    ``begin`` may be called in a thread, and after the request timed out; then no span is created.
     """
 
     __slots__ = ("_lock", "_over", "_parent", "_span", "_spans")
@@ -344,14 +343,14 @@ class _Trace:
         self._lock = Lock()
 
     def begin(self) -> str:
-        """The traceparent that what becomes of the request goes on from. The first call begins the span."""
+        """The traceparent for the processing of the event. The first call begins the span."""
         with self._lock:
             if self._span is None and not self._over:
                 self._span = self._spans.begin("receive", self._parent, "server")
             return self._span.traceparent if self._span is not None else valid_traceparent(self._parent)
 
     def end(self, facts: Facts | None = None, error: str = "") -> None:
-        """The request has its answer."""
+        """End the span: the request is answered."""
         with self._lock:
             self._over = True
         if self._span is not None:
@@ -359,7 +358,7 @@ class _Trace:
 
 
 def _shown(header: str) -> str:
-    """A header's text for the log: printable, and not long."""
+    """A header's text for the log: printable, and cut."""
     return "".join(character if character.isprintable() else "?" for character in header[:_SHOWN])
 
 
@@ -368,10 +367,10 @@ def _wake(answered: asyncio.Future[None]) -> None:
         answered.set_result(None)
 
 
-def _tell_landing(appending: asyncio.Future[Appended]) -> None:
+def _log_late_result(appending: asyncio.Future[Appended]) -> None:
     if appending.cancelled():
         return
     if error := appending.exception():
-        _logger.warning("an append that had been answered with 503 failed in the end: %s", error)
+        _logger.warning("an append failed after its request was answered with 503: %s", error)
     else:
-        _logger.warning("event %s was kept after its request had been answered with 503", appending.result().event_id)
+        _logger.warning("event %s was stored after its request was answered with 503", appending.result().event_id)

@@ -1,4 +1,4 @@
-"""The public listener as a server: it logs nothing that quotes a request, and sees its requests off at the end."""
+"""The HTTP server of the public listener. It logs nothing that quotes a request."""
 
 from __future__ import annotations
 
@@ -12,38 +12,38 @@ from aiohttp.http import RawRequestMessage
 from engine.receiver.connections import Connections
 from engine.receiver.receiver import HEALTHZ, READYZ, SHUTDOWN_TIMEOUT, Receiver
 
-#: How long what a refused sender still sends is read and thrown away, in seconds: else it might miss the answer.
+#: For how many seconds the rest of a rejected request is read and discarded, so that the sender gets the response.
 _LINGERING = 2.0
-#: How long a connection may be idle, in seconds: a little longer than proxies keep theirs.
+#: How long a connection may be idle, in seconds: a little longer than the usual limit of proxies.
 IDLE = 75.0
 _ACCEPTED = 202
-#: How many connections may be open where nobody says.
+#: The default limit of open connections.
 _MOST_CONNECTIONS = 1024
 
 
 class _Connection(web.RequestHandler):
     """A connection that parses nothing more after a broken request.
 
-    aiohttp keeps a parser's error in a variable of the function that caught it. That is a cycle: what was received,
-    up to 256 KB for each error, stays until a garbage collection.
+    aiohttp stores a parser's error in a local variable of the function that caught it. That is a reference cycle, which
+    keeps the received data, up to 256 KB for each error, until a garbage collection.
     """
 
-    __slots__ = ("_broken", "_known")
+    __slots__ = ("_broken", "_open_connections")
 
-    def __init__(self, server: web.Server, known: Connections, **settings: Any) -> None:
+    def __init__(self, server: web.Server, connections: Connections, **settings: Any) -> None:
         super().__init__(server, **settings)
-        self._known = known
+        self._open_connections = connections
         self._broken = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        # Only now aiohttp's task exists, which must begin before the connection may be closed.
-        self._known.opened(self, cast("asyncio.Transport", transport))
+        # aiohttp's task exists only now, and it must begin before the connection may be closed.
+        self._open_connections.opened(self, cast("asyncio.Transport", transport))
 
     def data_received(self, data: bytes) -> None:
         if not self._broken:
             super().data_received(data)
-            # In place of a request that could not be parsed there is an error.
+            # A request that could not be parsed is represented by an error.
             self._broken = bool(self._messages) and not isinstance(self._messages[-1][0], RawRequestMessage)
 
     def handle_error(
@@ -56,55 +56,55 @@ class _Connection(web.RequestHandler):
 
 
 class _Request(web.BaseRequest):
-    """A request whose answer does not say what software sends it: senders need not know, and others shall not."""
+    """A request whose response has no Server header, so that it does not reveal the software."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         response.headers.popall(hdrs.SERVER, None)
 
 
 class _Server(web.Server):
-    """A server that says which connections it has, and which of them have a request under way."""
+    """A server that reports its connections, and which of them have a running request."""
 
     def __init__(self, receiver: Receiver, connections: Connections, **settings: Any) -> None:
         super().__init__(self._answer, request_factory=self._request, **settings)
-        self._receiver, self._known, self._settings = receiver, connections, settings
+        self._receiver, self._open_connections, self._settings = receiver, connections, settings
         self._running_loop = asyncio.get_running_loop()
 
     def __call__(self) -> web.RequestHandler:
-        return _Connection(self, self._known, loop=self._running_loop, **self._settings)
+        return _Connection(self, self._open_connections, loop=self._running_loop, **self._settings)
 
     def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         return _Request(message, payload, protocol, writer, task, self._running_loop)
 
     def connection_lost(self, handler: web.RequestHandler, exc: BaseException | None = None) -> None:
-        self._known.lost(handler)
+        self._open_connections.lost(handler)
         super().connection_lost(handler, exc)
 
     async def _answer(self, request: web.BaseRequest) -> web.Response:
         connection, accepted = request.protocol, False
-        self._known.begins(connection)
+        self._open_connections.begins(connection)
         try:
-            if self._known.is_reserved(connection):
+            if self._open_connections.is_reserved(connection):
                 return await self._answer_reserved(request)
             response = await self._receiver.answer(request)
             accepted = response.status == _ACCEPTED
             return response
         finally:
-            self._known.ends(connection, accepted=accepted)
+            self._open_connections.ends(connection, accepted=accepted)
 
     async def _answer_reserved(self, request: web.BaseRequest) -> web.Response:
-        """All other connections have a request under way: only health is told, and the connection closed."""
+        """Answer only health requests, because all other connections have a running request. Close the connection."""
         if request.path in (HEALTHZ, READYZ):
             response = await self._receiver.answer(request)
         else:
-            self._known.refused()
+            self._open_connections.refused()
             response = web.Response(status=503, headers={"Retry-After": "1"})
         response.force_close()
         return response
 
 
 class _Runner(web.ServerRunner):
-    """A server that tells its receiver when it begins to shut down, and waits for it in the end."""
+    """A runner that stops its receiver at the beginning of a shutdown and drains it at the end."""
 
     def __init__(self, receiver: Receiver, server: web.Server) -> None:
         super().__init__(server, shutdown_timeout=SHUTDOWN_TIMEOUT)
@@ -119,9 +119,9 @@ class _Runner(web.ServerRunner):
 
 
 def receiver_runner(receiver: Receiver, connections: Connections | None = None) -> web.BaseRunner:
-    """The public listener, to be set up, given an address, and cleaned up. ``connections`` bounds what is open.
+    """The runner of the public listener. ``connections`` limits the open connections.
 
-    No access log, and none of aiohttp's own error texts: both would quote the query string, which holds the secret.
+    It has no access log and drops aiohttp's error texts: both quote the query string, which may contain the secret.
     """
     server = _Server(
         receiver,
@@ -136,18 +136,18 @@ def receiver_runner(receiver: Receiver, connections: Connections | None = None) 
 
 
 def redacting_logger() -> logging.LoggerAdapter[logging.Logger]:
-    """For a server: what aiohttp has to say of broken requests, without their text."""
+    """A logger for servers: aiohttp's messages about broken requests, without the text of the request."""
     return _RedactingLogger(logging.getLogger("aiohttp.server"), {})
 
 
 class _RedactingLogger(logging.LoggerAdapter[logging.Logger]):
-    """aiohttp's log of broken requests, without the exception's text: it quotes the request line or a header."""
+    """Removes the text of exceptions, because it quotes the request line or a header."""
 
     def exception(self, msg: object, *args: object, exc_info: Any = True, **kwargs: Any) -> None:
-        """Tell the kind of error and whom it came from."""
+        """Log the type of the error and the sender."""
         kind = type(exc_info).__name__ if isinstance(exc_info, BaseException) else "error"
         self.logger.info(f"{msg} (%s)", *args, kind)
 
     def debug(self, msg: object, *args: object, **_kwargs: Any) -> None:
-        """Leave the exception out."""
+        """Log without the exception."""
         self.logger.debug(msg, *args)

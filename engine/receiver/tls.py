@@ -1,4 +1,4 @@
-"""HTTPS: a certificate and its key out of files, checked with words, and taken anew when they are renewed."""
+"""HTTPS: loads a certificate and its key from files, checks them, and reloads them when they change."""
 
 from __future__ import annotations
 
@@ -20,98 +20,98 @@ from cryptography.hazmat.primitives import serialization
 from engine.core.fingerprint import Fingerprinter
 from engine.core.serve_settings import Address, SettingsError, TlsFiles
 
-#: How long a client may take to agree on a key, in seconds: as long as a request may. Who is cut off for it connects
-#: again, as LangSmith does where no connection can be made.
+#: How long a TLS handshake may take, in seconds: as long as a request. LangSmith connects again after a failed
+#: handshake.
 HANDSHAKE = 2.5
-#: How long a client may take to say goodbye, in seconds: a stop waits for it.
-_GOODBYE = 1.0
-#: How often the files are looked at, in seconds.
-_LOOK = 5.0
-#: From how long before its end on a certificate is warned of, in seconds.
-_SOON = 7 * 86400.0
+#: How long a TLS shutdown may take, in seconds: a stop waits for it.
+_TLS_SHUTDOWN = 1.0
+#: Seconds between two checks of the files.
+_CHECK_EVERY = 5.0
+#: How many seconds before a certificate expires a warning is logged.
+_WARN_BEFORE = 7 * 86400.0
 #: For TLS 1.2: forward secrecy and authenticated encryption only (Mozilla's "intermediate"). TLS 1.3 has nothing else.
 _CIPHERS = "ECDHE+AESGCM:ECDHE+CHACHA20"
-_HOW_LISTED = "the server's own certificate comes first in it, then those that lead to a root"
+_HOW_LISTED = "it must have the server's own certificate first, then the intermediate certificates"
 
 _logger = logging.getLogger("engine")
 
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """A context for new connections, and when its certificate ends, in Unix seconds."""
+    """A TLS context, and when its certificate expires, in Unix seconds."""
 
     context: ssl.SSLContext = field(repr=False)
-    ends: float
+    expires: float
 
 
 class Tls:
-    """What a listener needs to speak HTTPS. Every handshake takes the certificate of now.
+    """The TLS setup of a listener. Every handshake uses the current certificate.
 
-    ``clock`` is the time in Unix seconds.
+    ``clock`` returns Unix seconds.
     """
 
     def __init__(self, files: TlsFiles, *, clock: Callable[[], float] = time.time) -> None:
-        """Read the files.
+        """Load the files.
 
         Raises:
-            SettingsError: they can't be used; says which, why, and what to do.
+            SettingsError: a file cannot be used; says which one, why, and what to do.
         """
         self._files, self._clock = files, clock
         self._fingerprinter = Fingerprinter()
         self._seen = self._failed = self._fingerprinter.of(files.all())
-        self._now = _load(files, clock())
-        self._looking, self._soon = asyncio.Lock(), asyncio.Event()
-        #: To listen with. Whoever connects is handed on to the context of now.
-        self.context = self._now.context
-        self.context.sni_callback = self._hand_over
+        self._current = _load(files, clock())
+        self._refreshing, self._check_now = asyncio.Lock(), asyncio.Event()
+        #: The context for the listening socket. It passes every connection to the current context.
+        self.context = self._current.context
+        self.context.sni_callback = self._use_current
 
-    def _hand_over(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
-        """OpenSSL asks for every connection, whether its client named a host or not."""
-        connection.context = self._now.context
+    def _use_current(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+        """OpenSSL calls this for every connection, with or without a server name."""
+        connection.context = self._current.context
 
     async def refresh(self) -> None:
-        """Take the files as they are now, if they changed. The old certificate stays where they can't be used.
+        """Reload the files if they changed. If they cannot be used, the old certificate stays.
 
-        Two files are not replaced as one. So what can't be used is told when it has stayed the same for two looks.
+        The two files are not replaced at the same moment. So an error is logged only if two checks find the same files.
         """
-        async with self._looking:
-            looked = await asyncio.to_thread(self._fingerprinter.of, self._files.all())
-            if looked == self._seen:
+        async with self._refreshing:
+            found = await asyncio.to_thread(self._fingerprinter.of, self._files.all())
+            if found == self._seen:
                 return
             try:
-                self._now = await asyncio.to_thread(_load, self._files, self._clock())
+                self._current = await asyncio.to_thread(_load, self._files, self._clock())
             except SettingsError as error:
-                if looked == self._failed:
-                    self._seen = looked
-                    _logger.error("the certificate was not renewed, the one of before stays: %s", error)
-                self._failed = looked
+                if found == self._failed:
+                    self._seen = found
+                    _logger.error("the certificate was not reloaded, the old one stays in use: %s", error)
+                self._failed = found
                 return
-            self._seen = self._failed = looked
-            _logger.info("certificate renewed", extra={"valid_until": _day(self._now.ends)})
+            self._seen = self._failed = found
+            _logger.info("certificate renewed", extra={"valid_until": _day(self._current.expires)})
             self.warn()
 
     def warn(self) -> None:
-        """Say in the log that the certificate ends soon, if it does."""
-        if self._now.ends - self._clock() < _SOON:
-            _logger.warning("the certificate is valid until %s only: renew %s", _day(self._now.ends), self._files.cert)
+        """Log a warning if the certificate expires soon."""
+        if self._current.expires - self._clock() < _WARN_BEFORE:
+            _logger.warning("the certificate expires on %s: renew %s", _day(self._current.expires), self._files.cert)
 
     def check_soon(self) -> None:
-        """Have ``watch`` look now: somebody says that something changed."""
-        self._soon.set()
+        """Make ``watch`` check the files now."""
+        self._check_now.set()
 
     async def watch(self) -> None:
-        """Refresh whenever the files change, until cancelled. Links count: renewals replace those."""
+        """Reload the files whenever they or links to them change, until cancelled."""
         self.warn()
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._soon.wait()
-            self._soon.clear()
+                async with asyncio.timeout(_CHECK_EVERY):
+                    await self._check_now.wait()
+            self._check_now.clear()
             await self.refresh()
 
 
 class Site(web.BaseSite):
-    """Where a listener listens, with TLS or without. aiohttp's own would wait a minute for a handshake."""
+    """A listening address, with or without TLS. aiohttp's own class would wait a minute for a handshake."""
 
     __slots__ = ("_address",)
 
@@ -128,7 +128,7 @@ class Site(web.BaseSite):
         """Listen.
 
         Raises:
-            OSError: the address can't be had.
+            OSError: the address is not available.
         """
         await super().start()
         loop, server, tls = asyncio.get_running_loop(), self._runner.server, self._ssl_context
@@ -140,22 +140,22 @@ class Site(web.BaseSite):
             ssl=tls,
             backlog=self._backlog,
             ssl_handshake_timeout=HANDSHAKE if tls else None,
-            ssl_shutdown_timeout=_GOODBYE if tls else None,
+            ssl_shutdown_timeout=_TLS_SHUTDOWN if tls else None,
         )
 
 
 def _load(files: TlsFiles, now: float) -> _Loaded:
-    """Check the files, then have OpenSSL read them.
+    """Check the files, then load them into OpenSSL.
 
     Raises:
-        SettingsError: they can't be used, for whatever reason; says which.
+        SettingsError: they cannot be used; says why.
     """
     try:
         return _checked(files, now)
     except SettingsError:
         raise
     except Exception as error:
-        # Kinds of keys and broken files that the libraries have an exception of their own for.
+        # The libraries have further exceptions for unsupported keys and broken files.
         why = f"{type(error).__name__}: {error}"
         raise SettingsError(f"{files.cert} cannot be used with {files.key}: {why}; use an RSA or ECDSA key") from error
 
@@ -164,17 +164,17 @@ def _checked(files: TlsFiles, now: float) -> _Loaded:
     chain = _certificates(files.cert)
     key = _private_key(files)
     _check_pair(chain, key, files)
-    ends = _check_time(chain[0], files.cert, now)
+    expires = _check_time(chain[0], files.cert, now)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_ciphers(_CIPHERS)
     context.set_alpn_protocols(["http/1.1"])
     try:
-        # Without a function OpenSSL would ask the terminal for a password.
+        # Without this, OpenSSL would ask for a password on the terminal.
         context.load_cert_chain(files.cert, files.key, password=lambda: files.password or "")
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(f"{files.cert} cannot be used with {files.key}: {error}") from None
-    return _Loaded(context, ends)
+    return _Loaded(context, expires)
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:
@@ -213,7 +213,9 @@ def _check_pair(chain: list[x509.Certificate], key: Any, files: TlsFiles) -> Non
         return
     if any(_form(one.public_key()) == public for one in chain[1:]):
         raise SettingsError(f"{files.cert} lists its certificates in the wrong order; {_HOW_LISTED}")
-    raise SettingsError(f"{files.key} is not the key of the certificate in {files.cert}; name two that belong together")
+    raise SettingsError(
+        f"{files.key} is not the key of the certificate in {files.cert}; use a certificate and key that belong together"
+    )
 
 
 def _form(public: Any) -> bytes:
@@ -222,14 +224,14 @@ def _form(public: Any) -> bytes:
 
 
 def _check_time(certificate: x509.Certificate, path: Path, now: float) -> float:
-    begins, ends = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
-    if now >= ends:
-        raise SettingsError(f"the certificate in {path} expired on {_day(ends)}; renew it")
+    begins, expires = certificate.not_valid_before_utc.timestamp(), certificate.not_valid_after_utc.timestamp()
+    if now >= expires:
+        raise SettingsError(f"the certificate in {path} expired on {_day(expires)}; renew it")
     if now < begins:
         raise SettingsError(
-            f"the certificate in {path} is not valid before {_day(begins)}; see that the clock is right"
+            f"the certificate in {path} is not valid before {_day(begins)}; check the clock of this machine"
         )
-    return ends
+    return expires
 
 
 def _day(at: float) -> str:

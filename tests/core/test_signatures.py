@@ -322,7 +322,7 @@ async def test_bodies_of_strangers_take_a_quarter_of_the_room_and_no_more():
                 await asyncio.sleep(0.01)
         stranger = await served.send(b" " * 200, query="", headers=hub())
         assert (stranger.status, served.results[-1][0]) == (503, "overloaded")
-        assert "signatures not checked yet" in stranger.json["error"]
+        assert "unchecked signature" in stranger.json["error"]
         assert (await served.send(b"{" + b" " * 2_000 + b"}")).status == 202
         assert (await waiting).startswith(b"HTTP/1.1 503")
     assert (admission.unauthenticated, admission.held) == (0, 0)

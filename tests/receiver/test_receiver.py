@@ -316,7 +316,7 @@ async def test_too_many_large_bodies_at_once_are_sent_away_and_the_others_go_on(
     [
         (StoreBusy("the disk is full"), "busy", "the disk is full"),
         (StoreError("locked by another engine"), "store_error", "locked by another engine"),
-        (RuntimeError("a bug with /private/details"), "error", "could not be kept"),
+        (RuntimeError("a bug with /private/details"), "error", "could not be stored"),
     ],
 )
 async def test_a_store_that_cannot_keep_the_event_is_a_503(error, reason, words):
@@ -338,14 +338,14 @@ async def test_a_stuck_store_is_a_503_at_the_deadline_and_the_append_goes_on(cap
         await served.receiver.drain()
         assert served.store.payloads == [json.loads(BODY)]
         assert served.results[0][0] == "late"
-    assert "was kept after its request had been answered with 503" in caplog.text
+    assert "was stored after its request was answered with 503" in caplog.text
 
 
 async def test_a_late_append_that_fails_is_logged(caplog):
     async with serving(FakeStore(delay=0.3, error=StoreBusy("the disk is full")), deadline=0.1) as served:
         assert (await served.send(BODY)).status == 503
         await served.receiver.drain()
-    assert "failed in the end: the disk is full" in caplog.text
+    assert "failed after its request was answered with 503: the disk is full" in caplog.text
 
 
 async def test_a_sender_that_hangs_up_does_not_cancel_its_append():

@@ -86,7 +86,7 @@ async def test_what_a_stuck_store_holds_stays_counted_until_its_append_is_done()
     ("admission", "words"),
     [
         (Admission(10_000, late_limit=2), "the store is stuck"),
-        (Admission(10_000, under_way_limit=2), "2 events wait for the store already"),
+        (Admission(10_000, under_way_limit=2), "2 events already wait for the store"),
         (Admission(2 * len(BODY)), "too many large bodies"),
     ],
 )
@@ -120,7 +120,7 @@ def test_what_a_body_parses_to_fits_whatever_it_takes_while_others_have_half_of_
     first.expand(500)
     second.expand(5000)
     assert (admission.parsed, admission.in_memory(), admission.held) == (5500, 5500, 0)
-    assert admission.obstacle() == "too many large bodies are in hand at once"
+    assert admission.obstacle() == "too many large bodies are being received at once"
     second.release()
     assert (admission.parsed, admission.obstacle()) == (500, "")
     third.expand(1)
@@ -138,7 +138,7 @@ async def test_a_small_body_that_parses_to_much_is_refused_where_the_others_have
     async with serving(store, admission=admission, deadline=0.2) as served:
         first, second = [await served.send(body) for _ in range(2)]
         assert "did not answer in time" in first.json["error"]
-        assert (second.status, second.json["error"]) == (503, "too many large bodies are in hand at once")
+        assert (second.status, second.json["error"]) == (503, "too many large bodies are being received at once")
         store.stuck.set()
         await until(lambda: admission_of(served) == (0, 0, 0))
 
@@ -146,7 +146,7 @@ async def test_a_small_body_that_parses_to_much_is_refused_where_the_others_have
 async def test_a_body_that_does_not_fit_once_it_is_decompressed_is_refused():
     async with serving(admission=Admission(1000)) as served:
         answer = await served.send(gzip.compress(LARGE), headers={"Content-Encoding": "gzip"})
-        assert (answer.status, answer.json["error"]) == (503, "too many large bodies are in hand at once")
+        assert (answer.status, answer.json["error"]) == (503, "too many large bodies are being received at once")
         await until(lambda: admission_of(served) == (0, 0, 0))
 
 
@@ -330,7 +330,7 @@ async def test_a_stuck_store_does_not_hold_the_shutdown(caplog):
         await served.runner.cleanup()
         assert time.monotonic() - started < 4
         store.stuck.set()
-    assert "has not answered for 1 events that were refused" in caplog.text
+    assert "did not answer for 1 events, which were rejected with 503" in caplog.text
 
 
 async def test_a_shutdown_waits_for_a_slow_append_and_its_answer():

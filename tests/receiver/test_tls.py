@@ -110,7 +110,7 @@ async def test_a_renewal_in_two_steps_says_nothing_and_one_that_fails_keeps_the_
             await served.tls.refresh()
         assert (await served.shown())[0] == new.der
         (record,) = caplog.records
-        assert "was not renewed, the one of before stays" in record.message
+        assert "was not reloaded, the old one stays in use" in record.message
         assert "holds no private key" in record.message
 
 
