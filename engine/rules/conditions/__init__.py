@@ -1,4 +1,4 @@
-"""Conditions, compiled: a quick answer for the router, a whole verdict for people."""
+"""Compiled conditions: a fast check for the router and a full explanation for people."""
 
 from engine.rules.conditions.compile import MAX_DEPTH
 from engine.rules.conditions.filter import Filter, compile_filter

@@ -1,7 +1,7 @@
-"""What conditions answer where nothing is found.
+"""The answer of a condition if its path or expression finds nothing.
 
-What names one value needs it: without it every operator but ``exists`` and ``empty`` is undecided. What ranges over
-many values asks about a set, and an empty set is an answer. See docs/decisions/0049-one-meaning-of-absence.md.
+A path to one value needs it: without it every operator except ``exists`` and ``empty`` is undecided. A path to many
+values asks about a set, and an empty set has an answer. See docs/decisions/0049-one-meaning-of-absence.md.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from engine.rules.conditions.operands import Test
 from engine.rules.conditions.operators import NEGATIVE
 from engine.rules.conditions.quantifiers import ALL, NONE, Quantifier
 
-#: Operators that have an answer for what is absent.
+#: Operators that have an answer for an absent value.
 ANSWERING = frozenset({"exists", "empty", "count"})
 
 
 @dataclass(frozen=True, slots=True)
 class WhenAbsent:
-    """What a condition comes to where nothing is found: ``truth``, unless a value stands in.
+    """The result of a condition that finds nothing: ``truth``, unless there is a stand-in value.
 
-    ``stand_in`` holds the value of ``absent:`` if that is written; the operators are then asked about it.
+    ``stand_in`` holds the value of ``absent:``, if it is written; the operators then test it.
     """
 
     truth: Truth
     stand_in: tuple[Any, ...] = ()
 
     def over(self, find: Callable[[Any], Sequence[Any]]) -> Callable[[Any], Sequence[Any]]:
-        """The values found, or the one that stands in for them."""
+        """The values found, or the stand-in value."""
         stand_in = self.stand_in
         return (lambda document: find(document) or stand_in) if stand_in else find
 
 
 def of_nothing(operators: Sequence[tuple[str, Any]], quantifier: Quantifier, *, many: bool) -> Truth:
-    """The truth of operators (with their operands) where a path finds nothing; ``many``: it ranges over a set."""
+    """The truth of operators (with operands) if a path finds nothing; ``many``: it is a path to many values."""
     if not many:
         return quantifier.of([conjoin(_of_absent(name, operand) for name, operand in operators)])
     negative = quantifier is ALL and all(name in NEGATIVE for name, _ in operators)
@@ -46,13 +46,13 @@ def of_nothing(operators: Sequence[tuple[str, Any]], quantifier: Quantifier, *, 
 
 
 def _of_absent(name: str, operand: Any) -> Truth:
-    """The truth of one operator on one value that is absent."""
+    """The truth of one operator on one absent value."""
     if name not in ANSWERING:
         return Truth.UNDECIDED
     return Truth.TRUE if name == "empty" and operand else Truth.FALSE
 
 
-#: A document for asking operators that look at more than the value: ``older_than`` counts from the receipt.
+#: A document for operators that need more than the value: ``older_than`` counts from the receipt.
 _ANY_DOCUMENT = {"event": {"received_at": "2020-01-01T00:00:00+00:00"}}
 
 
@@ -61,7 +61,7 @@ def stand_in_problem(value: Any, tests: Sequence[tuple[str, Test]]) -> tuple[str
     if not tests:
         return "absent stands beside an operator", "within an expression write … | default(…)"
     if answering := next((name for name, _ in tests if name in ANSWERING), None):
-        return f"{answering} says itself what it answers where nothing is found", "take absent: away"
+        return f"{answering} already has an answer where nothing is found", "remove absent:"
     if isinstance(value, str) and ("{{" in value or "{%" in value):
         return "absent takes a value, not a template", "write expr: … | default(…) with the same operator"
     for name, test in tests:

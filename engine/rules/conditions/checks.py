@@ -1,4 +1,4 @@
-"""The quick answers of conditions: they stop as soon as they may, and keep nothing of what they see."""
+"""The fast checks of conditions: they stop as soon as the answer is known and record nothing."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operator with its operand. ``whole``: it asks about all values at once, not about each."""
+    """One operator with its operand. ``whole``: it tests all values together, not each one."""
 
     name: str
     operand: Any
@@ -31,15 +31,15 @@ class Operation:
 
 
 def judge(test: Test, value: Any, document: Document) -> tuple[Truth, str]:
-    """What a test says of a value, and why it can't say."""
+    """The result of a test on a value, and the reason if it is undecided."""
     try:
         return (TRUE if test(value, document) else FALSE), ""
-    except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+    except Exception as error:  # noqa: BLE001 - whatever a test raises makes it undecided
         return failure(error)
 
 
 def failure(error: Exception) -> tuple[Truth, str]:
-    """What an evaluation comes to that raised this, and why."""
+    """The truth of an evaluation that raised this, and the reason."""
     if isinstance(error, DataMissing):
         return WANTING, f"not fetched: {error}"
     if isinstance(error, RecursionError):
@@ -47,12 +47,12 @@ def failure(error: Exception) -> tuple[Truth, str]:
     if isinstance(error, Undecidable):
         return UNDECIDED, str(error)
     if isinstance(error, EngineError):
-        return UNDECIDED, worded(error)
+        return UNDECIDED, error_text(error)
     return UNDECIDED, f"cannot be evaluated: {error or type(error).__name__}"
 
 
-def worded(error: EngineError) -> str:
-    """An error with its hint."""
+def error_text(error: EngineError) -> str:
+    """The text of an error with its hint."""
     return "; ".join(filter(None, (str(error), getattr(error, "hint", ""))))
 
 
@@ -63,15 +63,15 @@ def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], T
 
 
 def _held(test: Test, value: Any, document: Document) -> Truth:
-    """What a test says of a value."""
+    """The result of a test on a value."""
     try:
         return TRUE if test(value, document) else FALSE
-    except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+    except Exception as error:  # noqa: BLE001 - whatever a test raises makes it undecided
         return _open(error)
 
 
 def _open(error: Exception) -> Truth:
-    """What an evaluation comes to that raised this. Its words are not asked for: they may cost more than it did."""
+    """The truth of an evaluation that raised this. No reason: its text may cost more than the evaluation."""
     return WANTING if isinstance(error, DataMissing) else UNDECIDED
 
 
@@ -81,7 +81,7 @@ def check_straight(
     nothing: Truth,
     find: Callable[[Any], Sequence[Any]],
 ) -> Callable[[Document], Truth]:
-    """The check of ``quantifier: any`` on a straight path, as one generated function."""
+    """The check for ``quantifier: any`` on a straight path, as one generated function."""
     tests = [inline(each.name, each.operand, each.test) for each in operations]
     return generate_any(steps, tests, Answers(TRUE, FALSE, nothing), check_many(find, operations, ANY, nothing))
 
@@ -89,7 +89,7 @@ def check_straight(
 def check_any(
     find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...], nothing: Truth
 ) -> Callable[[Document], Truth]:
-    """The check of ``quantifier: any``, fast as long as nothing is raised."""
+    """The check for ``quantifier: any``, fast if nothing is raised."""
     careful = check_many(find, operations, ANY, nothing)
     first, *others = (operation.test for operation in operations)
 
@@ -103,7 +103,7 @@ def check_any(
                             break
                     else:
                         return TRUE
-        except Exception:  # noqa: BLE001 - looked at again with care, to know what it comes to
+        except Exception:  # noqa: BLE001 - the careful check decides what this means
             return careful(document)
         return FALSE if values else nothing
 
@@ -113,13 +113,13 @@ def check_any(
 def check_many(
     find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...], quantifier: Quantifier, nothing: Truth
 ) -> Callable[[Document], Truth]:
-    """The check that is right for any quantifier, and whatever is raised."""
+    """The check that is correct for every quantifier and every exception."""
     truth, of = _judge_all(operations), quantifier.of
 
     def check(document: Document) -> Truth:
         try:
             values = find(document)
-        except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+        except Exception as error:  # noqa: BLE001 - whatever a test raises makes it undecided
             return _open(error)
         return of([truth(value, document) for value in watched(values)]) if values else nothing
 
@@ -127,12 +127,12 @@ def check_many(
 
 
 def check_whole(find: Callable[[Any], Sequence[Any]], test: Test) -> Callable[[Document], Truth]:
-    """The check of an operator that asks about all values at once."""
+    """The check for an operator that tests all values together."""
 
     def check(document: Document) -> Truth:
         try:
             return TRUE if test(tuple(find(document)), document) else FALSE
-        except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
+        except Exception as error:  # noqa: BLE001 - whatever a test raises makes it undecided
             return _open(error)
 
     return check
@@ -142,9 +142,9 @@ Checks = tuple[Callable[[Document], Truth], ...]
 
 
 def _joined(checks: Checks, otherwise: Truth, *, decided_by: Truth) -> Callable[[Document], Truth]:
-    """Conditions joined: ``decided_by`` ends it, and where all are the other (``otherwise``) it is that.
+    """A group's check: ``decided_by`` if any child is that, ``otherwise`` if all are that.
 
-    Else it is undecided, and wanting where one of them is.
+    Else it is wanting if any child is wanting, and undecided if none is.
     """
 
     def check(document: Document) -> Truth:
@@ -177,7 +177,7 @@ def _opposite(check: Callable[[Document], Truth]) -> Callable[[Document], Truth]
     return opposite
 
 
-#: What makes the check of a group of its children's.
+#: Kind of group → what makes its check from its children's checks.
 GROUP_CHECKS: dict[Kind, Callable[[Checks], Callable[[Document], Truth]]] = {
     "all": _all_check,
     "any": _any_check,

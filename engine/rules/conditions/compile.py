@@ -1,4 +1,4 @@
-"""Conditions as written → compiled conditions; every mistake in them reported, none ignored."""
+"""Conditions as written → compiled conditions. Every mistake is reported."""
 
 from __future__ import annotations
 
@@ -32,39 +32,39 @@ from engine.rules.dialects.write_condition import in_yaml
 from engine.rules.jsonpath import Path, Paths
 from engine.rules.jsonpath.mistakes import as_condition, compile_checked
 
-#: How deep groups may stand in groups.
+#: How deep groups may be nested.
 MAX_DEPTH = 32
 
 _ADD_ONE = "add one, such as exists: true or eq: success"
 
 
 class Expressions(Protocol):
-    """What of ``engine.templates.Templates`` conditions use."""
+    """The part of ``engine.rules.templates.Templates`` that conditions use."""
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What is known of the document at load."""
+        """What is known about the document when the configuration is loaded."""
 
     @property
     def paths(self) -> Paths:
-        """What compiles paths."""
+        """The compiler of paths."""
 
     def expression(self, text: str) -> Evaluable:
         """Compile an expression; raises ``TemplateError``."""
 
 
 class ConditionCompiler:
-    """Compiles conditions as they are written; None stands for one that had a problem, which is reported."""
+    """Compiles conditions as written. None stands for one with a problem, which is reported."""
 
     def __init__(self, source: Source, templates: Expressions, *, per_run: bool) -> None:
         self._source = source
         self._templates = templates
         self._per_run = per_run
         self._hints = Hints(self._sound, templates.vocabulary, templates.paths)
-        self._faults: list[Fault] = []  # of the condition that is being compiled
+        self._faults: list[Fault] = []  # of the condition being compiled
 
     def _sound(self, raw: Any) -> bool:
-        """Whether a condition has no fault. Looked at without hints, which would ask this again."""
+        """Whether a condition is valid. It is compiled without hints, because those would call this again."""
         trial = Source("")
         compiler = ConditionCompiler(trial, self._templates, per_run=self._per_run)
         compiler._hints = NO_HINTS
@@ -72,7 +72,7 @@ class ConditionCompiler:
         return not trial.problems
 
     def conditions(self, raw: list[Any], places: list[Where], depth: int) -> list[Condition | None]:
-        """Several conditions. Two that a stray dash made of one are told as one mistake."""
+        """A list of conditions. One that a stray dash splits into two is reported as one mistake."""
         found: list[Condition | None] = []
         for index, each in enumerate(raw):
             if index and _is_rest_of(raw[index - 1], each):
@@ -90,9 +90,9 @@ class ConditionCompiler:
         self._source.report(where, message, f"write - {whole}")
 
     def condition(self, raw: Any, where: Where, depth: int) -> Condition | None:
-        """One condition or group, that stands so deep in others."""
+        """One condition or group, at this nesting depth."""
         if depth > MAX_DEPTH:
-            self._source.report(where, f"conditions stand more than {MAX_DEPTH} deep in one another")
+            self._source.report(where, f"conditions are nested more than {MAX_DEPTH} deep")
             return None
         if isinstance(raw, list):
             return self._group("all", raw, where, depth)
@@ -113,14 +113,14 @@ class ConditionCompiler:
         return self._leaf(head[0], raw, where)
 
     def _keys_known(self, raw: Mapping[Any, Any], where: Where) -> bool:
-        """Whether there are such keys. Whatever is wrong with them is one mistake, with one condition to write."""
+        """Whether all keys are known. All unknown keys are reported as one mistake, with one condition to write."""
         unknown = [key for key in raw if key not in KEYS]
         if not unknown:
             return True
         key, raw = unknown[0], as_written(raw)
         if isinstance(key, str) and key.startswith(("$.", "$[")):
             hint = self._hints.written({"path": key, **operators_of(raw[key])})
-            message, hint = "a path is no key: it stands behind path:", self._hints.condition(raw, hint)
+            message, hint = "a path is not a key: write it after path:", self._hints.condition(raw, hint)
         else:
             named = ", ".join(repr(str(name)) for name in unknown)
             message = f"unknown key{'s' if len(unknown) > 1 else ''} {named} in a condition"
@@ -129,7 +129,7 @@ class ConditionCompiler:
         return False
 
     def _text_hint(self, raw: Any) -> str:
-        """The condition that a text was meant to be."""
+        """The hint for a text where a condition is expected."""
         if not isinstance(raw, str):
             return SHAPE
         text = written(raw).strip()
@@ -147,7 +147,7 @@ class ConditionCompiler:
     def _whole_group(self, kind: Kind, raw: Mapping[str, Any], where: Where, depth: int) -> Condition | None:
         for key in raw:
             if key != kind:
-                message = f"{key!r} cannot stand beside {kind!r}"
+                message = f"{key!r} cannot be beside {kind!r}"
                 hint = f"{kind} is a condition of its own: put it in a list beside the others"
                 self._source.report((*where, key), message, hint, at_key=True)
         inner = raw[kind]
@@ -160,7 +160,7 @@ class ConditionCompiler:
             wanted = "a condition or a list of them" if kind == "not" else "a list of conditions"
             self._source.report((*where, kind), f"{kind} takes {wanted}, not {_word(inner)}", "write - before each")
             return None
-        # What stands below "not" and "none" means the opposite of what it says: one of another shape is enough.
+        # Under "not" and "none" the meaning is inverted: one condition in another notation makes the group unclear.
         alone = kind in ("not", "none") and not any(isinstance(each, dict) and "path" in each for each in inner)
         enough = 1 if alone else 2
         hint = self._hints.condition(as_written(raw)) if sum(map(is_foreign, inner)) >= enough else ""
@@ -198,7 +198,7 @@ class ConditionCompiler:
         return made
 
     def _report(self, faults: list[Fault], raw: Mapping[str, Any]) -> None:
-        """Faults of one condition: where it is known what was meant, one message with the whole of it."""
+        """Report the faults of one condition; if its meaning is known, one message with the whole condition."""
         first, raw = faults[0], as_written(raw)
         of_path = len(faults) == 1 and first.place[-1:] == ("path",)
         whole = self._hints.path(raw, first.hint) if of_path else self._hints.condition(raw)
@@ -242,7 +242,7 @@ class ConditionCompiler:
     def _stand_in(
         self, raw: Mapping[str, Any], where: Where, operations: tuple[Operation, ...] | None
     ) -> tuple[Any, ...] | None:
-        """The value of ``absent:``, if there is one; None where it is a mistake."""
+        """The value of ``absent:``, if there is one; None if it is a mistake."""
         if "absent" not in raw:
             return ()
         if operations is None:
@@ -297,20 +297,20 @@ class ConditionCompiler:
         return Operation(name, operand, test)
 
     def _report_operand(self, where: Where, error: OperandError) -> None:
-        """Report it, unless the operand is not known: a variable in it is not set. In a pattern any value would do."""
+        """Report a faulty operand, unless it holds a stand-in value. Stand-ins are valid in patterns."""
         if where[-1] == "matches" or not self._source.suppressed(where):
             self._fault((*where, *error.part), str(error), error.hint)
 
     def _whole_alone(self, operations: tuple[Operation, ...], raw: Mapping[str, Any], where: Where) -> bool:
-        """Operators on all values together have nothing to share with those on each value."""
+        """An operator on all values together cannot share a condition with operators on each value."""
         whole = next((operation for operation in operations if operation.whole), None)
         if whole is None or (len(operations) == 1 and "quantifier" not in raw):
             return True
         shown = "exists: false" if whole.name == "exists" else "count"
         hint = "to count the values that satisfy the other operators write quantifier: {at_least: 2}"
         if whole.name == "exists":
-            hint = "what does not exist satisfies no other operator; write two conditions under `any`"
-        message = f"{shown} is about everything the path finds, and stands alone in a condition"
+            hint = "an absent value satisfies no other operator; write two conditions under `any`"
+        message = f"{shown} is about everything the path finds, and must be alone in a condition"
         self._fault((*where, whole.name), message, hint, at_key=True)
         return False
 
@@ -340,20 +340,20 @@ _TWO = "make them two conditions of a list"
 
 
 def _head_problem(head: list[Any], raw: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
-    """What is wrong, and what may have been meant."""
+    """The message and hint for a condition with no value to test, or with two."""
     if len(head) > 1:
-        return f"{head[0]!r} and {head[1]!r} cannot stand in one condition", {}
+        return f"{head[0]!r} and {head[1]!r} cannot be in one condition", {}
     operators = [key for key in raw if key in OPERATORS]
     if operators:
         return (
-            f"the operator {operators[0]!r} has nothing to look at: this condition has neither path nor expr",
+            f"the operator {operators[0]!r} has no value to test: this condition has neither path nor expr",
             {"path": "$.runs[*].status", operators[0]: raw[operators[0]]},
         )
     return "this condition has neither path nor expr", {}
 
 
 def _is_rest_of(head: Any, rest: Any) -> bool:
-    """Whether an item has a path or an expression and nothing more, and the next nothing but operators."""
+    """Whether an item has only a path or an expression, and the next item only operators."""
     if not isinstance(head, dict) or not isinstance(rest, dict) or not rest:
         return False
     return len(head) == 1 and head.keys() <= {"path", "expr"} and rest.keys() <= {*OPERATORS, "quantifier", "absent"}
@@ -364,7 +364,7 @@ def _word(raw: Any) -> str:
 
 
 def _text(head: str, operations: tuple[Operation, ...], quantifier: Quantifier, stand_in: tuple[Any, ...] = ()) -> str:
-    """A condition in one line, as in YAML."""
+    """A condition on one line, as in YAML."""
     asked = " and ".join(f"{each.name} {_shown(each.operand)}" for each in operations)
     usual = quantifier is (ALL if NEGATIVE & {each.name for each in operations} else ANY)
     quantified = "" if usual else f"({quantifier.text})"

@@ -1,7 +1,7 @@
 """Compiled conditions: ``check`` for speed, ``explain`` for people, both from the same tests.
 
-``explain`` evaluates everything and keeps what it sees; ``check`` stops as soon as it may and
-keeps nothing. What an evaluation raises makes a condition undecided, and never goes further.
+``explain`` evaluates and records everything; ``check`` stops as soon as the answer is known and records
+nothing. An exception during evaluation makes the condition undecided; it is never passed on.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from engine.rules.conditions.checks import (
     check_many,
     check_straight,
     check_whole,
+    error_text,
     failure,
     judge,
-    worded,
 )
 from engine.rules.conditions.operands import Undecidable
 from engine.rules.conditions.quantifiers import ALL, ANY, Quantifier
@@ -41,29 +41,29 @@ from engine.rules.jsonpath.trace import absent_part, where_it_ends
 
 
 class Condition(Protocol):
-    """One compiled condition or group. ``text`` is how people see it."""
+    """One compiled condition or group."""
 
     @property
     def text(self) -> str:
-        """The condition in one line."""
+        """The condition on one line, as shown to people."""
 
     @property
     def needs(self) -> frozenset[str]:
-        """What of a run's data it can touch: inputs, outputs, feedback."""
+        """The data of a run that it may read: inputs, outputs, feedback."""
 
     @property
     def check(self) -> Callable[[Document], Truth]:
-        """What it comes to; raises nothing but ``OutOfTime``."""
+        """Its truth; raises nothing except ``OutOfTime``."""
 
     def absent(self, document: Document) -> str:
-        """What is absent, if it is undecided for that reason; else empty."""
+        """The absent part, if it is undecided because of it; else empty."""
 
     def explain(self, document: Document) -> Verdict:
-        """What it comes to and why; raises nothing but ``OutOfTime``, and agrees with ``check``."""
+        """Its truth and the reason; agrees with ``check`` and raises nothing except ``OutOfTime``."""
 
 
 class Evaluable(Protocol):
-    """An expression, as ``engine.rules.templates`` compiles it."""
+    """A compiled expression of ``engine.rules.templates``."""
 
     @property
     def source(self) -> str:
@@ -71,24 +71,24 @@ class Evaluable(Protocol):
 
     @property
     def needs(self) -> frozenset[str]:
-        """What of a run's data it can touch."""
+        """The data of a run that it may read."""
 
     def evaluate(self, document: Document) -> Any:
-        """Its value; Jinja's ``Undefined`` where it is absent."""
+        """Its value; Jinja's ``Undefined`` if it is absent."""
 
     def absence(self, value: Any, document: Document) -> AbsentValue:
         """Why its value is absent."""
 
     def reads(self, document: Document) -> Mapping[str, Any]:
-        """The values that it looks at, by how they are written."""
+        """The values that it reads, by their text in the expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
     """A path or an expression with its operators.
 
-    ``find`` gives the values, none where there is nothing; ``nothing`` says what that comes to. ``part`` tells what is
-    absent then, ``why`` what is there instead. ``reads`` gives the values behind an answer of true or false.
+    ``find`` returns the values; ``nothing`` is the result if there are none. ``part`` then names the absent part,
+    and ``why`` says what is there instead. ``reads`` returns the values that an expression without operator read.
     """
 
     kind: Kind
@@ -104,7 +104,7 @@ class Leaf:
     reads: Callable[[Document], Mapping[str, Any]] = lambda _: {}
 
     def absent(self, document: Document) -> str:
-        """What is absent, if it is undecided for that reason; else empty."""
+        """The absent part, if it is undecided because of it; else empty."""
         try:
             if self.find(document) or self.nothing.truth is not UNDECIDED or self.nothing.stand_in:
                 return ""
@@ -121,8 +121,8 @@ class Leaf:
     def _judged(self, document: Document) -> Verdict:
         try:
             found = tuple(self.find(document))
-        except Exception as error:  # noqa: BLE001 - an evaluation ends here, whatever it met
-            # No operator was asked, so none has an answer: "found nothing" would be untrue.
+        except Exception as error:  # noqa: BLE001 - whatever is raised makes it undecided
+            # No operator was evaluated, so "found nothing" would be wrong.
             truth, reason = failure(error)
             return Verdict(truth, self.kind, self.text, (), (), reason, getattr(error, "part", ""))
         if self.operations[0].whole:
@@ -166,7 +166,7 @@ class Leaf:
         return Check(operation.name, operation.operand, values, self.quantifier.of(truths), reason)
 
     def _reason(self, truth: Truth, truths: list[Truth], checks: tuple[Check, ...]) -> str:
-        """Why a condition that found values came out as it did; empty where the checks say it all."""
+        """The reason for the result of a condition that found values; empty if the checks are enough."""
         if truth < 0:
             return next((check.reason for check in checks if check.truth < 0), "") or _tally(truths, self.quantifier)
         if len(truths) > 1:
@@ -179,7 +179,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Conditions joined by ``all``, ``any``, ``none`` or ``not``."""
+    """A group: ``all``, ``any``, ``none`` or ``not``."""
 
     kind: Kind
     text: str
@@ -188,13 +188,13 @@ class Group:
     check: Callable[[Document], Truth]
 
     def absent(self, document: Document) -> str:
-        """What is absent in the child that leaves the group undecided; empty where that has another reason."""
+        """The absent part in the child that leaves the group undecided; empty if it has another reason."""
         if self.check(document) is not UNDECIDED:
             return ""
         return next((child.absent(document) for child in self.children if child.check(document) is UNDECIDED), "")
 
     def explain(self, document: Document) -> Verdict:
-        """Every child, whatever the others came to."""
+        """The verdicts of all children."""
         verdicts = tuple(child.explain(document) for child in self.children)
         truth = _JOIN[self.kind]([verdict.truth for verdict in verdicts])
         deciding = next((verdict for verdict in verdicts if truth < 0 and verdict.truth is truth), None)
@@ -235,7 +235,7 @@ def _is_any(path: Path, quantifier: Quantifier) -> bool:
 def expression_condition(
     expression: Evaluable, operations: tuple[Operation, ...], nothing: WhenAbsent, text: str
 ) -> Leaf:
-    """A condition on what an expression comes to; without operators that must be true or false."""
+    """A condition on the value of an expression; without operators it must be true or false."""
     evaluate = expression.evaluate
 
     def find(document: Document) -> Sequence[Any]:
@@ -254,18 +254,18 @@ def expression_condition(
         check = check_whole(find, judged[0].test)
     else:
         check = check_any(nothing.over(find), judged, nothing.truth)
-    part, why = lambda document: absence(document).part, lambda document: worded(absence(document))
+    part, why = lambda document: absence(document).part, lambda document: error_text(absence(document))
     leaf = Leaf("expr", text, expression.needs, judged, ANY, find, nothing, part, why, check)
     return leaf if operations else replace(leaf, reads=expression.reads)
 
 
 def group_title(kind: str, count: int) -> str:
-    """How people see a group of so many conditions."""
+    """The text of a group, as shown to people."""
     return f"{kind} of {count} condition{'' if count == 1 else 's'}"
 
 
 def group(kind: Kind, children: Sequence[Condition], text: str) -> Group:
-    """Conditions joined. ``not`` of several is the ``not`` of all of them together."""
+    """A group of conditions. ``not`` of several conditions is the ``not`` of their conjunction."""
     checks = tuple(child.check for child in children)
     needs = frozenset[str]().union(*(child.needs for child in children))
     return Group(kind, text, needs, tuple(children), GROUP_CHECKS[kind](checks))

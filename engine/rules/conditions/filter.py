@@ -17,14 +17,14 @@ from engine.rules.conditions.verdict import Verdict
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Conditions that must all hold. ``check`` is the quick answer, ``explain`` the full one; they agree."""
+    """Conditions that must all hold. ``check`` is the fast answer, ``explain`` the full one; they agree."""
 
     conditions: tuple[Condition, ...]
     needs: frozenset[str]
     check: Callable[[Document], Truth]
 
     def first_unmet(self, document: Document) -> tuple[Truth, int]:
-        """The truth, and the index of the condition that decided it; -1 where all hold.
+        """The truth, and the index of the condition that decided it; -1 if all hold.
 
         Raises:
             OutOfTime: the deadline of the computation has passed.
@@ -41,7 +41,7 @@ class Filter:
         return worst, place
 
     def explain(self, document: Document) -> Verdict:
-        """Every condition with what was found and why, nothing left out.
+        """The verdict of every condition.
 
         Raises:
             OutOfTime: the deadline of the computation has passed.
@@ -52,7 +52,7 @@ class Filter:
 def compile_filter(
     conditions: Any, where: Where, source: Source, templates: Expressions, *, per_run: bool = True
 ) -> Filter:
-    """Compile what stands under ``filters`` or ``when``: a list of conditions, one condition, or nothing.
+    """Compile ``filters`` or ``when``: a list of conditions, one condition, or nothing.
 
     ``per_run``: the documents have one run each, so ``$.runs[*].status`` names one value. Every problem is reported
     to the source; a filter compiled from conditions with problems must not be used.

@@ -1,4 +1,4 @@
-"""What to write instead of a condition that was refused."""
+"""Hints: what to write instead of a refused condition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GROUPS: Final = ("all", "any", "none", "not")
 KEYS: Final = ("path", "expr", "quantifier", "absent", *GROUPS, *OPERATORS)
 SHAPE: Final = 'a condition is {path: "$.runs[*].status", eq: error}, {expr: "run.latency > 10"} or a group of them'
 
-#: What others call the keys that are no operators.
+#: Other tools' names of the keys that are not operators.
 _WORDS: Final = {
     word: ours
     for ours, words in {
@@ -39,7 +39,7 @@ _WORDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong in a condition with a path or an expression."""
+    """One fault in a condition with a path or an expression."""
 
     place: Where
     message: str
@@ -50,33 +50,33 @@ class Fault:
 
 
 class Hints:
-    """``sound`` tells whether a condition can be loaded as it is."""
+    """``sound`` says whether a condition can be loaded as it is."""
 
     def __init__(self, sound: Callable[[Any], bool], vocabulary: Vocabulary, paths: Paths) -> None:
         self._sound, self._vocabulary, self._paths = sound, vocabulary, paths
 
     def condition(self, raw: Any, otherwise: str = "") -> str:
-        """The condition that was meant, to be written in place of a refused one; else another hint."""
+        """The condition to write instead of a refused one; else another hint."""
         found = self._translation(raw)
-        if found.text and found.condition != raw:  # else a variable in it is what was refused
+        if found.text and found.condition != raw:  # otherwise a variable in it was refused
             return f"write {found.text}"
         if found.field:
             return f"LangSmith documents no field {found.field!r} of a run; {self._example(raw)}"
         return otherwise
 
     def written(self, meant: Mapping[str, Any]) -> str:
-        """To write a condition, if it can be loaded; else what it may mean itself."""
+        """To write this condition, if it can be loaded; else its translation."""
         return f"write {in_yaml(meant)}" if self._sound(meant) else self.condition(meant, SHAPE)
 
     def path(self, raw: Mapping[Any, Any], own: str) -> str:
-        """For a path that was refused: its own hint, unless more of the condition has to change."""
+        """The hint for a refused path: its own, unless more of the condition has to change."""
         found = self._translation(raw).condition
         rest = {key: value for key, value in raw.items() if key != "path"}
         same = found is None or {key: value for key, value in found.items() if key != "path"} == rest
         return own if same and own.startswith("write ") else self.condition(raw, own)
 
     def _reason(self, raw: Any, found: Translation) -> str:
-        """Why the path is another one than the author's, in brackets; empty where it is not, or was no path of ours."""
+        """Why the suggested path differs from the written one, in brackets; empty if the same, or was no JSONPath."""
         path = raw.get("path") if isinstance(raw, Mapping) else None
         meant = found.condition
         if not isinstance(path, str) or (isinstance(meant, Mapping) and meant.get("path") == path):
@@ -88,12 +88,12 @@ class Hints:
         return ""
 
     def _example(self, raw: Any) -> str:
-        """A condition of the same kind, about a field that there is."""
+        """An example condition of the same kind, on a field that exists."""
         found = self._translation(raw, example=True)
         return f"a condition of this kind is {found.text}" if found.text else SHAPE
 
     def unknown_key(self, key: Any, raw: Mapping[Any, Any]) -> str:
-        """For a key that conditions do not have: another name for it where that is all, else the whole condition."""
+        """The hint for an unknown key: its right name if that is enough, else the whole condition."""
         renamed = self._renamed(str(key))
         changed = {renamed if name == key else name: value for name, value in raw.items()}
         if renamed not in OPERATORS and renamed and self._sound(changed):
@@ -105,7 +105,7 @@ class Hints:
         return f"did you mean {renamed!r}?" if looks else self.condition(raw, SHAPE)
 
     def _renamed(self, key: str) -> str:
-        """The key that was meant, where it takes the same operand; never one that means something else."""
+        """The key that was probably meant, if it takes the same operand; never one with another meaning."""
         phrase = phrase_of(key)
         if (word := operator_of(key)) is not None:
             name = {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
@@ -117,7 +117,7 @@ class Hints:
 
     def _translation(self, raw: Any, *, example: bool = False) -> Translation:
         if isinstance(raw, Mapping) and "absent" in raw:
-            return Translation(None)  # no other tool has it: what is meant is written in our words already
+            return Translation(None)  # no other tool has it, so the rest is already in our notation
         found = translate(raw, self._sound, self._path, self._vocabulary.vars, example=example)
         kept = _with_its_expr(raw, found.condition)
         return replace(found, condition=kept) if kept and self._sound(kept) else found
@@ -142,13 +142,13 @@ def _with_its_expr(raw: Any, meant: Any) -> dict[str, Any] | None:
 
 
 class _NoHints(Hints):
-    """None at all."""
+    """No hints."""
 
     def __init__(self) -> None:
         pass
 
     def condition(self, raw: Any, otherwise: str = "") -> str:
-        """Whatever else there is."""
+        """The other hint."""
         return otherwise
 
     def written(self, meant: Mapping[str, Any]) -> str:
@@ -164,19 +164,19 @@ class _NoHints(Hints):
         return ""
 
 
-#: For a look at whether a condition can be loaded, which needs no hints.
+#: For checking only whether a condition can be loaded.
 NO_HINTS: Final = _NoHints()
 
 
 def is_foreign(raw: Any) -> bool:
-    """Whether a condition is written in another tool's words."""
+    """Whether a condition is written in another tool's notation."""
     if isinstance(raw, list):
         return not all(isinstance(each, (dict, list)) for each in raw)
     return isinstance(raw, str) or (isinstance(raw, dict) and not raw.keys() <= set(KEYS))
 
 
 def operators_of(value: Any) -> dict[str, Any]:
-    """The operators for what stands behind a path that was written as a key."""
+    """The operators for the value of a path that was written as a key."""
     if isinstance(value, dict) and value and value.keys() <= set(OPERATORS):
         return value
     return {"in" if isinstance(value, list) else "eq": value}

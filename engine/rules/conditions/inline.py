@@ -1,4 +1,4 @@
-"""The frequent tests as code within a generated function, where a call would cost more than the test."""
+"""Frequent tests as inline code for generated functions: a call would cost more than the test."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from engine.rules.conditions.operands import Test
 from engine.rules.jsonpath.generated import InlineTest
 
 _ORDERS = {"lt": "<", "lte": "<=", "gt": ">", "gte": ">="}
-#: For a number as it is; what else the value may be is left to the test itself.
+#: For numbers; every other value is passed to the test.
 _NUMBER = "{{v}} {} {{k}} if {{v}}.__class__ is float or {{v}}.__class__ is int else {{t}}"
 
 
 def inline(name: str, operand: Any, test: Test) -> InlineTest:
-    """The code of an operator's test, which answers and raises as the test does; at worst it calls it."""
+    """Code with the same results and exceptions as the operator's test; by default it calls the test."""
     return InlineTest(_code(name, operand), _constant(operand), test)
 
 
@@ -32,6 +32,6 @@ def _code(name: str, operand: Any) -> str:
 
 
 def _constant(operand: Any) -> Any:
-    """A list of texts as a set; everything else as it is."""
+    """A list of texts as a set; every other value unchanged."""
     texts = isinstance(operand, list) and all(isinstance(item, str) for item in operand)
     return frozenset(operand) if texts else operand

@@ -1,4 +1,4 @@
-"""What all operators of a condition work with: their errors, and how they read values."""
+"""What all operators share: their errors, and how they read values."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from engine.core.variables import source_of
 Test = Callable[[Any, Any], bool]
 
 _TEMPLATE = re.compile(r"\{\{.*?\}\}|\{%.*?%\}", re.DOTALL)
-#: Characters of a text that one call searches: a call holds the interpreter's lock until it returns.
+#: Characters that one call searches: a call holds the GIL until it returns.
 _PART = 1 << 20
 
 
-class Undecidable(EngineError):  # noqa: N818 - an answer, not a fault
-    """An operator makes no sense for a value; the words say why."""
+class Undecidable(EngineError):  # noqa: N818 - a result, not an error
+    """An operator cannot be applied to a value; the message says why."""
 
 
 class OperandError(EngineError):
-    """What stands to the right of an operator cannot be used with it. ``part`` is the place within it."""
+    """An operand cannot be used with its operator. ``part`` is the position within the operand."""
 
     def __init__(self, message: str, hint: str = "", part: tuple[str | int, ...] = ()) -> None:
         super().__init__(message)
@@ -36,21 +36,21 @@ class OperandError(EngineError):
 
 
 def undecidable(name: str, value: Any, wanted: str) -> NoReturn:
-    """Raise that an operator makes no sense for a value, or that the value is not at hand."""
+    """Raise ``Undecidable`` for a value, or ``DataMissing`` if it was not fetched."""
     if type(value) is Missing:
         value[0]
     raise Undecidable(f"{name} needs {wanted}, found {describe(value)}")
 
 
 def known(value: Any) -> bool:
-    """False. Raises for a value that is not at hand, which is neither this nor that."""
+    """False; raises if the value was not fetched, because then nothing is known about it."""
     if type(value) is Missing:
         value[0]
     return False
 
 
 def holds(text: str, part: str) -> bool:
-    """Whether a text contains another. A long text is searched part by part, so that other threads can run."""
+    """Whether a text contains another. A long text is searched in parts, so that other threads can run."""
     if len(text) <= _PART:
         return part in text
     length = _PART + len(part)
@@ -62,7 +62,7 @@ def holds(text: str, part: str) -> bool:
 
 
 def template_in(operand: Any) -> tuple[str | int, ...] | None:
-    """Where within an operand a template stands, which nothing would render; None if there is none."""
+    """The position of a template in an operand; None if there is none. Operands are not rendered."""
     if isinstance(operand, str):
         return () if _TEMPLATE.search(source_of(operand)) else None
     parts = operand.items() if isinstance(operand, dict) else enumerate(operand) if isinstance(operand, list) else ()
@@ -71,11 +71,11 @@ def template_in(operand: Any) -> tuple[str | int, ...] | None:
 
 
 def check_json(name: str, operand: Any) -> None:
-    """Refuse what no JSON value can be equal to."""
+    """Refuse operands that equal no JSON value."""
     if isinstance(operand, float) and math.isnan(operand):
         raise OperandError(f"{name}: nothing is equal to .nan, which JSON does not have")
 
 
 def shown(value: Any) -> str:
-    """A scalar as YAML has it."""
+    """A scalar as written in YAML."""
     return "…" if isinstance(value, (list, dict)) else json.dumps(value, ensure_ascii=False)

@@ -1,8 +1,8 @@
-"""The operators of a condition: what each accepts, and what it asks of a value.
+"""The operators of a condition: which operands each accepts, and how it tests a value.
 
-Equality never fails: values of different types are simply not equal. Order, patterns, lengths
-and times do: where they make no sense the answer is ``Undecidable``, not no.
-Why, and what else was chosen: docs/decisions/0006-what-conditions-answer.md.
+Equality is always defined: values of different types are not equal. Order, patterns, lengths and
+times are not: on a value of the wrong type the answer is ``Undecidable``, not false.
+The reasons: docs/decisions/0006-what-conditions-answer.md.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _order(name: str, operand: Any) -> Test:
 
 
 def _order_text(name: str, compare: Callable[[Any, Any], bool], operand: str, number: float | None) -> Test:
-    """Texts by code points; where both sides spell numbers, as the numbers they are."""
+    """Compare texts by code points, or as numbers if both are numbers."""
 
     def test(value: Any, document: Any) -> bool:
         found = number_of(value) if number is not None else None
@@ -238,7 +238,7 @@ def _length(name: str, operand: Any) -> Test:
 
 
 def _size(name: str, operand: Any) -> Test:
-    """The test of a number of things: a number itself, or operators on it."""
+    """The test of a count or length: equal to a number, or operators on it."""
     if isinstance(operand, dict) and operand:
         tests = [_nested(name, key, inner) for key, inner in operand.items()]
         return lambda value, document: all(test(value, document) for test in tests)
@@ -264,7 +264,7 @@ def _nested(name: str, key: Any, operand: Any) -> Test:
 
 
 def _near(key: str) -> str:
-    """The operator that another word means; one with another meaning is not offered."""
+    """The hint for an unknown operator: one with a similar name and the same meaning."""
     word = operator_of(key)
     name = "" if word is None else {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
     near = name if name in _SIZE_OPERATORS else misspelt(key, _SIZE_OPERATORS)
@@ -299,9 +299,9 @@ _COMPILERS: dict[str, Callable[[str, Any], Test]] = {
     "newer_than": compile_age,
 }
 
-#: All operators, in the order in which they are documented.
+#: All operators, in the order of the documentation.
 OPERATORS = tuple(_COMPILERS)
-#: Operators that look at a value only from outside: at its type, its size, whether it is there.
+#: Operators that do not read the value itself: only its type, its size, or whether it exists.
 SHALLOW = frozenset({"exists", "empty", "length", "count", "type"})
-#: Operators whose quantifier is ``all`` unless something else is written.
+#: Operators whose default quantifier is ``all``.
 NEGATIVE = frozenset({"ne", "not_in"})

@@ -1,4 +1,4 @@
-"""The operators that ask for a value's type, and for when something was."""
+"""The operators on a value's type and on times."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _FOREIGN_TYPES = {
 
 
 def compile_type(name: str, operand: Any) -> Test:
-    """``type``: one name of a JSON type, or a list of which one must fit."""
+    """``type``: one name of a JSON type, or a list of names of which one must fit."""
     names = operand if isinstance(operand, list) else [operand]
     for index, each in enumerate(names):
         if not isinstance(each, str) or each not in _TYPES:
@@ -55,7 +55,7 @@ def compile_type(name: str, operand: Any) -> Test:
 
 
 def compile_time(name: str, operand: Any) -> Test:
-    """``before`` and ``after``: a fixed time."""
+    """``before`` and ``after``: compare with a fixed time."""
     try:
         limit = parse_time(operand).timestamp() if isinstance(operand, str) else epoch(operand)
     except ValueError as error:
@@ -66,7 +66,7 @@ def compile_time(name: str, operand: Any) -> Test:
 
 
 def compile_age(name: str, operand: Any) -> Test:
-    """``older_than`` and ``newer_than``: a span of time, back from when the event was received."""
+    """``older_than`` and ``newer_than``: a duration before the event was received."""
     try:
         span = parse_duration(operand)
     except ValueError as error:
@@ -74,7 +74,7 @@ def compile_age(name: str, operand: Any) -> Test:
     compare = op.gt if name == "older_than" else op.lt
 
     def test(value: Any, document: Any) -> bool:
-        # From when the event came, not from now, so that a replay decides as the first time did.
+        # Counted from the receipt, not from now, so that a replay decides like the first time.
         return bool(compare(_epoch("received_at", document["event"]["received_at"]) - _epoch(name, value), span))
 
     return test

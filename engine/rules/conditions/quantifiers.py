@@ -1,4 +1,4 @@
-"""How many of the values a path finds must satisfy a condition. Of no values, none of them holds."""
+"""Quantifiers: how many of the values that a path finds must satisfy a condition."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _FOREIGN = {"some": "any", "every": "all", "each": "all", "no": "none", "min": "
 
 @dataclass(frozen=True, slots=True)
 class Quantifier:
-    """``of`` brings the truths of all values found, of which there is at least one, to one."""
+    """``of`` combines the truths of the values found (at least one) into one."""
 
     text: str
     of: Callable[[Sequence[Truth]], Truth]
@@ -32,10 +32,10 @@ NONE = Quantifier("none", lambda truths: invert(disjoin(truths)))
 
 
 def compile_quantifier(raw: Any) -> Quantifier:
-    """The quantifier of what stands in YAML.
+    """The quantifier of a YAML value.
 
     Raises:
-        OperandError: it is none.
+        OperandError: it is not a quantifier.
     """
     if isinstance(raw, str):
         for known in (ANY, ALL, NONE):
@@ -73,7 +73,7 @@ def _amount(word: str, amount: Any) -> Quantifier:
 
 
 def _settled(truths: Sequence[Truth], compare: Callable[[float, float], bool], wanted: float) -> Truth:
-    """True or false where the undecided ones cannot change it."""
+    """True or false if the undecided values cannot change it, else undecided."""
     holding = sum(truth is Truth.TRUE for truth in truths)
     if compare(holding, wanted):
         return Truth.TRUE

@@ -1,4 +1,4 @@
-"""What a filter came to and why, for people: every clause, the values found, the reason."""
+"""The full result of a filter, for people: every condition, the values found, the reasons."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Kind = Literal["path", "expr", "all", "any", "none", "not"]
 class Check:
     """One operator of a condition.
 
-    ``found`` holds the values it was held against, always as a tuple: none, one or many.
-    ``truth`` is this operator's alone, under the condition's quantifier.
+    ``found`` holds the tested values: none, one or many.
+    ``truth`` is the result of this operator alone, under the condition's quantifier.
     """
 
     operator: str
@@ -40,10 +40,10 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a condition or a group came to. A path or expression has ``checks``, a group has ``children``.
+    """The result of a condition or group. A path or expression has ``checks``, a group has ``children``.
 
-    ``absent`` names what is absent, where it is undecided for that reason: a part of a path or of an expression.
-    ``reads`` are the values that an expression without operator looked at, by how they are written.
+    ``absent`` names the absent part of the path or expression, if it is undecided because of that.
+    ``reads`` are the values that an expression without operator read, by their text in it.
     """
 
     truth: Truth

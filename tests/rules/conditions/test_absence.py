@@ -175,8 +175,8 @@ def test_a_value_stands_in_for_nothing_but_what_is_absent():
             "a condition with a path has an operator",
             'write {path: "$.v", exists: false}',
         ),
-        ({"path": "$.v", "exists": False, "absent": 1}, "exists says itself", "take absent: away"),
-        ({"path": "$.v", "count": 0, "absent": 1}, "count says itself", "take absent: away"),
+        ({"path": "$.v", "exists": False, "absent": 1}, "exists already has an answer", "remove absent:"),
+        ({"path": "$.v", "count": 0, "absent": 1}, "count already has an answer", "remove absent:"),
         (
             {"path": "$.v", "lt": 1, "absent": None},
             "absent: null cannot stand in: lt needs a number",

@@ -243,10 +243,10 @@ def test_what_re2_leaves_out_is_said_in_words(pattern, hint):
         (None, "a condition is a mapping, not null", "a condition is {path"),
         ({}, "a condition is a mapping, not an empty mapping", "a condition is {path"),
         ([], "an empty list is no condition", "a condition is {path"),
-        ({"eq": 1}, "the operator 'eq' has nothing to look at", 'write {path: "$.runs[*].status", eq: 1}'),
+        ({"eq": 1}, "the operator 'eq' has no value to test", 'write {path: "$.runs[*].status", eq: 1}'),
         ({"quantifier": "all"}, "this condition has neither path nor expr", "a condition is {path"),
-        ({"path": "$.v", "expr": "true", "eq": 1}, "'path' and 'expr' cannot stand", "two conditions"),
-        ({"any": [{"path": "$.v", "eq": 1}], "eq": 2}, "'eq' cannot stand beside 'any'", "put it in a list"),
+        ({"path": "$.v", "expr": "true", "eq": 1}, "'path' and 'expr' cannot be", "two conditions"),
+        ({"any": [{"path": "$.v", "eq": 1}], "eq": 2}, "'eq' cannot be beside 'any'", "put it in a list"),
         ({"any": []}, "any takes a list of conditions, not an empty list", "write - "),
         ({"any": {"path": "$.v", "eq": 1}}, "any takes a list of conditions", "write - "),
         ({"not": 3}, "not takes a condition or a list of them", ""),
@@ -285,7 +285,7 @@ def test_groups_have_a_limit_of_depth():
     assert problems(condition) == []
     for _ in range(2000):
         condition = {"not": condition}
-    assert only(condition)[0] == f"conditions stand more than {MAX_DEPTH} deep in one another"
+    assert only(condition)[0] == f"conditions are nested more than {MAX_DEPTH} deep"
 
 
 def marks(node: yaml.Node, where: tuple[Any, ...] = ()) -> dict[tuple[Any, ...], Mark]:
@@ -393,7 +393,7 @@ def test_a_condition_written_as_text_is_shown_as_one(text, hint):
     ],
 )
 def test_a_path_written_as_a_key_is_one_mistake(value, hint):
-    assert only({"$.runs[*].status": value}) == ("a path is no key: it stands behind path:", hint)
+    assert only({"$.runs[*].status": value}) == ("a path is not a key: write it after path:", hint)
 
 
 @pytest.mark.parametrize("head", [{"path": "$.runs[*].status"}, {"expr": "run.name"}])
