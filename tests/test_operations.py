@@ -19,7 +19,7 @@ from engine.action.failures import REASON_CLASSES
 from engine.app import running
 from engine.cli.main import COMMANDS
 from engine.core.serve_settings import Address, ServeSettings
-from engine.receiver.readiness import WORDS
+from engine.receiver.readiness import REASONS
 from engine.receiver.responses import REFUSALS
 from engine.store.records import Again, Attempt, Work
 from engine.worker.observer import HeldBack, _facts
@@ -102,7 +102,7 @@ def test_every_word_that_a_label_or_readyz_may_have_is_documented() -> None:
     assert {word for word in REASON_CLASSES if word} <= metrics
     assert set(REFUSALS) <= metrics
     assert set(get_args(HeldBack)) <= metrics
-    assert {f"`{word}`" for word in WORDS} == set(table("Is it healthy?"))
+    assert {f"`{word}`" for word in REASONS} == set(table("Is it healthy?"))
 
 
 def test_every_alert_is_documented_and_no_other_is() -> None:

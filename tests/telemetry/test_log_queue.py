@@ -402,7 +402,7 @@ async def test_a_line_that_must_not_be_lost_is_done_when_it_is_written(made: Mad
 async def test_it_is_retried_while_the_queue_is_full(made: Made, gate: Gate) -> None:
     logger, queue = made(gate, most_lines=1)
     logger.info("full")
-    with pytest.raises(Retry, match="takes no lines at the moment"):
+    with pytest.raises(Retry, match="cannot take lines now"):
         await write_line(logger, logging.INFO, "refused", {})
     gate.open.set()
     assert queue.drain(5)
