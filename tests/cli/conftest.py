@@ -100,8 +100,13 @@ class Server:
         )
         self.out: list[str] = []
         self.log: list[str] = []
-        for stream, lines in ((self.process.stdout, self.out), (self.process.stderr, self.log)):
-            threading.Thread(target=lambda s=stream, kept=lines: kept.extend(iter(s.readline, "")), daemon=True).start()
+        streams = ((self.process.stdout, self.out), (self.process.stderr, self.log))
+        self._readers = [
+            threading.Thread(target=lambda s=stream, kept=lines: kept.extend(iter(s.readline, "")), daemon=True)
+            for stream, lines in streams
+        ]
+        for reader in self._readers:
+            reader.start()
         if "json" in flags:
             self.until(lambda: any('"serving"' in line for line in self.log))
             facts = next(json.loads(line) for line in self.log if '"serving"' in line)
@@ -129,7 +134,19 @@ class Server:
 
     def stop(self) -> int:
         self.signal(signal.SIGTERM)
-        return self.process.wait(20)
+        code = self.process.wait(20)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        """End it, and read what it still said."""
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        for reader in self._readers:
+            reader.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            stream.close()
 
 
 @pytest.fixture
@@ -143,6 +160,4 @@ def serve(engine: Command) -> Iterator[Callable[..., Server]]:
 
     yield start
     for server in started:
-        if server.process.poll() is None:
-            server.process.kill()
-            server.process.wait()
+        server.close()

@@ -197,7 +197,7 @@ def test_the_most_values_that_the_loop_takes_keep_it_for_a_moment_only(condition
     began = time.thread_time()
     with pytest.raises(Deferred), within(Deadline(0.02, Deferred, work=20_000)):
         rules.decide(of, Fetched())
-    assert time.thread_time() - began < 0.3
+    assert time.thread_time() - began < 0.6
 
 
 # --- the event loop meanwhile ---
