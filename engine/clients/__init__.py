@@ -1,4 +1,4 @@
-"""Everything that leaves the process: HTTP with its address guard, LangSmith, Slack's settings.
+"""All outgoing connections: the HTTP session with its address guard, the LangSmith client, Slack's settings.
 
-Knows no route and no delivery.
+It knows no routes and no deliveries.
 """

@@ -1,7 +1,7 @@
-"""What an IP address is: public, or why not. Every form that holds an IPv4 address is judged by what it holds.
+"""Whether an IP address is public. IPv6 addresses that embed an IPv4 address are judged by that address.
 
-The tables are IANA's special-purpose registries (RFC 6890 and its updates), kept here because what Python's own
-``is_global`` knows differs from version to version.
+The tables are IANA's special-purpose registries (RFC 6890 and its updates). Python's ``is_global`` is not used because
+its tables differ between versions.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WHY_V4: Final = tuple(
     for network, why in (
         ("0.0.0.0/8", "unspecified"),
         ("10.0.0.0/8", "private"),
-        ("100.64.0.0/10", "a carrier's own (CGNAT)"),
+        ("100.64.0.0/10", "shared by a carrier's customers (CGNAT)"),
         ("127.0.0.0/8", "loopback"),
         ("169.254.0.0/16", "link-local"),
         ("172.16.0.0/12", "private"),
@@ -48,9 +48,9 @@ _WHY_V6: Final = tuple(
         ("ff00::/8", "multicast"),
     )
 )
-#: The only part of IPv6 that is given out to the public.
+#: The only public part of IPv6.
 _UNICAST_V6: Final = ip_network("2000::/3")
-#: Prefixes of addresses that hold an IPv4 address: how many bits stand behind it.
+#: Prefixes of addresses that embed an IPv4 address, and how many bits follow it.
 _EMBEDDING: Final = tuple(
     (ip_network(network), behind)
     for network, behind in (
@@ -63,7 +63,7 @@ _EMBEDDING: Final = tuple(
 )
 _TEREDO: Final = ip_network("2001::/32")
 _PLAIN: Final = (ip_network("::/128"), ip_network("::1/128"))
-#: Where clouds hand out credentials to whoever asks.
+#: Metadata services of clouds. They return credentials to every caller.
 _METADATA: Final = frozenset(
     ip_address(address)
     for address in (
@@ -83,7 +83,7 @@ _METADATA: Final = frozenset(
 
 
 def parse_address(text: str) -> Address | None:
-    """The address that a text is, as connections and URLs write one; None if it is none."""
+    """Parse an address as written in connections and URLs. None if it is not an address."""
     try:
         return ip_address(text.replace("%25", "%", 1))
     except ValueError:
@@ -91,20 +91,20 @@ def parse_address(text: str) -> Address | None:
 
 
 def is_metadata(address: Address) -> bool:
-    """Whether it leads to a cloud's metadata service, in whatever form it is written."""
+    """Whether an address, in any form, is that of a cloud's metadata service."""
     return any(one in _METADATA for one in embedded_addresses(address))
 
 
 def why_not_public(address: Address) -> str:
-    """What keeps an address from being public, as an adjective; empty when it is."""
+    """Why an address is not public, as an adjective; empty if it is public."""
     if isinstance(address, IPv6Address) and address.scope_id:
-        return "of this machine's own links (it names a zone)"
+        return "link-local (it has a zone)"
     innermost = list(embedded_addresses(address))[1:] or [address]
     return next(filter(None, map(_why, innermost)), "")
 
 
 def embedded_addresses(address: Address) -> Iterator[Address]:
-    """The address without its zone, and every IPv4 address that it holds."""
+    """The address without its zone, and every IPv4 address that it embeds."""
     if isinstance(address, IPv4Address):
         yield address
         return
@@ -113,7 +113,7 @@ def embedded_addresses(address: Address) -> Iterator[Address]:
     if any(bare in network for network in _PLAIN):
         return
     number = int(bare)
-    if bare in _TEREDO:  # RFC 4380, 4: the server's address, and the client's with every bit turned
+    if bare in _TEREDO:  # RFC 4380, section 4: the server's address, and the client's with every bit inverted
         yield IPv4Address(number >> 64 & 0xFFFFFFFF)
         yield IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF)
         return

@@ -1,4 +1,4 @@
-"""The outgoing clients of one event loop, made when first used and remade when the settings change."""
+"""The outgoing clients of one event loop, created at first use and again when the settings change."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 
 
 class ClientSettings(Protocol):
-    """What clients have to know of the world outside; a router is one."""
+    """The settings of the clients. ``Router`` implements it."""
 
     @property
     def langsmith(self) -> LangSmithSettings:
@@ -28,15 +28,15 @@ class ClientSettings(Protocol):
 
     @property
     def network(self) -> Network:
-        """What may be reached beside public addresses."""
+        """Which addresses besides public ones may be reached."""
 
 
 class Clients:
-    """HTTP session, LangSmith and Slack settings. Each event loop has its own: connections belong to a loop.
+    """The HTTP session, the LangSmith client and the Slack settings. One instance per event loop.
 
-    ``outside`` is asked every time, so that a reload's new key or address counts at once.
-    A client of earlier settings stays open as long as something refers to it. No event leads to ``doors``.
-    ``sunsets`` counts the endpoints that LangSmith will remove.
+    ``settings`` is called every time, so that a reload takes effect at once. A client with earlier settings stays open
+    while something refers to it. Event data is never sent to ``own_listeners``. ``sunsets`` counts the endpoints that
+    LangSmith will remove.
     """
 
     def __init__(
@@ -55,14 +55,14 @@ class Clients:
         self._langsmith: WeakValueDictionary[LangSmithSettings, LangSmith] = WeakValueDictionary()
 
     async def http(self) -> aiohttp.ClientSession:
-        """The session; a coroutine because it has to be made on its loop. A new one where a plug-in closed it."""
+        """The session; a new one if a plug-in closed it. A coroutine, because a session is created on its loop."""
         if self._http is None or self._http.closed:
             self._http = open_session(lambda: self._settings().network, self._own_listeners)
         return self._http
 
     @property
     def langsmith(self) -> LangSmith:
-        """The door to LangSmith under the settings of now."""
+        """The LangSmith client with the current settings."""
         settings = self._settings().langsmith
         if self._current is None or self._current.settings != settings:
             self._current = self._langsmith.get(settings) or LangSmith(settings, sunsets=self._sunsets)
@@ -71,7 +71,7 @@ class Clients:
 
     @property
     def slack(self) -> SlackSettings:
-        """How to reach Slack under the settings of now."""
+        """The current Slack settings."""
         return self._settings().slack
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""The address guard: where a request may lead, judged on the address that is really connected to."""
+"""The address guard: whether a request may be sent, judged by the address of the actual connection."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from aiohttp.connector import Connection
     from aiohttp.tracing import Trace
 
-#: The origins that are the author's, for whoever asks now: a variable of the task, because between an action and the
-#: connector lies a client library that passes nothing on.
+#: The origins that the author of the configuration wrote, for the current task. A context variable, because the client
+#: library between an action and the connector passes no arguments on.
 _TRUSTED: ContextVar[frozenset[Origin]] = ContextVar("authors_origins", default=frozenset())
 
 
 class AddressBlocked(Discard):
-    """A request leads where event data must not lead; says what to write if it should. No attempt can succeed."""
+    """Event data must not be sent to this address. Says how to permit it. Retries cannot succeed."""
 
 
 @contextmanager
 def trusting(origins: frozenset[Origin]) -> Iterator[None]:
-    """Within it, requests of this task and those it starts may go to these origins: they are the author's."""
+    """A context in which requests of this task, and of tasks it starts, may go to these origins of the author."""
     token = _TRUSTED.set(origins)
     try:
         yield
@@ -42,34 +42,35 @@ def trusting(origins: frozenset[Origin]) -> Iterator[None]:
 
 
 def refusal(host: str, port: int, address: str, network: Network, own_listeners: OwnListeners) -> str:
-    """Why a host must not be reached at an address and port, with the way to permit it; empty when it may.
+    """Why a host must not be reached at an address and port, and how to permit it; empty if it may be reached.
 
-    Addresses of clouds' metadata services are never reached, whoever wrote them. Whatever else
-    an origin of the author's leads to is fine. For others the engine's own doors are shut, whatever
-    the ``network`` block says; what it permits is fine, and the rest must be public.
+    Metadata services of clouds are never reached. Otherwise the author's origins are allowed. Other hosts must not be
+    the engine's own listeners, and must be permitted by the ``network`` block or have a public address.
     """
     found = parse_address(address)
     if found is None:
-        return f"{host} leads to {address!r}, which is no address"
+        return f"{host} resolves to {address!r}, which is not an IP address"
     if is_metadata(found):
-        return f"{_led(host, found)} is a cloud's metadata service, which is never reached"
+        return f"{_describe(host, found)} is a cloud's metadata service, which is never reached"
     name = plain_host(host)
     if Origin(name, port) in _TRUSTED.get():
         return ""
     if own_listeners.include(found, port):
-        return f"{_led(host, found)} is, at port {port}, the engine's own admin listener, where no event leads"
+        return (
+            f"{_describe(host, found)} is, at port {port}, the engine's own admin listener, which events must not reach"
+        )
     if network.permits(name, found):
         return ""
     why = why_not_public(found)
     if not why:
         return ""
     return (
-        f"{_led(host, found)} is {why}, and where event data leads must be public; "
+        f"{_describe(host, found)} is {why}, and event data goes only to public addresses; "
         f"to permit it, write at the top level: network: {{allow: [{_entry(name, found)}]}}"
     )
 
 
-def _led(host: str, address: Address) -> str:
+def _describe(host: str, address: Address) -> str:
     return f"the address {address}" if parse_address(host) == address else f"the address {address} of {host}"
 
 
@@ -80,11 +81,11 @@ def _entry(name: str, address: Address) -> str:
 
 
 class GuardedConnector(aiohttp.TCPConnector):
-    """Connects to addresses that pass ``refusal`` only.
+    """Connects only to addresses for which ``refusal`` is empty.
 
-    There is no second look-up that could answer something else: what a name resolved to is judged
-    and then connected to as an address. A connection that was there already is judged by the
-    address at its other end, for it may have been made for somebody who is trusted with more.
+    A name is resolved once; the resulting address is checked and then connected to, so a second look-up cannot return
+    another address. A reused connection is checked by its peer's address, because it may have been opened for a
+    trusted origin.
     """
 
     def __init__(self, network: Callable[[], Network], own_listeners: OwnListeners, **options: Any) -> None:
@@ -97,7 +98,7 @@ class GuardedConnector(aiohttp.TCPConnector):
         traces: list[Trace],
         timeout: ClientTimeout,  # noqa: ASYNC109 - aiohttp's signature
     ) -> Connection:
-        """As ever; nothing has been sent yet when it is refused."""
+        """Connect, and check the peer. Nothing has been sent when an exception is raised."""
         connection = await super().connect(req, traces, timeout)
         url = req.proxy or req.url
         peer = _peer_of(connection)
@@ -107,16 +108,16 @@ class GuardedConnector(aiohttp.TCPConnector):
         return connection
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:
-        """What a name leads to, or the address that it is (which aiohttp asks no resolver about); the good ones."""
+        """The allowed addresses of a name. ``host`` may be an address, for which aiohttp uses no resolver."""
         try:
             found = await super()._resolve_host(host, port, traces)
         except (aiohttp.InvalidURL, UnicodeError, ValueError) as error:
-            raise AddressBlocked(f"{host[:200]!r} is no host: write a name, or an address in full") from error
+            raise AddressBlocked(f"{host[:200]!r} is not a host: write a name or a full IP address") from error
         refusals = [self._refusal(host, port, one["host"]) for one in found]
-        good = [one for one, reason in zip(found, refusals, strict=True) if not reason]
-        if found and not good:
+        allowed = [one for one, reason in zip(found, refusals, strict=True) if not reason]
+        if found and not allowed:
             raise AddressBlocked(refusals[0])
-        return good
+        return allowed
 
     def _refusal(self, host: str, port: int, address: str) -> str:
         return refusal(host, port, address, self._network(), self._own_listeners)

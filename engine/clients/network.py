@@ -1,4 +1,4 @@
-"""The ``network:`` block: where requests may go that event data leads to."""
+"""The ``network:`` block: which non-public addresses event data may be sent to."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from yarl import URL
 
 from engine.clients.addresses import Address, embedded_addresses
 
-#: What a host's name is made of; the first label of one to allow may be ``*``.
+#: The syntax of a host name. The first label of an entry may be ``*``.
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Networks and hosts that are permitted beside the public ones. ``suffixes`` begin with a dot."""
+    """Permitted networks and hosts besides the public ones. ``suffixes`` begin with a dot."""
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
     names: frozenset[str] = frozenset()
     suffixes: tuple[str, ...] = ()
 
     def permits(self, host: str, address: Address) -> bool:
-        """Whether a host may be reached at an address. ``host`` is a plain one (``plain_host``)."""
+        """Whether a host may be reached at an address. ``host`` is normalised by ``plain_host``."""
         if host in self.names or host.endswith(self.suffixes):
             return True
         return any(one in network for one in embedded_addresses(address) for network in self.networks)
 
 
 def parse_network(entries: Iterable[str]) -> Network:
-    """What the entries of ``allow`` say.
+    """Parse the entries of ``allow``.
 
     Raises:
-        ValueError: one is neither a network nor a host; says how to write it.
+        ValueError: an entry is neither a network nor a host; says how to write it.
     """
     networks, names, suffixes = [], set(), []
     for entry in entries:
@@ -50,7 +50,7 @@ def parse_network(entries: Iterable[str]) -> Network:
 
 
 def parse_entry(entry: str) -> IPv4Network | IPv6Network | str:
-    """One entry of ``allow``: a network, or a host as ``plain_host`` has it, maybe with ``*.`` before it.
+    """Parse one entry of ``allow``: a network, or a host normalised by ``plain_host``, possibly with a ``*.`` prefix.
 
     Raises:
         ValueError: it is neither; says how to write it.
@@ -62,15 +62,15 @@ def parse_entry(entry: str) -> IPv4Network | IPv6Network | str:
         raise ValueError(f"{text!r} is not a host: write its name alone, like {_host_in(text)}")
     wild, name = ("*.", text[2:]) if text.startswith("*.") else ("", text)
     if "*" in name:
-        raise ValueError(f"{text!r}: a * stands for the beginning of a name only, like '*.svc.cluster.local'")
+        raise ValueError(f"{text!r}: a * may only replace the beginning of a name, like '*.svc.cluster.local'")
     host = plain_host(name)
     if ":" in name or not host or not _NAME.fullmatch(host):
-        raise ValueError(f"{text!r} is neither a host's name nor a network; ports are not part of it")
+        raise ValueError(f"{text!r} is neither a host name nor a network; write it without a port")
     return wild + host
 
 
 def plain_host(host: str) -> str:
-    """A host as names are compared: as it goes on the wire (IDNA), without a dot at its end; empty if it is none."""
+    """Normalise a host for comparison: IDNA-encoded, without a trailing dot. Empty if it is not a host."""
     try:
         url = URL.build(scheme="http", host=host.strip("[]"))
     except (ValueError, UnicodeError):
@@ -93,7 +93,7 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 def _widened(text: str) -> str:
-    """``10.1.2.3/8`` as the network that it lies in; empty where it is no address at all."""
+    """The network that contains ``10.1.2.3/8``; empty if the text is not an address."""
     try:
         return str(ip_network(text, strict=False))
     except ValueError:

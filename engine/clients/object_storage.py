@@ -1,4 +1,4 @@
-"""Runs' data in object storage, read from the presigned URLs that came with the runs."""
+"""Reading runs' data from object storage, through the presigned URLs in the runs."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ from engine.core.memory_budget import Account, size_of
 
 #: The largest object that is read, decompressed, in bytes.
 OBJECT_LIMIT = 64 * 1024 * 1024
-#: Objects read at once from one host, over all events.
+#: How many objects are read at once from one host, for all events.
 CONCURRENCY = 32
-#: So many times as many objects are read at once from all hosts.
+#: The limit for all hosts, as a multiple of the limit for one host.
 _HOSTS = 4
-#: Objects up to so many bytes are parsed on the loop; the rest in a thread.
+#: Objects up to this many bytes are parsed on the event loop, others in a thread.
 _PARSED_INLINE = 256 * 1024
-#: How the first bytes of compressed data look that was stored without saying so.
+#: The first bytes of compressed data, to recognise objects stored without a Content-Encoding.
 _MAGIC = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
 
 
-class DataUnavailable(EngineError):  # noqa: N818 - what came of it, in words for people
-    """Why a piece of data could not be had. Never quotes a presigned URL's query: it is a signature."""
+class DataUnavailable(EngineError):  # noqa: N818 - names the condition
+    """Why data could not be read. Never quotes the query of a presigned URL, which is a signature."""
 
 
 class ObjectStorage:
-    """Reads objects, some at once from each host, and never more than an account's memory allows."""
+    """Reads objects, with limits on concurrency for each host and on an account's memory."""
 
     def __init__(
         self,
@@ -51,32 +51,32 @@ class ObjectStorage:
         concurrency: int = CONCURRENCY,
         timeout: float,
     ) -> None:
-        """Both callables are asked at every read, so that a reload's new settings count at once.
+        """Both callables are called at every read, so that a reload takes effect at once.
 
         Args:
             http: the session that reads objects.
-            trusted: the origin that is read from though it may not be public.
+            trusted: the origin that may be read from even if it is not public.
             object_limit: the largest object, decompressed, in bytes.
             max_values: how many JSON values an object may have.
             concurrency: how many objects are read at once from one host.
-            timeout: how many seconds a read may take, waiting for its turn included.
+            timeout: how many seconds a read may take, including the wait for a slot.
         """
         self._http, self._trusted = http, trusted
         self._object_limit, self._max_values, self._timeout = object_limit, max_values, timeout
         self._slots = HostSlots(concurrency)
 
     async def read(self, url: str, account: Account) -> tuple[Any, int]:
-        """An object's JSON, and how many bytes it takes. The account has them afterwards.
+        """Read an object's JSON. Returns it with its size in memory in bytes, which is added to the account.
 
         Raises:
             DataUnavailable: it could not be read.
-            DataTooLarge: it does not fit into the memory that an event may take.
-            NotNow: it does not fit at the moment.
+            DataTooLarge: it exceeds the memory limit of an event.
+            NotNow: there is not enough memory at the moment.
         """
-        taken = _Taken(account)
+        reserved = _Reserved(account)
         try:
             async with asyncio.timeout(self._timeout), self._slots.of(_host(url)):
-                value, size = await self._get(url, taken)
+                value, size = await self._get(url, reserved)
         except TimeoutError:
             raise DataUnavailable(f"{masked(url)} did not answer within {self._timeout:g} s") from None
         except TooComplex as error:
@@ -90,12 +90,12 @@ class ObjectStorage:
             # An aiohttp error's own text may quote the whole URL.
             raise DataUnavailable(f"{masked(url)} could not be read ({type(error).__name__})") from None
         finally:
-            taken.give_back()
+            reserved.release()
         account.add(size)
         return value, size
 
-    async def _get(self, url: str, taken: _Taken) -> tuple[Any, int]:
-        """An object's JSON. The URL goes out as it was signed."""
+    async def _get(self, url: str, reserved: _Reserved) -> tuple[Any, int]:
+        """Fetch and parse an object. The URL is sent exactly as it was signed."""
         http, trusted = await self._http(), self._trusted()
         with trusting(frozenset({trusted} if trusted else ())):
             async with http.get(URL(url, encoded=True)) as response:
@@ -103,38 +103,38 @@ class ObjectStorage:
                     raise DataUnavailable(f"HTTP {response.status} (the link may have expired)")
                 if response.status != 200:
                     raise DataUnavailable(f"HTTP {response.status}")
-                body = await self._read_body(response, taken)
+                body = await self._read_body(response, reserved)
         stored_as = next((name for magic, name in _MAGIC if body.startswith(magic)), "")
         if stored_as:
-            body = await self._decoded(body, stored_as, taken)
-        return await self._parsed(body, taken)
+            body = await self._decoded(body, stored_as, reserved)
+        return await self._parsed(body, reserved)
 
-    async def _read_body(self, response: aiohttp.ClientResponse, taken: _Taken) -> bytes:
-        taken.account.check(response.content_length or 0)
+    async def _read_body(self, response: aiohttp.ClientResponse, reserved: _Reserved) -> bytes:
+        reserved.account.check(response.content_length or 0)
         body = bytearray()
         async for piece in response.content.iter_any():
-            await self._add(body, piece, taken)
+            await self._add(body, piece, reserved)
         return bytes(body)
 
-    async def _decoded(self, body: bytes, stored_as: str, taken: _Taken) -> bytes:
+    async def _decoded(self, body: bytes, stored_as: str, reserved: _Reserved) -> bytes:
         decoded = bytearray()
         pieces = compression.decoded_pieces(body, stored_as)
         while piece := await asyncio.to_thread(next, pieces, b""):
-            await self._add(decoded, piece, taken)
+            await self._add(decoded, piece, reserved)
         return bytes(decoded)
 
-    async def _add(self, body: bytearray, piece: bytes, taken: _Taken) -> None:
+    async def _add(self, body: bytearray, piece: bytes, reserved: _Reserved) -> None:
         if len(body) + len(piece) > self._object_limit:
             raise DataTooLarge(f"it has more than {self._object_limit} bytes")
-        await taken.grow(len(piece))
+        await reserved.grow(len(piece))
         body += piece
 
-    async def _parsed(self, body: bytes, taken: _Taken) -> tuple[Any, int]:
-        """What a body parses to, and how many bytes that takes; reserved before by an estimate."""
+    async def _parsed(self, body: bytes, reserved: _Reserved) -> tuple[Any, int]:
+        """Parse a body. Returns the value and its size in bytes. Memory is reserved before, by an estimate."""
         if len(body) <= _PARSED_INLINE:
-            await taken.grow(parsed_size(body, self._max_values))
+            await reserved.grow(parsed_size(body, self._max_values))
             return self._parse(body)
-        await taken.grow(await asyncio.to_thread(parsed_size, body, self._max_values))
+        await reserved.grow(await asyncio.to_thread(parsed_size, body, self._max_values))
         return await asyncio.to_thread(self._parse, body)
 
     def _parse(self, body: bytes) -> tuple[Any, int]:
@@ -142,14 +142,14 @@ class ObjectStorage:
         return value, size_of(value)
 
 
-class _Taken:
-    """What one read takes of an account until it has come to a value."""
+class _Reserved:
+    """The memory that one read has reserved in an account until its value is complete."""
 
     def __init__(self, account: Account) -> None:
         self.account, self.size = account, 0
 
     async def grow(self, size: int) -> None:
-        """Take so many bytes more.
+        """Reserve ``size`` more bytes.
 
         Raises:
             DataTooLarge: they can never fit.
@@ -158,7 +158,7 @@ class _Taken:
         await self.account.grow(size)
         self.size += size
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         self.account.shrink(self.size)
         self.size = 0
 
@@ -170,10 +170,10 @@ class _Host:
 
 
 class HostSlots:
-    """How many objects are read at once: so many from one host, and four times as many from all.
+    """Slots for concurrent reads: ``per_host`` for one host, and four times as many for all hosts.
 
-    Hosts share the slots as destinations share theirs (see ``FairShare``), so that hosts which hang leave some to the
-    others. A host is known as long as something is read from it or waits for that.
+    Hosts share the slots like destinations do (see ``FairShare``), so that hosts which do not answer leave slots for
+    others. A host is removed when nothing is read from it and nothing waits.
     """
 
     def __init__(self, per_host: int) -> None:
@@ -185,7 +185,7 @@ class HostSlots:
 
     @asynccontextmanager
     async def of(self, name: str) -> AsyncIterator[None]:
-        """A slot of a host, as soon as there is one."""
+        """Wait for a slot of a host, and hold it in the context."""
         host = self._hosts.setdefault(name, _Host())
         try:
             await self._take(host)
@@ -208,7 +208,7 @@ class HostSlots:
         except asyncio.CancelledError:
             if turn in host.waiting:
                 host.waiting.remove(turn)
-            elif not turn.cancelled():  # it was let in at this very moment
+            elif not turn.cancelled():  # it got the slot just now
                 self._leave(host)
             raise
 
@@ -231,7 +231,7 @@ class HostSlots:
 
 
 def _host(url: str) -> str:
-    """The host and port that a URL leads to; one name for all that is no URL."""
+    """The host and port of a URL; empty for an invalid URL."""
     try:
         parts = urlsplit(url)
         port = parts.port or parts.scheme
@@ -241,9 +241,9 @@ def _host(url: str) -> str:
 
 
 def masked(url: str) -> str:
-    """A presigned URL's host and path; what follows them is a signature."""
+    """A presigned URL's host and path, without the query, which is a signature."""
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "a link that is no URL"
-    return f"{parts.hostname or 'a link without a host'}{parts.path}"
+        return "an invalid URL"
+    return f"{parts.hostname or 'a URL without a host'}{parts.path}"

@@ -1,4 +1,4 @@
-"""What trust is given to: a host and a port. Another port of the same host is another's door."""
+"""Origins: a host and a port. Trust is given to origins, because other ports of a host run other services."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """A host, as ``plain_host`` has it, and a port. Of the scheme only the usual port counts."""
+    """A host, normalised by ``plain_host``, and a port. The scheme only determines the default port."""
 
     host: str
     port: int
 
 
 def origin_of(scheme: str, host: str, port: str = "") -> Origin | None:
-    """The origin that parts of an address make, as they are written there; None where they make none."""
+    """The origin of a URL, from its parts as written; None if they are invalid."""
     name = plain_host(host)
     number = int(port) if port.isascii() and port.isdigit() else 0 if port else _PORTS.get(scheme.lower(), 0)
     return Origin(name, number) if name and 0 < number < 65536 else None

@@ -1,4 +1,4 @@
-"""How the session that actions and hydration share is built."""
+"""The HTTP session that actions and hydration share."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
 
     class _Session(aiohttp.ClientSession):
-        """Follows no redirect, whatever a request says: where it leads, nobody wrote and nobody checked.
+        """Never follows redirects, because their targets are not checked by anyone.
 
-        A request that an attempt makes carries its trace on.
+        Requests of an attempt have its trace context.
         """
 
         async def _request(self, method: str, str_or_url: Any, **options: Any) -> aiohttp.ClientResponse:
@@ -50,14 +50,13 @@ def open_session(
     *,
     resolver: AbstractResolver | None = None,
 ) -> aiohttp.ClientSession:
-    """A session for requests that the engine makes. Call it on the loop that will use it, and close it there.
+    """Create a session. Call it on the event loop that will use it, and close it there.
 
-    Every connection passes the address guard, which asks ``network`` each time for what is
-    permitted (left out: public addresses, and the author's own origins). No event leads to
-    ``doors``, whatever is permitted. It follows no redirects, reads no proxy variables and no
-    ``.netrc``, keeps no cookies and has no total timeout, since attempts have their own. It
-    opens any number of connections: lanes and hands are the limit, and a healthy destination's
-    attempt must not wait for those that slow ones have.
+    The address guard checks every connection, and calls ``network`` each time for the permitted addresses (default:
+    public addresses and the author's own origins). Event data is never sent to ``own_listeners``. The session follows
+    no redirects, ignores proxy variables and ``.netrc``, and keeps no cookies. It has no total timeout, because
+    attempts have their own. The number of connections is unlimited here, because the limits of destinations apply and
+    a healthy destination must not wait for slow ones.
     """
     options = {"limit": 0, "ttl_dns_cache": _DNS_TTL, "resolver": resolver}
     return _Session(

@@ -1,4 +1,4 @@
-"""What the engine knows about its Slack workspace."""
+"""Slack: the settings, and the interface for message threads."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class SlackSettings:
 
 
 class Threads(Protocol):
-    """Which message a thread began with, by channel and the author's key."""
+    """The first message of each thread, by channel and the author's key."""
 
     async def first(self, channel: str, key: str) -> str | None:
-        """The ``ts`` of the thread's first message; None where there is none yet.
+        """The ``ts`` of the thread's first message; None if there is none yet.
 
         Raises:
-            Retry: it cannot be looked up at the moment.
+            Retry: it cannot be read at the moment.
         """
 
     async def keep(self, channel: str, key: str, ts: str | None) -> None:
-        """Keep it, as of a thread used now; None forgets the thread. It never fails: the message is sent already."""
+        """Store the first message and mark the thread as used; None forgets it. Never raises: the message is sent."""
 
 
 class ThreadsInMemory:
@@ -42,5 +42,5 @@ class ThreadsInMemory:
         return self._known.get((channel, key))
 
     async def keep(self, channel: str, key: str, ts: str | None) -> None:
-        """Keep it."""
+        """Store the first message."""
         self._known[channel, key] = ts

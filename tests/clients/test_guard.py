@@ -246,7 +246,7 @@ async def test_the_reason_names_the_address_and_what_would_permit_it(sink):
         with pytest.raises(AddressBlocked) as caught:
             await session.get("http://minio.internal/")
         assert str(caught.value) == (
-            "the address 10.0.0.9 of minio.internal is private, and where event data leads must be public; "
+            "the address 10.0.0.9 of minio.internal is private, and event data goes only to public addresses; "
             "to permit it, write at the top level: network: {allow: [minio.internal]}"
         )
         with pytest.raises(AddressBlocked, match=r"the address ::1 is loopback.*allow: \[\"::1\"\]"):
@@ -306,7 +306,7 @@ async def test_no_event_leads_to_the_engines_own_door_whatever_is_allowed(sink, 
     own_listeners.add([(bound, int(port_of(sink)))])
     everything = parse_network(["0.0.0.0/0", "::/0", "localhost"])
     async with open_session(lambda: everything, own_listeners) as session:
-        with pytest.raises(AddressBlocked, match="own admin listener, where no event leads"):
+        with pytest.raises(AddressBlocked, match="own admin listener, which events must not reach"):
             await session.get(f"http://{host}:{port_of(sink)}/")
     assert sink.received == []
 
@@ -430,12 +430,12 @@ async def test_a_task_that_an_action_starts_is_trusted_as_it_is(sink):
         ("10.0.0.0/33", "not a network"),
         ("300.0.0.1", "not a network"),
         ("http://minio.internal/x", "write its name alone, like minio.internal"),
-        ("minio.internal:9000", "ports are not part of it"),
+        ("minio.internal:9000", "write it without a port"),
         ("minio.internal/x", "write its name alone, like minio.internal"),
-        ("a.*.b", "beginning of a name only"),
-        ("*", "beginning of a name only"),
-        ("", "neither a host's name nor a network"),
-        ("a b", "neither a host's name nor a network"),
+        ("a.*.b", "replace the beginning of a name"),
+        ("*", "replace the beginning of a name"),
+        ("", "neither a host name nor a network"),
+        ("a b", "neither a host name nor a network"),
     ],
 )
 def test_an_entry_that_cannot_be_meant_says_how_to_write_it(entry, words):

@@ -80,7 +80,7 @@ async def test_no_run_leads_to_the_admin_listener_whatever_the_file_allows(engin
         await engine.post(calling_back(url.replace("127.0.0.1", "localhost") if extra else url, number))
         rows = await engine.settled(2 * number)
         assert {row.state for row in rows} == {"dead"}
-        assert all("own admin listener, where no event leads" in row.reason for row in rows), rows
+        assert all("own admin listener, which events must not reach" in row.reason for row in rows), rows
         assert engine.running.reloader.last is last
 
 

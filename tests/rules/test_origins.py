@@ -241,7 +241,7 @@ def test_notify_takes_none_that_an_event_decides(url):
         ("network: {allow: [10.0.0.1/8]}", "did you mean 10.0.0.0/8"),
         ('network: {allow: ["http://a.b"]}', "write its name alone"),
         ('network: {allow: ["169.254.169.254"]}', "metadata service, which is never reached"),
-        ('network: {allow: ["x:1"]}', "ports are not part of it"),
+        ('network: {allow: ["x:1"]}', "write it without a port"),
     ],
 )
 def test_a_mistake_in_the_network_block_is_told_with_its_place(block, words):

@@ -225,7 +225,7 @@ async def test_what_nobody_has_is_an_error_that_names_no_signature(hydrator, buc
         ("http://127.0.0.1:9/o?X-Amz-Signature=hush", "127.0.0.1/o could not be read"),
         ("http://nowhere.invalid/o?X-Amz-Signature=hush", "nowhere.invalid/o could not be read"),
         ("file:///etc/passwd?X-Amz-Signature=hush", "could not be read"),
-        ("http://[::1?X-Amz-Signature=hush", "a link that is no URL could not be read"),
+        ("http://[::1?X-Amz-Signature=hush", "an invalid URL could not be read"),
         ("not a link?X-Amz-Signature=hush", "could not be read"),
         ("http://127.0.0.1:99999/?X-Amz-Signature=hush", "could not be read"),
     ],

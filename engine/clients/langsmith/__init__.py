@@ -1,4 +1,4 @@
-"""The one door to LangSmith."""
+"""The LangSmith client. All requests to LangSmith go through it."""
 
 from engine.clients.langsmith.client import LangSmith
 from engine.clients.langsmith.settings import LangSmithSettings

@@ -1,4 +1,4 @@
-"""The one door to LangSmith: its SDK without nested retries, surprises from the environment, or repeated look-ups."""
+"""The LangSmith client: the SDK without its own retries, without settings from the environment, and with a cache."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ from engine.core.times import time_of
 if TYPE_CHECKING:
     from engine.clients.langsmith.sdk import Sdk
 
-#: Seconds for which a backend without queue items is not asked for them again.
+#: For how many seconds a backend without queue items is not asked for them again.
 _OLD_BACKEND_TTL = 300.0
-#: How a backend says that it does not have an endpoint yet, and that it has it no more.
-_NOT_YET, _NO_MORE = frozenset({404, 405}), frozenset({404, 405, 410})
+#: Status codes of a backend that does not have an endpoint yet, and of one that no longer has it.
+_NOT_FOUND, _NOT_FOUND_OR_GONE = frozenset({404, 405}), frozenset({404, 405, 410})
 
 T = TypeVar("T")
 
 
 class LangSmith:
-    """What the engine does in LangSmith. One instance per event loop; the SDK is imported at first use.
+    """The engine's requests to LangSmith. One instance per event loop; the SDK is imported at first use.
 
-    Its connections are closed by ``aclose``, or when nothing refers to it any more.
+    Its connections are closed by ``aclose``, or when the instance is garbage-collected.
 
-    Every method makes each request once and raises, besides what it says itself:
+    No method repeats a request. In addition to the exceptions it documents, each method raises:
 
-        LangSmithFailure: LangSmith answered with something other than 2xx, or not at all.
-        Retry: no API key is configured; one that is written heals what waits.
-        Discard: a run's id is no UUID.
+        LangSmithFailure: LangSmith did not respond with 2xx, or not at all.
+        Retry: no API key is configured; waiting work continues when one is.
+        Discard: a run's id is not a UUID.
     """
 
     def __init__(
@@ -62,12 +62,12 @@ class LangSmith:
         self._clock = clock
 
     async def warm_up(self) -> None:
-        """Load the SDK now, which takes a second or more, rather than under the first event that needs it."""
+        """Import the SDK now, which takes a second or more, instead of during the first event that needs it."""
         if (self.settings.api_key or "").strip():
             await self._ready()
 
     async def aclose(self) -> None:
-        """Close the connections. Look-ups under way are abandoned."""
+        """Close the connections. Running look-ups are cancelled."""
         self._datasets.close()
         self._queues.close()
         sdk, self._sdk = self._sdk, None
@@ -76,15 +76,15 @@ class LangSmith:
             await sdk.aclose()
 
     async def dataset_id(self, name: str) -> str | None:
-        """The id of a dataset by its name, or None. An id is taken at its word."""
+        """The id of a dataset by its name, or None. A name that is an id is returned unchanged."""
         return name if is_uuid(name) else await self._datasets.get(name, self._find_dataset)
 
     def forget_dataset(self, name: str) -> None:
-        """Look a dataset up afresh next time: its id turned out to be stale."""
+        """Forget the cached id of a dataset, because it is stale."""
         self._datasets.forget(name)
 
     async def create_dataset(self, name: str, *, description: str | None = None) -> str:
-        """Make a key-value dataset; its id. Status 409: there is one of that name."""
+        """Create a key-value dataset and return its id. Status 409: a dataset with this name exists."""
         extra = {"description": description} if description else {}
         async with self._request(f"create the dataset {name!r}") as sdk:
             dataset = await sdk.client.create_dataset(name, data_type="kv", **extra)
@@ -102,8 +102,8 @@ class LangSmith:
         split: str | Sequence[str] | None = None,
         source_run_id: str | None = None,
     ) -> None:
-        """Add an example under an id of ours. Status 409: there is one with that id; 404: no such dataset."""
-        # The SDK takes the id as `id`; as `example_id` it would be an unknown field, and the real id random.
+        """Add an example with an id chosen by the engine. Status 409: the id exists; 404: no such dataset."""
+        # The SDK calls the id `id`. It ignores an unknown field such as `example_id` and makes a random id.
         extra = {
             "id": example_id,
             "metadata": metadata,
@@ -116,7 +116,7 @@ class LangSmith:
             await sdk.client.create_example(dict(inputs), reference, dataset_id=dataset_id, **given)
 
     async def read_example(self, example_id: str) -> Mapping[str, Any]:
-        """An example as JSON: ``dataset_id inputs outputs metadata source_run_id …``. Status 404: there is none."""
+        """An example as JSON: ``dataset_id inputs outputs metadata source_run_id …``. Status 404: no such example."""
         async with self._request("read the example") as sdk:
             example = await sdk.client.read_example(example_id)
         row: Mapping[str, Any] = example.model_dump(mode="json")
@@ -131,7 +131,7 @@ class LangSmith:
         metadata: Mapping[str, Any] | None = None,
         split: str | Sequence[str] | None = None,
     ) -> None:
-        """Give an example other contents. What is None stays as it is (API: PATCH ``/examples/{id}``)."""
+        """Change an example. Arguments that are None leave their field unchanged (API: PATCH ``/examples/{id}``)."""
         body = {"inputs": inputs, "outputs": outputs, "metadata": metadata, "split": split}
         given = {name: value for name, value in body.items() if value is not None}
         async with self._request("update the example") as sdk:
@@ -151,12 +151,12 @@ class LangSmith:
         extend_trace_retention: bool = False,
         source: Mapping[str, Any] | None = None,
     ) -> None:
-        """Give a run feedback under an id of ours. Status 404: LangSmith does not have the run (yet).
+        """Create feedback for a run with an id chosen by the engine. Status 404: LangSmith does not have the run (yet).
 
-        Raises ``Discard`` where LangSmith took it and recorded it as an error: it does not fit its key's configuration.
+        ``run`` is a run of a webhook: its ``id session_id trace_id start_time`` locate it. Scores are rounded to 4
+        decimals, as LangSmith requires.
 
-        ``run`` is a webhook's: its ``id session_id trace_id start_time`` locate it. Scores are
-        rounded to 4 decimals, as LangSmith demands.
+        Raises ``Discard`` if LangSmith recorded the feedback as an error, because it violates its key's configuration.
         """
         check_run_id(run)
         async with self._request(f"give feedback {key!r}") as sdk:
@@ -177,9 +177,9 @@ class LangSmith:
         refuse_error(row, key)
 
     async def check_feedback(self, feedback_id: str) -> None:
-        """Do nothing if feedback with this id is sound, or was deleted since it was given.
+        """Check the stored feedback with this id. Deleted feedback is not an error.
 
-        Raises ``Discard`` where LangSmith recorded it as an error.
+        Raises ``Discard`` if LangSmith recorded it as an error.
         """
         try:
             async with self._request("read the feedback") as sdk:
@@ -191,9 +191,9 @@ class LangSmith:
         refuse_error(row, str(row.get("key")))
 
     async def read_feedback(self, feedback_id: str) -> Mapping[str, Any]:
-        """A feedback as JSON: ``key score value comment correction …``. Status 404: there is none.
+        """Feedback as JSON: ``key score value comment correction …``. Status 404: no such feedback.
 
-        ``error`` says why LangSmith recorded it as an error, and is None where it did not.
+        ``error`` says why LangSmith recorded it as an error; None if it did not.
         """
         async with self._request("read the feedback") as sdk:
             row: object = await sdk.generated.get(f"/api/v1/feedback/{UUID(feedback_id)}", cast_to=object)
@@ -201,9 +201,9 @@ class LangSmith:
         return {**found, "error": feedback_error(found)}
 
     async def update_feedback(self, feedback_id: str, changes: Mapping[str, Any]) -> None:
-        """Change ``score value comment correction`` of a feedback. Those not named stay; None clears one.
+        """Change ``score value comment correction`` of feedback. Missing fields are unchanged; None clears a field.
 
-        Raises ``Discard`` where LangSmith recorded the result as an error.
+        Raises ``Discard`` if LangSmith recorded the result as an error.
         """
         async with self._request("update the feedback") as sdk:
             # AsyncClient has no update_feedback, so the generated client's generic verb does it.
@@ -211,19 +211,19 @@ class LangSmith:
         await self.check_feedback(feedback_id)
 
     async def queue_id(self, name: str) -> str | None:
-        """The id of an annotation queue by its name, or None. An id is taken at its word."""
+        """The id of an annotation queue by its name, or None. A name that is an id is returned unchanged."""
         return name if is_uuid(name) else await self._queues.get(name, self._find_queue)
 
     def forget_queue(self, name: str) -> None:
-        """Look a queue up afresh next time: its id turned out to be stale."""
+        """Forget the cached id of a queue, because it is stale."""
         self._queues.forget(name)
 
     async def add_to_queue(self, queue_id: str, *runs: Mapping[str, Any], extend_trace_retention: bool = False) -> None:
-        """Put runs into an annotation queue, 100 a request. Status 404: no such queue, or a run is not there (yet).
+        """Add runs to an annotation queue, 100 per request. Status 404: no such queue, or a run does not exist (yet).
 
-        Where LangSmith refuses some runs because of one of them, the others are added all the same. A run that is in
-        the queue already (409) is no failure among several. Self-hosted backends before 0.16.14 have no queue items;
-        they get the call that came before.
+        If LangSmith rejects a request because of one run, the other runs are still added. Among several runs, one that
+        is in the queue already (409) is not a failure. Self-hosted backends before 0.16.14 have no queue items; the
+        older endpoint is used for them.
         """
         for run in runs:
             check_run_id(run)
@@ -239,7 +239,7 @@ class LangSmith:
     async def _add_batch(
         self, queue_id: str, runs: Sequence[Mapping[str, Any]], *, extend: bool
     ) -> LangSmithFailure | None:
-        """Add runs, together or else one by one; the answer about one that LangSmith does not have, if any."""
+        """Add runs together, or else one by one. Returns the failure of a run that LangSmith does not have, if any."""
         try:
             await self._add_runs(queue_id, runs, extend=extend)
         except LangSmithFailure as failure:
@@ -282,7 +282,7 @@ class LangSmith:
     async def list_feedback(self, run_ids: Iterable[str]) -> list[dict[str, Any]]:
         """All feedback of some runs, as JSON rows in no particular order.
 
-        Each tells its ``run_id``, and under ``error`` why it is an error, else None.
+        Each row has its ``run_id``, and under ``error`` why it is an error, else None.
         """
         ids = [run_id for run_id in dict.fromkeys(run_ids) if is_uuid(run_id)]
         rows: list[dict[str, Any]] = []
@@ -299,13 +299,13 @@ class LangSmith:
         *,
         since: datetime | str | None = None,
     ) -> dict[str, dict[str, Any]]:
-        """Some runs by id, with ``id`` and the columns selected (their names in lower case).
+        """Query runs by id. Returns for each id the ``id`` and the selected columns (lower-case names).
 
-        ``since`` is the earliest start time to look at; by default LangSmith's whole retention.
-        Runs that LangSmith does not have are left out. Self-hosted backends without version 2 of the
-        runs query, and those asked without a project's id, get version 1.
+        ``since`` is the earliest start time to search; by default LangSmith's whole retention. Runs that LangSmith does
+        not have are left out. Version 1 of the query is used for self-hosted backends without version 2, and if no
+        project id is given.
 
-        Raises ``Discard`` for runs without a project's id on LangSmith's cloud, which takes version 2 only.
+        Raises ``Discard`` for runs without a project id on LangSmith's cloud, which has version 2 only.
         """
         wanted = [run_id for run_id in dict.fromkeys(ids) if is_uuid(run_id)]
         projects = [project for project in dict.fromkeys(project_ids) if is_uuid(project)]
@@ -318,7 +318,7 @@ class LangSmith:
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
     ) -> dict[str, dict[str, Any]]:
         if self.settings.on_cloud and not projects:
-            raise Discard("a run without a session_id can't be asked for: LangSmith wants to know its project")
+            raise Discard("a run without a session_id can't be queried: LangSmith requires its project")
         if not projects:
             return await self._query_v1(ids, selects)
         return await self._with_fallback(
@@ -326,17 +326,17 @@ class LangSmith:
         )
 
     async def _with_fallback(self, call: Callable[[], Awaitable[T]], older: Callable[[], Awaitable[T]]) -> T:
-        """What a call answers, or an older one where a self-hosted backend does not have it."""
+        """The result of a call, or of an older call if a self-hosted backend does not have the newer one."""
         try:
             return await call()
         except LangSmithFailure as failure:
-            if self.settings.on_cloud or failure.status not in _NOT_YET:
+            if self.settings.on_cloud or failure.status not in _NOT_FOUND:
                 raise
             try:
                 return await older()
             except LangSmithFailure as again:
-                # The older one is gone, so the newer one is there, and its answer was about what it was asked for.
-                raise failure if again.status in _NO_MORE else again from again
+                # The older endpoint is gone, so the newer one exists, and its 404 was about the requested object.
+                raise failure if again.status in _NOT_FOUND_OR_GONE else again from again
 
     async def _query_v2(
         self, ids: Sequence[str], projects: Sequence[str], selects: Sequence[str], since: datetime | str | None
@@ -371,7 +371,7 @@ class LangSmith:
 
     @asynccontextmanager
     async def _request(self, task: str) -> AsyncIterator[Sdk]:
-        """The SDK, with its two families of exceptions turned into one whose words a person can act on."""
+        """The SDK, in a context that converts its two families of exceptions into ``LangSmithFailure``."""
         sdk = await self._ready()
         try:
             yield sdk
@@ -387,7 +387,7 @@ class LangSmith:
             raise Retry("there is no LangSmith API key: set langsmith.api_key in the configuration")
         async with self._opening:
             if self._sdk is None:
-                # Importing it takes the better part of a second, which the loop has better uses for.
+                # The import takes most of a second, so it must not block the loop.
                 self._sdk = await asyncio.to_thread(_load, self.settings, self._sunsets)
                 self._closes = weakref.finalize(self, _close_soon, asyncio.get_running_loop(), self._sdk)
                 self._closes.atexit = False
@@ -395,8 +395,8 @@ class LangSmith:
 
 
 def _close_soon(loop: AbstractEventLoop, sdk: Sdk) -> None:
-    """Close connections that nobody uses any more, on their loop."""
-    with suppress(RuntimeError):  # the loop is closed, and they with it
+    """Close the connections of a garbage-collected client, on their loop."""
+    with suppress(RuntimeError):  # the loop is closed, and the connections with it
         loop.call_soon_threadsafe(lambda: loop.create_task(sdk.aclose()))
 
 

@@ -1,4 +1,4 @@
-"""What LangSmith's refusals and silences mean, in words for people."""
+"""LangSmith's error responses as exceptions, with messages for people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from engine.clients.langsmith.request_limits import RequestTooSlow
 from engine.core.errors import DataTooLarge, EngineError, NotNow
 from engine.core.masking import shortened
 
-#: How much of LangSmith's words is passed on, in characters.
+#: How many characters of LangSmith's message are quoted.
 _LONGEST_TEXT = 300
 
 
-class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault of ours
-    """LangSmith said no, or could not be reached. The SDK's exception is its cause.
+class LangSmithFailure(EngineError):  # noqa: N818 - LangSmith's response, not an error of the engine
+    """LangSmith returned an error, or could not be reached. The SDK's exception is its cause.
 
-    An action may let it pass: it is retried, or final, by its status.
+    An action need not catch it: the status decides whether the attempt is retried.
 
     Attributes:
         status: The HTTP status; None where LangSmith could not be reached.
@@ -35,7 +35,7 @@ class LangSmithFailure(EngineError):  # noqa: N818 - what came back, not a fault
 
 
 def own_error(error: BaseException) -> Exception | None:
-    """What our own transport raised, where the SDK took it for a failed connection."""
+    """The exception of the engine's own transport, which the SDK wraps as a connection error; None if there is none."""
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, (DataTooLarge, NotNow, RequestTooSlow)):
@@ -45,16 +45,16 @@ def own_error(error: BaseException) -> Exception | None:
 
 
 def failure_of(error: BaseException, task: str) -> LangSmithFailure:
-    """What an exception of the SDK means, in words that a person can act on; ``task`` completes "asked to …"."""
+    """Convert an exception of the SDK into one with a message for people. ``task`` completes "asked to …"."""
     response = _response_of(error)
     if response is None:
         cause = error.__cause__ or error
-        words = str(cause).strip() or type(cause).__name__
-        return LangSmithFailure(f"LangSmith could not be reached to {task}: {shortened(words, _LONGEST_TEXT)}")
+        text = str(cause).strip() or type(cause).__name__
+        return LangSmithFailure(f"LangSmith could not be reached to {task}: {shortened(text, _LONGEST_TEXT)}")
     status = int(response.status_code)
-    words = shortened(" ".join(_detail(response).split()), _LONGEST_TEXT)
-    advice = _advice(status, words)
-    message = f"LangSmith answered {status} when asked to {task}" + (f": {words}" if words else "")
+    text = shortened(" ".join(_detail(response).split()), _LONGEST_TEXT)
+    advice = _advice(status, text)
+    message = f"LangSmith answered {status} when asked to {task}" + (f": {text}" if text else "")
     return LangSmithFailure(message + (f" ({advice})" if advice else ""), status=status, headers=response.headers)
 
 
@@ -69,7 +69,7 @@ def _response_of(error: BaseException) -> Any:
 
 
 def _detail(response: Any) -> str:
-    """The server's own words: its JSON's ``detail``, ``error`` or ``message``, else the body's text."""
+    """The server's message: ``detail``, ``error`` or ``message`` of its JSON, else the body's text."""
     try:
         body = response.json()
     except ValueError:
@@ -84,8 +84,8 @@ def _is_map(value: object) -> bool:
     return isinstance(value, dict)
 
 
-def _advice(status: int, words: str) -> str:
-    if "org_scoped_key_requires_workspace" in words:
+def _advice(status: int, text: str) -> str:
+    if "org_scoped_key_requires_workspace" in text:
         return "the key belongs to an organisation: set langsmith.workspace_id"
     if status == 401:
         return "check langsmith.api_key and langsmith.endpoint"

@@ -1,4 +1,4 @@
-"""Requests to LangSmith that no delivery makes: each waits for its turn, and its answer counts against the memory."""
+"""Limits for requests to LangSmith outside of deliveries: concurrency, and memory for their responses."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Protocol
 
 
 class RequestLimits(Protocol):
-    """What such requests have to respect."""
+    """The limits that such requests must observe."""
 
     def turn(self) -> AbstractAsyncContextManager[None]:
-        """One request: from its turn to the end of its answer. What is raised inside says how it went.
+        """The context of one request: entered when it may be sent, left when its response is complete or failed.
 
         Raises:
-            NotNow: none may be made at the moment.
-            RequestTooSlow: it took too long.
+            NotNow: no request may be sent at the moment.
+            RequestTooSlow: the request took too long.
         """
 
     async def grow(self, size: int) -> None:
-        """Hold so many bytes more.
+        """Reserve ``size`` more bytes.
 
         Raises:
             DataTooLarge: they can never fit.
@@ -28,7 +28,7 @@ class RequestLimits(Protocol):
         """
 
     async def parse(self, size: int) -> None:
-        """Hold what an answer parses to, which takes so many bytes.
+        """Reserve ``size`` bytes for a parsed response.
 
         Raises:
             DataTooLarge: it can never fit.
@@ -36,25 +36,25 @@ class RequestLimits(Protocol):
         """
 
 
-class RequestTooSlow(TimeoutError):  # noqa: N818 - a condition, not a fault
-    """A request took longer than it may."""
+class RequestTooSlow(TimeoutError):  # noqa: N818 - names the condition
+    """A request exceeded its time limit."""
 
 
-#: What requests made by this task have to respect: between the hydrator and the transport lies an SDK that passes
-#: nothing on.
-_LIMITS_NOW: ContextVar[RequestLimits | None] = ContextVar("request_limits", default=None)
+#: The limits for requests of the current task. A context variable, because the SDK between the hydrator and the
+#: transport passes no arguments on.
+_CURRENT: ContextVar[RequestLimits | None] = ContextVar("request_limits", default=None)
 
 
 @contextmanager
-def request_limits(what: RequestLimits) -> Iterator[None]:
-    """Requests made meanwhile by this task have to respect something."""
-    token = _LIMITS_NOW.set(what)
+def request_limits(limits: RequestLimits) -> Iterator[None]:
+    """A context in which requests of this task observe ``limits``."""
+    token = _CURRENT.set(limits)
     try:
         yield
     finally:
-        _LIMITS_NOW.reset(token)
+        _CURRENT.reset(token)
 
 
 def current_request_limits() -> RequestLimits | None:
-    """What a request made now has to respect; None for a delivery's."""
-    return _LIMITS_NOW.get()
+    """The limits for requests of the current task; None in a delivery."""
+    return _CURRENT.get()

@@ -1,4 +1,4 @@
-"""What goes to LangSmith's API and comes from it, row by row."""
+"""Rows of LangSmith's API: batches, ids, and conversions."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ T = TypeVar("T")
 
 #: Ids in one query, and items in one addition to a queue: the API takes no more.
 BATCH: Final = 100
-#: How much of LangSmith's words is passed on, in characters.
+#: How many characters of LangSmith's message are quoted.
 _LONGEST_TEXT: Final = 300
 
 
 def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """As many at a time as the API takes."""
+    """Split rows into batches that the API accepts."""
     return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
 def is_uuid(text: object) -> bool:
-    """Whether a text is an id of LangSmith's."""
+    """Whether a value is a UUID, like every id of LangSmith."""
     try:
         UUID(text if isinstance(text, str) else "")
     except ValueError:
@@ -34,23 +34,23 @@ def is_uuid(text: object) -> bool:
 
 
 def uuid_of(run: Mapping[str, Any], name: str) -> str | None:
-    """A run's id of some kind, if it has a usable one."""
+    """A field of a run if it is a UUID, else None."""
     value = run.get(name)
     return value if is_uuid(value) else None
 
 
 def check_run_id(run: Mapping[str, Any]) -> None:
-    """Do nothing if LangSmith can be asked about a run.
+    """Check that a run has a valid id.
 
     Raises:
-        Discard: its id is none of LangSmith's.
+        Discard: the id is not a UUID.
     """
     if uuid_of(run, "id") is None:
-        raise Discard(f"the run's id {run.get('id')!r} is not one of LangSmith's: they are UUIDs")
+        raise Discard(f"the run's id {run.get('id')!r} is not a LangSmith id: those are UUIDs")
 
 
 def refuse_error(row: Mapping[str, Any], key: str) -> None:
-    """Do nothing if a feedback row judges something.
+    """Check that a feedback row is not an error.
 
     Raises:
         Discard: LangSmith recorded it as an error.
@@ -63,12 +63,12 @@ def refuse_error(row: Mapping[str, Any], key: str) -> None:
 
 
 def queue_item(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run as an annotation queue takes it, with what locates it."""
+    """A run as an item of an annotation queue, with the fields that locate it."""
     start = time_of(run.get("start_time"))
     located = {"session_id": uuid_of(run, "session_id"), "start_time": start.isoformat() if start else None}
     return {"item_type": "RUN", "run_id": run["id"], **{key: value for key, value in located.items() if value}}
 
 
 def selected(row: Mapping[str, Any], selects: Sequence[str]) -> dict[str, Any]:
-    """The columns of a run that were asked for, and its id."""
+    """The requested columns of a run, and its id."""
     return {"id": str(row["id"]), **{name: row.get(name) for name in selects}}

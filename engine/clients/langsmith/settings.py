@@ -1,4 +1,4 @@
-"""How to reach LangSmith, and what follows from its address."""
+"""The LangSmith settings, and what depends on the endpoint."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from urllib.parse import urlsplit
 
 #: LangSmith's US cloud.
 DEFAULT_ENDPOINT = "https://api.smith.langchain.com"
-#: How long LangSmith's cloud keeps a trace at most, in seconds: its extended retention.
+#: The longest retention of a trace in LangSmith's cloud, in seconds (extended retention).
 CLOUD_RETENTION = 180 * 86400.0
-#: The same where LangSmith is self-hosted and nothing is said.
+#: The default for a self-hosted LangSmith.
 OWN_RETENTION = 400 * 86400.0
 _CLOUD = "api.smith.langchain.com"
 
@@ -19,7 +19,7 @@ _CLOUD = "api.smith.langchain.com"
 class LangSmithSettings:
     """The ``langsmith:`` block. ``workspace_id`` is needed for organisation-scoped keys only.
 
-    ``retention`` is how long LangSmith keeps a trace at most, in seconds; None is the usual.
+    ``retention`` is how long LangSmith keeps a trace at most, in seconds; None means the default.
     """
 
     api_key: str | None = field(default=None, repr=False)
@@ -29,10 +29,10 @@ class LangSmithSettings:
 
     @property
     def web_url(self) -> str:
-        """LangSmith's web address, without a slash at the end; host-less ``app_path`` goes behind it.
+        """LangSmith's web address without a trailing slash. A relative ``app_path`` is appended to it.
 
-        In the cloud ``api.`` is left out of the host; self-hosted, the API lies under ``/api``
-        of the web address (docs: self-hosted, "SDK configuration").
+        The cloud's web host has no ``api.`` prefix. A self-hosted API is under ``/api`` of the web address (docs:
+        self-hosted, "SDK configuration").
         """
         parts = urlsplit(self.endpoint)
         path = _without_suffix(parts.path.rstrip("/"), "/api/v1", "/api")
@@ -43,18 +43,18 @@ class LangSmithSettings:
 
     @property
     def api_root(self) -> str:
-        """What the generated resources' paths (``/api/v1/…``) are appended to."""
+        """The base URL for the paths of generated resources (``/api/v1/…``)."""
         return _without_suffix(self.endpoint.rstrip("/"), "/api/v1", "/api")
 
     @property
     def on_cloud(self) -> bool:
-        """Whether this is LangSmith's own cloud, in any region, which always has the newest API."""
+        """Whether the endpoint is LangSmith's cloud in any region, which always has the newest API."""
         host = urlsplit(self.endpoint).hostname or ""
         return host == _CLOUD or host.endswith(f".{_CLOUD}")
 
     @property
     def trace_retention(self) -> timedelta:
-        """How far back traces can be found."""
+        """How far back traces exist."""
         usual = CLOUD_RETENTION if self.on_cloud else OWN_RETENTION
         return timedelta(seconds=usual if self.retention is None else self.retention)
 

@@ -1,4 +1,4 @@
-"""Notices that LangSmith will remove an endpoint: answers with a ``Sunset`` header (RFC 8594)."""
+"""Detects endpoints that LangSmith will remove, by the ``Sunset`` header of responses (RFC 8594)."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from engine.core.counters import Counts
 from engine.core.masking import shortened
 
 _ID = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
-#: How much of a header is logged, in characters.
+#: How many characters of a header are logged.
 _LONGEST = 200
 
 _logger = logging.getLogger(__name__)
 
 
 class Sunsets:
-    """Counts answers with a ``Sunset`` header by endpoint, and logs the first of each.
+    """Counts responses with a ``Sunset`` header by endpoint, and logs the first of each endpoint.
 
-    One is shared by all clients of LangSmith, so that a reload or a plug-in's loop logs nothing twice.
+    All LangSmith clients share one instance, so that a reload or a plug-in loop logs nothing twice.
     """
 
     def __init__(self) -> None:
@@ -29,7 +29,7 @@ class Sunsets:
         self._lock = Lock()
 
     def note(self, method: str, path: str, headers: Mapping[str, str]) -> None:
-        """Look at one answer."""
+        """Check the headers of one response."""
         if (sunset := headers.get("Sunset")) is None:
             return
         endpoint = f"{method} {_ID.sub('{id}', path)}"
@@ -38,7 +38,7 @@ class Sunsets:
             self.counts.add(endpoint)
         if first:
             _logger.warning(
-                "LangSmith will remove %s at %s: update this engine, and LangSmith itself where it is self-hosted,"
+                "LangSmith will remove %s at %s: update this engine, and LangSmith if it is self-hosted,"
                 " before then (more: %s)",
                 endpoint,
                 _shown(sunset),

@@ -374,7 +374,7 @@ async def test_every_answer_with_a_sunset_is_counted_and_the_first_of_an_endpoin
         "LangSmith will remove POST /api/v1/annotation-queues/{id}/runs",
     ]
     assert "31 Jan 2027" in said[0]
-    assert "update this engine, and LangSmith itself where it is self-hosted" in said[0]
+    assert "update this engine, and LangSmith if it is self-hosted" in said[0]
     assert "/api/v2/runs/query" in said[0]
 
 
