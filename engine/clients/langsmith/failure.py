@@ -74,14 +74,8 @@ def _detail(response: Any) -> str:
         body = response.json()
     except ValueError:
         return str(response.text)
-    words = (
-        next((body[key] for key in ("detail", "error", "message") if body.get(key)), body) if _is_map(body) else body
-    )
-    return str(words)
-
-
-def _is_map(value: object) -> bool:
-    return isinstance(value, dict)
+    given = (body.get(key) for key in ("detail", "error", "message")) if isinstance(body, dict) else ()
+    return str(next(filter(None, given), body))
 
 
 def _advice(status: int, text: str) -> str:

@@ -82,8 +82,13 @@ def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> 
         with damage_as_value_error():
             return read()
     except (MissingKey, ValueError) as error:
-        _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
+        log_left_out(what, of, error)
         return otherwise
+
+
+def log_left_out(what: str, of: str, error: Exception) -> None:
+    """Log that damaged data is left out. ``what`` is its column or table, and ``of`` the id of its row."""
+    _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
 
 
 def as_store_error(path: Path, error: BaseException) -> StoreError:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.store.packing import Insert, clean, dump_json, ids_json, load_json, pack
-from engine.store.sqlite.connection import damage_as_value_error
+from engine.store.sqlite.connection import damage_as_value_error, log_left_out
 from engine.store.sqlite.encryption import decrypted, encrypted
 
 #: About how many bytes of JSON one transaction writes, because appends wait for it.
@@ -20,8 +19,6 @@ _PARTS: Final = ("inputs", "outputs", "feedback")
 _SAVE = Insert("INSERT OR REPLACE INTO fetched (event_id, part, run_key, size, encoding, data) VALUES ", 6)
 _KEPT = "SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
 _LOAD = "SELECT part, run_key, encoding, data FROM fetched WHERE event_id = ?"
-
-_logger = logging.getLogger(__name__)
 
 
 class Piece(NamedTuple):
@@ -87,7 +84,7 @@ def _load_old(
     try:
         found: Mapping[str, dict[str, Any]] = load_json(decrypted(db, encoding, data, "event_body.fetched", event_id))
     except ValueError as error:
-        _left_out("event_body.fetched", event_id, error)
+        log_left_out("event_body.fetched", event_id, error)
         return {}
     return found
 
@@ -98,7 +95,7 @@ def _load_rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str
         try:
             yield part, run_key, load_json(decrypted(db, encoding, data, "fetched.data", place))
         except ValueError as error:
-            _left_out("fetched.data", place, error)
+            log_left_out("fetched.data", place, error)
 
 
 def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
@@ -109,16 +106,11 @@ def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int
             with damage_as_value_error():
                 row = rows.fetchone()
         except ValueError as error:
-            _left_out("fetched", event_id, error)
+            log_left_out("fetched", event_id, error)
             return
         if row is None:
             return
         yield row
-
-
-def _left_out(column: str, of: str, error: ValueError) -> None:
-    details = {"column": column, "of": of, "reason": str(error)}
-    _logger.error("data that can't be read is left out", extra=details)
 
 
 def _place(event_id: str, part: str, run_key: str) -> str:

@@ -127,10 +127,9 @@ class Head(NamedTuple):
     due_at: float
 
 
-def queue_heads(db: sqlite3.Connection, kind: WorkKind | None = None) -> list[Head]:
-    """The queues with waiting work, of one kind or of both, ordered by due time."""
-    found = (Head(*head) for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None)
-    return sorted((head for head in found if kind in (None, head.kind)), key=lambda head: head.due_at)
+def queue_heads(db: sqlite3.Connection) -> list[Head]:
+    """The queues with waiting work."""
+    return [Head(*head) for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None]
 
 
 @dataclass(frozen=True, slots=True)
