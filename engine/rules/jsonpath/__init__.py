@@ -1,4 +1,4 @@
-"""JSONPath: jsonpath-ng's grammar and answers, compiled once."""
+"""JSONPath with jsonpath-ng's grammar and results, compiled once."""
 
 from engine.rules.jsonpath.path import MAX_LENGTH, NOTHING, Path, Paths, compile_path
 

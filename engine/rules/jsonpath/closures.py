@@ -1,8 +1,8 @@
-"""jsonpath-ng's syntax tree → closures over plain values, with the library's results to the letter.
+"""jsonpath-ng's syntax tree → closures over plain values, with exactly the library's results.
 
-The library carries every value's parents along. Here only the root is carried, which is
-enough for all nodes but those that look at a value's parent or name; these, and nodes
-this module has never heard of, raise ``Unsupported``, and the library evaluates the path.
+The library keeps every value's parents. The closures keep only the root, which is enough for
+all nodes except those that read a value's parent or name. For these and for unknown nodes
+``Unsupported`` is raised, and the library evaluates the path.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from engine.rules.jsonpath.leaves import LEAVES, Finder, Scope, not_applicable
 _LONGEST = 1_000_000
 
 
-class Unsupported(Exception):  # noqa: N818 - a fork in the road, not a fault
-    """The closures cannot give the library's result for this tree."""
+class Unsupported(Exception):  # noqa: N818 - a signal, not an error
+    """Closures cannot evaluate this tree; the library has to."""
 
 
 Holds = Callable[[Any, Scope], bool]
@@ -45,7 +45,7 @@ _DETACHING = (
 
 
 def flatten(node: Any) -> list[Any]:
-    """The steps of a path, left to right. Groups of steps in parentheses are steps like any other."""
+    """The steps of a path, left to right. A group in parentheses is flattened into its steps."""
     steps, stack = [], [node]
     while stack:
         top = stack.pop()
@@ -57,7 +57,7 @@ def flatten(node: Any) -> list[Any]:
 
 
 def straight(node: Any) -> Step | Any:
-    """A node as a step of generated code, or ``Ellipsis`` where it is none."""
+    """A node as a step for generated code; ``Ellipsis`` if it cannot be one."""
     if type(node) is core.Fields and len(node.fields) == 1:
         return node.fields[0]
     if type(node) is core.Index and len(node.indices) == 1:
@@ -66,7 +66,7 @@ def straight(node: Any) -> Step | Any:
 
 
 def compile_node(node: Any, *, detached: bool = False) -> Finder:
-    """A closure for a tree. ``detached``: its values have lost their parents, and with them the root.
+    """A closure for a tree. ``detached``: its values have lost their parents, and so the root.
 
     Raises:
         Unsupported: the library has to evaluate this path.
@@ -110,13 +110,13 @@ def _compile_step(node: Any, *, first: bool, detached: bool) -> Finder:
     kind = type(node)
     if kind is core.Root:
         if detached:
-            raise Unsupported("the root of a value that was made, not found")
+            raise Unsupported("the root of a computed value")
         return lambda value, scope: (scope.root,)
     if kind is core.This:
         return lambda value, scope: (value,)
     if kind is iterable.SortedThis:
         if first:
-            raise Unsupported("sorting what has no parent")
+            raise Unsupported("sorting a value without parent")
         return _sorted(node)
     if (leaf := LEAVES.get(kind)) is not None:
         return leaf(node)
@@ -126,7 +126,7 @@ def _compile_step(node: Any, *, first: bool, detached: bool) -> Finder:
 
 
 def _detaches(node: Any) -> bool:
-    """Whether a node's results may have lost their parents. Rather too often than not often enough."""
+    """Whether a node's results may have lost their parents; true in case of doubt."""
     if isinstance(node, _DETACHING):
         return True
     parts = [getattr(node, name, None) for name in ("left", "right")]
@@ -212,7 +212,7 @@ def _operand(side: Any, detached: bool) -> Finder | None:  # noqa: FBT001
 
 
 def _check_size(symbol: str, left: Any, right: Any) -> None:
-    """Refuse to repeat a text or an array a thousand million times."""
+    """Refuse to build a very long text or array by multiplication."""
     not_applicable(left)
     not_applicable(right)
     for sized, times in ((left, right), (right, left)):
@@ -278,7 +278,7 @@ _INNER: dict[Any, Callable[[Any, bool], Finder]] = {
     core.Descendants: _descendants,
     core.Where: _where,
     core.WhereNot: _where,
-    core._Union: _union,  # noqa: SLF001 - the parser makes it; the public name warns
+    core._Union: _union,  # noqa: SLF001 - the parser creates it; the public name warns
     query.Filter: _filter,
     arithmetic.Operation: _operation,
 }
@@ -311,7 +311,7 @@ def _compile_test(node: Any, detached: bool) -> Holds:  # noqa: FBT001
 
 
 def is_decimal(side: Any) -> bool:
-    """Whether one side of a comparison is a field that LangSmith's schema has as a number in a text."""
+    """Whether one side of a comparison is a field that LangSmith sends as a decimal number in a string."""
     if not isinstance(side, core.JSONPath):
         return False
     names = [straight(node) for node in flatten(side)[-2:]]
@@ -333,7 +333,7 @@ def _literal_test(operator: str, find: Finder, test: Callable[[Any], bool]) -> H
 
 
 def compile_match(pattern: Any) -> Callable[[Any], bool]:
-    """The test of ``=~``: the pattern is found in a value that is a text."""
+    """The test of ``=~``: the value is a text and contains a match of the pattern."""
     if not isinstance(pattern, str):
         raise PathError(f"=~ takes a pattern in quotes, not {pattern!r}")
     search = compile_search(pattern)

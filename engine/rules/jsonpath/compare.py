@@ -1,7 +1,7 @@
-"""Comparisons inside a path's ``[?(…)]``, as RFC 9535 2.3.5.2.2 and jsonpath-ng have them.
+"""Comparisons inside a path's ``[?(…)]``, as in RFC 9535 2.3.5.2.2 and jsonpath-ng.
 
-They are not the conditions' comparisons (``engine.filters.operators``): here a string never equals a number, but in
-LangSmith's costs (``compare_decimal``).
+They differ from the conditions' comparisons (``engine.rules.conditions.operators``): a string never equals a number,
+except for LangSmith's costs (``compare_decimal``).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _ORDER: dict[str, Callable[[Any, Any], bool]] = {"<": op.lt, "<=": op.le, ">": o
 
 
 def compare(operator: str, left: Any, right: Any) -> bool:
-    """Whether two JSON values stand in a relation.
+    """Whether a comparison of two JSON values holds.
 
     Raises:
         DataMissing: one of them is data that was not fetched.
@@ -32,9 +32,9 @@ def compare(operator: str, left: Any, right: Any) -> bool:
 
 
 def compare_decimal(operator: str, left: Any, right: Any) -> bool:
-    """A comparison with a field that LangSmith has as a number in a text, which is read as that number.
+    """Compare with a field that LangSmith sends as a decimal number in a string; it is read as a number.
 
-    Two texts are equal where they are the same text; they are put in order as the conditions' operators do it.
+    Two texts are equal if they are the same text; their order is that of the conditions' operators.
 
     Raises:
         DataMissing: one of them is data that was not fetched.
@@ -47,14 +47,14 @@ def compare_decimal(operator: str, left: Any, right: Any) -> bool:
 
 
 def compare_with(operator: str, literal: Any) -> Callable[[Any], bool]:
-    """The comparison with a literal, as a test; the frequent ones made fast."""
+    """The comparison with a literal, as a test; frequent ones have a fast form."""
     if isinstance(literal, str) and operator in ("=", "=="):
         return lambda value: bool(value == literal)
     return lambda value: compare(operator, value, literal)
 
 
 def equal(left: Any, right: Any) -> bool:
-    """Whether two JSON values are the same; a boolean is never a number.
+    """Whether two JSON values are equal; a boolean never equals a number.
 
     Raises:
         DataMissing: one of them is data that was not fetched.

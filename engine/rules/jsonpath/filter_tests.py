@@ -1,4 +1,4 @@
-"""What a path asks inside ``[?…]``, for warnings."""
+"""The tests inside a path's ``[?…]``, for warnings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from engine.rules.jsonpath.closures import flatten, straight
 from engine.rules.jsonpath.functions import Count, Test, Value
 from engine.rules.jsonpath.path import tree_of
 
-#: A comparison's sign → the operator that asks the same beside a path.
+#: A comparison sign → the condition operator with the same meaning.
 _OPERATORS: Final = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
 
 
 @dataclass(frozen=True, slots=True)
 class Tested:
-    """One test on a field: ``steps`` from the root, of which ``@`` stands for the first ``within``.
+    """One test on a field: ``steps`` from the root, the first ``within`` of which are ``@``.
 
-    ``operator`` is a condition's word, empty where nothing is compared, or not with a literal.
+    ``operator`` is a condition operator; empty if the field is not compared with a literal.
     """
 
     steps: tuple[Step, ...]
@@ -32,7 +32,7 @@ class Tested:
 
 
 def filter_tests(text: str) -> Iterator[Tested]:
-    """The tests in a path's filters whose place in the document is known.
+    """The tests in a path's filters whose field in the document is known.
 
     Raises:
         PathError: the path cannot be compiled.
@@ -41,7 +41,7 @@ def filter_tests(text: str) -> Iterator[Tested]:
 
 
 def _filters(tree: Any, start: tuple[Step, ...] | None) -> Iterator[Tested]:
-    """The tests of the filters of a path that starts at a place, None where that is not known."""
+    """The tests in the filters of a path from this start; None: the start is not known."""
     place = start
     for node in flatten(tree):
         if isinstance(node, core.Root):
@@ -77,7 +77,7 @@ def _expression(node: query.Expression, place: tuple[Step, ...] | None) -> Itera
 
 
 def _read(target: Any, place: tuple[Step, ...] | None, operator: str, operand: Any) -> Iterator[Tested]:
-    """A query inside a filter, and the filters in it."""
+    """The test of a query inside a filter, and of the filters in that query."""
     nodes = flatten(target)
     if isinstance(nodes[0], (Count, Value)):
         yield from _read(nodes[0].query, place, "", None)

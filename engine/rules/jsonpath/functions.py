@@ -1,4 +1,4 @@
-"""What RFC 9535 has inside ``[?…]`` and jsonpath-ng has not, as nodes for its syntax tree."""
+"""The parts of RFC 9535 filters that jsonpath-ng lacks, as nodes for its syntax tree."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\.", re.DOTALL)
 
 
 class Node(core.JSONPath):
-    """A node of the engine's own. Only the engine's closures evaluate it."""
+    """A node of the engine. Only the engine's closures evaluate it."""
 
     def find(self, datum: Any) -> NoReturn:
-        """Not to be called: see ``engine.rules.jsonpath.closures``."""
+        """Never called; see ``engine.rules.jsonpath.closures``."""
         raise NotImplementedError(type(self).__name__)
 
 
 @dataclass(slots=True)
 class Test(Node):
-    """Tests that must all hold, as a step: one value if they do, none if not. ``match(…)`` and ``(…)`` after ``!``."""
+    """Tests that must all hold, as a step with one value if they do, else none. For ``match(…)`` and ``!(…)``."""
 
     tests: Sequence[Any]
     text: str
@@ -45,7 +45,7 @@ class Count(Node):
 
 @dataclass(slots=True)
 class Value(Node):
-    """``value(…)``: the one value that a query finds; nothing where it finds none or several."""
+    """``value(…)``: the one value that a query finds; nothing if it finds none or several."""
 
     query: Any
     text: str
@@ -56,7 +56,7 @@ class Value(Node):
 
 @dataclass(slots=True)
 class Literal(Node):
-    """A text, number, true, false or null in a place where jsonpath-ng takes a query only."""
+    """A text, number, true, false or null where jsonpath-ng accepts only a query."""
 
     value: Any
 
@@ -65,11 +65,11 @@ class Literal(Node):
 
 
 def whole_pattern(pattern: str) -> str:
-    """The pattern of ``match(…)``, which has to fit the whole text."""
+    """The pattern of ``match(…)``, which must match the whole text."""
     inner = found_pattern(pattern)
     return f"^{inner}$" if inner == re.escape(inner) else f"^(?:{inner})$"
 
 
 def found_pattern(pattern: str) -> str:
-    """The pattern of ``search(…)``: a dot fits no end of a line (RFC 9485, 5.4)."""
+    """The pattern of ``search(…)``: a dot does not match a line break (RFC 9485, 5.4)."""
     return _PARTS.sub(lambda part: r"[^\n\r]" if part[0] == "." else part[0], pattern)

@@ -22,7 +22,7 @@ class _Nothing:
         return "NOTHING"
 
 
-#: What a singular path answers when it finds nothing; null is a value and not this.
+#: The result of a singular path that finds nothing; null is a value, not this.
 NOTHING = _Nothing()
 
 
@@ -31,7 +31,7 @@ def as_array(value: Any) -> Any:
 
     Raises:
         TypeError: it is not an array.
-        DataMissing: it is data that is not at hand.
+        DataMissing: it is data that was not fetched.
     """
     if isinstance(value, (list, tuple)):
         return value
@@ -41,11 +41,11 @@ def as_array(value: Any) -> Any:
 
 
 def members(value: Any) -> Iterable[Any]:
-    """What ``*`` selects: an array's elements, an object's values, nothing of a scalar.
+    """The values that ``*`` selects: an array's elements, an object's values, nothing for a scalar.
 
     Raises:
-        DataMissing: it is data that is not at hand.
-        OutOfTime: the deadline passed, where the values are many.
+        DataMissing: it is data that was not fetched.
+        OutOfTime: the deadline passed, checked if there are many values.
     """
     if isinstance(value, (list, tuple)):
         return watched(value)
@@ -71,7 +71,7 @@ def generate_all(steps: Sequence[Step]) -> Callable[[Any], list[Any]]:
 
 @dataclass(frozen=True, slots=True)
 class InlineTest:
-    """A test as code: ``{v}`` is the value, ``{k}`` the constant, ``{t}`` calls the test itself."""
+    """A test as code: ``{v}`` is the value, ``{k}`` the constant, ``{t}`` a call of the test."""
 
     code: str
     constant: Any
@@ -80,7 +80,7 @@ class InlineTest:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """``when`` the tests hold of a value, ``otherwise``, and where there is ``nothing`` to test."""
+    """The results: ``when`` the tests hold for a value, ``otherwise``, and ``nothing`` if there is no value."""
 
     when: Any
     otherwise: Any
@@ -90,9 +90,9 @@ class Answers:
 def generate_any(
     steps: Sequence[Step], tests: Sequence[InlineTest], answers: Answers, careful: Callable[[Any], Any]
 ) -> Callable[[Any], Any]:
-    """A function that tells whether all tests hold of any one value of a path.
+    """A function that returns whether all tests hold for any one value of a path.
 
-    What is raised on the way is left to ``careful``, which gets the document and answers in its stead.
+    On an exception it returns what ``careful`` returns for the document.
     """
     names: dict[str, Any] = {"when": answers.when, "otherwise": answers.otherwise, "nothing": answers.nothing}
     names["careful"] = careful
@@ -112,7 +112,7 @@ def _inline(code: str, name: str, place: int) -> str:
 
 
 def _loops(steps: list[Step], depth: int, stop: str, leaf: Callable[[str], list[str]]) -> list[str]:
-    """Code that does ``leaf`` with every value the steps find below ``v<depth>``, and skips what is not there."""
+    """Code that runs ``leaf`` for every value the steps find below ``v<depth>``; missing values are skipped."""
     start, skip = ("d", stop) if depth == 0 else (f"v{depth}", "continue")
     straight = steps[: steps.index(None)] if None in steps else steps
     rest, name = steps[len(straight) + 1 :], f"w{depth}"
@@ -126,11 +126,11 @@ def _loops(steps: list[Step], depth: int, stop: str, leaf: Callable[[str], list[
 
 
 def _reach(steps: Sequence[Step], start: str, name: str) -> list[str]:
-    """Code that assigns to ``name`` what fields and indexes reach from ``start``, or raises a LookupError's kin."""
+    """Code that assigns to ``name`` the value at fields and indexes from ``start``, or raises a lookup error."""
     lines, reached = [], start
     for step in steps:
         if isinstance(step, int):
-            # A string can be indexed too, in Python but not in JSONPath.
+            # Python can index a string, JSONPath cannot.
             lines += [f"{name} = {reached}", f"if {name}.__class__ is not list: {name} = as_array({name})"]
             reached = name
         reached += f"[{step!r}]"
@@ -142,8 +142,8 @@ def _indent(lines: Iterable[str]) -> list[str]:
 
 
 def _function(body: Iterable[str], constants: Mapping[str, Any] | None = None) -> Callable[[Any], Any]:
-    """The function whose body this is; its only foreign text are field names, as literals."""
+    """Compile a function with this body. The only outside text in it are field names, quoted as literals."""
     names: dict[str, Any] = {"NOTHING": NOTHING, "as_array": as_array, "members": members, **(constants or {})}
-    exec("\n".join(["def find(d):", *_indent(body)]), names)  # noqa: S102 - our own code, from our own parts
+    exec("\n".join(["def find(d):", *_indent(body)]), names)  # noqa: S102 - the code is built from our own parts
     function: Callable[[Any], Any] = names["find"]
     return function

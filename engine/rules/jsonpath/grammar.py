@@ -1,8 +1,8 @@
-"""A path's text → jsonpath-ng's syntax tree, by its own grammar.
+"""A path's text → jsonpath-ng's syntax tree, by jsonpath-ng's grammar.
 
-What RFC 9535 has and that grammar lacks is brought into it on the way, token by token: several selectors of different
-kinds in one bracket become a union, a literal on the left of a comparison changes sides, and functions and ``!(…)``
-become nodes (``engine.rules.jsonpath.functions``), which the grammar takes where it takes a word in backquotes.
+Parts of RFC 9535 that the grammar lacks are rewritten in the tokens first: selectors of different kinds in one bracket
+become a union, a literal on the left of a comparison moves to the right, and functions and ``!(…)`` become nodes
+(``engine.rules.jsonpath.functions``), which the grammar accepts in place of a word in backquotes.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FUNCTIONS: Final = {"length": 1, "count": 1, "value": 1, "match": 2, "search": 
 
 
 class Grammar(ExtendedJsonPathParser):
-    """jsonpath-ng's parser behind the engine's lexer. Keeps its stacks in itself: one thread at a time."""
+    """jsonpath-ng's parser with the engine's lexer. Not thread-safe: it keeps its stacks."""
 
     def parse(self, string: str, lexer: Any = None) -> core.JSONPath:
         """The tree of a path.
 
         Raises:
-            PathError: it is not well formed, and this module sees it.
-            JSONPathError: it is not well formed, and jsonpath-ng sees it.
+            PathError: it is not well formed (found by this module).
+            JSONPathError: it is not well formed (found by jsonpath-ng).
         """
         return self._tree(_Rewriting(string, self._tree).path(tokenize(string)))
 
@@ -54,14 +54,14 @@ class Grammar(ExtendedJsonPathParser):
 
 
 class _Rewriting:
-    """One path's tokens on their way into the grammar."""
+    """Rewrites the tokens of one path for the grammar."""
 
     def __init__(self, text: str, parse: Callable[[Tokens], core.JSONPath]) -> None:
         self._text = text
         self._parse = parse
 
     def path(self, tokens: Tokens) -> list[Token]:
-        """Tokens outside of a filter."""
+        """Tokens outside filters."""
         done: list[Token] = []
         place = 0
         while place < len(tokens):
@@ -77,7 +77,7 @@ class _Rewriting:
     # --- brackets ---
 
     def _bracket(self, tokens: Tokens, below: bool) -> list[Token]:  # noqa: FBT001
-        """``[…]`` with its brackets; ``below``: it stands behind ``..``."""
+        """``[…]`` with its brackets; ``below``: it follows ``..``."""
         first, last, inner = tokens[0], tokens[-1], tokens[1:-1]
         if last.type != "]" or (inner and inner[0].type == "SORT_DIRECTION"):
             return [first, *self.path(tokens[1:])]
@@ -107,10 +107,10 @@ class _Rewriting:
         return self.path(tokens)
 
     def _check_name(self, tokens: Tokens) -> None:
-        """A name in brackets stands in quotes; jsonpath-ng takes plain ones without."""
+        """Refuse a name in brackets without quotes, which jsonpath-ng would accept."""
         name = tokens[0] if len(tokens) == 1 else None
         if name is not None and name.type == "ID" and not name.quoted and not name.value.isascii():
-            message = "a name in brackets stands in quotes"
+            message = "a name in brackets needs quotes"
             raise PathError(message, column=name.lexpos + 1, hint=f"write ['{name.value}']")
 
     # --- filters ---
@@ -130,13 +130,13 @@ class _Rewriting:
         negations = next((i for i, token in enumerate(tokens) if token.type != "!"), len(tokens))
         negated, rest = list(tokens[:negations]), tokens[negations:]
         if len(negated) > 1:
-            raise self._error("! stands once", negated[1], "two of them cancel each other: leave both out")
+            raise self._error("! can be written only once", negated[1], "two of them cancel each other: remove both")
         if rest and rest[0].type == "(" and _closing(rest, 0) == len(rest) and rest[-1].type == ")":
             return self._group(negated, rest)
         if (place := next((i for i, t in _outside(rest) if t.type == "FILTER_OP"), None)) is not None:
             if negated:
                 inner = self._shown(rest)
-                raise self._error("! stands before a group in parentheses", negated[0], f"write !({inner})")
+                raise self._error("! must be followed by a group in parentheses", negated[0], f"write !({inner})")
             return self._comparison(rest[:place], rest[place], rest[place + 1 :])
         return [*negated, *self._alone(rest, before)]
 
@@ -148,7 +148,7 @@ class _Rewriting:
         return [*negated, _injected(Test(tests, f"({self._shown(tokens[1:-1])})"), tokens[0])]
 
     def _parsed_tests(self, tokens: Tokens, place: int) -> list[Any]:
-        """Tests as jsonpath-ng reads them in a filter."""
+        """Tests parsed by jsonpath-ng as in a filter."""
         around = [Token("@", "@", place), Token("[", "[", place), Token("?", "?", place)]
         tree: Any = self._parse([*around, *tokens, Token("]", "]", place)])
         return list(tree.right.expressions)
@@ -158,7 +158,7 @@ class _Rewriting:
         if not tokens:
             return []
         if len(tokens) == 1 and _is_literal(tokens[0]):
-            message = f"{self._shown(tokens)} alone is no test"
+            message = f"{self._shown(tokens)} alone is not a test"
             field = self._shown(tokens).strip("'\"")
             raise self._error(message, tokens[0], f"compare it, or write @.{field} for a field of that name")
         if not _is_call(tokens):
@@ -166,7 +166,7 @@ class _Rewriting:
         node = self._call(tokens)
         if not isinstance(node, Test):
             name = tokens[0].value
-            raise self._error(f"{name}(…) gives a value, which is no test", before, f"compare it: {name}(…) > 0")
+            raise self._error(f"{name}(…) gives a value, which is not a test", before, f"compare it: {name}(…) > 0")
         return [_injected(node, tokens[0])]
 
     def _comparison(self, left: Tokens, operator: Token, right: Tokens) -> list[Token]:
@@ -181,7 +181,7 @@ class _Rewriting:
         return [*self._side(left), operator, *(right if other else self._right(right))]
 
     def _side(self, tokens: Tokens) -> list[Token]:
-        """What stands on the left of an operator."""
+        """The left side of an operator."""
         if len(tokens) == 1 and _is_literal(tokens[0]):
             return [_injected(Literal(_literal(tokens[0])), tokens[0])]
         if _is_call(tokens):
@@ -189,12 +189,12 @@ class _Rewriting:
         return self.path(tokens)
 
     def _right(self, tokens: Tokens) -> list[Token]:
-        """What stands on the right of an operator, where jsonpath-ng takes singular queries and literals."""
+        """The right side of an operator, where jsonpath-ng accepts singular queries and literals."""
         if _is_call(tokens):
-            # The grammar hands a number on as it is.
+            # The grammar accepts a number as it is.
             return [Token("FLOAT", self._compared(tokens), tokens[0].lexpos)]
         if len(tokens) == 1 and tokens[0].type == "ID" and not tokens[0].value.isascii():
-            raise self._error("a text stands in quotes", tokens[0], f"write '{tokens[0].value.strip(_CURLY)}'")
+            raise self._error("a text needs quotes", tokens[0], f"write '{tokens[0].value.strip(_CURLY)}'")
         return self.path(tokens)
 
     # --- functions ---
@@ -228,7 +228,7 @@ class _Rewriting:
     def _matching(self, name: str, arguments: Sequence[Tokens], shown: str) -> Test:
         target, pattern = self._value(arguments[0], name), arguments[1]
         if len(pattern) != 1 or not pattern[0].quoted:
-            message = f"the pattern of {name} is known when the configuration is loaded"
+            message = f"the pattern of {name} must be a literal"
             raise self._error(message, pattern[0], f"write it in quotes: {name}({self._shown(arguments[0])}, '…')")
         made = (whole_pattern if name == "match" else found_pattern)(pattern[0].value)
         return Test([query.Expression(target, "=~", made)], shown)
@@ -239,7 +239,7 @@ class _Rewriting:
         return self._parse(self.path(tokens))
 
     def _value(self, tokens: Tokens, name: str) -> core.JSONPath:
-        """An argument that is one value: a literal, a function's value, or what a singular query finds."""
+        """An argument that is one value: a literal, a function's value, or a singular query."""
         if len(tokens) == 1 and _is_literal(tokens[0]):
             return Literal(_literal(tokens[0]))
         if _is_call(tokens):
@@ -254,7 +254,7 @@ class _Rewriting:
     # --- words ---
 
     def _shown(self, tokens: Tokens) -> str:
-        """Tokens as they are written."""
+        """The text of tokens."""
         return self._text[tokens[0].lexpos : tokens[-1].end]
 
     def _error(self, message: str, token: Token, hint: str) -> PathError:
@@ -281,7 +281,7 @@ def _injected(node: core.JSONPath, token: Token) -> Token:
 
 
 def _closing(tokens: Tokens, place: int) -> int:
-    """The place behind what closes the bracket at a place; the end of the tokens where nothing does."""
+    """The position after the bracket that closes the one here; the end if none does."""
     open_ = []
     for index in range(place, len(tokens)):
         kind = tokens[index].type
@@ -295,7 +295,7 @@ def _closing(tokens: Tokens, place: int) -> int:
 
 
 def _outside(tokens: Tokens) -> Iterator[tuple[int, Token]]:
-    """The tokens that stand in no bracket or parenthesis, with their places."""
+    """The tokens outside all brackets and parentheses, with their positions."""
     place = 0
     while place < len(tokens):
         yield place, tokens[place]
@@ -303,13 +303,13 @@ def _outside(tokens: Tokens) -> Iterator[tuple[int, Token]]:
 
 
 def _split(tokens: Tokens, marks: set[str]) -> list[Tokens]:
-    """Tokens between the marks that stand in no bracket."""
+    """The tokens between separators outside brackets."""
     places = [place for place, token in _outside(tokens) if token.type in marks]
     return [tokens[start:end] for start, end in zip([0, *(p + 1 for p in places)], [*places, len(tokens)], strict=True)]
 
 
 def _parts(tokens: Tokens) -> Iterator[tuple[Token | None, Tokens]]:
-    """Tests with the joint before each."""
+    """Tests with the operator before each."""
     places = [place for place, token in _outside(tokens) if token.type in _JOINTS]
     starts, ends = [0, *(place + 1 for place in places)], [*places, len(tokens)]
     joints = [None, *(tokens[place] for place in places)]
@@ -322,6 +322,6 @@ def _joined(parts: Sequence[list[Token]], mark: Token) -> list[Token]:
 
 
 def _alike(selectors: Sequence[Tokens]) -> bool:
-    """Whether jsonpath-ng takes several selectors as they are: names only, or indexes only."""
+    """Whether jsonpath-ng accepts several selectors as they are: only names, or only indexes."""
     kinds = {tuple(token.type for token in selector) for selector in selectors}
     return kinds in ({("ID",)}, {("NUMBER",)})

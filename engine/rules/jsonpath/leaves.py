@@ -1,4 +1,4 @@
-"""jsonpath-ng's nodes that have no nodes in them → closures, and what every closure works with."""
+"""jsonpath-ng's nodes without child nodes → closures, and what all closures share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from engine.core.errors import PathError
 from engine.core.missing import Missing
 from engine.core.regex import compile_sub
 
-#: How many values one evaluation may look at. Paths come from the author, but documents come from anybody.
+#: How many values one evaluation may visit: anybody can send a large document.
 BUDGET = 250_000
 
 
 class Scope:
-    """What one evaluation knows: the root, and how many values it may still look at.
+    """The state of one evaluation: the root, and how many values it may still visit.
 
     The deadline is checked whenever ``left`` falls below ``_check_at``.
     """
@@ -31,16 +31,16 @@ class Scope:
         self._check_at = BUDGET - STRIDE
 
     def charge(self, count: int) -> None:
-        """Count values looked at.
+        """Count visited values.
 
         Raises:
-            PathError: they were too many.
+            PathError: there are too many.
             OutOfTime: the deadline passed.
         """
         self.left -= count
         if self.left < self._check_at:
             if self.left < 0:
-                raise PathError(f"the path looks at more than {BUDGET:,} values of this document")
+                raise PathError(f"the path visits more than {BUDGET:,} values of this document")
             check()
             self._check_at = max(self.left - STRIDE, 0)
 
@@ -49,7 +49,7 @@ Finder = Callable[[Any, Scope], Sequence[Any]]
 
 
 def not_applicable(value: Any) -> Sequence[Any]:
-    """The answer of a step that does not apply to a value."""
+    """The result of a step that does not apply to a value."""
     if type(value) is Missing:
         value[0]
     return ()
@@ -135,7 +135,7 @@ def _split(node: string.Split) -> Finder:
     return find
 
 
-#: A kind of node → what makes its closure.
+#: Type of node → the function that creates its closure.
 LEAVES: dict[Any, Callable[[Any], Finder]] = {
     core.Fields: _fields,
     core.Index: _indexes,

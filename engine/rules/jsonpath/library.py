@@ -1,4 +1,4 @@
-"""Paths that jsonpath-ng itself evaluates: budgeted, with RE2, and never blind to wanting data."""
+"""Paths that jsonpath-ng itself evaluates: with a budget, with RE2, and with an error for data that was not fetched."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.rules.jsonpath.closures import compile_match, is_decimal
 from engine.rules.jsonpath.functions import Node
 from engine.rules.jsonpath.leaves import Scope
 
-#: Nodes that hand a value on without looking inside it.
+#: Nodes that pass a value on without reading its content.
 _PASSING = frozenset(
     {core.Root, core.This, core.Parent, core.Child, core.Where, core.WhereNot, core.Descendants}
     | {core._Union, query.Expression, query.And, query.Or}  # noqa: SLF001 - the public name warns
@@ -25,7 +25,7 @@ _PASSING = frozenset(
 
 
 def library_find(tree: Any) -> Callable[[Any], list[Any]]:
-    """jsonpath-ng's own ``find`` over a tree that is nobody else's: its nodes get guards.
+    """jsonpath-ng's own ``find``. The tree must not be shared: its nodes are wrapped with checks.
 
     Raises:
         RegexError: a pattern in it is not valid RE2.
@@ -48,7 +48,7 @@ def library_find(tree: Any) -> Callable[[Any], list[Any]]:
 
 
 def _only_ours(node: Any) -> bool:
-    """Whether the library would not know a node, or would take a cost for a text."""
+    """Whether the library does not know a node, or would read a cost as a text."""
     if isinstance(node, query.Expression):
         return node.op not in (None, "!", "=~") and (is_decimal(node.target) or is_decimal(node.value))
     return isinstance(node, Node)
@@ -67,7 +67,7 @@ def _guarded(find: Callable[[Any], Any], meter: threading.local, *, looks: bool)
 
 
 def _use_re2(node: Any) -> None:
-    """Put RE2 where the library would call ``re`` on what came from outside."""
+    """Use RE2 where the library would call ``re`` with outside input."""
     if isinstance(node, string.Sub):
         node.regex = cast("Any", _Sub(compile_sub(node.expr, node.repl)))
     elif isinstance(node, query.Expression) and node.op == "=~":
@@ -75,7 +75,7 @@ def _use_re2(node: Any) -> None:
 
 
 def _match_find(target: Any, test: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """What ``Expression.find`` does for ``=~``."""
+    """Replaces ``Expression.find`` for ``=~``."""
 
     def find(datum: Any) -> Any:
         return [match for match in target.find(core.DatumInContext.wrap(datum)) if test(match.value)]
@@ -84,7 +84,7 @@ def _match_find(target: Any, test: Callable[[Any], bool]) -> Callable[[Any], Any
 
 
 class _Sub:
-    """As much of a compiled pattern as ``Sub`` uses."""
+    """The part of a compiled pattern that ``Sub`` uses."""
 
     def __init__(self, replace: Callable[[str], str]) -> None:
         self._replace = replace

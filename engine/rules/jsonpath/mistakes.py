@@ -1,4 +1,4 @@
-"""The mistakes that people make in paths, each with the path as it should read."""
+"""Common mistakes in paths, each with the corrected path."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _EMPTY_BRACKETS = re.compile(r"\[\]")
 _COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
 _MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/([a-z]*))", re.DOTALL)
 _FROM_THE_END = re.compile(r"\[\(@\.length\s*-\s*(\d+)\)\]")
-#: What stands behind a dot outside of brackets, and what a name in there needs no quotes for.
+#: Text after a dot outside brackets, and the names that need no quotes there.
 _DOTTED = re.compile(r"(\.\.?)([^.\[\]()'\"`*|&?,]+)")
 _SHORTHAND = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w-]*")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
@@ -35,10 +35,10 @@ _SIZES = ("length", "size", "count", "len")
 
 
 def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Paths | None = None) -> Path:
-    """A path of a configuration, held against the known mistakes and the known words as well.
+    """Compile a path of a configuration, and check it for known mistakes and unknown fields.
 
     Raises:
-        PathError: it cannot be compiled, or can only be a mistake; the hint has the path as it should read.
+        PathError: it cannot be compiled, or is certainly a mistake; the hint has the corrected path.
     """
     if isinstance(text, Filled):
         return _compile_filled(text, vocabulary, paths)
@@ -53,7 +53,7 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Path
 
 
 def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
-    """A path that was compiled, held against what is known of the document."""
+    """A compiled path, checked against the known schema of documents."""
     for steps in [path.steps] if path.steps is not None else _tested(text):
         try:
             _check_arrays(steps)
@@ -65,7 +65,7 @@ def _checked(path: Path, text: str, vocabulary: Vocabulary | None) -> Path:
 
 
 def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | None) -> Path:
-    """A path with variables: mistakes name the path as it is written, without their values."""
+    """A path with variables. Messages show the path as written, without the values."""
     try:
         compile_checked(with_words(text), None, paths)
     except PathError as error:
@@ -78,7 +78,7 @@ def _compile_filled(text: Filled, vocabulary: Vocabulary | None, paths: Paths | 
 
 
 def _tested(text: str) -> list[tuple[Step, ...]]:
-    """What a path's filters look for; nothing where they are nested too deeply to be looked through."""
+    """The tests in a path's filters; none if they are nested too deeply."""
     try:
         return [each.steps for each in filter_tests(text)]
     except RecursionError:
@@ -86,12 +86,12 @@ def _tested(text: str) -> list[tuple[Step, ...]]:
 
 
 def _in_filter(error: PathError, text: str) -> PathError:
-    """A mistake in a filter, where the column of a path from the root says nothing."""
+    """A mistake in a filter: the column of a path from the root does not apply there."""
     return PathError(str(error), column=text.find("[?") + 1 or 1, hint=error.hint)
 
 
 def as_condition(text: str) -> str | None:
-    """The condition, in YAML's braces, that a comparison written as a path was meant to be; None if it is none."""
+    """The condition, in YAML's braces, for a comparison written as a path; None if it is not one."""
     if not (comparison := _COMPARISON.match(text)) or not _compiles(comparison[1].strip()):
         return None
     operator, value = _WORDS[comparison[2]], _scalar(comparison[3].strip())
@@ -99,14 +99,14 @@ def as_condition(text: str) -> str | None:
 
 
 def _scalar(text: str) -> str:
-    """A value of a JSONPath comparison as YAML has it."""
+    """A value of a JSONPath comparison as written in YAML."""
     if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"/":
         return in_yaml(text[1:-1])
     return text if text in ("true", "false", "null") or _NUMBER.fullmatch(text) else in_yaml(text)
 
 
 def in_yaml(value: Any) -> str:
-    """A value as it stands within YAML's braces; texts without quotes where none are needed."""
+    """A value as written inside YAML's braces; texts without quotes if none are needed."""
     if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in ("true", "false", "null"):
         return value
     if isinstance(value, list):
@@ -115,7 +115,7 @@ def in_yaml(value: Any) -> str:
 
 
 def _before_parsing(text: str) -> PathError | None:
-    """Mistakes that would parse, as something else, or whose message would mislead."""
+    """Mistakes that would parse as something else, or whose error would mislead."""
     if "{{" in text or "{%" in text:
         inner = text.replace("{{", "").replace("}}", "").strip()
         return PathError("a path is JSONPath, not a template", hint=f"write expr: {inner!r}")
@@ -137,12 +137,12 @@ def _pattern_mistake(text: str, match: re.Match[str]) -> PathError | None:
     if match[3] is None and doubled == pattern:
         return None
     fixed = f"{text[: match.start()]}=~ '{flags}{doubled}'{text[match.end() :]}"
-    message = "jsonpath-ng drops a single backslash inside quotes" if match[3] is None else "a pattern stands in quotes"
+    message = "jsonpath-ng drops a single backslash inside quotes" if match[3] is None else "a pattern needs quotes"
     return PathError(message, column=match.start() + 1, hint=f"write {fixed}")
 
 
 def _after_failing(text: str, error: PathError) -> PathError:
-    """A better message for what jsonpath-ng could not read."""
+    """A better message for a path that jsonpath-ng cannot parse."""
     if error.hint:
         return error
     fixed = _FROM_THE_END.sub(r"[-\1]", _EMPTY_BRACKETS.sub("[*]", text))
@@ -152,25 +152,25 @@ def _after_failing(text: str, error: PathError) -> PathError:
         if attempt != text and _compiles(attempt):
             return PathError(str(error), column=error.column, hint=f"write {attempt}")
     if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
-        message = "a path says where to look; the comparison is an operator beside it"
+        message = "a path only selects values; the comparison is an operator beside it"
         return PathError(message, column=comparison.start(2) + 1, hint=f"write {condition}")
     if re.search(r"\[\?.*\b(in|contains|not)\b", text):
         hint = "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match and search; "
         return PathError(str(error), column=error.column, hint=f"{hint}or use an operator beside the path")
     if "too early" in str(error):
         return error
-    hint = "a key with spaces, quotes, a colon or a digit in front stands in brackets and quotes: ['my key']"
+    hint = "a key with spaces, quotes, a colon or a digit in front needs brackets and quotes: ['my key']"
     return PathError(str(error), column=error.column, hint=hint)
 
 
 def _finished(text: str) -> tuple[str, ...]:
-    """A path that ends too early, with what may have been meant to follow."""
+    """A path that ends too early, completed in the most likely way."""
     if text.endswith(".") and not text.endswith(".."):
         return (text[:-1],)
     return (f"{text}*", f"{text}]", f"{_with_signs(text)}]")
 
 
-#: What other languages write inside a filter → what stands there here.
+#: What other languages write inside a filter → the JSONPath syntax.
 _SIGNS: Final = (
     (re.compile(r"\s+and\s+", re.IGNORECASE), " && "),
     (re.compile(r"\s+or\s+", re.IGNORECASE), " || "),
@@ -183,7 +183,7 @@ _ONE_OF: Final = re.compile(r"(@[\w.\[\]*]*)\s+in\s+\[([^\[\]]+)\]", re.IGNORECA
 
 
 def _with_signs(text: str) -> str:
-    """The path with the signs of filters where other languages have words: ``and``, ``or``, ``not``, ``in``, ``<>``."""
+    """The path with JSONPath signs in place of words of other languages: ``and``, ``or``, ``not``, ``in``, ``<>``."""
     if "[?" not in text:
         return text
     spelled = _ONE_OF.sub(lambda found: _one_of(found[1], found[2]), text)
@@ -200,7 +200,7 @@ def _one_of(look: str, values: str) -> str:
 
 
 def _with_quotes(text: str) -> str:
-    """The path with names in quotes that cannot stand behind a dot: with spaces, a colon, a digit in front."""
+    """The path with quotes around names that cannot follow a dot: with spaces, a colon, a digit in front."""
 
     def in_quotes(match: re.Match[str]) -> str:
         dots, name = match.groups()
@@ -221,7 +221,7 @@ def _compiles(text: str) -> bool:
 
 
 def _check_arrays(steps: tuple[Step, ...]) -> None:
-    """Refuse a field of what LangSmith documents as an array: such a path never finds anything."""
+    """Refuse a field of a value that LangSmith documents as an array: such a path never finds anything."""
     for place, step in enumerate(steps):
         if not isinstance(step, str) or step.isdigit() or kind_at(steps[:place]) != "list":
             continue
@@ -234,7 +234,7 @@ def _check_arrays(steps: tuple[Step, ...]) -> None:
 
 
 def _check_texts(steps: tuple[Step, ...]) -> None:
-    """Refuse to look for the length of a text as if it were a field of it."""
+    """Refuse a path that reads the length of a text as its field."""
     own = steps[1:] if steps[:1] == ("payload",) else steps
     place = (
         1 if own[:1] == ("run",) else 2 if own[:1] == ("runs",) and len(own) > 1 and not isinstance(own[1], str) else 0
@@ -246,6 +246,6 @@ def _check_texts(steps: tuple[Step, ...]) -> None:
 
 
 def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:
-    """Refuse a word that is known not to be there."""
+    """Refuse a field that is known not to exist."""
     if (slip := vocabulary.slip(steps, path=True)) is not None:
         raise PathError(slip.message, column=len(write_steps(steps[: slip.step])) + 2, hint=slip.hint)

@@ -1,4 +1,4 @@
-"""What of a run's data a path can touch, worked out on the tree: inputs, outputs, feedback."""
+"""The data of a run that a path may read (inputs, outputs, feedback), from its syntax tree."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALL_NEEDS: Needs = frozenset({"inputs", "outputs", "feedback"})
 
 
 class Place(Enum):
-    """A kind of place in a document; ``OTHER`` is everywhere that nothing wanting can be below."""
+    """A kind of place in a document; below ``OTHER`` there is no data that may have to be fetched."""
 
     ROOT = auto()
     PAYLOAD = auto()
@@ -33,7 +33,7 @@ Places = frozenset[Place]
 _EVERYWHERE: Places = frozenset(Place)
 _OTHER: Places = frozenset({Place.OTHER})
 
-#: The places below a place by name; ``*`` is everything that has no name of its own here.
+#: The places below a place by name; ``*`` is every other name.
 _BELOW: dict[Place, dict[str, Place]] = {
     Place.ROOT: {
         "payload": Place.PAYLOAD,
@@ -55,7 +55,7 @@ _TEXT_NODES = (iterable.Len, iterable.Keys, iterable.Path, string.Sub, string.Sp
 
 
 def path_needs(tree: Any) -> tuple[Needs, Needs]:
-    """Needs of a path when its values are read whole, and when only their outside is looked at."""
+    """The needs of a path if its values are read completely, and if only their type or size is read."""
     walk = _Walk()
     try:
         ends = walk.through(tree, frozenset({Place.ROOT}))
@@ -76,7 +76,7 @@ def _children(places: Places) -> Places:
 
 
 def _within(places: Places) -> Places:
-    """The places and every place below them."""
+    """These places and every place below them."""
     found, grown = places, places | _children(places)
     while grown != found:
         found, grown = grown, grown | _children(grown)
@@ -84,13 +84,13 @@ def _within(places: Places) -> Places:
 
 
 class _Walk:
-    """Follows a tree over places, and notes every place where it may have stood."""
+    """Follows a syntax tree through places, and records every place that it may reach."""
 
     def __init__(self) -> None:
         self.touched: set[Place] = set()
 
     def through(self, node: Any, places: Places) -> Places:
-        """Where a node's values stand, when it starts from these places."""
+        """The places of a node's values if it starts from these places."""
         for step in flatten(node):
             places = self._step(step, places)
             self.touched |= places
@@ -130,7 +130,7 @@ class _Walk:
             left = self.through(node.left, places)
             self.through(node.right, left)
             return left
-        if isinstance(node, core._Union):  # noqa: SLF001 - the parser makes it; the public name warns
+        if isinstance(node, core._Union):  # noqa: SLF001 - the parser creates it; the public name warns
             return self.through(node.left, places) | self.through(node.right, places)
         if isinstance(node, query.Filter):
             below = _children(places)
@@ -150,7 +150,7 @@ class _Walk:
         return ends if isinstance(node, Value) else _OTHER
 
     def _made(self, node: Any, places: Places) -> Places:
-        """Nodes that make values out of whole values, and nodes nobody knows."""
+        """Nodes that compute new values from complete values, and unknown nodes."""
         if isinstance(node, string.Str):
             self.touched |= _within(places)
             return _OTHER
@@ -177,7 +177,7 @@ class _Walk:
 
 
 def _named(place: Place, name: str) -> Place | None:
-    """The place of a field, or None where a field finds nothing."""
+    """The place of a field; None if it finds nothing there."""
     if place is Place.RUNS:
         return None
     below = _BELOW[place]

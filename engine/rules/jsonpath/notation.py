@@ -1,4 +1,4 @@
-"""Paths in the notations of other tools: JSON Pointer, jq, JMESPath, gjson, Lodash, dotted indexes."""
+"""Paths in other notations: JSON Pointer, jq, JMESPath, gjson, Lodash, dotted indexes."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ _EMPTY_BRACKETS: Final = re.compile(r"\[\]")
 
 
 def check_notation(text: str) -> None:
-    """Refuse a path that is not written as JSONPath, though it may parse as something else.
+    """Refuse a path that is not JSONPath, even if it would parse as something else.
 
     Raises:
-        PathError: with the path as it should read.
+        PathError: with the corrected path.
     """
     bare = text.strip()
     if bare and not bare.lstrip(" (").startswith("$"):
         raise PathError("a path starts at the document, with $", hint=_hint(translate_path(bare) or _with_root(bare)))
     if (found := _DOTTED_INDEX.search(_without_quotes(text))) is not None:
         key = found[1]
-        message = f"behind a dot stands a name, and {key!r} is none: an element of an array is written in brackets"
+        message = f"a dot is followed by a name, and {key!r} is not one: write an array index in brackets"
         raise PathError(message, column=found.start() + 2, hint=f"write {_bracketed(text)}{_or_key(key)}")
 
 
 def _hint(path: str) -> str:
-    """To write a path, if it is one."""
+    """The hint with the corrected path, if there is one."""
     try:
         compile_path(path)
     except PathError:
@@ -43,7 +43,7 @@ def _or_key(key: str) -> str:
 
 
 def _without_quotes(text: str) -> str:
-    """The path with what stands in quotes and in filters blotted out, at its own length."""
+    """The path with quoted text and filters replaced by filler of the same length."""
     return _QUOTED.sub(lambda found: " " * len(found[0]), text)
 
 

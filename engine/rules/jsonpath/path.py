@@ -1,8 +1,8 @@
 """JSONPath: jsonpath-ng's grammar, compiled once into functions from a document to values.
 
-The results are those of ``[m.value for m in jsonpath_ng.ext.parse(text).find(document)]``,
-order included. Three things differ, on purpose: regular expressions are RE2's, evaluation has
-a budget, and data that is not at hand (``engine.missing.Missing``) raises instead of being skipped.
+The results are those of ``[m.value for m in jsonpath_ng.ext.parse(text).find(document)]``, in the
+same order. There are three deliberate differences: regular expressions are RE2's, evaluation has a
+budget, and data that was not fetched (``engine.core.missing.Missing``) raises instead of being skipped.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from engine.rules.jsonpath.needs import Needs, path_needs
 from engine.rules.jsonpath.spread import Spread, spread_of
 from engine.rules.jsonpath.variables import with_values
 
-#: Characters; paths that people write are far below.
+#: Characters; real paths are far shorter.
 MAX_LENGTH = 4096
 
 _AT = re.compile(r" at (\d+):(-?\d+)| on line (\d+), col (-?\d+)")
@@ -40,15 +40,15 @@ _NAMED_OPERATORS = "`len`, `keys`, `sorted`, `parent`, `this`, `path`, `split(â€
 class Path:
     """A compiled path.
 
-    ``find`` gives all values, in jsonpath-ng's order. It raises ``DataMissing`` where it would
-    have to look into data that is not at hand (as a final value such data is returned as it is),
-    ``PathError`` when it looks at too much, and what jsonpath-ng itself raises on odd data.
-    ``one``, where the path is ``singular`` (fields and indexes only), gives the value or ``NOTHING``.
-    ``needs`` is what it can touch of the run's data when its values are read whole,
-    ``shallow_needs`` when only their outside is looked at (their type, their length).
-    ``steps`` are there for straight paths only: names, indexes, and None for ``*``.
-    ``spread`` tells whether it names one value or ranges over many.
-    ``source`` is what was compiled, ``written`` the same as its author wrote it, with the names of variables.
+    ``find`` returns all values, in jsonpath-ng's order. It raises ``DataMissing`` if it has to look
+    into data that was not fetched (as a final value such data is returned as it is), ``PathError``
+    if it visits too many values, and the exceptions of jsonpath-ng on unusual data.
+    ``one`` returns the value or ``NOTHING``; only for a ``singular`` path (fields and indexes only).
+    ``needs`` is the data of the run that it may read if its values are read completely,
+    ``shallow_needs`` if only their type or length is read.
+    ``steps`` exist only for straight paths: names, indexes, and None for ``*``.
+    ``spread`` says whether it is a path to one value or to many.
+    ``source`` is the compiled text, ``written`` the text as written, with the names of variables.
     """
 
     source: str
@@ -68,14 +68,14 @@ class Paths:
 
     def __init__(self) -> None:
         self._parser = Grammar()
-        self._lock = threading.Lock()  # the parser keeps its stacks in itself
+        self._lock = threading.Lock()  # the parser keeps its stacks
         self._compiled: dict[str, Path] = {}
 
     def compile(self, text: str) -> Path:
-        """The path of a text.
+        """The compiled path of a text.
 
         Raises:
-            PathError: it cannot be compiled; with the column and, where the mistake is a known one, a hint.
+            PathError: it cannot be compiled; with the column, and a hint for known mistakes.
         """
         text = with_values(text)
         if (path := self._compiled.get(text)) is None:
@@ -88,7 +88,7 @@ def compile_path(text: str) -> Path:
     """Parse and compile one JSONPath.
 
     Raises:
-        PathError: it cannot be; with the column and, where the mistake is a known one, a hint.
+        PathError: it cannot be compiled; with the column, and a hint for known mistakes.
     """
     return _compile(text, Grammar())
 
@@ -142,7 +142,7 @@ def _parse(text: str, parser: Grammar) -> Any:
 
 
 def _syntax_error(text: str, message: str) -> PathError:
-    """The library's words about a path, with their column brought into ours."""
+    """The library's error about a path, with the column converted to ours."""
     place, column = _AT.search(message), len(text)
     if place:
         line, offset = int(place[1] or place[3]), int(place[2] or place[4])
@@ -158,7 +158,7 @@ def _syntax_error(text: str, message: str) -> PathError:
 
 
 def _nth(text: str, mark: str, count: int) -> int:
-    """The index of the n-th mark."""
+    """The index of the n-th separator."""
     place = -1
     for _ in range(count):
         place = text.find(mark, place + 1)
@@ -166,17 +166,17 @@ def _nth(text: str, mark: str, count: int) -> int:
 
 
 def _find(tree: Any, text: str, parser: Grammar) -> Callable[[Any], list[Any]]:
-    """Closures where they can do it, the library where they can't."""
+    """Closures if they support the path, else the library."""
     try:
         finder = compile_node(tree)
     except Unsupported:
-        # A fresh tree, because the library's nodes get guards.
+        # A fresh tree, because the library's nodes are wrapped with checks.
         return library_find(_parse(text, parser))
     return lambda document: list(finder(document, Scope(document)))
 
 
 def _straight_steps(tree: Any) -> tuple[Step, ...] | None:
-    """The steps of a path that generated code can walk, or None."""
+    """The steps of a path that generated code supports, or None."""
     nodes = flatten(tree)
     if type(nodes[0]) in (core.Root, core.This):
         nodes = nodes[1:]
@@ -185,7 +185,7 @@ def _straight_steps(tree: Any) -> tuple[Step, ...] | None:
 
 
 def _first_field(tree: Any) -> str | None:
-    """The one name at the document's top level that a path begins with, or None."""
+    """The top-level name with which a path begins, or None."""
     nodes = [node for node in flatten(tree) if type(node) not in (core.Root, core.This)]
     first = straight(nodes[0]) if nodes else ...
     return first if isinstance(first, str) else None

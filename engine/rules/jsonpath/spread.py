@@ -1,4 +1,4 @@
-"""Whether a path names one value of a run, or ranges over many."""
+"""Whether a path leads to one value of a run or to many."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.rules.jsonpath.closures import flatten, straight
 
 
 class Spread(Enum):
-    """How many values a path asks about.
+    """How many values a path leads to.
 
-    ``RUNS``: one value of each run, as ``$.runs[*].status`` does; that is one value where a document has one run.
+    ``RUNS``: one value of each run, such as ``$.runs[*].status``; that is one value if a document has one run.
     """
 
     ONE = "one"
@@ -22,11 +22,11 @@ class Spread(Enum):
     MANY = "many"
 
     def many(self, *, per_run: bool) -> bool:
-        """Whether the path asks about a set of values; ``per_run``: the document has one run."""
+        """Whether the path leads to a set of values; ``per_run``: the document has one run."""
         return self is Spread.MANY or (self is Spread.RUNS and not per_run)
 
 
-#: Steps that make one value of one value.
+#: Steps with one result for one value.
 _ONE_OF_ONE = (
     core.Root,
     core.This,
@@ -40,7 +40,7 @@ _ONE_OF_ONE = (
 
 
 def spread_of(tree: Any) -> Spread:
-    """How many values a path asks about, by its syntax alone."""
+    """How many values a path leads to, by its syntax alone."""
     steps = [step for step in flatten(tree) if type(step) not in (core.Root, core.This)]
     names = [straight(step) for step in steps]
     ahead = 1 if names[:1] == ["payload"] else 0
@@ -52,7 +52,7 @@ def spread_of(tree: Any) -> Spread:
 
 
 def _takes_runs(step: list[Any]) -> bool:
-    """Whether a step behind ``runs`` takes several of them without looking at what is in them."""
+    """Whether a step after ``runs`` selects several of them without reading their content."""
     return bool(step) and (straight(step[0]) is None or type(step[0]) is core.Slice)
 
 

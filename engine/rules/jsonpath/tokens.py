@@ -1,8 +1,8 @@
 r"""The text of a path → tokens for jsonpath-ng's parser.
 
-jsonpath-ng's own lexer drops the backslash of every escape (``'\n'`` becomes ``n``), and knows no exponents and no
-names outside of ASCII. This one reads names, texts and numbers as RFC 9535 does, and everything that jsonpath-ng adds
-to it (backquotes, sorting, arithmetic, ``where``) as jsonpath-ng does.
+jsonpath-ng's own lexer drops the backslash of every escape (``'\n'`` becomes ``n``), and supports no exponents and no
+names outside ASCII. This one reads names, texts and numbers as in RFC 9535, and the additions of jsonpath-ng
+(backquotes, sorting, arithmetic, ``where``) as in jsonpath-ng.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _TOKENS: Final = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
-#: A name after a dot. ``true`` and ``where`` are names there, and ``1.5`` is two of them.
+#: A name after a dot. ``true`` and ``where`` are names there, and ``1.5`` is two names.
 _STEP: Final = re.compile(rf"(?P<NUMBER>-?[0-9]+)(?![{_FIRST}0-9])|(?P<ID>{_NAME})")
 _ESCAPE: Final = re.compile(r"\\(u[0-9a-fA-F]{4}|.)", re.DOTALL)
 _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "/": "/", "\\": "\\", "'": "'", '"': '"'}
@@ -43,7 +43,7 @@ _WORDS: Final[dict[str, tuple[str, Any]]] = {
     "where": ("WHERE", "where"),
     "wherenot": ("WHERENOT", "wherenot"),
 }
-#: Whole numbers beyond are not exact in JSON (RFC 9535, 2.1; RFC 7493).
+#: The largest whole number that is exact in JSON (RFC 9535, 2.1; RFC 7493).
 _LARGEST: Final = 2**53 - 1
 
 
@@ -69,7 +69,7 @@ def tokenize(text: str) -> list[Token]:
     """The tokens of a path.
 
     Raises:
-        PathError: a part of it is none, with its column.
+        PathError: a part of it is not a token; with the column.
     """
     tokens: list[Token] = []
     place = 0
@@ -77,7 +77,7 @@ def tokenize(text: str) -> list[Token]:
         after_dot = bool(tokens) and tokens[-1].type in (".", "DOUBLEDOT")
         match = (after_dot and _STEP.match(text, place)) or _TOKENS.match(text, place)
         if match is None and text[place] in "'\"`":
-            raise PathError(f"what {text[place]} opens is not closed", column=place + 1)
+            raise PathError(f"{text[place]} is not closed", column=place + 1)
         if match is None:
             raise PathError(f"the path cannot be read from {text[place : place + 20]!r} on", column=place + 1)
         place = match.end()
@@ -130,12 +130,12 @@ def _whole(text: str, place: int) -> int:
 def _finite(text: str, place: int) -> float:
     number = float(text)
     if number in (float("inf"), float("-inf")):
-        raise PathError(f"{text} is larger than any number of JSON", column=place + 1)
+        raise PathError(f"{text} is larger than any JSON number", column=place + 1)
     return number
 
 
 def _decoded(text: str, place: int) -> str:
-    r"""What a quoted text stands for; a pair of ``\uD83D\uDE00`` is one character."""
+    r"""The value of a quoted text; a pair of ``\uD83D\uDE00`` is one character."""
     if "\\" not in text:
         return text
 
@@ -145,11 +145,11 @@ def _decoded(text: str, place: int) -> str:
             return chr(int(code[1:], 16))
         if code not in _ESCAPES:
             hint = f"write \\\\{code} for a backslash and {code!r}, or {code} without the backslash"
-            raise PathError(f"\\{code} is no escape in quotes", column=place + match.start() + 1, hint=hint)
+            raise PathError(f"\\{code} is not a known escape", column=place + match.start() + 1, hint=hint)
         return _ESCAPES[code]
 
     decoded = _ESCAPE.sub(character, text)
     try:
         return decoded.encode("utf-16", "surrogatepass").decode("utf-16")
     except UnicodeDecodeError:
-        raise PathError("half of a surrogate pair is no text", column=place + 1) from None
+        raise PathError("half of a surrogate pair is not valid text", column=place + 1) from None

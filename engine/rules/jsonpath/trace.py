@@ -1,4 +1,4 @@
-"""How far a path led in a document before it found nothing, and what is there."""
+"""How far a path leads in a document before it finds nothing, and what is there."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _SHOWN, _KEPT = 12, 200
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How far a path led: the nearest part that exists, the part after it, and what is there instead.
+    """How far a path leads: the longest part that exists, the step after it, and what is there instead.
 
-    ``reached`` and ``failed`` are pieces of the path (``$.runs[*]`` and ``.nme``), ``value`` is the first value found
-    at ``reached``, ``keys`` its first 200 keys, none where it is no object. ``words`` says all of it in one line.
+    ``reached`` and ``failed`` are parts of the path (``$.runs[*]`` and ``.nme``), ``value`` is the first value found
+    at ``reached``, ``keys`` its first 200 keys, none if it is not an object. ``words`` says all of it on one line.
     """
 
     reached: str
@@ -36,11 +36,11 @@ class Reach:
 
 
 def how_far(path: Path, document: Any) -> Reach | None:
-    """Where a path ends in a document; None if it finds something, or if jsonpath-ng alone can follow it.
+    """How far a path leads in a document; None if it finds something, or only jsonpath-ng can evaluate it.
 
     Raises:
-        DataMissing: it leads into data that was not fetched.
-        PathError: it looks at too many values.
+        DataMissing: it reads data that was not fetched.
+        PathError: it visits too many values.
     """
     reached, values, scope = "$", [document], Scope(document)
     for node in _steps(tree_of(path.source)):
@@ -56,7 +56,7 @@ def how_far(path: Path, document: Any) -> Reach | None:
 
 
 def absent_part(path: Path, document: Any) -> str:
-    """The part of a path that is absent, up to the first step that finds nothing."""
+    """The absent part of a path: up to the first step that finds nothing."""
     reach = how_far(path, document)
     return path.written if reach is None else reach.reached + reach.failed
 
@@ -87,14 +87,14 @@ def _write(node: Any) -> str:
         return write_step(step)
     if isinstance(node, core.Descendants):
         return f"..{_write(node.right).removeprefix('.')}"
-    if isinstance(node, core._Union):  # noqa: SLF001 - the parser makes it; the public name warns
+    if isinstance(node, core._Union):  # noqa: SLF001 - the parser creates it; the public name warns
         return f"[{', '.join(_selectors(node))}]"
     text = str(node)
     return text if text.startswith("[") else f".{text}"
 
 
 def _selectors(node: Any) -> Iterator[str]:
-    """The parts of a union, as they stand in one bracket."""
+    """The parts of a union, as written in one bracket."""
     for side in (node.left, node.right):
         if isinstance(side, core._Union):  # noqa: SLF001 - as above
             yield from _selectors(side)

@@ -1,4 +1,4 @@
-"""Variables within paths: a name, a text in quotes or a number, never a part of the path's syntax."""
+"""Variables in paths: a name, a quoted text or a number, never a part of the path's syntax."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from engine.core.errors import PathError
 from engine.core.variables import Filled, Variable
 
-#: A text in quotes, or what stands between two of them; backquotes hold jsonpath-ng's own functions.
+#: A quoted text, or the text between two quoted ones; backquotes hold jsonpath-ng's functions.
 _PIECE: Final = re.compile(r"('(?:[^'\\]|\\.)*'?|\"(?:[^\"\\]|\\.)*\"?|`(?:[^`\\]|\\.)*`?)", re.DOTALL)
 _HINT: Final = (
     "write the path itself; a variable may be one name, .${NAME} or ['${NAME}'], or what a name is compared with"
@@ -18,19 +18,19 @@ _HINT: Final = (
 
 
 def with_values(text: str) -> str:
-    """A path with its variables' values in it, quoted as values have to be.
+    """A path with the values of its variables, quoted where necessary.
 
     Raises:
-        PathError: a variable stands where none can.
+        PathError: a variable is used where none is allowed.
     """
     return _written_out(text, lambda variable, _word: variable.value) if isinstance(text, Filled) else text
 
 
 def with_words(text: Filled) -> str:
-    """The same with the words of the text's source in place of the values: what is said of it holds no value.
+    """The path with the variables' source text in place of their values, for messages without values.
 
     Raises:
-        PathError: a variable stands where none can.
+        PathError: a variable is used where none is allowed.
     """
     return _written_out(text, lambda _variable, word: word)
 
@@ -50,7 +50,7 @@ def _written_out(text: Filled, value_of: Callable[[Variable, str], str]) -> str:
 
 
 def _in_quotes(before: str, around: tuple[str, str, str], _variable: Variable, value: str) -> str | None:
-    """A text in quotes, which is a name, or what a name is compared with; None where it is neither."""
+    """A value in a quoted text, which is a name or an operand; None if it is neither."""
     head, _, tail = around
     if head[0] == "`" or before.rstrip().endswith("=~"):
         return None
@@ -58,7 +58,7 @@ def _in_quotes(before: str, around: tuple[str, str, str], _variable: Variable, v
 
 
 def _outside(_before: str, around: tuple[str, str, str], variable: Variable, value: str) -> str | None:
-    """Behind a dot a name; elsewhere a number, true or false; None where it is none."""
+    """A value outside quotes: a name after a dot, else a number, true or false; None if it is neither."""
     head, _, tail = around
     if re.search(r"\.\s*$", head) and re.match(r"\s*(?:[.\[\])=!<>&|,]|$)", tail):
         return f"{head}'{_escaped(value, chr(39))}'{tail}"

@@ -1,4 +1,4 @@
-"""Steps → the text of a path, or of the same look in an expression."""
+"""Steps → the text of a path, or of the same read in an expression."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def write_steps(steps: Sequence[Step]) -> str:
 
 
 def write_step(step: Step) -> str:
-    """One straight step as it stands in a JSONPath."""
+    """One straight step of a JSONPath."""
     if step is None:
         return "[*]"
     if isinstance(step, int):
@@ -25,11 +25,11 @@ def write_step(step: Step) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as it stands in brackets."""
+    """A name as written in brackets."""
     return "'" + name.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def write_look(steps: Sequence[Step]) -> str:
-    """Steps as templates and expressions have them."""
+    """Steps as written in templates and expressions."""
     first, *rest = steps
     return str(first) + "".join("[…]" if step is None else write_step(step) for step in rest)

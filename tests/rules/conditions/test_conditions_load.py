@@ -137,14 +137,14 @@ def test_a_word_without_a_counterpart_gets_advice(condition, advice):
         ("$.runs[*].inputs.user name", "write $.runs[*].inputs['user name']"),
         ("$.runs[*].inputs.2nd.try", "write $.runs[*].inputs['2nd'].try"),
         ("$.runs[*].inputs.-x", "write $.runs[*].inputs['-x']"),
-        ("$.runs[*].inputs.it's", "a key with spaces, quotes, a colon or a digit in front stands in brackets"),
+        ("$.runs[*].inputs.it's", "a key with spaces, quotes, a colon or a digit in front needs brackets"),
         ("$.runs[?@.latency > 5].id", "write $.run.latency"),
         ("$.runs[?@.tags.internal].id", 'write $.runs[*].tags[*] with eq: "internal"'),
         ("$.runs[?@.name == $.vars.x].id", None),
         ("$.runs[?@.total_cost > $.event.cost].id", "known are: id, kind, received_at, unmatched_reason"),
         ("$..first name", "write $..['first name']"),
         ("$.runs[*].inputs['a\\d']", "write \\\\d for a backslash"),
-        ("$.runs[?@.name.2nd == 'x']", "a key with spaces, quotes, a colon or a digit in front stands in brackets"),
+        ("$.runs[?@.name.2nd == 'x']", "a key with spaces, quotes, a colon or a digit in front needs brackets"),
     ],
 )
 def test_a_known_mistake_in_a_path_gets_the_path_as_it_should_read(path, fixed):

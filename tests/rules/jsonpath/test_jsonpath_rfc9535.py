@@ -210,23 +210,23 @@ def test_the_largest_index_of_all_can_be_written() -> None:
 @pytest.mark.parametrize(
     ("path", "message", "instead"),
     [
-        ("$['a\\db']", "\\d is no escape in quotes", "\\\\d"),
+        ("$['a\\db']", "\\d is not a known escape", "\\\\d"),
         ("$['\\uD83D']", "half of a surrogate pair", ""),
-        ("$['\\u12']", "\\u is no escape in quotes", ""),
-        ("$['a]", "what ' opens is not closed", ""),
+        ("$['\\u12']", "\\u is not a known escape", ""),
+        ("$['a]", "' is not closed", ""),
         ("$[01]", "a number has no leading zero", "['01']"),
         ("$[9007199254740992]", "a whole number in a path is 9007199254740991 at most", ""),
-        ("$[?@.a == 1e999]", "larger than any number", ""),
-        ("$[?@.a == -1e999]", "larger than any number", ""),
-        ("$.a[質問]", "a name in brackets stands in quotes", "['質問']"),
-        ("$[?@.a == \u2018x\u2019]", "a text stands in quotes", "write 'x'"),
+        ("$[?@.a == 1e999]", "larger than any JSON number", ""),
+        ("$[?@.a == -1e999]", "larger than any JSON number", ""),
+        ("$.a[質問]", "a name in brackets needs quotes", "['質問']"),
+        ("$[?@.a == \u2018x\u2019]", "a text needs quotes", "write 'x'"),
         ("$[?@name == 'x']", "@name is neither @ nor a name", "write @.name"),
-        ("$[?1]", "1 alone is no test", "compare it"),
-        ("$[?'a']", "'a' alone is no test", "compare it"),
-        ("$[?@.a && true]", "true alone is no test", "compare it"),
-        ("$[?!@.a == 1]", "! stands before a group", "write !(@.a == 1)"),
-        ("$[?!!@.a]", "! stands once", "leave both out"),
-        ("$[?length(@.a)]", "length(…) gives a value, which is no test", "compare it: length(…) > 0"),
+        ("$[?1]", "1 alone is not a test", "compare it"),
+        ("$[?'a']", "'a' alone is not a test", "compare it"),
+        ("$[?@.a && true]", "true alone is not a test", "compare it"),
+        ("$[?!@.a == 1]", "! must be followed by a group", "write !(@.a == 1)"),
+        ("$[?!!@.a]", "! can be written only once", "remove both"),
+        ("$[?length(@.a)]", "length(…) gives a value, which is not a test", "compare it: length(…) > 0"),
         ("$[?match(@.a, 'x') == true]", "match(…) is a test already", "write match(@.a, 'x'), or !match(@.a, 'x')"),
         ("$[?true == search(@.a, 'x')]", "search(…) is a test already", "write search(@.a, 'x')"),
         ("$[?length(@.*) > 1]", "length takes one value, and @.* can find several", "count(@.*)"),
@@ -236,7 +236,7 @@ def test_the_largest_index_of_all_can_be_written() -> None:
         ("$[?count('a') > 1]", "count takes a query", "write count(@.name)"),
         ("$[?length(@.a, @.b) > 1]", "length does not take this", "write length(@.name)"),
         ("$[?match(@.a)]", "match does not take this", "write match(@.name, 'pattern')"),
-        ("$[?search(@.a, @.b)]", "the pattern of search is known when", "search(@.a, '…')"),
+        ("$[?search(@.a, @.b)]", "the pattern of search must be a literal", "search(@.a, '…')"),
         ("$[?search(@.a, '(?=x)')]", "not a valid RE2 pattern", "lookahead"),
         ("$[?size(@.a) > 1]", "there is no function 'size'", "length(…), count(…)"),
         ("$[?count(@.k[*]) > 1].`parent`", "jsonpath-ng itself evaluates `parent`", "a condition of its own"),
@@ -362,6 +362,6 @@ def test_a_filter_in_other_languages_words_is_answered_with_the_one_that_is_read
 
 
 def test_a_constant_is_no_test_and_the_field_of_its_name_is_spelled_as_it_was():
-    with pytest.raises(PathError, match="true alone is no test") as caught:
+    with pytest.raises(PathError, match="true alone is not a test") as caught:
         compile_checked("$.a[?true]", Vocabulary(), Paths())
     assert "@.true " in caught.value.hint
