@@ -1,4 +1,4 @@
-"""Conditions as other tools write them → the same condition in our language, for the hints of messages."""
+"""Conditions in the notation of other tools → the same condition in ours, for hints in messages."""
 
 from engine.rules.dialects.translate import Translation, translate, translate_path
 from engine.rules.dialects.words import misspelt, operator_of

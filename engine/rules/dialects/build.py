@@ -13,10 +13,10 @@ from engine.rules.dialects.meaning import (
     Apply,
     Choice,
     Compare,
+    Constant,
     Default,
     Field,
     Items,
-    Literally,
     Node,
     Not,
     Operator,
@@ -31,7 +31,7 @@ from engine.rules.dialects.words import Word, operator_of, phrase_of
 
 _FLIPPED: Final[dict[str, Operator]] = {"lt": "gt", "lte": "gte", "gt": "lt", "gte": "lte"}
 _PARTS: Final = frozenset({"contains", "starts_with", "ends_with", "matches"})
-#: Functions of one value, under their many names → ours.
+#: Names of functions of one value → our function.
 FUNCTIONS: Final = {
     name: ours
     for ours, names in {
@@ -57,18 +57,18 @@ _REGEX_CALLS: Final = {"match": "^", "search": "", "fullmatch": "^$"}
 
 
 def compare(word: Word, left: Node, right: Node | None) -> Node:
-    """The comparison that an operator makes of its sides.
+    """The comparison of two sides with an operator.
 
     Raises:
-        Unclear: it has no meaning for them.
+        Unclear: the operator has no meaning for them.
     """
-    if isinstance(left, Literally) and isinstance(right, Literally):
+    if isinstance(left, Constant) and isinstance(right, Constant):
         left = _quoted_field(left)
     made = _compare(word, left, right)
     return opposite(made) if word.negated else made
 
 
-def _quoted_field(node: Literally) -> Node:
+def _quoted_field(node: Constant) -> Node:
     """SQL: ``"status" = 'error'``. Two constants are never compared."""
     return Field((node.value,)) if isinstance(node.value, str) and run_field(node.value) is not None else node
 
@@ -119,8 +119,8 @@ _OPERATORS: Final[dict[str, Operator]] = {
 
 
 def _sides(name: str, left: Node, right: Node, *, fold: bool) -> Node:
-    """A comparison with the constant on the right, as far as there is one."""
-    if isinstance(left, (Literally, Items)) and not isinstance(right, Literally):
+    """The comparison with its constant, if any, on the right."""
+    if isinstance(left, (Constant, Items)) and not isinstance(right, Constant):
         if name == "in":
             return Compare("contains", right, left, fold)
         if name == "contains" and _is_list(left):
@@ -129,15 +129,15 @@ def _sides(name: str, left: Node, right: Node, *, fold: bool) -> Node:
             return _sides(_FLIPPED.get(name, name), right, left, fold=fold)
     if name == "contains" and _is_list(right):  # jq: all of them
         return every(*(Compare("contains", left, each, fold) for each in _items(right)))
-    if name == "eq" and isinstance(right, Literally):
+    if name == "eq" and isinstance(right, Constant):
         return _equal(left, right, fold=fold)
     if name in ("eq", "in") and _is_list(right):
         return Compare("in", left, right, fold)
-    if name == "in" and isinstance(right, Literally):
-        right = Literally([right.value])
-    if name == "matches" and isinstance(right, Literally) and isinstance(right.value, str):
+    if name == "in" and isinstance(right, Constant):
+        right = Constant([right.value])
+    if name == "matches" and isinstance(right, Constant) and isinstance(right.value, str):
         return _matches(left, javascript(right.value), fold=fold)
-    if isinstance(left, BOOLEAN) and name in ("gt", "gte") and right in (Literally(0), Literally(1)):
+    if isinstance(left, BOOLEAN) and name in ("gt", "gte") and right in (Constant(0), Constant(1)):
         return left
     if isinstance(left, BOOLEAN):
         raise Unclear("what is true or false is compared")
@@ -149,24 +149,24 @@ _HELD: Final = re.compile(r"\^\(\?!(?:\.\*)((?:[^()\\]|\\.)+)\)(?:\.[*+]\$?)?")
 
 
 def _matches(left: Node, pattern: str, *, fold: bool) -> Node:
-    """A pattern; one that begins with a negative lookahead is the opposite of what it looks for."""
-    if pattern.startswith("*"):  # no regular expression, but what a shell or a search takes
+    """A pattern. A leading negative lookahead becomes a negation."""
+    if pattern.startswith("*"):  # not a regular expression but a wildcard pattern
         return glob(left, pattern, "*", "?", fold=fold)
     if (held := _HELD.fullmatch(pattern)) is not None:
-        return Not(Compare("matches", left, Literally(held[1]), fold))
+        return Not(Compare("matches", left, Constant(held[1]), fold))
     if (ahead := _LOOKAHEAD.fullmatch(pattern)) is not None:
         inner = f"^{ahead[1]}" if "|" not in ahead[1] else f"^(?:{ahead[1]})"
-        return Not(Compare("matches", left, Literally(inner), fold))
-    return Compare("matches", left, Literally(pattern), fold)
+        return Not(Compare("matches", left, Constant(inner), fold))
+    return Compare("matches", left, Constant(pattern), fold)
 
 
-def _equal(left: Node, right: Literally, *, fold: bool) -> Node:
+def _equal(left: Node, right: Constant, *, fold: bool) -> Node:
     if right.value is None:
-        return Not(Compare("exists", left, Literally(True)))  # noqa: FBT003
+        return Not(Compare("exists", left, Constant(True)))  # noqa: FBT003
     if isinstance(right.value, bool) and isinstance(left, BOOLEAN):
         return left if right.value else opposite(left)
     if isinstance(left, Apply) and left.name == "type":
-        there = Compare("exists", left.value, Literally(True))  # noqa: FBT003
+        there = Compare("exists", left.value, Constant(True))  # noqa: FBT003
         return Not(there) if right.value == "undefined" else Compare("type", left.value, right)
     if isinstance(left, Apply) and left.name in ("lower", "upper") and isinstance(right.value, str):
         return Compare("eq", left.value, right, fold=True)
@@ -176,35 +176,35 @@ def _equal(left: Node, right: Literally, *, fold: bool) -> Node:
 
 
 def javascript(pattern: str) -> str:
-    """A pattern that may stand in slashes, with its flags."""
+    """A pattern, maybe in slashes with flags."""
     found = re.fullmatch(r"/(.*)/([a-z]*)", pattern, re.DOTALL)
     return pattern if found is None else ("(?i)" if "i" in found[2] else "") + found[1]
 
 
 def _state(name: str, left: Node, right: Node | None) -> Node:
-    """Operators that ask for a value's state; what stands behind them says yes or no."""
+    """Operators that test a value's state; their operand says yes or no."""
     wanted = yes_or_no(right)
-    if isinstance(left, BOOLEAN):  # what a search finds is there, or not
+    if isinstance(left, BOOLEAN):  # a search that found something, or not
         return left if wanted is (name in ("exists", "true")) else opposite(left)
     if name in ("true", "false"):
-        made: Node = Compare("eq", left, Literally(name == "true"))
+        made: Node = Compare("eq", left, Constant(name == "true"))
     elif name == "empty":
-        made = Compare("empty", left, Literally(True))  # noqa: FBT003
+        made = Compare("empty", left, Constant(True))  # noqa: FBT003
     else:
-        made = Compare("exists", left, Literally(True))  # noqa: FBT003
+        made = Compare("exists", left, Constant(True))  # noqa: FBT003
         made = Not(made) if name == "null" else made
     return made if wanted else opposite(made)
 
 
 def yes_or_no(node: Node | None) -> bool:
-    """What ``yes``, ``"true"``, ``1`` or nothing at all says.
+    """The boolean meant by ``yes``, ``"true"``, ``1`` or nothing.
 
     Raises:
         Unclear: it is neither yes nor no.
     """
-    if node is None or node == Literally(None):
+    if node is None or node == Constant(None):
         return True
-    if isinstance(node, Literally) and isinstance(node.value, (bool, int, str)):
+    if isinstance(node, Constant) and isinstance(node.value, (bool, int, str)):
         text = str(node.value).lower()
         if text in ("true", "yes", "on", "1", "y", "", "present", "exists"):
             return True
@@ -216,20 +216,20 @@ def yes_or_no(node: Node | None) -> bool:
 def _items(node: Node) -> list[Node]:
     if isinstance(node, Items):
         return list(node.parts)
-    if not isinstance(node, Literally):
+    if not isinstance(node, Constant):
         raise Unclear("a list was expected")
     values = node.value if isinstance(node.value, list) else [node.value]
-    return [Literally(value) for value in values]
+    return [Constant(value) for value in values]
 
 
 def _is_list(node: Node) -> bool:
-    return isinstance(node, Items) or (isinstance(node, Literally) and isinstance(node.value, list))
+    return isinstance(node, Items) or (isinstance(node, Constant) and isinstance(node.value, list))
 
 
 def _position(left: Position, name: str, right: Node) -> Node:
     """``x.indexOf("a") !== -1`` and the like."""
     found = Compare("contains", left.value, left.part)
-    asked = (name, right.value if isinstance(right, Literally) else None)
+    asked = (name, right.value if isinstance(right, Constant) else None)
     if asked in (("gt", -1), ("gte", 0)):
         return found
     if asked in (("eq", -1), ("lt", 0), ("lte", -1)):
@@ -241,7 +241,7 @@ def _position(left: Position, name: str, right: Node) -> Node:
 
 def _part(left: Part, name: str, right: Node) -> Node:
     """``LEFT(name, 4) = "chat"``."""
-    text = right.value if isinstance(right, Literally) else None
+    text = right.value if isinstance(right, Constant) else None
     if name != "eq" or not isinstance(text, str) or len(text) != left.length:
         raise Unclear("a part of a text is compared")
     return Compare(left.operator, left.value, right)
@@ -249,7 +249,7 @@ def _part(left: Part, name: str, right: Node) -> Node:
 
 def _like(left: Node, right: Node, *, fold: bool) -> Node:
     """SQL's ``%`` and ``_``, or a shell's ``*`` and ``?``."""
-    if not isinstance(right, Literally) or not isinstance(right.value, str):
+    if not isinstance(right, Constant) or not isinstance(right.value, str):
         raise Unclear("a pattern was expected")
     sql = "%" in right.value or not re.search(r"[*?]", right.value)
     many, one = ("%", "_") if sql else ("*", "?")
@@ -257,7 +257,7 @@ def _like(left: Node, right: Node, *, fold: bool) -> Node:
 
 
 def glob(left: Node, pattern: str, many: str, one: str, *, fold: bool = False) -> Node:
-    """A pattern of wildcards as the simplest operator that says the same."""
+    """A wildcard pattern as the simplest equivalent operator."""
     inner = pattern.strip(many)
     if many not in inner and one not in pattern:
         return _affixes(left, pattern, inner, many, fold=fold)
@@ -265,15 +265,15 @@ def glob(left: Node, pattern: str, many: str, one: str, *, fold: bool = False) -
         re.escape(part) if part not in (many, one) else (".*" if part == many else ".") for part in _split(pattern)
     ]
     text = f"^{''.join(parts)}$".removeprefix("^.*").removesuffix(".*$")
-    return Compare("matches", left, Literally(text), fold)
+    return Compare("matches", left, Constant(text), fold)
 
 
 def _affixes(left: Node, pattern: str, inner: str, many: str, *, fold: bool) -> Node:
     if not inner:
-        return Compare("exists", left, Literally(True))  # noqa: FBT003
+        return Compare("exists", left, Constant(True))  # noqa: FBT003
     start, end = pattern.startswith(many), pattern.endswith(many)
     name: Operator = "contains" if start and end else "ends_with" if start else "starts_with" if end else "eq"
-    return Compare(name, left, Literally(inner), fold)
+    return Compare(name, left, Constant(inner), fold)
 
 
 def _split(pattern: str) -> list[str]:
@@ -284,7 +284,7 @@ def _split(pattern: str) -> list[str]:
 
 
 def call(name: str, args: list[Node]) -> Node:
-    """A function's call.
+    """A function call.
 
     Raises:
         Unclear: the function is not known.
@@ -308,7 +308,7 @@ def call(name: str, args: list[Node]) -> Node:
         phrase in ("index of", "index", "find", "strpos", "instr", "indexof", "locate", "charindex", "position")
         and len(args) == 2
     ):
-        value, part = args[::-1] if isinstance(args[0], Literally) else args  # Excel and SQL look for the first one
+        value, part = args[::-1] if isinstance(args[0], Constant) else args  # Excel, SQL
         return Position(value, part)
     return _one_value(phrase, args) or _operator(name, args)
 
@@ -323,13 +323,13 @@ def _one_value(phrase: str, args: list[Node]) -> Node | None:
 
 def _python_regex(name: str, args: list[Node]) -> Node:
     pattern, value = args[0], args[1]
-    if not isinstance(pattern, Literally) or name not in _REGEX_CALLS:
+    if not isinstance(pattern, Constant) or name not in _REGEX_CALLS:
         raise Unclear(f"re.{name}")
     edges = _REGEX_CALLS[name]
     text = str(pattern.value)
     text = ("^" if "^" in edges and not text.startswith("^") else "") + text
     text += "$" if "$" in edges and not text.endswith("$") else ""
-    return Compare("matches", value, Literally(text), fold=len(args) > 2)
+    return Compare("matches", value, Constant(text), fold=len(args) > 2)
 
 
 def _operator(name: str, args: list[Node]) -> Node:
@@ -350,34 +350,34 @@ def _named(node: Node) -> Node:
     """``exists("run.error")``: a field that is named by a text."""
     from engine.rules.dialects.fields import keys_of
 
-    if isinstance(node, Literally) and isinstance(node.value, str) and (keys := keys_of(node.value)) is not None:
+    if isinstance(node, Constant) and isinstance(node.value, str) and (keys := keys_of(node.value)) is not None:
         return Field(keys)
     return node
 
 
 def method(value: Node, name: str, args: list[Node]) -> Node:
-    """A method's call.
+    """A method call.
 
     Raises:
         Unclear: the method is not known.
     """
     phrase = phrase_of(name)
-    if phrase == "test" and isinstance(value, Literally) and len(args) == 1:
-        return Compare("matches", args[0], Literally(javascript(str(value.value))))
-    if phrase in ("test", "re match", "match", "is match") and args and not isinstance(value, Literally):
+    if phrase == "test" and isinstance(value, Constant) and len(args) == 1:
+        return Compare("matches", args[0], Constant(javascript(str(value.value))))
+    if phrase in ("test", "re match", "match", "is match") and args and not isinstance(value, Constant):
         return compare(Word("matches", fold="i" in _flags(args[1:])), value, args[0])
     if phrase in ("issubset", "subset of", "is subset") and len(args) == 1:
         return compare(Word("contains_all"), args[0], value)
     if phrase in ("or", "catch") and len(args) == 1:
         return Default(value, args[0])
-    if phrase in ("get", "value", "field") and args and isinstance(value, Field) and isinstance(args[0], Literally):
+    if phrase in ("get", "value", "field") and args and isinstance(value, Field) and isinstance(args[0], Constant):
         found = Field((*value.keys, *_more(args[0].value)))
         return Default(found, args[1]) if len(args) > 1 else found
     return call(name, [value, *args])
 
 
 def _flags(args: list[Node]) -> str:
-    return str(args[0].value) if args and isinstance(args[0], Literally) else ""
+    return str(args[0].value) if args and isinstance(args[0], Constant) else ""
 
 
 def _more(value: Any) -> tuple[str | int, ...]:
@@ -387,7 +387,7 @@ def _more(value: Any) -> tuple[str | int, ...]:
 
 
 def fold(node: Node) -> Node:
-    """The same comparison, where upper and lower case are the same."""
+    """The same comparison without regard to case."""
     if isinstance(node, Compare):
         return replace(node, fold=True)
     return Not(fold(node.inner)) if isinstance(node, Not) else node

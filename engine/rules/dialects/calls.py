@@ -1,4 +1,4 @@
-"""Functions that say a constant, a part of a text, or a kind of value in other languages → their meaning."""
+"""Functions of other languages for a constant, a part of a text or a type → their meaning."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from typing import Any, Final
 
 from engine.rules.dialects.fields import keys_of
-from engine.rules.dialects.meaning import BOOLEAN, Apply, Compare, Field, Literally, Node, Part, Position, Unclear
+from engine.rules.dialects.meaning import BOOLEAN, Apply, Compare, Constant, Field, Node, Part, Position, Unclear
 from engine.rules.dialects.tokens import number
 
 _TIMES: Final = frozenset({
@@ -19,7 +19,7 @@ _JSON: Final = frozenset({
     "from json", "parse json", "json parse", "fromjson", "jsondecode", "json loads", "json decode",
 })  # fmt: skip
 _STARTS: Final = frozenset({"left", "substring", "substr", "slice", "mid", "str left"})
-#: What Python, JavaScript and Java call kinds of values.
+#: Type names of Python, JavaScript and Java.
 _KINDS: Final = {
     "str": "string", "string": "string", "int": "number", "float": "number", "number": "number", "bool": "boolean",
     "boolean": "boolean", "dict": "object", "object": "object", "list": "array", "array": "array", "mapping": "object",
@@ -28,25 +28,25 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
 def special(phrase: str, args: list[Node]) -> Node | None:
-    """What such a function's call means; None where it is none of them.
+    """The meaning of a call of such a function; None for every other function.
 
     Raises:
-        Unclear: it is one, of something that it has no meaning for.
+        Unclear: the call has no meaning for its arguments.
     """
     first = args[0] if args else None
-    constant = first.value if isinstance(first, Literally) else None
+    constant = first.value if isinstance(first, Constant) else None
     if phrase in _SPANS and len(args) == 1 and isinstance(constant, str):
-        return Literally(number(constant))
+        return Constant(number(constant))
     if phrase in _TIMES and len(args) == 1:
         return first
     if phrase in _JSON and len(args) == 1 and isinstance(constant, str):
-        return Literally(_decoded(constant))
+        return Constant(_decoded(constant))
     if phrase in _COLUMNS and len(args) == 1 and isinstance(constant, str):
         return _field((), constant)
-    if phrase == "getattr" and len(args) > 1 and isinstance(first, Field) and isinstance(args[1], Literally):
+    if phrase == "getattr" and len(args) > 1 and isinstance(first, Field) and isinstance(args[1], Constant):
         return _field(first.keys, str(args[1].value))
     if phrase in ("ago", "older than") and len(args) == 1 and isinstance(constant, (int, float)):
-        return Apply("ago", Literally(span(constant)))
+        return Apply("ago", Constant(span(constant)))
     return _part(phrase, args) or _of_kind(phrase, args)
 
 
@@ -65,8 +65,8 @@ def _decoded(text: str) -> Any:
 
 
 def _part(phrase: str, args: list[Node]) -> Node | None:
-    """``LEFT(name, 4)``, ``name.slice(0, 4)``: so many letters at the beginning or the end."""
-    numbers = [arg.value for arg in args[1:] if isinstance(arg, Literally) and isinstance(arg.value, int)]
+    """``LEFT(name, 4)``, ``name.slice(0, 4)``: a number of letters at the beginning or the end."""
+    numbers = [arg.value for arg in args[1:] if isinstance(arg, Constant) and isinstance(arg.value, int)]
     if len(numbers) != len(args) - 1 or not numbers:
         return None
     if phrase == "right" and len(numbers) == 1:
@@ -80,8 +80,8 @@ def _part(phrase: str, args: list[Node]) -> Node | None:
 
 
 def _of_kind(phrase: str, args: list[Node]) -> Node | None:
-    if phrase in ("isinstance", "is instance") and len(args) == 2 and isinstance(args[1], (Field, Literally)):
-        name = args[1].value if isinstance(args[1], Literally) else args[1].keys[0]
+    if phrase in ("isinstance", "is instance") and len(args) == 2 and isinstance(args[1], (Field, Constant)):
+        name = args[1].value if isinstance(args[1], Constant) else args[1].keys[0]
         return _typed(args[0], str(name))
     if len(args) != 1:
         return None
@@ -97,10 +97,10 @@ def _folded(node: Node) -> Node:
 def _typed(value: Node, name: str) -> Node:
     if name not in _KINDS:
         raise Unclear(f"an unknown kind {name!r}")
-    return Compare("type", value, Literally(_KINDS[name]))
+    return Compare("type", value, Constant(_KINDS[name]))
 
 
 def span(seconds: float) -> str:
-    """Seconds as a duration of ours, in the largest unit that has no rest."""
+    """Seconds as a duration, in the largest unit that divides them."""
     unit = next((each for each in "wdhm" if seconds and seconds % _SECONDS[each] == 0), "s")
     return f"{seconds / _SECONDS[unit]:g}{unit}"

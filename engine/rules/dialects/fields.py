@@ -1,4 +1,4 @@
-"""What other tools call the data → where it stands in our document."""
+"""Names of the data in other tools → the field in our document."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from engine.rules.dialects.meaning import Field, Unclear
 
 Key = str | int | None
 
-#: What stands before the data in other tools, and means the whole of it.
+#: Prefixes in other tools that mean the whole document.
 _ROOTS: Final = frozenset({
     "$", "@", "this", "self", "input", "body", "payload", "data", "root", "ctx", "context", "_", "doc", "obj", "object",
     "request", "req", "msg", "message_body", "json", "$json", "github", "client_payload", "trigger", "output", "it",
@@ -33,7 +33,7 @@ _ENGINE: Final = {
     "event": EVENT_WORDS, "route": ROUTE_WORDS, "throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS,
     "delivery": DELIVERY_WORDS,
 }  # fmt: skip
-#: What other languages have behind a value for its size.
+#: Suffixes in other languages for the size of a value.
 SIZES: Final = frozenset({"length", "size", "len", "count"})
 _OPEN: Final = frozenset({"feedback", "feedbacks", "feedback_stats", "vars", "payload", "items"})
 _ALIASES: Final = {
@@ -45,7 +45,7 @@ _ALIASES: Final = {
 
 
 def field_of(keys: tuple[Key, ...]) -> Field:
-    """The field that a look in another language means.
+    """The field meant by a name in another language.
 
     Raises:
         Unclear: the field is not known.
@@ -95,7 +95,7 @@ def _run_field(rest: tuple[Key, ...], keys: tuple[Key, ...]) -> tuple[Key, ...]:
     snake = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name).lower()
     for candidate in (name, snake):
         if candidate in TEXT_FIELDS - {"error"} and any(isinstance(key, str) and key not in SIZES for key in rest[1:]):
-            raise Unclear(field=_written(keys))  # nothing is ever below a text; an error may be an object
+            raise Unclear(field=_written(keys))  # a text has no fields; an error may be an object
         if candidate in RUN_FIELDS or candidate in COMPUTED:
             return (candidate, *rest[1:])
         if (known := FOREIGN_FIELDS.get(candidate) or _ALIASES.get(candidate)) is not None:
@@ -115,7 +115,7 @@ _STEP: Final = re.compile(
 
 
 def keys_of(text: str) -> tuple[Key, ...] | None:
-    """The steps of a path in JSONPath, JMESPath, jq, gjson, Lodash or JSON Pointer; None where it is more."""
+    """The steps of a path in JSONPath, JMESPath, jq, gjson, Lodash or JSON Pointer; None if it is more than a path."""
     text = text.strip()
     if text.startswith(("/", "#/")):
         return tuple(

@@ -1,4 +1,4 @@
-"""``status:error latency:>10s``: how Lucene, Datadog, Sentry and others write a field with its value."""
+"""``status:error latency:>10s``: a field with its value, as in Lucene, Datadog and Sentry."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from typing import Any, Final
 
 from engine.rules.dialects.build import compare, glob
-from engine.rules.dialects.meaning import Compare, Field, Literally, Node, Unclear, every, opposite, some
+from engine.rules.dialects.meaning import Compare, Constant, Field, Node, Unclear, every, opposite, some
 from engine.rules.dialects.tokens import number
 from engine.rules.dialects.words import operator_of
 
@@ -21,26 +21,26 @@ _SPLIT: Final = re.compile(r"\s+(?:OR|or|\|\|)\s+|\s*,\s*|\s+")
 
 
 def label_value(field: Field, text: str, start: int) -> tuple[Node, int]:
-    """The comparison of a field with what stands behind its colon, and where that ends.
+    """The comparison of a field with the value after its colon, and the end of that value.
 
     Raises:
-        Unclear: nothing that could be a value stands there.
+        Unclear: there is no value.
     """
     if (found := _VALUE.match(text, start)) is None:
-        raise Unclear("a value was expected behind the colon")
+        raise Unclear("a value was expected after the colon")
     return _made(field, found), found.end()
 
 
 def _made(field: Field, found: re.Match[str]) -> Node:
     if field.keys in (("has",), ("_exists_",), ("exists",)) and found["bare"]:
-        return Compare("exists", Field(tuple(found["bare"].split("."))), Literally(True))  # noqa: FBT003
+        return Compare("exists", Field(tuple(found["bare"].split("."))), Constant(True))  # noqa: FBT003
     if found["range"]:
         return _range(field, found)
     if found["group"] or found["list"]:
         inner = found["inner"] or found["items"] or ""
         return _group(field, inner)
     if found["regex"]:
-        return Compare("matches", field, Literally(anchored(found["regex"])))
+        return Compare("matches", field, Constant(anchored(found["regex"])))
     return _single(field, found["sign"] or "=", found["bare"], found["text"])
 
 
@@ -49,12 +49,12 @@ def _range(field: Field, found: re.Match[str]) -> Node:
     low = (
         None
         if found["low"] == "*"
-        else Compare("gt" if text[0] == "{" else "gte", field, Literally(scalar(found["low"])))
+        else Compare("gt" if text[0] == "{" else "gte", field, Constant(scalar(found["low"])))
     )
     high = (
         None
         if found["high"] == "*"
-        else Compare("lt" if text[-1] == "}" else "lte", field, Literally(scalar(found["high"])))
+        else Compare("lt" if text[-1] == "}" else "lte", field, Constant(scalar(found["high"])))
     )
     parts = [part for part in (low, high) if part is not None]
     if not parts:
@@ -70,28 +70,28 @@ def _group(field: Field, inner: str) -> Node:
         raise Unclear("an empty group")
     if any("*" in word for word in words):
         return some(*(_bare(field, word) for word in words))
-    return Compare("in", field, Literally([scalar(word) for word in words]))
+    return Compare("in", field, Constant([scalar(word) for word in words]))
 
 
 def _single(field: Field, sign: str, bare: str | None, quoted: str | None) -> Node:
     if sign == "!":
-        return opposite(_bare(field, bare) if bare is not None else Compare("eq", field, Literally(quoted)))
+        return opposite(_bare(field, bare) if bare is not None else Compare("eq", field, Constant(quoted)))
     if sign == "=":
-        return _bare(field, bare) if bare is not None else Compare("eq", field, Literally(quoted))
+        return _bare(field, bare) if bare is not None else Compare("eq", field, Constant(quoted))
     word = operator_of(sign)
     if word is None:
         raise Unclear(f"an unknown operator {sign!r}")
-    return compare(word, field, Literally(quoted if bare is None else scalar(bare)))
+    return compare(word, field, Constant(quoted if bare is None else scalar(bare)))
 
 
 def _bare(field: Field, word: str) -> Node:
     if "*" in word or "?" in word:
         return glob(field, word, "*", "?")
-    return Compare("eq", field, Literally(scalar(word)))
+    return Compare("eq", field, Constant(scalar(word)))
 
 
 def scalar(text: str) -> Any:
-    """A word as the number, duration (in seconds), share, boolean or text that it is."""
+    """A word as a number, duration (in seconds), share, boolean or text."""
     lower = text.lower()
     if lower in ("true", "false", "null"):
         return {"true": True, "false": False, "null": None}[lower]
@@ -110,7 +110,7 @@ def _signed(text: str) -> Any:
 
 
 def anchored(pattern: str) -> str:
-    """A pattern that fits the whole text as one that is searched for. One with an anchor stays as it is."""
+    """A whole-text pattern as a search pattern, with anchors. One that has an anchor stays unchanged."""
     if pattern.startswith("^") or pattern.endswith("$"):
         return pattern
     start, end = not pattern.startswith(".*"), not pattern.endswith(".*") or pattern.endswith("\\.*")

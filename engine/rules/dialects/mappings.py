@@ -1,4 +1,4 @@
-"""A condition written as a mapping, as other tools have it → its meaning."""
+"""A condition written as a mapping in another tool's notation → its meaning."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from engine.rules.dialects.labels import anchored
 from engine.rules.dialects.meaning import (
     BOOLEAN,
     Apply,
+    Constant,
     Field,
-    Literally,
     Native,
     Node,
     Not,
@@ -68,19 +68,19 @@ _TYPES: Final = _set(
 
 _SIZED: Final = re.compile(r"(?:length|len|size|count) (\w.*)|(min|max) (?:length|len|items|size)")
 _PATTERN: Final = re.compile(r"^\^|\$$|\.\*")
-#: LangSmith's filters of other runs of the trace, which no rule's webhook has.
+#: LangSmith's filters on other runs of the trace; a rule's webhook does not have those.
 _OF_OTHER_RUNS: Final = frozenset({"trace filter", "tree filter"})
-#: Words of groups, where they stand behind a field.
+#: Words of groups after a field.
 _OF_LISTS: Final = {
     "all": Word("contains_all"), "any": Word("contains_any"), "none": Word("contains_any", negated=True),
 }  # fmt: skip
 
 
 def parse_any(raw: Any, known: Known, depth: int = 0) -> Node:
-    """The meaning of a condition in whatever shape; its fields are as written.
+    """The meaning of a condition in any notation; its fields are as written.
 
     Raises:
-        Unclear: it is none of the known ones.
+        Unclear: the notation is not known.
     """
     if depth > _MAX_DEPTH:
         raise Unclear("nested too deeply")
@@ -101,7 +101,7 @@ def parse_any(raw: Any, known: Known, depth: int = 0) -> Node:
 class _Mapping:
     def __init__(self, raw: Mapping[Any, Any], known: Known, depth: int) -> None:
         self._raw, self._known, self._depth = raw, known, depth
-        self._leaf = False  # whether a key of its own names the field
+        self._leaf = False  # whether a separate key names the field
         self._phrases = {phrase_of("null" if key is None else key): key for key in raw}
 
     def node(self) -> Node:
@@ -126,7 +126,7 @@ class _Mapping:
     def _inner(self, raw: Any) -> Node:
         return truth(parse_any(raw, self._known, self._depth + 1))
 
-    # --- keys that say what they are ---
+    # --- keys with a fixed meaning ---
 
     def _part(self, key: Any, value: Any) -> Node | None:
         phrase = phrase_of(key)
@@ -167,18 +167,18 @@ class _Mapping:
         return Not(every(*map(self._inner, parts))) if phrase in _NOT else None
 
     def _matcher(self, each: Any) -> Node:
-        """``status="error"`` of Alertmanager: its patterns must fit the whole text."""
+        """``status="error"`` of Alertmanager: its patterns must match the whole text."""
         if not isinstance(each, str):
             return self._inner(each)
         found = re.fullmatch(r"\s*([\w.]+)\s*(=~|!~|!=|=)\s*(.*?)\s*", each)
         if found is None:
             return parse_text(each)
-        return label_matcher(Field(tuple(found[1].split("."))), found[2], Literally(found[3].strip("\"'")))
+        return label_matcher(Field(tuple(found[1].split("."))), found[2], Constant(found[3].strip("\"'")))
 
     def _json_logic(self, key: Any, value: Any) -> Node | None:
         """``{"==": [{"var": "run.status"}, "error"]}``."""
         if _is_pair(value) and (word := operator_of(key)) is not None and word.name not in ("in", "between"):
-            return compare(word, self._look(value[0]), Literally(value[1]))
+            return compare(word, self._look(value[0]), Constant(value[1]))
         if (
             not isinstance(value, list)
             or len(value) < 2
@@ -218,10 +218,10 @@ class _Mapping:
             return self._operands(field, operand)
         return self._compare(word, field, operand)
 
-    # --- a field, then what is asked of it ---
+    # --- a field, then its test ---
 
     def _field_key(self) -> Any:
-        """The key that names the field, where there is one."""
+        """The key that names the field, if there is one."""
         found = [key for phrase, key in self._phrases.items() if phrase in _FIELDS and isinstance(self._raw[key], str)]
         named = [key for phrase, key in self._phrases.items() if phrase == "name"]
         third = any(phrase in _OPERATORS | _VALUES for phrase in self._phrases)
@@ -232,7 +232,7 @@ class _Mapping:
         return next((key for key in ("path", "expr") if key in found), found[0])
 
     def _look(self, text: str) -> Node:
-        """A field in any notation, by name or with the braces of a template."""
+        """A field in any notation, by name or in template braces."""
         text = bare(text)
         if text[:1] in ("@", "$") and text[1:2].isalpha():  # Logic Apps and Mongo
             text = text[1:] if text[1:].isidentifier() else text
@@ -245,7 +245,7 @@ class _Mapping:
     def _of_field(self, key: Any) -> Node:
         field, self._leaf = self._look(self._raw[key]), True
         rest = {name: value for name, value in self._raw.items() if name != key}
-        if isinstance(field, BOOLEAN):  # a path with a filter in it, of which something has to be found
+        if isinstance(field, BOOLEAN):  # a path with a filter: it must find something
             if rest in ({"exists": True}, {"eq": True}):
                 return field
             raise Unclear("a filter and an operator")
@@ -306,7 +306,7 @@ class _Mapping:
             pairs = zip(value[::2], value[1::2], strict=True)
             return every(*(self._operand(field, sign, number_) for sign, number_ in pairs))
         if (sized := _SIZED.fullmatch(phrase)) is not None and (word := operator_of(sized[1] or sized[2])) is not None:
-            return compare(word, Apply("length", field), Literally(value))
+            return compare(word, Apply("length", field), Constant(value))
         word = _OF_LISTS.get(phrase) or operator_of(key) or misspelt_operator(str(key))
         if word is None:
             return self._nested(field, str(key), value)
@@ -333,11 +333,11 @@ class _Mapping:
         return self._value(self._look(key.replace("__", ".")), value)
 
     def _value(self, field: Node, value: Any) -> Node:
-        """What is asked of a field by what stands behind it alone."""
+        """The test of a field by its value alone."""
         if isinstance(value, str) and value.strip("*") != value:
             return glob(field, value, "*", "?")
         if isinstance(value, str) and value[:1] == "!" and value[1:2].isalnum():
-            return Not(compare(Word("eq"), field, Literally(value[1:])))
+            return Not(compare(Word("eq"), field, Constant(value[1:])))
         if isinstance(value, dict) and value:
             return self._operands(field, value)
         if isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
@@ -349,7 +349,7 @@ class _Mapping:
     def _compare(self, word: Word, field: Node, operand: Any) -> Node:
         if isinstance(operand, dict) and word.name in ("length", "count"):
             sized = Apply("length", field)
-            return every(*(compare(_known(key), sized, Literally(value)) for key, value in operand.items()))
+            return every(*(compare(_known(key), sized, Constant(value)) for key, value in operand.items()))
         if isinstance(operand, dict) and word.name == "between":
             return self._operands(field, ends(operand))
         if isinstance(operand, dict) and word.name == "eq":
@@ -369,7 +369,7 @@ def _texts(operand: Any) -> list[str]:
 
 
 def _plain_name(text: str) -> str:
-    """A field without what other tools put in front of it."""
+    """A field without the prefixes of other tools."""
     keys = keys_of(text.lstrip("@$")) or ()
     return str(keys[-1]) if keys[:-1] in ((), ("run",)) and keys else text
 

@@ -1,19 +1,19 @@
-"""What a condition means, whatever language it is written in. Parsers make these; writers turn them into our own."""
+"""The meaning of a condition, independent of its notation. Parsers produce these nodes, writers our notation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-#: Comparisons that are left once negations are taken out of their names.
+#: Comparisons without the negated ones.
 Operator = Literal[
     "eq", "lt", "lte", "gt", "gte", "in", "contains", "starts_with", "ends_with", "matches", "exists", "empty", "type",
     "older_than", "newer_than", "before", "after",
 ]  # fmt: skip
 
 
-class Unclear(Exception):  # noqa: N818 - an answer, not a fault
-    """A text or mapping whose meaning cannot be told. ``field``: the field that is not known, if that is all."""
+class Unclear(Exception):  # noqa: N818 - a result, not an error
+    """The meaning of a text or mapping is not known. ``field``: the unknown field, if that is the only reason."""
 
     def __init__(self, message: str = "", *, field: str = "") -> None:
         super().__init__(message or field)
@@ -21,7 +21,7 @@ class Unclear(Exception):  # noqa: N818 - an answer, not a fault
 
 
 @dataclass(frozen=True, slots=True)
-class Literally:
+class Constant:
     """A constant."""
 
     value: Any
@@ -29,7 +29,7 @@ class Literally:
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A look into the document, from its top: names, indexes, and None for every element."""
+    """A field of the document, from its root: names, indexes, and None for every element."""
 
     keys: tuple[str | int | None, ...]
 
@@ -44,7 +44,7 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """A value, or another one where it is null or absent."""
+    """A value, or another one if it is null or absent."""
 
     value: Node
     otherwise: Node
@@ -52,7 +52,7 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """Two values calculated with."""
+    """A calculation with two values."""
 
     sign: str
     left: Node
@@ -61,7 +61,7 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A comparison. ``fold``: upper and lower case are the same."""
+    """A comparison. ``fold``: case is ignored."""
 
     operator: Operator
     left: Node
@@ -71,7 +71,7 @@ class Compare:
 
 @dataclass(frozen=True, slots=True)
 class Not:
-    """The opposite."""
+    """The negation."""
 
     inner: Node
 
@@ -92,7 +92,7 @@ class Some:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One value or another, as a condition says."""
+    """One of two values, chosen by a condition."""
 
     condition: Node
     then: Node
@@ -111,7 +111,7 @@ class Among:
 
 @dataclass(frozen=True, slots=True)
 class Position:
-    """Where a text holds another, as ``indexOf`` tells it; it stands in comparisons only."""
+    """The position of a text in another (``indexOf``); only in comparisons."""
 
     value: Node
     part: Node
@@ -119,7 +119,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """So many letters at one end of a text; it stands in comparisons only."""
+    """A number of letters at one end of a text; only in comparisons."""
 
     value: Node
     operator: Literal["starts_with", "ends_with"]
@@ -128,27 +128,27 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """A list that is not constant, or a constant one as it is written."""
+    """A list of values, constant or not."""
 
     parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Path:
-    """A JSONPath that is sound as it is written."""
+    """A JSONPath that is valid as written."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A condition that is sound as it is written."""
+    """A condition that is valid as written."""
 
     condition: Any
 
 
 Node = (
-    Literally
+    Constant
     | Field
     | Apply
     | Default
@@ -165,22 +165,22 @@ Node = (
     | Path
     | Native
 )
-#: Nodes that come to true or false.
+#: Nodes whose value is true or false.
 BOOLEAN = (Compare, Not, Every, Some, Among, Native)
 
 
 def every(*parts: Node) -> Node:
-    """All of them; of one, that one."""
+    """The conjunction; a single condition unchanged."""
     flat = [inner for part in parts for inner in (part.parts if isinstance(part, Every) else (part,))]
     return flat[0] if len(flat) == 1 else Every(tuple(flat))
 
 
 def some(*parts: Node) -> Node:
-    """Any of them; of one, that one."""
+    """The disjunction; a single condition unchanged."""
     flat = [inner for part in parts for inner in (part.parts if isinstance(part, Some) else (part,))]
     return flat[0] if len(flat) == 1 else Some(tuple(flat))
 
 
 def opposite(node: Node) -> Node:
-    """Its opposite, without two negations."""
+    """The negation, without a double negation."""
     return node.inner if isinstance(node, Not) else Not(node)

@@ -1,4 +1,4 @@
-"""What stands behind a field in the mappings of other tools: values, flags, and operators within texts."""
+"""What follows a field in the mappings of other tools: values, flags, and operators inside texts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.core.vocabulary import run_field
 from engine.rules.dialects.build import compare, yes_or_no
 from engine.rules.dialects.fields import keys_of
 from engine.rules.dialects.labels import scalar
-from engine.rules.dialects.meaning import Arithmetic, Default, Field, Items, Literally, Node, Unclear, opposite, some
+from engine.rules.dialects.meaning import Arithmetic, Constant, Default, Field, Items, Node, Unclear, opposite, some
 from engine.rules.dialects.parser import parse_text
 from engine.rules.dialects.tokens import number
 from engine.rules.dialects.words import Word, operator_of, phrase_of
@@ -33,7 +33,7 @@ _CASE: Final = {
     "nocase": True,
 }
 _NEGATING: Final = frozenset({"negate", "negated", "not", "invert", "inverse", "exclude", "is negated", "negation"})
-#: What Home Assistant says of the kind of a condition.
+#: Home Assistant's kinds of conditions.
 _KINDS: Final = (
     ("condition", "numeric_state"),
     ("condition", "state"),
@@ -44,7 +44,7 @@ _KINDS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What the translator asks of those who use it: whether a condition, and a path, are sound as they are."""
+    """What the translator needs to know: whether a condition or a path is valid as written."""
 
     condition: Callable[[Any], bool]
     path: Callable[[str], bool]
@@ -88,13 +88,13 @@ def underscored(key: str) -> tuple[str, Word] | None:
 
 
 def options(rest: dict[Any, Any]) -> tuple[dict[Any, Any], bool, bool]:
-    """The keys without flags; whether letters' case is ignored; whether all of it is negated."""
+    """The keys without flags; whether case is ignored; whether the condition is negated."""
     folded = negated = False
     kept: dict[Any, Any] = {}
     for key, value in rest.items():
         phrase = phrase_of(key)
         if phrase in _CASE and isinstance(value, (bool, str)):
-            folded = folded or yes_or_no(Literally(value)) is _CASE[phrase]
+            folded = folded or yes_or_no(Constant(value)) is _CASE[phrase]
         elif phrase in ("flags", "options") and isinstance(value, str):
             folded = folded or "i" in value
         elif phrase in _NEGATING and isinstance(value, bool):
@@ -105,7 +105,7 @@ def options(rest: dict[Any, Any]) -> tuple[dict[Any, Any], bool, bool]:
 
 
 def typed(operand: Any, kind: str) -> Any:
-    """``type: number, value: ["10"]``: the values as what they are said to be."""
+    """``type: number, value: ["10"]``: the values with the given type."""
     if isinstance(operand, list):
         return [typed(each, kind) for each in operand]
     if kind in ("number", "numeric", "int", "integer", "float", "double") and isinstance(operand, str):
@@ -117,7 +117,7 @@ _ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
 
 
 def adapted(word: Word, field: Node, operand: Any, known: Known) -> Node:
-    """A comparison whose operand is written as it is elsewhere."""
+    """A comparison with an operand in another tool's notation."""
     if isinstance(operand, list) and len(operand) == 1 and word.name in (*_ORDERS, "contains", "matches", "like"):
         operand = operand[0]
     if isinstance(operand, list) and word.name in ("contains", "matches", "like", "starts_with", "ends_with"):
@@ -156,7 +156,7 @@ def _operand_node(word: Word, operand: Any, known: Known) -> Node:
         return items[0] if len(items) == 1 and _is_list(items[0], known) else Items(items)
     if isinstance(operand, str) and _TEMPLATE.search(operand):
         return _joined(operand)
-    return Literally(operand)
+    return Constant(operand)
 
 
 def _is_list(node: Node, known: Known) -> bool:
@@ -170,9 +170,9 @@ def _is_list(node: Node, known: Known) -> bool:
 
 
 def _joined(text: str) -> Node:
-    """``chat-{{ vars.name }}``: texts and values, one after the other."""
-    pieces = _TEMPLATE.split(text)  # texts, with the templates' expressions between them
-    parts = [parse_text(piece) if place % 2 else Literally(piece) for place, piece in enumerate(pieces) if piece]
+    """``chat-{{ vars.name }}``: texts and values, joined."""
+    pieces = _TEMPLATE.split(text)  # texts, with the expressions of templates between them
+    parts = [parse_text(piece) if place % 2 else Constant(piece) for place, piece in enumerate(pieces) if piece]
     node = parts[0]
     for part in parts[1:]:
         node = Arithmetic("~", node, part)
@@ -188,7 +188,7 @@ def logic_value(raw: Any) -> Node:
     if isinstance(raw, dict) and set(raw) == {"var"}:
         name, *otherwise = raw["var"] if isinstance(raw["var"], list) and raw["var"] else [raw["var"]]
         if (keys := keys_of(str(name))) is not None:
-            return Default(Field(keys), Literally(otherwise[0])) if otherwise else Field(keys)
+            return Default(Field(keys), Constant(otherwise[0])) if otherwise else Field(keys)
     if isinstance(raw, dict):
         raise Unclear("a calculation")
-    return Literally(raw)
+    return Constant(raw)

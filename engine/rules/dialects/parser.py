@@ -1,7 +1,7 @@
 """A condition written as text, in any of the usual expression languages → its meaning.
 
-One grammar takes them all: their operators and functions differ in name, hardly in meaning. What it
-reads wrongly is caught later: a suggestion is only made if it can be loaded.
+One grammar reads them all: their operators and functions differ in name but rarely in meaning. A wrong
+reading does little harm: a suggestion is only made if it can be loaded.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from engine.rules.dialects.meaning import (
     Among,
     Apply,
     Arithmetic,
+    Constant,
     Default,
     Field,
     Items,
-    Literally,
     Node,
     Unclear,
     every,
@@ -41,7 +41,7 @@ _LONGEST_WORDS: Final = 7
 _INTERVAL: Final = re.compile(
     r"(\d+)\s*(ms|[smhdw])(?:s|ec|ecs|econds?|ins?|inutes?|rs?|ours?|ays?|eeks?)?", re.IGNORECASE
 )
-#: A function's head, and SQL's, in front of the condition.
+#: The head of a function or SQL statement before the condition.
 _AROUND: Final = re.compile(
     r"^\s*(?:lambda\s+\w+\s*:|(?:async\s+)?(?:\(\s*\w+\s*\)|\w+)\s*=>\s*(?![^=]*=>)(?=\S)|select\b.*?\bwhere\b)\s*",
     re.IGNORECASE | re.DOTALL,
@@ -52,7 +52,7 @@ def parse_text(text: str) -> Node:
     """The meaning of a condition; its fields are as written.
 
     Raises:
-        Unclear: it is none in any of the languages.
+        Unclear: it is a condition in none of the languages.
     """
     return _Parser(_AROUND.sub("", text)).whole()
 
@@ -62,7 +62,7 @@ class _Parser(Values):
         super().__init__(text)
         self._depth = 0
 
-    # --- the grammar, from the loosest to the tightest ---
+    # --- the grammar, from the lowest precedence to the highest ---
 
     def whole(self) -> Node:
         if self._is("filter", "search", "return", "where", "if", "when", "=", "@") and not self._is("(", ahead=1):
@@ -102,7 +102,7 @@ class _Parser(Values):
         return node
 
     def _piped(self) -> Node:
-        """jq: what stands before the bar is what is looked at behind it."""
+        """jq: the value before the bar is the input of what follows."""
         node = self._choice()
         while self._is("|") and not self._is("|", ahead=1):
             self._next()
@@ -115,7 +115,7 @@ class _Parser(Values):
         return node
 
     def _behind(self, node: Node) -> Node:
-        """What a bar does to what was found: looks for more of it, counts it, or takes something out of it."""
+        """What follows a bar: a filter, a count, or a field of the value before it."""
         if self._take("not"):
             return opposite(node)
         if self._take("length", "count", "any", "all", "json", "logfmt"):
@@ -135,7 +135,7 @@ class _Parser(Values):
     def _counted(self, node: Node, word: Word) -> Node:
         """How many were found: more than none, or none."""
         right = self._right(word)
-        asked = (word.name, word.negated, right.value if isinstance(right, Literally) else None)
+        asked = (word.name, word.negated, right.value if isinstance(right, Constant) else None)
         if asked in (("gt", False, 0), ("gte", False, 1), ("eq", True, 0)):
             return node
         if asked in (("eq", False, 0), ("lt", False, 1), ("lte", False, 0)):
@@ -180,7 +180,7 @@ class _Parser(Values):
                 self._next()
                 self._take("&")
                 right = self._negated()
-                if isinstance(right, (Literally, Items)):  # Python: set(run.tags) & {"prod", "a"}
+                if isinstance(right, (Constant, Items)):  # Python: set(run.tags) & {"prod", "a"}
                     return compare(Word("contains_any"), node, right)
                 node = every(truth(node), truth(right))
             elif self._labelled and self._begins_value() and not self._is("if", "else", "or", "for", "not in"):
@@ -196,7 +196,7 @@ class _Parser(Values):
             self._next()
             return opposite(truth(self._negated()))
         if self._is("+") and self._at(1).kind == "name" and self._at(2).text == ":":
-            self._next()  # Lucene: it has to be there
+            self._next()  # Lucene: a required term
         if self._is("!", "~") or (self._is("-") and self._at(1).kind == "name"):
             self._next()
             return opposite(truth(self._negated()))
@@ -215,10 +215,10 @@ class _Parser(Values):
     def _operand(self, word: Word) -> tuple[Word, Node | None]:
         if word.name == "eq" and self._now.kind == "name" and self._is("*", ahead=1) and self._ends(2):  # Splunk
             text = self._next().text + self._next().text
-            return Word("like", word.negated, word.fold), Literally(text)
+            return Word("like", word.negated, word.fold), Constant(text)
         right = self._right(word)
-        if self._anchored and word.name == "matches" and isinstance(right, Literally):
-            right = Literally(anchored(str(right.value)))
+        if self._anchored and word.name == "matches" and isinstance(right, Constant):
+            right = Constant(anchored(str(right.value)))
         return word, right
 
     def _ends(self, ahead: int) -> bool:
@@ -231,7 +231,7 @@ class _Parser(Values):
         return node
 
     def _infix(self) -> Word | None:
-        """The operator that stands here, taken; None where there is none."""
+        """Consume and return the operator here; None if there is none."""
         if self._now.kind == "sign":
             return self._sign()
         return self._words(negated=False) if self._now.kind == "name" else None
@@ -253,7 +253,7 @@ class _Parser(Values):
         return operator_of(name)
 
     def _words(self, *, negated: bool) -> Word | None:
-        """``not in``, ``IS NOT NULL``, ``does not contain``: as many words as make one operator."""
+        """``not in``, ``IS NOT NULL``, ``does not contain``: the longest sequence of words that is an operator."""
         names: list[str] = []
         for ahead in range(_LONGEST_WORDS):
             token = self._at(ahead)
@@ -288,7 +288,7 @@ class _Parser(Values):
         return node
 
     def _dashed(self) -> bool:
-        """Whether an operator of PowerShell or a shell stands here: ``-eq``."""
+        """Whether an operator of PowerShell or a shell is here: ``-eq``."""
         name = self._at(1)
         dashed = self._is("-") and name.kind == "name" and name.start == self._now.end
         return dashed and operator_of(name.text) is not None
@@ -298,7 +298,7 @@ class _Parser(Values):
         while self._is("*", "/", "%", "//") and self._now.kind == "sign":
             sign = self._next().text
             right = self._unary()
-            if sign == "//" and isinstance(right, (Literally, Items)) and not is_number(right):
+            if sign == "//" and isinstance(right, (Constant, Items)) and not is_number(right):
                 node = Default(node, right)
             else:
                 node = Arithmetic(sign, node, right)
@@ -307,10 +307,10 @@ class _Parser(Values):
     def _unary(self) -> Node:
         if self._is("-") and self._at(1).kind == "number":
             self._next()
-            return Literally(-self._next().value)
+            return Constant(-self._next().value)
         return self._postfix(self._primary())
 
-    # --- what some languages have of their own ---
+    # --- parts of single languages ---
 
     def _case(self) -> Node:
         """SQL: ``CASE WHEN … THEN true ELSE false END``."""
@@ -333,7 +333,7 @@ class _Parser(Values):
         text = f"{token.value if token.kind == 'string' else token.text} {unit}".strip()
         if (found := _INTERVAL.fullmatch(text)) is None:
             raise Unclear("a duration was expected")
-        return Apply("ago", Literally(f"{found[1]}{found[2].lower()}"))
+        return Apply("ago", Constant(f"{found[1]}{found[2].lower()}"))
 
     def _keywords(self) -> Node:
         """Django: ``Q(status="error", latency__gt=10)``."""

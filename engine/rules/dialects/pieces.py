@@ -1,4 +1,4 @@
-"""Small parts that the parsers of texts and of mappings have in common."""
+"""Small parts that the parsers of texts and of mappings share."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from engine.rules.dialects.meaning import (
     Apply,
     Choice,
     Compare,
+    Constant,
     Default,
     Field,
     Items,
-    Literally,
     Node,
     Position,
     Unclear,
@@ -24,12 +24,12 @@ from engine.rules.dialects.words import operator_of
 
 
 def label_matcher(field: Node, sign: str, value: Node) -> Node:
-    """One matcher of Prometheus and Alertmanager, whose patterns must fit the whole text."""
-    if sign not in ("=", "==", "!=", "=~", "!~", ":") or not isinstance(value, Literally):
+    """One matcher of Prometheus and Alertmanager, whose patterns must match the whole text."""
+    if sign not in ("=", "==", "!=", "=~", "!~", ":") or not isinstance(value, Constant):
         raise Unclear("no matcher")
     word = operator_of({":": "eq", "=~": "matches", "!~": "not matches"}.get(sign, sign))
     assert word is not None
-    return compare(word, field, Literally(anchored(str(value.value))) if word.name == "matches" else value)
+    return compare(word, field, Constant(anchored(str(value.value))) if word.name == "matches" else value)
 
 
 def deeper(node: Node, key: str | int | None) -> Node:
@@ -40,16 +40,16 @@ def deeper(node: Node, key: str | int | None) -> Node:
 
 
 def as_list(parts: list[Node]) -> Node:
-    """A list, as a constant where all of it is."""
+    """A list; a constant if all its items are."""
     parts = [constant_name(part, bare=True) for part in parts]
-    if all(isinstance(part, Literally) for part in parts):
-        return Literally([part.value for part in parts if isinstance(part, Literally)])
+    if all(isinstance(part, Constant) for part in parts):
+        return Constant([part.value for part in parts if isinstance(part, Constant)])
     return Items(tuple(parts))
 
 
 def is_number(node: Node) -> bool:
-    """Whether it is a number that is written out."""
-    return isinstance(node, Literally) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
+    """Whether it is a constant number."""
+    return isinstance(node, Constant) and isinstance(node.value, (int, float)) and not isinstance(node.value, bool)
 
 
 #: Constants that are often written without quotes.
@@ -60,28 +60,28 @@ _VALUES: Final = frozenset({
 
 
 def constant_name(node: Node, *, bare: bool = False) -> Node:
-    """A bare word to the right of an operator, where it can only be a constant."""
+    """A bare word to the right of an operator, if it can only be a constant."""
     word = node.keys[0] if isinstance(node, Field) and len(node.keys) == 1 else None
-    return Literally(word) if isinstance(word, str) and word.lower() in _VALUES else node
+    return Constant(word) if isinstance(word, str) and word.lower() in _VALUES else node
 
 
 def chosen(condition: Node, then: Node, otherwise: Node) -> Node:
     """A choice; between true and false it is the condition itself."""
     match then, otherwise:
-        case Literally(True), Literally(False):
+        case Constant(True), Constant(False):
             return condition
-        case Literally(False), Literally(True):
+        case Constant(False), Constant(True):
             return opposite(condition)
     return Choice(condition, then, otherwise)
 
 
 def truth(node: Node) -> Node:
-    """A value where true or false is wanted: whether it is there and not empty."""
+    """A value used as true or false: whether it exists and is not empty."""
     if isinstance(node, BOOLEAN):
         return node
     if isinstance(node, (Field, Apply, Default)):
-        return opposite(Compare("empty", node, Literally(True)))  # noqa: FBT003
-    if isinstance(node, Literally) and isinstance(node.value, bool):
+        return opposite(Compare("empty", node, Constant(True)))  # noqa: FBT003
+    if isinstance(node, Constant) and isinstance(node.value, bool):
         return node
     if isinstance(node, Choice):
         return node

@@ -1,4 +1,4 @@
-"""Fields as other tools name them → ours, throughout a condition."""
+"""Other tools' field names → ours, in a whole condition."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from engine.rules.dialects.meaning import (
     Apply,
     Arithmetic,
     Compare,
+    Constant,
     Every,
     Field,
-    Literally,
     Native,
     Node,
     Not,
@@ -30,7 +30,7 @@ from engine.rules.dialects.meaning import (
 )
 from engine.rules.dialects.words import operator_of
 
-#: LangSmith's filters compare a key and its value apart: field of the key → field of the value, and where that is.
+#: LangSmith's filters compare key and value separately: field of the key → field of the value, and its position.
 _PAIRS: Final = {
     "metadata_key": ("metadata_value", ("run", "extra", "metadata"), ()),
     "feedback_key": ("feedback_score", ("feedback_stats",), ("avg",)),
@@ -40,7 +40,7 @@ _PAIRS: Final = {
 
 
 def resolve(node: Node, *, example: bool = False) -> Node:
-    """The same condition with our fields. ``example``: an unknown one becomes one that exists.
+    """The same condition with our fields. ``example``: replace an unknown field by an existing one.
 
     Raises:
         Unclear: a field is not known, or only its position in a text is asked for.
@@ -49,8 +49,8 @@ def resolve(node: Node, *, example: bool = False) -> Node:
     return found
 
 
-def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: FBT001 - a flag handed on
-    """``bound`` are names of elements, which are no fields."""
+def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: FBT001 - a flag passed on
+    """``bound`` are names of elements, not fields."""
     match node:
         case Field(keys):
             return node if keys[0] in bound else _field(keys, example)
@@ -62,7 +62,7 @@ def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: 
             return every(*(_resolved(part, bound, example) for part in _paired(parts)))
         case Among(name=name):
             bound |= {name}
-        case Compare(left=Field(), right=Literally(value)) if (meant := _meant(node, value, bound)) is not None:
+        case Compare(left=Field(), right=Constant(value)) if (meant := _meant(node, value, bound)) is not None:
             return _resolved(meant, bound, example)
         case Compare(left=Field()):
             node = replace(node, right=_right(node), operator=_of_time(node))
@@ -73,14 +73,14 @@ def _resolved(node: Any, bound: frozenset[str], example: bool) -> Any:  # noqa: 
                 return _resolved(_elements(node), bound, example)
         case tuple():
             return tuple(_resolved(part, bound, example) for part in node)
-    if not is_dataclass(node) or isinstance(node, (Literally, Path, Native)):
+    if not is_dataclass(node) or isinstance(node, (Constant, Path, Native)):
         return node
     inner = {each.name: _resolved(getattr(node, each.name), bound, example) for each in fields(node)}
     return replace(node, **inner)  # type: ignore[type-var]
 
 
-def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: FBT001 - a flag handed on
-    """A field, or its length where it ends in that word and cannot have such a key."""
+def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: FBT001 - a flag passed on
+    """A field, or its length if it ends in that word and cannot have such a key."""
     if len(keys) > 1 and keys[-1] in SIZES:
         found = field_of(keys[:-1])
         if found.keys == ("runs",) or (len(found.keys) > 1 and found.keys[-1] in ARRAY_FIELDS | TEXT_FIELDS):
@@ -94,7 +94,7 @@ def _field(keys: tuple[str | int | None, ...], example: bool) -> Node:  # noqa: 
 
 
 def _meant(node: Compare, value: Any, bound: frozenset[str]) -> Node | None:
-    """What a comparison with a constant means that stands for another question; None where it means itself."""
+    """The real meaning of a comparison with a constant that stands for something else; None if it is literal."""
     assert isinstance(node.left, Field)
     if node.left.keys[-1] == "is_root":
         return _is_root(node)
@@ -102,19 +102,19 @@ def _meant(node: Compare, value: Any, bound: frozenset[str]) -> Node | None:
         return _metadata(str(value))
     if node.operator not in ("eq", "in") or (there := _says_there(value)) is None or not _of_text(node, bound):
         return None
-    asked = Compare("empty" if value == "" else "exists", node.left, Literally(True))  # noqa: FBT003
+    asked = Compare("empty" if value == "" else "exists", node.left, Constant(True))  # noqa: FBT003
     return asked if there else Not(asked)
 
 
 def _own(field: Node) -> str:
-    """A run's own field, by its name; empty for what is deeper, or elsewhere."""
+    """The name of a direct field of a run; empty for every other field."""
     keys = field.keys if isinstance(field, Field) else ()
     deep = {"run": 2, "runs": 3}.get(str(keys[0])) if keys else None
     return str(keys[-1]) if len(keys) == deep else ""
 
 
 def _of_text(node: Compare, bound: frozenset[str]) -> bool:
-    """Whether a field of a run is asked that is a text, or null."""
+    """Whether it is a field of a run that is a text or null."""
     assert isinstance(node.left, Field)
     if node.left.keys[0] in bound:
         return False
@@ -125,12 +125,12 @@ def _of_text(node: Compare, bound: frozenset[str]) -> bool:
 
 
 def _known_value(node: Compare, known: frozenset[str]) -> Compare:
-    """``level >= ERROR``: one of LangSmith's few words, in its spelling."""
-    value = node.right.value if isinstance(node.right, Literally) else None
+    """``level >= ERROR``: a value of a LangSmith enumeration, in its spelling."""
+    value = node.right.value if isinstance(node.right, Constant) else None
     meant = value.lower() if isinstance(value, str) else ""
     if meant not in known or node.operator not in ("eq", "gte"):
         return node
-    return replace(node, operator="eq", right=Literally(meant))
+    return replace(node, operator="eq", right=Constant(meant))
 
 
 def _metadata(text: str) -> Node:
@@ -141,54 +141,54 @@ def _metadata(text: str) -> Node:
         raise Unclear("no JSON") from None
     if not isinstance(pairs, dict) or not pairs:
         raise Unclear("no object")
-    return every(*(Compare("eq", Field(("metadata", key)), Literally(value)) for key, value in pairs.items()))
+    return every(*(Compare("eq", Field(("metadata", key)), Constant(value)) for key, value in pairs.items()))
 
 
 def _says_there(value: Any) -> bool | None:
-    """``error: true`` and ``error: ""`` ask whether there is a text; None of every other value."""
+    """``error: true`` and ``error: ""`` test whether there is a text; None for every other value."""
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     return value if isinstance(value, bool) else True if value == "" else None
 
 
 def _is_root(node: Compare) -> Node:
     """LangSmith's ``is_root``: a run without a parent."""
-    parent = Compare("exists", Field(("run", "parent_run_id")), Literally(True))  # noqa: FBT003
-    positive = isinstance(node.right, Literally) and node.right.value is True
+    parent = Compare("exists", Field(("run", "parent_run_id")), Constant(True))  # noqa: FBT003
+    positive = isinstance(node.right, Constant) and node.right.value is True
     return Not(parent) if positive else parent
 
 
 def _of_time(node: Compare) -> Operator:
-    """A time is compared with a text: before and after, which read any of its spellings."""
+    """A comparison of times as ``before`` or ``after``, which accept every notation of a time."""
     left = node.left
     times: dict[str, Operator] = {"lt": "before", "lte": "before", "gt": "after", "gte": "after"}
     is_time = isinstance(left, Field) and str(left.keys[-1]).endswith(("_time", "_at"))
-    if is_time and node.operator in times and isinstance(node.right, Literally) and isinstance(node.right.value, str):
+    if is_time and node.operator in times and isinstance(node.right, Constant) and isinstance(node.right.value, str):
         return times[node.operator]
     return node.operator
 
 
 def _right(node: Compare) -> Node:
-    """What a field is compared with; ``"10s"`` and ``"50%"`` are numbers where the field is one."""
+    """The operand of a field; ``"10s"`` and ``"50%"`` are numbers if the field is a number."""
     right, ordered = _bare_word(node.right), node.operator in ("lt", "lte", "gt", "gte")
-    if ordered and isinstance(node.left, Field) and isinstance(right, Literally) and isinstance(right.value, str):
-        return Literally(scalar(right.value))
+    if ordered and isinstance(node.left, Field) and isinstance(right, Constant) and isinstance(right.value, str):
+        return Constant(scalar(right.value))
     return right
 
 
 def _elements(node: Compare) -> Node:
-    """A list of a run equals no text: whether it holds it is what is meant."""
-    value = node.right.value if isinstance(node.right, Literally) else node.right
+    """A list never equals a text: what is meant is whether it contains the text."""
+    value = node.right.value if isinstance(node.right, Constant) else node.right
     if node.operator == "in" and isinstance(value, list):
-        return some(*(Compare("contains", node.left, Literally(each), node.fold) for each in value))
-    if isinstance(value, (list, dict)) or not isinstance(node.right, Literally):
+        return some(*(Compare("contains", node.left, Constant(each), node.fold) for each in value))
+    if isinstance(value, (list, dict)) or not isinstance(node.right, Constant):
         raise Unclear("a list is compared")
     return replace(node, operator="contains")
 
 
 def _bare_word(right: Node) -> Node:
-    """A word without quotes that names no field is the text itself."""
+    """An unquoted word that is not a field is a text."""
     word = right.keys[0] if isinstance(right, Field) and len(right.keys) == 1 else None
-    return Literally(word) if isinstance(word, str) and word not in RUN_FIELDS and operator_of(word) is None else right
+    return Constant(word) if isinstance(word, str) and word not in RUN_FIELDS and operator_of(word) is None else right
 
 
 def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
@@ -200,7 +200,7 @@ def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
             continue
         field = Field((*base, name, *end))
         other = found.get(value)
-        made: Node = Compare("exists", field, Literally(True))  # noqa: FBT003
+        made: Node = Compare("exists", field, Constant(True))  # noqa: FBT003
         if other is not None:
             made = _moved(other, field)
             left.remove(other)
@@ -209,8 +209,8 @@ def _paired(parts: tuple[Node, ...]) -> tuple[Node, ...]:
 
 
 def _name_of(named: Node) -> str | None:
-    """The one key that is asked for."""
-    value = named.right.value if isinstance(named, Compare) and isinstance(named.right, Literally) else None
+    """The one key that is compared."""
+    value = named.right.value if isinstance(named, Compare) and isinstance(named.right, Constant) else None
     value = value[0] if isinstance(value, list) and len(value) == 1 else value
     if value is not None and not isinstance(value, str):
         raise Unclear("several keys")

@@ -1,4 +1,4 @@
-"""Shapes of conditions that other tools write → the shape that ``mappings`` reads."""
+"""Other tools' shapes of conditions → the shape that ``mappings`` reads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Raw = dict[str, Any]
 
 
 def reshaped(raw: Any) -> Any:
-    """The same condition in a shape that is read; what has such a shape already comes back as it is."""
+    """The same condition in a shape that ``mappings`` reads; unchanged if it has one already."""
     if isinstance(raw, list):
         return _triple(raw)
     if not isinstance(raw, Mapping) or not all(isinstance(key, str) for key in raw):
@@ -42,7 +42,7 @@ def _make(raw: Raw) -> Raw | None:
 
 
 def _n8n(raw: Raw) -> Raw | None:
-    """n8n: the operator with the kind of what it compares; in its first version, conditions under their kind."""
+    """n8n: the operator with the type of its operands; in version 1, conditions grouped by type."""
     operator = raw.get("operator")
     if isinstance(operator, dict) and isinstance(operator.get("operation"), str):
         return {**raw, "operator": operator["operation"]}
@@ -53,7 +53,7 @@ def _n8n(raw: Raw) -> Raw | None:
 
 
 def _matchers(raw: Raw) -> Raw | None:
-    """Grafana and Alertmanager: matchers as text, as triples, or with the kind of comparison apart."""
+    """Grafana and Alertmanager: matchers as text, as triples, or with a separate comparison."""
     key = next((key for key in ("object_matchers", "matchers") if key in raw), None)
     if key is None or len(raw) > 1:
         return None
@@ -76,7 +76,7 @@ def _matcher(each: Any) -> Any:
 
 
 def _json_logic(raw: Raw) -> Raw | None:
-    """JsonLogic's words that look at one value, at several, or choose."""
+    """JsonLogic's operators on one value, on several values, and for choices."""
     if len(raw) != 1:
         return None
     [(key, value)] = raw.items()
@@ -120,7 +120,7 @@ def _schema(raw: Raw) -> Raw | None:
 
 
 def _named(raw: Raw) -> Raw | None:
-    """Argo Events: an expression, and where each name in it comes from."""
+    """Argo Events: an expression, and the source of each name in it."""
     fields = raw.get("fields")
     if raw.keys() != {"expr", "fields"} or not isinstance(fields, list) or not isinstance(raw["expr"], str):
         return None

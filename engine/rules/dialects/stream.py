@@ -1,4 +1,4 @@
-"""A text's tokens, one after the other."""
+"""A stream of tokens."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from engine.rules.dialects.tokens import Token, tokenize
 
 
 class Stream:
-    """The tokens of a text with a place among them."""
+    """The tokens of a text with a current position."""
 
     def __init__(self, text: str) -> None:
         self._text = text

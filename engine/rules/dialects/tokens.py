@@ -24,7 +24,7 @@ _TOKEN: Final = re.compile(
     re.VERBOSE,
 )
 _REGEX: Final = re.compile(r"/((?:[^/\\\n]|\\.)+)/([a-z]*)")
-#: Behind these a slash divides.
+#: After these tokens a slash is a division.
 _VALUE_ENDS: Final = frozenset({")", "]", "}"})
 
 
@@ -40,10 +40,10 @@ class Token:
 
 
 def tokenize(text: str) -> list[Token]:
-    """All tokens of a text, with one of kind ``end`` behind them.
+    """All tokens of a text, followed by one of kind ``end``.
 
     Raises:
-        Unclear: it holds characters that no such language has.
+        Unclear: it contains characters that no such language has.
     """
     if len(text) > MAX_TEXT:
         raise Unclear("too long")
@@ -96,7 +96,7 @@ def number(text: str) -> int | float:
     """``10``, ``1.5``, ``10s`` (seconds), ``50%`` (a share).
 
     Raises:
-        Unclear: it is none.
+        Unclear: it is not a number.
     """
     try:
         if text.endswith("%"):

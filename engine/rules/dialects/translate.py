@@ -1,4 +1,4 @@
-"""From a condition that was refused to the one that was meant."""
+"""A refused condition → the condition that was probably meant."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.rules.dialects.write_expr import write_expression
 
 @dataclass(frozen=True, slots=True)
 class Translation:
-    """What was meant. ``condition`` is sound; None where it is not known. ``field``: the field that is not known."""
+    """The translation. ``condition`` is valid; None if there is none. ``field``: the unknown field, if any."""
 
     condition: Condition | None
     field: str = ""
@@ -37,10 +37,10 @@ def translate(
     *,
     example: bool = False,
 ) -> Translation:
-    """What a refused condition means.
+    """Translate a refused condition.
 
-    ``sound`` tells whether a condition can be loaded, ``path`` whether a path can; ``variables`` are the
-    configuration's. ``example``: an unknown field becomes one that exists.
+    ``sound`` says whether a condition can be loaded, ``path`` whether a path can; ``variables`` are the
+    configuration's. ``example``: replace an unknown field by an existing one.
     """
     as_text = (isinstance(raw, str) and not raw.startswith("$.")) or (isinstance(raw, dict) and set(raw) == {"expr"})
     try:
@@ -54,7 +54,7 @@ def translate(
 
 
 def _written(node: Node, *, as_text: bool) -> Condition:
-    """As an expression where it was one, else with paths; the other way where that cannot say it."""
+    """As an expression if it was one, else with paths; the other form if the first cannot express it."""
     first, second = (_expression, write_condition) if as_text else (write_condition, _expression)
     try:
         return first(node)
@@ -67,7 +67,7 @@ def _expression(node: Node) -> Condition:
 
 
 def translate_path(text: str) -> str:
-    """The JSONPath of a look that is written in another notation; empty where that is not known."""
+    """The JSONPath of a field in another notation; empty if it is not known."""
     keys = keys_of(text)
     if keys is None:
         return ""

@@ -1,4 +1,4 @@
-"""The values of a condition: constants, fields, functions, lists, and what may stand behind each of them."""
+"""The values of a condition: constants, fields, functions, lists, and what may follow them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.core.vocabulary import run_field
 from engine.rules.dialects.build import call, method
 from engine.rules.dialects.labels import label_value
-from engine.rules.dialects.meaning import BOOLEAN, Among, Field, Literally, Node, Unclear, every
+from engine.rules.dialects.meaning import BOOLEAN, Among, Constant, Field, Node, Unclear, every
 from engine.rules.dialects.pieces import as_list, constant_name, deeper, truth
 from engine.rules.dialects.stream import Stream
 from engine.rules.dialects.tokens import Token
@@ -18,23 +18,23 @@ from engine.rules.dialects.words import operator_of
 _CONSTANTS: Final[dict[str, Any]] = {
     "true": True, "false": False, "null": None, "none": None, "nil": None, "undefined": None,
 }  # fmt: skip
-#: Words after which an operand follows without parentheses, as in Go's templates.
+#: Functions called without parentheses, as in Go's templates.
 _PREFIX: Final = frozenset({
     "typeof",
     "eq", "ne", "lt", "le", "gt", "ge", "lte", "gte", "neq", "and", "or", "not", "contains", "hasPrefix", "hasSuffix",
     "has", "len", "index", "exists", "isset", "empty", "in", "match", "regexMatch", "lower", "upper",
 })  # fmt: skip
-#: Those of them that Go's libraries give their arguments the other way round.
+#: Those whose arguments are in reverse order in Go's libraries.
 _REVERSED: Final = frozenset({"contains", "hasPrefix", "hasSuffix", "regexMatch", "has"})
 
 
 _NOW: Final = frozenset({"now", "current_timestamp", "sysdate", "getdate", "utcnow", "localtimestamp"})
-#: Names of libraries, whose functions they are.
+#: Names of libraries before a function.
 _LIBRARIES: Final = frozenset({"re", "strings", "_", "Array", "Math", "regex", "JSON", "pl", "F", "cel"})
-#: Functions that take comparisons as keywords, and ones that are the data themselves.
+#: Functions that take comparisons as keywords, and functions that return the whole document.
 _KEYWORDS: Final = frozenset({"q", "filter", "filter_by", "get", "where"})
 _BODIES: Final = frozenset({"triggerbody", "triggeroutputs", "body", "input", "getitem"})
-#: Words behind a bar that look at all of what stands before it.
+#: Words after a bar that apply to the whole value before it.
 _OF_PIPES: Final = ("q", "select", "not", "where", "search", "filter", "json", "logfmt")
 
 
@@ -76,9 +76,9 @@ class Values(Stream):
     def _primary(self) -> Node:
         token = self._next()
         if token.kind in ("string", "number"):
-            return Literally(token.value)
+            return Constant(token.value)
         if token.kind == "regex":
-            return Literally(token.value)
+            return Constant(token.value)
         if token.kind == "name":
             return self._name(token)
         if token.text == "@" and self._now.kind == "name":
@@ -131,7 +131,7 @@ class Values(Stream):
         return every(*parts) if any(isinstance(part, BOOLEAN) for part in parts) else as_list(parts)
 
     def _dotted(self) -> Node:
-        """jq and Go: a look that begins with a dot."""
+        """jq and Go: a field that begins with a dot."""
         base = self._context or ()
         if self._now.kind == "name" and self._tokens[self._place - 1].end == self._now.start:
             return Field((*base, self._next().text))
@@ -145,13 +145,13 @@ class Values(Stream):
             return self._name(self._next())
         if lower == "void" and self._now.kind == "number":
             self._next()
-            return Literally(None)
+            return Constant(None)
         if lower == "case" and self._take("when"):
             return self._case()
         if lower in _NOW and (self._is("(", "-") or self._now.kind == "end"):
             return self._ago()
         if lower in _CONSTANTS and not self._is("."):
-            return Literally(_CONSTANTS[lower])
+            return Constant(_CONSTANTS[lower])
         if self._is("=>") or (self._is("->") and self._at(1).kind != "string"):
             raise Unclear("a function of its own")
         if self._is("("):
@@ -171,7 +171,7 @@ class Values(Stream):
         """Go's templates: ``eq .run.status "error"``."""
         while self._now.kind not in ("end",) and self._begins_operand():
             args.append(self._unary())
-        swap = name in _REVERSED and len(args) == 2 and isinstance(args[0], Literally)
+        swap = name in _REVERSED and len(args) == 2 and isinstance(args[0], Constant)
         return call(name, args[::-1] if swap else args)
 
     def _called(self, name: str) -> Node:
@@ -231,7 +231,7 @@ class Values(Stream):
         self._expect(closing)
         return Among("all" if quantifier == "all" else "any", source, name, truth(body))
 
-    # --- what stands behind a value ---
+    # --- what follows a value ---
 
     def _postfix(self, node: Node) -> Node:
         while True:
@@ -261,12 +261,12 @@ class Values(Stream):
                 return node
 
     def _is_filter(self, node: Node) -> bool:
-        """Whether Jinja's or jq's function of a value stands behind a bar; what is behind a condition's is no such."""
+        """Whether Jinja's or jq's function of a value follows a bar; after a condition it is not one."""
         named = self._is("|") and self._at(1).kind == "name" and not self._is(*_OF_PIPES, ahead=1)
         return named and not isinstance(node, BOOLEAN)
 
     def _metric(self, node: Field) -> Node:
-        """A metric with labels: its value, if it is one of a run's; of all others the labels are what is meant."""
+        """A metric with labels: its value if it is a field of a run; else the labels are meant."""
         labels = self._set()
         if run_field(str(node.keys[0])) is None:
             return labels
@@ -299,7 +299,7 @@ class Values(Stream):
         return call(token.text, [node])
 
     def _in_ruby(self, name: str) -> bool:
-        """Whether the question mark here belongs to a method's name: ``nil?``, ``include?("a")``."""
+        """Whether the question mark here is part of a method's name: ``nil?``, ``include?("a")``."""
         known = operator_of(name) is not None or name in ("any", "all", "none")
         return known and (self._at(1).kind in ("sign", "end") or self._is("and", "or", ahead=1))
 
@@ -343,7 +343,7 @@ class Values(Stream):
         return Among("all" if quantifier == "all" else "any", node, name, body)
 
     def _filtered(self, node: Node) -> Node:
-        """JMESPath and JSONPath: the elements of which a condition holds. Whether there are any is what is meant."""
+        """JMESPath and JSONPath: a filter of elements. The meaning is whether any element matches."""
         before, self._context = self._context, ("@",)
         body = truth(self._condition())
         self._context = before
@@ -372,7 +372,7 @@ class Values(Stream):
         return deeper(node, key)
 
     def _filter(self, node: Node) -> Node:
-        """Jinja's and jq's functions behind a bar."""
+        """Jinja's and jq's functions after a bar."""
         token = self._next()
         args: list[Node] = []
         if token.text in ("any", "all") and self._take("("):

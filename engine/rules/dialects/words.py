@@ -1,4 +1,4 @@
-"""The words that other rule languages have for operators, in whatever spelling."""
+"""Names of operators in other rule languages, in any spelling."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Final
 
-#: Our operator → what others call it, each as words in lower case.
+#: Our operator → its names in other tools, in lower case.
 _PHRASES: Final[Mapping[str, str]] = {
     "eq": "==,=,===,eq,equal,equals,equal to,equals to,is,is equal,is equal to,exact,exactly,exactly matches,eql,same,"
     "same as,exact match,matches exactly,value equals,term,const,text exactly matches,number equals,iff",
@@ -57,7 +57,7 @@ _PHRASES: Final[Mapping[str, str]] = {
     "all_of": "all of elements",
 }  # fmt: skip
 
-#: Short names with a negation or a flag in them that no rule takes apart.
+#: Short names with a negation or flag that the rules below cannot split.
 _SHORT: Final[Mapping[str, tuple[str, bool, bool]]] = {
     "nin": ("in", True, False),
     "notin": ("in", True, False),
@@ -140,14 +140,14 @@ _FOLDED: Final = re.compile(
     r" (?:ignore case|ignoring case|ignorecase|case insensitive|insensitive|nocase|no case|ci|i|case insensitively)$|"
     r"^(?:case insensitive|insensitive|ignore case|i) |\*$"
 )
-#: Zapier and Make say what kind of values are compared.
+#: Zapier and Make prefix the type of the compared values.
 _KIND: Final = re.compile(r"^(?:text|number|string|array|boolean|date time|datetime|numeric) (?=\w)")
 _STRICT: Final = re.compile(r" (?:cs|case sensitive)$")
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a word for an operator means. ``name`` is ours, or one of like, null, true, false, contains_any, …_all."""
+    """The meaning of a name. ``name`` is our operator, or one of like, null, true, false, contains_any, …_all."""
 
     name: str
     negated: bool = False
@@ -155,10 +155,10 @@ class Word:
 
 
 def operator_of(written: object) -> Word | None:
-    """What an operator means that is written in any of the usual spellings; None where that is not known."""
+    """The meaning of an operator in any usual spelling; None if it is not known."""
     phrase = phrase_of(written)
     found = _plain(phrase) or _strict(phrase) or _folded(phrase) or _negated(phrase)
-    if found is None and phrase.endswith((" any", " any of")):  # one of a list, which all of ours take so
+    if found is None and phrase.endswith((" any", " any of")):  # one of a list: all our operators accept a list
         found = operator_of(phrase.removesuffix(" of").removesuffix(" any"))
     return found
 
@@ -207,7 +207,7 @@ def _negated(phrase: str) -> Word | None:
 
 
 def suffix(key: str, mark: str) -> tuple[str, Word] | None:
-    """``status__not__in``: the field before, the operator behind, with its negation or flag."""
+    """``status__not__in``: the field before and the operator after, with its negation or flag."""
     parts = key.split(mark)
     for count in range(1, len(parts)):
         words = [word for word in parts[count:] if word not in ("all", "windash", "cased", "base64")]
@@ -216,16 +216,16 @@ def suffix(key: str, mark: str) -> tuple[str, Word] | None:
     return None
 
 
-# --- slips of the pen -----------------------------------------------------------------------------------------------
+# --- misspellings ---------------------------------------------------------------------------------------------------
 
 _PREFIX: Final = re.compile(r"^(?:not|non|un|no|n|i|!)(?=[a-z])")
 
 
 def misspelt(written: str, known: Iterable[str]) -> str:
-    """The one known word that a word is a misspelling of; empty where it may be several, or its opposite.
+    """The one known word of which this is a misspelling; empty if there are several, or it may be a negation.
 
-    A slip is a letter too many, too few or another, or two that changed places; in long words two of these.
-    A word that begins like a negation (``nexists``) is none of its own positive.
+    A misspelling has one letter too many, too few, wrong or swapped; in long words up to two of these.
+    A word that begins like a negation (``nexists``) is not a misspelling of the positive word.
     """
     word = written.lower()
     if len(word) < 3:
@@ -242,14 +242,14 @@ def misspelt(written: str, known: Iterable[str]) -> str:
 
 
 def misspelt_operator(written: str) -> Word | None:
-    """What a misspelt operator means, of whatever language; None where that may be several things."""
+    """The meaning of a misspelt operator of any language; None if it is ambiguous."""
     phrase = phrase_of(written)
     near = misspelt(phrase, (word for word in _WORDS if len(word) > 3))
     return operator_of(near) if near else None
 
 
 def _distance(left: str, right: str, limit: int) -> int:
-    """How many letters differ (Damerau's optimal string alignment); more than ``limit`` is not told exactly."""
+    """How many letters differ (Damerau's optimal string alignment); a distance above ``limit`` is not exact."""
     if abs(len(left) - len(right)) > limit:
         return limit + 1
     before: list[int] = []

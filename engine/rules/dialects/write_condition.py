@@ -1,4 +1,4 @@
-"""A condition's meaning → a condition of ours, as it stands in YAML."""
+"""The meaning of a condition → our condition, as written in YAML."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from engine.rules.dialects.meaning import (
     Among,
     Apply,
     Compare,
+    Constant,
     Every,
     Field,
-    Literally,
     Native,
     Node,
     Not,
@@ -32,7 +32,7 @@ def write_condition(node: Node) -> Condition:
     """The condition.
 
     Raises:
-        Unclear: none of ours says it.
+        Unclear: our conditions cannot express it.
     """
     match node:
         case Every(parts):
@@ -59,13 +59,13 @@ def _joined(group: str, parts: tuple[Node, ...]) -> Condition:
 def _between(parts: tuple[Node, ...]) -> Condition | None:
     """A lower and an upper limit of the same value, both included."""
     match parts:
-        case (Compare("gte", left, Literally(low)), Compare("lte", same, Literally(high))) if left == same:
+        case (Compare("gte", left, Constant(low)), Compare("lte", same, Constant(high))) if left == same:
             return _limits(left, low, high)
     return None
 
 
 def _limits(left: Node, low: Any, high: Any) -> Condition | None:
-    made = _compared(Compare("eq", left, Literally(low)))
+    made = _compared(Compare("eq", left, Constant(low)))
     return {"path": made["path"], "between": [low, high]} if "path" in made and "eq" in made else None
 
 
@@ -76,7 +76,7 @@ def _negated(inner: Node) -> Condition:
         return {"not": [write_condition(part) for part in inner.parts]}
     made = write_condition(inner)
     if "contains" in made and _is_array(inner):
-        # Every element is asked, so that it holds of a list that is absent or empty, too.
+        # Every element is tested, so that it also holds for an absent or empty list.
         return {"not": {"path": f"{made['path']}[*]", "eq": made["contains"]}}
     if isinstance(inner, Compare) and "path" in made:
         for name, opposite in (("eq", "ne"), ("in", "not_in")):
@@ -96,7 +96,7 @@ def _compared(node: Compare) -> Condition:
     left, right = node.left, node.right
     if isinstance(left, Apply) and left.name == "number":
         left = left.value
-    if not isinstance(right, Literally):
+    if not isinstance(right, Constant):
         return {"expr": write_expression(node)}
     if isinstance(left, Apply) and left.name == "length" and isinstance(left.value, (Field, Path)):
         return {"path": _path(left.value), "length": _length(node, right.value)}
@@ -155,7 +155,7 @@ _PLAIN_KEY: Final = re.compile(r"[A-Za-z_]\w*")
 
 
 def path_of(keys: tuple[str | int | None, ...]) -> str:
-    """The path of a field; of a run it is ``$.runs[*]``, but for what only ``run`` has."""
+    """The path of a field; a run's begins with ``$.runs[*]``, except for fields that only ``run`` has."""
     if len(keys) > 1 and keys[0] == "run" and keys[1] not in COMPUTED:
         keys = ("runs", None, *keys[1:])
     return "$" + "".join(_step(key) for key in keys)
@@ -176,7 +176,7 @@ _NOT_TEXT: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off",
 
 
 def in_yaml(value: Any, key: str = "") -> str:
-    """A value as it stands within YAML's braces: texts without quotes where none are needed, but for paths."""
+    """A value as written inside YAML's braces: texts without quotes if none are needed, except paths."""
     if isinstance(value, dict):
         return f"{{{', '.join(f'{in_yaml(name)}: {in_yaml(item, str(name))}' for name, item in value.items())}}}"
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""A condition's meaning → an expression of ours."""
+"""The meaning of a condition → our expression."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from engine.rules.dialects.meaning import (
     Arithmetic,
     Choice,
     Compare,
+    Constant,
     Default,
     Every,
     Field,
     Items,
-    Literally,
     Node,
     Not,
     Path,
@@ -36,7 +36,7 @@ _FILTERS: Final = {
     "number": "float",
     "string": "string",
 }
-#: How tightly the parts of an expression are bound.
+#: The precedence of the parts of an expression.
 _CHOICE, _OR, _AND, _NOT, _COMPARE, _SUM, _VALUE = range(7)
 _TYPES: Final = {"string": "string", "number": "number", "boolean": "boolean", "object": "mapping", "null": "none"}
 
@@ -45,14 +45,14 @@ def write_expression(node: Node) -> str:
     """The expression.
 
     Raises:
-        Unclear: an expression cannot say it.
+        Unclear: an expression cannot express it.
     """
     return _write(node)[0]
 
 
 def _write(node: Node) -> tuple[str, int]:
     match node:
-        case Literally(value):
+        case Constant(value):
             return constant(value), _VALUE
         case Field(keys):
             return _look(keys), _VALUE
@@ -93,7 +93,7 @@ def _within(node: Node, needed: int) -> str:
 
 
 def constant(value: Any) -> str:
-    """A constant as expressions have it."""
+    """A constant as written in expressions."""
     if value is None or isinstance(value, bool):
         return {None: "none", True: "true", False: "false"}[value]
     if isinstance(value, list):
@@ -148,11 +148,11 @@ def _of_text(node: Compare, *, negated: bool) -> tuple[str, int]:
             f"{'not ' if negated else ''}{value}.{method}({_side(node.right, node.fold)})",
             _NOT if negated else _VALUE,
         )
-    if node.operator == "matches" and not (node.fold and not isinstance(node.right, Literally)):
-        right = Literally(f"(?i){node.right.value}") if node.fold and isinstance(node.right, Literally) else node.right
+    if node.operator == "matches" and not (node.fold and not isinstance(node.right, Constant)):
+        right = Constant(f"(?i){node.right.value}") if node.fold and isinstance(node.right, Constant) else node.right
         found = f"{_within(node.left, _VALUE)} | regex_search({_within(right, _OR)})"
         return f"{found} is {'' if negated else 'not '}none", _COMPARE
-    if node.operator == "type" and isinstance(node.right, Literally) and node.right.value in _TYPES:
+    if node.operator == "type" and isinstance(node.right, Constant) and node.right.value in _TYPES:
         return f"{_within(node.left, _SUM)} is {'not ' if negated else ''}{_TYPES[node.right.value]}", _COMPARE
     raise Unclear(f"an expression has no {node.operator}")
 
@@ -160,7 +160,7 @@ def _of_text(node: Compare, *, negated: bool) -> tuple[str, int]:
 def _side(node: Node, fold: bool) -> str:  # noqa: FBT001 - a flag handed on
     if not fold:
         return _within(node, _SUM)
-    if isinstance(node, Literally):
+    if isinstance(node, Constant):
         return constant(_lower(node.value))
     return f"({_within(node, _VALUE)} | lower)"
 
@@ -183,7 +183,7 @@ def _empty(node: Node, *, negated: bool) -> tuple[str, int]:
 def _among(node: Among) -> tuple[str, int]:
     """Whether a list has an element that is equal to something."""
     match node.body:
-        case Compare("eq", Field((name,)), Literally() as wanted, False) if (
+        case Compare("eq", Field((name,)), Constant() as wanted, False) if (
             node.quantifier == "any" and name == node.name
         ):
             source = node.source
