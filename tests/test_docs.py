@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from engine import Action, ActionContext, Params
@@ -35,6 +36,26 @@ def test_the_readme_configuration_loads_and_is_short(tmp_path: Path) -> None:
     loaded = Loader(tmp_path / "config.yaml", ENVIRON).load()
     assert len(loaded.router.routes) == 1
     assert len(text.splitlines()) <= 10
+
+
+def test_the_conditions_within_the_readme_load_without_a_warning(tmp_path: Path) -> None:
+    shown = re.findall(r"`(\{(?:path|expr): .*?\})`", README.replace("\n  ", " "))
+    assert shown
+    rules = "\n".join(f"      - {condition}" for condition in shown)
+    (tmp_path / "config.yaml").write_text(
+        f"secrets: none\nroutes:\n  '*':\n    filters:\n{rules}\n    actions: [{{log: {{message: hi}}}}]\n"
+    )
+    assert lint(Loader(tmp_path / "config.yaml", {}).load()) == []
+
+
+def test_what_the_readme_says_of_json_holds_for_each_command_of_its_table() -> None:
+    table = README.partition("\n## Commands\n")[2].partition("\n\nIf an engine")[0]
+    named = sorted(set(re.findall(r"`engine ([a-z]+)", table)))
+    assert len(named) > 12
+    for name in named:
+        command = cli.get_command(click.Context(cli), name)
+        leaves = list(command.commands.values()) if isinstance(command, click.Group) else [command]
+        assert all(any("--json" in option.opts for option in leaf.params) for leaf in leaves), name
 
 
 def test_the_page_about_time_loads_and_shows_all_of_it(tmp_path: Path) -> None:

@@ -256,7 +256,7 @@ def _names_of(error: BaseException) -> set[str]:
 #: ``auth``: 401 or 403. ``client_error``: any other answer that is final (3xx, 4xx). ``data``: what was to be fetched
 #: could not be. ``template``: a parameter could not be made. ``discarded`` and ``retry``: the action said so itself.
 #: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination took nothing for
-#: as long as it may wait. ``unexpected``: what nobody foresaw.
+#: as long as it may wait. ``unexpected``: any other exception.
 ReasonClass = Literal[
     "", "auth", "client_error", "connection", "data", "discarded", "overdue", "rate_limited", "retry",
     "server_error", "template", "timeout", "unconfigured", "unexpected",

@@ -23,8 +23,8 @@ from engine.worker.destinations.messages import cause
 MOST_DESTINATIONS = 500
 #: Where something was attempted in so many seconds is shown, also after a restart.
 _RECENT = 86400.0
-#: In which states nothing is known to keep deliveries away. Where no engine runs, nobody knows how a destination is.
-_TAKING = ("healthy", "erring", "unknown")
+#: States in which nothing is known to keep deliveries from a destination. It is unknown while no engine runs.
+OPEN_STATES = frozenset({"healthy", "erring", "unknown"})
 
 
 class Destinations:
@@ -51,7 +51,7 @@ class Destinations:
 
         def order(name: str) -> tuple[bool, int, str]:
             state = lanes[name].state(now) if name in lanes else shut[name]["state"] if name in shut else usual
-            return state in _TAKING, -waiting.get(name, 0), name
+            return state in OPEN_STATES, -waiting.get(name, 0), name
 
         def row(name: str) -> dict[str, Any]:
             known = _of_lane(lanes[name], now) if name in lanes else shut.get(name) or _idle(name, usual)
@@ -84,17 +84,20 @@ class Destinations:
         name = body.get("name")
         if not isinstance(name, str) or not name:
             raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
-        now = self._clock()
-        recent = await self._store.last_attempts(since=now - _RECENT)
-        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
-        due = await self._store.make_lane_due(name, now=now)
+        due = await self._store.make_lane_due(name, now=self._clock())
         # Without a gateway the row is all there is; with one it writes for itself.
         opened = self._gateway.resume(name) if self._gateway else await self._store.remove_control("pause", name)
-        if not opened and not due and name not in known:
+        if not opened and not due:
+            await self._check_name(name)
+        return {"name": name, "resumed": opened, "due": due}
+
+    async def _check_name(self, name: str) -> None:
+        recent = await self._store.last_attempts(since=self._clock() - _RECENT)
+        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
+        if name not in known:
             near = nearest(name, sorted(known))
             hint = f"did you mean {near!r}?" if near else "engine destinations lists them"
             raise NotFound(f"no destination is called {name!r}", hint)
-        return {"name": name, "resumed": opened, "due": due}
 
     def _lanes(self) -> dict[str, Destination]:
         return {} if self._gateway is None else {lane.name: lane for lane in self._gateway.destinations()}

@@ -47,7 +47,7 @@ FILE_WORDS: Final = {
     "allowed_hosts": "network",
 }
 
-#: Route keys that are words of the engine: every document, those nobody matched, and the kinds of events.
+#: Route keys that are words of the engine: every run, those that no route matched, and the kinds of events.
 KEY_WORDS: Final = frozenset({"*", "unmatched", "alert", "prompt", "issue", "context_hub"})
 #: A rule's id in LangSmith.
 UUID: Final = re.compile(r"[0-9a-fA-F]{8}-(?:[0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}")
@@ -88,5 +88,5 @@ ROUTE_ELSEWHERE: Final = {
     "mute": "a route is muted from outside: engine mute ROUTE --for 2h; to switch it off write enabled: false",
     **dict.fromkeys(("path", "expr", "any", "all", "none", "not"), _CONDITION),
     **{key: f"it holds for the whole file: write {key} at the top level" for key in FILE_KEYS},
-    "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
+    "limits": "they hold for a destination, whichever route sends to it: write limits at the top level",
 }

@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-#: How the reasons of matches that were held back begin, and what held them back.
+#: How the reasons of matches that are held back begin. They are stored with the decisions, so they do not change.
 MUTED: Final = "muted "
-_SKIPPED: Final = {"outside its hours": "hours", "throttled": "throttle"}
+OUTSIDE_HOURS: Final = "outside its hours: "
+THROTTLED: Final = "throttled: "
+_SKIPPED: Final = {OUTSIDE_HOURS: "hours", THROTTLED: "throttle"}
 
 Decision = Mapping[str, Any]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 from rich.cells import cell_len
 
@@ -98,7 +98,8 @@ def wrapped_problem(text: str, width: int, hanging: int = 0) -> list[str]:
 
 def _character_at(line: str, cell: int) -> int:
     """The index of the character that stands in a cell."""
-    return next((index for index in range(len(line)) if cell_len(line[: index + 1]) > cell), len(line))
+    ends = accumulate(map(cell_len, line))
+    return next((index for index, end in enumerate(ends) if end > cell), len(line))
 
 
 def _pieces(line: str, width: int, hanging: int, word: re.Pattern[str] = _WORD) -> list[str]:

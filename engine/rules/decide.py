@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.deadline import Overdue, check
+from engine.core.decisions import OUTSIDE_HOURS
 from engine.core.document import Fetched, build_document, has_run_id, is_too_large, run_id, run_indexes, runs_in
 from engine.core.errors import DataMissing, TemplateError
 from engine.core.event import Event
@@ -247,7 +248,7 @@ class Evaluation:
     def _decide_action(self, action: RoutedAction, document: Document) -> ActionVerdict:
         """Whether an action fires, cheap checks first; then its gate and its hours."""
         if (closed := skipping(action.active, self.circumstances.now)) is not None:
-            return ActionVerdict(Truth.FALSE, f"outside its hours: {closed}", inactive=True)
+            return ActionVerdict(Truth.FALSE, f"{OUTSIDE_HOURS}{closed}", inactive=True)
         try:
             follows = self._when(action, document)
         except Overdue as error:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from engine.core.decisions import MUTED
 from engine.core.payload_schema import RUN_FIELDS
 from engine.core.suggest import nearest
 from engine.core.times import clock
@@ -182,7 +183,7 @@ def is_muting(control: Control, now: float) -> bool:
 def muted_message(control: Control) -> str:
     """Until when a route is muted, by whom and why."""
     until = "until it is unmuted" if control.until_at is None else f"until {clock(control.until_at)}"
-    return f"muted {until} by {control.set_by}" + (f": {control.reason}" if control.reason else "")
+    return f"{MUTED}{until} by {control.set_by}" + (f": {control.reason}" if control.reason else "")
 
 
 def delivery_id(event_id: str, index: int, route_id: str, action: str) -> str:

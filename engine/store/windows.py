@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, assert_never
 
+from engine.core.decisions import THROTTLED
 from engine.store.packing import clean
 from engine.store.records import Digest, Gate, Throttle, Work
 
@@ -119,7 +120,7 @@ class Gates:
                 window.count += 1
                 self.changed[key] = window
             return Throttled(
-                f"throttled: one was made at {_clock(window.opened_at)}, the next may be at {_clock(window.closes_at)}"
+                f"{THROTTLED}one was made at {_clock(window.opened_at)}, the next may be at {_clock(window.closes_at)}"
             )
         self._open(key, Window(self._now, self._now + gate.every, 0, work.id))
         since = None if window is None else datetime.fromtimestamp(window.opened_at, UTC).isoformat()

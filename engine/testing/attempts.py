@@ -21,7 +21,7 @@ from engine.core.document import Fetched, Site, build_document, run_indexes
 from engine.core.event import parse_event
 from engine.testing import payloads
 
-#: A port that nobody listens on: what a test has not set up cannot be reached.
+#: Nothing listens on this port: what a test has not set up cannot be reached.
 _NOWHERE = "http://127.0.0.1:9"
 
 
@@ -50,15 +50,15 @@ async def attempt(
         Exception: whatever the action raises, such as ``Retry``.
     """
     checked = action.Params.model_validate(params, strict=True)
-    door = LangSmith(LangSmithSettings(api_key="lsv2_sandbox", endpoint=langsmith))
+    client = LangSmith(LangSmithSettings(api_key="lsv2_sandbox", endpoint=langsmith))
     try:
         async with open_session(_loopback) as http:
-            clients = {"http": http, "langsmith": door, "slack": SlackSettings("xoxb-sandbox", slack)}
+            clients = {"http": http, "langsmith": client, "slack": SlackSettings("xoxb-sandbox", slack)}
             context = ActionContext(**(_facts(payload) | clients | fields))
             async with asyncio.timeout(context.timeout):
                 return await action.run(checked, context)
     finally:
-        await door.aclose()
+        await client.aclose()
 
 
 def _facts(payload: Mapping[str, Any] | None) -> dict[str, Any]:

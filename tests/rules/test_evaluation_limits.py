@@ -194,10 +194,14 @@ def assert_stops(rules: Router, of: Event) -> None:
 def test_the_most_values_that_the_loop_takes_keep_it_for_a_moment_only(condition: str) -> None:
     """75,000 values in 225 KB, and thirty conditions that look at each of them."""
     rules, of = router(route(f"{{any: [{', '.join([condition] * 30)}]}}")), event(v=[[]] * 75_000)
-    began = time.thread_time()
-    with pytest.raises(Deferred), within(Deadline(0.02, Deferred, work=20_000)):
-        rules.decide(of, Fetched())
-    assert time.thread_time() - began < 0.6
+
+    def seconds() -> float:
+        began = time.thread_time()
+        with pytest.raises(Deferred), within(Deadline(0.02, Deferred, work=20_000)):
+            rules.decide(of, Fetched())
+        return time.thread_time() - began
+
+    assert min(seconds() for _ in range(3)) < 0.3, "what else the machine does only adds to it"
 
 
 # --- the event loop meanwhile ---

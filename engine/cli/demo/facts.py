@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.cli.support.output import plural
+from engine.core.decisions import MUTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Arrival:
             route["route"]: route["reason"]
             for document in self.report["documents"]
             for route in document["routes"]
-            if route["verdict"] == "true" and route["applies"] and route["reason"].startswith("muted ")
+            if route["verdict"] == "true" and route["applies"] and route["reason"].startswith(MUTED)
         }
 
 

@@ -8,13 +8,12 @@ from typing import Any
 
 from rich.text import Text
 
+from engine.admin.destinations import OPEN_STATES
 from engine.cli.support.output import age, ago, at
 
 #: What people read for a state where that is another word: attempts that fail in a row are failing, too.
 _SHOWN: Mapping[str, str] = {"erring": "failing", "probing": "failing"}
 _STYLES = {"healthy": "green", "paused": "yellow", "erring": "yellow", "probing": "yellow", "unknown": "dim"}
-#: States in which nothing is known to keep deliveries from a destination.
-_OPEN = ("healthy", "erring", "unknown")
 
 
 def state_of(row: Mapping[str, Any]) -> Text:
@@ -25,11 +24,11 @@ def state_of(row: Mapping[str, Any]) -> Text:
 
 def is_open(row: Mapping[str, Any]) -> bool:
     """Whether deliveries may go there, as far as is known."""
-    return row["state"] in _OPEN
+    return row["state"] in OPEN_STATES
 
 
 def detail_lines(row: Mapping[str, Any], *, live: bool) -> Iterator[Text]:
-    """Since when and why, then the command that ends it; nothing of a healthy one. ``live``: an engine runs."""
+    """Since when and why, then the command that ends it; of a healthy one its last error. ``live``: an engine runs."""
     for line in (_times(row, live=live), row["reason"], _last(row, live=live)):
         if line:
             yield Text(line, style="dim")

@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from rich.cells import cell_len
 from rich.style import Style
 from rich.text import Text
 
+from engine.cli.support.terminal import lines_of
 from engine.core.terminal_text import visible
 
 #: A message has 50 blocks at most; of what nests deeper than Slack allows nothing is shown.
@@ -35,7 +35,7 @@ def message_lines(body: Any, width: int) -> list[Text]:
     if not shown and isinstance(body.get("text"), str):
         shown = [_mrkdwn(body["text"]) if body.get("mrkdwn") is not False else _plain(body["text"])]
     shown += _attachments(body.get("attachments"))
-    return [line for text in shown for part in text.split("\n", allow_blank=True) for line in _wrapped(part, width)]
+    return [line for text in shown for line in lines_of(text, width)]
 
 
 # --- blocks ----------------------------------------------------------------------------------------------------------
@@ -201,15 +201,3 @@ def _list(value: Any) -> list[Any]:
 
 def _is_object(value: Any) -> bool:
     return isinstance(value, Mapping)
-
-
-def _wrapped(line: Text, width: int) -> Iterator[Text]:
-    """A line, broken between words where it is too long; a word that is too long stays whole."""
-    words, begun = re.finditer(r"\s*\S+", line.plain), 0
-    end = 0
-    for word in words:
-        if end > begun and cell_len(line.plain[begun : word.end()]) > width:
-            yield line[begun:end]
-            begun = word.end() - len(word[0].lstrip())
-        end = word.end()
-    yield line[begun:end]
