@@ -19,9 +19,9 @@ from engine.admin.openapi_pieces import (
     engine_version,
     list_of,
     object_of,
+    ref,
 )
-from engine.admin.query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
-from engine.core.event import Kind
+from engine.admin.openapi_store import delivery_schemas, delivery_words, event_schemas, event_words
 
 
 def openapi_document() -> dict[str, Any]:
@@ -48,28 +48,28 @@ def openapi_document() -> dict[str, Any]:
 
 def _paths() -> dict[str, Any]:
     replay = _operation("Make deliveries or events due again", "Replayed", errors=(400, 404))
-    replay["requestBody"] = {"required": True, "content": _content(_ref("Replay"))}
+    replay["requestBody"] = {"required": True, "content": _content(ref("Replay"))}
     explain = _operation("Why the routes at work match a stored event or don't", "Explanation", errors=(400, 404))
-    explain["requestBody"] = {"required": True, "content": _content(_ref("Explain"))}
+    explain["requestBody"] = {"required": True, "content": _content(ref("Explain"))}
     preview = _operation("What a replay would send, by the rules at work", "Preview", errors=(400, 404))
-    preview["requestBody"] = {"required": True, "content": _content(_ref("PreviewOf"))}
+    preview["requestBody"] = {"required": True, "content": _content(ref("PreviewOf"))}
     discard = _operation("Give up what is dead", "Discarded", errors=(400, 404))
-    discard["requestBody"] = {"required": True, "content": _content(_ref("Discard"))}
+    discard["requestBody"] = {"required": True, "content": _content(ref("Discard"))}
     resume = _operation("Let deliveries go to a destination again", "Resumed", errors=(400, 404))
-    resume["requestBody"] = {"required": True, "content": _content(_ref("Resume"))}
+    resume["requestBody"] = {"required": True, "content": _content(ref("Resume"))}
     reload = _operation("Load the configuration file as it is now", "Reload")
     reload["requestBody"] = {"required": False, "content": _content(OBJECT)}
     mute = _operation(
         "Mute a route: what matches it counts as matched, and nothing is done", "Muted", errors=(400, 404)
     )
-    mute["requestBody"] = {"required": True, "content": _content(_ref("Mute"))}
+    mute["requestBody"] = {"required": True, "content": _content(ref("Mute"))}
     by_route = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": "a route's id or name"}
     reload["responses"]["422"] = _answer("The file cannot be used; the rules of before stay at work", "ReloadRefused")
     return {
-        "/api/v1/events": {"get": _operation("Events, newest first", "Events", _event_words(), errors=(400, 404))},
+        "/api/v1/events": {"get": _operation("Events, newest first", "Events", event_words(), errors=(400, 404))},
         "/api/v1/events/{id}": {"get": _one("An event with payload, decisions and deliveries", "EventDetail")},
         "/api/v1/deliveries": {
-            "get": _operation("Deliveries, newest first", "Deliveries", _delivery_words(), errors=(400, 404))
+            "get": _operation("Deliveries, newest first", "Deliveries", delivery_words(), errors=(400, 404))
         },
         "/api/v1/deliveries/{id}": {"get": _one("A delivery with its attempts", "DeliveryDetail")},
         "/api/v1/replay": {"post": replay},
@@ -110,176 +110,21 @@ def _one(summary: str, schema: str) -> dict[str, Any]:
 
 
 def _answer(description: str, schema: str) -> dict[str, Any]:
-    return {"description": description, "content": _content(_ref(schema))}
+    return {"description": description, "content": _content(ref(schema))}
 
 
 def _content(schema: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _ref(name: str) -> Schema:
-    return {"$ref": f"#/components/schemas/{name}"}
-
-
-def _query(name: str, description: str, schema: Schema = TEXT) -> Schema:
-    return {"name": name, "in": "query", "description": description, "schema": schema}
-
-
-def _shared_words() -> list[Schema]:
-    moment = "30m, 2h, 7d (that long ago), a time in ISO 8601, or Unix seconds"
-    limit = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
-    return [_query("since", moment), _query("until", moment), _query("limit", "how many rows at most", limit)]
-
-
-def _event_words() -> list[Schema]:
-    return [
-        _query("kind", "what kind of webhook", {"enum": [str(kind) for kind in Kind]}),
-        _query("rule", "a rule's id, or its name in the configuration"),
-        _query("state", "how far it came", {"enum": list(EVENT_STATES)}),
-        _query("unmatched", "whether no route but * matched", BOOL),
-        _query("error", "a part of why it is pending or dead"),
-        _query("before", "the id to page on from: `next` of the page before"),
-        *_shared_words(),
-    ]
-
-
-def _delivery_words() -> list[Schema]:
-    return [
-        _query("state", "how far it came", {"enum": list(DELIVERY_STATES)}),
-        _query("route", "a route's id"),
-        _query("action", "an action's name"),
-        _query("event", "an event's id, or its start of at least 8 characters"),
-        _query("error", "a part of the reason it failed for"),
-        _query("before", "the id to page on from: `next` of the page before"),
-        *_shared_words(),
-    ]
-
-
 def _schemas() -> dict[str, Schema]:
     return {
-        **_event_schemas(),
-        **_delivery_schemas(),
+        **event_schemas(),
+        **delivery_schemas(),
         **_rule_schemas(),
         **_destination_schemas(),
         **_config_schemas(),
         **explain_schemas(),
-    }
-
-
-def _event_schemas() -> dict[str, Schema]:
-    event: dict[str, Schema] = {
-        "id": TEXT,
-        "kind": {"enum": [str(kind) for kind in Kind]},
-        "rule_id": TEXT_OR_NULL,
-        "rule": TEXT_OR_NULL | {"description": "what the configuration calls the rule"},
-        "received_at": TIME,
-        "bytes": COUNT,
-        "repaired": BOOL,
-        "state": {"enum": list(EVENT_STATES)},
-        "unmatched_reason": {"enum": ["unknown_rule", "no_match", "undecided", "unparsed", None]},
-        "matched": COUNT | {"description": "how many runs a route matched; an event without runs counts as one"},
-        "fallback": {
-            "type": ["integer", "null"],
-            "description": "for how many runs routes under unmatched fired; null: of before, and part of matched",
-        },
-        "open": COUNT,
-        "dead": COUNT,
-        "reason": TEXT,
-        "copies": COUNT | {"description": "how many more times the webhook came, and was not acted on"},
-        "held": {"type": "object", "additionalProperties": COUNT, "description": "matches held back, by what"},
-    }
-    detail = event | {
-        "payload": OBJECT_OR_NULL,
-        "unparsed": TEXT_OR_NULL | {"description": "why the payload is null though the body is kept"},
-        "fetched": OBJECT_OR_NULL,
-        "evaluations": list_of(_ref("Evaluation")),
-        "deliveries": list_of(_ref("Delivery")),
-        "history": list_of(_ref("Attempt")),
-    }
-    decision = {
-        "route": TEXT,
-        "index": {"type": "integer", "minimum": -1},
-        "verdict": {"enum": ["true", "false", "undecided", "wanting"]},
-        "run_id": TEXT_OR_NULL,
-        "reason": TEXT,
-        "fires": list_of(TEXT),
-        "skipped": {"type": "object", "additionalProperties": TEXT},
-        "pending": list_of(TEXT),
-        "notes": {"type": "object", "additionalProperties": TEXT},
-        "absent": TEXT | {"description": "what was absent, where the route or an action is undecided for that reason"},
-        "collected": {"type": "object", "additionalProperties": TEXT, "description": "a digest's delivery by action"},
-    }
-    said = ("run_id", "reason", "fires", "skipped", "pending", "notes", "absent", "collected")
-    return {
-        "Event": object_of(event),
-        "EventDetail": object_of(detail),
-        "Events": object_of({"events": list_of(_ref("Event")), "next": TEXT_OR_NULL}),
-        "Decision": object_of(decision, optional=said),
-        "Evaluation": {
-            "type": "object",
-            "properties": {"decided_at": TIME, "config_hash": TEXT, "decisions": list_of(_ref("Decision"))},
-            "required": ["decided_at", "config_hash", "decisions"],
-        },
-        "Error": object_of(
-            {"error": TEXT, "hint": TEXT, "candidates": list_of(object_of({"id": TEXT, "kind": TEXT, "about": TEXT}))},
-            optional=("candidates",),
-        ),
-    }
-
-
-def _delivery_schemas() -> dict[str, Schema]:
-    delivery: dict[str, Schema] = {
-        "id": TEXT,
-        "event_id": TEXT,
-        "route": TEXT,
-        "action": TEXT,
-        "run_index": {"type": "integer", "minimum": -1},
-        "run_id": TEXT_OR_NULL,
-        "state": {"enum": list(DELIVERY_STATES)},
-        "attempts": COUNT,
-        "replays": COUNT,
-        "created_at": TIME,
-        "updated_at": TIME,
-        "due_at": TIME_OR_NULL,
-        "reason": TEXT,
-        "item_count": COUNT | {"description": "how many items a digest has; 0 where it is none"},
-        "destination": TEXT | {"description": "where it waits to go or last went; empty where that is not known"},
-    }
-    attempt = {
-        "number": COUNT,
-        "replay": COUNT,
-        "started_at": TIME,
-        "seconds": SECONDS,
-        "outcome": {"enum": ["succeeded", "again", "dead", "discarded"]},
-        "reason": TEXT,
-        "status": {"type": ["integer", "null"]},
-        "destination": TEXT,
-        "detail": OBJECT_OR_NULL,
-        "worker": TEXT,
-    }
-    item = {key: delivery[key] for key in ("event_id", "run_index", "run_id")}
-    beside = {
-        "history": list_of(_ref("Attempt")),
-        "items": list_of(object_of(item)) | {"description": "a digest's, in the order in which they are sent"},
-        "words": OBJECT_OR_NULL | {"description": "what its templates see beside the event: throttle, delivery"},
-    }
-    words = {word["name"]: word["schema"] | {"description": word["description"]} for word in _delivery_words()}
-    ids = {"type": "array", "items": TEXT, "minItems": 1}
-    replay = {"deliveries": ids, "events": ids, **words, "dry_run": BOOL}
-    replay["limit"] = {"type": "integer", "minimum": 1}
-    done = {"deliveries": list_of(TEXT), "events": list_of(TEXT), "count": COUNT, "dry_run": BOOL}
-    return {
-        "Delivery": object_of(delivery),
-        "DeliveryDetail": object_of(delivery | beside),
-        "Deliveries": object_of({"deliveries": list_of(_ref("Delivery")), "next": TEXT_OR_NULL}),
-        "Attempt": object_of(attempt),
-        "Replay": object_of(replay, optional=tuple(replay)),
-        "Discard": object_of(
-            given_up := {k: v for k, v in replay.items() if k != "state"} | {"by": TEXT, "reason": TEXT},
-            optional=tuple(given_up),
-        ),
-        "Replayed": object_of(done | {"hurried": list_of(object_of({"id": TEXT, "was_due": TIME_OR_NULL}))}),
-        "Discarded": object_of(done),
     }
 
 
@@ -309,10 +154,10 @@ def _rule_schemas() -> dict[str, Schema]:
         "needs": list_of(TEXT),
         "active": OBJECT_OR_NULL,
         "wait_for": OBJECT_OR_NULL,
-        "muted": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]},
-        "undecided": {"anyOf": [_ref("UndecidedRoute"), {"type": "null"}]},
-        "actions": list_of(_ref("RoutedAction")),
-        "on_dead": list_of(_ref("RoutedAction")),
+        "muted": {"anyOf": [ref("MutedRoute"), {"type": "null"}]},
+        "undecided": {"anyOf": [ref("UndecidedRoute"), {"type": "null"}]},
+        "actions": list_of(ref("RoutedAction")),
+        "on_dead": list_of(ref("RoutedAction")),
     }
     undecided = {
         "absent": COUNT | {"description": "verdicts that were undecided because a value was absent"},
@@ -338,8 +183,8 @@ def _rule_schemas() -> dict[str, Schema]:
         "RoutedAction": object_of(routed),
         "MutedRoute": object_of(muted),
         "UndecidedRoute": object_of(undecided),
-        "Mutes": object_of({"mutes": list_of(_ref("MutedRoute"))}),
-        "Muted": object_of({"mute": _ref("MutedRoute"), "replaced": {"anyOf": [_ref("MutedRoute"), {"type": "null"}]}}),
+        "Mutes": object_of({"mutes": list_of(ref("MutedRoute"))}),
+        "Muted": object_of({"mute": ref("MutedRoute"), "replaced": {"anyOf": [ref("MutedRoute"), {"type": "null"}]}}),
         "Unmuted": object_of(
             {
                 "route": TEXT,
@@ -357,9 +202,9 @@ def _rule_schemas() -> dict[str, Schema]:
             optional=("for", "reason", "by"),
         ),
         "Route": object_of(route),
-        "Routes": object_of({"routes": list_of(_ref("Route"))}),
+        "Routes": object_of({"routes": list_of(ref("Route"))}),
         "Action": object_of(action),
-        "Actions": object_of({"actions": list_of(_ref("Action")), "broken": list_of(_ref("Problem"))}),
+        "Actions": object_of({"actions": list_of(ref("Action")), "broken": list_of(ref("Problem"))}),
     }
 
 
@@ -397,7 +242,7 @@ def _config_schemas() -> dict[str, Schema]:
         "source": TEXT,
         "text": TEXT,
     }
-    problems = list_of(_ref("Problem"))
+    problems = list_of(ref("Problem"))
     reloaded = {"hash": TEXT, "routes": COUNT, "at": TIME, "problems": problems, "broken_plugins": problems}
     config = {
         "file": TEXT,

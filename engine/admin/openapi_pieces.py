@@ -36,6 +36,11 @@ def list_of(items: Schema) -> Schema:
     return {"type": "array", "items": items}
 
 
+def ref(name: str) -> Schema:
+    """A reference to one of the document's schemas."""
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
 def engine_version() -> str:
     """The installed version, or ``0`` for a checkout that is not installed."""
     try:

@@ -24,6 +24,7 @@ from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import age, emit, err, one_line, out, plural, say, short_delivery
 from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries
 from engine.cli.support.show_preview import outline_of, outline_of_event, succeeded_before
+from engine.core.batches import batches
 from engine.core.errors import EngineError
 from engine.core.vocabulary import ON_DEAD
 
@@ -197,7 +198,7 @@ async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, lis
     with _bar(hidden=total <= _BATCH) as bar:
         task = bar.add_task("marking due", total=total)
         for kind, ids in chosen.items():
-            for batch in _batches(ids):
+            for batch in batches(ids, _BATCH):
                 answer = await asked.replay({kind: list(batch)})
                 done[kind] += answer[kind]
                 done["hurried"] += answer["hurried"]
@@ -220,10 +221,6 @@ def _is_shut(described: Mapping[str, Any]) -> bool:
     """Whether a route or an action holds its deliveries now."""
     active = described.get("active") or {"otherwise": "skip"}
     return active["otherwise"] == "hold" and not active["open"]
-
-
-def _batches(ids: Sequence[str]) -> list[Sequence[str]]:
-    return [ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH)]
 
 
 def _bar(*, hidden: bool) -> Progress:

@@ -14,9 +14,10 @@ from uuid import UUID
 
 from engine.clients.langsmith.failure import LangSmithFailure, failure_of, own_error
 from engine.clients.langsmith.name_cache import NameCache
-from engine.clients.langsmith.rows import batches, check_run_id, is_uuid, queue_item, refuse_error, selected, uuid_of
+from engine.clients.langsmith.rows import BATCH, check_run_id, is_uuid, queue_item, refuse_error, selected, uuid_of
 from engine.clients.langsmith.settings import LangSmithSettings
 from engine.clients.langsmith.sunset import Sunsets
+from engine.core.batches import batches
 from engine.core.errors import Discard, Retry
 from engine.core.feedback import feedback_error
 from engine.core.times import time_of
@@ -230,7 +231,7 @@ class LangSmith:
         if len(runs) == 1:
             return await self._add_runs(queue_id, runs, extend=extend_trace_retention)
         missing: LangSmithFailure | None = None
-        for batch in batches(runs):
+        for batch in batches(runs, BATCH):
             missing = await self._add_batch(queue_id, batch, extend=extend_trace_retention) or missing
         if missing is not None:
             raise missing
@@ -286,7 +287,7 @@ class LangSmith:
         """
         ids = [run_id for run_id in dict.fromkeys(run_ids) if is_uuid(run_id)]
         rows: list[dict[str, Any]] = []
-        for batch in batches(ids):
+        for batch in batches(ids, BATCH):
             async with self._request("list feedback") as sdk:
                 rows += await sdk.list_feedback(batch)
         return rows
@@ -310,7 +311,7 @@ class LangSmith:
         wanted = [run_id for run_id in dict.fromkeys(ids) if is_uuid(run_id)]
         projects = [project for project in dict.fromkeys(project_ids) if is_uuid(project)]
         runs: dict[str, dict[str, Any]] = {}
-        for batch in batches(wanted):
+        for batch in batches(wanted, BATCH):
             runs |= await self._query_batch(batch, projects, selects, since)
         return runs
 
@@ -347,27 +348,21 @@ class LangSmith:
             pages = sdk.generated.runs.query_v2(
                 ids=list(ids), project_ids=list(projects), selects=columns, min_start_time=earliest.isoformat()
             )
-            rows = [run.model_dump(mode="json") async for run in pages]
-        return {str(row["id"]): selected(row, selects) for row in rows}
+            return await selected(pages, selects)
 
     async def _query_v1(self, ids: Sequence[str], selects: Sequence[str]) -> dict[str, dict[str, Any]]:
         columns = list(dict.fromkeys(["id", "name", "run_type", "start_time", "trace_id", *selects]))
         async with self._request("query runs") as sdk:
             listed = sdk.client.list_runs(run_ids=ids, select=columns, limit=len(ids))
-            rows = [run.model_dump(mode="json") async for run in listed]
-        return {str(row["id"]): selected(row, selects) for row in rows}
+            return await selected(listed, selects)
 
     async def _find_dataset(self, name: str) -> str | None:
         async with self._request(f"look up the dataset {name!r}") as sdk:
-            dataset = await sdk.find_dataset(name)
-        return str(dataset.id) if dataset is not None and dataset.name == name else None
+            return await sdk.find_dataset(name)
 
     async def _find_queue(self, name: str) -> str | None:
         async with self._request(f"look up the annotation queue {name!r}") as sdk:
-            async for queue in sdk.client.list_annotation_queues(name=name):
-                if queue.name == name:
-                    return str(queue.id)
-        return None
+            return await sdk.find_queue(name)
 
     @asynccontextmanager
     async def _request(self, task: str) -> AsyncIterator[Sdk]:
@@ -388,19 +383,18 @@ class LangSmith:
         async with self._opening:
             if self._sdk is None:
                 # The import takes most of a second, so it must not block the loop.
-                self._sdk = await asyncio.to_thread(_load, self.settings, self._sunsets)
+                self._sdk = await asyncio.to_thread(self._load)
                 self._closes = weakref.finalize(self, _close_soon, asyncio.get_running_loop(), self._sdk)
                 self._closes.atexit = False
             return self._sdk
+
+    def _load(self) -> Sdk:
+        from engine.clients.langsmith.sdk import Sdk
+
+        return Sdk(self.settings, self._sunsets)
 
 
 def _close_soon(loop: AbstractEventLoop, sdk: Sdk) -> None:
     """Close the connections of a garbage-collected client, on their loop."""
     with suppress(RuntimeError):  # the loop is closed, and the connections with it
         loop.call_soon_threadsafe(lambda: loop.create_task(sdk.aclose()))
-
-
-def _load(settings: LangSmithSettings, sunsets: Sunsets) -> Sdk:
-    from engine.clients.langsmith.sdk import Sdk
-
-    return Sdk(settings, sunsets)

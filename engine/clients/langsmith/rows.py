@@ -1,9 +1,9 @@
-"""Rows of LangSmith's API: batches, ids, and conversions."""
+"""Rows of LangSmith's API: ids, and conversions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import AsyncIterable, Mapping, Sequence
+from typing import Any, Final
 from uuid import UUID
 
 from engine.core.errors import Discard
@@ -11,17 +11,10 @@ from engine.core.feedback import feedback_error
 from engine.core.masking import shortened
 from engine.core.times import time_of
 
-T = TypeVar("T")
-
 #: Ids in one query, and items in one addition to a queue: the API takes no more.
 BATCH: Final = 100
 #: How many characters of LangSmith's message are quoted.
 _LONGEST_TEXT: Final = 300
-
-
-def batches(rows: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Split rows into batches that the API accepts."""
-    return (rows[start : start + BATCH] for start in range(0, len(rows), BATCH))
 
 
 def is_uuid(text: object) -> bool:
@@ -69,6 +62,7 @@ def queue_item(run: Mapping[str, Any]) -> dict[str, Any]:
     return {"item_type": "RUN", "run_id": run["id"], **{key: value for key, value in located.items() if value}}
 
 
-def selected(row: Mapping[str, Any], selects: Sequence[str]) -> dict[str, Any]:
-    """The requested columns of a run, and its id."""
-    return {"id": str(row["id"]), **{name: row.get(name) for name in selects}}
+async def selected(runs: AsyncIterable[Any], selects: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """The requested columns of runs (models of the SDK), and their ids, by id."""
+    rows = [run.model_dump(mode="json") async for run in runs]
+    return {str(row["id"]): {"id": str(row["id"]), **{name: row.get(name) for name in selects}} for row in rows}

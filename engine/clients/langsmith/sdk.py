@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import httpx2
 from langsmith import APIError, AsyncLangsmith
 from langsmith.async_client import AsyncClient
-from langsmith.schemas import Dataset
 from langsmith.utils import LangSmithError, LangSmithNotFoundError
 
 from engine.clients.langsmith.request_limits import RequestLimits, current_request_limits
@@ -47,14 +46,22 @@ class Sdk:
         _ = self.generated.annotation_queues.items, self.generated.annotation_queues.runs, self.generated.runs
         self.faults: tuple[type[Exception], ...] = (LangSmithError, APIError, httpx2.HTTPError)
 
-    async def find_dataset(self, name: str) -> Dataset | None:
-        """The dataset that the server returns for a name, if any."""
+    async def find_dataset(self, name: str) -> str | None:
+        """The id of the dataset of exactly this name, if there is one."""
         try:
-            return await self.client.read_dataset(dataset_name=name)
+            dataset = await self.client.read_dataset(dataset_name=name)
+            return str(dataset.id) if dataset.name == name else None
         except LangSmithNotFoundError as error:
             if error.__cause__ is not None:  # a 404 of the server; without a cause the SDK reports an empty list
                 raise
             return None
+
+    async def find_queue(self, name: str) -> str | None:
+        """The id of the annotation queue of exactly this name, if there is one."""
+        async for queue in self.client.list_annotation_queues(name=name):
+            if queue.name == name:
+                return str(queue.id)
+        return None
 
     async def create_feedback(self, run_id: str, key: str, **fields: Any) -> Mapping[str, Any]:
         """Create feedback. Returns the row that LangSmith stored, which the SDK's method does not return."""

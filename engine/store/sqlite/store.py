@@ -9,30 +9,19 @@ import socket
 import sys
 import uuid
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.core.errors import BadQuestion, StoreError
+from engine.core.batches import batches
+from engine.core.errors import StoreError
 from engine.core.event import Event
 from engine.store.commits import Commits
 from engine.store.encryption import Keyring, fingerprints
 from engine.store.packing import clean
 from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
-from engine.store.queries import (
-    Backlog,
-    DeliveryDetail,
-    DeliveryQuery,
-    DeliveryRow,
-    EventDetail,
-    EventQuery,
-    EventRow,
-    Prunable,
-    Pruned,
-    Size,
-)
+from engine.store.queries import Prunable, Pruned, Size
 from engine.store.records import (
     Again,
     Appended,
@@ -48,24 +37,21 @@ from engine.store.records import (
 )
 from engine.store.sqlite import append as appends
 from engine.store.sqlite import claim as claims
-from engine.store.sqlite import controls, leases, prune, replay, settle, threads
+from engine.store.sqlite import controls, leases, prune, settle, threads
 from engine.store.sqlite.connection import disk_of, make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
 from engine.store.sqlite.lock import FileLock
-from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery, progress_of
-from engine.store.sqlite.query_events import backlog, decisions, last_attempts, list_events, muted_events, one_event
+from engine.store.sqlite.people import AT_ONCE, PeoplesOperations
+from engine.store.sqlite.query_deliveries import progress_of
+from engine.store.sqlite.query_events import decisions
 from engine.store.sqlite.reader import Reader
 from engine.store.sqlite.writer import Operation, Writer
 
 #: For how many seconds work is postponed if its event is encrypted with a missing key.
 _KEY_PAUSE = 300.0
-#: Large replays read this many deliveries, and make this many due, in one step.
-_PAGE, _REPLAYED_AT_ONCE = 1000, 200
-_EVENT_STATES = ("pending", "routed", "dead", "discarded")
-_DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 
 
-class SqliteStore:
+class SqliteStore(PeoplesOperations):
     """A ``Store`` (see ``protocol``) in one file, for one process at a time.
 
     One thread writes, in group commits. One thread reads for the worker and another one for people, so that none
@@ -75,13 +61,13 @@ class SqliteStore:
     def __init__(
         self, path: Path, *, owner: str | None, clock: Callable[[], float], keyring: Keyring, max_values: int
     ) -> None:
+        super().__init__(Reader(path, "people", keyring), clock)
         self._path, self._keyring = path, keyring
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._clock, self._max_values = clock, max_values
+        self._max_values = max_values
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._writer = Writer(path, keyring)
         self._work = Reader(path, "work", keyring)
-        self._people = Reader(path, "people", keyring)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._fingerprint_keys: tuple[bytes, ...] = ()
@@ -199,7 +185,7 @@ class SqliteStore:
         return await self._make_due(await self._work.ask(leases.retried, lane, now), now)
 
     async def _make_due(self, ids: Sequence[str], now: float) -> int:
-        for batch in _batches(ids, _REPLAYED_AT_ONCE):
+        for batch in batches(ids, AT_ONCE):
             await self._do(leases.make_due, ids=batch, now=now)
         return len(ids)
 
@@ -211,8 +197,7 @@ class SqliteStore:
         ]
         found = await self._work.ask(leases.changed, known)
         lanes: Counter[str] = Counter()
-        for start in range(0, len(found), _REPLAYED_AT_ONCE):
-            batch = found[start : start + _REPLAYED_AT_ONCE]
+        for batch in batches(found, AT_ONCE):
             lanes.update(await self._do(leases.make_changed_due, found=batch, now=now))
         return lanes
 
@@ -274,71 +259,7 @@ class SqliteStore:
         removed: bool = await self._do(controls.remove, kind=kind, subject=subject)
         return removed
 
-    # Queries and operations of people
-
-    async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make deliveries due again."""
-        _check_state(query.state, _DELIVERY_STATES)
-        ids = await self._replayable(query)
-        if dry_run:
-            return ids
-        done: list[str] = []
-        for batch in _batches(ids, _REPLAYED_AT_ONCE):
-            page = replace(query, ids=batch, limit=len(batch), before=None)
-            done += await self._do(replay.replay_deliveries, query=page, now=now)
-        return done
-
-    async def _replayable(self, query: DeliveryQuery) -> list[str]:
-        """Read page by page, so that neither the writer nor other queries wait for a large replay."""
-        ids: list[str] = []
-        remaining, before = max(query.limit, 0), query.before
-        while remaining > 0:
-            page = replace(query, limit=min(remaining, _PAGE), before=before)
-            found, last = await self._people.ask(replay.replayable, page)
-            ids += found
-            remaining, before = (remaining - _PAGE, last) if last else (0, None)
-        return ids
-
-    async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
-        """Make events due for evaluation again."""
-        found: list[str] = await self._do(replay.replay_events, ids=ids, now=now, dry_run=dry_run)
-        return found
-
-    async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
-        """Discard dead work."""
-        details = {"now": now, "by": by, "reason": reason}
-        done = [await self._do(replay.discard, ids=some, **details) for some in _batches(ids, _REPLAYED_AT_ONCE)]
-        return [one for some in done for one in some]
-
-    async def events(self, query: EventQuery) -> Sequence[EventRow]:
-        """Events, newest first."""
-        _check_state(query.state, _EVENT_STATES)
-        return await self._people.ask(list_events, query)
-
-    async def event(self, event_id: str) -> EventDetail | None:
-        """One event with all details."""
-        return await self._people.ask(one_event, event_id)
-
-    async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
-        """Deliveries, newest first."""
-        _check_state(query.state, _DELIVERY_STATES)
-        return await self._people.ask(list_deliveries, query)
-
-    async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
-        """One delivery with all details."""
-        return await self._people.ask(one_delivery, delivery_id)
-
-    async def backlog(self) -> Backlog:
-        """How much work waits."""
-        return await self._people.ask(backlog, now=self._clock())
-
-    async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
-        """Events of which a mute of this route held back matches."""
-        return await self._people.ask(muted_events, route, since=since)
-
-    async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
-        """By destination, when the last attempt at it began, and why it failed."""
-        return await self._people.ask(last_attempts, since=since)
+    # Retention
 
     async def prune(
         self,
@@ -440,13 +361,3 @@ class SqliteStore:
 
 def _operation(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Operation:
     return Operation(lambda db, _requests: [verb(db, **arguments)])
-
-
-def _batches(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), size):
-        yield ids[start : start + size]
-
-
-def _check_state(state: str | None, known: Sequence[str]) -> None:
-    if state is not None and state not in known:
-        raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(known)}")

@@ -1,0 +1,101 @@
+"""The operations of people: what they ask of the store, and what they replay or discard in it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from engine.core.batches import batches
+from engine.core.errors import BadQuestion
+from engine.store.queries import Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
+from engine.store.sqlite import replay
+from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery
+from engine.store.sqlite.query_events import backlog, last_attempts, list_events, muted_events, one_event
+from engine.store.sqlite.reader import Reader
+
+#: Large replays read this many deliveries in one step, and this many rows are changed in one.
+_PAGE, AT_ONCE = 1000, 200
+_EVENT_STATES = ("pending", "routed", "dead", "discarded")
+_DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
+
+
+class PeoplesOperations(ABC):
+    """That part of ``SqliteStore``. It has a reader of its own, so that the worker never waits for a query."""
+
+    def __init__(self, people: Reader, clock: Callable[[], float]) -> None:
+        self._people, self._clock = people, clock
+
+    @abstractmethod
+    async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
+        """Run an operation on the writer's thread."""
+
+    async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
+        """Make deliveries due again."""
+        _check_state(query.state, _DELIVERY_STATES)
+        ids = await self._replayable(query)
+        if dry_run:
+            return ids
+        done: list[str] = []
+        for batch in batches(ids, AT_ONCE):
+            page = replace(query, ids=batch, limit=len(batch), before=None)
+            done += await self._do(replay.replay_deliveries, query=page, now=now)
+        return done
+
+    async def _replayable(self, query: DeliveryQuery) -> list[str]:
+        """Read page by page, so that neither the writer nor other queries wait for a large replay."""
+        ids: list[str] = []
+        remaining, before = max(query.limit, 0), query.before
+        while remaining > 0:
+            page = replace(query, limit=min(remaining, _PAGE), before=before)
+            found, last = await self._people.ask(replay.replayable, page)
+            ids += found
+            remaining, before = (remaining - _PAGE, last) if last else (0, None)
+        return ids
+
+    async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
+        """Make events due for evaluation again."""
+        found: list[str] = await self._do(replay.replay_events, ids=ids, now=now, dry_run=dry_run)
+        return found
+
+    async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
+        """Discard dead work."""
+        details = {"now": now, "by": by, "reason": reason}
+        done = [await self._do(replay.discard, ids=some, **details) for some in batches(ids, AT_ONCE)]
+        return [one for some in done for one in some]
+
+    async def events(self, query: EventQuery) -> Sequence[EventRow]:
+        """Events, newest first."""
+        _check_state(query.state, _EVENT_STATES)
+        return await self._people.ask(list_events, query)
+
+    async def event(self, event_id: str) -> EventDetail | None:
+        """One event with all details."""
+        return await self._people.ask(one_event, event_id)
+
+    async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
+        """Deliveries, newest first."""
+        _check_state(query.state, _DELIVERY_STATES)
+        return await self._people.ask(list_deliveries, query)
+
+    async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
+        """One delivery with all details."""
+        return await self._people.ask(one_delivery, delivery_id)
+
+    async def backlog(self) -> Backlog:
+        """How much work waits."""
+        return await self._people.ask(backlog, now=self._clock())
+
+    async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
+        """Events of which a mute of this route held back matches."""
+        return await self._people.ask(muted_events, route, since=since)
+
+    async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
+        """By destination, when the last attempt at it began, and why it failed."""
+        return await self._people.ask(last_attempts, since=since)
+
+
+def _check_state(state: str | None, known: Sequence[str]) -> None:
+    if state is not None and state not in known:
+        raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(known)}")
