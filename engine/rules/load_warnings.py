@@ -42,4 +42,4 @@ async def _warning(loaded: Loaded) -> tuple[str, int, str, str] | None:
         return None
     first = f"{warnings[0].place}: {warnings[0].message}"[:_LONGEST]
     count = len(warnings)
-    return "loaded with %d warning%s, the first is %s (engine check shows them)", count, "s"[: count != 1], first
+    return "loaded with %d warning%s, the first is %s (engine check shows them)", count, "" if count == 1 else "s", first
