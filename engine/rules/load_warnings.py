@@ -40,6 +40,6 @@ async def _warning(loaded: Loaded) -> tuple[str, int, str, str] | None:
     warnings = [one for one in found if one not in broken]  # these were logged before
     if not warnings:
         return None
-    first = f"{warnings[0].place}: {warnings[0].message}"[:_LONGEST]
-    count = len(warnings)
-    return "loaded with %d warning%s, the first is %s (engine check shows them)", count, "" if count == 1 else "s", first
+    first, count = f"{warnings[0].place}: {warnings[0].message}"[:_LONGEST], len(warnings)
+    several = "" if count == 1 else "s"
+    return "loaded with %d warning%s, the first is %s (engine check shows them)", count, several, first

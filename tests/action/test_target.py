@@ -74,6 +74,17 @@ def test_a_variable_of_the_environment_counts_by_its_value() -> None:
     assert target(action, TOKEN="a") == target(WEBHOOK % ("Bearer a", ""))
 
 
+def test_the_order_of_parameters_does_not_count(tmp_path) -> None:
+    code = (
+        "import engine\n\n\nclass Page(engine.Action):\n    class Params(engine.Params):\n        a: str\n"
+        "        b: str\n\n    async def run(self, params, context):\n        return {}\n"
+    )
+    (tmp_path / "page.py").write_text(code)
+    registry = PluginLoader().load([tmp_path], load_installed())
+    assert target("page: {a: x, b: y}", registry=registry) == target("page: {b: y, a: x}", registry=registry)
+    assert target("page: {a: x, b: y}", registry=registry) != target("page: {a: y, b: x}", registry=registry)
+
+
 def test_of_a_plug_in_all_parameters_count_and_its_file(tmp_path) -> None:
     code = (
         "import engine\n\n\nclass Page(engine.Action):\n    class Params(engine.Params):\n        text: str\n\n"

@@ -14,6 +14,8 @@ from rich.console import Console
 from engine.cli.commands.deliveries import print_delivery
 from engine.cli.commands.events import _events_table
 from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries, why_of
+from engine.cli.support.tables import Pairs, Table
+from engine.cli.support.terminal import SafeConsole
 
 
 def _delivery(reason: str = "", *, due: int | None = None, **more: Any) -> dict[str, Any]:
@@ -137,3 +139,36 @@ def test_events_with_everything_to_note_fit_eighty_columns() -> None:
     assert head.split() == ["EVENT", "AGE", "KIND", "STATE", "RUNS", "MATCHED", "WAITING", "DEAD", "RULE"]
     assert row.endswith("chat")
     assert notes == "  held back: 1 by mute · sent again 2 times, not acted on"
+
+
+def test_a_destination_explains_what_waits_for_it_and_nothing_else() -> None:
+    blocked = {"name": "d", "state": "failing", "last_error": "HTTP 500", "reason": "r"}
+    row = {"destination": "d", "state": "due", "due_at": "2099-01-01T00:00:00Z", "attempts": 1, "item_count": 0}
+    waits, fails = row | {"reason": "waits for d: failing"}, row | {"reason": "HTTP 500: oops"}
+    other = row | {"reason": "text: run has no 'x'", "due_at": None}
+    present = Present(live=True, destinations={"d": blocked})
+    assert [present.explains(each) for each in (waits, fails, other)] == [True, True, False]
+    healthy = Present(live=True, destinations={"d": blocked | {"state": "healthy", "last_error": ""}})
+    assert [healthy.explains(each) for each in (waits, fails, other)] == [False, False, False]
+    assert [Present().explains(each) for each in (waits, fails, other)] == [False, False, False]
+
+
+def test_a_word_that_is_longer_than_its_column_stands_whole_below_the_row() -> None:
+    made = Table("ID", "WHAT*", "STATE")
+    made.add_row("1", "see https://example.com/" + "x" * 40 + " now", "due")
+    made.add_row("2", "short", "dead")
+    console = SafeConsole(width=50, file=io.StringIO(), color_system=None)
+    console.print(made)
+    shown = console.file.getvalue()
+    assert "https://example.com/" + "x" * 40 in shown
+    assert shown.splitlines()[0].split() == ["ID", "STATE", "WHAT"]
+
+
+def test_pairs_begin_their_further_lines_below_the_first() -> None:
+    console = SafeConsole(width=40, file=io.StringIO(), color_system=None)
+    console.print(Pairs([("name", "one two three four five six seven eight"), ("longer", "x"), ("empty", "")]))
+    assert [line.rstrip() for line in console.file.getvalue().splitlines()] == [
+        "name    one two three four five six",
+        "        seven eight",
+        "longer  x",
+    ]

@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from engine.core.errors import Problem
-from engine.core.terminal_text import CONTROLS, indent_of, snippet, visible, visible_in_json, wrapped, wrapped_advice
+from engine.core.terminal_text import (
+    CONTROLS,
+    indent_of,
+    snippet,
+    visible,
+    visible_in_json,
+    wrapped,
+    wrapped_advice,
+    wrapped_problem,
+)
 
 WORDS = st.lists(st.text("ab/-日本", min_size=1, max_size=30), min_size=1, max_size=20)
 ANY = st.text(st.characters(exclude_categories=()))
@@ -130,3 +139,26 @@ def test_json_stays_the_same_json(value: object) -> None:
 )
 def test_examples(text: str, shown: str) -> None:
     assert visible(text) == shown
+
+
+def test_a_problem_keeps_its_caret_below_its_character_and_its_advice_whole() -> None:
+    source = "  - {path: $.runs[*].name, " + "x" * 60 + ", regex: ^chat}"
+    message = "refused: unknown key 'regex' " + "and so on " * 8
+    text = f"{message}\n    {source}\n    {' ' * source.index('regex')}^\n    did you mean 'matches'?"
+    lines = wrapped_problem(text, 50)
+    assert all(cell_len(line) <= 50 for line in lines)
+    (at,) = [number for number, line in enumerate(lines) if line.strip() == "^"]
+    assert lines[at - 1][lines[at].index("^") :].startswith("regex")
+    assert lines[at - 1].strip().startswith("…")
+    assert " ".join(" ".join(lines[: at - 1]).split()) == message.strip()
+    assert lines[at + 1 :] == ["    did you mean 'matches'?"]
+
+
+@pytest.mark.parametrize("text", ["^", "one line", "^\nbelow", "", "a\n\nb"])
+def test_a_text_without_a_caret_below_a_line_is_only_wrapped(text: str) -> None:
+    assert wrapped_problem(text, 40) == wrapped(text, 40)
+
+
+def test_two_problems_each_have_their_line_and_caret() -> None:
+    lines = wrapped_problem("first\n  日本 x\n       ^\nsecond\n  y\n  ^\nend", 40)
+    assert lines == ["first", "  日本 x", "       ^", "second", "  y", "  ^", "end"]
