@@ -162,7 +162,7 @@ class Admin:
         if not last.good:
             facts |= {
                 "error": "the configuration was not reloaded: the rules of before stay at work",
-                "hint": "mend what `problems` names; the file is loaded again as soon as it is saved",
+                "hint": "fix what `problems` names; the file is loaded again as soon as it is saved",
             }
         answer: dict[str, Any] = self._reloader.masker.tree(
             facts | {"problems": problem_views(last.problems), "broken_plugins": problem_views(loaded.broken)}

@@ -110,7 +110,7 @@ class Worker:
             wake.set()
 
     def reloaded(self, *, good: bool) -> None:
-        """The rules are others, if it went well: what waited for them, or for a destination they mend, may go on."""
+        """The rules were replaced, if the reload succeeded: work that waited for the old ones continues."""
         if good:
             self.gateway.reloaded()
             self._changed.reloaded()
