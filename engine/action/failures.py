@@ -14,7 +14,7 @@ from typing import Any, Literal, get_args
 from engine.core.error_text import cannot_connect, error_text, message_of, named_error, network_message
 from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, Retry, TemplateError
 
-#: Statuses that say "not now". 401 and 410 are among them: a fix of the configuration lets the waiting deliveries succeed.
+#: Statuses that say "not now". 401 and 410 are among them: after a fix of the configuration, what waits can succeed.
 #: 404 is final for all but feedback, whose action asks for a retry.
 RETRIED_STATUSES = frozenset({401, 408, 410, 425, 429, *range(500, 600)})
 #: The longest pause a destination may ask for with Retry-After, in seconds.

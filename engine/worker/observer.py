@@ -30,7 +30,7 @@ class Observer:
     def answered(self, outcome: str, seconds: float) -> None:
         """A webhook's request is answered.
 
-        ``outcome`` is ``accepted``, ``duplicate``, or the word for why it was refused (see ``receiver.responses.REFUSALS``).
+        ``outcome`` is ``accepted``, ``duplicate``, or the reason of a refusal (see ``receiver.responses.REFUSALS``).
         """
 
     def accepted(self, event: Event, appended: Appended) -> None:
