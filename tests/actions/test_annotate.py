@@ -286,7 +286,7 @@ async def test_an_event_without_a_run_is_dead(attempt):
 
 
 async def test_a_run_whose_id_is_no_uuid_is_dead(attempt, langsmith):
-    with pytest.raises(Discard, match="'7' is not one of LangSmith's"):
+    with pytest.raises(Discard, match="'7' is not a LangSmith id"):
         await attempt(Annotate(), {"feedback": FEEDBACK}, run=RUN | {"id": "7"})
     assert not langsmith.requests
 

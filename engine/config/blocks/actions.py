@@ -50,7 +50,7 @@ _ROUTES_KEYS: Final = {
     "wait_for": _LEFT,
     "on_dead": _LEFT,
     "mute": "a route is muted from outside: engine mute ROUTE --for 2h",
-    "limits": "they hold for a destination, whoever sends to it: write limits at the top level",
+    "limits": "they hold for a destination, whichever route sends to it: write limits at the top level",
 }
 _GATE_KEYS: Final = frozenset({"every", "by", "max"})
 _TYPE_WORDS: Final = frozenset({"action", "type", "uses", "kind", "do"})
