@@ -18,7 +18,7 @@ from engine.core.errors import HttpFailure, check_response
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
 #: What the table's words about a destination mean (``engine.retry.Says``).
 SAYS = {
-    "is": "healthy",
+    "healthy": "healthy",
     "paused": "pause",
     "busy": "busy",
     "counted": "failing",
@@ -35,7 +35,7 @@ class Row:
 
     statuses: frozenset[int]
     with_retry_after: bool
-    #: succeeded, again or dead.
+    #: succeeded, retried or dead.
     verdict: str
     waits: bool
     says: str
@@ -85,7 +85,7 @@ def test_every_status_means_what_is_documented(status, retry_after):
     else:
         assert (row.verdict, row.says) == ("succeeded", "healthy")
         return
-    assert ("again" if failure.retry else "dead") == row.verdict
+    assert ("retried" if failure.retry else "dead") == row.verdict
     assert failure.says == row.says
     if failure.retry:
         assert failure.after == (AFTER if retry_after else None)
@@ -150,7 +150,7 @@ async def check(attempt, subject, status, retry_after):
     stand_in.faults.clear()
     stand_in.faults.add(status=status, retry_after=retry_after, path=path, times=times, headers=location)
     came_to, failure = await outcome(attempt, action, params)
-    expected = BETTER.get((name, status), {"again": "retry", "dead": "final"}[row.verdict])
+    expected = BETTER.get((name, status), {"retried": "retry", "dead": "final"}[row.verdict])
     assert came_to == expected, status
     if expected != "success" and (name, status) not in BETTER:
         assert failure.after == (retry_after if failure.retry else None), status
