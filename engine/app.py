@@ -43,7 +43,7 @@ from engine.telemetry.loop_lag import LoopLag, threads_of
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
 from engine.worker.attempt import Executor
-from engine.worker.context import Desk, Rules
+from engine.worker.context import Context, Rules
 from engine.worker.hydrate import Hydrator
 from engine.worker.in_memory import Holdings
 from engine.worker.mutes import Mutes
@@ -139,9 +139,9 @@ async def running(
             max_values=settings.max_values,
         )
         stack.push_async_callback(hydrator.close)
-        desk = Desk(
+        context = Context(
             store=store,
-            rules=lambda: Rules(reloader.current.router, reloader.masker),
+            rules=Rules(reloader.current.router, reloader.masker),
             holdings=Holdings(
                 hydrator,
                 lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json()),
@@ -154,13 +154,13 @@ async def running(
         executor = Executor(clients, foreign, spans=spans, fingerprint=store.fingerprint)
         lag = _watch_loop(stack, logger, foreign, executor)
         worker = Worker(
-            desk,
+            context,
             executor,
             limit=settings.concurrency,
             byte_limit=settings.memory_limit,
             evaluations=_MOST_EVALUATIONS,
         )
-        reloader.listen(lambda last: worker.reloaded(good=last.good))
+        reloader.listen(lambda last: worker.reloaded(Rules(reloader.current.router, reloader.masker), good=last.good))
         reloader.listen(lambda last: _tell_reload(observer, reloader, last))
         _tell_reload(observer, reloader, reloader.last)
         await worker.start()

@@ -13,9 +13,8 @@ from engine.core.suggest import nearest
 from engine.core.units import format_rate
 from engine.store.protocol import Store
 from engine.store.records import Control
-from engine.worker.destinations import Destination
 from engine.worker.destinations.circuit import is_kind
-from engine.worker.destinations.destination import STATE_OF
+from engine.worker.destinations.destination import STATE_OF, Destination
 from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import cause
 
@@ -126,7 +125,8 @@ def _idle(name: str, state: str) -> dict[str, Any]:
 def _of_lane(lane: Destination, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
     block = lane.last_block if state != "healthy" else None
-    erring = f"attempts failed in a row: {lane.failures}" if state == "healthy" and lane.failures else ""
+    failures = lane.circuit.failures_in_a_row
+    erring = f"attempts failed in a row: {failures}" if state == "healthy" and failures else ""
     return {
         "name": lane.name,
         "state": "erring" if erring else state,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from engine.action.target import service_target
 from engine.rules.router import Router
-from engine.worker.context import Desk
+from engine.worker.context import Context
 from engine.worker.hydrate import READ_FROM
 
 #: Evaluations are of no route and action; what they wait for is LangSmith's data.
@@ -22,20 +22,20 @@ class ChangedTargets:
     another. An attempt at a time finds out.
     """
 
-    def __init__(self, desk: Desk, opened: Callable[[Collection[str]], None]) -> None:
-        self._desk, self._opened = desk, opened
+    def __init__(self, context: Context, opened: Callable[[Collection[str]], None]) -> None:
+        self._context, self._opened = context, opened
         self._asked = asyncio.Event()
         self._asked.set()
         self._seen: Mapping[tuple[str, str], str] = {}
 
     def reloaded(self) -> None:
         """The configuration was loaded anew."""
-        if _targets(self._desk.rules().router) != self._seen:
+        if _targets(self._context.rules.router) != self._seen:
             self._asked.set()
 
     def stored(self, router: Router) -> None:
         """Work was stored by these rules. Where others hold by now, the last look may have been too early for it."""
-        if self._desk.rules().router.private_hash != router.private_hash:
+        if self._context.rules.router.private_hash != router.private_hash:
             self._asked.set()
 
     async def step(self) -> None:
@@ -53,15 +53,15 @@ class ChangedTargets:
             raise
 
     async def _hasten(self) -> None:
-        targets, now = _targets(self._desk.rules().router), self._desk.clock()
-        found = await self._desk.store.make_changed_due(targets, now=now)
+        targets, now = _targets(self._context.rules.router), self._context.clock()
+        found = await self._context.store.make_changed_due(targets, now=now)
         lanes = {lane for lane in found if lane}
         if self._seen and self._seen[_EVALUATIONS] != targets[_EVALUATIONS]:
             lanes.add(READ_FROM)
         self._seen = targets
         if found:
             told = {"work": sum(found.values())}
-            self._desk.logger.info("what waited for a destination that was changed is due now", extra=told)
+            self._context.logger.info("what waited for a destination that was changed is due now", extra=told)
         self._opened(lanes)
 
 

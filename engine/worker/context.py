@@ -34,15 +34,12 @@ class Rules:
     masker: Masker
 
 
-@dataclass(frozen=True, slots=True)
-class Desk:
-    """The means of one process's work. ``rules`` is asked anew for every piece, so that a reload counts.
-
-    ``mutes`` are the muted routes of now, by id.
-    """
+@dataclass(slots=True)
+class Context:
+    """What evaluations and deliveries share. A reload replaces ``rules``."""
 
     store: Store
-    rules: Callable[[], Rules]
+    rules: Rules
     holdings: Holdings
     observer: Observer
     logger: logging.Logger
@@ -72,7 +69,7 @@ class Desk:
         self, work: Work, policy: RetryPolicy, failure: Failure, started_at: float, *, destination: str = ""
     ) -> tuple[Attempt, Again | Dead]:
         """A failed attempt for the history, and what follows from it by the retry policy."""
-        now, masker = self.clock(), self.rules().masker
+        now, masker = self.clock(), self.rules.masker
         reason = masker.text(failure.reason)
         delay = policy.next_delay(
             failure, attempt=work.attempts + 1, waited=_failing_for(work, started_at, now), rng=self.rng

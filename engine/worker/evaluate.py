@@ -18,9 +18,9 @@ from engine.rules.decide import WAITS
 from engine.rules.decision import Circumstances, Decision, Known, Plan, Routing, known_from
 from engine.rules.router import ANY, Router
 from engine.store.records import Again, Attempt, Dead, Digest, Gate, Routed, Settled, Wait, Work
-from engine.worker.context import Desk
+from engine.worker.context import Context
 from engine.worker.destinations.gateway import Gateway
-from engine.worker.destinations.messages import waiting
+from engine.worker.destinations.messages import waiting_message
 from engine.worker.in_memory import Held
 
 #: An event of more runs, or of a larger body (in bytes), is evaluated off the loop.
@@ -33,20 +33,24 @@ class Evaluator:
     """Evaluates events. ``room`` tells how many deliveries this process can take up when an evaluation ends."""
 
     def __init__(
-        self, desk: Desk, room: Callable[[], int], gateway: Gateway, stored: Callable[[Router], None] = lambda _: None
+        self,
+        context: Context,
+        room: Callable[[], int],
+        gateway: Gateway,
+        stored: Callable[[Router], None] = lambda _: None,
     ) -> None:
         """``stored`` is called when an evaluation was stored by some rules."""
-        self._desk, self._room, self._gateway, self._stored = desk, room, gateway, stored
+        self._context, self._room, self._gateway, self._stored = context, room, gateway, stored
         self.offload = Offload()
         #: How many deliveries are this process's to be, once the transaction is through that is under way.
         self._promised = 0
 
     async def evaluate(self, work: Work, held: Held) -> list[tuple[Work, Plan]]:
         """Decide, settle, and return the deliveries that are this process's to make now."""
-        rules, started_at = self._desk.rules(), self._desk.clock()
+        rules, started_at = self._context.rules, self._context.clock()
         routing = await self._route(work, held, rules.router)
         attempt, pending = self._pending(work, held, routing, started_at)
-        now = self._desk.clock()
+        now = self._context.clock()
         deliveries = [self._lined_up(plan, _delivery(plan, work, now)) for plan in routing.plans]
         mine = [
             each.id for plan, each in zip(routing.plans, deliveries, strict=True) if _is_at_once(plan) and not each.lane
@@ -79,7 +83,7 @@ class Evaluator:
         """Others that settle meanwhile must not count on the same room."""
         self._promised += len(routed.leased)
         try:
-            return await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
+            return await self._context.persist(lambda: self._context.store.settle_routed(routed))
         finally:
             self._promised -= len(routed.leased)
 
@@ -92,13 +96,15 @@ class Evaluator:
             return delivery
         self._gateway.note_stored(denied.destination)
         until = delivery.first_at + plan.action.retry.within
-        target = self._desk.store.fingerprint(plan.action.target)
-        return replace(delivery, lane=denied.destination.name, error=waiting(denied), until=until, target=target)
+        target = self._context.store.fingerprint(plan.action.target)
+        return replace(
+            delivery, lane=denied.destination.name, error=waiting_message(denied), until=until, target=target
+        )
 
     def _tell(
         self, work: Work, event: Event, routing: Routing, routed: Routed, settled: Settled, started_at: float
     ) -> None:
-        observer = self._desk.observer
+        observer = self._context.observer
         made = len(routed.deliveries) - len(settled.throttled) - len(settled.collected)
         observer.routed(event, routing, started_at, made, over=not isinstance(routed.pending, (Again, Wait)))
         if isinstance(routed.pending, Wait) and routing.awaiting and not (work.error or "").startswith(WAITS):
@@ -126,54 +132,54 @@ class Evaluator:
             return None, wait
         if (failure := _wanting(routing, held.fetched) or _overdue(routing)) is None:
             return None, wait
-        router = self._desk.rules().router
-        attempt, then = self._desk.consequence(work, router.retry, failure, started_at)
+        router = self._context.rules.router
+        attempt, then = self._context.consequence(work, router.retry, failure, started_at)
         if isinstance(then, Again):
-            then = replace(then, target=self._desk.store.fingerprint(service_target(router.langsmith)))
+            then = replace(then, target=self._context.store.fingerprint(service_target(router.langsmith)))
         if wait is None or (isinstance(then, Again) and then.due_at <= wait.due_at):
             return attempt, then
         return None, wait
 
     def _wait(self, work: Work, held: Held, routing: Routing) -> Wait | None:
         """Until when it is put off, if it is: for feedback to come, or because data can't be asked for until then."""
-        now = self._desk.clock()
+        now = self._context.clock()
         wait = _wait(held.event, routing, now)
         later = _later(held, routing)
         if later is None:
             return wait
         if wait is not None:
             return replace(wait, due_at=min(max(wait.due_at, later.due_at(now)), *routing.awaiting.values()))
-        if later.blocked and now - work.first_at >= self._desk.rules().router.retry.within:
+        if later.blocked and now - work.first_at >= self._context.rules.router.retry.within:
             return None
         return Wait(later.due_at(now), str(later), counted=later.blocked)
 
     async def fail(self, work: Work, failure: Failure, started_at: float) -> None:
         """Settle an evaluation that came to nothing: it is made again, or dead, with the reason."""
-        router = self._desk.rules().router
-        attempt, then = self._desk.consequence(work, router.retry, failure, started_at)
+        router = self._context.rules.router
+        attempt, then = self._context.consequence(work, router.retry, failure, started_at)
         routed = Routed(
             event_id=work.event_id,
             decisions=(),
             deliveries=(),
             leased=frozenset(),
             config_hash=router.hash,
-            decided_at=self._desk.clock(),
+            decided_at=self._context.clock(),
             pending=then,
             attempt=attempt,
             work=work,
         )
-        await self._desk.persist(lambda: self._desk.store.settle_routed(routed))
-        self._desk.observer.failed(work, attempt, then)
+        await self._context.persist(lambda: self._context.store.settle_routed(routed))
+        self._context.observer.failed(work, attempt, then)
 
     async def _route(self, work: Work, held: Held, router: Router) -> Routing:
         """Decide on what came along; only where that leaves something open, fetch and decide again."""
         known = await self._known(work) if work.attempts or work.error else {}
-        around = Circumstances(self._desk.clock(), known, mutes=self._desk.mutes())
+        around = Circumstances(self._context.clock(), known, mutes=self._context.mutes())
         routing = await self._decide(router, held, around)
         if not (routing.wanting or routing.awaiting):
             return routing
         wanted = routing.wanting | {"feedback"} if routing.awaiting else routing.wanting
-        await self._desk.holdings.hydrate(held, wanted, None, refresh=bool(routing.awaiting))
+        await self._context.holdings.hydrate(held, wanted, None, refresh=bool(routing.awaiting))
         around = replace(around, looked=True)
         routing = await self._decide(router, held, around)
         put_off = self._wait(work, held, routing) is not None
@@ -191,13 +197,13 @@ class Evaluator:
             return await self.offload.run(kind, decide, size=size, large=size > _SMALL or _is_large(event, fetched))
         except TookTooLong as error:
             facts = {"event": event.id, "rule": event.rule_id, "routes": _routes(router, event)}
-            self._desk.logger.warning("an evaluation past its limit goes on in its thread", extra=facts)
+            self._context.logger.warning("an evaluation past its limit goes on in its thread", extra=facts)
             return await in_thread(partial(router.undecided, event, fetched, around, f"the evaluation {error}"))
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:
         """What earlier evaluations of this round settled: a person who asks again asks for all of it."""
-        store = self._desk.store
-        return known_from(await self._desk.persist(lambda: store.decisions(work.event_id, work.replays)))
+        store = self._context.store
+        return known_from(await self._context.persist(lambda: store.decisions(work.event_id, work.replays)))
 
 
 def _delivery(plan: Plan, evaluation: Work, now: float) -> Work:

@@ -14,7 +14,7 @@ from engine.core.event import Event
 from engine.core.memory_budget import Account, Memory
 from engine.core.numbers import may_have_long_numbers
 from engine.rules.route import Needs
-from engine.worker.destinations.event_bytes import EventBytes
+from engine.worker.destinations.destination import EventBytes
 from engine.worker.hydrate import Hydrator
 
 #: Documents of one digest whose data is fetched at once.

@@ -13,31 +13,31 @@ from engine.core.truth import Truth
 from engine.core.vocabulary import ON_DEAD
 from engine.rules.route import NOTHING_THROTTLED, Route, RoutedAction
 from engine.store.records import Again, Attempt, Dead, Work
-from engine.worker.context import Desk
+from engine.worker.context import Context
 from engine.worker.in_memory import Held, Place
 
 
 class Followers:
     """Works out what follows, against the rules of now. It is inserted by the transaction that settles the delivery."""
 
-    def __init__(self, desk: Desk) -> None:
-        self._desk = desk
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     async def of(self, work: Work, attempt: Attempt, then: Again | Dead | None, items: int) -> list[Work]:
         """The ``on_dead`` of its route, where this attempt was a delivery's last. Theirs have none of their own.
 
         ``items`` is of how many documents the delivery was made.
         """
-        route = self._desk.rules().router.routes.get(work.route)
+        route = self._context.rules.router.routes.get(work.route)
         if not isinstance(then, Dead) or route is None or work.action.startswith(ON_DEAD):
             return []
-        delivery = _delivery_words(work, attempt, then, self._desk.clock()) | {"items": items}
+        delivery = _delivery_words(work, attempt, then, self._context.clock()) | {"items": items}
         words = {"throttle": NOTHING_THROTTLED, **(work.variables or {}), "delivery": delivery}
         found = [await self._follower(work, route, action, words) for action in route.on_dead]
         return [follower for follower in found if follower is not None]
 
     async def _follower(self, work: Work, route: Route, action: RoutedAction, words: Mapping[str, Any]) -> Work | None:
-        now = self._desk.clock()
+        now = self._context.clock()
         if skipping(action.active, now) is not None or not await self._wanted(work, route, action, words):
             return None
         until = holding_until(action.active, now)
@@ -62,18 +62,18 @@ class Followers:
         """
         if action.when is None:
             return True
-        held = self._desk.holdings.at_hand(work.event_id)
+        held = self._context.holdings.at_hand(work.event_id)
         if held is None:
             return True
-        await self._desk.holdings.hydrate(held, action.when.needs, work.index)
+        await self._context.holdings.hydrate(held, action.when.needs, work.index)
         verdict = action.when.check(self._document(work, route, held, words))
         if verdict is Truth.WANTING:
             told = {"delivery": work.id, "action": action.name}
-            self._desk.logger.warning("on_dead follows, as the data its `when` reads can't be had", extra=told)
+            self._context.logger.warning("on_dead follows, as the data its `when` reads can't be had", extra=told)
         return verdict in (Truth.TRUE, Truth.WANTING)
 
     def _document(self, work: Work, route: Route, held: Held, words: Mapping[str, Any]) -> dict[str, Any]:
-        return {**self._desk.rules().router.document(held.event, work.index, held.fetched, route), **words}
+        return {**self._context.rules.router.document(held.event, work.index, held.fetched, route), **words}
 
 
 def _delivery_words(work: Work, attempt: Attempt, then: Dead, now: float) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from engine.store.protocol import CLAIM_BYTES
 from engine.store.records import Appended, Claimed, Item, Work, WorkKind
 from engine.worker.attempt import Executor
 from engine.worker.changed_targets import ChangedTargets
-from engine.worker.context import Desk
+from engine.worker.context import Context, Rules
 from engine.worker.deliver import Deliverer
 from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import WAITS
@@ -57,14 +57,14 @@ class Worker:
 
     def __init__(
         self,
-        desk: Desk,
+        context: Context,
         executor: Executor,
         *,
         limit: int = 512,
         byte_limit: int = 256 * 2**20,
         evaluations: int | None = None,
     ) -> None:
-        self._desk = desk
+        self._context = context
         self._byte_limit = byte_limit
         limits: dict[WorkKind, int] = {"evaluate": max(limit, evaluations or 0), "deliver": limit}
         self._hands: dict[WorkKind, Hands] = {kind: Hands(limits[kind], byte_limit // 2) for kind in _KINDS}
@@ -73,16 +73,16 @@ class Worker:
         self._wakes: dict[WorkKind, asyncio.Event] = {kind: asyncio.Event() for kind in _KINDS}
         share = byte_limit // 2 // _SHARE
         woken = self._wakes["deliver"].set
-        self.gateway = Gateway(desk, limit, woken, share, share * _WAITING_SHARES, on_resumed=self._resumed)
+        self.gateway = Gateway(context, limit, woken, share, share * _WAITING_SHARES, on_resumed=self._resumed)
         self._hastening: set[asyncio.Task[None]] = set()
-        self._changed = ChangedTargets(desk, self._reopen)
-        self._evaluator = Evaluator(desk, lambda: self._room("deliver"), self.gateway, self._changed.stored)
-        self._deliverer = Deliverer(desk, executor, self.gateway, self._changed.stored)
+        self._changed = ChangedTargets(context, self._reopen)
+        self._evaluator = Evaluator(context, lambda: self._room("deliver"), self.gateway, self._changed.stored)
+        self._deliverer = Deliverer(context, executor, self.gateway, self._changed.stored)
         self._executor = executor
         self._running: dict[asyncio.Task[None], tuple[Work, Sequence[Held]]] = {}
         self._services: list[asyncio.Task[None]] = []
         self._stopping = False
-        self._clock_offset = desk.clock() - time.monotonic()
+        self._clock_offset = context.clock() - time.monotonic()
 
     @property
     def busy(self) -> int:
@@ -102,15 +102,16 @@ class Worker:
     @property
     def memory(self) -> Memory:
         """What fetched data takes."""
-        return self._desk.holdings.memory
+        return self._context.holdings.memory
 
     def wake(self) -> None:
         """There may be new due work in the store."""
         for wake in self._wakes.values():
             wake.set()
 
-    def reloaded(self, *, good: bool) -> None:
-        """The rules were replaced, if the reload succeeded: work that waited for the old ones continues."""
+    def reloaded(self, rules: Rules, *, good: bool) -> None:
+        """Use the rules of now. If the reload succeeded, work that waited for others continues."""
+        self._context.rules = rules
         if good:
             self.gateway.reloaded()
             self._changed.reloaded()
@@ -132,7 +133,7 @@ class Worker:
         leased = self._room("evaluate") > 0 and hands.fits(event.size)
         if leased:
             hands.expect(event.size)
-        appending = asyncio.ensure_future(self._desk.store.append(event, leased=leased))
+        appending = asyncio.ensure_future(self._context.store.append(event, leased=leased))
         appending.add_done_callback(lambda done: self._accepted(event, done, leased=leased))
         return appending
 
@@ -149,7 +150,7 @@ class Worker:
         if leased and not appended.duplicate:
             work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
             self._take_up(work, Item(event, -1, None))
-        self._desk.observer.accepted(event, appended)
+        self._context.observer.accepted(event, appended)
 
     # Life
 
@@ -178,11 +179,13 @@ class Worker:
     async def _hasten(self) -> None:
         """Try again what was put off because nothing could be read from LangSmith."""
         try:
-            if await self._desk.store.make_due(f"{WAITS}{READ_FROM}:", now=self._desk.clock()):
+            if await self._context.store.make_due(f"{WAITS}{READ_FROM}:", now=self._context.clock()):
                 self.wake()
         except StoreError as error:
             told = {"reason": str(error)}
-            self._desk.logger.warning("what waits for LangSmith is tried when its pause would have ended", extra=told)
+            self._context.logger.warning(
+                "what waits for LangSmith is tried when its pause would have ended", extra=told
+            )
 
     async def hold(self) -> None:
         """Take up nothing new, from the store or from evaluations that end now, and let nobody wait for a place.
@@ -214,12 +217,12 @@ class Worker:
 
     async def _give_back(self, ids: Sequence[str]) -> None:
         try:
-            await self._desk.store.release(ids, due_at=self._desk.clock())
+            await self._context.store.release(ids, due_at=self._context.clock())
         except StoreGone:
             raise
         except StoreBusy as error:
             told = {"work": len(ids), "reason": str(error)}
-            self._desk.logger.warning("work was not given back, which the next start puts right", extra=told)
+            self._context.logger.warning("work was not given back, which the next start puts right", extra=told)
 
     async def _for_ever(self, name: str, step: Callable[[], Awaitable[None]]) -> None:
         """A step again and again. Nothing that goes wrong in one may end them: retries would end with it."""
@@ -227,10 +230,10 @@ class Worker:
             try:
                 await step()
             except StoreError as error:
-                self._desk.logger.error("trouble while %s; trying again", name, extra={"reason": str(error)})
+                self._context.logger.error("trouble while %s; trying again", name, extra={"reason": str(error)})
                 await asyncio.sleep(_LONGEST_NAP)
             except Exception as error:
-                self._desk.logger.error("trouble while %s; trying again", name, exc_info=error)
+                self._context.logger.error("trouble while %s; trying again", name, exc_info=error)
                 await asyncio.sleep(_LONGEST_NAP)
 
     # Due work in the store
@@ -243,9 +246,9 @@ class Worker:
         await self._nap(kind)
 
     async def _claim(self, kind: WorkKind, room: int) -> Sequence[Claimed]:
-        now, hands = self._desk.clock(), self._hands[kind]
+        now, hands = self._context.clock(), self._hands[kind]
         claim = partial(
-            self._desk.store.claim,
+            self._context.store.claim,
             now=now,
             limit=min(room, _MOST_CLAIMED),
             max_bytes=min(CLAIM_BYTES, (hands.byte_limit - hands.bytes) // (1 + GROWTH)),
@@ -263,7 +266,7 @@ class Worker:
         """Until something falls due or can be taken, a hand is free, somebody wakes us, or a second has passed."""
         seconds = _LONGEST_NAP
         if self._room(kind) > 0:
-            times, now = await self._next(kind), self._desk.clock()
+            times, now = await self._next(kind), self._context.clock()
             seconds = min([_LONGEST_NAP, *(max(at - now, 0.005) for at in times if at is not None)])
         try:
             async with asyncio.timeout(seconds):
@@ -274,16 +277,16 @@ class Worker:
     async def _next(self, kind: WorkKind) -> Sequence[float | None]:
         """When the next work of a kind falls due, and when a lane opens by itself."""
         if kind == "evaluate":
-            return [await self._desk.store.next_due(kind=kind)]
+            return [await self._context.store.next_due(kind=kind)]
         shut = self.gateway.without_capacity()
-        return [await self._desk.store.next_due(kind=kind, paused=shut), self.gateway.ready_at()]
+        return [await self._context.store.next_due(kind=kind, paused=shut), self.gateway.ready_at()]
 
     async def _beat(self) -> None:
         await asyncio.sleep(HEARTBEAT)
-        now = self._desk.clock()
+        now = self._context.clock()
         # What was leased a moment ago, and is not in hand yet, would seem to be forgotten for hours.
         holding = None if self._clock_was_set(now) else {work.id for work, _ in self._running.values()}
-        await self._desk.store.heartbeat(now=now, holding=holding)
+        await self._context.store.heartbeat(now=now, holding=holding)
 
     def _clock_was_set(self, now: float) -> bool:
         """Whether it jumped since the last sign of life."""
@@ -309,7 +312,7 @@ class Worker:
 
     def _held(self, about: Claimed | Item) -> Held:
         fetched = Fetched.from_json(about.fetched)
-        return self._desk.holdings.take(about.event, fetched, about.fetched_size)
+        return self._context.holdings.take(about.event, fetched, about.fetched_size)
 
     def _start_delivery(self, work: Work, places: Sequence[Place], plan: Plan | None, broken: str = "") -> None:
         helds = [held for held, _ in places]
@@ -319,7 +322,7 @@ class Worker:
 
         if broken:
             lost = Failure(retry=False, reason=broken)
-            self._start(work, helds, lambda: fail(work, lost, self._desk.clock()), fail)
+            self._start(work, helds, lambda: fail(work, lost, self._context.clock()), fail)
         else:
             self._start(work, helds, lambda: self._deliverer.deliver(work, places, plan), fail)
 
@@ -344,14 +347,14 @@ class Worker:
 
     async def _see_through(self, work: Work, do: _Do, fail: _Fail) -> None:
         """Do a piece of work. What nobody foresaw is a failed attempt like any other, and bounded like any other."""
-        started_at = self._desk.clock()
+        started_at = self._context.clock()
         try:
             try:
                 await do()
             except Exception as error:
-                self._desk.logger.error("work failed unforeseen", extra={"work": work.id}, exc_info=error)
+                self._context.logger.error("work failed unforeseen", extra={"work": work.id}, exc_info=error)
                 await fail(work, Failure(retry=True, reason=named_error(error), expected=False), started_at)
         except Exception as error:
-            self._desk.logger.error("work could not be settled; it rests", extra={"work": work.id}, exc_info=error)
-            due_at = self._desk.clock() + _AFTER_SURPRISE
-            await self._desk.persist(lambda: self._desk.store.release([work.id], due_at=due_at))
+            self._context.logger.error("work could not be settled; it rests", extra={"work": work.id}, exc_info=error)
+            due_at = self._context.clock() + _AFTER_SURPRISE
+            await self._context.persist(lambda: self._context.store.release([work.id], due_at=due_at))

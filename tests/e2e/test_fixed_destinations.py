@@ -149,7 +149,7 @@ async def test_an_open_circuit_does_not_keep_the_fixed_ones_back(engine, sink) -
     (lane,) = engine.running.worker.gateway.destinations()
     assert lane.last_block.kind == "failing"
     now = time.time()
-    engine.running.worker.gateway._table.restore(lane, replace(lane.last_block, until=now + 600), now)
+    lane.restore(replace(lane.last_block, until=now + 600))
     engine.environ["TOKEN"] = "right"
     await engine.running.reloader.reload()
     rows = await engine.settled(5)

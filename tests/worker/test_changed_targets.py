@@ -25,11 +25,9 @@ class World:
         self.found: Mapping[str, int] = {}
         self.error: Exception | None = None
         self.opened: list[set[str]] = []
+        self.context: Any = SimpleNamespace(store=self, clock=lambda: 5.0, logger=logging.getLogger("engine"))
         self.load()
-        desk: Any = SimpleNamespace(
-            store=self, rules=lambda: self.rules, clock=lambda: 5.0, logger=logging.getLogger("engine")
-        )
-        self.targets = ChangedTargets(desk, self.open)
+        self.targets = ChangedTargets(self.context, self.open)
 
     def load(self, url: str = "https://a.example", key: str = "k") -> None:
         text = f"""
@@ -37,7 +35,7 @@ secrets: none
 langsmith: {{api_key: {key}}}
 routes: {{alert: {{actions: [{{forward_webhook: {{url: "{url}"}}}}]}}}}
 """
-        self.rules = SimpleNamespace(router=compile_router(parse_config(text, environ={}), load_installed()))
+        self.context.rules = SimpleNamespace(router=compile_router(parse_config(text, environ={}), load_installed()))
 
     def open(self, names: Collection[str]) -> None:
         self.opened.append(set(names))
@@ -85,9 +83,9 @@ async def test_only_a_changed_target_or_work_of_replaced_rules_is_looked_for() -
     world = World()
     await world.targets.step()
     world.targets.reloaded()
-    world.targets.stored(world.rules.router)
+    world.targets.stored(world.context.rules.router)
     assert not world.targets._asked.is_set()
-    old = world.rules.router
+    old = world.context.rules.router
     world.load("https://b.example")
     world.targets.stored(old)
     assert world.targets._asked.is_set()

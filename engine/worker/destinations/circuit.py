@@ -56,12 +56,18 @@ def is_kind(word: object) -> TypeGuard[BlockKind]:
 class Circuit:
     """The state of one destination, from the outcomes of its attempts."""
 
-    __slots__ = ("_busy_in_a_row", "_failures", "_failures_in_a_row", "_newest", "_rng", "_rounds", "_votes", "block")
+    __slots__ = (
+        "_busy_in_a_row", "_failures", "_newest", "_rng", "_rounds", "_votes", "block", "failures_in_a_row", "is_clean",
+    )  # fmt: skip
 
     def __init__(self, rng: random.Random) -> None:
         self._rng = rng
         self.block: Block | None = None
-        self._failures = self._rounds = self._failures_in_a_row = 0
+        #: Whether the last outcome was a success and nothing is blocked, so that another success changes nothing.
+        self.is_clean = False
+        #: Attempts in a row that the destination did not take: it failed, was busy, or refused.
+        self.failures_in_a_row = 0
+        self._failures = self._rounds = 0
         #: For a soft pause: refused attempts less those that succeeded, and the number of the newest refused one.
         self._votes = self._newest = 0
         #: Attempts in a row that were refused as busy since the last success; None before the first success.
@@ -71,11 +77,6 @@ class Circuit:
     def is_initial(self) -> bool:
         """Whether the state is that of a new circuit, so that it can be dropped."""
         return self.block is None and not self._failures and not self._rounds
-
-    @property
-    def failures_in_a_row(self) -> int:
-        """Attempts in a row that the destination did not take: it failed, was busy, or refused."""
-        return self._failures_in_a_row
 
     def record(
         self,
@@ -98,8 +99,10 @@ class Circuit:
                 from before the block say little.
             number: the attempt's number, which orders attempts by when they began.
         """
-        if says != "nothing":
-            self._failures_in_a_row = 0 if says == "healthy" else self._failures_in_a_row + 1
+        if says == "nothing":
+            return
+        self.is_clean = False
+        self.failures_in_a_row = 0 if says == "healthy" else self.failures_in_a_row + 1
         match says:
             case "healthy":
                 self._record_success(now, number)
@@ -113,15 +116,13 @@ class Circuit:
                 self._set(Block("refused", reason, now, now + BETWEEN_KEYS), now, override=probe)
             case "gone":
                 self._set(Block("gone", reason, now, None), now)
-            case "nothing":
-                return
             case _:
                 assert_never(says)
 
     def reset(self) -> None:
         """Remove the block and forget all failures."""
-        self.block = None
-        self._failures = self._rounds = self._failures_in_a_row = 0
+        self.block, self.is_clean = None, False
+        self._failures = self._rounds = self.failures_in_a_row = 0
 
     def _is_blocked(self, now: float) -> bool:
         """Whether there is a block that is not known to be over. Only a pause ends by time alone."""
@@ -134,7 +135,7 @@ class Circuit:
             if self._votes <= 0:
                 self.block = None
         if self.block is None or self.block.kind in ("failing", "refused") or not self._is_blocked(now):
-            self.block, self._rounds = None, 0
+            self.block, self._rounds, self.is_clean = None, 0, True
 
     def _record_busy(self, reason: str, now: float, after: float, number: int) -> None:
         """Block softly: the destination refused one attempt, and others may still succeed.

@@ -7,16 +7,19 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mappi
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from engine.action.failures import Failure, Says, Scope, classify
+from engine.action.failures import Failure, Scope, classify
 from engine.core.errors import NotNow
 from engine.store.records import ClaimResult
-from engine.worker.context import Desk
-from engine.worker.destinations import Admitted, Block, ClaimRequest, Destination, DestinationTable, NotAdmitted
-from engine.worker.destinations.messages import waiting
-from engine.worker.destinations.names import Names, name_of
-from engine.worker.destinations.pauses import Pauses, block_of
-from engine.worker.destinations.scoped_blocks import ScopedBlocks
+from engine.worker.context import Context
+from engine.worker.destinations.circuit import Block
+from engine.worker.destinations.destination import Admitted, Destination, NotAdmitted
+from engine.worker.destinations.messages import waiting_message
+from engine.worker.destinations.pauses import Pauses
+from engine.worker.destinations.scoped_blocks import ScopedBlocks, name_of
+from engine.worker.destinations.table import ClaimRequest, DestinationTable
 from engine.worker.destinations.waiting import WaitingQueues
+
+_WHOLE = Scope()
 
 
 class Gateway:
@@ -29,33 +32,45 @@ class Gateway:
 
     def __init__(
         self,
-        desk: Desk,
+        context: Context,
         total: int,
         wake: Callable[[], None],
         max_bytes: float = math.inf,
         max_waiting: float = math.inf,
         on_resumed: Callable[[str], None] = lambda _: None,
     ) -> None:
-        self._desk, self._wake, self._on_resumed = desk, wake, on_resumed
-        self._table = DestinationTable(desk.rng, total, self._forget, max_bytes, max_waiting)
-        self._queues = WaitingQueues(self._table, desk.clock, self.abandon, wake)
-        self._scoped = ScopedBlocks(self._table, desk.store.fingerprint)
-        self._pauses = Pauses(desk, self._scoped, self._forget, self._queues.advance)
-        self._names = Names()
+        self._context, self._wake, self._on_resumed = context, wake, on_resumed
+        self._clock = context.clock
+        self._table = DestinationTable(context.rng, total, self._forget, max_bytes, max_waiting)
+        self._queues = WaitingQueues(self._table, context.clock, self.abandon, wake)
+        self._scoped = ScopedBlocks(self._table, context.store.fingerprint)
+        self._pauses = Pauses(context, self._scoped.blocked.__contains__, self._queues.advance)
+        #: The destinations by their raw names, under these rules.
+        self._known: dict[str, Destination] = {}
+        self._rules = context.rules
         #: The route and action of removed routes, by the destination in whose queue their deliveries wait.
         self._removed: dict[str, tuple[str, str]] = {}
         #: The private hash of the configuration that was applied last.
-        self._config = desk.rules().router.private_hash
+        self._config = context.rules.router.private_hash
 
     @property
     def waiting(self) -> int:
         """How many deliveries wait in memory."""
         return self._queues.count
 
+    def _destination(self, raw_name: str) -> Destination:
+        if self._rules is not self._context.rules:
+            self._rules, self._known = self._context.rules, {}
+        found = self._known.get(raw_name)
+        if found is None:
+            name, limits = name_of(raw_name, self._rules.masker), self._rules.router.limits
+            found = self._known[raw_name] = self._table.get_or_add(name, raw_name, limits, self._clock())
+        return found
+
     # Attempts
 
     async def admit(
-        self, raw_name: str, queue: str = "", events: Mapping[str, int] | None = None, scope: Scope | None = None
+        self, raw_name: str, queue: str = "", events: Mapping[str, int] | None = None, scope: Scope = _WHOLE
     ) -> Admitted | NotAdmitted:
         """Start an attempt at a destination, at once or after a moment in memory; or say why it may not start.
 
@@ -63,49 +78,29 @@ class Gateway:
         are what the delivery keeps in memory until ``finish`` or ``abandon``, with their sizes in bytes. ``scope`` is
         what the answer will be about.
         """
-        destination, now = self._destination(raw_name), self._desk.clock()
-        scope, events = scope or Scope(), events or {}
-        if self._scoped.any:
-            denied = self._scoped.check(self._scoped_names(destination, scope), now)
-            if isinstance(denied, NotAdmitted):
-                return denied
+        destination, events = self._destination(raw_name), events or {}
+        if self._scoped.blocked and isinstance(denied := self._check_scoped(destination, scope), NotAdmitted):
+            return denied
         if destination.is_memory_full or (destination.has_stored and queue != destination.name):
-            return NotAdmitted(destination, destination.block(now))
+            return NotAdmitted(destination, destination.block(self._clock()))
         destination.event_bytes.add(events)
         answer: Admitted | NotAdmitted | None = None
         try:
-            answer = await self._admit(destination, now, events)
+            answer = await self._admit(destination, events, scope)
         finally:
             if not isinstance(answer, Admitted):
                 destination.event_bytes.remove(events)
-        if isinstance(answer, NotAdmitted):
-            return answer
-        return self._with_scoped(replace(answer, events=events, scope=scope))
+        return self._probe_scoped(answer) if self._scoped.blocked and isinstance(answer, Admitted) else answer
 
-    def _scoped_names(self, destination: Destination, scope: Scope) -> tuple[str, str]:
-        return self._scoped.names(destination, scope, self._desk.rules().masker)
-
-    def _with_scoped(self, admitted: Admitted) -> Admitted | NotAdmitted:
-        """Check the scoped blocks again, as one may be new after the wait; the attempt probes the others."""
-        if not self._scoped.any:
-            return admitted
-        names = self._scoped_names(admitted.destination, admitted.scope)
-        found = self._scoped.check(names, self._desk.clock())
-        if isinstance(found, NotAdmitted):
-            self.abandon(admitted)
-            return found
-        for probed in found:
-            probed.in_flight += 1
-        return replace(admitted, probed=found)
-
-    async def _admit(self, destination: Destination, now: float, events: Mapping[str, int]) -> Admitted | NotAdmitted:
+    async def _admit(self, destination: Destination, events: Mapping[str, int], scope: Scope) -> Admitted | NotAdmitted:
+        now = self._clock()
         if not destination.waiting:
-            answer = self._table.admit(destination, now)
+            answer = destination.admit(now, events, scope)
             if isinstance(answer, Admitted) or (answer.block is not None and not destination.is_brief(now)):
                 return answer
         if not self._queues.can_wait(destination, events):
             return NotAdmitted(destination, destination.block(now))
-        return await self._queues.wait(destination, events)
+        return await self._queues.wait(destination, events, scope)
 
     @asynccontextmanager
     async def turn(self, raw_name: str) -> AsyncIterator[None]:
@@ -116,11 +111,11 @@ class Gateway:
         Raises:
             NotNow: the destination admits nothing now.
         """
-        destination, config = self._destination(raw_name), self._desk.rules().router.private_hash
-        admitted = await self._admit(destination, self._desk.clock(), {})
+        config = self._context.rules.router.private_hash
+        admitted = await self._admit(self._destination(raw_name), {}, _WHOLE)
         if isinstance(admitted, NotAdmitted):
-            block = admitted.block
-            raise NotNow(waiting(admitted), until=None if block is None else block.until, blocked=block is not None)
+            until = None if admitted.block is None else admitted.block.until
+            raise NotNow(waiting_message(admitted), until=until, blocked=admitted.block is not None)
         try:
             yield
         except Exception as error:
@@ -133,7 +128,7 @@ class Gateway:
 
     def check(self, raw_name: str) -> NotAdmitted | None:
         """Why a new delivery to a destination could neither start nor wait in memory now; None if it could."""
-        destination, now = self._destination(raw_name), self._desk.clock()
+        destination, now = self._destination(raw_name), self._clock()
         if not destination.is_memory_full and not destination.has_stored:
             free = not destination.waiting and destination.free_slots(now) > 0
             if free or self._queues.can_wait(destination):
@@ -149,102 +144,121 @@ class Gateway:
         Returns:
             The destination in whose queue the next attempt of the delivery waits.
         """
-        destination, now, rules = admitted.destination, self._desk.clock(), self._desk.rules()
-        before, next_queue = destination.last_block, destination
+        destination = next_queue = admitted.destination
+        now, before = self._clock(), destination.last_block
         destination.event_bytes.remove(admitted.events)
         if failure is not None:
-            old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
-            reason = " ".join(rules.masker.text(failure.reason).split())[:300]
-            failure = replace(failure, reason=reason, cause="action" if old else failure.cause)
-        self._finish_scoped(admitted, "healthy" if failure is None else failure.says)
-        name = self._blocked_scope(admitted, failure)
-        if failure is not None and name:
-            next_queue, failure = self._block_scope(name, failure.says, failure.reason, now), None
-        self._table.finish(admitted, failure, now)
-        self._pauses.report(destination, before, now)
-        self._queues.advance(destination)
-        self._queues.advance_others()
+            failure = self._apply_rules(failure, config)
+        if self._scoped.blocked:
+            self._finish_scoped(admitted, healthy=failure is None or failure.says == "healthy")
+        if failure is not None and failure.says in ("gone", "refused"):
+            next_queue = self._block_scope(admitted, failure, now)
+            failure = failure if next_queue is destination else None
+        destination.finish(admitted, failure, now)
+        if before is not None or destination.last_block is not None:
+            self._pauses.report(destination, before, now)
+        self._advance(destination)
         return next_queue
 
-    def _block_scope(self, name: str, says: Says, reason: str, now: float) -> Destination:
+    def _apply_rules(self, failure: Failure, config: str) -> Failure:
+        """A failure without secrets in its reason, which blocks nothing that other rules may have fixed."""
+        rules = self._context.rules
+        reason = " ".join(rules.masker.text(failure.reason).split())[:300]
+        is_old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
+        return replace(failure, reason=reason, cause="action" if is_old else failure.cause)
+
+    def abandon(self, admitted: Admitted) -> None:
+        """Free the slot of an attempt that this process broke off, which says nothing of the destination."""
+        self._finish_scoped(admitted, healthy=False)
+        admitted.destination.abandon(self._clock())
+        admitted.destination.event_bytes.remove(admitted.events)
+        self._advance(admitted.destination)
+
+    def _advance(self, destination: Destination) -> None:
+        """A slot of a destination is free."""
+        if destination.waiting or destination.has_stored:
+            self._queues.advance(destination)
+        if self._table.shared.fair_share.has_waiters:
+            self._queues.advance_others()
+
+    def note_stored(self, destination: Destination) -> None:
+        """Note that a delivery waits in the store for a destination, or will in a moment, and is due."""
+        self._table.note_stored(destination)
+        if destination.needs_claim(self._clock()):
+            self._wake()
+
+    def removed_queue(self, route: str, action: str) -> str:
+        """The queue in which deliveries of a removed route or action wait: blocked until a reload brings it back."""
+        rules, now = self._context.rules, self._clock()
+        name = name_of(f"removed route {route}, action {action}", rules.masker)
+        if rules.router.find(route, action) is None:
+            destination = self._table.get_or_add(name, name, rules.router.limits, now)
+            reason = f"route {route!r} with action {action!r} is not in the configuration"
+            destination.restore(Block("gone", reason, now, None))
+            self._removed[name] = route, action
+        return name
+
+    # Blocks of a URL or a credential
+
+    def _scoped_names(self, destination: Destination, scope: Scope) -> tuple[str, str]:
+        return self._scoped.names(destination, scope, self._context.rules.masker)
+
+    def _check_scoped(self, destination: Destination, scope: Scope) -> NotAdmitted | tuple[Destination, ...]:
+        return self._scoped.check(self._scoped_names(destination, scope), self._clock())
+
+    def _probe_scoped(self, admitted: Admitted) -> Admitted | NotAdmitted:
+        """Check the scoped blocks again, as one may be new after the wait; the attempt probes the others."""
+        found = self._check_scoped(admitted.destination, admitted.scope)
+        if isinstance(found, NotAdmitted):
+            self.abandon(admitted)
+            return found
+        for probed in found:
+            probed.in_flight += 1
+        return replace(admitted, probed=found)
+
+    def _block_scope(self, admitted: Admitted, failure: Failure, now: float) -> Destination:
+        """Block the URL or the credential of an attempt. Returns it, or the destination if that is to be blocked."""
+        gone, refused = self._scoped_names(admitted.destination, admitted.scope)
+        name = gone if failure.says == "gone" else refused
+        if name == admitted.destination.name:
+            return admitted.destination
         before = None if (known := self._table.get(name)) is None else known.last_block
-        blocked = self._scoped.block(name, says, reason, self._desk.rules().router.limits, now)
+        blocked = self._scoped.block(name, failure.says, failure.reason, self._context.rules.router.limits, now)
         self._pauses.report(blocked, before, now)
         return blocked
 
-    def _blocked_scope(self, admitted: Admitted, failure: Failure | None) -> str:
-        """The name of the URL or credential that a failure blocks; empty if that is the destination, or nothing."""
-        if failure is None or failure.says not in ("gone", "refused"):
-            return ""
-        gone, refused = self._scoped_names(admitted.destination, admitted.scope)
-        name = gone if failure.says == "gone" else refused
-        return "" if name == admitted.destination.name else name
-
-    def _finish_scoped(self, admitted: Admitted, says: Says) -> None:
+    def _finish_scoped(self, admitted: Admitted, *, healthy: bool) -> None:
         """After an attempt, free the scoped blocks that it probed; a success removes them.
 
         A success also removes the block of its credential, if that came while the attempt was in flight.
         """
         for probed in admitted.probed:
             probed.in_flight -= 1
-        if not self._scoped.any:
+        if not healthy:
             return
-        _, name = self._scoped_names(admitted.destination, admitted.scope)
-        found = set(admitted.probed)
-        if (refused := self._table.get(name)) is not None and self._scoped.has(refused):
-            found.add(refused)
+        _, refused = self._scoped_names(admitted.destination, admitted.scope)
+        found = {*admitted.probed, self._table.get(refused) if refused in self._scoped.blocked else None}
         for one in found:
-            if says == "healthy" and self._table.get(one.name) is one:
+            if one is not None and self._table.get(one.name) is one:
                 self._pauses.report_reopened(one)
-                self._scoped.forget(one.name)
                 self._table.forget(one)
                 self._wake()
-
-    def abandon(self, admitted: Admitted) -> None:
-        """Free the slot of an attempt that this process broke off, which says nothing of the destination."""
-        self._finish_scoped(admitted, "nothing")
-        admitted.destination.abandon(self._desk.clock())
-        admitted.destination.event_bytes.remove(admitted.events)
-        self._queues.advance(admitted.destination)
-        self._queues.advance_others()
-
-    def note_stored(self, destination: Destination) -> None:
-        """Note that a delivery waits in the store for a destination, or will in a moment, and is due."""
-        self._table.note_stored(destination)
-        if destination.needs_claim(self._desk.clock()):
-            self._wake()
-
-    def removed_queue(self, route: str, action: str) -> str:
-        """The queue in which deliveries of a removed route or action wait: blocked until a reload brings it back."""
-        rules, now = self._desk.rules(), self._desk.clock()
-        name = name_of(f"removed route {route}, action {action}", rules.masker)
-        if rules.router.find(route, action) is None:
-            destination = self._table.get_or_add(name, name, rules.router.limits, now)
-            reason = f"route {route!r} with action {action!r} is not in the configuration"
-            self._table.restore(destination, Block("gone", reason, now, None), now)
-            self._removed[name] = route, action
-        return name
-
-    def _destination(self, raw_name: str) -> Destination:
-        rules = self._desk.rules()
-        name = self._names.of(raw_name, rules.masker)
-        return self._table.get_or_add(name, raw_name, rules.router.limits, self._desk.clock())
 
     # Claims
 
     def claim_request(self) -> ClaimRequest:
         """What the next claim may take."""
-        return self._table.claim_request(self._desk.clock())
+        return self._table.claim_request(self._clock())
 
     def without_capacity(self) -> Collection[str]:
         """The names of the destinations for which nothing can be claimed now."""
-        now = self._desk.clock()
+        now = self._clock()
         capacity = self._table.capacity(now)
         return {*self._table.blocked(now), *(name for name, count in capacity.items() if not count)}
 
     def ready_at(self) -> float | None:
         """When the first destination without capacity takes stored deliveries again by time alone, or None."""
-        return self._table.ready_at(self._desk.clock())
+        return self._table.ready_at(self._clock())
 
     def apply_claim(self, request: ClaimRequest, found: ClaimResult) -> None:
         """Apply the result of a claim."""
@@ -252,72 +266,65 @@ class Gateway:
 
     # Blocks
 
-    def _forget(self, name: str) -> None:
-        """A destination takes deliveries again, or was evicted."""
-        self._removed.pop(name, None)
-        if self._table.get(name) is None:
-            self._scoped.forget(name)
-        self._pauses.forget(name)
-
     async def restore(self) -> None:
         """Restore the stored blocks after a restart, except those that a changed configuration may have fixed.
 
         Raises:
             StoreError: the store cannot be read.
         """
-        now, rules = self._desk.clock(), self._desk.rules()
-        for control in await self._desk.store.controls():
-            if control.kind != "pause":
+        now, limits = self._clock(), self._context.rules.router.limits
+        for control in await self._context.store.controls():
+            if control.kind != "pause" or (block := self._pauses.restored(control, now)) is None:
                 continue
-            self._pauses.note_stored(control.subject)
-            block = block_of(control, self._pauses.fingerprint(), now)
-            if block is None:
-                self._pauses.unstore(control.subject)
-                continue
-            destination = self._table.get_or_add(control.subject, control.subject, rules.router.limits, now)
-            self._table.restore(destination, block, now)
+            destination = self._table.get_or_add(control.subject, control.subject, limits, now)
+            destination.restore(block)
             if (control.state or {}).get("scope"):
-                self._scoped.add(destination.name)
+                self._scoped.blocked.add(destination.name)
             self._pauses.report(destination, None, now)
 
     def reloaded(self) -> None:
         """Apply a changed configuration: its limits, and a new attempt at what it may have fixed."""
-        router, now = self._desk.rules().router, self._desk.clock()
+        router, now = self._context.rules.router, self._clock()
         if router.private_hash == self._config:
             return
         self._config = router.private_hash
         for destination in tuple(self._table):
             if destination.name in self._removed:
-                self._bring_back(destination)
+                if router.find(*self._removed[destination.name]) is not None:
+                    self._table.forget(destination)
                 continue
-            destination.set_limits(self._table.limits_of(destination.raw_name, router.limits), now)
+            self._table.get_or_add(destination.name, destination.raw_name, router.limits, now)
             self._queues.advance(destination)
             if destination.last_block is not None and destination.last_block.kind in ("refused", "gone"):
                 self._reset(destination)
 
-    def _bring_back(self, destination: Destination) -> None:
-        """Unblock the deliveries of a removed route that is in the configuration again."""
-        if self._desk.rules().router.find(*self._removed[destination.name]) is not None:
-            self._table.forget(destination)
-            del self._removed[destination.name]
-
     def resume(self, name: str) -> bool:
         """Unblock a destination. Returns whether it was blocked."""
         destination = self._table.get(name)
-        if destination is None or destination.state(self._desk.clock()) == "healthy":
+        if destination is None or destination.state(self._clock()) == "healthy":
             return False
         self._reset(destination)
         return True
 
     def _reset(self, destination: Destination) -> None:
-        if self._scoped.has(destination):
-            self._table.start_probing(destination, self._desk.clock())
+        if destination.name in self._scoped.blocked:
+            destination.start_probing(self._clock())
         else:
-            self._table.reset(destination, self._desk.clock())
+            destination.reset()
+        self._removed.pop(destination.name, None)
         self._pauses.report_reopened(destination)
         self._queues.advance(destination)
         self._wake()
         self._on_resumed(destination.name)
+
+    def _forget(self, destination: Destination) -> None:
+        """A destination was removed from the table."""
+        self._known.pop(destination.raw_name, None)
+        self._removed.pop(destination.name, None)
+        self._scoped.blocked.discard(destination.name)
+        self._pauses.forget(destination.name)
+
+    # For people
 
     def waiting_counts(self) -> Mapping[str, int]:
         """How many deliveries wait in memory, by the name of their destination."""

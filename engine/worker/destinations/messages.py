@@ -2,66 +2,58 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final, assert_never
+from typing import Final
 
 from engine.core.units import format_duration
-from engine.worker.destinations.circuit import Block
-from engine.worker.destinations.table import NotAdmitted
+from engine.worker.destinations.circuit import Block, BlockKind
+from engine.worker.destinations.destination import MAX_REASON, NotAdmitted
 
 #: How the reason of a delivery begins that waits for a blocked destination.
 WAITS: Final = "waits for "
-#: How much of a reason is compared, in characters: a destination keeps no more of one.
-_MAX_REASON = 200
+#: What blocks a destination, and what to do about it.
+_CAUSES: Final[Mapping[BlockKind, str]] = {
+    "paused": "it said {}",
+    "failing": "it keeps failing ({})",
+    "refused": "it refuses the key ({}): fix it in the configuration",
+    "gone": "it is gone ({})",
+}
+#: The same, and until when.
+_DESCRIPTIONS: Final[Mapping[BlockKind, str]] = {
+    "paused": "paused until {until} because {cause}",
+    "failing": "{cause}; next probe at {until}",
+    "refused": "{cause}; next probe at {until}",
+    "gone": "{cause}; stopped until the configuration changes",
+}
 
 
-def waiting(denied: NotAdmitted) -> str:
+def waiting_message(denied: NotAdmitted) -> str:
     """Why a delivery waits."""
     if denied.block is None:
         return f"waits its turn for {denied.destination.name}"
     return f"{WAITS}{denied.destination.name}: {describe(denied.block)} (engine destinations shows it)"
 
 
-def waiting_after(reason: str, denied: NotAdmitted) -> str:
+def retry_message(reason: str, denied: NotAdmitted) -> str:
     """Why a delivery waits after a failed attempt: the attempt's reason, and the block of its destination."""
     if denied.block is None:
         return reason
-    why = waiting(denied)
-    return why if " ".join(reason.split())[:_MAX_REASON] in why else f"{reason}; {why}"
+    why = waiting_message(denied)
+    return why if " ".join(reason.split())[:MAX_REASON] in why else f"{reason}; {why}"
 
 
-def overdue(name: str, block: Block, within: float) -> str:
+def overdue_message(name: str, block: Block, within: float) -> str:
     """Why a delivery is dead that waited ``within`` seconds for a blocked destination."""
     return f"waited {format_duration(within)} for {name}: {describe(block)}"
 
 
 def describe(block: Block) -> str:
     """What blocks a destination, and until when."""
-    match block.kind:
-        case "paused":
-            return f"paused until {_time(block.until)} because {cause(block)}"
-        case "failing" | "refused":
-            return f"{cause(block)}; next probe at {_time(block.until)}"
-        case "gone":
-            return f"{cause(block)}; stopped until the configuration changes"
-        case _:
-            assert_never(block.kind)
+    until = "?" if block.until is None else f"{datetime.fromtimestamp(block.until, UTC):%H:%M:%S} UTC"
+    return _DESCRIPTIONS[block.kind].format(cause=cause(block), until=until)
 
 
 def cause(block: Block) -> str:
     """What blocks a destination, and what to do about it."""
-    match block.kind:
-        case "paused":
-            return f"it said {block.reason}"
-        case "failing":
-            return f"it keeps failing ({block.reason})"
-        case "refused":
-            return f"it refuses the key ({block.reason}): fix it in the configuration"
-        case "gone":
-            return f"it is gone ({block.reason})"
-        case _:
-            assert_never(block.kind)
-
-
-def _time(at: float | None) -> str:
-    return "?" if at is None else f"{datetime.fromtimestamp(at, UTC):%H:%M:%S} UTC"
+    return _CAUSES[block.kind].format(block.reason)

@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from engine.worker.destinations.destination import PACE_INTERVAL, Destination
-from engine.worker.destinations.table import Admitted, DestinationTable, NotAdmitted
+from engine.action.failures import Scope
+from engine.worker.destinations.destination import PACE_INTERVAL, Admitted, Destination, NotAdmitted
+from engine.worker.destinations.table import DestinationTable
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -17,6 +18,7 @@ class _Waiter:
 
     answer: asyncio.Future[Admitted | NotAdmitted]
     events: Mapping[str, int]
+    scope: Scope
 
 
 class WaitingQueues:
@@ -44,9 +46,9 @@ class WaitingQueues:
         """Whether one more delivery with these events may wait."""
         return not self._closing and destination.may_wait(self._clock(), events)
 
-    async def wait(self, destination: Destination, events: Mapping[str, int]) -> Admitted | NotAdmitted:
+    async def wait(self, destination: Destination, events: Mapping[str, int], scope: Scope) -> Admitted | NotAdmitted:
         """Wait for a slot."""
-        waiter = _Waiter(asyncio.get_running_loop().create_future(), events)
+        waiter = _Waiter(asyncio.get_running_loop().create_future(), events, scope)
         queue = self._queues.setdefault(destination.name, deque())
         queue.append(waiter)
         destination.start_waiting(events)
@@ -73,6 +75,10 @@ class WaitingQueues:
         if not destination.waiting:
             del self._queues[destination.name]
 
+    def _answer(self, destination: Destination, waiter: _Waiter, answer: Admitted | NotAdmitted) -> None:
+        waiter.answer.set_result(answer)
+        self._removed(destination, waiter)
+
     def _check_pace(self, destination: Destination, queue: deque[_Waiter]) -> None:
         """Return to the store what would wait too long, from the end of the queue."""
         if self._queues.get(destination.name) is not queue:
@@ -82,30 +88,24 @@ class WaitingQueues:
         if queue:
             asyncio.get_running_loop().call_later(PACE_INTERVAL, self._check_pace, destination, queue)
 
-    def _answer(self, destination: Destination, waiter: _Waiter, answer: Admitted | NotAdmitted) -> None:
-        waiter.answer.set_result(answer)
-        self._removed(destination, waiter)
-
     def advance(self, destination: Destination) -> None:
         """Admit as many as there are slots; admit none of them if the destination is blocked for longer."""
         now = self._clock()
         block = None if destination.is_brief(now) else destination.block(now)
-        deny_all = self._closing or block is not None
-        while destination.waiting:
-            answer = NotAdmitted(destination, block) if deny_all else self._table.admit(destination, now)
-            if isinstance(answer, NotAdmitted) and not deny_all:
-                break
-            self._answer(destination, self._queues[destination.name].popleft(), answer)
-        self._set_timer(destination)
+        while queue := self._queues.get(destination.name):
+            answer: Admitted | NotAdmitted = NotAdmitted(destination, block)
+            if not self._closing and block is None:
+                answer = destination.admit(now, queue[0].events, queue[0].scope)
+                if isinstance(answer, NotAdmitted):
+                    self._set_timer(destination)
+                    break
+            self._answer(destination, queue.popleft(), answer)
         if destination.needs_claim(now):
             self._wake()
 
     def advance_others(self) -> None:
         """A shared slot is free: admit deliveries of other destinations that found none before."""
-        share = self._table.fair_share
-        if not share.has_waiters:
-            return
-        share.has_waiters = False
+        self._table.shared.fair_share.has_waiters = False
         for name in tuple(self._queues):
             if (destination := self._table.get(name)) is not None:
                 self.advance(destination)
@@ -114,14 +114,12 @@ class WaitingQueues:
     def _set_timer(self, destination: Destination) -> None:
         """Advance the queue when time alone admits the next one."""
         now, loop = self._clock(), asyncio.get_running_loop()
-        at = destination.ready_at(now) if destination.waiting else None
-        if at is None:
+        at, timer = destination.ready_at(now), self._timers.get(destination.name)
+        if at is None or (timer is not None and timer.when() <= loop.time() + at - now):
             return
-        timer, when = self._timers.get(destination.name), loop.time() + at - now
-        if timer is None or timer.when() > when:
-            if timer is not None:
-                timer.cancel()
-            self._timers[destination.name] = loop.call_at(when, self._on_timer, destination)
+        if timer is not None:
+            timer.cancel()
+        self._timers[destination.name] = loop.call_at(loop.time() + at - now, self._on_timer, destination)
 
     def _on_timer(self, destination: Destination) -> None:
         self._timers.pop(destination.name, None)

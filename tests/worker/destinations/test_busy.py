@@ -11,9 +11,10 @@ from itertools import count
 import pytest
 
 from engine.action.failures import Failure
-from engine.clients.limits import LimitsSpec
-from engine.worker.destinations import Admitted, Destination, DestinationTable, Limits, LimitTable
+from engine.clients.limits import Limits, LimitsSpec, LimitTable
 from engine.worker.destinations.circuit import Circuit
+from engine.worker.destinations.destination import Admitted, Destination
+from engine.worker.destinations.table import DestinationTable
 
 NOW = 1000.0
 BUSY = Failure(retry=True, reason="HTTP 503", status=503, cause="answer", after=1.0)
@@ -58,7 +59,7 @@ class Simulation:
                 self._end(what, events, number)
             elif kind == "comes":
                 self.queue.append(what)
-            while self.queue and isinstance(admitted := self.destinations.admit(self.destination, self.now), Admitted):
+            while self.queue and isinstance(admitted := self.destination.admit(self.now), Admitted):
                 if (since := self.queue.popleft()) is not None:
                     self.retried.append((since, self.now))
                 self.begun.append(self.now)
@@ -71,7 +72,7 @@ class Simulation:
 
     def _end(self, admitted: Admitted, events: list, number: count) -> None:
         failed = self.rng.random() < self.refused
-        self.destinations.finish(admitted, self.failure if failed else None, self.now)
+        admitted.destination.finish(admitted, self.failure if failed else None, self.now)
         if failed:
             heappush(events, (self.now + self.failure.after, next(number), "comes", self.now))
         else:
@@ -146,7 +147,7 @@ def make_destination(concurrency: int = 32) -> tuple[DestinationTable, Destinati
 
 def admit_all(destinations: DestinationTable, destination: Destination, now: float) -> list[Admitted]:
     inside = []
-    while isinstance(admitted := destinations.admit(destination, now), Admitted):
+    while isinstance(admitted := destination.admit(now), Admitted):
         inside.append(admitted)
     return inside
 
@@ -156,39 +157,39 @@ def test_after_a_pause_it_goes_on_with_half_of_what_was_in_flight(failure: Failu
     destinations, destination = make_destination()
     inside = admit_all(destinations, destination, NOW)
     for admitted in inside:
-        destinations.finish(admitted, failure, NOW + 0.1)
+        destination.finish(admitted, failure, NOW + 0.1)
     assert destination.block(NOW + 1.0).until == NOW + 1.1
     inside = admit_all(destinations, destination, NOW + 1.1)
     assert len(inside) == 16, "the attempts in flight all reported one pause"
     for admitted in inside:
-        destinations.finish(admitted, None, NOW + 1.2)
+        destination.finish(admitted, None, NOW + 1.2)
     assert len(admit_all(destinations, destination, NOW + 1.2)) == 32
 
 
 def test_attempts_that_began_later_and_succeed_end_the_pause() -> None:
     destinations, destination = make_destination(4)
     first, second, third, fourth = admit_all(destinations, destination, NOW)
-    destinations.finish(second, BUSY, NOW + 0.1)
+    destination.finish(second, BUSY, NOW + 0.1)
     assert destination.state(NOW + 0.1) == "paused"
-    destinations.finish(first, None, NOW + 0.2)
+    destination.finish(first, None, NOW + 0.2)
     assert destination.state(NOW + 0.2) == "paused", "it began earlier, and proves nothing"
-    destinations.finish(third, None, NOW + 0.3)
+    destination.finish(third, None, NOW + 0.3)
     assert (destination.state(NOW + 0.3), destinations.blocked(NOW + 0.3)) == ("healthy", set())
     assert len(admit_all(destinations, destination, NOW + 0.3)) == 2, (
         "half of four and one success, less the one in flight"
     )
-    destinations.finish(fourth, None, NOW + 0.3)
+    destination.finish(fourth, None, NOW + 0.3)
 
 
 def test_it_takes_as_many_successes_as_there_were_refusals() -> None:
     destinations, destination = make_destination(8)
     inside = admit_all(destinations, destination, NOW)
     for admitted in inside[:3]:
-        destinations.finish(admitted, BUSY, NOW + 0.1)
+        destination.finish(admitted, BUSY, NOW + 0.1)
     for admitted in inside[3:5]:
-        destinations.finish(admitted, None, NOW + 0.2)
+        destination.finish(admitted, None, NOW + 0.2)
     assert destination.state(NOW + 0.2) == "paused"
-    destinations.finish(inside[5], None, NOW + 0.2)
+    destination.finish(inside[5], None, NOW + 0.2)
     assert destination.state(NOW + 0.2) == "healthy"
 
 
@@ -217,6 +218,6 @@ def test_what_was_refused_in_one_pause_does_not_count_in_the_next() -> None:
 def test_new_limits_leave_what_is_known_of_a_destination() -> None:
     destinations, destination = make_destination(4)
     inside = admit_all(destinations, destination, NOW)
-    destinations.finish(inside[0], BUSY, NOW)
+    destination.finish(inside[0], BUSY, NOW)
     destination.set_limits(Limits(2), NOW)
     assert len(admit_all(destinations, destination, NOW + 1)) == 0, "three are still in flight"

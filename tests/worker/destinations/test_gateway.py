@@ -11,14 +11,13 @@ from dataclasses import replace
 import pytest
 
 from engine.action.failures import Failure
-from engine.clients.limits import LimitsSpec
+from engine.clients.limits import LimitsSpec, LimitTable
 from engine.core.masking import Masker
 from engine.rules.router import Router
 from engine.store import open_store
 from engine.store.records import ClaimResult, Control
-from engine.worker.context import Desk, Rules
-from engine.worker.destinations import Admitted, LimitTable, NotAdmitted
-from engine.worker.destinations.destination import WAITING_BYTES
+from engine.worker.context import Context, Rules
+from engine.worker.destinations.destination import WAITING_BYTES, Admitted, NotAdmitted
 from engine.worker.destinations.gateway import Gateway
 from engine.worker.in_memory import Holdings
 from engine.worker.observer import Observer
@@ -62,14 +61,22 @@ class World:
         self.hash, self.concurrency, self.routes = "one", 2, {}
         self.gateway = self.another()
 
+    def __setattr__(self, name: str, value: object) -> None:
+        super().__setattr__(name, value)
+        if "gateway" in vars(self):
+            self.gateway._context.rules = self.rules()
+
+    def rules(self) -> Rules:
+        return Rules(self.router(), Masker([SECRET]))
+
     def another(self) -> Gateway:
         """The gateway after a restart."""
-        return Gateway(self.desk(), 100, self.wake)
+        return Gateway(self.context(), 100, self.wake)
 
-    def desk(self, **other) -> Desk:
-        return Desk(
+    def context(self, **other) -> Context:
+        return Context(
             store=self.store,
-            rules=lambda: Rules(self.router(), Masker([SECRET])),
+            rules=self.rules(),
             holdings=Holdings(None, None),
             observer=self.reported,
             logger=logging.getLogger("engine.test"),
@@ -212,7 +219,7 @@ async def test_only_a_changed_configuration_unblocks_what_was_gone_with_one_prob
 
 
 async def test_a_free_slot_goes_to_a_destination_that_found_none(world) -> None:
-    world.gateway = Gateway(world.gateway._desk, 8, world.wake)
+    world.gateway = Gateway(world.gateway._context, 8, world.wake)
     held = [await world.gateway.admit(f"https://{name}.example") for name in "abcdefgh"]
     assert isinstance(await world.gateway.admit("https://late.example"), NotAdmitted)
     assert world.woken == 0
@@ -238,7 +245,7 @@ async def test_deliveries_that_would_wait_too_long_return_to_the_store_the_last_
 
 
 async def test_one_busy_destination_does_not_take_all_the_memory_for_waiting(world) -> None:
-    world.gateway = Gateway(world.gateway._desk, 100, world.wake, max_waiting=10 * (WAITING_BYTES + 1000))
+    world.gateway = Gateway(world.gateway._context, 100, world.wake, max_waiting=10 * (WAITING_BYTES + 1000))
     await world.admitted(2)
     waiting = await begun(*(world.gateway.admit(NAME, events={f"event-{number}": 1000}) for number in range(10)))
     assert [task.done() for task in waiting] == [False] * 5 + [True] * 5
@@ -251,17 +258,17 @@ async def test_one_busy_destination_does_not_take_all_the_memory_for_waiting(wor
     for task in (*waiting, *large):
         task.cancel()
     await asyncio.gather(*waiting, *large, return_exceptions=True)
-    assert (world.gateway.waiting, world.gateway._table.waiting_memory.taken) == (0, 0)
+    assert (world.gateway.waiting, world.gateway._table.shared.waiting_bytes) == (0, 0)
     assert all(isinstance(one, Admitted) for one in inside)
 
 
 async def test_an_event_counts_once_for_all_its_deliveries_to_one_destination(world) -> None:
     event = {"event": 100_000}
-    world.gateway = Gateway(world.gateway._desk, 100, world.wake, max_bytes=150_000, max_waiting=1_000_000)
+    world.gateway = Gateway(world.gateway._context, 100, world.wake, max_bytes=150_000, max_waiting=1_000_000)
     inside = [await world.gateway.admit(NAME, events=event) for _ in range(2)]
     waiting = await begun(*(world.gateway.admit(NAME, events=event) for _ in range(40)))
     assert not any(task.done() for task in waiting)
-    assert world.gateway._table.waiting_memory.taken == 100_000 + 40 * WAITING_BYTES
+    assert world.gateway._table.shared.waiting_bytes == 100_000 + 40 * WAITING_BYTES
     destination = inside[0].destination
     assert (destination.event_bytes.total, destination.is_memory_full) == (100_000, False)
     (other,) = await begun(world.gateway.admit(NAME, events={"other": 50_000}))
@@ -269,7 +276,7 @@ async def test_an_event_counts_once_for_all_its_deliveries_to_one_destination(wo
     for task in (*waiting, other):
         task.cancel()
     await asyncio.gather(*waiting, other, return_exceptions=True)
-    assert (destination.event_bytes.total, world.gateway._table.waiting_memory.taken) == (100_000, 0)
+    assert (destination.event_bytes.total, world.gateway._table.shared.waiting_bytes) == (100_000, 0)
     for admitted in inside:
         world.gateway.finish(admitted, None)
     assert destination.event_bytes.total == 0

@@ -10,9 +10,11 @@ import pytest
 from actions.forward_webhook import ForwardWebhook
 from actions.post_to_slack import PostToSlack
 from engine.action.failures import Scope
+from engine.clients.limits import LimitTable
 from engine.core.masking import Masker
-from engine.worker.destinations import Destination, DestinationTable, LimitTable, NotAdmitted
+from engine.worker.destinations.destination import Destination, NotAdmitted
 from engine.worker.destinations.scoped_blocks import ScopedBlocks
+from engine.worker.destinations.table import DestinationTable
 
 NOW = 1000.0
 TABLE = LimitTable()
@@ -105,14 +107,14 @@ def test_a_scoped_block_is_probed_by_one_attempt_at_a_time(world: World) -> None
     blocked.in_flight -= 1
     assert world.scoped.block("one", "refused", "HTTP 401", TABLE, NOW + 300) is blocked
     assert world.check("one", now=NOW + 599) == NotAdmitted(blocked, blocked.last_block)
-    world.scoped.forget("one")
+    world.table.forget(blocked)
     assert world.check("one") == ()
 
 
 def test_a_url_that_is_gone_is_probed_on_request(world: World) -> None:
     blocked = world.scoped.block("one", "gone", "HTTP 410", TABLE, NOW)
     assert world.table.blocked(NOW + 1e6) == {"one"}
-    world.table.start_probing(blocked, NOW + 5)
+    blocked.start_probing(NOW + 5)
     assert (world.check("one", now=NOW + 5), world.table.blocked(NOW + 5)) == ((blocked,), set())
     assert world.table.claim_request(NOW + 5).capacity == {"one": 1}
     world.scoped.block("one", "gone", "HTTP 410 again", TABLE, NOW + 6)

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from engine.action.failures import Failure
-from engine.clients.limits import LimitsSpec
-from engine.worker.destinations import Admitted, DestinationTable, Limits, LimitTable, NotAdmitted
-from engine.worker.destinations.messages import overdue, waiting, waiting_after
-from engine.worker.destinations.table import MAX_DESTINATIONS
-from engine.worker.destinations.token_bucket import TokenBucket
+from engine.clients.limits import Limits, LimitsSpec, LimitTable
+from engine.worker.destinations.destination import Admitted, NotAdmitted, TokenBucket
+from engine.worker.destinations.messages import overdue_message, retry_message, waiting_message
+from engine.worker.destinations.table import MAX_DESTINATIONS, DestinationTable
 
 NOW = 1000.0
 DOWN = Failure(retry=True, reason="HTTP 503", status=503, cause="answer")
@@ -39,10 +38,10 @@ class Harness:
         self.table = DestinationTable(random.Random(seed))
 
     def admit(self, name: str = "d") -> Admitted | NotAdmitted:
-        return self.table.admit(self.table.get_or_add(name, name, self.limits, self.now), self.now)
+        return self.table.get_or_add(name, name, self.limits, self.now).admit(self.now)
 
     def finish(self, admitted: Admitted, failure: Failure | None = None) -> None:
-        self.table.finish(admitted, failure, self.now)
+        admitted.destination.finish(admitted, failure, self.now)
 
     def attempt(self, failure: Failure | None = None, name: str = "d") -> None:
         admitted = self.admit(name)
@@ -68,7 +67,7 @@ def test_no_more_are_admitted_than_the_concurrency(harness) -> None:
     full = harness.admit()
     assert isinstance(full, NotAdmitted)
     assert full.block is None
-    assert waiting(full) == "waits its turn for d"
+    assert waiting_message(full) == "waits its turn for d"
     harness.finish(first)
     assert isinstance(harness.admit(), Admitted)
     assert isinstance(harness.admit("another"), Admitted), "other destinations are independent"
@@ -79,7 +78,7 @@ def test_a_429_pauses_the_destination_until_the_time_in_its_answer(harness) -> N
     denied = harness.admit()
     assert (denied.block.kind, harness.capacity, harness.table.ready_at(NOW)) == ("paused", 0, None)
     why = "paused until 00:16:50 UTC because it said HTTP 429"
-    assert waiting(denied) == f"waits for d: {why} (engine destinations shows it)"
+    assert waiting_message(denied) == f"waits for d: {why} (engine destinations shows it)"
     harness.table.get("d").has_stored = True
     assert harness.table.ready_at(NOW) == NOW + 10
     harness.now += 10
@@ -113,7 +112,7 @@ def test_an_open_circuit_admits_one_probe_at_a_time(harness) -> None:
     for _ in range(5):
         harness.attempt(LATE)
     assert (harness.state, harness.capacity) == ("failing", 0)
-    assert "it keeps failing (timed out); next probe at" in waiting(harness.admit())
+    assert "it keeps failing (timed out); next probe at" in waiting_message(harness.admit())
     harness.now = harness.table.get("d").last_block.until
     assert (harness.state, harness.capacity) == ("probing", 1)
     probe = harness.admit()
@@ -141,10 +140,10 @@ def test_a_destination_that_is_gone_stays_blocked_until_it_is_reset(harness) -> 
     harness.now += 1e6
     denied = harness.admit()
     why = "it is gone (HTTP 410); stopped until the configuration changes"
-    assert waiting(denied) == f"waits for d: {why} (engine destinations shows it)"
-    assert waiting_after("HTTP  410", denied) == waiting(denied), "the reason is not repeated"
-    assert waiting_after("timed out", denied) == f"timed out; {waiting(denied)}"
-    assert overdue("d", denied.block, 86400) == (
+    assert waiting_message(denied) == f"waits for d: {why} (engine destinations shows it)"
+    assert retry_message("HTTP  410", denied) == waiting_message(denied), "the reason is not repeated"
+    assert retry_message("timed out", denied) == f"timed out; {waiting_message(denied)}"
+    assert overdue_message("d", denied.block, 86400) == (
         "waited 1d for d: it is gone (HTTP 410); stopped until the configuration changes"
     )
     harness.table.get("d").reset()
@@ -157,7 +156,9 @@ def test_a_destination_that_is_gone_stays_blocked_until_it_is_reset(harness) -> 
 
 def test_a_refused_key_is_probed_at_intervals(harness) -> None:
     harness.attempt(BAD_KEY)
-    assert "it refuses the key (HTTP 401): fix it in the configuration; next probe at" in waiting(harness.admit())
+    assert "it refuses the key (HTTP 401): fix it in the configuration; next probe at" in waiting_message(
+        harness.admit()
+    )
     harness.now += 300
     assert harness.capacity == 1
 
@@ -249,7 +250,7 @@ def test_idle_destinations_are_evicted() -> None:
 def test_so_are_destinations_that_are_gone() -> None:
     forgotten: list[str] = []
     harness = Harness()
-    harness.table = DestinationTable(random.Random(1), on_forget=forgotten.append)
+    harness.table = DestinationTable(random.Random(1), on_forget=lambda one: forgotten.append(one.name))
     under_way = harness.admit("busy")
     for number in range(MAX_DESTINATIONS + 500):
         harness.now += 1
@@ -283,7 +284,7 @@ def test_a_claim_with_thousands_of_destinations_looks_at_few() -> None:
 
 def test_many_are_evicted_at_a_time(harness) -> None:
     forgotten: list[str] = []
-    harness.table = DestinationTable(random.Random(1), on_forget=forgotten.append)
+    harness.table = DestinationTable(random.Random(1), on_forget=lambda one: forgotten.append(one.name))
     for number in range(MAX_DESTINATIONS + 400):
         harness.attempt(GONE, name=f"https://{number}.example")
     assert len(forgotten) == 500
@@ -300,7 +301,7 @@ def test_a_destination_is_blocked_until_its_block_ends_however_often_that_change
     assert harness.table.blocked(harness.now) == set()
     harness.finish(third, GONE)
     assert harness.table.blocked(harness.now + 1e6) == {"d"}
-    harness.table.reset(harness.table.get("d"), harness.now)
+    harness.table.get("d").reset()
     assert harness.table.blocked(harness.now) == set()
 
 
@@ -361,7 +362,7 @@ def test_a_destination_that_found_no_slot_is_noted_and_gets_the_next_one() -> No
     harness = crowded(8)
     inside = [harness.admit(name) for name in "abcdefgh"]
     assert isinstance(harness.admit("late"), NotAdmitted)
-    assert harness.table.fair_share.has_waiters
+    assert harness.table.shared.fair_share.has_waiters
     late = harness.table.get("late")
     assert (late.may_wait(harness.now), late.capacity(harness.now)) == (False, 0), "waiting in memory would not help"
     harness.finish(inside[0])
@@ -381,7 +382,7 @@ def test_a_destination_with_nothing_in_flight_can_always_start_while_few_use_all
     for number in range(few):
         while isinstance(harness.admit(f"hung {number}"), Admitted):
             pass
-    fair_share = harness.table.fair_share
+    fair_share = harness.table.shared.fair_share
     assert fair_share.taken == sum(destination.in_flight for destination in harness.table) <= total
     assert all(destination.in_flight <= fair_share.max_each for destination in harness.table)
     destination = harness.table.get_or_add("healthy", "healthy", harness.limits, harness.now)
