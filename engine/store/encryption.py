@@ -38,17 +38,12 @@ class MissingKey(StoreError):  # noqa: N818 - names the condition
 
 
 class Keyring:
-    """Encrypts with the first of its keys, decrypts with any. An empty keyring leaves values unencrypted."""
+    """Encrypts with the first of its keys, decrypts with any."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
         self._keys = {_id_of(key): key for key in keys}
         self._derived: dict[bytes, AESGCM] = {}
         self._salt, self._left = b"", 0
-
-    @property
-    def encrypts(self) -> bool:
-        """Whether values are encrypted: there is at least one key."""
-        return bool(self._keys)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -79,8 +74,8 @@ class Keyring:
             raise ValueError("encrypted data is damaged, or was moved from another row") from None
 
     def derive(self, seed: bytes) -> tuple[bytes, ...]:
-        """Derive a key from the seed and each key, the encrypting key first. The seed itself is the last item."""
-        return (*(hmac.digest(key, seed, "sha256") for key in self._keys.values()), seed)
+        """Derive a key from the seed and each key, the encrypting key first."""
+        return tuple(hmac.digest(key, seed, "sha256") for key in self._keys.values())
 
     def _cipher(self, head: bytes) -> AESGCM:
         """The cipher for ``head``, a key id and a salt."""
@@ -94,7 +89,7 @@ class Keyring:
 
 
 def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
-    """Keyed hashes of a text, one for each key from ``Keyring.derive``: the current key first, then earlier ones.
+    """Keyed hashes of a text, one for each key: the current key first, then earlier ones.
 
     Raises:
         StoreError: there are no keys, because the store is not open.
@@ -104,14 +99,15 @@ def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:
     return [hmac.digest(key, text.encode(errors="replace"), "sha256").hex() for key in keys]
 
 
-def keyring_from(keys: str) -> Keyring:
-    """Parse keys as in ``ENGINE_STORE_KEY``. An empty text makes an empty keyring.
+def keyring_from(keys: str) -> Keyring | None:
+    """Parse keys as in ``ENGINE_STORE_KEY``. None for an empty text: values are not encrypted.
 
     Raises:
         StoreError: a key is invalid.
     """
-    texts = [part.strip() for part in keys.split(",")] if keys.strip() else []
-    return Keyring(tuple(_key(text, number) for number, text in enumerate(texts, 1)))
+    if not keys.strip():
+        return None
+    return Keyring([_key(part.strip(), number) for number, part in enumerate(keys.split(","), 1)])
 
 
 def new_key() -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from engine.core.counters import Distribution
 from engine.core.event import Event
-from engine.store.commits import Commits
 from engine.store.queries import (
     Backlog,
     DeliveryDetail,
@@ -33,8 +34,22 @@ PAUSED_RECHECK, BUSY_RECHECK = 300.0, 5.0
 #: How much one step of pruning deletes at most, in rows and in bytes of bodies. An append may have to wait for it.
 PRUNED_ROWS = 500
 PRUNED_BYTES = 4 * 2**20
+#: How many threads are kept: the most recently used ones.
+MOST_THREADS = 10_000
 #: Work that this process owns but does not hold in memory is made due again after this many seconds.
 ORPHANED_AFTER = 30.0
+
+
+_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+_VERBS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+@dataclass(frozen=True, slots=True)
+class Commits:
+    """Duration of every transaction, including failed ones, and how many operations it had."""
+
+    seconds: Distribution = field(default_factory=lambda: Distribution(_SECONDS))
+    verbs: Distribution = field(default_factory=lambda: Distribution(_VERBS))
 
 
 class Store(Protocol):

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, assert_never
+from typing import Any, Literal, NamedTuple
 
 from engine.core.decisions import THROTTLED
 from engine.store.packing import clean
-from engine.store.records import Digest, Gate, Throttle, Work
+from engine.store.records import Digest, Gate, Routed, Throttle, Work
 
-Purpose = Literal["throttle", "digest"]
 #: The events of one digest have at most this many bytes in total, because all are in memory at once. A digest of one
 #: event may have more.
 DIGEST_BYTES = 16 * 2**20
@@ -23,7 +22,7 @@ _CLOCK_SLACK = 1.0
 class WindowKey(NamedTuple):
     """What identifies a window: the deliveries it covers."""
 
-    purpose: Purpose
+    purpose: Literal["throttle", "digest"]
     route: str
     action: str
     key: str
@@ -49,32 +48,19 @@ class Window:
         return self.opened_at - _CLOCK_SLACK <= now < self.closes_at
 
 
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """A throttle let the delivery ``deliver`` through. It reports ``reported`` suppressed deliveries of its ``key``.
+class Met(NamedTuple):
+    """What becomes of a delivery.
 
-    ``variables`` are the template variables that say so.
+    ``insert`` is the new work, if any: the delivery itself, or the digest that it opened. ``throttled`` says why it was
+    suppressed. ``collected`` is the digest of which it became an item. A delivery that a throttle let through reports
+    ``reported`` suppressed deliveries of its ``key``.
     """
 
-    deliver: Work
-    variables: Mapping[str, Any]
-    key: str
-    reported: int
-
-
-@dataclass(frozen=True, slots=True)
-class Throttled:
-    """The delivery was suppressed and counted."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Collected:
-    """The delivery became an item of the digest ``delivery_id``. ``opened`` is the digest if this is its first item."""
-
-    delivery_id: str
-    opened: Work | None
+    insert: Work | None = None
+    throttled: str = ""
+    collected: str = ""
+    key: str | None = None
+    reported: int = 0
 
 
 class Gates:
@@ -85,16 +71,9 @@ class Gates:
     """
 
     def __init__(
-        self,
-        now: float,
-        windows: Mapping[WindowKey, Window],
-        collecting: Iterable[str],
-        sizes: Mapping[str, int] | None = None,
+        self, now: float, windows: Mapping[WindowKey, Window], collecting: Iterable[str], sizes: Mapping[str, int]
     ) -> None:
-        self._now = now
-        self._windows = dict(windows)
-        self._collecting = set(collecting)
-        self._sizes = sizes or {}
+        self._now, self._windows, self._collecting, self._sizes = now, dict(windows), set(collecting), sizes
         #: Digest and event for which the size is counted already: several items may belong to one event.
         self._counted: set[tuple[str, str]] = set()
         #: The windows to write; None deletes the window.
@@ -104,30 +83,28 @@ class Gates:
         #: Full digests, which become due at once.
         self.full: list[str] = []
 
-    def meet(self, work: Work, gate: Gate) -> Passed | Throttled | Collected:
+    def meet(self, work: Work, gate: Gate) -> Met:
         """Apply a throttle or digest to one delivery."""
-        if isinstance(gate, Throttle):
-            return self._throttle(work, gate)
-        if isinstance(gate, Digest):
-            return self._collect(work, gate)
-        assert_never(gate)
+        return self._throttle(work, gate) if isinstance(gate, Throttle) else self._collect(work, gate)
 
-    def _throttle(self, work: Work, gate: Throttle) -> Passed | Throttled:
+    def _throttle(self, work: Work, gate: Throttle) -> Met:
         key = window_key(work, gate)
         window = self._windows.get(key)
         if window is not None and window.is_open(self._now) and window.holder != work.id:
             if not work.replays:  # a replayed delivery was counted the first time
                 window.count += 1
                 self.changed[key] = window
-            return Throttled(
-                f"{THROTTLED}one was made at {_clock(window.opened_at)}, the next may be at {_clock(window.closes_at)}"
+            opened, closes = (
+                f"{datetime.fromtimestamp(at, UTC):%H:%M:%S UTC}" for at in (window.opened_at, window.closes_at)
             )
-        self._open(key, Window(self._now, self._now + gate.every, 0, work.id))
+            return Met(throttled=f"{THROTTLED}one was made at {opened}, the next may be at {closes}")
+        self._windows[key] = self.changed[key] = Window(self._now, self._now + gate.every, 0, work.id)
         since = None if window is None else datetime.fromtimestamp(window.opened_at, UTC).isoformat()
         suppressed = window.count if window else 0
-        return Passed(work, {"throttle": {"suppressed": suppressed, "since": since}}, key.key, suppressed)
+        variables = {"throttle": {"suppressed": suppressed, "since": since}}
+        return Met(replace(work, variables=variables), key=key.key, reported=suppressed)
 
-    def _collect(self, work: Work, gate: Digest) -> Collected:
+    def _collect(self, work: Work, gate: Digest) -> Met:
         key = window_key(work, gate)
         window, opened = self._open_digest(key, work), None
         if window is None:
@@ -140,10 +117,10 @@ class Gates:
         self._counted.add((holder, work.event_id))
         self.items.append((holder, work))
         if window.count < gate.most:
-            self._open(key, window)
+            self._windows[key] = self.changed[key] = window
         else:
             self._close(key, window)
-        return Collected(holder, opened)
+        return Met(opened, collected=holder)
 
     def _open_digest(self, key: WindowKey, work: Work) -> Window | None:
         """The window of the open digest, if there is one. A digest that would become too large is closed."""
@@ -165,13 +142,10 @@ class Gates:
         self._windows.pop(key, None)
         self.full.append(window.holder or "")
 
-    def _open(self, key: WindowKey, window: Window) -> None:
-        self._windows[key] = self.changed[key] = window
-
 
 def window_key(work: Work, gate: Gate) -> WindowKey:
     """The key of the window of a delivery's throttle or digest, cleaned for text columns."""
-    purpose: Purpose = "throttle" if isinstance(gate, Throttle) else "digest"
+    purpose: Literal["throttle", "digest"] = "throttle" if isinstance(gate, Throttle) else "digest"
     return WindowKey(purpose, clean(work.route), clean(work.action), clean(gate.key))
 
 
@@ -186,37 +160,22 @@ def _new_digest(first: Work, due_at: float) -> Work:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Amendments:
-    """What the store adds to decisions: which actions were throttled or collected, and why."""
+def amended(routed: Routed, met: Mapping[str, Met]) -> Sequence[Mapping[str, Any]]:
+    """The decisions with what throttles and digests did.
 
-    throttled: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
-    collected: dict[tuple[str, int], dict[str, str]] = field(default_factory=dict)
-
-    def note(self, work: Work, met: Throttled | Collected) -> None:
-        """Record what happened to one delivery."""
-        place = (work.route, work.index)
-        if isinstance(met, Throttled):
-            self.throttled.setdefault(place, {})[work.action] = met.reason
-        else:
-            self.collected.setdefault(place, {})[work.action] = met.delivery_id
-
-    def of(self, decisions: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-        """The amended decisions: ``skipped`` has the reason, ``collected`` the digest's delivery id."""
-        if not (self.throttled or self.collected):
-            return decisions
-        return [self._amended(decision) for decision in decisions]
-
-    def _amended(self, decision: Mapping[str, Any]) -> Mapping[str, Any]:
-        place = (decision["route"], decision["index"])
-        throttled, collected = self.throttled.get(place, {}), self.collected.get(place, {})
-        if not (throttled or collected):
-            return decision
-        fires = [action for action in decision.get("fires", ()) if action not in throttled]
-        skipped = {**decision.get("skipped", {}), **throttled}
-        extra = {"fires": fires, "skipped": skipped, "collected": collected}
-        return {**decision, **{key: value for key, value in extra.items() if value or key in decision}}
+    ``skipped`` gets the reason why an action was throttled, ``collected`` the digest's delivery id.
+    """
+    changes: dict[tuple[str, int], list[tuple[str, Met]]] = {}
+    for work in routed.deliveries:
+        changes.setdefault((work.route, work.index), []).append((work.action, met[work.id]))
+    return [_amended(one, changes.get((one["route"], one["index"]), ())) for one in routed.decisions]
 
 
-def _clock(at: float) -> str:
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%S UTC")
+def _amended(decision: Mapping[str, Any], changes: Sequence[tuple[str, Met]]) -> Mapping[str, Any]:
+    throttled = {action: met.throttled for action, met in changes if met.throttled}
+    collected = {action: met.collected for action, met in changes if met.collected}
+    if not (throttled or collected):
+        return decision
+    fires = [action for action in decision.get("fires", ()) if action not in throttled]
+    extra = {"fires": fires, "skipped": {**decision.get("skipped", {}), **throttled}, "collected": collected}
+    return {**decision, **{key: value for key, value in extra.items() if value or key in decision}}

@@ -186,7 +186,7 @@ class Pruning:
         assert await store.thread("b") is None
 
     async def test_the_threads_used_last_are_kept(self, backend: Backend, store: Store, monkeypatch):
-        monkeypatch.setattr("engine.store.sqlite.threads.MOST_THREADS", 3)
+        monkeypatch.setattr("engine.store.protocol.MOST_THREADS", 3)
         for subject in "abcd":
             backend.clock.now += 1
             await store.save_thread(subject, subject)

@@ -16,7 +16,7 @@ from store_cases import T0, Clock
 from engine.core.event import Event, Signed, parse_event
 from engine.store import open_store
 from engine.store.sqlite.append import Append, append
-from engine.store.sqlite.connection import _schema_files
+from engine.store.sqlite.connection import Database, _schema_files
 
 #: Subject, body, whether a signed id makes it known for good, and how many seconds after the last one.
 STEPS = st.lists(
@@ -72,8 +72,8 @@ def test_copies_are_those_of_a_model_however_they_fall_into_batches(steps, sizes
     assert sum(copies for _, copies in rows) == found.count(True)
 
 
-def in_memory() -> sqlite3.Connection:
-    db = sqlite3.connect(":memory:", isolation_level=None)
+def in_memory() -> Database:
+    db = sqlite3.connect(":memory:", isolation_level=None, factory=Database)
     for script in _schema_files():
         db.executescript(script)
     return db

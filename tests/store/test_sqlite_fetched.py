@@ -16,7 +16,7 @@ from engine.core.event import Event
 from engine.store import open_store
 from engine.store.encryption import new_key
 from engine.store.packing import dump_json, pack
-from engine.store.sqlite.encryption import encrypted
+from engine.store.sqlite.connection import Database
 from engine.store.sqlite.fetched import SAVED_BYTES, pieces_of
 from engine.store.sqlite.prune import find
 from engine.store.sqlite.store import SqliteStore
@@ -55,9 +55,9 @@ async def with_an_old_value(folder: Path, keys: str) -> Event:
     event = make_event(size=20_000)
     await store.append(event, leased=False)
 
-    def save(db: sqlite3.Connection) -> None:
+    def save(db: Database) -> None:
         data = dump_json(OLD)
-        packed = encrypted(db, *pack(data), "event_body.fetched", event.id)
+        packed = pack(data, db.keyring, f"event_body.fetched:{event.id}")
         statement = "UPDATE event_body SET fetched_size = ?, fetched_encoding = ?, fetched = ? WHERE event_id = ?"
         db.execute(statement, (len(data), *packed, event.id))
 

@@ -21,7 +21,7 @@ from engine.store.queries import DeliveryQuery
 from engine.store.sqlite.connection import connect, prepare
 from engine.store.sqlite.query_deliveries import _ENDED, _WORK, list_deliveries
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Call, Operation, Writer, _groups
+from engine.store.sqlite.writer import Call, Insert, Operation, Writer, _groups
 
 
 @pytest.fixture
@@ -240,7 +240,7 @@ def test_mergeable_verbs_merge_and_never_pass_one_that_is_not(letters: list[str]
 def test_many_rows_go_in_as_they_are(count: int):
     db = sqlite3.connect(":memory:")
     db.execute("CREATE TABLE t (a, b)")
-    packing.Insert("INSERT INTO t (a, b) VALUES ", 2).run(db, [(number, str(number)) for number in range(count)])
+    Insert("t", "a, b").run(db, [(number, str(number)) for number in range(count)])
     assert db.execute("SELECT a, b FROM t").fetchall() == [(number, str(number)) for number in range(count)]
     db.close()
 

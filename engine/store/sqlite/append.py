@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from engine.core.event import Event
-from engine.store.packing import Insert, clean, clean_or_none, dump_json, ids_json, load_json, pack
+from engine.store.packing import clean, clean_or_none, dump_json, ids_json, load_json, pack
 from engine.store.records import Appended
-from engine.store.sqlite.encryption import EncryptingInsert
-from engine.store.sqlite.rows import WORK
+from engine.store.sqlite.connection import Database
+from engine.store.sqlite.settle import WORK
+from engine.store.sqlite.writer import Insert
 
 #: By how many seconds the first copy may lie in the future, because clocks are corrected. If the clock was set back by
 #: more, the real time since the first copy is unknown.
@@ -20,14 +20,9 @@ _CLOCK_SLACK = 1.0
 #: How many obsolete rows one batch deletes at most, in addition to the number it adds.
 _SWEPT = 100
 
-_EVENTS = Insert("INSERT INTO event (id, dedup_key, kind, rule_id, received_at, size, repaired, trace) VALUES ", 8)
-_BODIES = EncryptingInsert(
-    Insert("INSERT INTO event_body (event_id, encoding, body) VALUES ", 3), "event_body.body", row=0, data=2
-)
-_LATEST = Insert(
-    "INSERT OR REPLACE INTO latest_body (subject, body_key, event_id, first_at, until_at) VALUES ",
-    5,
-)
+_EVENTS = Insert("event", "id, dedup_key, kind, rule_id, received_at, size, repaired, trace")
+_BODIES = Insert("event_body", "event_id, encoding, body")
+_LATEST = Insert("latest_body", "subject, body_key, event_id, first_at, until_at", "INSERT OR REPLACE")
 _EXISTING = """
 SELECT
   (SELECT json_group_object(dedup_key, id) FROM event WHERE dedup_key IN (SELECT value FROM json_each(?1))),
@@ -63,95 +58,85 @@ class _Latest(NamedTuple):
     until_at: float
 
 
-@dataclass(slots=True)
-class _Batch:
-    """The rows of a batch of appends. ``first_ids`` and ``latest`` begin with what is stored, and grow."""
+class _Known:
+    """What is known about the keys and subjects of a batch: what is stored, read in one query, and what is new."""
 
-    now: float
-    first_ids: dict[str, str]
-    latest: dict[str, _Latest]
-    changed: set[str] = field(default_factory=set)
-    copies: Counter[str] = field(default_factory=Counter)
-    events: list[tuple[Any, ...]] = field(default_factory=list)
-    bodies: list[tuple[Any, ...]] = field(default_factory=list)
-    work: list[tuple[Any, ...]] = field(default_factory=list)
+    def __init__(self, now: float, db: Database, events: Sequence[Event]) -> None:
+        self._now = now
+        keys = [event.dedup_key for event in events if event.retry_span is None]
+        first_ids, latest = db.execute(_EXISTING, (ids_json(keys), ids_json(set(map(_subject, events))))).fetchone()
+        self._first_ids: dict[str, str] = load_json(first_ids)
+        self._latest = {subject: _Latest(*row) for subject, *row in load_json(latest)}
+        #: The new latest event of each subject that has changed; None: there is none.
+        self.changed: dict[str, _Latest | None] = {}
 
-    def add(self, request: Append) -> Appended:
-        """Add an event, or count it as a copy of an earlier one."""
-        event = request.event
-        key = clean(event.dedup_key)
-        first = self._first(event, key)
-        if first is not None:
-            self.copies[first] += 1
-            return Appended(first, duplicate=True)
-        self._keep(request, key if event.retry_span is None else event.id)
-        self._note(event, key)
-        return Appended(event.id, duplicate=False)
-
-    def _first(self, event: Event, key: str) -> str | None:
+    def first(self, event: Event) -> str | None:
         """The id of the event that this one is a copy of, if any."""
         if event.retry_span is None:
-            return self.first_ids.get(key)
-        latest = self.latest.get(_subject(event))
-        if latest is None or latest.body_key != key:
+            return self._first_ids.get(clean(event.dedup_key))
+        latest = self._latest.get(_subject(event))
+        if latest is None or latest.body_key != clean(event.dedup_key):
             return None
-        return latest.event_id if latest.first_at - _CLOCK_SLACK <= self.now <= latest.until_at else None
+        return latest.event_id if latest.first_at - _CLOCK_SLACK <= self._now <= latest.until_at else None
 
-    def _note(self, event: Event, key: str) -> None:
+    def add(self, event: Event) -> None:
         """Record how copies of the event are recognised. It replaces the latest event of its subject."""
-        subject = _subject(event)
+        subject, key = _subject(event), clean(event.dedup_key)
         if event.retry_span is not None:
-            self.latest[subject] = _Latest(key, event.id, self.now, self.now + event.retry_span)
-            self.changed.add(subject)
+            latest = _Latest(key, event.id, self._now, self._now + event.retry_span)
+            self._latest[subject] = self.changed[subject] = latest
             return
-        self.first_ids[key] = event.id
-        if self.latest.pop(subject, None) is not None:
-            self.changed.add(subject)
+        self._first_ids[key] = event.id
+        if self._latest.pop(subject, None) is not None:
+            self.changed[subject] = None
 
-    def _keep(self, request: Append, key: str) -> None:
-        event, at = request.event, request.event.received_at
-        facts = (len(event.body), int(event.repaired), event.trace or None)
-        self.events.append((event.id, key, str(event.kind), clean_or_none(event.rule_id), at, *facts))
-        self.bodies.append((event.id, *pack(event.body)))
-        lease = (request.owner, None if request.owner is None else self.now)
-        self.work.append((event.id, "evaluate", event.id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None, None))
-
-    def write(self, db: sqlite3.Connection) -> None:
-        """Write all rows, with one statement for each table."""
-        _EVENTS.run(db, self.events)
-        _BODIES.run(db, self.bodies)
-        WORK.run(db, self.work)
-        if self.copies:
-            db.execute(_COUNT, (dump_json(list(self.copies.items())).decode(),))
-        if self.changed:
-            self._write_latest(db)
-
-    def _write_latest(self, db: sqlite3.Connection) -> None:
-        rows = [(subject, *self.latest[subject]) for subject in self.changed if subject in self.latest]
-        if ended := self.changed - self.latest.keys():
+    def write(self, db: Database) -> None:
+        """Store what has changed."""
+        if ended := [subject for subject, latest in self.changed.items() if latest is None]:
             db.execute(_END, (ids_json(ended),))
+        rows = [(subject, *latest) for subject, latest in self.changed.items() if latest is not None]
         _LATEST.run(db, rows)
-        db.execute(_SWEEP, (self.now, len(rows) + _SWEPT))
+        db.execute(_SWEEP, (self._now, len(rows) + _SWEPT))
 
 
-def append(clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Append]) -> list[Appended]:
+def append(clock: Callable[[], float], db: Database, requests: Sequence[Append]) -> list[Appended]:
     """Store events and their evaluations; a copy gets the id of the first event.
 
     The time of a copy is the time at which the writer's thread stores it: of two copies that arrive at once, one is
     the first.
     """
-    batch = _batch(clock(), db, [request.event for request in requests])
-    results = [batch.add(request) for request in requests]
-    batch.write(db)
+    now = clock()
+    known, results, new = _Known(now, db, [request.event for request in requests]), [], []
+    for request in requests:
+        first = known.first(request.event)
+        results.append(Appended(first or request.event.id, duplicate=first is not None))
+        if first is None:
+            known.add(request.event)
+            new.append(request)
+    _EVENTS.run(db, [_event_row(one.event) for one in new])
+    _BODIES.run(db, [_body_row(one.event, db) for one in new])
+    WORK.run(db, [_work_row(one, now) for one in new])
+    if copies := Counter(one.event_id for one in results if one.duplicate):
+        db.execute(_COUNT, (dump_json(list(copies.items())).decode(),))
+    if known.changed:
+        known.write(db)
     return results
 
 
-def _batch(now: float, db: sqlite3.Connection, events: Sequence[Event]) -> _Batch:
-    """A batch with what is stored about the events' keys and subjects, read in one query."""
-    keys = [event.dedup_key for event in events if event.retry_span is None]
-    subjects = dict.fromkeys(map(_subject, events))
-    first_ids, latest = db.execute(_EXISTING, (ids_json(keys), ids_json(subjects))).fetchone()
-    return _Batch(now, load_json(first_ids), {subject: _Latest(*row) for subject, *row in load_json(latest)})
+def _event_row(event: Event) -> tuple[Any, ...]:
+    key = clean(event.dedup_key) if event.retry_span is None else event.id
+    facts = (event.received_at, len(event.body), int(event.repaired), event.trace or None)
+    return (event.id, key, str(event.kind), clean_or_none(event.rule_id), *facts)
+
+
+def _body_row(event: Event, db: Database) -> tuple[Any, ...]:
+    return (event.id, *pack(event.body, db.keyring, f"event_body.body:{event.id}"))
+
+
+def _work_row(request: Append, now: float) -> tuple[Any, ...]:
+    event_id, at = request.event.id, request.event.received_at
+    lease = (request.owner, None if request.owner is None else now)
+    return (event_id, "evaluate", event_id, "", "", -1, None, at, at, 0, 0, *lease, None, "", None, None)
 
 
 def _subject(event: Event) -> str:

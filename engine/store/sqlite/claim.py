@@ -8,7 +8,6 @@ looked at.
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
@@ -17,6 +16,7 @@ from typing import NamedTuple
 from engine.store.packing import ids_json, load_json
 from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK
 from engine.store.records import WorkKind
+from engine.store.sqlite.connection import Database
 from engine.store.sqlite.fetched import SIZE
 
 #: The size of a piece's events: their bodies and fetched data.
@@ -125,12 +125,12 @@ class _Queue:
     whole: bool
 
 
-def claim(owner: str, clock: Callable[[], float], db: sqlite3.Connection, requests: Sequence[Claim]) -> list[Taken]:
+def claim(owner: str, clock: Callable[[], float], db: Database, requests: Sequence[Claim]) -> list[Taken]:
     """Take the oldest due work."""
     return [_claim(owner, clock(), db, request) for request in requests]
 
 
-def _claim(owner: str, at: float, db: sqlite3.Connection, request: Claim) -> Taken:
+def _claim(owner: str, at: float, db: Database, request: Claim) -> Taken:
     overdue = _overdue(db, request) if request.wants("deliver") else []
     lanes = _lanes(db, request) if request.wants("deliver") else []
     queues, skipped = _queues(db, request, lanes)
@@ -149,7 +149,7 @@ def _ids(queue: _Queue) -> list[str]:
     return [found.id for found in queue.found]
 
 
-def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
+def _overdue(db: Database, request: Claim) -> list[_Found]:
     """Work past its ``until`` in paused lanes. In other lanes it is claimed in its turn."""
     rows = load_json(db.execute(_OVERDUE, (request.now, (request.limit + 1) // 2)).fetchone()[0])
     if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.paused]:
@@ -157,7 +157,7 @@ def _overdue(db: sqlite3.Connection, request: Claim) -> list[_Found]:
     return [_Found(*found) for lane, *found in rows if lane in request.paused]
 
 
-def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
+def _lanes(db: Database, request: Claim) -> list[str]:
     """The lanes to look at, the longest-waiting first."""
     if request.reopened:
         db.execute(_CORRECT, (ids_json(request.reopened),))
@@ -165,7 +165,7 @@ def _lanes(db: sqlite3.Connection, request: Claim) -> list[str]:
     return lanes
 
 
-def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
+def _queues(db: Database, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
     """What may be taken from each lane, and the lanes that were skipped because they have no capacity."""
     queues, skipped, limit = [], [], max(request.limit, 0)
     if request.wants("evaluate") and limit:
@@ -182,7 +182,7 @@ def _queues(db: sqlite3.Connection, request: Claim, lanes: Sequence[str]) -> tup
     return _longer(db, request, queues), skipped
 
 
-def _longer(db: sqlite3.Connection, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
+def _longer(db: Database, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
     """If the claim is not full, take more from the lanes that have more. The longest-waiting lane comes first."""
     missing, longer = request.limit - sum(len(queue.found) for queue in queues), []
     for queue in queues:
@@ -196,7 +196,7 @@ def _longer(db: sqlite3.Connection, request: Claim, queues: Sequence[_Queue]) ->
     return sorted(longer, key=lambda queue: queue.found[0].due_at if queue.found else 0.0)
 
 
-def _queue(db: sqlite3.Connection, request: Claim, lane: str, kind: WorkKind, most: int) -> _Queue:
+def _queue(db: Database, request: Claim, lane: str, kind: WorkKind, most: int) -> _Queue:
     rows = load_json(db.execute(_DUE, (lane, kind, request.now, most + 1)).fetchone()[0])
     return _Queue(lane, kind, [_Found(*row) for row in rows[:most]], whole=len(rows) <= most)
 
@@ -224,7 +224,7 @@ def _within(found: Iterable[_Found], max_bytes: int) -> list[str]:
     return ids
 
 
-def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str], skipped: Sequence[str]) -> None:
+def _correct(db: Database, request: Claim, looked_at: Collection[str], skipped: Sequence[str]) -> None:
     """Update the time from which claims look at each lane of this claim."""
     if looked_at:
         names = ids_json(looked_at)
@@ -237,7 +237,7 @@ def _correct(db: sqlite3.Connection, request: Claim, looked_at: Collection[str],
             db.execute(_LOOK_LATER, (request.now + seconds, ids_json(lanes)))
 
 
-def next_due(db: sqlite3.Connection, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
+def next_due(db: Database, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
     """When unowned work outside the paused lanes is due next; perhaps a little early."""
     times: list[float] = []
     if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:

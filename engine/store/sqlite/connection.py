@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import os
 import shutil
@@ -10,11 +11,10 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
-from engine.core.errors import StoreBusy, StoreError, StoreGone
-from engine.store.encryption import Keyring, MissingKey
-from engine.store.sqlite.encryption import Database, check_keys
+from engine.core.errors import StoreBusy, StoreError
+from engine.store.encryption import VARIABLE, Keyring, MissingKey
 
 T = TypeVar("T")
 
@@ -42,7 +42,24 @@ _TRANSIENT = {
     sqlite3.SQLITE_NOMEM: "there is not enough memory",
     sqlite3.SQLITE_PERM: "access to the file is denied",
 }
+#: Columns that may be encrypted: the condition for an encrypted row, and the position of the key id in the value.
+_ENCRYPTED_COLUMNS: Final = {
+    "event_body.body": ("encoding >= 2", 1),
+    "event_body.fetched": ("fetched_encoding >= 2", 1),
+    "fetched.data": ("encoding >= 2", 1),
+    "decision.decisions": ("encoding >= 2", 1),
+    "delivery_words.words": ("encoding >= 2", 1),
+    "thread.data": ("encoding >= 2", 1),
+    "attempt.detail": ("substr(detail, 1, 1) IN (x'02', x'03')", 2),
+}
+_KEY_CHECK = b"langsmith-rules-engine"
 _DAMAGED = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class Database(sqlite3.Connection):
+    """A connection with the encryption keys of its file, if there are any."""
+
+    keyring: Keyring | None = None
 
 
 def result_code(error: BaseException) -> int:
@@ -112,7 +129,7 @@ def damaged(path: Path, detail: str) -> StoreError:
     )
 
 
-def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = False) -> sqlite3.Connection:
+def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = False) -> Database:
     """Open a connection with the settings of the store. Transactions need explicit BEGIN and COMMIT.
 
     It never creates the file: an empty file in place of a removed one would look like a new store.
@@ -127,7 +144,7 @@ def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = Fal
         cached_statements=256,
         factory=Database,
     )
-    db.keyring = keyring or Keyring()
+    db.keyring = keyring
     try:
         db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
         db.execute("PRAGMA temp_store = MEMORY")
@@ -142,44 +159,6 @@ def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = Fal
         db.close()
         raise
     return db
-
-
-class WatchedFile:
-    """Detects that an open file was removed or replaced.
-
-    A process can go on writing to a removed file, but loses everything in it when it ends.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._found: tuple[int, int] | None = None
-
-    def note(self) -> None:
-        """Remember the file that the path leads to now."""
-        self._found = self._look()
-
-    def forget(self) -> None:
-        """Forget the remembered file."""
-        self._found = None
-
-    def check(self) -> None:
-        """Check that the path still leads to the remembered file.
-
-        Raises:
-            StoreGone: it does not.
-        """
-        if self._found is not None and self._found != self._look():
-            raise StoreGone(
-                f"{self._path} was removed or replaced while the engine uses it; "
-                "put the file back, or restart the engine"
-            )
-
-    def _look(self) -> tuple[int, int] | None:
-        try:
-            found = os.stat(self._path)  # noqa: PTH116 - called twice for every transaction, and pathlib takes twice as long
-        except OSError:
-            return None
-        return found.st_dev, found.st_ino
 
 
 def log_of(path: Path) -> Path:
@@ -232,7 +211,7 @@ def prepare(path: Path, keyring: Keyring | None = None) -> None:
         _check_ours(db, path)
         _check_whole(db, path)
         _migrate(db, path)
-        check_keys(db, path, keyring or Keyring())
+        _check_keys(db, path, keyring or Keyring())
     except sqlite3.Error as error:
         raise as_store_error(path, error) from error
     finally:
@@ -291,11 +270,9 @@ def is_current(path: Path) -> bool:
 
 
 def _apply(db: sqlite3.Connection, number: int, script: str) -> None:
-    db.execute("BEGIN IMMEDIATE")
+    """Apply one step of the schema in a transaction."""
     try:
-        db.execute(f"PRAGMA application_id = {APPLICATION_ID:d}")
-        for statement in _statements(script):
-            db.execute(statement)
+        db.executescript(f"BEGIN IMMEDIATE; PRAGMA application_id = {APPLICATION_ID:d};\n{script}")
         db.execute("INSERT OR REPLACE INTO meta (name, value) VALUES ('schema_version', ?)", (str(number),))
         db.execute("COMMIT")
     except BaseException:
@@ -319,11 +296,42 @@ def _schema_files() -> list[str]:
     return [file.read_text(encoding="utf-8") for file in sorted(files, key=lambda file: file.name)]
 
 
-def _statements(script: str) -> Iterator[str]:
-    """Split a script into statements. ``executescript`` cannot be used because it commits first."""
-    pending = ""
-    for line in script.splitlines(keepends=True):
-        pending += line
-        if sqlite3.complete_statement(pending):
-            yield pending
-            pending = ""
+def _check_keys(db: sqlite3.Connection, path: Path, keyring: Keyring) -> None:
+    """Check that all encrypted data in the file can be decrypted, and record the current encrypting key."""
+    known = dict(db.execute("SELECT substr(name, 5), value FROM meta WHERE name LIKE 'key:%'"))
+    for key_id, check in known.items():
+        if not _decrypts(keyring, check):
+            if _is_used(db, key_id):
+                raise StoreError(_missing_key(path, key_id, keyring))
+            db.execute("DELETE FROM meta WHERE name = ?", (f"key:{key_id}",))
+    if keyring.ids and keyring.ids[0] not in known:
+        check = base64.b64encode(keyring.encrypt(_KEY_CHECK, "meta.value")).decode()
+        db.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (f"key:{keyring.ids[0]}", check))
+
+
+def _decrypts(keyring: Keyring, check: str) -> bool:
+    try:
+        return keyring.decrypt(base64.b64decode(check), "meta.value") == _KEY_CHECK
+    except (MissingKey, ValueError):
+        return False
+
+
+def _is_used(db: sqlite3.Connection, key_id: str) -> bool:
+    """Whether any row is still encrypted with a key. Scans all rows; that is rare, when a key was removed."""
+    for place, (condition, start) in _ENCRYPTED_COLUMNS.items():
+        table, _, column = place.partition(".")
+        statement = f"SELECT 1 FROM {table} WHERE {condition} AND substr({column}, ?, 4) = ? LIMIT 1"  # noqa: S608 - ours
+        if db.execute(statement, (start, bytes.fromhex(key_id))).fetchone():
+            return True
+    return False
+
+
+def _missing_key(path: Path, key_id: str, keyring: Keyring) -> str:
+    if not keyring.ids:
+        what = f"{VARIABLE} is not set; set it to that key"
+    else:
+        what = f"{VARIABLE} has {', '.join(keyring.ids)}; add the missing key after the first, with a comma"
+    return (
+        f"{path} has data encrypted with the key {key_id}: {what}. Nothing was changed. If that key is lost, move the "
+        "file away together with its -wal and -shm files and start with an empty store"
+    )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from engine.store.packing import Insert, clean, dump_json, ids_json, load_json, pack
-from engine.store.sqlite.connection import damage_as_value_error, log_left_out
-from engine.store.sqlite.encryption import decrypted, encrypted
+from engine.store.packing import clean, dump_json, ids_json, load_json, pack, unpack
+from engine.store.sqlite.connection import Database, damage_as_value_error, log_left_out
+from engine.store.sqlite.writer import Insert
 
 #: About how many bytes of JSON one transaction writes, because appends wait for it.
 SAVED_BYTES: Final = 4 * 2**20
@@ -16,7 +15,7 @@ SAVED_BYTES: Final = 4 * 2**20
 SIZE: Final = "coalesce((SELECT sum(size) FROM fetched WHERE event_id = {id}), 0)"
 
 _PARTS: Final = ("inputs", "outputs", "feedback")
-_SAVE = Insert("INSERT OR REPLACE INTO fetched (event_id, part, run_key, size, encoding, data) VALUES ", 6)
+_SAVE = Insert("fetched", "event_id, part, run_key, size, encoding, data", "INSERT OR REPLACE")
 _KEPT = "SELECT json_group_array(event_id) FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
 _LOAD = "SELECT part, run_key, encoding, data FROM fetched WHERE event_id = ?"
 
@@ -45,7 +44,7 @@ def pieces_of(event_id: str, fetched: Mapping[str, Any]) -> Iterator[list[Piece]
         yield group
 
 
-def save_fetched(db: sqlite3.Connection, requests: Sequence[Sequence[Piece]]) -> list[None]:
+def save_fetched(db: Database, requests: Sequence[Sequence[Piece]]) -> list[None]:
     """Store pieces, replacing earlier ones. Pieces of events that have no body any more are dropped."""
     pieces = {piece[:3]: piece for request in requests for piece in request}
     kept = set(load_json(db.execute(_KEPT, (ids_json({piece.event_id for piece in pieces.values()}),)).fetchone()[0]))
@@ -53,14 +52,12 @@ def save_fetched(db: sqlite3.Connection, requests: Sequence[Sequence[Piece]]) ->
     return [None] * len(requests)
 
 
-def _row(db: sqlite3.Connection, piece: Piece) -> tuple[Any, ...]:
-    packed = encrypted(db, *pack(piece.data), "fetched.data", _place(*piece[:3]))
+def _row(db: Database, piece: Piece) -> tuple[Any, ...]:
+    packed = pack(piece.data, db.keyring, f"fetched.data:{_place(*piece[:3])}")
     return (*piece[:3], len(piece.data), *packed)
 
 
-def load_fetched(
-    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
-) -> Mapping[str, Any] | None:
+def load_fetched(db: Database, event_id: str, encoding: int | None, data: bytes | None) -> Mapping[str, Any] | None:
     """The fetched data of an event: for each part the values by run. None if there is none.
 
     ``encoding`` and ``data`` are the columns of ``event_body`` that earlier versions wrote. Damaged values are left
@@ -76,29 +73,29 @@ def load_fetched(
     return found if any(found.values()) else None
 
 
-def _load_old(
-    db: sqlite3.Connection, event_id: str, encoding: int | None, data: bytes | None
-) -> Mapping[str, dict[str, Any]]:
+def _load_old(db: Database, event_id: str, encoding: int | None, data: bytes | None) -> Mapping[str, dict[str, Any]]:
     if data is None or encoding is None:
         return {}
     try:
-        found: Mapping[str, dict[str, Any]] = load_json(decrypted(db, encoding, data, "event_body.fetched", event_id))
+        found: Mapping[str, dict[str, Any]] = load_json(
+            unpack(encoding, data, db.keyring, f"event_body.fetched:{event_id}")
+        )
     except ValueError as error:
         log_left_out("event_body.fetched", event_id, error)
         return {}
     return found
 
 
-def _load_rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, Any]]:
+def _load_rows(db: Database, event_id: str) -> Iterator[tuple[str, str, Any]]:
     for part, run_key, encoding, data in _rows(db, event_id):
         place = _place(event_id, part, run_key)
         try:
-            yield part, run_key, load_json(decrypted(db, encoding, data, "fetched.data", place))
+            yield part, run_key, load_json(unpack(encoding, data, db.keyring, f"fetched.data:{place}"))
         except ValueError as error:
             log_left_out("fetched.data", place, error)
 
 
-def _rows(db: sqlite3.Connection, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
+def _rows(db: Database, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
     """The rows of an event, up to the first damaged page."""
     rows = db.execute(_LOAD, (event_id,))
     while True:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sqlite3
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -14,12 +13,11 @@ from engine.core.errors import BadBody
 from engine.core.event import Event, restored_event
 from engine.core.memory_budget import size_of
 from engine.store.encryption import MissingKey
-from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json, load_json
+from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json, load_json, unpack
 from engine.store.protocol import ORPHANED_AFTER
 from engine.store.queries import ItemRow
 from engine.store.records import Claimed, Item, Work, WorkKind
-from engine.store.sqlite.connection import damage_as_value_error
-from engine.store.sqlite.encryption import decrypted
+from engine.store.sqlite.connection import Database, damage_as_value_error
 from engine.store.sqlite.fetched import SIZE, load_fetched
 from engine.store.sqlite.load import load_items, load_variables
 from engine.store.sqlite.windows import free_throttles
@@ -127,7 +125,7 @@ class Head(NamedTuple):
     due_at: float
 
 
-def queue_heads(db: sqlite3.Connection) -> list[Head]:
+def queue_heads(db: Database) -> list[Head]:
     """The queues with waiting work."""
     return [Head(*head) for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None]
 
@@ -149,7 +147,7 @@ class Loaded:
     missing_key: dict[str, str] = field(default_factory=dict)
 
 
-def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], limits: LoadLimits) -> Loaded:
+def load_claimed(db: Database, *, owner: str, ids: Sequence[str], limits: LoadLimits) -> Loaded:
     """Load claimed work with its events, in the order of the ids.
 
     Each event and each delivery's variables are read by a statement of their own, so that damaged data affects only
@@ -181,7 +179,7 @@ def load_claimed(db: sqlite3.Connection, *, owner: str, ids: Sequence[str], limi
 class _Events:
     """The events of one claim, each read once."""
 
-    def __init__(self, db: sqlite3.Connection, limits: LoadLimits) -> None:
+    def __init__(self, db: Database, limits: LoadLimits) -> None:
         self._db, self._limits = db, limits
         self._read: dict[str, Item | str] = {}
 
@@ -204,7 +202,7 @@ class _Events:
         return items
 
 
-def _load_event(db: sqlite3.Connection, event_id: str, limits: LoadLimits) -> Item | str:
+def _load_event(db: Database, event_id: str, limits: LoadLimits) -> Item | str:
     """An event with its fetched data, or why it can never be loaded."""
     try:
         with damage_as_value_error():
@@ -220,9 +218,9 @@ def _load_event(db: sqlite3.Connection, event_id: str, limits: LoadLimits) -> It
         return str(error)
 
 
-def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any], max_values: int) -> Event:
+def _event(db: Database, event_id: str, columns: Sequence[Any], max_values: int) -> Event:
     kind, rule_id, dedup_key, received_at, repaired, trace, encoding, data = columns
-    body = decrypted(db, encoding, data, "event_body.body", event_id)
+    body = unpack(encoding, data, db.keyring, f"event_body.body:{event_id}")
     return restored_event(
         event_id,
         kind,
@@ -238,7 +236,7 @@ def _event(db: sqlite3.Connection, event_id: str, columns: Sequence[Any], max_va
 
 def release(
     owner: str,
-    db: sqlite3.Connection,
+    db: Database,
     *,
     ids: Sequence[str],
     due_at: float,
@@ -258,37 +256,37 @@ def release(
     _give_back(db, _RELEASE, {**when, "target": target, **given})
 
 
-def put_off(db: sqlite3.Connection, waits_for: str, now: float) -> list[str]:
+def put_off(db: Database, waits_for: str, now: float) -> list[str]:
     """The ids of work postponed beyond ``now`` whose reason begins with ``waits_for``."""
     ids: list[str] = load_json(db.execute(_PUT_OFF, (now, len(waits_for), waits_for)).fetchone()[0])
     return ids
 
 
-def make_due(db: sqlite3.Connection, *, ids: Sequence[str], now: float) -> None:
+def make_due(db: Database, *, ids: Sequence[str], now: float) -> None:
     """Make work due that is still postponed."""
     db.execute(_MAKE_DUE, (now, ids_json(ids)))
 
 
-def changed(db: sqlite3.Connection, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
+def changed(db: Database, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
     """Waiting work whose target is not a current target of its route and action: id, target and lane."""
     rows = db.execute(_CHANGED, (dump_json(targets).decode(),)).fetchone()
     return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
 
 
-def make_changed_due(db: sqlite3.Connection, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
+def make_changed_due(db: Database, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
     """Make that work due in no lane, unless it changed meanwhile. Returns the lanes it was in."""
     rows = db.execute(_MAKE_CHANGED_DUE, (now, dump_json(found).decode())).fetchall()
     lanes = {work_id: lane for work_id, _, lane in found}
     return [lanes[work_id] for (work_id,) in rows]
 
 
-def retried(db: sqlite3.Connection, lane: str, now: float) -> list[str]:
+def retried(db: Database, lane: str, now: float) -> list[str]:
     """The ids of work that waits for another attempt in a lane."""
     ids: list[str] = load_json(db.execute(_RETRIED, (now, clean(lane))).fetchone()[0])
     return ids
 
 
-def mark_dead(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str], now: float) -> None:
+def mark_dead(owner: str, db: Database, *, reasons: Mapping[str, str], now: float) -> None:
     """Mark claimed work dead that cannot be attempted, and record an attempt with the reason."""
     for work_id, reason in reasons.items():
         given = {"now": now, "reason": clean_reason(reason), "id": work_id, "owner": owner}
@@ -297,7 +295,7 @@ def mark_dead(owner: str, db: sqlite3.Connection, *, reasons: Mapping[str, str],
     free_throttles(db, list(reasons), now=now)
 
 
-def register(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+def register(owner: str, db: Database, *, now: float) -> None:
     """Register as the only replica (the caller holds the lock), and release the work of earlier ones."""
     db.execute("DELETE FROM replica")
     db.execute("UPDATE lane SET look_at = 0")  # which destinations are paused is not known yet
@@ -305,7 +303,7 @@ def register(owner: str, db: sqlite3.Connection, *, now: float) -> None:
     heartbeat(owner, db, now=now, holding=None)
 
 
-def heartbeat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collection[str] | None) -> list[str]:
+def heartbeat(owner: str, db: Database, *, now: float, holding: Collection[str] | None) -> list[str]:
     """Record that the owner is alive, and release its orphaned work. Returns the ids of that work.
 
     Other replicas need no check: the lock ensures that there are none.
@@ -321,11 +319,11 @@ def heartbeat(owner: str, db: sqlite3.Connection, *, now: float, holding: Collec
     return orphans
 
 
-def unregister(owner: str, db: sqlite3.Connection, *, now: float) -> None:
+def unregister(owner: str, db: Database, *, now: float) -> None:
     """Remove the owner from the replicas, and release its work."""
     db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
     _give_back(db, _FREE_OTHERS, {"now": now})
 
 
-def _give_back(db: sqlite3.Connection, which: str, values: Mapping[str, Any]) -> None:
+def _give_back(db: Database, which: str, values: Mapping[str, Any]) -> None:
     db.execute(",".join([_GIVE_BACK, which]), {"uncounted": 0.0, "until": None, **values})

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from engine.store.packing import ids_json, load_json
+from engine.store.packing import ids_json, load_json, unpack
 from engine.store.queries import ItemRow
-from engine.store.sqlite.connection import damage_as_value_error
-from engine.store.sqlite.encryption import decrypted
+from engine.store.sqlite.connection import Database, damage_as_value_error
 
 _VARIABLES = "SELECT encoding, words FROM delivery_words WHERE work_id = ?"
 _ITEMS = """
@@ -18,7 +16,7 @@ ORDER BY delivery_id, added_at, event_id, idx
 """
 
 
-def load_variables(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | None:
+def load_variables(db: Database, work_id: str) -> Mapping[str, Any] | None:
     """A delivery's template variables; None if it has none.
 
     Raises:
@@ -30,13 +28,13 @@ def load_variables(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any] | 
         if row is None:
             return None
         encoding, data = row
-        variables = load_json(decrypted(db, encoding, data, "delivery_words.words", work_id))
+        variables = load_json(unpack(encoding, data, db.keyring, f"delivery_words.words:{work_id}"))
     if not isinstance(variables, dict):
         raise ValueError("they are not a JSON object")  # noqa: TRY004 - reported as damage
     return variables
 
 
-def load_items(db: sqlite3.Connection, ids: Sequence[str]) -> dict[str, list[ItemRow]]:
+def load_items(db: Database, ids: Sequence[str]) -> dict[str, list[ItemRow]]:
     """The items of those deliveries that are digests, in the order in which they are sent."""
     items: dict[str, list[ItemRow]] = {}
     for delivery_id, *item in db.execute(_ITEMS, (ids_json(ids),)):

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from engine.core.batches import batches
 from engine.core.errors import BadQuestion
+from engine.store.encryption import Keyring
 from engine.store.queries import Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite import replay
 from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite.query_events import backlog, last_attempts, list_events, muted_events, one_event
 from engine.store.sqlite.reader import Reader
+from engine.store.sqlite.writer import Operation, Writer
 
 #: Large replays read this many deliveries in one step, and this many rows are changed in one.
 _PAGE, AT_ONCE = 1000, 200
@@ -21,15 +23,15 @@ _EVENT_STATES = ("pending", "routed", "dead", "discarded")
 _DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 
 
-class PeoplesOperations(ABC):
+class PeoplesOperations:
     """That part of ``SqliteStore``. It has a reader of its own, so that the worker never waits for a query."""
 
-    def __init__(self, people: Reader, clock: Callable[[], float]) -> None:
-        self._people, self._clock = people, clock
+    def __init__(self, path: Path, keyring: Keyring | None, clock: Callable[[], float]) -> None:
+        self._writer, self._people, self._clock = Writer(path, keyring), Reader(path, "people", keyring), clock
 
-    @abstractmethod
     async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
-        """Run an operation on the writer's thread."""
+        """Run one of the less frequent operations on the writer's thread."""
+        return await self._writer.do(operation(verb, arguments), None)
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make deliveries due again."""
@@ -99,3 +101,8 @@ class PeoplesOperations(ABC):
 def _check_state(state: str | None, known: Sequence[str]) -> None:
     if state is not None and state not in known:
         raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(known)}")
+
+
+def operation(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Operation:
+    """An operation that calls ``verb`` once, in its position among the others."""
+    return Operation(lambda db, _requests: [verb(db, **arguments)])

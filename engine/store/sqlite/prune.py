@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.core.event import event_ids_since
 from engine.store.packing import ids_json, load_json
 from engine.store.queries import Prunable
-from engine.store.sqlite import threads
+from engine.store.sqlite import marks
+from engine.store.sqlite.connection import Database
 
 #: An event may be deleted if it has no waiting or dead work, is not an item of such a digest, and nothing happened
 #: since ``before`` to it or to a digest it is an item of. So all items of a digest are kept equally long.
@@ -99,7 +99,7 @@ class Found:
     more: bool
 
 
-def find(db: sqlite3.Connection, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int) -> Found:
+def find(db: Database, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int) -> Found:
     """The next events after an id that can be pruned, up to ``max_bytes``; the first may be larger."""
     column = "id" if what == "events" else "event_id"
     statement = _FIND.format(looked_at=_LOOKED_AT[what], column=column, may_go=_MAY_GO[what])
@@ -116,9 +116,7 @@ def find(db: sqlite3.Connection, *, what: Prunable, before: float, after: str, l
     return Found(ids, last, more=len(looked) >= limit)
 
 
-def remove(
-    db: sqlite3.Connection, *, what: Prunable, ids: Sequence[str], before: float, limit: int
-) -> tuple[int, bool]:
+def remove(db: Database, *, what: Prunable, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
     """Delete what was found, if it may still be deleted. Returns how many, and whether nothing remains."""
     still = _STILL.format(may_go=_MAY_GO[what])
     ids = load_json(db.execute(still, {"ids": ids_json(ids), "before": before}).fetchone()[0])
@@ -130,7 +128,7 @@ def remove(
     return _remove_events(db, ids, limit)
 
 
-def _remove_dead(db: sqlite3.Connection, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
+def _remove_dead(db: Database, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
     values = {"ids": ids_json(ids), "before": before, "limit": limit}
     died = load_json(db.execute(_DIED, values).fetchone()[0])
     for statement in _REMOVE_DEAD:
@@ -138,7 +136,7 @@ def _remove_dead(db: sqlite3.Connection, ids: Sequence[str], before: float, limi
     return len(died), len(died) < limit
 
 
-def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tuple[int, bool]:
+def _remove_events(db: Database, ids: Sequence[str], limit: int) -> tuple[int, bool]:
     """Delete whole events. If they have very many rows, only some of these are deleted in this step."""
     for table, key in _MANY.items():
         statement = _SOME.format(table=table, key=key, columns=key.strip("()"))
@@ -149,21 +147,21 @@ def _remove_events(db: sqlite3.Connection, ids: Sequence[str], limit: int) -> tu
     return db.execute(_EVENTS, (ids_json(ids),)).rowcount, True
 
 
-def find_windows(db: sqlite3.Connection, *, before: float, limit: int) -> str:
+def find_windows(db: Database, *, before: float, limit: int) -> str:
     """The keys, as JSON, of windows that closed before a time and have nothing to report."""
     keys: str = db.execute(_FIND_WINDOWS, {"before": before, "untold": _UNTOLD, "limit": limit}).fetchone()[0]
     return keys
 
 
-def remove_marks(db: sqlite3.Connection, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
+def remove_marks(db: Database, *, before: float, windows: str, limit: int) -> tuple[int, bool]:
     """Delete the windows found, if they may still be deleted, and expired mutes, pauses and unused threads."""
     closed = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
     expired = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
-    unused = threads.remove_old(db, before=before, limit=limit)
+    unused = marks.remove_old_threads(db, before=before, limit=limit)
     return closed + expired + unused, max(closed, expired, unused) < limit
 
 
-def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:
+def page_sizes(db: Database) -> tuple[int, int]:
     """The size of the file's pages in bytes: those in use, and the free ones."""
     size, pages, free = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
@@ -171,7 +169,7 @@ def page_sizes(db: sqlite3.Connection) -> tuple[int, int]:
     return size * (pages - free), size * free
 
 
-def shrink(db: sqlite3.Connection, *, max_bytes: int) -> int:
+def shrink(db: Database, *, max_bytes: int) -> int:
     """Move free pages to the file's end and truncate the file. Returns by how many bytes.
 
     Has no effect on files created by older versions, which have no incremental vacuum.

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from engine.core.errors import AmbiguousId, BadQuestion
-from engine.store.packing import clean, ids_json, load_json
+from engine.store.packing import clean, ids_json, unpack_detail
 from engine.store.queries import DeliveryDetail, DeliveryQuery, DeliveryRow
 from engine.store.records import Attempt
-from engine.store.sqlite.connection import read_or_default
-from engine.store.sqlite.encryption import decrypted_tagged
+from engine.store.sqlite.connection import Database, read_or_default
 from engine.store.sqlite.load import load_items, load_variables
 
 #: Appended to a prefix, it sorts after all texts with that prefix.
@@ -125,7 +123,7 @@ SELECT max(id) FROM (SELECT id FROM event WHERE received_at <= ? ORDER BY receiv
 """
 
 
-def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[DeliveryRow]:
+def list_deliveries(db: Database, query: DeliveryQuery) -> list[DeliveryRow]:
     """Deliveries of a query, newest event first."""
     rows: list[DeliveryRow] = []
     if query.state not in ("succeeded", "discarded"):
@@ -136,7 +134,7 @@ def list_deliveries(db: sqlite3.Connection, query: DeliveryQuery) -> list[Delive
     return rows[: max(query.limit, 0)]
 
 
-def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
+def one_delivery(db: Database, start: str) -> DeliveryDetail | None:
     """The delivery with all details, by its id or a unique prefix of it.
 
     Raises:
@@ -151,30 +149,30 @@ def one_delivery(db: sqlite3.Connection, start: str) -> DeliveryDetail | None:
     return DeliveryDetail(rows[0], attempts_of(db, rows[0].event_id, rows[0].id), items, variables)
 
 
-def attempts_of(db: sqlite3.Connection, event_id: str, work_id: str) -> list[Attempt]:
+def attempts_of(db: Database, event_id: str, work_id: str) -> list[Attempt]:
     """Every attempt at a piece of work, oldest first."""
     return [_attempt(db, work_id, row) for row in db.execute(_ATTEMPTS, (event_id, work_id))]
 
 
-def progress_of(db: sqlite3.Connection, work_id: str) -> Mapping[str, Any]:
+def progress_of(db: Database, work_id: str) -> Mapping[str, Any]:
     """What the last failed attempt recorded, if any and unless an attempt succeeded after it."""
     found = db.execute(_PROGRESS, (work_id,)).fetchone()
-    if found is None or found[0] == "succeeded":
-        return {}
-    return read_or_default(lambda: _detail(db, work_id, found[1]), None, "attempt.detail", work_id) or {}
+    return {} if found is None or found[0] == "succeeded" else _detail(db, work_id, found[1]) or {}
 
 
-def _attempt(db: sqlite3.Connection, work_id: str, row: tuple[Any, ...]) -> Attempt:
+def _attempt(db: Database, work_id: str, row: tuple[Any, ...]) -> Attempt:
     number, replay, started_at, seconds, outcome, reason, status, destination, detail, worker = row
-    kept = read_or_default(lambda: _detail(db, work_id, detail), None, "attempt.detail", work_id)
+    kept = _detail(db, work_id, detail)
     return Attempt(number, replay, started_at, seconds, outcome, reason, status, destination, kept, worker)
 
 
-def _detail(db: sqlite3.Connection, work_id: str, data: bytes | None) -> Mapping[str, Any] | None:
-    return None if data is None else load_json(decrypted_tagged(db, data, "attempt.detail", work_id))
+def _detail(db: Database, work_id: str, data: bytes | None) -> Mapping[str, Any] | None:
+    if data is None:
+        return None
+    return read_or_default(lambda: unpack_detail(data, db.keyring, work_id), None, "attempt.detail", work_id)
 
 
-def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) -> str | None:
+def unique_start(db: Database, statement: str, start: str, what: str) -> str | None:
     """The id that equals a text or is the only one with it as a prefix; None if there is none.
 
     Raises:
@@ -190,7 +188,7 @@ def unique_start(db: sqlite3.Connection, statement: str, start: str, what: str) 
     return found[0] if found else None
 
 
-def _select(db: sqlite3.Connection, query: DeliveryQuery, table: _Table, state: str | None) -> list[DeliveryRow]:
+def _select(db: Database, query: DeliveryQuery, table: _Table, state: str | None) -> list[DeliveryRow]:
     clauses, values = [table.head], []
     for clause, *bound in _conditions(db, query, table, state):
         clauses.append(clause)
@@ -199,9 +197,7 @@ def _select(db: sqlite3.Connection, query: DeliveryQuery, table: _Table, state: 
     return [DeliveryRow(*row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
 
 
-def _conditions(
-    db: sqlite3.Connection, query: DeliveryQuery, table: _Table, state: str | None
-) -> Iterator[tuple[Any, ...]]:
+def _conditions(db: Database, query: DeliveryQuery, table: _Table, state: str | None) -> Iterator[tuple[Any, ...]]:
     """SQL conditions, each followed by its values."""
     if state is not None:
         yield (_STATES[state],)
@@ -225,7 +221,7 @@ def _conditions(
         yield "d.event_id <= ? AND (SELECT received_at FROM event WHERE id = d.event_id) <= ?", edge, query.until
 
 
-def _cursor(db: sqlite3.Connection, before: str) -> tuple[str, str, str]:
+def _cursor(db: Database, before: str) -> tuple[str, str, str]:
     found = db.execute(_ONES_EVENT, (clean(before),)).fetchone()
     if found is None:
         raise BadQuestion(f"there is no delivery {before!r}, which the page should follow")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -11,10 +10,9 @@ from typing import Any
 
 from engine.core.decisions import held_back, is_muted
 from engine.core.errors import BadQuestion
-from engine.store.packing import clean, load_json
+from engine.store.packing import clean, load_json, unpack
 from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
-from engine.store.sqlite.connection import read_or_default
-from engine.store.sqlite.encryption import decrypted
+from engine.store.sqlite.connection import Database, read_or_default
 from engine.store.sqlite.fetched import load_fetched
 from engine.store.sqlite.leases import queue_heads
 from engine.store.sqlite.query_deliveries import attempts_of, list_deliveries, unique_start
@@ -87,7 +85,7 @@ WHERE owner IS NOT NULL AND dead_at IS NULL GROUP BY kind, route
 _DEAD = "SELECT count(*) FROM work INDEXED BY work_dead WHERE dead_at IS NOT NULL"
 
 
-def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
+def list_events(db: Database, query: EventQuery) -> list[EventRow]:
     """Events of a query, newest first."""
     clauses, values = [_EVENTS.rstrip()], []
     for clause, *bound in _conditions(db, query):
@@ -98,24 +96,24 @@ def list_events(db: sqlite3.Connection, query: EventQuery) -> list[EventRow]:
     return [_with_held(db, row) for row in rows]
 
 
-def _with_held(db: sqlite3.Connection, row: EventRow) -> EventRow:
+def _with_held(db: Database, row: EventRow) -> EventRow:
     """Add how many of its matches were held back, from its last evaluation; not if its decisions are very large."""
     found = db.execute(_LAST_SMALL, (row.id, _MOST_DECISIONS)).fetchone() if row.matched else None
     return row if found is None else replace(row, held=held_back(_decisions(db, row.id, found[0])))
 
 
-def muted_events(db: sqlite3.Connection, route: str, *, since: float) -> list[str]:
+def muted_events(db: Database, route: str, *, since: float) -> list[str]:
     """The ids of events, newest first, of which a mute of this route held back matches, as last decided."""
     rows = list_events(db, EventQuery(since=since, limit=_EVENTS_READ))
     return [row.id for row in rows if row.held.get("mute") and _holds(db, row.id, route)]
 
 
-def _holds(db: sqlite3.Connection, event_id: str, route: str) -> bool:
+def _holds(db: Database, event_id: str, route: str) -> bool:
     (seq,) = db.execute(_LAST_SMALL, (event_id, _MOST_DECISIONS)).fetchone()
     return any(one.get("route") == route and is_muted(one) for one in _decisions(db, event_id, seq))
 
 
-def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
+def one_event(db: Database, start: str) -> EventDetail | None:
     """The event with all details, by its id or a unique prefix of it.
 
     Raises:
@@ -129,7 +127,9 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
     return EventDetail(
         row=_with_held(db, _event_row(found)),
-        body=None if body is None else read(lambda: decrypted(db, encoding, body, "event_body.body", event_id), None),
+        body=None
+        if body is None
+        else read(lambda: unpack(encoding, body, db.keyring, f"event_body.body:{event_id}"), None),
         fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
         evaluations=_evaluations(db, event_id),
         deliveries=_deliveries(db, event_id),
@@ -137,7 +137,7 @@ def one_event(db: sqlite3.Connection, start: str) -> EventDetail | None:
     )
 
 
-def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
+def _deliveries(db: Database, event_id: str) -> list[DeliveryRow]:
     """An event's own deliveries, and the digests of other events that contain it."""
     own = list_deliveries(db, DeliveryQuery(event_id=event_id, limit=2**31))
     digests = [row[0] for row in db.execute(_DIGESTS, (event_id,))]
@@ -145,12 +145,12 @@ def _deliveries(db: sqlite3.Connection, event_id: str) -> list[DeliveryRow]:
     return [*own, *(row for row in others if row.event_id != event_id)]
 
 
-def decisions(db: sqlite3.Connection, event_id: str, replays: int) -> list[dict[str, Any]]:
+def decisions(db: Database, event_id: str, replays: int) -> list[dict[str, Any]]:
     """The evaluations of one replay of an event, newest last."""
     return _evaluations(db, clean(event_id), replays)
 
 
-def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
+def backlog(db: Database, *, now: float) -> Backlog:
     """How much work waits, and since when."""
     (dead,) = db.execute(_DEAD).fetchone()
     evaluations, by_route, lanes = 0, Counter[str](), Counter[str]()
@@ -169,13 +169,13 @@ def backlog(db: sqlite3.Connection, *, now: float) -> Backlog:
     return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned, upcoming)
 
 
-def last_attempts(db: sqlite3.Connection, *, since: float) -> dict[str, tuple[float, str]]:
+def last_attempts(db: Database, *, since: float) -> dict[str, tuple[float, str]]:
     """By destination, when the last attempt at it began, and why it failed."""
     found = db.execute(_LAST_ATTEMPTS, (_ATTEMPTS_READ, since))
     return {destination: (started_at, reason) for destination, _, started_at, reason in found}
 
 
-def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any, ...]]:
+def _conditions(db: Database, query: EventQuery) -> Iterator[tuple[Any, ...]]:
     for clause, wanted in (("e.kind = ?", query.kind), ("e.rule_id = ?", query.rule_id)):
         if wanted is not None:
             yield clause, clean(wanted)
@@ -197,7 +197,7 @@ def _conditions(db: sqlite3.Connection, query: EventQuery) -> Iterator[tuple[Any
         yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
 
 
-def _cursor(db: sqlite3.Connection, before: str) -> tuple[float, float, str]:
+def _cursor(db: Database, before: str) -> tuple[float, float, str]:
     found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
     if found is None:
         raise BadQuestion(f"there is no event {before!r}, which the page should follow")
@@ -209,17 +209,17 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
     return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
 
 
-def _evaluations(db: sqlite3.Connection, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
+def _evaluations(db: Database, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
     """The evaluations of one replay of an event, or of all. Damaged decisions are empty."""
     names = ("replays", "decided_at", "config_hash", "matched", "fallback", "unmatched_reason")
     rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
     return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]
 
 
-def _decisions(db: sqlite3.Connection, event_id: str, seq: int) -> list[dict[str, Any]]:
+def _decisions(db: Database, event_id: str, seq: int) -> list[dict[str, Any]]:
     def read() -> list[dict[str, Any]]:
         encoding, data = db.execute(_DECISIONS, (seq,)).fetchone()
-        found: list[dict[str, Any]] = load_json(decrypted(db, encoding, data, "decision.decisions", event_id))
+        found: list[dict[str, Any]] = load_json(unpack(encoding, data, db.keyring, f"decision.decisions:{event_id}"))
         return found
 
     return read_or_default(read, [], "decision.decisions", event_id)

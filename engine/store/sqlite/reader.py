@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,26 +10,27 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from engine.core.errors import StoreError
 from engine.store.encryption import Keyring
-from engine.store.sqlite.connection import WatchedFile, as_store_error, connect
+from engine.store.sqlite.connection import Database, as_store_error, connect
+from engine.store.sqlite.writer import check_in_place, identity_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Query = Callable[Concatenate[sqlite3.Connection, P], T]
+Query = Callable[Concatenate[Database, P], T]
 
 
 class Reader:
     """Owns a read-only connection. Each query runs in one transaction and sees one state of the store."""
 
     def __init__(self, path: Path, name: str, keyring: Keyring | None = None) -> None:
-        self._path, self._keyring = path, keyring or Keyring()
-        self._file = WatchedFile(path)
+        self._path, self._keyring = path, keyring
+        self._identity: tuple[int, int] | None = None
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
-        self._db: sqlite3.Connection | None = None
+        self._db: Database | None = None
         self._open = False
 
     def start(self) -> None:
         """Start accepting queries."""
-        self._file.note()
+        self._identity = identity_of(self._path)
         self._open = True
 
     async def ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -56,7 +56,7 @@ class Reader:
 
     def _ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            self._file.check()
+            check_in_place({self._path: self._identity})
             if self._db is None:
                 self._db = connect(self._path, self._keyring, read_only=True)
             self._db.execute("BEGIN")

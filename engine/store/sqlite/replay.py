@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from typing import Any
 
 from engine.store.packing import clean, ids_json, load_json
 from engine.store.queries import DeliveryQuery, DeliveryRow
+from engine.store.sqlite.connection import Database
 from engine.store.sqlite.query_deliveries import list_deliveries
-from engine.store.sqlite.rows import WORK
+from engine.store.sqlite.settle import WORK
 
 _REVIVE = """
 UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1, until_at = ?1
@@ -50,7 +50,7 @@ FROM work WHERE id IN (SELECT value FROM json_each(:ids))
 _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 
 
-def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
+def discard(db: Database, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
     """Discard dead deliveries and evaluations. Their history records who did it and why."""
     dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
     message = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
@@ -59,21 +59,21 @@ def discard(db: sqlite3.Connection, *, ids: Sequence[str], now: float, by: str, 
     return [one for one in dict.fromkeys(map(clean, ids)) if one in dead]
 
 
-def replayable(db: sqlite3.Connection, query: DeliveryQuery) -> tuple[list[str], str]:
+def replayable(db: Database, query: DeliveryQuery) -> tuple[list[str], str]:
     """Deliveries of a page that are not running and whose events have bodies; and the last id if the page was full."""
     rows = list_deliveries(db, query)
     last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
     return [row.id for row in _with_bodies(db, rows)], last
 
 
-def _with_bodies(db: sqlite3.Connection, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
+def _with_bodies(db: Database, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
     rows = [row for row in rows if row.state != "running"]
     kept = set(load_json(db.execute(_WITH_BODY, (ids_json(row.event_id for row in rows),)).fetchone()[0]))
     incomplete = set(load_json(db.execute(_INCOMPLETE, (ids_json(row.id for row in rows),)).fetchone()[0]))
     return [row for row in rows if row.event_id in kept and row.id not in incomplete]
 
 
-def replay_deliveries(db: sqlite3.Connection, *, query: DeliveryQuery, now: float) -> list[str]:
+def replay_deliveries(db: Database, *, query: DeliveryQuery, now: float) -> list[str]:
     """Make the deliveries of a query due again, if they can still be replayed."""
     rows = _with_bodies(db, list_deliveries(db, query))
     ended = ("succeeded", "discarded")
@@ -87,7 +87,7 @@ def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
     return (*place, now, now, 0, row.replays + 1, None, None, None, "", None, None)
 
 
-def replay_events(db: sqlite3.Connection, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
+def replay_events(db: Database, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
     """Make events due for evaluation again, except those that are being evaluated now."""
     wanted = list(dict.fromkeys(clean(event_id) for event_id in ids))
     rows = load_json(db.execute(_EVALUATIONS, (ids_json(wanted),)).fetchone()[0])

@@ -17,10 +17,9 @@ from typing import Any
 from engine.core.batches import batches
 from engine.core.errors import StoreError
 from engine.core.event import Event
-from engine.store.commits import Commits
 from engine.store.encryption import Keyring, fingerprints
 from engine.store.packing import clean
-from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
+from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS, Commits
 from engine.store.queries import Prunable, Pruned, Size
 from engine.store.records import (
     Again,
@@ -37,15 +36,15 @@ from engine.store.records import (
 )
 from engine.store.sqlite import append as appends
 from engine.store.sqlite import claim as claims
-from engine.store.sqlite import controls, leases, prune, settle, threads
+from engine.store.sqlite import leases, marks, prune, settle
 from engine.store.sqlite.connection import disk_of, make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
 from engine.store.sqlite.lock import FileLock
-from engine.store.sqlite.people import AT_ONCE, PeoplesOperations
+from engine.store.sqlite.people import AT_ONCE, PeoplesOperations, operation
 from engine.store.sqlite.query_deliveries import progress_of
 from engine.store.sqlite.query_events import decisions
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Operation, Writer
+from engine.store.sqlite.writer import Operation
 
 #: For how many seconds work is postponed if its event is encrypted with a missing key.
 _KEY_PAUSE = 300.0
@@ -59,27 +58,26 @@ class SqliteStore(PeoplesOperations):
     """
 
     def __init__(
-        self, path: Path, *, owner: str | None, clock: Callable[[], float], keyring: Keyring, max_values: int
+        self, path: Path, *, owner: str | None, clock: Callable[[], float], keyring: Keyring | None, max_values: int
     ) -> None:
-        super().__init__(Reader(path, "people", keyring), clock)
-        self._path, self._keyring = path, keyring
+        super().__init__(path, keyring, clock)
+        self._path, self._keyring, self._max_values = path, keyring, max_values
         self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
-        self._max_values = max_values
         self._lock = FileLock(path.with_name(path.name + ".lock"))
-        self._writer = Writer(path, keyring)
         self._work = Reader(path, "work", keyring)
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._fingerprint_keys: tuple[bytes, ...] = ()
-        self._append = Operation(partial(appends.append, clock), mergeable=True, compensate=self._compensate_append)
+        self._append = Operation(partial(appends.append, clock), mergeable=True, abandon=self._abandon_append)
         self._save_fetched = Operation(save_fetched, mergeable=True)
         self._claim = Operation(
-            partial(claims.claim, self._owner, clock),
-            compensate=lambda _claim, taken: self._release_operation(taken.ids),
+            partial(claims.claim, self._owner, clock), abandon=lambda _claim, taken: self._give_back(taken.ids)
         )
         self._settle_attempts = Operation(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
         self._settle_routed = Operation(
-            partial(settle.settle_routed, self._owner, clock), mergeable=True, compensate=self._compensate_routed
+            partial(settle.settle_routed, self._owner, clock),
+            mergeable=True,
+            abandon=lambda _routed, settled: self._give_back(sorted(settled.leased)),
         )
 
     @property
@@ -102,7 +100,8 @@ class SqliteStore(PeoplesOperations):
         await asyncio.to_thread(self._open)
         try:
             await self._do(partial(leases.register, self._owner), now=self._clock())
-            self._fingerprint_keys = self._keyring.derive(await self._do(controls.fingerprint_key))
+            seed = await self._do(marks.fingerprint_key)
+            self._fingerprint_keys = (*(self._keyring.derive(seed) if self._keyring else ()), seed)
         except BaseException:
             await asyncio.to_thread(self._close)
             raise
@@ -156,7 +155,7 @@ class SqliteStore(PeoplesOperations):
             pieces = await self._load(taken.ids, now, max_fetched) if taken.ids else ()
             return ClaimResult(pieces, taken.remaining, taken.skipped, taken.emptied)
         except BaseException:
-            self._writer.post(*self._release_operation(taken.ids))
+            self._give_back(taken.ids)
             raise
         finally:
             self._loading.difference_update(taken.ids)
@@ -174,7 +173,7 @@ class SqliteStore(PeoplesOperations):
     ) -> None:
         """Release work without counting an attempt."""
         where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until, "target": target}
-        await self._writer.do(*self._release_operation(ids, due_at, **where))
+        await self._do(partial(leases.release, self._owner), ids=ids, due_at=due_at, now=self._clock(), **where)
 
     async def make_due(self, waits_for: str, *, now: float) -> int:
         """Make due what is postponed for a reason."""
@@ -227,7 +226,7 @@ class SqliteStore(PeoplesOperations):
 
     async def controls(self) -> Sequence[Control]:
         """The mutes and pauses in force."""
-        return await self._work.ask(controls.alive, now=self._clock())
+        return await self._work.ask(marks.controls, now=self._clock())
 
     def fingerprint(self, text: str) -> str:
         """A keyed hash of a text."""
@@ -235,28 +234,28 @@ class SqliteStore(PeoplesOperations):
 
     async def thread(self, subject: str) -> str | None:
         """The first message of a thread."""
-        return await self._work.ask(threads.find, fingerprints(self._fingerprint_keys, subject))
+        return await self._work.ask(marks.thread, fingerprints(self._fingerprint_keys, subject))
 
     async def save_thread(self, subject: str, first: str | None) -> None:
         """Store the first message, or forget the thread."""
         names = fingerprints(self._fingerprint_keys, subject)
-        await self._do(threads.put, names=names, first=first, now=self._clock())
+        await self._do(marks.save_thread, names=names, first=first, now=self._clock())
 
     async def note(self, name: str) -> str | None:
         """A note's text."""
-        return await self._work.ask(controls.note, name)
+        return await self._work.ask(marks.note, name)
 
     async def save_note(self, name: str, text: str) -> None:
         """Store a note."""
-        await self._do(controls.save_note, name=name, text=text)
+        await self._do(marks.save_note, name=name, text=text)
 
     async def set_control(self, control: Control) -> None:
         """Store a mute or pause."""
-        await self._do(controls.put, control=control)
+        await self._do(marks.set_control, control=control)
 
     async def remove_control(self, kind: str, subject: str) -> bool:
         """Remove a mute or pause."""
-        removed: bool = await self._do(controls.remove, kind=kind, subject=subject)
+        removed: bool = await self._do(marks.remove_control, kind=kind, subject=subject)
         return removed
 
     # Retention
@@ -317,10 +316,6 @@ class SqliteStore(PeoplesOperations):
         self._writer.stop()
         self._lock.release()
 
-    async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
-        """Run one of the less frequent operations on the writer's thread."""
-        return await self._writer.do(_operation(verb, arguments), None)
-
     async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
         limits = leases.LoadLimits(self._max_values, max_fetched)
         loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, limits=limits)
@@ -340,24 +335,13 @@ class SqliteStore(PeoplesOperations):
         self._logger.error("work waits for a key", extra={"work": len(reasons), "reason": reason})
         await self.release(list(reasons), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
 
-    def _release_operation(
-        self, ids: Sequence[str], due_at: float | None = None, **where: Any
-    ) -> tuple[Operation, None]:
-        """The operation that makes work of this process due, at once or later."""
-        now = self._clock()
-        arguments = {"ids": ids, "due_at": now if due_at is None else due_at, "now": now, **where}
-        return _operation(partial(leases.release, self._owner), arguments), None
-
-    def _compensate_append(self, request: appends.Append, appended: Appended) -> tuple[Operation, None] | None:
+    def _abandon_append(self, request: appends.Append, appended: Appended) -> None:
         """Release the evaluation of an event whose caller was cancelled, so that it can be claimed."""
-        if request.owner is None or appended.duplicate:
-            return None
-        return self._release_operation([appended.event_id])
+        if request.owner is not None and not appended.duplicate:
+            self._give_back([appended.event_id])
 
-    def _compensate_routed(self, _routed: Routed, settled: Settled) -> tuple[Operation, None] | None:
-        """Release the owned deliveries of a caller that was cancelled."""
-        return self._release_operation(sorted(settled.leased)) if settled.leased else None
-
-
-def _operation(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Operation:
-    return Operation(lambda db, _requests: [verb(db, **arguments)])
+    def _give_back(self, ids: Sequence[str]) -> None:
+        """Make work of this process due whose caller was cancelled."""
+        now = self._clock()
+        release = partial(leases.release, self._owner)
+        self._writer.post(operation(release, {"ids": ids, "due_at": now, "now": now}), None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import astuple
 
-from engine.store.packing import dump_json, ids_json, load_json
+from engine.store.packing import ITEM_COLUMNS, dump_json, ids_json, item_row, load_json
 from engine.store.records import Digest, Routed
+from engine.store.sqlite.connection import Database
 from engine.store.sqlite.fetched import SIZE
-from engine.store.sqlite.rows import ITEMS, item_row
+from engine.store.sqlite.writer import Insert
 from engine.store.windows import Gates, Window, WindowKey, window_key
 
 _WINDOWS = """
@@ -32,6 +32,7 @@ _PUT = """
 INSERT OR REPLACE INTO window (purpose, route, action, group_key, opened_at, closes_at, count, holder, bytes)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
 """
+_ITEMS = Insert("digest_item", ITEM_COLUMNS, "INSERT OR REPLACE")
 _REMOVE = "DELETE FROM window WHERE purpose = ? AND route = ? AND action = ? AND group_key = ?"
 _MAKE_DUE = "UPDATE work SET due_at = ? WHERE id IN (SELECT value FROM json_each(?))"
 _GIVE_BACK = """
@@ -52,49 +53,37 @@ ON CONFLICT (purpose, route, action, group_key) DO UPDATE SET count = window.cou
 _REPORT_NOTHING = "UPDATE delivery_words SET told = 0 WHERE work_id IN (SELECT value FROM json_each(?)) AND told > 0"
 
 
-def load_gates(db: sqlite3.Connection, requests: Sequence[Routed], *, now: float) -> Gates:
-    """Load the windows that the deliveries of a batch need."""
-    keys = {
-        window_key(work, gate)
-        for request in requests
-        for work in (request.deliveries if request.gates else ())
-        if (gate := request.gates.get(work.id)) is not None
-    }
-    if not keys:
-        return Gates(now, {}, ())
+def load_gates(db: Database, requests: Sequence[Routed], *, now: float) -> Gates:
+    """Load the windows that the deliveries of a batch need, and the sizes of the events that a digest may collect."""
+    met = [(work, gate) for one in requests for work in one.deliveries if (gate := one.gates.get(work.id)) is not None]
+    keys = {window_key(work, gate) for work, gate in met}
     rows = load_json(db.execute(_WINDOWS, (dump_json([list(key) for key in keys]).decode(),)).fetchone()[0])
     windows = {WindowKey(*row[:4]): Window(*row[4:]) for row in rows}
     holders = [window.holder for key, window in windows.items() if key.purpose == "digest" and window.holder]
-    found = db.execute(_COLLECTING, (ids_json(holders), now)).fetchone() if holders else None
-    return Gates(now, windows, load_json(found[0]) if found else (), _sizes(db, requests))
+    collecting = load_json(db.execute(_COLLECTING, (ids_json(holders), now)).fetchone()[0])
+    events = {work.event_id for work, gate in met if isinstance(gate, Digest)}
+    return Gates(now, windows, collecting, load_json(db.execute(_SIZES, (ids_json(events),)).fetchone()[0]))
 
 
-def _sizes(db: sqlite3.Connection, requests: Sequence[Routed]) -> Mapping[str, int]:
-    """The sizes of the events that a digest may collect, in bytes."""
-    ids = [one.event_id for one in requests if any(isinstance(gate, Digest) for gate in one.gates.values())]
-    sizes: Mapping[str, int] = load_json(db.execute(_SIZES, (ids_json(ids),)).fetchone()[0]) if ids else {}
-    return sizes
-
-
-def write_gates(db: sqlite3.Connection, gates: Gates, *, now: float) -> None:
+def write_gates(db: Database, gates: Gates, *, now: float) -> None:
     """Write the changed windows and items. The digests themselves are inserted before."""
     for key, window in gates.changed.items():
         if window is None:
             db.execute(_REMOVE, key)
         else:
             db.execute(_PUT, (*key, *astuple(window)))
-    ITEMS.run(db, [item_row(delivery_id, work, now) for delivery_id, work in gates.items])
+    _ITEMS.run(db, [item_row(delivery_id, work, now) for delivery_id, work in gates.items])
     if gates.full:
         db.execute(_MAKE_DUE, (now, ids_json(gates.full)))
 
 
-def free_throttles(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+def free_throttles(db: Database, ids: Sequence[str], *, now: float) -> None:
     """Free the throttle slots of dead deliveries. Suppressed deliveries stay counted and will be reported."""
     db.execute(_GIVE_BACK, (now, ids_json(ids)))
     report_later(db, ids, now=now)
 
 
-def report_later(db: sqlite3.Connection, ids: Sequence[str], *, now: float) -> None:
+def report_later(db: Database, ids: Sequence[str], *, now: float) -> None:
     """Let the next delivery report the suppressed deliveries that these were to report and did not."""
     db.execute(_REPORT_LATER, (now, ids_json(ids)))
     db.execute(_REPORT_NOTHING, (ids_json(ids),))

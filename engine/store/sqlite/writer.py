@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
-from engine.core.errors import StoreError
-from engine.store.commits import Commits
+from engine.core.errors import StoreError, StoreGone
 from engine.store.encryption import Keyring
-from engine.store.sqlite.connection import WatchedFile, as_store_error, connect, is_transient, log_of, result_code
+from engine.store.protocol import Commits
+from engine.store.sqlite.connection import Database, as_store_error, connect, is_transient, log_of, result_code
 
 #: A batch has at most this many calls or bytes of bodies, because its first call waits for the whole batch.
 _MOST_CALLS = 1024
@@ -37,7 +39,33 @@ _BY_SIZE = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM)
 #: Failures after which the connection can be used again.
 _CONNECTION_SURVIVES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
-Apply = Callable[[sqlite3.Connection, Sequence[Any]], Sequence[Any]]
+#: An INSERT writes at most this many rows.
+_MOST_ROWS = 512
+
+Apply = Callable[[Database, Sequence[Any]], Sequence[Any]]
+
+
+class Insert:
+    """Inserts any number of rows in few statements.
+
+    Each statement releases the GIL and must reacquire it from a busy event loop. ``executemany`` does that for each
+    row, this class once for 512 rows and at most three times for the rest. It uses few distinct statements, so they
+    stay prepared.
+    """
+
+    def __init__(self, table: str, columns: str, verb: str = "INSERT") -> None:
+        self._head = f"{verb} INTO {table} ({columns}) VALUES "
+        self._row = "(?" + ",?" * columns.count(",") + ")"
+
+    def run(self, db: sqlite3.Connection, rows: Sequence[Sequence[Any]]) -> None:
+        """Insert the rows, each with a value for every column."""
+        start = 0
+        while missing := len(rows) - start:
+            step = next(power for power in (64, 8, 1) if missing >= power)
+            size = min(missing - missing % step, _MOST_ROWS)
+            values = list(chain.from_iterable(rows[start : start + size]))
+            db.execute(self._head + f"{self._row}," * (size - 1) + self._row, values)
+            start += size
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,18 +74,17 @@ class Operation:
 
     ``apply`` executes a group of calls in the open transaction and returns one result for each. Calls of a
     ``mergeable`` operation may be reordered with other mergeable calls and executed as one group; other calls keep
-    their position. ``compensate`` returns the operation and request that undo a call whose caller was cancelled, or
-    None.
+    their position. ``abandon`` gets the request and the result of a call whose caller was cancelled.
     """
 
     apply: Apply
     mergeable: bool = False
-    compensate: Callable[[Any, Any], tuple[Operation, Any] | None] | None = None
+    abandon: Callable[[Any, Any], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of an operation. ``future`` is None for compensations, which have no caller."""
+    """One call of an operation. ``future`` is None if nobody waits for it."""
 
     operation: Operation
     request: Any
@@ -66,18 +93,24 @@ class Call:
     result: Any = None
     error: StoreError | None = None
 
+    def abandon(self) -> None:
+        """The caller was cancelled: undo what the call did."""
+        if self.error is None and self.operation.abandon is not None:
+            self.operation.abandon(self.request, self.result)
+
 
 class Writer:
     """Owns the writing connection. Continues after a full, read-only or failing disk recovers."""
 
     def __init__(self, path: Path, keyring: Keyring | None = None) -> None:
-        self._path, self._keyring = path, keyring or Keyring()
+        self._path, self._keyring = path, keyring
         #: Duration and number of calls of the transactions.
         self.commits = Commits()
-        self._file, self._log = WatchedFile(path), WatchedFile(log_of(path))
+        #: The file and its log, each with its identity when it was opened.
+        self._watched: dict[Path, tuple[int, int] | None] = {}
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
-        self._db: sqlite3.Connection | None = None
+        self._db: Database | None = None
         self._open = False
         #: Held while a call is queued or the queue is closed, so that nothing is queued after the end marker.
         self._closing = threading.Lock()
@@ -85,7 +118,7 @@ class Writer:
 
     def start(self) -> None:
         """Start accepting calls."""
-        self._file.note()
+        self._watched[self._path] = identity_of(self._path)
         self._open = True
         self._thread.start()
 
@@ -100,18 +133,18 @@ class Writer:
         The future fails with a ``StoreError`` if the call fails.
         """
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        if not self._queued(Call(operation, request, weight, future)):
+        if not self._put(Call(operation, request, weight, future)):
             future.set_exception(_not_open())
         return future
 
-    def _queued(self, call: Call) -> bool:
+    def _put(self, call: Call) -> bool:
         with self._closing:
             if self._open:
                 self._queue.put(call)
             return self._open
 
     async def do(self, operation: Operation, request: Any, weight: int = 0) -> Any:
-        """Submit a call and wait for its result. If the caller is cancelled, the call is compensated.
+        """Submit a call and wait for its result. If the caller is cancelled, the call is abandoned.
 
         Raises:
             StoreError: the store is not open, or the call failed.
@@ -120,14 +153,14 @@ class Writer:
         try:
             return await future
         except asyncio.CancelledError:
-            # If the result had not arrived yet, the writer sees the cancelled future and compensates.
+            # If the result had not arrived yet, the writer sees the cancelled future.
             if future.done() and not future.cancelled() and future.exception() is None:
-                self._compensate(operation, request, future.result())
+                Call(operation, request, 0, None, future.result()).abandon()
             raise
 
     def post(self, operation: Operation, request: Any) -> None:
-        """Submit a call without a caller. It is dropped if the writer has stopped."""
-        self._queued(Call(operation, request, 0, None))
+        """Submit a call that nobody waits for. It is dropped if the writer has stopped."""
+        self._put(Call(operation, request, 0, None))
 
     def stop(self) -> None:
         """Execute what was submitted, then stop. Blocks until then."""
@@ -138,7 +171,7 @@ class Writer:
         if self._thread.is_alive():
             self._thread.join()
 
-    # Everything below runs on the writer's thread, except _answer_on_loop and what it calls
+    # Everything below runs on the writer's thread, except _answer_on_loop
 
     def _run(self) -> None:
         last = busy = False
@@ -150,7 +183,8 @@ class Writer:
                 if batch:
                     begun = time.perf_counter()
                     self._commit(batch)
-                    self.commits.add(len(batch), time.perf_counter() - begun)
+                    self.commits.seconds.add(time.perf_counter() - begun)
+                    self.commits.verbs.add(len(batch))
                     self._answer(batch)
             self._drop_connection()
         except BaseException:
@@ -209,7 +243,7 @@ class Writer:
     def _try(self, calls: Sequence[Call]) -> Exception | None:
         """Execute all calls in one transaction. On failure none has an effect, and the error is returned."""
         try:
-            self._check_place()
+            check_in_place(self._watched)
             db = self._connection()
             db.execute("BEGIN IMMEDIATE")
             for operation, group in _groups(calls):
@@ -217,22 +251,17 @@ class Writer:
                 for call, result in zip(group, results, strict=True):
                     call.result = result
             db.execute("COMMIT")
-            self._check_place()
+            check_in_place(self._watched)
         except Exception as error:  # noqa: BLE001 - the end of a transaction: any error goes to the callers
             self._roll_back(error)
             return error
         return None
 
-    def _check_place(self) -> None:
-        """Fail if the file or its log was removed: a commit to a removed file would be lost."""
-        self._file.check()
-        self._log.check()
-
-    def _connection(self) -> sqlite3.Connection:
+    def _connection(self) -> Database:
         if self._db is None:
             self._db = connect(self._path, self._keyring)
             self._db.execute("PRAGMA user_version")  # the first statement of a connection opens its log
-            self._log.note()
+            self._watched[log_of(self._path)] = identity_of(log_of(self._path))
         return self._db
 
     def _roll_back(self, error: Exception) -> None:
@@ -254,7 +283,7 @@ class Writer:
             with suppress(sqlite3.Error):
                 self._db.close()
             self._db = None
-            self._log.forget()
+            self._watched.pop(log_of(self._path), None)
 
     def _fail(self, calls: Sequence[Call], cause: Exception) -> None:
         error = as_store_error(self._path, cause)
@@ -275,30 +304,41 @@ class Writer:
             try:
                 loop.call_soon_threadsafe(self._answer_on_loop, calls)
             except RuntimeError:  # the loop is closed, and its callers are gone
-                self._compensate_all(calls)
+                for call in calls:
+                    call.abandon()
 
     def _answer_on_loop(self, calls: Sequence[Call]) -> None:
-        compensate = []
         for call in calls:
-            future = call.future
-            if future is None or future.done():
-                compensate.append(call)
+            if call.future is None or call.future.done():
+                call.abandon()
             elif call.error is None:
-                future.set_result(call.result)
+                call.future.set_result(call.result)
             else:
-                future.set_exception(call.error)
-        if compensate:
-            self._compensate_all(compensate)
+                call.future.set_exception(call.error)
 
-    def _compensate_all(self, calls: Sequence[Call]) -> None:
-        for call in calls:
-            if call.error is None:
-                self._compensate(call.operation, call.request, call.result)
 
-    def _compensate(self, operation: Operation, request: Any, result: Any) -> None:
-        undo = None if operation.compensate is None else operation.compensate(request, result)
-        if undo is not None:
-            self.post(*undo)
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """What identifies the file at a path; None if there is none."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - called for every transaction, and pathlib takes twice as long
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def check_in_place(files: Mapping[Path, tuple[int, int] | None]) -> None:
+    """Check that each path still leads to the file with this identity.
+
+    A process can go on writing to a removed file, but loses everything in it when it ends.
+
+    Raises:
+        StoreGone: it does not.
+    """
+    for path, identity in files.items():
+        if identity is not None and identity != identity_of(path):
+            raise StoreGone(
+                f"{path} was removed or replaced while the engine uses it; put the file back, or restart the engine"
+            )
 
 
 def _not_open() -> StoreError:
