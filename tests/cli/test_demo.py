@@ -61,7 +61,7 @@ def test_once_shows_what_came_why_it_matched_what_was_sent_and_that_nothing_fire
         '✓ $.runs[*].status eq "success" found "success"',
         "✓ $.feedback_stats.user_score.avg gte 0 and lt 0.5 found 0.0",
         '✓ $.feedback.correctness.correction exists true found "bug"',
-        "issues/failed-or-dear does not match",
+        "issues/failed-or-expensive does not match",
         "✗ run.latency gt 10 found 3.2",
         "→ LangSmith POST /examples",
         'outputs {"output": "bug"}',
@@ -288,7 +288,7 @@ def test_a_chosen_folder_is_kept_and_serves_a_second_demo(tmp_path: Path) -> Non
 
 def test_rules_that_cannot_be_used_are_exit_code_2_with_their_place(tmp_path: Path) -> None:
     files = lay_out(tmp_path)
-    files.rules.write_text(rules().replace("    - name: failed-or-dear", "    - nam: failed-or-dear"))
+    files.rules.write_text(rules().replace("    - name: failed-or-expensive", "    - nam: failed-or-expensive"))
     result = demo("--once", "--data", str(tmp_path))
     assert result.exit_code == 2
     assert re.search(r"config\.yaml:\d+:7:\s+error: unknown key 'nam' in a route", result.stderr)
@@ -332,7 +332,7 @@ def test_another_terminal_is_told_how_to_have_the_command(
 def test_the_packaged_rules_load_without_any_variable_set(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text(rules())
     loaded = Loader(tmp_path / "config.yaml", {}).load()
-    assert list(loaded.router.routes) == ["issues/corrected-answers", "issues/failed-or-dear"]
+    assert list(loaded.router.routes) == ["issues/corrected-answers", "issues/failed-or-expensive"]
 
 
 def test_opening_and_encore_are_of_one_rule_and_of_different_runs() -> None:
@@ -397,7 +397,7 @@ def test_the_pasted_line_works_edits_act_at_once_and_ctrl_c_ends_it_quickly(serv
     answer = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(answer)["duplicate"] is False
     told = running.until("#llm-oncall")
-    assert "issues/failed-or-dear  matches" in told
+    assert "issues/failed-or-expensive  matches" in told
     answer = subprocess.run(pasted, shell=True, capture_output=True, text=True, check=True).stdout
     assert json.loads(answer)["duplicate"] is True
     running.until("came again: duplicate: true, nothing fires")

@@ -120,5 +120,5 @@ async def test_with_nothing_set_at_all_it_starts_and_accepts(tmp_path: Path) -> 
         ("issue", "log", "succeeded"),
     }
     said = {one["message"] for one in serve.said}
-    assert {"nobody cared: unknown_rule", f"a new issue in LangSmith: {payloads.issue()['id']}"} <= said
+    assert {"no route matched: unknown_rule", f"a new issue in LangSmith: {payloads.issue()['id']}"} <= said
     assert await serve.terminate() == 0
