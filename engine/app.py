@@ -48,7 +48,7 @@ from engine.worker.hydrate import Hydrator
 from engine.worker.in_memory import Holdings
 from engine.worker.mutes import Mutes
 from engine.worker.observer import LogObserver, Observer, Observers
-from engine.worker.plugin_loop import ForeignLoop
+from engine.worker.plugin_loop import PluginLoops
 from engine.worker.retention import Upkeep
 from engine.worker.slack_threads import StoredThreads
 from engine.worker.worker import Worker
@@ -128,9 +128,8 @@ async def running(
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
-        foreign = ForeignLoop(make_clients, Clients.close, logger)
-        foreign.start()
-        stack.push_async_callback(foreign.close)
+        plugins = PluginLoops(make_clients, Clients.close, logger)
+        stack.push_async_callback(plugins.close)
         mutes = await _watch_mutes(stack, store, logger)
         hydrator = Hydrator(
             lambda: clients.langsmith,
@@ -151,8 +150,8 @@ async def running(
             logger=logger,
             mutes=mutes.muted,
         )
-        executor = Executor(clients, foreign, spans=spans, fingerprint=store.fingerprint)
-        lag = _watch_loop(stack, logger, foreign, executor)
+        executor = Executor(clients, plugins, spans=spans, fingerprint=store.fingerprint)
+        lag = _watch_loop(stack, logger, executor)
         worker = Worker(
             context,
             executor,
@@ -161,6 +160,7 @@ async def running(
             evaluations=_MOST_EVALUATIONS,
         )
         reloader.listen(lambda last: worker.reloaded(Rules(reloader.current.router, reloader.masker), good=last.good))
+        reloader.listen(lambda _: plugins.reloaded({type(one.action) for one in reloader.current.registry}))
         reloader.listen(lambda last: _tell_reload(observer, reloader, last))
         _tell_reload(observer, reloader, reloader.last)
         await worker.start()
@@ -284,14 +284,12 @@ async def _keep_up(stack: AsyncExitStack, store: Store, reloader: Reloader, logg
     return upkeep
 
 
-def _watch_loop(
-    stack: AsyncExitStack, logger: logging.Logger, foreign: ForeignLoop[Clients], executor: Executor
-) -> LoopLag:
+def _watch_loop(stack: AsyncExitStack, logger: logging.Logger, executor: Executor) -> LoopLag:
     """From now on, whoever blocks the loop is named."""
     lag = LoopLag(
         logger,
-        threads=lambda: [foreign.thread, *threads_of("receiver", "offload")],
-        suspects=lambda: suspect_of(list(executor.abroad.values())),
+        threads=lambda: threads_of("plug-ins", "receiver", "offload"),
+        suspects=lambda: suspect_of(list(executor.in_plugins.values())),
     )
     lag.start()
     stack.callback(lag.stop)

@@ -32,7 +32,7 @@ from engine.core.offload import Offload, in_thread
 from engine.core.trace import Facts, Span, Spans, carrying
 from engine.rules.route import Route, RoutedAction
 from engine.store.records import Work
-from engine.worker.plugin_loop import ForeignLoop, NotStarted
+from engine.worker.plugin_loop import NotStarted, PluginLoops
 
 Result = Mapping[str, Any] | None
 T = TypeVar("T")
@@ -89,19 +89,19 @@ class Executor:
     def __init__(
         self,
         clients: Clients,
-        foreign: ForeignLoop[Clients],
+        plugins: PluginLoops[Clients],
         clock: Callable[[], float] = time.time,
         spans: Spans | None = None,
         fingerprint: Callable[[str], str] | None = None,
     ) -> None:
         self._clients = clients
-        self._foreign = foreign
+        self._plugins = plugins
         self.offload = Offload()
         self._clock = clock
         self._spans = spans or Spans()
         self._fingerprint = fingerprint
         #: The attempts that plug-ins are at, by delivery.
-        self.abroad: dict[str, Job] = {}
+        self.in_plugins: dict[str, Job] = {}
 
     async def prepare(self, job: Job) -> Ready | Ran:
         """Render the parameters and ask where they lead; what went wrong is an attempt that failed.
@@ -182,11 +182,11 @@ class Executor:
             with logging_as(_log_facts(job)):
                 return await make(clients)
 
-        self.abroad[job.work.id] = job
+        self.in_plugins[job.work.id] = job
         try:
-            return await self._foreign.call_within(type(job.action.registered.action), work, job.action.timeout)
+            return await self._plugins.call(type(job.action.registered.action), work, job.action.timeout)
         finally:
-            self.abroad.pop(job.work.id, None)
+            self.in_plugins.pop(job.work.id, None)
 
 
 def _log_facts(job: Job) -> LogFacts:
