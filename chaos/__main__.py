@@ -1,4 +1,4 @@
-"""``make chaos``: one table. Exit 1 where a promise is broken."""
+"""``make chaos``: prints one table. Exits with 1 if a promise is broken."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from chaos import backlog, disk, hanging
 from chaos.kills import Run
 from chaos.table import Row
 
-#: The most that everything may take, in seconds.
+#: The longest time for everything, in seconds.
 LIMIT = 480.0
-#: What of that kills may take.
+#: The part of it for kills.
 KILLING = 250.0
-#: What can be tried, in the order of the table.
+#: The scenarios, in the order of the table.
 SCENARIOS = ("kills", "disk", "hanging", "backlog")
 
 
@@ -28,7 +28,7 @@ SCENARIOS = ("kills", "disk", "hanging", "backlog")
 @click.option("--seed", type=int, envvar="CHAOS_SEED", default=lambda: random.SystemRandom().randrange(10**6))
 @click.option("--kills", type=int, envvar="CHAOS_KILLS", default=50, show_default=True)
 def main(scenarios: Sequence[str], seed: int, kills: int) -> None:
-    """Break what is around the engine, and print what became of each promise."""
+    """Run the scenarios and print the result of each promise."""
     started = time.monotonic()
     print(f"chaos: seed {seed} (CHAOS_SEED={seed} throws the same dice)", flush=True)
     try:
@@ -41,7 +41,7 @@ def main(scenarios: Sequence[str], seed: int, kills: int) -> None:
 
 
 async def _all(scenarios: Sequence[str], seed: int, kills: int) -> bool:
-    """Print the rows as they come; whether any tells of a broken promise."""
+    """Print the rows as they come; return whether any promise is broken."""
     broken = False
     async with asyncio.timeout(LIMIT):
         for name in scenarios:

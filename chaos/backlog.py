@@ -1,4 +1,4 @@
-"""120,000 deliveries wait for destinations that take nothing: claiming and accepting are as fast as with none."""
+"""Checks that claiming and accepting are as fast with 120,000 waiting deliveries as with none."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from engine.testing import payloads
 
 #: Ten minutes of 200 events a second, with a delivery each.
 WAITING = 120_000
-#: Destinations that they wait for, each with a queue of its own.
+#: Destinations with waiting deliveries, each with its own queue.
 HUNG = ("https://one.example", "https://two.example", "slack #oncall", "langsmith")
 HEALTHY = "https://healthy.example"
-#: What may be made of a median, as a factor.
+#: The largest accepted factor between the two medians.
 SLOWER = 1.5
 _BATCH, _ROUNDS = 500, 200
 
 
 async def run(waiting: int = WAITING) -> list[Row]:
-    """Fill one store, leave the other empty, and ask both in turns: the rows of the table."""
+    """Fill one store, leave the other empty, and measure both in turns; return the rows of the table."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         full, empty = Subject(folder / "full.db"), Subject(folder / "empty.db")
@@ -51,14 +51,14 @@ async def run(waiting: int = WAITING) -> list[Row]:
 
 
 class Subject:
-    """A store, and what is asked of it."""
+    """A store that is measured."""
 
     def __init__(self, path: Path) -> None:
         self.store: Store = open_store(path)
         self._numbers = count()
 
     async def fill(self, waiting: int) -> None:
-        """So many events with a delivery each, waiting in the lanes of destinations that hang."""
+        """Add so many events with a delivery each, waiting for destinations that hang."""
         for _ in range(waiting // _BATCH):
             await asyncio.gather(*(self._wait(HUNG[number % len(HUNG)]) for number in range(_BATCH)))
 

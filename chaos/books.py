@@ -1,4 +1,4 @@
-"""The books: what was accepted against what is in the store against what happened outside."""
+"""Compares what was accepted, what is in the store, and what happened at the destinations."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from chaos.serving import left_behind
 from chaos.world import Effects, World
 from engine.store.queries import DeliveryQuery, DeliveryRow, EventQuery
 
-#: Places where the same again is the same as once. The others can't know.
+#: Destinations that recognise repetitions. The others cannot.
 IDEMPOTENT = ("hooks", "tickets", "examples", "feedback", "queue")
 _ALL = 10_000_000
 
 
 @dataclass(slots=True)
 class Kept:
-    """What the store has: event ids by their number, deliveries by event id, and what is not at its end."""
+    """The content of the store: event ids by their number, deliveries by event id, and unfinished work."""
 
     ids: dict[int, list[str]] = field(default_factory=lambda: defaultdict(list))
     deliveries: dict[str, list[DeliveryRow]] = field(default_factory=lambda: defaultdict(list))
@@ -29,7 +29,7 @@ class Kept:
 
 
 async def read_store(data: Path) -> Kept:
-    """Of a store whose process has ended."""
+    """Read it from the store of a process that has ended."""
     kept = Kept()
     async with left_behind(data) as store:
         for row in await store.events(EventQuery(limit=_ALL)):
@@ -45,13 +45,13 @@ async def read_store(data: Path) -> Kept:
 
 
 def number_of(body: bytes) -> int:
-    """The number that every event of ours bears."""
+    """The number that each event contains."""
     return int(body.rpartition(b'"chaos": ')[2].partition(b"}")[0].partition(b",")[0])
 
 
 @dataclass(slots=True)
 class Verdict:
-    """What comparing came to. ``broken`` are the promises that were not kept, each with its event or delivery."""
+    """The result. ``broken`` are the broken promises, each with its event or delivery."""
 
     broken: list[str] = field(default_factory=list)
     lost: int = 0
@@ -67,7 +67,7 @@ class Verdict:
 
 
 def compare(events: Mapping[int, Event], sent: Sent, kept: Kept, world: World) -> Verdict:
-    """Every event that was accepted or kept, every delivery it must have, every effect it must have had."""
+    """Check every accepted or stored event, its deliveries, and their effects."""
     verdict = Verdict()
     verdict.broken += list(_wrongly_kept(sent, kept))
     verdict.lost = sum(number not in kept.ids for number in sent.accepted)
@@ -141,7 +141,7 @@ def _effect(number: int, one: Wanted, effects: Effects, verdict: Verdict) -> Ite
 
 
 def _throttled(events: Mapping[int, Event], kept: Kept, world: World, verdict: Verdict) -> Iterator[str]:
-    """What a throttle held back is counted by the next one that is made: none is forgotten, none counted twice."""
+    """Check that each delivery a throttle suppressed is counted exactly once, by the next one that is sent."""
     matched = sum(one.gate == "throttle" for number in kept.ids for one in events[number].wanted)
     told = world.hooks.suppressed
     verdict.suppressed = sum(told.values())
@@ -150,7 +150,7 @@ def _throttled(events: Mapping[int, Event], kept: Kept, world: World, verdict: V
 
 
 def _contents(events: Mapping[int, Event], kept: Kept, world: World) -> Iterator[str]:
-    """What LangSmith was given is what was to be given."""
+    """Check the content of what LangSmith received."""
     inputs = {run["id"]: run["inputs"] for number in kept.ids for run in events[number].runs}
     corrections = {key: one for number in kept.ids for key, one in events[number].seeds.items()}
     for row in world.langsmith.examples.values():

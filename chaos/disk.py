@@ -1,4 +1,4 @@
-"""The disk is full for a while, under load: refused clearly, nothing accepted is lost, and it mends itself."""
+"""Fills the disk under load: refusals are clear, no accepted event is lost, and the engine recovers by itself."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ defaults: {retry: {attempts: 100, within: 1h, min: 50ms, max: 1s}}
 routes:
   "*": {for_each: event, actions: [{forward_webhook: {url: "${HOOKS}", body: {key: "{{ payload.chaos }}"}}}]}
 """
-#: The whole disk, and what of it something else takes away and gives back, in MB.
+#: Size of the disk, and of the file that fills it for a while, in MB.
 DISK, TAKEN = 24, 21
-#: Bytes of each webhook, beside what LangSmith's own has.
+#: Bytes added to each webhook.
 PADDING = 20_000
 #: Refusals after which the disk is emptied.
 ENOUGH = 20
 
 
 async def run() -> list[Row]:
-    """Fill it, empty it: the rows of the table; one that says why, where nothing can be mounted."""
+    """Fill and empty the disk; return the rows of the table, or one that says why nothing can be mounted."""
     async with AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
         if words := await stack.enter_async_context(_small_disk(folder / "disk")):
@@ -72,7 +72,7 @@ class Load:
         return self.answers.get(503, 0)
 
     async def until(self, enough) -> None:
-        """Until it is enough; a minute at most."""
+        """Send until it is enough, at most a minute."""
         async with asyncio.timeout(60):
             while not enough():
                 await asyncio.gather(*(self._one() for _ in range(4)))
@@ -88,13 +88,13 @@ class Load:
 
 
 def fill(filler: Path) -> None:
-    """Take what is left of the disk."""
+    """Use up the disk."""
     try:
         with filler.open("wb", buffering=0) as file:
             for _ in range(TAKEN * 16):
                 file.write(b"x" * 65536)
     except OSError:
-        return  # this is what was wanted
+        return  # the disk is full
 
 
 def made_of(received: list[Recorded]) -> set[int]:
@@ -104,7 +104,7 @@ def made_of(received: list[Recorded]) -> set[int]:
 
 @asynccontextmanager
 async def _small_disk(place: Path) -> AsyncIterator[str]:
-    """A disk of a few MB at ``place``; yields why there is none, or nothing."""
+    """A disk of a few MB at ``place``; yield why it could not be mounted, or an empty text."""
     place.mkdir()
     options = ["-t", "tmpfs", "-o", f"size={DISK}m", "tmpfs", str(place)]
     words = await asyncio.to_thread(_told, ["mount", *options])

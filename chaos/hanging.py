@@ -1,4 +1,4 @@
-"""Every destination hangs while 200 events a second arrive: accepted as fast as ever; then all is made.
+"""All destinations hang while 200 events a second arrive: accepting stays as fast, and then everything is delivered.
 
 What is simulated: the engine's timeouts and delays are sixty times as short (``hanging.yaml``), so that its attempts
 and retries come as often in ten seconds as they would in ten minutes. What is not: the arrivals, 200 real ones a
@@ -28,17 +28,17 @@ RULES = Path(__file__).with_name("hanging.yaml")
 RATE = 200
 #: Seconds of each phase. 15 s are 15 minutes of the engine's time.
 CALM, HANG = 5.0, 15.0
-#: What may be made of the acceptance's median, as a factor.
+#: The largest accepted factor of the median time to accept.
 SLOWER = 1.5
 #: How much memory may grow over the second half of the hang, in MB: 1500 events and their deliveries.
 GROWTH = 16.0
-#: How long all may take once the destinations are well, in seconds: the circuits' last cool-down among it.
+#: The longest time from recovery until all is delivered, in seconds, with the circuit breakers' last pause.
 DRAIN = 180.0
 
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What one stretch of steady arrivals came to: seconds to each 202, other answers, MB midway and at its end."""
+    """The result of one phase: seconds to each 202, other answers, memory in MB in the middle and at the end."""
 
     seconds: list[float]
     refused: int
@@ -57,7 +57,7 @@ class Phase:
 
 
 async def run() -> list[Row]:
-    """Calm, hang, calm again: the rows of the table."""
+    """Run three phases, with the hang in the middle; return the rows of the table."""
     langsmith, slack, hooks = LangSmithStandIn(), SlackStandIn(), WebhookSink()
     async with AsyncExitStack() as stack:
         for one in (langsmith, slack, hooks):
@@ -67,7 +67,7 @@ async def run() -> list[Row]:
         stack.push_async_callback(serve.kill)
         await serve.start()
         arrivals = Arrivals(serve, await stack.enter_async_context(aiohttp.ClientSession()))
-        await arrivals.come(2.0)  # what the first requests import and open is nobody's fault
+        await arrivals.come(2.0)  # the first requests import modules and open connections
         before = await arrivals.come(CALM)
         hang(langsmith, slack, hooks)
         hung = await arrivals.come(HANG)
@@ -92,7 +92,7 @@ class Arrivals:
         self.count = 0
 
     async def come(self, seconds: float) -> Phase:
-        """For so long, until each has its answer."""
+        """Send for so long, and wait for every answer."""
         started, first, middle = time.monotonic(), self.count, 0.0
         tasks: list[asyncio.Task[tuple[int, float]]] = []
         while time.monotonic() < started + seconds:
@@ -114,19 +114,19 @@ class Arrivals:
 
 
 def hang(*destinations: StandIn) -> None:
-    """From now on none of them answers."""
+    """Let no destination answer from now on."""
     for one in destinations:
         one.faults.add(hang=3600.0, status=503, times=None)
 
 
 def heal(*destinations: StandIn) -> None:
-    """From now on all of them do."""
+    """Let all of them answer again."""
     for one in destinations:
         one.faults.clear()
 
 
 def memory(serve: Serve) -> float:
-    """What the process holds, in MB; 0 where the system does not say."""
+    """Memory of the process in MB, or 0 if the system does not tell."""
     try:
         status = Path(f"/proc/{serve.pid}/status").read_text()
     except OSError:

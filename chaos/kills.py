@@ -1,4 +1,4 @@
-"""``kill -9`` at random moments under load, while destinations fail in every way: then the books are compared."""
+"""``kill -9`` at random moments under load, while destinations fail in every way; then a comparison."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ from chaos.world import World
 
 RULES = Path(__file__).with_name("rules.yaml")
 SECRET = "38ee77617c3a489ab6e871fbeb2ec87d"
-#: Events a second, of one to three runs each; and how many come at once now and then.
+#: Events a second, of one to three runs each, and the size of occasional bursts.
 RATE, BURST = 20.0, 25
-#: How long everything may take to drain once the faults have stopped, in seconds.
+#: The longest time to finish all work after the faults have stopped, in seconds.
 DRAIN = 120.0
-#: What an acceptance may take, in seconds: what LangSmith waits for.
+#: The longest time to accept, in seconds: LangSmith's timeout.
 SLOWEST = 5.0
-#: How late this process's own clock may tick, in seconds, for the machine to be one on which speed can be judged.
+#: How late a timer of this process may run, in seconds. If it is later, the machine is too busy to judge speed.
 LATE, _TICK = 0.5, 0.05
 
 
 @dataclass(slots=True)
 class Struck:
-    """What was done to the process."""
+    """What happened to the process."""
 
     kills: int = 0
     at_start: int = 0
@@ -59,11 +59,11 @@ class Run:
         self.events: dict[int, Event] = {}
         self.struck = Struck()
         self.drained = False
-        #: How late this process's own clock ticked at worst, in seconds.
+        #: The longest delay of a timer of this process, in seconds.
         self.late = 0.0
 
     async def run(self) -> list[Row]:
-        """Break, drain, compare: the rows of the table."""
+        """Break things, finish the work, compare; return the rows of the table."""
         async with AsyncExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="chaos-")))
             world = await stack.enter_async_context(World(self._rng))
@@ -103,7 +103,7 @@ class Run:
         tasks: set[asyncio.Task[None]] = set()
 
         def mended() -> None:
-            """A person mends the key and reloads; a process that is down reads it as it starts."""
+            """Act as a person who fixes the key and reloads; a process that is down reads it at its start."""
             task = asyncio.create_task(reload(serve))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
@@ -111,14 +111,14 @@ class Run:
         await Weather(random.Random(self._rng.random()), world.tally, mended).blow(world.moody)
 
     async def _tick(self) -> None:
-        """Where this process can't keep up, nor can what it runs: then nothing can be said about speed."""
+        """If this process is too slow, so is the engine: then speed cannot be judged."""
         while True:
             due = time.monotonic() + _TICK
             await asyncio.sleep(_TICK)
             self.late = max(self.late, time.monotonic() - due)
 
     async def _strike(self, serve: Serve, senders: Senders) -> None:
-        """So many kills, or as many as the time allows; a graceful stop before every fifth."""
+        """Kill so many times, or as often as the time allows, with a graceful stop before every fifth kill."""
         until = time.monotonic() + self._seconds
         while self.struck.kills < self._kills and time.monotonic() < until:
             await asyncio.sleep(self._rng.uniform(0.0, 1.0) ** 2 * 6.0)
@@ -137,7 +137,7 @@ class Run:
             self.struck.starts.append(time.monotonic() - started)
 
     async def _stop(self, serve: Serve) -> None:
-        """``SIGTERM``, now and then with a kill before it is done."""
+        """Send ``SIGTERM``, sometimes with a kill before it has finished."""
         self.struck.stops += 1
         if self._rng.random() < 0.3:
             serve.signal(signal.SIGTERM)
@@ -191,14 +191,14 @@ class Run:
         return "" if self.struck.kills >= self._kills else f"more did not fit into {self._seconds:g} s"
 
     def _judged(self, good: bool) -> tuple[str, bool | None]:
-        """A verdict on speed, where there can be one."""
+        """Judge speed, if it can be judged."""
         if self.late > LATE:
             return f"not judged: this machine stood still for {self.late:.1f} s", None
         return "must be 0", good
 
 
 def percent(part: int, whole: int) -> str:
-    """Never rounded up to a hundred."""
+    """A percentage that is never rounded up to 100."""
     return "100 %" if part == whole else f"{int(part / whole * 10_000) / 100:.2f} %"
 
 
@@ -211,18 +211,18 @@ def free_ports() -> tuple[int, int]:
 
 
 def is_trouble(said: Mapping[str, Any]) -> bool:
-    """A log line that is worth keeping."""
+    """A log line that is kept for the report."""
     return said.get("level") in ("error", "critical") or said["message"] == "serving" or "level" not in said
 
 
 def unforeseen(serve: Serve) -> list[str]:
-    """What the engine says happened that nobody foresaw."""
+    """Unexpected errors in the engine's log."""
     lines = [one for one in serve.said if "unforeseen" in one["message"] or "Traceback" in one["message"]]
     return [f"the log says: {one['message']} {one.get('traceback', '')[-600:]}" for one in lines[:5]]
 
 
 async def reload(serve: Serve) -> None:
-    """As a person does who has mended something."""
+    """Resume it, as a person does after fixing something."""
     url, patience = f"http://{serve.admin}/-/reload", aiohttp.ClientTimeout(5)
     with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError):
         async with aiohttp.ClientSession(timeout=patience) as http, http.post(url, json={}) as response:
@@ -230,7 +230,7 @@ async def reload(serve: Serve) -> None:
 
 
 async def drained(serve: Serve, seconds: float) -> bool:
-    """Whether nothing waits any more, within so many seconds."""
+    """Whether all work was finished within so many seconds."""
     until = time.monotonic() + seconds
     async with aiohttp.ClientSession() as http:
         while time.monotonic() < until:
@@ -244,7 +244,7 @@ async def drained(serve: Serve, seconds: float) -> bool:
 
 @contextlib.asynccontextmanager
 async def _meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    """Things that go on beside, until the end of the block."""
+    """Run tasks until the end of the block."""
     tasks = [asyncio.create_task(each) for each in work]
     try:
         yield

@@ -1,4 +1,4 @@
-"""The moods of destinations: faults thrown by dice, counted by kind, and spells of one and the same fault."""
+"""Faults of destinations: random ones, counted by kind, and periods of one fault."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping, Sequence
 from engine.testing.faults import Fault, Faults
 from engine.testing.server import StandIn
 
-#: Seconds that the engine gives a destination; what hangs, hangs longer.
+#: The engine's timeout in seconds; requests that hang take longer.
 TIMEOUT = 2.0
 _HANG = TIMEOUT + 1.0
 
 Maker = Callable[[random.Random], Fault]
 
-#: What may happen to a request, how often beside the others, and how.
+#: Faults of a request: name, relative frequency, and fault.
 KINDS: Mapping[str, tuple[int, Maker]] = {
     "5xx": (6, lambda rng: Fault(rng.choice([500, 502, 503, 504]))),
     "429, with Retry-After": (1, lambda _: Fault(429, retry_after=1)),
@@ -30,19 +30,19 @@ KINDS: Mapping[str, tuple[int, Maker]] = {
     "slow answer": (3, lambda rng: Fault(hang=rng.uniform(0.05, 0.8))),
     "slow body": (2, lambda rng: Fault(drip=rng.uniform(0.05, 0.8))),
 }
-#: A spell: every request to one destination, for a while.
+#: A fault of every request to one destination, for a while.
 SPELLS: Mapping[str, Fault] = {
     "spell of 5xx": Fault(503),
     "spell of 429": Fault(429, retry_after=1),
     "spell of 401": Fault(401),
     "spell of resets": Fault(reset=True),
 }
-#: A spell in which nobody listens: connections are refused.
+#: A period in which connections are refused.
 AWAY = "spell of refused connections"
 
 
 class Moods(Faults):
-    """In place of a stand-in's ``faults``: each request is struck with the probability ``share``."""
+    """Replaces a stand-in's ``faults``: each request fails with the probability ``share``."""
 
     def __init__(self, rng: random.Random, tally: Counter[str], share: float) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class Moods(Faults):
         self._weights = [weight for weight, _ in KINDS.values()]
 
     def take(self, _method: str, *_paths: str) -> Fault | None:
-        """What strikes this request, counted."""
+        """The fault of this request; counted."""
         if self.spell is not None:
             name, fault = self.spell
         elif self.rng.random() < self.share:
@@ -64,18 +64,18 @@ class Moods(Faults):
         return fault
 
     def clear(self) -> None:
-        """No more faults from now on."""
+        """Stop all faults."""
         self.share, self.spell = 0.0, None
 
 
 class Weather:
-    """Puts spells on destinations, one after another, until cancelled."""
+    """Lets destinations fail for a while, one after another, until cancelled."""
 
     def __init__(self, rng: random.Random, tally: Counter[str], mended: Callable[[], None]) -> None:
         self._rng, self._tally, self._mended = rng, tally, mended
 
     async def blow(self, destinations: Sequence[StandIn]) -> None:
-        """Every few seconds, a spell of a second or two. ``mended`` is called after one of 401: a key was mended."""
+        """Every few seconds, one destination fails for a second or two. After 401s it calls ``mended``."""
         while True:
             await asyncio.sleep(self._rng.uniform(1.0, 4.0))
             where = self._rng.choice(destinations)

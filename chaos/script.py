@@ -1,4 +1,4 @@
-"""What is sent, by its number, and what must come of it: worked out here by hand, not by the engine's rules."""
+"""The events that are sent, by number, and their expected results, written by hand without the engine's rules."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from uuid import UUID
 from engine.testing import payloads
 from engine.testing.payloads import RULE_ID
 
-#: A rule that no route is for.
+#: A rule without a route.
 STRANGER = "0b4f8e0e-93f5-4a6b-9d7a-54f1b8f0c0ff"
-#: Of a run, how probable each tag is. Each has a route of its own in ``rules.yaml``.
+#: The probability of each tag of a run. Each tag has its own route in ``rules.yaml``.
 TAGS = {
     "keep": 0.3, "corrected": 0.1, "ticket": 0.15, "mail": 0.08, "refused": 0.04, "hopeless": 0.01,
     "gather": 0.2, "flood": 0.3,
 }  # fmt: skip
-#: Seconds that a throttle's slot lasts.
+#: Length of a throttle's slot in seconds.
 SLOT = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A delivery that must come of an event, and the effect it must have: at a ``place``, under a ``key``.
+    """An expected delivery of an event, and its expected effect: at a ``place``, under a ``key``.
 
     One that is ``dead`` has a destination that never takes it. Behind a ``gate`` there need be no delivery of its own:
     a digest has the effect for many, a throttle leaves it to the next one to count it.
@@ -41,7 +41,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One webhook. ``seeds`` are those of its runs that LangSmith must know, with their corrections."""
+    """One webhook. ``seeds`` are the runs that LangSmith must have, with their corrections."""
 
     number: int
     body: bytes
@@ -55,7 +55,7 @@ class Script:
 
     def __init__(self, seed: int, storage: str) -> None:
         self._seed, self._storage = seed, storage
-        #: From now on only events that open a throttle's next slot, and so count what was suppressed before.
+        #: If set, make only events that open a throttle's next slot, and so report what was suppressed.
         self.closing = False
 
     def event(self, number: int) -> Event:
@@ -66,7 +66,7 @@ class Script:
         kind = rng.choices(["rule", "stranger", "alert"], [90, 6, 4])[0]
         if kind == "alert":
             wanted = Wanted("alert/alarmed", "forward_webhook", -1, "hooks/alert", str(number))
-            # Each of an alert of its own: a retry is known only until another event of the same alert (decision 0055).
+            # Each has its own rule: a retry is recognised only until another event of the same alert (decision 0055).
             body = payloads.alert(chaos=number, alert_rule_id=str(UUID(int=number)))
             return Event(number, payloads.to_body(body), (wanted, _audit(number)))
         runs = [self._run(rng, 3 * number + place) for place in range(rng.choice([1, 1, 2, 3]))]
@@ -93,7 +93,7 @@ class Script:
         return run
 
     def _sent(self, run: dict[str, Any]) -> dict[str, Any]:
-        """As LangSmith sends it: large inputs are left out, with a link to them."""
+        """The webhook as LangSmith sends it: large inputs are replaced by a link."""
         if not run["extra"]["metadata"]["presigned"]:
             return run
         return payloads.with_s3(run, inputs=f"{self._storage}/inputs/{run['id']}?signature=secret")
@@ -108,7 +108,7 @@ def _audit(number: int) -> Wanted:
 
 
 def _of_run(index: int, run: dict[str, Any]) -> Iterator[Wanted]:
-    """What ``rules.yaml`` says, in other words."""
+    """The expected deliveries, by the rules in ``rules.yaml``."""
     key, tags = run["id"], run["tags"]
 
     def wanted(route: str, action: str, place: str, **more: Any) -> Wanted:

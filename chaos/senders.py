@@ -1,4 +1,4 @@
-"""LangSmith, many times over: each webhook by ``engine send``'s own sender, with LangSmith's delivery policy."""
+"""Sends webhooks as LangSmith does, with the sender of ``engine send`` and LangSmith's retry policy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.cli.support.langsmith_sender import ANSWER_LIMIT, SendAttempt, Sende
 
 @dataclass(slots=True)
 class Sent:
-    """What became of all that was sent: accepted numbers with the ids they were told, and how long it took.
+    """The results: accepted numbers with the ids from the answers, and the times.
 
     ``slow`` are attempts that had no answer within LangSmith's five seconds: it never repeats those.
     """
@@ -43,14 +43,14 @@ class Senders:
         self.sent = Sent()
 
     async def flow(self, rate: float) -> None:
-        """So many events a second, until cancelled; what was begun goes on."""
+        """Send so many events a second until cancelled; requests that have started continue."""
         started, first = time.monotonic(), self._next
         while True:
             self.send(1)
             await asyncio.sleep(max(0.0, started + (self._next - first) / rate - time.monotonic()))
 
     def send(self, count: int) -> None:
-        """So many events at once."""
+        """Send so many events at once."""
         for number in range(self._next, self._next + count):
             task = asyncio.create_task(self._send(number))
             self._tasks.add(task)
@@ -58,7 +58,7 @@ class Senders:
         self._next += count
 
     async def done(self) -> int:
-        """Once every sender has its answer, or has given up: how many events there were."""
+        """Wait until every sender has its answer or has given up; return the number of events."""
         await asyncio.gather(*self._tasks)
         return self._next
 
@@ -82,7 +82,7 @@ class Senders:
 
 
 def _told(answer: str) -> dict[str, str]:
-    """The answer's body; nothing where a kill cut it off behind its status."""
+    """The answer's body, or nothing if a kill cut it off after the status."""
     try:
         told: dict[str, str] = json.loads(answer)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The command itself in a process of its own, that may be killed; and a look into the store it left behind."""
+"""Runs the command in a process that may be killed, and opens the store it leaves."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from engine.store import open_store
 from engine.store.protocol import Store
 
 COMMAND = Path(sys.executable).with_name("engine")
-#: What a process needs to run at all; of the test's own environment nothing else is handed on.
+#: The variables that a process needs. Nothing else of this environment is passed on.
 _BARE = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LANG") if name in os.environ}
 
 
@@ -42,13 +42,13 @@ class Serve:
         self._environ = {**_BARE, **(environ or {})}
         self._process: asyncio.subprocess.Process | None = None
         self._reading: asyncio.Task[None] | None = None
-        #: Set while it serves, for all that is known.
+        #: Set while it serves, as far as this process knows.
         self.serving = asyncio.Event()
         self.said: list[dict[str, Any]] = []
         self.address = self.admin = ""
 
     async def spawn(self) -> None:
-        """Start the process, and don't wait for it to serve."""
+        """Start the process without waiting until it serves."""
         self.serving.clear()
         self._process = await asyncio.create_subprocess_exec(
             COMMAND,
@@ -84,20 +84,20 @@ class Serve:
 
     @property
     def pid(self) -> int | None:
-        """The process's, while there is one."""
+        """The process id, or None."""
         return None if self._process is None else self._process.pid
 
     @property
     def words(self) -> str:
-        """What it said, for people."""
+        """Its output, for people."""
         return "\n".join(f"{one.get('level', '')} {one['message']} {one.get('traceback', '')}" for one in self.said)
 
     def url(self, secret: str) -> str:
-        """Where LangSmith would post to."""
+        """The URL for webhooks."""
         return f"http://{self.address}/webhooks/langsmith?secret={secret}"
 
     async def ended(self) -> int:
-        """The exit code of a process that ends by itself."""
+        """Wait for the process to end by itself; return its exit code."""
         assert self._process is not None
         assert self._reading is not None
         process, self._process = self._process, None
@@ -114,7 +114,7 @@ class Serve:
         return await self._end(signal.SIGTERM)
 
     def signal(self, number: int) -> None:
-        """Send it a signal, and don't wait for what it does."""
+        """Send a signal without waiting."""
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):
                 self._process.send_signal(number)
@@ -133,7 +133,7 @@ class Serve:
 
 @contextlib.asynccontextmanager
 async def left_behind(data: Path) -> AsyncIterator[Store]:
-    """The store of a process that has ended."""
+    """Open the store of a process that has ended."""
     store = open_store(data / "engine.db")
     await store.open()
     try:

@@ -1,4 +1,4 @@
-"""The one table that ``make chaos`` prints."""
+"""The table that ``make chaos`` prints."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line: ``good`` is None where nothing is promised; ``must`` says what is."""
+    """A row. ``good`` is None if nothing is promised; ``must`` is the promise."""
 
     name: str
     value: str
@@ -24,6 +24,6 @@ class Row:
 
 
 def counted(title: str, counts: Sequence[tuple[str, int]], *, total: int | None = None) -> list[Row]:
-    """A sum, and what it is made of."""
+    """A sum and its parts."""
     whole = sum(count for _, count in counts) if total is None else total
     return [Row(title, f"{whole:,}"), *(Row(f"  {name:.60}", f"{count:,}") for name, count in counts if count)]

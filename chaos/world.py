@@ -16,18 +16,18 @@ from engine.testing.server import Answer, Recorded, Refused, StandIn
 
 @dataclass(slots=True)
 class Effects:
-    """What happened at one place under one key: how often, by the id that a destination knows it again by."""
+    """The effects at one place under one key, counted by the id of the delivery."""
 
     times: Counter[str] = field(default_factory=Counter)
 
     @property
     def distinct(self) -> int:
-        """How often, for a destination that heeds the ids."""
+        """The count at a destination that recognises ids."""
         return len(self.times)
 
     @property
     def total(self) -> int:
-        """How often, for one that does not."""
+        """The count at one that does not."""
         return self.times.total()
 
 
@@ -36,13 +36,13 @@ Seen = dict[tuple[str, str], Effects]
 
 
 class Receiver(WebhookSink):
-    """Counts what it is sent: ``key`` says what about; ``webhook-id``, or ``id`` in the body, which delivery."""
+    """Counts what it receives, by ``key`` and by delivery (``webhook-id``, or ``id`` in the body)."""
 
     def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
         self.seen: Seen = defaultdict(Effects)
-        #: How many a throttled delivery says were suppressed before it.
+        #: How many suppressed deliveries a throttled delivery reported.
         self.suppressed: dict[str, int] = {}
 
     async def answer(self, recorded: Recorded) -> Answer:
@@ -58,7 +58,7 @@ class Receiver(WebhookSink):
 
 
 class Never(WebhookSink):
-    """Takes nothing, ever."""
+    """Refuses every request."""
 
     def __init__(self, status: int, words: str) -> None:
         super().__init__()
@@ -86,7 +86,7 @@ class Storage(WebhookSink):
 
 
 class World:
-    """All of them, started together. ``tally`` counts the faults that they made, by kind."""
+    """All destinations, started together. ``tally`` counts their faults by kind."""
 
     def __init__(self, rng: random.Random, share: float = 0.2) -> None:
         self.tally: Counter[str] = Counter()
@@ -127,7 +127,7 @@ class World:
         }
 
     def knows(self, event: Event) -> None:
-        """LangSmith and its storage have what an event leaves out."""
+        """Give LangSmith and its storage what an event leaves out."""
         for run in event.runs:
             if run["extra"]["metadata"]["presigned"]:
                 self.storage.objects[run["id"]] = run["inputs"]
@@ -136,17 +136,17 @@ class World:
             self.langsmith.add_feedback(run_id, key="correctness", correction=correction)
 
     def calm(self) -> None:
-        """Faults stop."""
+        """Stop all faults."""
         for one in self.moody:
             one.faults.clear()
 
     @property
     def crashes(self) -> list[str]:
-        """What went wrong in the stand-ins themselves. Always empty, or the harness has a bug."""
+        """Errors of the stand-ins themselves. If it is not empty, the harness has a bug."""
         return [f"{type(one).__name__}: {error!r}" for one in self.moody for error in one.crashes]
 
     def effects(self) -> Seen:
-        """All that happened, by place and key."""
+        """All effects, by place and key."""
         seen: Seen = defaultdict(Effects)
         for receiver in (self.hooks, self.tickets, self.mail):
             seen.update(receiver.seen)
