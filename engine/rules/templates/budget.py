@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from engine.core.deadline import current
 from engine.core.errors import TemplateError
 
@@ -11,16 +9,11 @@ from engine.core.errors import TemplateError
 MAX_WORK = 1_000_000
 #: What a step of a loop, or a function's call, costs. 100,000 of them use a rendering up.
 STEP = 10
-#: What a call of a macro costs.
-CALL = 30
-#: What an item costs in a filter that does something with each, such as ``sort`` or ``map``.
-TOUCH = 4
 #: Characters of new text that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
 CHARS_PER_UNIT = 32
-#: Characters that cost one unit where a text is only read, or copied without growing: what comes in has no cap.
-READ_PER_UNIT = 512
-#: The same where a text is searched, or written as JSON.
-SEARCHED_PER_UNIT = 128
+#: Characters that cost one unit where a text is copied without growing, searched or written as JSON: event data has
+#: no cap.
+COPIED_PER_UNIT = 128
 #: Characters in any one text that is made, the result among them.
 MAX_TEXT = 32 * 1024 * 1024
 #: Items in any one list or range that an operator or function makes.
@@ -29,7 +22,6 @@ MAX_ITEMS = 100_000
 MAX_WIDTH = 10_000
 #: Bits of any whole number an operator makes; about 1,200 digits.
 MAX_BITS = 4096
-
 
 #: Work between two checks of the deadline; at most about 20 ms.
 _STRIDE = 20_000
@@ -41,12 +33,10 @@ class Budget:
     The deadline of the computation is checked whenever ``left`` falls below ``_check_at``.
     """
 
-    __slots__ = ("_check_at", "_deadline", "left", "marked")
+    __slots__ = ("_check_at", "_deadline", "left")
 
     def __init__(self) -> None:
         self.left = MAX_WORK
-        #: Large event data and its marked copy, by the id of the former.
-        self.marked: dict[int, tuple[Any, Any]] = {}
         self._deadline = current()
         self._check_at = MAX_WORK - _STRIDE if self._deadline else 0
 
@@ -73,7 +63,7 @@ class Budget:
             self._deadline.check(MAX_WORK - self.left)
         self._check_at = max(self.left - _STRIDE, 0)
 
-    def text(self, length: int, given: int = 0) -> None:
+    def made(self, length: int, given: int = 0) -> None:
         """Account for a text of so many characters, before or after it is made.
 
         It is not capped if it is no longer than the ``given`` text that it is made of.
@@ -81,23 +71,13 @@ class Budget:
         Raises:
             TemplateError: it is longer than any text may be, or nothing is left.
         """
-        if length <= given:
-            self.spend(length // READ_PER_UNIT)
-            return
-        self.fits(length)
-        self.spend(length // CHARS_PER_UNIT)
-
-    def read(self, length: int) -> None:
-        """Account for looking through a text of so many characters, which may be of any length.
-
-        Raises:
-            TemplateError: nothing is left.
-        """
-        self.spend(length // READ_PER_UNIT)
+        if length > given:
+            self.fits(length)
+        self.spend(length // (CHARS_PER_UNIT if length > given else COPIED_PER_UNIT))
 
     @staticmethod
     def fits(length: int) -> None:
-        """Check the length of a text whose making is accounted for elsewhere.
+        """Check the length of a text before it is made.
 
         Raises:
             TemplateError: it is longer than any text may be.
@@ -109,7 +89,7 @@ class Budget:
             )
 
     def items(self, count: int) -> None:
-        """Account for a list of so many items.
+        """Account for a list of so many items, before or after it is made.
 
         Raises:
             TemplateError: it is longer than any list may be, or nothing is left.
@@ -118,20 +98,15 @@ class Budget:
             raise TemplateError(f"makes a list of {count:,} items; {MAX_ITEMS:,} is the most")
         self.spend(count)
 
-    def width(self, columns: object) -> int:
-        """A width to pad to, checked.
 
-        Raises:
-            TemplateError: it is no whole number, or too wide.
-        """
-        if not isinstance(columns, int) or isinstance(columns, bool):
-            raise TemplateError(f"a width must be a whole number, not {columns!r}")
-        if abs(columns) > MAX_WIDTH:
-            raise TemplateError(f"a width of {columns:,} is too much; {MAX_WIDTH:,} is the most")
-        return columns
+def columns(width: object) -> int:
+    """A width to pad to, checked.
 
-
-def budget_of(context: Any) -> Budget:
-    """The budget of the rendering that a filter or function is called from."""
-    budget: Budget = context.budget
-    return budget
+    Raises:
+        TemplateError: it is no whole number, or too wide.
+    """
+    if not isinstance(width, int) or isinstance(width, bool):
+        raise TemplateError(f"a width must be a whole number, not {width!r}")
+    if abs(width) > MAX_WIDTH:
+        raise TemplateError(f"a width of {width:,} is too much; {MAX_WIDTH:,} is the most")
+    return width

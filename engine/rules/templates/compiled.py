@@ -19,7 +19,7 @@ from engine.rules.templates.kleene import Deciding, DecidingRewriter
 from engine.rules.templates.needs import Needs, chains, each_item, needs_of, operands
 from engine.rules.templates.rewriter import Rewriter
 from engine.rules.templates.sandbox import EVENT_NAMES, Rendering, Sandbox
-from engine.rules.templates.syntax import Mistake, mistakes, parse, parse_expression
+from engine.rules.templates.syntax import Mistake, assigned, mistakes, parse, parse_expression
 
 _RESULT = "__result"
 
@@ -119,7 +119,7 @@ def compile_code(
 ) -> Code | Mistake:
     """The code of a checked tree; ``native``: of the one expression that it is."""
     seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
-    changes = rewriter(escaping=sandbox.escaping, each=each_item(tree))
+    changes = rewriter(escaping=sandbox.escaping, each=each_item(tree), hidden=frozenset(assigned(tree)))
     try:
         if native:
             value = changes.structure(_expression_of(tree))

@@ -13,7 +13,7 @@ from engine.core.missing import Missing
 from engine.core.suggest import did_you_mean
 from engine.rules.templates.needs import DYNAMIC, Chain
 from engine.rules.templates.sandbox import DOCUMENT_NAMES
-from engine.rules.templates.slack_marks import plain
+from engine.rules.templates.slack_escape import plain
 from engine.rules.templates.values import NO_TEXT, Absent, AbsentError, kind_of
 
 _SHOWN = 8

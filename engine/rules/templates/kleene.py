@@ -18,10 +18,10 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.runtime import Undefined
 
-from engine.core.errors import DataMissing, TemplateError
+from engine.core.errors import DataMissing
 from engine.rules.templates.rewriter import Rewriter, filtered
 from engine.rules.templates.sandbox import WITHIN, Sandbox
-from engine.rules.templates.values import Absent
+from engine.rules.templates.values import need
 
 #: Names that the rewriter puts into a syntax tree. No author can write them.
 _NEED, _NOTHING = "__need", "__nothing"
@@ -125,20 +125,6 @@ class Deciding(Sandbox):
 
     def _pair(self, operator: str, left: Lazy, right: Lazy) -> Lazy:
         return lambda: self.compared(operator, left(), right())
-
-
-def need(value: Any) -> Any:
-    """The value, which must be there.
-
-    Raises:
-        AbsentError: it is absent.
-        TemplateError: it is what ``a if b`` comes to where b does not hold.
-    """
-    if isinstance(value, Undefined):
-        if isinstance(value, Absent):
-            value.fail()
-        raise TemplateError("the condition does not hold and there is no `else`", hint="write `A if B else C`")
-    return value
 
 
 def _joined(left: Lazy, right: Lazy, *, decides: bool) -> Any:

@@ -7,22 +7,22 @@ from __future__ import annotations
 from jinja2 import nodes
 from jinja2.visitor import NodeTransformer
 
-from engine.rules.templates.needs import DYNAMIC, Chain, chain_of, goes_through
-from engine.rules.templates.sandbox import DATA, EVENT_NAMES, LOOP, OWN_NAMES, PLAIN, SIDE, TEXT, WITHIN, WRITTEN
-from engine.rules.templates.slack_marks import opened
+from engine.rules.templates.needs import DYNAMIC, Chain, chain_of
+from engine.rules.templates.sandbox import CONCAT, EVENT_NAMES, LOOP, OUTPUT, OWN, OWN_NAMES, SIDE, WITHIN, WRITTEN
+from engine.rules.templates.slack_escape import opened
 
 #: Keys whose values Slack takes as they are, so that escaping would spoil them.
 RAW_KEYS = frozenset({"url", "image_url", "value", "action_id", "block_id"})
 
 
 class Rewriter(NodeTransformer):
-    """Makes loops pay, texts JSON-like, and in an escaping environment event data marked.
+    """Makes loops pay, texts JSON-like, and in an escaping environment the author's texts known as such.
 
-    ``escaping`` false leaves data as it is. ``each`` are the names that stand for an item of a digest.
+    ``each`` are the names that stand for an item of a digest, ``hidden`` those that the template gives values itself.
     """
 
-    def __init__(self, *, escaping: bool, each: frozenset[str] = frozenset()) -> None:
-        self.escaping, self.each = escaping, each
+    def __init__(self, *, escaping: bool, each: frozenset[str], hidden: frozenset[str]) -> None:
+        self.escaping, self._each, self._own = escaping, each, OWN_NAMES - hidden
 
     def rewrite(self, tree: nodes.Template) -> nodes.Template:
         """The tree, changed in place."""
@@ -34,7 +34,7 @@ class Rewriter(NodeTransformer):
         told = [chain_of(child) for child in node.nodes]
         if self.escaping:
             for child, chain in zip(node.nodes, [*told[1:], None], strict=True):
-                if isinstance(child, nodes.TemplateData) and (chain is None or chain.root not in OWN_NAMES):
+                if isinstance(child, nodes.TemplateData) and (chain is None or chain.root not in self._own):
                     child.data = opened(child.data)
         self.generic_visit(node)
         node.nodes = [
@@ -45,13 +45,7 @@ class Rewriter(NodeTransformer):
 
     def visit_For(self, node: nodes.For) -> nodes.Node:
         """Each step of the loop costs, its body's literal text included."""
-        source = node.iter
-        if self.each and goes_through(node):  # what is used of an item is marked where it is looked for
-            node.iter = nodes.Const(None, lineno=node.lineno)
-            self.generic_visit(node)
-            node.iter = source
-        else:
-            self.generic_visit(node)
+        self.generic_visit(node)
         literal = sum(len(data.data) for data in node.find_all(nodes.TemplateData))
         node.iter = filtered(LOOP, node.iter, nodes.Const(literal, lineno=node.lineno))
         return node
@@ -59,11 +53,27 @@ class Rewriter(NodeTransformer):
     def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
         """``~`` joins texts as templates write them, not as Python does."""
         self.generic_visit(node)
-        node.nodes = [filtered(TEXT, part) for part in node.nodes]
+        return filtered(CONCAT, nodes.List(node.nodes, lineno=node.lineno))
+
+    def visit_FilterBlock(self, node: nodes.FilterBlock) -> nodes.Node:
+        """What the filter of a block makes is written, too."""
+        self.generic_visit(node)
+        node.filter = filtered(OUTPUT, node.filter)
         return node
 
+    def visit_AssignBlock(self, node: nodes.AssignBlock) -> nodes.Node:
+        """Jinja takes what the filter of a block makes for the author's, so data in it has to be marked."""
+        self.generic_visit(node)
+        if node.filter is not None and self.escaping:
+            node.filter = filtered(OUTPUT, node.filter)
+        return node
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:
+        """A text in quotes is the author's."""
+        return nodes.MarkSafe(node, lineno=node.lineno) if self.escaping and isinstance(node.value, str) else node
+
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """Marked and unmarked characters are equal; a search through a list costs."""
+        """Both sides are paid for, and a search through a list once more."""
         node.expr = self._side(node.expr)
         for operand in node.ops:
             operand.expr = self._side(operand.expr)
@@ -72,29 +82,18 @@ class Rewriter(NodeTransformer):
         return node
 
     def _side(self, node: nodes.Expr) -> nodes.Expr:
+        """A side of a comparison; a constant and event data are no larger than they look, and have no marks."""
         chain = chain_of(node)
-        own = not isinstance(node, nodes.Const) and (chain is None or chain.root not in EVENT_NAMES)
-        seen: nodes.Expr = self.visit(node)
-        if self.escaping:
-            return filtered(PLAIN, seen)
-        return filtered(SIDE, seen) if own else seen
-
-    def visit_Call(self, node: nodes.Call) -> nodes.Node:
-        """A method is looked up in marked data, and is not data itself."""
-        if isinstance(node.node, nodes.Getattr):
-            node.node.node = self.visit(node.node.node)
-            callee, node.node = node.node, nodes.Const(None, lineno=node.lineno)
-            self.generic_visit(node)
-            node.node = callee
-            return node
-        return self.generic_visit(node)
+        if isinstance(node, nodes.Const) or (chain is not None and chain.root in EVENT_NAMES):
+            return self._looked(node)
+        return filtered(SIDE, self.visit(node))
 
     def visit_Name(self, node: nodes.Name) -> nodes.Node:
-        """A name of the document stands for event data."""
+        """What the author's names have is the author's."""
         return self._chain(node)
 
     def visit_Getattr(self, node: nodes.Getattr) -> nodes.Node:
-        """The longest look into the document is marked where it ends: no more than what is used."""
+        """As ``visit_Name``, for the longest look into the document: no more than what is used."""
         return self._chain(node)
 
     def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
@@ -105,26 +104,27 @@ class Rewriter(NodeTransformer):
         chain = chain_of(node)
         if chain is None:
             return self.generic_visit(node)
+        self._looked(node)
+        root, first = chain.root, chain.keys[:1]
+        own = root in self._own or (root in self._each and first and first[0] in OWN_NAMES)
+        return filtered(OWN, node) if own and self.escaping else node
+
+    def _looked(self, node: nodes.Expr) -> nodes.Expr:
+        """A look into the document, with what stands in brackets rewritten."""
         step: nodes.Node = node
         while isinstance(step, (nodes.Getattr, nodes.Getitem)):
-            if isinstance(step, nodes.Getitem):
+            if isinstance(step, nodes.Getitem) and not isinstance(step.arg, nodes.Const):
                 step.arg = self.visit(step.arg)
             step = step.node
-        data = self.escaping and self._is_data(chain)
-        return filtered(DATA, node) if data else node
-
-    def _is_data(self, chain: Chain) -> bool:
-        if chain.root in self.each:
-            return not (chain.keys and chain.keys[0] in OWN_NAMES)
-        return chain.root in EVENT_NAMES
+        return node
 
     def structure(self, node: nodes.Expr) -> nodes.Expr:
-        """Rewrite a whole value's expression: under a raw key of a mapping written out there, data stays unmarked."""
+        """Rewrite a whole value's expression: under a raw key of a mapping written out there, data stays as it is."""
         if isinstance(node, nodes.Dict):
             for pair in node.items:
-                raw = isinstance(pair.key, nodes.Const) and pair.key.value in RAW_KEYS
+                raw = self.escaping and isinstance(pair.key, nodes.Const) and pair.key.value in RAW_KEYS
                 pair.key = self.visit(pair.key)
-                pair.value = Rewriter(escaping=False).visit(pair.value) if raw else self.structure(pair.value)
+                pair.value = filtered(OWN, self.visit(pair.value)) if raw else self.structure(pair.value)
             return node
         if isinstance(node, nodes.List):
             node.items = [self.structure(item) for item in node.items]

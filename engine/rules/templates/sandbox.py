@@ -11,14 +11,15 @@ from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing, pass_context
+from markupsafe import Markup
 
 from engine.core.errors import TemplateError
 from engine.core.vocabulary import PLACED
-from engine.rules.templates.budget import CALL, CHARS_PER_UNIT, MAX_BITS, SEARCHED_PER_UNIT, STEP, Budget, budget_of
-from engine.rules.templates.filters import filters
-from engine.rules.templates.slack_marks import mark, plain, throughout
-from engine.rules.templates.text_methods import braces, percent, text_methods
-from engine.rules.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, to_json, to_text, weigh
+from engine.rules.templates.budget import CHARS_PER_UNIT, MAX_BITS, STEP, Budget
+from engine.rules.templates.filters import FILTERS
+from engine.rules.templates.slack_escape import mark, own, plain, throughout
+from engine.rules.templates.texts import METHODS, apply, braces, join, percent
+from engine.rules.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, text_of, weigh
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(
@@ -42,11 +43,9 @@ OWN_NAMES = frozenset({"vars", "route", "event", "throttle", "digest"})
 EVENT_NAMES = DOCUMENT_NAMES - OWN_NAMES
 
 #: Names of the filters that the rewriter puts into a syntax tree. No author can write them.
-LOOP, TEXT, DATA, PLAIN, WITHIN, SIDE = "__loop", "__text", "__data", "__plain", "__within", "__side"
+LOOP, CONCAT, OUTPUT, OWN, WITHIN, SIDE = "__loop", "__concat", "__output", "__own", "__within", "__side"
 WRITTEN = "__written"
 
-#: Texts of more characters are marked once in a rendering.
-_LARGE = 64 * 1024
 _MAPPING_METHODS = frozenset({"get", "items", "keys", "values"})
 _LIST_METHODS = frozenset({"index", "count"})
 # fmt: off
@@ -57,9 +56,7 @@ _LOOP_NAMES = frozenset({
 # fmt: on
 _HELPER_NAMES = frozenset({"next", "reset", "current"})
 #: Everything that can be called behind a dot.
-METHOD_NAMES = (
-    frozenset(text_methods()) | {"format"} | _MAPPING_METHODS | _LIST_METHODS | {"cycle", "changed", "next", "reset"}
-)
+METHOD_NAMES = METHODS.keys() | {"format"} | _MAPPING_METHODS | _LIST_METHODS | {"cycle", "changed", "next", "reset"}
 _TESTS_LEFT_OUT = frozenset({"filter", "test", "callable", "escaped"})
 
 
@@ -97,7 +94,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         super().__init__(
             undefined=Absent,
             finalize=_output,
-            autoescape=False,
+            autoescape=escaping,
             optimized=False,
             keep_trailing_newline=True,
             cache_size=0,
@@ -105,7 +102,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
         )
         self.escaping = escaping
         self.evaluation = nodes.EvalContext(self)
-        self.methods = text_methods()
         self.globals = {
             "range": span,
             "dict": dict,
@@ -115,19 +111,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
             "omit": OMIT,
         }
         self.filters = {
-            **filters(),
+            **FILTERS,
             LOOP: _loop,
-            TEXT: _output,
-            DATA: _data,
-            PLAIN: _plain,
+            CONCAT: _concat,
+            OUTPUT: _output,
+            OWN: _own,
             WITHIN: _within,
             SIDE: _side,
             WRITTEN: _written,
         }
-        tests: dict[str, Any] = dict(TESTS)
-        self.tests = {
-            name: _test(test, escaping=escaping) for name, test in tests.items() if name not in _TESTS_LEFT_OUT
-        }
+        tests: Mapping[str, Any] = TESTS
+        self.tests = {name: _test(test) for name, test in tests.items() if name not in _TESTS_LEFT_OUT}
 
     def public_filters(self) -> list[str]:
         """The filters an author may write."""
@@ -150,12 +144,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
                 Absent(obj=obj, name=name) if name.startswith("_") else getattr(obj, name, Absent(obj=obj, name=name))
             )
         allowed = (
-            (isinstance(obj, str) and (name in self.methods or name == "format"))
+            (isinstance(obj, str) and (name in METHODS or name == "format"))
             or (isinstance(obj, (list, tuple)) and (name in _LIST_METHODS or name in getattr(obj, "_fields", ())))
             or (isinstance(obj, LoopContext) and name in _LOOP_NAMES)
             or (isinstance(obj, Cycler) and name in _HELPER_NAMES)
         )
-        return getattr(obj, name) if allowed else Absent(obj=obj, name=name)
+        if not allowed:
+            return Absent(obj=obj, name=name)
+        return getattr(str, name).__get__(obj) if isinstance(obj, Markup) else getattr(obj, name)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
         """``obj[argument]``: a key or an index, never an attribute."""
@@ -165,18 +161,20 @@ class Sandbox(ImmutableSandboxedEnvironment):
             found = _key(obj, argument)
             return Absent(obj=obj, name=argument) if found is missing else found
         if isinstance(argument, int) and isinstance(obj, (list, tuple, str, range)):
-            return obj[argument] if -len(obj) <= argument < len(obj) else _no_item(obj, argument)
+            return obj[argument] if -len(obj) <= argument < len(obj) else Absent(obj=obj, name=argument)  # type: ignore[arg-type]
         if isinstance(argument, str) or isinstance(demand(obj), Undefined):
             return self._attribute(obj, argument)
         return Absent(obj=obj, name=argument)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja does
         """Call a function, a macro, a loop or one of the harmless methods; each call costs a step."""
-        budget = budget_of(__context)
+        budget: Budget = __context.budget  # type: ignore[attr-defined]
         budget.spend(STEP)
         if isinstance(__obj, Macro):
-            budget.spend(CALL + __context.size // CHARS_PER_UNIT)  # type: ignore[attr-defined]
+            budget.spend(__context.size // CHARS_PER_UNIT)  # type: ignore[attr-defined]
             return __context.call(__obj, *args, **kwargs)
+        if isinstance(kwargs.get("caller"), Macro):
+            raise TemplateError("{% call %} is for macros only")
         kwargs.pop("_loop_vars", None)
         kwargs.pop("_block_vars", None)
         if isinstance(__obj, BuiltinMethodType):
@@ -202,28 +200,24 @@ class Sandbox(ImmutableSandboxedEnvironment):
             budget.spend(0 if name == "get" else len(owner))
             return self._get(owner, *args) if name == "get" else method()
         budget.spend(len(owner))
-        bare = throughout(plain, owner) if self.escaping else owner
-        return getattr(bare, name)(*(throughout(plain, argument) if self.escaping else argument for argument in args))
+        return getattr(throughout(plain, owner), name)(*throughout(plain, args))
 
     def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        budget.read(len(text))
         if name == "format":
-            made: Any = braces(budget, text, self.getitem, args, kwargs)
-        else:
-            values = [demand(argument) for argument in args]
-            try:
-                made = self.methods[name](budget, text, *values, **kwargs)
-            except (TypeError, AttributeError) as error:
-                kinds = ", ".join(map(kind_of, values))
-                raise TemplateError(f"text.{name}() does not take ({kinds})") from error
-        if isinstance(made, str):
-            budget.text(len(made), given=len(text))
-        return made
+            made = braces(budget, text, self.getitem, args, kwargs)
+            budget.made(len(made))
+            return made
+        values = [demand(argument) for argument in args]
+        try:
+            return apply(budget, METHODS[name], text, values, kwargs)
+        except (TypeError, AttributeError) as error:
+            kinds = ", ".join(map(kind_of, values))
+            raise TemplateError(f"text.{name}() does not take ({kinds})") from error
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
         """Apply a filter by name, as ``map`` does; those of the rewriter are out of reach."""
         if name.startswith("__"):
-            raise TemplateError(f"there is no filter {name!r}")
+            raise TemplateError(f"there is no filter {str(name)!r}")
         return super().call_filter(name, *args, **kwargs)
 
     @staticmethod
@@ -233,11 +227,13 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         """An operator between two values, with its result capped before it is made."""
-        budget = budget_of(context)
+        budget: Budget = context.budget  # type: ignore[attr-defined]
         if operator == "%" and isinstance(left, str):
             made = percent(budget, left, right)
-            budget.text(len(made))
+            budget.made(len(made))
             return made
+        if operator == "+" and isinstance(left, str) and isinstance(right, str):
+            return join(budget, "", (left, right))
         _check(budget, operator, demand(left), demand(right))
         try:
             return self.binop_table[operator](left, right)
@@ -246,62 +242,47 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise TemplateError(f"{kind_of(left)} {operator} {kind_of(right)} has no meaning", hint=hint) from error
 
 
-def _no_item(obj: Any, index: Any) -> Absent:
-    return Absent(obj=obj, name=index)
-
-
 def _key(obj: dict[Any, Any], key: Any) -> Any:
-    """A mapping's value; in marked data a key is found by its plain form, too."""
+    """A mapping's value; a text of the author's finds what it would without marks, too."""
     try:
         found = obj.get(key, missing)
     except TypeError as error:
         raise TemplateError(f"{kind_of(key)} is no key that a mapping can have") from error
-    if found is missing and isinstance(key, str):
-        bare = plain(key)
-        found = obj.get(bare, missing)
-        return obj.get(mark(bare), missing) if found is missing else found
-    return found
+    return obj.get(plain(key), missing) if found is missing and isinstance(key, Markup) else found
 
 
 def _check(budget: Budget, operator: str, left: Any, right: Any) -> None:
     """Refuse what would be too large, before it is made."""
-    if isinstance(left, (str, list, tuple)) or isinstance(right, (str, list, tuple)):
-        _check_sequences(budget, operator, left, right)
-    elif isinstance(left, int) and isinstance(right, int):
+    if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         if operator == "**":
             bits = left.bit_length() * max(0, right) if abs(left) > 1 else 1
         if operator in ("*", "**") and bits > MAX_BITS:
             raise TemplateError(f"{operator} makes a number of more than {MAX_BITS * 3 // 10:,} digits")
-
-
-def _check_sequences(budget: Budget, operator: str, left: Any, right: Any) -> None:
-    if operator == "*":
+    elif operator == "*" and (isinstance(left, int) or isinstance(right, int)):
         whole, times = (left, right) if isinstance(right, int) else (right, left)
-        if isinstance(times, int) and isinstance(whole, (str, list, tuple)):
-            length = len(whole) * max(0, times)
-            budget.text(length) if isinstance(whole, str) else budget.items(length)
-    elif operator == "+" and isinstance(left, (str, list, tuple)) and type(left) is type(right):
-        budget.text(len(left) + len(right)) if isinstance(left, str) else budget.items(len(left) + len(right))
+        if isinstance(whole, (str, list, tuple)):
+            (budget.made if isinstance(whole, str) else budget.items)(len(whole) * max(0, times))
+    elif operator == "+" and isinstance(left, (list, tuple)) and type(left) is type(right):
+        budget.items(len(left) + len(right))
 
 
-def _test(test: Callable[..., Any], *, escaping: bool) -> Callable[..., Any]:
+def _test(test: Callable[..., Any]) -> Callable[..., Any]:
     """A test that data not sent along cannot slip through, and that sees what marked text means."""
 
     @pass_context
-    def call(context: Context, *args: Any, **kwargs: Any) -> Any:
-        for argument in args:
-            weigh(argument, budget_of(context))
-        return (
-            test(*(throughout(plain, argument) for argument in args), **kwargs) if escaping else test(*args, **kwargs)
-        )
+    def call(context: Any, *args: Any, **kwargs: Any) -> Any:
+        return test(*(_side(context, argument) for argument in args), **kwargs)
 
     return call
 
 
 @pass_context
-def _output(context: Context, value: Any) -> str:
-    return to_text(value, budget_of(context))
+def _output(context: Any, value: Any) -> str:
+    """A value on its way into a text. Data is marked if it is to be escaped."""
+    text = text_of(value, context.budget)
+    context.budget.made(len(text))
+    return mark(text) if context.eval_ctx.autoescape else text
 
 
 def _written(value: Any, name: str) -> Any:
@@ -312,55 +293,32 @@ def _written(value: Any, name: str) -> Any:
 
 
 @pass_context
-def _loop(context: Context, value: Any, literal: int) -> Steps:
+def _concat(context: Any, values: list[Any]) -> str:
+    """Texts joined as templates write them, not as Python does."""
+    return join(context.budget, "", values)
+
+
+def _own(value: Any) -> Any:
+    """The author's variables, and what the engine itself adds to an event."""
+    return throughout(own, value)
+
+
+@pass_context
+def _loop(context: Any, value: Any, literal: int) -> Steps:
     """What a ``for`` goes through; every step also pays for the literal text of its body."""
-    return Steps(value, budget_of(context), STEP + literal // CHARS_PER_UNIT)
+    return Steps(value, context.budget, STEP + literal // CHARS_PER_UNIT)
 
 
 @pass_context
-def _data(context: Context, value: Any) -> Any:
-    """Event data as it enters an escaping template. What may be large is copied once in a rendering."""
-    budget = budget_of(context)
-    if not (isinstance(value, (dict, list)) or (isinstance(value, str) and len(value) > _LARGE)):
-        return _marked(value, budget)
-    known = budget.marked.get(id(value))
-    if known is None:
-        known = budget.marked[id(value)] = (value, _marked(value, budget))
-    return known[1]
-
-
-def _marked(value: Any, budget: Budget) -> Any:
-    """A copy of event data, marked to any depth and paid for."""
-    if isinstance(value, str):
-        budget.read(len(value))
-        return mark(value)
-    if isinstance(value, dict):
-        budget.spend(1 + len(value) // 4)
-        return {_marked(key, budget): _marked(item, budget) for key, item in value.items()}
-    if isinstance(value, list):
-        budget.spend(1 + len(value) // 4)
-        return [_marked(item, budget) for item in value]
-    return value
+def _side(context: Any, value: Any) -> Any:
+    """A side of a comparison as it means: without marks, and paid for, as it may be far larger than it looks."""
+    weigh(value, context.budget)
+    return throughout(plain, value) if context.eval_ctx.autoescape else value
 
 
 @pass_context
-def _plain(_context: Context, value: Any) -> Any:
-    """A side of a comparison in an escaping template: marked and unmarked are equal."""
-    if isinstance(value, (dict, list, tuple)):
-        return to_json(value, budget_of(_context), plain, SEARCHED_PER_UNIT)
-    return throughout(plain, value)
-
-
-@pass_context
-def _side(context: Context, value: Any) -> Any:
-    """A side of a comparison that the template made itself: it may be far larger than it looks."""
-    weigh(value, budget_of(context))
-    return value
-
-
-@pass_context
-def _within(context: Context, value: Any) -> Any:
+def _within(context: Any, value: Any) -> Any:
     """The right side of ``in``: looking through it is paid for."""
     if isinstance(demand(value), (str, list, tuple)):
-        budget_of(context).spend(len(value) // 128)
+        context.budget.spend(len(value) // 128)
     return value

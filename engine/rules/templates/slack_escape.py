@@ -1,27 +1,50 @@
-"""Finished texts for Slack: marked event data becomes what Slack shows as that data, and nothing else.
+"""Escaping for Slack: what comes out of an event is shown as it is, what the author wrote stays as it is.
+
+In a template whose result is escaped, the author's texts (literals and ``vars``) are ``Markup``, and data is
+plain ``str``: string methods, filters and comparisons need no care as long as they see data only. Where data enters a
+text of the author's, or the output, each of its characters that means something to Slack is replaced by one character
+that Unicode sets aside for a program's own use, its mark. ``finished`` turns marks into what Slack shows as these
+characters, when the text is finished and it is known where each stands. So nothing is escaped twice, and no cut can
+halve an entity. A text and its marked form have the same length.
 
 In running text ``& < >`` are escaped. At a link's target data is URL-encoded; where the target is data's alone, it must
-be http, https or mailto, or there is no link. The author's own text is left as it is.
+be http, https or mailto, or there is no link.
 """
+
+# ruff: noqa: S704 - Markup tells here whose a text is, and is no HTML
 
 from __future__ import annotations
 
 import re
-from typing import Any, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, Final, Literal
 from urllib.parse import quote
 
-from engine.rules.templates.slack_marks import MARKS, OPENING, OPENING_PAREN, UNMARKED, mark, plain, throughout
+from markupsafe import Markup
 
 #: What a text is for: Slack's mrkdwn, a ``markdown`` block, or a block that shows it as it is.
-Markup = Literal["mrkdwn", "markdown", "literal"]
+Format = Literal["mrkdwn", "markdown", "literal"]
 
 #: Blocks whose texts Slack shows as they are: no entity, link or mention is read in them.
 LITERAL_BLOCKS = frozenset({"rich_text", "table"})
 
-_SCHEMES = frozenset({"http", "https", "mailto"})
-_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
+#: The characters that are marked, in the order of their marks.
+SPECIAL: Final = "&<>|!@#:[]()*_`~\\"
+#: The mark of each.
+MARKS: Final = {character: chr(0xFDD0 + number) for number, character in enumerate(SPECIAL)}
+#: What each mark stands for.
+UNMARKED: Final = {mark: character for character, mark in MARKS.items()}
+#: Stands for an opening that the author wrote right before event data: ``<`` of a link, ``(`` of a Markdown link.
+OPENING, OPENING_PAREN = "\ufdee", "\ufdef"
+_PLAIN = UNMARKED | {OPENING: "<", OPENING_PAREN: "("}
 _ANY = "".join(UNMARKED)
 _MARK = re.compile(f"[{_ANY}]")
+_MARKED = re.compile(f"[{''.join(_PLAIN)}]")
+_SPECIAL = re.compile(f"[{re.escape(SPECIAL)}]")
+_MEANING = re.compile(f"[{re.escape(SPECIAL)}{''.join(_PLAIN)}]")
+_FORGED = re.compile(f"[{OPENING}{OPENING_PAREN}]")
+_SCHEMES = frozenset({"http", "https", "mailto"})
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 _COLON, _BAR = MARKS[":"], MARKS["|"]
 _SIGILS = frozenset("!@#")
 _ANGLES = re.compile(f"([<{OPENING}])([^<>{OPENING}]*)>")
@@ -45,23 +68,101 @@ _BEFORE_ITEM = re.compile(rf"(?:\A|[\r\n])(?:[ \t>*+{MARKS['>']}{MARKS['*']}-]|[
 _FURTHEST = 64
 
 
-def finished(value: Any, markup: Markup = "mrkdwn") -> Any:
+def mark(text: str) -> Markup:
+    """A text of an author's; of data, every special character is marked."""
+    if isinstance(text, Markup):
+        return text
+    if not text.isascii():
+        text = _FORGED.sub("\ufffd", text)
+    if _SPECIAL.search(text):
+        for character, sign in MARKS.items():
+            text = text.replace(character, sign)
+    return Markup(text)
+
+
+def plain(text: str) -> str:
+    """The text without marks."""
+    if not isinstance(text, Markup):
+        return text
+    return _resolved(str(text))
+
+
+def _resolved(text: str) -> str:
+    if not text.isascii() and _MARKED.search(text):
+        for sign, character in _PLAIN.items():
+            text = text.replace(sign, character)
+    return text
+
+
+def authors(text: str) -> Markup:
+    """A text of the author's, with the data in it marked already."""
+    return Markup(text)
+
+
+def own(text: str) -> Markup:
+    """A text as if the author had written it."""
+    return Markup(plain(text))
+
+
+def opened(text: str) -> str:
+    """A piece of the author's text that event data follows: a link that begins at its end is marked."""
+    if text.endswith("<"):
+        return text[:-1] + OPENING
+    return text[:-1] + OPENING_PAREN if text.endswith("](") else text
+
+
+def throughout(change: Callable[[str], str], value: Any) -> Any:
+    """A JSON value with every text in it changed, keys too. What is neither text nor container stays as it is."""
+    if isinstance(value, str):
+        return change(value)
+    if isinstance(value, dict):
+        return {throughout(change, key): throughout(change, item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        made = [throughout(change, item) for item in value]
+        return tuple(made) if isinstance(value, tuple) else made
+    return value
+
+
+def alike(values: Iterable[Any]) -> list[Any]:
+    """The values with their texts made alike: all data, or all marked if the author's have special characters."""
+    values = list(values)
+    marked = any(isinstance(value, Markup) and _MEANING.search(value) for value in values)
+    change = mark if marked else plain
+    return [change(value) if isinstance(value, str) else value for value in values]
+
+
+def like(text: str, made: Any) -> Any:
+    """What was made of a text or of its parts, as data where the text is."""
+    if isinstance(made, (list, tuple)):
+        return [like(text, part) for part in made]
+    return Markup(made) if isinstance(text, Markup) and isinstance(made, str) else made
+
+
+def joined(texts: Iterable[str], separator: str = "") -> str:
+    """The texts in one, data among them marked where it has to be."""
+    separator, *parts = alike([separator, *texts])
+    text: str = like(separator, str.join(separator, parts))
+    return text
+
+
+def finished(value: Any, markup: Format = "mrkdwn") -> Any:
     """A rendered value with all marks resolved. A block of the type ``markdown`` in it has Markdown in ``text``."""
     if markup == "literal":
         return throughout(plain, value)
     if isinstance(value, str):
-        return markdown(value) if markup == "markdown" else mrkdwn(value)
+        text = str(mark(value))
+        return markdown(text) if markup == "markdown" else mrkdwn(text)
     if isinstance(value, dict):
         if value.get("type") in LITERAL_BLOCKS:
             return throughout(plain, value)
-        inner: Markup = "markdown" if value.get("type") == "markdown" else "mrkdwn"
+        inner: Format = "markdown" if value.get("type") == "markdown" else "mrkdwn"
         return {finished(key): finished(item, inner if key == "text" else "mrkdwn") for key, item in value.items()}
     return [finished(item) for item in value] if isinstance(value, list) else value
 
 
 def escaped(text: str) -> str:
     """A text with ``& < >`` turned into entities at once."""
-    return _entities(mark(text))
+    return _entities(str(mark(text)))
 
 
 def mrkdwn(text: str) -> str:
@@ -76,7 +177,7 @@ def _entities(text: str) -> str:
         return text
     for character, entity in _ENTITIES.items():
         text = text.replace(MARKS[character], entity)
-    return plain(text)
+    return _resolved(text)
 
 
 def _angles(found: re.Match[str]) -> str:
@@ -143,7 +244,7 @@ def markdown(text: str) -> str:
 def _in_code(text: str) -> str:
     """Data within the author's code: no escape works there, so what would end it or mention somebody is disguised."""
     text = re.sub(f"{MARKS['<']}(?=[!@#{MARKS['!']}{MARKS['@']}{MARKS['#']}])", "<\u2060", text)
-    return plain(text.replace(MARKS["`"], "\u02cb"))
+    return _resolved(text.replace(MARKS["`"], "\u02cb"))
 
 
 def _prose(text: str) -> str:
@@ -182,7 +283,7 @@ def _backslash(found: re.Match[str]) -> str:
     before, after = text[found.start() - 1 : found.start()] or "\n", text[found.end() : found.end() + 1] or "\n"
     match character:
         case "&":
-            return "&amp;" if _ENTITY.match(plain(text[found.end() : found.end() + 34])) else "&"
+            return "&amp;" if _ENTITY.match(_resolved(text[found.end() : found.end() + 34])) else "&"
         case "<" | ">":
             return _ENTITIES[character]
         case "_":

@@ -29,13 +29,13 @@ from engine.rules.templates.budget import Budget
 from engine.rules.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.rules.templates.errors import describe, of_condition, reads
 from engine.rules.templates.inspector import Inspector
-from engine.rules.templates.kleene import Deciding, need
+from engine.rules.templates.kleene import Deciding
 from engine.rules.templates.needs import Needs
 from engine.rules.templates.rewriter import RAW_KEYS
 from engine.rules.templates.sandbox import Sandbox
-from engine.rules.templates.slack_escape import LITERAL_BLOCKS, Markup, finished
+from engine.rules.templates.slack_escape import LITERAL_BLOCKS, Format, authors, finished
 from engine.rules.templates.syntax import Mistake
-from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, to_json
+from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, need, to_json
 
 _NO_NEEDS: Needs = frozenset()
 #: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
@@ -108,7 +108,7 @@ class _Leaf:
     where: Where
     native: bool
     data: bool
-    markup: Markup = "mrkdwn"
+    markup: Format = "mrkdwn"
 
     def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
         try:
@@ -120,13 +120,13 @@ class _Leaf:
 
     def _text(self, document: Mapping[str, Any], budget: Budget) -> str:
         text = self.code.write(document, budget)
-        return finished(text, self.markup) if self.code.sandbox.escaping else text
+        return finished(authors(text), self.markup) if self.code.sandbox.escaping else text
 
     def _value(self, document: Mapping[str, Any], budget: Budget) -> Any:
         value = self.code.evaluate(document, budget)
         if self.code.sandbox.escaping:
-            return finished(to_json(value, budget, str), self.markup)
-        return copy_json(value, budget, str) if self.data else to_json(value, budget, str)
+            return finished(to_json(value, budget), self.markup)
+        return copy_json(value, budget) if self.data else to_json(value, budget)
 
 
 @dataclass(frozen=True, slots=True)
@@ -382,7 +382,7 @@ class _Compilation:
         return leaf
 
 
-def _with_markup(node: _Node, markup: Markup) -> _Node:
+def _with_markup(node: _Node, markup: Format) -> _Node:
     """A node whose texts, all of them, are read by Slack in this way."""
     match node:
         case _Leaf():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, ItemsView, Iterator, KeysView, ValuesView
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any, Final, NoReturn, final
 
 import orjson
@@ -14,8 +14,8 @@ from engine.core.deadline import watched
 from engine.core.errors import TemplateError
 from engine.core.json_scan import MAX_LEVELS
 from engine.core.missing import Missing
-from engine.rules.templates.budget import CHARS_PER_UNIT, MAX_ITEMS, SEARCHED_PER_UNIT, Budget
-from engine.rules.templates.slack_marks import MARKS
+from engine.rules.templates.budget import CHARS_PER_UNIT, COPIED_PER_UNIT, MAX_ITEMS, Budget
+from engine.rules.templates.slack_escape import MARKS, authors, like, mark, throughout
 
 _KINDS = {
     "NoneType": "null",
@@ -23,6 +23,7 @@ _KINDS = {
     "int": "a number",
     "float": "a number",
     "str": "text",
+    "Markup": "text",
     "dict": "a mapping",
     "list": "a list",
     "tuple": "a list",
@@ -148,6 +149,21 @@ def demand(value: Any) -> Any:
     return value
 
 
+def need(value: Any) -> Any:
+    """The value, which must be there.
+
+    Raises:
+        AbsentError: it is absent.
+        DataMissing: it was not sent along.
+        TemplateError: it is what ``a if b`` comes to where b does not hold.
+    """
+    if isinstance(demand(value), Undefined):
+        if isinstance(value, Absent):
+            value.fail()
+        raise TemplateError("the condition does not hold and there is no `else`", hint="write `A if B else C`")
+    return value
+
+
 def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
     """The items of a list, the keys of a mapping or the characters of a text, paid for.
 
@@ -166,7 +182,7 @@ def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
         hint = "where it may be null, write `| default([])`" if value is None else ""
         raise TemplateError(f"{kind_of(value)} has no items to go through", hint=hint)
     budget.spend(len(value))
-    return list(value)
+    return [like(value, item) for item in value] if isinstance(value, str) else list(value)
 
 
 def no_text(name: str = "") -> NoReturn:
@@ -179,7 +195,7 @@ def no_text(name: str = "") -> NoReturn:
     raise TemplateError(f"{f'{name} is null' if name else NO_TEXT}, and a text cannot hold it", hint=hint)
 
 
-def to_text(value: Any, budget: Budget) -> str:
+def text_of(value: Any, budget: Budget) -> str:
     """A value as it stands in text: as JSON writes it, text itself without quotes.
 
     Raises:
@@ -188,9 +204,8 @@ def to_text(value: Any, budget: Budget) -> str:
         DataMissing: it was not sent along, or something in it was not.
     """
     kind = type(value)
-    if kind is str:
-        budget.text(len(value))
-        return value  # type: ignore[no-any-return]
+    if isinstance(value, str):
+        return value
     if kind is int or kind is float:
         return str(value)
     if kind is bool:
@@ -206,49 +221,40 @@ def to_text(value: Any, budget: Budget) -> str:
     return dump(value, budget)
 
 
-def given_text(value: Any, budget: Budget) -> str:
-    """A value as text for a filter to work on, which may be of any length.
-
-    Raises:
-        TemplateError: it has no text (null has none), or too much.
-        AbsentError: it is missing, or something in it is.
-        DataMissing: it was not sent along, or something in it was not.
-    """
-    if type(value) is str:
-        budget.read(len(value))
-        return value
-    return to_text(value, budget)
-
-
 def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
     """A value as JSON text. Characters are written as they are, none escaped for HTML.
+
+    It is data if all texts in it are; else JSON's own signs are the author's.
 
     Raises:
         TemplateError: it is not JSON, or too much of it.
         AbsentError: it is missing, or something in it is.
         DataMissing: it was not sent along, or something in it was not.
     """
-    clean = to_json(value, budget, str, SEARCHED_PER_UNIT)
+    own: list[str] = []
+    clean = to_json(value, budget, COPIED_PER_UNIT, own)
+    if own:
+        clean = throughout(lambda text: str(mark(text)), clean)
     try:
         text = orjson.dumps(clean, option=orjson.OPT_INDENT_2 if indent else None).decode()
     except TypeError:  # whole numbers beyond 64 bits, lone surrogates
         text = json.dumps(
             clean, ensure_ascii=False, indent=2 if indent else None, separators=None if indent else (",", ":")
         )
-    if not text.isascii():
-        text = text.replace(_BACKSLASH, _BACKSLASH * 2)  # a marked one is data, which JSON escapes
-    budget.spend(len(text) // SEARCHED_PER_UNIT)
-    return text
+    budget.spend(len(text) // COPIED_PER_UNIT)
+    if not own:
+        return text
+    return authors(text.replace(_BACKSLASH, _BACKSLASH * 2))  # a marked one is data, which JSON escapes
 
 
 def to_json(
     value: Any,
     budget: Budget,
-    finish: Callable[[str], str],
     per_unit: int = CHARS_PER_UNIT,
+    own: list[str] | None = None,
     levels: int = MOST_LEVELS,
 ) -> Any:
-    """A copy of a value that holds nothing but JSON; ``finish`` is applied to every text in it.
+    """A copy of a value that holds nothing but JSON; the author's texts in it are added to ``own``.
 
     ``per_unit`` is how many characters of text cost a unit of work, ``levels`` how deep it may be nested. Items and
     keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
@@ -259,9 +265,11 @@ def to_json(
         DataMissing: it was not sent along, or something in it was not.
     """
     kind = type(value)
-    if kind is str:
+    if isinstance(value, str):
         budget.spend(len(value) // per_unit)
-        return finish(value)
+        if kind is not str and own is not None:
+            own.append(value)
+        return value
     if value is None or kind is bool or kind is int or value is OMIT:
         return value
     if kind is float:
@@ -269,10 +277,10 @@ def to_json(
     if not levels:
         raise TemplateError(f"the value is nested deeper than {MOST_LEVELS} levels")
     if kind is dict:
-        return _mapping(value, budget, finish, per_unit, levels - 1)
+        return _mapping(value, budget, per_unit, own, levels - 1)
     if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
         budget.spend(1 + len(value))
-        return [item for part in value if (item := to_json(part, budget, finish, per_unit, levels - 1)) is not OMIT]
+        return [item for part in value if (item := to_json(part, budget, per_unit, own, levels - 1)) is not OMIT]
     return _refuse(value)
 
 
@@ -283,14 +291,15 @@ def _finite(value: float) -> float:
 
 
 def _mapping(
-    value: dict[Any, Any], budget: Budget, finish: Callable[[str], str], per_unit: int, levels: int
+    value: dict[Any, Any], budget: Budget, per_unit: int, own: list[str] | None, levels: int
 ) -> dict[str, Any]:
     budget.spend(1 + len(value))
     made = {}
     for key, part in value.items():
-        item = to_json(part, budget, finish, per_unit, levels)
+        item = to_json(part, budget, per_unit, own, levels)
         if item is not OMIT:
-            made[finish(key if type(key) is str else to_text(key, budget))] = item
+            name = text_of(key, budget)
+            made[name if type(name) is str else to_json(name, budget, per_unit, own)] = item
     return made
 
 
@@ -325,7 +334,7 @@ def weigh(value: Any, budget: Budget) -> None:
                 weigh(item, budget)
 
 
-def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
+def copy_json(value: Any, budget: Budget) -> Any:
     """A copy of event data, however large: the document is shared and must not be changed through it.
 
     Raises:
@@ -333,11 +342,11 @@ def copy_json(value: Any, budget: Budget, finish: Callable[[str], str]) -> Any:
         DataMissing: it was not sent along, or something in it was not.
     """
     if not isinstance(value, (dict, list)):
-        return to_json(value, budget, finish)
+        return to_json(value, budget)
     try:
         return _copy(value)
     except ValueError:  # something in it is no JSON, most likely a Missing
-        return to_json(value, budget, finish)
+        return to_json(value, budget)
 
 
 def _copy(value: Any) -> Any:
