@@ -1,18 +1,18 @@
-"""The message that is sent where none is written, as templates: what happened, error or score, latency, cost, a link.
+"""Templates of the default message: what happened, error or score, latency, cost, a link.
 
-They are rendered like templates in YAML, so what comes out of an event is escaped where its place needs that.
+They are rendered like templates in YAML, so event data is escaped where necessary.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-#: Runs that a message about many lists.
+#: The maximum number of runs listed in a message about many.
 _LISTED = 8
-#: Characters of an error: in a message of its own, and in a list.
+#: The maximum characters of an error: in a message about one run, and in a list.
 _LONG, _SHORT = 500, 120
 
-#: What a run did, behind its name: status, latency, cost, scores. RUN is the run, STATS its feedback_stats.
+#: The facts after a run's name: status, latency, cost, scores. RUN is the run, STATS its feedback_stats.
 _FACTS = (
     "{% if RUN.status %} {{ RUN.status }}{% endif %}"
     "{% if RUN.latency is number %} · {{ RUN.latency | round(2) }} s{% endif %}"
@@ -21,13 +21,13 @@ _FACTS = (
     "{% if stat is mapping and stat.avg is number %} · {{ key }} {{ stat.avg | round(3) }}{% endif %}"
     "{% endfor %}{% endif %}"
 )
-#: Of an error with a traceback only what was raised: it stands before the traceback, or at its end.
+#: Of an error with a traceback only the exception, which is before the traceback or at its end.
 _RAISED = (
     "((RUN.error | string | trim).split('\\n') | last if (RUN.error | string | trim).startswith('Traceback ')"
     " else (RUN.error | string | trim).split('\\n\\nTraceback ') | first)"
 )
 _ERROR = f"{{% if RUN.error %}}BEFORE{{{{ {_RAISED} | replace('\\n', ' ') | truncate(MOST) }}}}{{% endif %}}"
-#: What webhooks without runs are about. P is the payload, E the event; LINK is replaced as in a run's name.
+#: The text for webhooks without runs. P is the payload, E the event; LINK is replaced as in a run's name.
 _ALERT = (
     "{% if P.alert_rule_name %}LINK(P.alert_rule_url|P.alert_rule_name)"
     "{% if P.triggered_metric_value is number %}: {{ P.alert_rule_attribute | default('value', true) }}"
@@ -58,10 +58,10 @@ _THREADS = (
 _OTHERS = _ALERT + _PROMPT + _ISSUE + _COMMIT + _THREADS + "{% else %}{{ E.kind }} webhook {{ E.id }}{% endif %}"
 
 _NAME = "{{ NAME | string | replace('\\n', ' ') | truncate(100) }}"
-#: A run's name, or what else tells it from others.
+#: A run's name, or its id.
 _NAME_OF_RUN = "(RUN.name | default('run ' ~ RUN.id if RUN.id else 'run', true))"
 _COUNT = "{{ runs | length }} run{% if runs | length != 1 %}s{% endif %}"
-#: What webhooks without runs are about, for a title.
+#: The title for webhooks without runs.
 _TITLES = (
     "{% if payload.alert_rule_name %}{{ payload.alert_rule_name | string | truncate(100) }}"
     "{% elif payload.prompt_name %}prompt {{ payload.prompt_name | string | truncate(100) }}"
@@ -74,17 +74,17 @@ _PLAIN_LINK = f"{_NAME}{{% if URL %}} ({{{{ URL }}}}){{% endif %}}"
 
 
 def slack_text(words: Collection[str]) -> str:
-    """The message in Slack's mrkdwn. ``words`` are those of ``items digest throttle delivery`` that are there."""
+    """The message in Slack's mrkdwn. ``words`` are those of ``items digest throttle delivery`` that exist here."""
     return _message(words, _SLACK_LINK, _run("run", "feedback_stats", _SLACK_LINK, "\n", _LONG))
 
 
 def plain_text(words: Collection[str]) -> str:
-    """The message as plain text. A run's link has a line of its own."""
+    """The message as plain text. A run's link is on a separate line."""
     return _message(words, _PLAIN_LINK, _run("run", "feedback_stats", _PLAIN_LINK, "\n", _LONG))
 
 
 def title(words: Collection[str]) -> str:
-    """The message in a few words."""
+    """A short title of the message."""
     if "delivery" in words:
         return "{{ route.name }}: {{ delivery.action }} gave up"
     if "digest" in words:
@@ -101,7 +101,7 @@ def _message(words: Collection[str], link: str, run: str) -> str:
 
 
 def _single(link: str, run: str) -> str:
-    """About one run, about all runs of a webhook, or about a webhook without runs."""
+    """For one run, for all runs of a webhook, or for a webhook without runs."""
     many = _list("runs", "one", _COUNT, _run("one", "one.feedback_stats", link, ": ", _SHORT))
     others = _other("payload", "event", link)
     return f"{{% if run %}}{run}{{% elif runs %}}{many}{{% else %}}{others}{{% endif %}}"
@@ -119,7 +119,7 @@ def _list(items: str, name: str, head: str, one: str) -> str:
 
 
 def _run(run: str, stats: str, link: str, before: str, most: int) -> str:
-    """Slack's name is a link. In plain text the link has a line of its own, as long as most are."""
+    """One run. In Slack its name is a link; in plain text the link is on a separate line, because most are long."""
     after = "{% if RUN.url %}\n{{ RUN.url }}{% endif %}" if link == _PLAIN_LINK else ""
     named = (_NAME if after else link.replace("URL", "RUN.url")).replace("NAME", _NAME_OF_RUN)
     error = _ERROR.replace("BEFORE", before).replace("MOST", str(most))

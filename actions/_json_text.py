@@ -1,4 +1,4 @@
-"""Bodies that are written as JSON text: what becomes of them, and how to write them instead."""
+"""Detects bodies that are written as JSON text, and suggests how to write them in YAML."""
 
 from __future__ import annotations
 
@@ -12,17 +12,15 @@ import yaml
 _EXPRESSION = re.compile(r"\{\{-?(.*?)-?\}\}", re.DOTALL)
 _STATEMENT = re.compile(r"\{[%#].*?[%#]\}", re.DOTALL)
 _LOOP = re.compile(r"\{%-?\s*for\b")
-#: A mapping or list written out where it is put into the text, or added to a list.
+#: A mapping or list literal in an expression, or added to a list.
 _DISPLAY = re.compile(r"\{\{-?\s*[\[{]|[+~]\s*\[")
-#: What stands in for the expressions while the text is parsed: no text that people write.
+#: Placeholders for the expressions while the text is parsed: private characters.
 _STAND_IN = "\ue000{}\ue001"
 _STANDS_IN = re.compile("\ue000(\\d+)\ue001")
 _TO_JSON = re.compile(r"\s*\|\s*tojson\s*$")
-#: Characters; a longer hint is replaced by a general one.
+#: The maximum characters of a hint; a longer one is replaced by a general one.
 _LONGEST_HINT = 400
 _ANY_MAPPING = 'write a mapping or a list, whose values are templates: body: {name: "{{ run.name }}"}'
-
-
 #: How to make a list of objects.
 MAKE_A_LIST = "make a list with pick: body: \"{{ runs | pick('id', title='name') }}\""
 
@@ -34,7 +32,7 @@ def is_json_type(content_type: str) -> bool:
 
 
 def looks_like_json(text: str) -> bool:
-    """Whether a text, templates and all, is meant as a JSON object or array."""
+    """Whether a text, which may contain templates, is meant as a JSON object or array."""
     bare = _STATEMENT.sub("", text).strip()
     if bare.startswith("{") and not bare.startswith("{{"):
         return bare.endswith("}") and '"' in bare
@@ -42,17 +40,17 @@ def looks_like_json(text: str) -> bool:
 
 
 def loops_for_objects(text: str) -> bool:
-    """Whether a loop goes through something to make mappings or lists, which come out as text."""
+    """Whether a loop makes mappings or lists, which are rendered as text."""
     return bool(_LOOP.search(text) and _DISPLAY.search(text))
 
 
 def breaks_as_json(text: str) -> str:
-    """The first expression whose value can end a JSON string early, as written; empty where there is none."""
+    """The first expression whose value can end a JSON string early, as written; empty if there is none."""
     return next((whole for whole, expression, quoted in _expressions(text) if quoted and not _is_safe(expression)), "")
 
 
 def as_parameter(text: str) -> str:
-    """How to write the same as a YAML value, as a hint."""
+    """A hint with the same body as a YAML value."""
     if _LOOP.search(text):
         return MAKE_A_LIST
     found: list[tuple[str, bool]] = []
@@ -89,12 +87,12 @@ def _native(expression: str, quoted: bool) -> str:  # noqa: FBT001 - a pair from
 
 
 def _is_safe(expression: str) -> bool:
-    """Whether a value in quotes is escaped, or can have nothing to escape."""
+    """Whether a value in quotes is escaped or never needs escaping."""
     return bool(re.search(r"\|\s*(urlencode|int|float|length|count|round|tojson\b.*\[1:-1\])", expression))
 
 
 def _expressions(text: str) -> Iterator[tuple[str, str, bool]]:
-    """The expressions in a text: whole, without braces, and whether each stands within a JSON string."""
+    """The expressions in a text: with braces, without braces, and whether each is within a JSON string."""
     quoted, at = False, 0
     for found in _EXPRESSION.finditer(text):
         between = _STATEMENT.sub("", text[at : found.start()])

@@ -1,4 +1,4 @@
-"""What Slack says about a message, and what follows from it."""
+"""Interprets Slack's responses to a message."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import orjson
 
 from engine import Discard, Retry, check_response
 
-#: Characters of an answer that a reason quotes.
+#: The maximum characters of a response quoted in a reason.
 _LONGEST_EXCERPT = 200
 _CODE = re.compile(r"[a-z][a-z0-9_]{1,99}")
 
-#: What a person can do about Slack's error codes (docs.slack.dev: chat.postMessage, "Errors"; incoming webhooks).
+#: Advice for Slack's error codes (docs.slack.dev: chat.postMessage, "Errors"; incoming webhooks).
 _ADVICE = {
     "not_in_channel": "invite the bot there: /invite @bot",
     "channel_not_found": "check the channel's name; for a private one, invite the bot there: /invite @bot",
@@ -49,17 +49,17 @@ _STATUSES = {
     "service_unavailable": 503,
     "request_timeout": 504,
 }
-#: Refusals that mean: the thread's first message is gone.
+#: Error codes that mean that the thread's first message is gone.
 _THREAD_GONE = frozenset({"thread_not_found", "message_not_found", "cannot_reply_to_message", "invalid_thread_ts"})
 
 
 class ThreadGone(Discard):
-    """The message that was to be replied to is not there."""
+    """The message to reply to does not exist."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: the status, the headers and the body, of which at most 1 MiB was read."""
+    """A response: the status, the headers and at most 1 MiB of the body."""
 
     status: int
     headers: Mapping[str, str]
@@ -67,49 +67,49 @@ class Answer:
 
 
 def check(answer: Answer, channel: str, thread_ts: str | None) -> Mapping[str, Any]:
-    """What Slack says about a message that it accepted. Only ``"ok": true`` says so, whatever the status.
+    """Return the content of a response with ``"ok": true``. Without it the message was not accepted, even with a 200.
 
     Raises:
-        HttpFailure: by the status, or by the status that belongs to the error code.
-        Retry: the answer says neither ok nor an error code.
-        Discard: Slack refuses the message for good.
+        HttpFailure: by the status, or by the status that corresponds to the error code.
+        Retry: the response has neither ok nor an error code.
+        Discard: Slack refuses the message permanently.
     """
     parsed = _parsed(answer.text)
-    said: Mapping[str, Any] = parsed if isinstance(parsed, Mapping) else {}
-    code = _code(said, answer.text)
-    words = f"{code}{_advice(code, said)}"
-    check_response(answer.status, answer.headers, words or excerpt(answer.text))
-    if said.get("ok") is True:
-        return said
-    check_response(_STATUSES.get(code, answer.status), answer.headers, f"Slack said {words}")
+    content: Mapping[str, Any] = parsed if isinstance(parsed, Mapping) else {}
+    code = _code(content, answer.text)
+    message = f"{code}{_advice(code, content)}"
+    check_response(answer.status, answer.headers, message or excerpt(answer.text))
+    if content.get("ok") is True:
+        return content
+    check_response(_STATUSES.get(code, answer.status), answer.headers, f"Slack said {message}")
     if not code:
         what = "is not JSON" if parsed is None else "has neither ok nor an error code"
         raise Retry(f"Slack's answer {what}: {excerpt(answer.text) or 'it is empty'}")
     if thread_ts and code in _THREAD_GONE:
         raise ThreadGone(f"Slack: {code}: there is no message {thread_ts} to reply to in {channel}")
-    raise Discard(f"Slack refused the message for {channel}: {words}")
+    raise Discard(f"Slack refused the message for {channel}: {message}")
 
 
 def _parsed(text: str) -> Any:
-    """The JSON of a text; None where it is none."""
+    """The JSON value of a text; None if it is not JSON."""
     try:
         return orjson.loads(text)
     except ValueError:
         return None
 
 
-def _code(said: Mapping[str, Any], text: str) -> str:
-    """The error code in an answer: of the Web API under ``error``, of an incoming webhook the whole text."""
-    code = said["error"] if "error" in said else text.strip()
+def _code(content: Mapping[str, Any], text: str) -> str:
+    """The error code of a response: in the Web API under ``error``, for an incoming webhook the whole text."""
+    code = content["error"] if "error" in content else text.strip()
     if not isinstance(code, str) or not _CODE.fullmatch(code):
         return ""
-    return code if "error" in said or "_" in code or code in _STATUSES else ""
+    return code if "error" in content or "_" in code or code in _STATUSES else ""
 
 
-def _advice(code: str, said: Mapping[str, Any]) -> str:
+def _advice(code: str, content: Mapping[str, Any]) -> str:
     if code == "missing_scope":
-        return f": add the scope {said.get('needed') or 'chat:write'} to the Slack app and install it again"
-    metadata = said.get("response_metadata")
+        return f": add the scope {content.get('needed') or 'chat:write'} to the Slack app and install it again"
+    metadata = content.get("response_metadata")
     details = metadata.get("messages") if isinstance(metadata, Mapping) else None
     texts = [_ADVICE[code]] if code in _ADVICE else []
     texts += map(str, details if isinstance(details, list) else [])
@@ -117,7 +117,7 @@ def _advice(code: str, said: Mapping[str, Any]) -> str:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of an answer on one line, with control characters written out; where it was cut it ends in "…"."""
+    """The start of a response on one line, with control characters escaped. If it was cut it ends in "…"."""
     line = " ".join(text[: 2 * _LONGEST_EXCERPT].split())
     line = "".join(character if character.isprintable() else ascii(character)[1:-1] for character in line)
     whole = len(line) <= _LONGEST_EXCERPT and len(text) <= 2 * _LONGEST_EXCERPT

@@ -1,4 +1,4 @@
-"""Blocks within Slack's limits, one by one and taken together (docs.slack.dev: Block Kit reference)."""
+"""Fits blocks into Slack's limits, for each block and for all together (docs.slack.dev: Block Kit reference)."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from typing import Any
 from actions._slack_text import Markup, cut, split
 
 Json = dict[str, Any]
-#: What stands at the end of a text that was cut: given how many lines are left out, 0 for a part of one.
+#: The end of a text that was cut. The argument is the number of omitted lines, 0 for a part of one.
 Tail = Callable[[int], str]
 
 _BLOCKS, _FIELDS, _ELEMENTS, _ACTIONS = 50, 10, 10, 25
 _FALLBACK, _URL = 1000, 3000
-#: Where a button may lead: no address that a browser would run.
+#: The target of a button, without schemes that a browser would execute.
 _ADDRESS = re.compile(r"(?!(?:javascript|vbscript|data|file):)[a-z][a-z0-9+.-]*:\S+", re.IGNORECASE)
 _IMAGE = re.compile(r"https?://\S+", re.IGNORECASE)
-#: The texts of all blocks together, where each block but the first counts as so many characters. Slack documents
-#: 12,000 for ``markdown`` blocks, and refuses a little more of any blocks.
+#: The maximum characters of all blocks together, and what each block except the first adds. Slack documents 12,000 for
+#: ``markdown`` blocks; for other blocks its limit is slightly higher.
 TOGETHER, BLOCK_COST = 12_000, 125
-#: The longest text at each place of a block, by the block's type, in characters.
+#: The maximum length of each text of a block, by the block's type, in characters.
 _BLOCK_TEXTS: Mapping[Any, Mapping[str, int]] = {
     "section": {"text": 3000},
     "header": {"text": 150},
@@ -37,7 +37,7 @@ _FIELD, _CONTEXT, _OPTION = 2000, 3000, 75
 
 @dataclass(slots=True)
 class Fitted:
-    """Blocks that Slack takes. ``cuts`` names what was shortened or left out for that: ``blocks[1].text``."""
+    """Blocks within Slack's limits. ``cuts`` names what was shortened or omitted: ``blocks[1].text``."""
 
     blocks: list[Json]
     cuts: list[str] = field(default_factory=list)
@@ -45,7 +45,7 @@ class Fitted:
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """A text within a block: ``holder[key]``, with the most characters it may have."""
+    """A text within a block: ``holder[key]``, with its maximum length."""
 
     where: str
     holder: Json
@@ -64,9 +64,9 @@ class _Slot:
 
 
 def fit_blocks(blocks: Sequence[Json], tail: Tail) -> Fitted:
-    """Blocks without empty ones, with texts and numbers within Slack's limits; all else is left to Slack.
+    """Remove empty blocks, and shorten texts and lists to Slack's limits. Slack checks everything else.
 
-    Where their texts are too long only when taken together, the longest are cut to one length.
+    If only the total of the texts is too long, the longest are cut to the same length.
     """
     cuts: list[str] = []
     given = [(f"blocks[{number}]", deepcopy(block)) for number, block in enumerate(blocks)]
@@ -75,11 +75,11 @@ def fit_blocks(blocks: Sequence[Json], tail: Tail) -> Fitted:
     kept = [(where, block) for where, block in given if _fill(block)]
     fitted = Fitted([block for _, block in kept[:_BLOCKS]], cuts)
     if len(kept) > _BLOCKS:
-        left_out = len(kept) - _BLOCKS + 1
-        cuts.append(f"{left_out} blocks")
+        omitted = len(kept) - _BLOCKS + 1
+        cuts.append(f"{omitted} blocks")
         fitted.blocks[-1] = {
             "type": "context",
-            "elements": [{"type": "mrkdwn", "text": f"{left_out} more blocks {tail(0)}"}],
+            "elements": [{"type": "mrkdwn", "text": f"{omitted} more blocks {tail(0)}"}],
         }
     for (where, _), block in zip(kept, fitted.blocks, strict=False):
         _fit_counts(where, block, cuts)
@@ -101,15 +101,15 @@ def _fit_texts(places: Sequence[str], fitted: Fitted, tail: Tail) -> None:
 
 
 def _fair_length(lengths: Sequence[int], room: int) -> int:
-    """The length to which the longest are cut so that all fit together. What is short leaves its room to the others."""
-    left = sorted(lengths)
-    while left and left[0] * len(left) <= room:
-        room -= left.pop(0)
-    return max(room // len(left), 1) if left else max(lengths, default=0)
+    """The length to which the longest texts are cut so that all fit. Short texts leave their room to the others."""
+    remaining = sorted(lengths)
+    while remaining and remaining[0] * len(remaining) <= room:
+        room -= remaining.pop(0)
+    return max(room // len(remaining), 1) if remaining else max(lengths, default=0)
 
 
 def _slots(where: str, block: Json) -> Iterator[_Slot]:
-    """The texts of a block whose lengths Slack limits one by one."""
+    """The texts of a block with individual limits."""
     kind = block.get("type")
     yield from _texts_at(where, block, _BLOCK_TEXTS.get(kind, {}), "markdown" if kind == "markdown" else "plain_text")
     if kind in ("rich_text", "table"):
@@ -124,7 +124,7 @@ def _slots(where: str, block: Json) -> Iterator[_Slot]:
 
 
 def _literal_texts(where: str, tree: Any) -> Iterator[_Slot]:
-    """Every text below a ``rich_text`` or ``table`` block: Slack limits them only together."""
+    """Every text of a ``rich_text`` or ``table`` block: Slack limits only their total."""
     if isinstance(tree, list):
         for number, one in enumerate(tree):
             yield from _literal_texts(f"{where}[{number}]", one)
@@ -142,7 +142,7 @@ def _of_element(where: str, element: Json) -> Iterator[_Slot]:
 
 
 def _texts_at(where: str, holder: Any, limits: Mapping[str, int], markup: Markup = "plain_text") -> Iterator[_Slot]:
-    """Bare texts, and text objects, under the keys of ``limits``."""
+    """Strings and text objects under the keys of ``limits``."""
     if not isinstance(holder, dict):
         return
     for key, limit in limits.items():
@@ -160,7 +160,7 @@ def _text_of(where: str, value: Any, limit: int) -> Iterator[_Slot]:
 
 
 def _elements(where: str, block: Json) -> Iterator[tuple[str, Json]]:
-    """What stands in a block as an element of its own, with its place."""
+    """The elements of a block, with their places."""
     if block.get("type") in ("context", "actions"):
         for number, element in enumerate(_list(block, "elements")):
             if isinstance(element, dict):
@@ -179,9 +179,9 @@ def _fit_counts(where: str, block: Json, cuts: list[str]) -> None:
 
 
 def _drop_bad_urls(where: str, block: Json, cuts: list[str]) -> None:
-    """What is no address, or too long for one, would be refused with the whole message, and a cut one leads elsewhere.
+    """Remove invalid and too long URLs: Slack would refuse the whole message, and a shortened URL leads elsewhere.
 
-    A button goes without it; an image is left out.
+    A button is sent without its URL; an image is omitted.
     """
     for place, element in [(where, block), *_elements(where, block)]:
         for name, form in (("url", _ADDRESS), ("image_url", _IMAGE)):
@@ -192,7 +192,7 @@ def _drop_bad_urls(where: str, block: Json, cuts: list[str]) -> None:
 
 
 def _fill(block: Any) -> bool:
-    """Take out of a block what is empty, which Slack refuses together with the whole message; whether any is left."""
+    """Remove empty parts of a block, because Slack would refuse the whole message. Return whether any part remains."""
     if not isinstance(block, dict):
         return True
     if "accessory" in block and not _is_filled(block["accessory"]):
@@ -209,7 +209,7 @@ def _fill(block: Any) -> bool:
 
 
 def _is_filled(one: Any) -> bool:
-    """Whether a block, an element or a text object shows anything. What is no text at all is left to Slack."""
+    """Whether a block, an element or a text object shows anything. Slack checks texts of a wrong type."""
     if not isinstance(one, dict):
         return True
     for name in ("title", "placeholder", "hint", "description"):
@@ -226,7 +226,7 @@ def _is_filled(one: Any) -> bool:
         return "slack_file" in one or bool(one.get("image_url"))
     if one.get("type") == "link" and not _has_text(one.get("text")):
         one.pop("text", None)
-    if one.get("type") == "text":  # of rich_text, where a space is something
+    if one.get("type") == "text":  # in rich_text a space is visible
         return one.get("text") != ""
     return "text" not in one or _has_text(one["text"])
 
@@ -243,7 +243,7 @@ def _list(holder: Any, name: str) -> list[Any]:
 
 
 def _text_length(tree: Any) -> int:
-    """The characters of all texts, as Slack counts them."""
+    """The characters of all texts, counted as Slack does."""
     if isinstance(tree, dict):
         own = len(tree["text"]) if isinstance(tree.get("text"), str) else 0
         return own + sum(_text_length(value) for value in tree.values())
@@ -251,7 +251,7 @@ def _text_length(tree: Any) -> int:
 
 
 def fallback_of(blocks: Sequence[Json]) -> str:
-    """The blocks' own texts, for notifications and screen readers; empty where they have none."""
+    """The texts of the blocks, for notifications and screen readers; empty if there are none."""
     return cut(" ".join(text for block in blocks for text in _texts(block)).strip(), _FALLBACK)
 
 

@@ -1,4 +1,4 @@
-"""Texts within Slack's limits, cut or split without breaking a link, an entity or a character."""
+"""Cuts and splits texts to Slack's limits without breaking a link, an entity or a character."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-#: How Slack reads a text: as mrkdwn, as the Markdown of a ``markdown`` block, or as it is.
+#: How Slack reads a text: as mrkdwn, as the Markdown of a ``markdown`` block, or literally.
 Markup = Literal["mrkdwn", "markdown", "plain_text"]
 
 _ENTITY = re.compile(r"&(?:#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z][a-zA-Z0-9]{1,30});")
-#: Characters of the longest entity.
+#: The maximum length of an entity, in characters.
 _LONGEST_ENTITY = 33
-#: A link in three parts: what opens it, its label, what ends it. Without a label, all of it is the first.
+#: A link in three parts: opening, label, closing. Without a label the opening is the whole link.
 _LINKS: dict[Markup, re.Pattern[str]] = {
     "mrkdwn": re.compile(r"(<[^<>|\s][^<>|\n]*)(\|[^<>\n]*)?(>)"),
     "markdown": re.compile(r"(!?\[)((?:\\.|[^\[\]\\])*)(\]\((?:\\.|[^()\\\n])*\))|(<[^<>\s][^<>\n]*>)()()", re.DOTALL),
 }
 _FENCE = "```"
 _JOINER = "\u200d"
-#: The most characters that are kept together because they are shown as one.
+#: The maximum number of code points that are kept together because they are displayed as one character.
 _LONGEST_GRAPHEME = 32
 
 
 def cut(text: str, limit: int, tail: str = "…", markup: Markup = "mrkdwn") -> str:
     """Shorten a text to ``limit`` characters, ``tail`` included.
 
-    The cut is never inside an entity such as ``&amp;``, inside what is shown as one character, or inside a link: a
-    link's label is shortened, or the link left out. A code block that was begun is ended.
+    The cut is never inside an entity such as ``&amp;``, inside a displayed character, or inside a link: a link's label
+    is shortened, or the link omitted. An open code block is closed.
     """
     if len(text) <= limit:
         return text
@@ -39,7 +39,7 @@ def cut(text: str, limit: int, tail: str = "…", markup: Markup = "mrkdwn") -> 
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """What a text was split into; ``whole`` tells that nothing of it is left out."""
+    """The parts of a split text. ``whole``: nothing is omitted."""
 
     texts: Sequence[str]
     whole: bool
@@ -47,7 +47,7 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """The beginning of a text, and the rest. ``between``: cut between two lines; ``whole``: nothing was shortened."""
+    """The start of a text, and the rest. ``between``: cut between two lines; ``whole``: nothing was shortened."""
 
     head: str
     rest: str
@@ -56,9 +56,9 @@ class _Part:
 
 
 def split(text: str, limit: int, most: int, tail: Callable[[int], str]) -> Pieces:
-    """Split a mrkdwn text into at most ``most`` pieces of ``limit`` characters, between lines where that is possible.
+    """Split a mrkdwn text into at most ``most`` pieces of ``limit`` characters, between lines if possible.
 
-    Where not all of it fits, the last piece ends with ``tail``, which is given the number of lines left out.
+    If the text does not fit, the last piece ends with ``tail``, which gets the number of omitted lines.
     """
     pieces: list[str] = []
     whole = True
@@ -67,13 +67,13 @@ def split(text: str, limit: int, most: int, tail: Callable[[int], str]) -> Piece
         pieces.append(part.head)
         text, whole = part.rest, whole and part.whole
     last = _fewer_lines(text, limit, tail)
-    if not whole and len(text) + len(tail(0)) <= limit:  # a label was shortened before, and nothing says so yet
+    if not whole and len(text) + len(tail(0)) <= limit:  # a label was shortened, and nothing says so yet
         last += tail(0)
     return Pieces([*pieces, last], whole and len(text) <= limit)
 
 
 def _fewer_lines(text: str, limit: int, tail: Callable[[int], str]) -> str:
-    """The whole lines that fit, and how many are left out."""
+    """The whole lines that fit, and the number of omitted ones."""
     if len(text) <= limit:
         return text
     lines_after = text.count("\n")
@@ -87,7 +87,7 @@ def _fewer_lines(text: str, limit: int, tail: Callable[[int], str]) -> str:
 
 
 def _first_lines(text: str, limit: int) -> _Part:
-    """As many whole lines as fit, or else a part of one. A code block that is cut goes on in the rest."""
+    """As many whole lines as fit, or else a part of one. A code block that is cut continues in the rest."""
     line_end = text.rfind("\n", limit // 2, limit - len(_FENCE))
     if line_end >= 0:
         head, rest = text[:line_end], text[line_end + 1 :]
@@ -106,7 +106,7 @@ def _fences(text: str) -> bool:
 
 
 def _head(text: str, room: int, markup: Markup) -> tuple[str, int]:
-    """The beginning of a text within so many characters, and where in the text it ends."""
+    """The start of a text in at most ``room`` characters, and where in the text it ends."""
     if markup == "plain_text":
         end = _boundary(text, room)
         return text[:end], end
@@ -118,7 +118,7 @@ def _head(text: str, room: int, markup: Markup) -> tuple[str, int]:
 
 
 def _whole_links(text: str, room: int, markup: Markup) -> tuple[str, int]:
-    """The same without a half link: its label is shortened, or the link is left out where no label fits."""
+    """The same without a partial link: its label is shortened, or the link is omitted if no label fits."""
     for link in _LINKS[markup].finditer(text):
         if link.start() >= room:
             break
@@ -138,7 +138,7 @@ def _short_link(text: str, link: re.Match[str], room: int, markup: Markup) -> tu
         return text[: link.start()] + opening + shown + closing, link.end()
     if link.start() > room // 2 or len(opening) + len(closing) < room // 2:
         return text[: link.start()], link.start()
-    # Its address alone fills the text: what is written around it counts for more.
+    # The address alone fills the text: the text around it is more important.
     before, after = text[: link.start()], text[link.end() :]
     head, end = _head(before + label + after, room, markup)
     moved = len(link[0]) - len(label)
@@ -146,7 +146,7 @@ def _short_link(text: str, link: re.Match[str], room: int, markup: Markup) -> tu
 
 
 def _boundary(text: str, end: int, markup: Markup = "plain_text") -> int:
-    """The last place up to ``end`` that is inside neither an entity nor what is shown as one character."""
+    """The last place up to ``end`` that is inside neither an entity nor a displayed character."""
     if end >= len(text):
         return len(text)
     ampersand = text.rfind("&", max(0, end - _LONGEST_ENTITY), end)
@@ -162,12 +162,12 @@ def _boundary(text: str, end: int, markup: Markup = "plain_text") -> int:
 
 
 def _joined(text: str, place: int) -> bool:
-    """Whether the characters before and behind a place are shown as one: marks, joined emoji, flags."""
+    """Whether the code points before and after a place are displayed as one: marks, joined emoji, flags."""
     before, behind = text[place - 1], text[place]
     if _JOINER in (before, behind) or unicodedata.category(behind).startswith("M"):
         return True
     if "\U0001f3fb" <= behind <= "\U0001f3ff" or "\U000e0020" <= behind <= "\U000e007f":
-        return True  # the tone of a skin; the letters of a flag's region
+        return True  # skin tones; letters of a region's flag
     start = place
     while start and place - start <= _LONGEST_GRAPHEME and _is_half_flag(text[start - 1]):
         start -= 1

@@ -12,43 +12,43 @@ from pydantic import Field
 from engine import Action, ActionContext, Discard, LangSmithFailure, Service
 from engine import Params as BaseParams
 
-#: LangSmith's examples hold objects. Whatever else there is needs a name from the author.
+#: LangSmith's examples contain objects. Other values need a name from the author.
 Object = dict[str, Any]
 
 
 class AddToDataset(Action):
-    """Add an example to a dataset, made from the run; the same run is added once."""
+    """Add an example made from the run to a dataset. The same run is added once."""
 
     class Params(BaseParams):
-        """What the example holds, and where it goes."""
+        """The content of the example, and its dataset."""
 
         dataset: Annotated[str, Field(min_length=1, description="the dataset's name or id", examples=["my-dataset"])]
         inputs: Object = Field(description="the example's inputs", examples=["{{ run.inputs }}"])
-        outputs: Object | None = Field(None, description="what they should lead to", examples=["{{ run.outputs }}"])
+        outputs: Object | None = Field(None, description="the expected outputs", examples=["{{ run.outputs }}"])
         metadata: Object | None = Field(None, description="facts about the example")
         split: str | list[str] | None = Field(None, description="the split, or splits, it belongs to")
-        create: bool = Field(default=False, description="make the dataset if there is none of that name")
-        description: str | None = Field(None, description="of the dataset, when it is made")
+        create: bool = Field(default=False, description="create the dataset if it does not exist")
+        description: str | None = Field(None, description="the dataset's description, when it is created")
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
-        """LangSmith's API, whatever it is to do."""
+        """LangSmith's API, for every use."""
         del params
         return frozenset({"langsmith"})
 
     def destination(self, params: Params) -> str:
-        """One for all that goes to LangSmith: its limits count by API key."""
+        """One destination for all of LangSmith: its limits are by API key."""
         del params
         return "langsmith"
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
-        """Add the example under an id that is the same for every attempt, event and restart."""
+        """Add the example with an id that is equal in every attempt, event and restart."""
         dataset_id = await _dataset_id(params, context)
         try:
             return await self._add(params, context, dataset_id)
         except LangSmithFailure as failure:
             if failure.status != 404:
                 raise
-            # The dataset may have been made anew under its name since its id was looked up.
+            # The dataset may have been deleted and created again since its id was looked up.
             context.langsmith.forget_dataset(params.dataset)
             new_id = await _dataset_id(params, context)
             if new_id == dataset_id:
@@ -57,7 +57,7 @@ class AddToDataset(Action):
 
     async def _add(self, params: Params, context: ActionContext, dataset_id: str) -> dict[str, Any]:
         example_id = _example_id(dataset_id, context)
-        told = {"dataset_id": dataset_id, "example_id": example_id}
+        result = {"dataset_id": dataset_id, "example_id": example_id}
         try:
             await context.langsmith.add_example(
                 example_id=example_id,
@@ -71,18 +71,18 @@ class AddToDataset(Action):
         except LangSmithFailure as failure:
             if failure.status != 409:
                 raise
-            return {**told, "outcome": await self._reconcile(params, context, example_id)}
-        return {**told, "outcome": "added"}
+            return {**result, "outcome": await self._reconcile(params, context, example_id)}
+        return {**result, "outcome": "added"}
 
     async def _reconcile(self, params: Params, context: ActionContext, example_id: str) -> str:
-        """The id is taken: by an attempt whose answer was lost, or by an example that says something else."""
-        there = await context.langsmith.read_example(example_id)
-        different = list(_differences(params, there))
+        """The id exists already: from an attempt whose response was lost, or as a different example."""
+        existing = await context.langsmith.read_example(example_id)
+        different = list(_differences(params, existing))
         if not different:
             return "was there"
         if not context.replayed:
             raise Discard(
-                f"the example {example_id} is there already and differs in {', '.join(different)};"
+                f"the example {example_id} exists already and differs in {', '.join(different)};"
                 " replay this delivery to overwrite it"
             )
         await context.langsmith.update_example(
@@ -102,27 +102,29 @@ async def _dataset_id(params: AddToDataset.Params, context: ActionContext) -> st
     except LangSmithFailure as failure:
         if failure.status != 409:
             raise
-    # Somebody else made it between our look and our attempt.
+    # It was created in the meantime.
     found = await context.langsmith.dataset_id(params.dataset)
     if found is None:
-        raise LangSmithFailure(f"the dataset {params.dataset!r} is said to be there but cannot be found", status=503)
+        raise LangSmithFailure(
+            f"LangSmith says that the dataset {params.dataset!r} exists, but does not find it", status=503
+        )
     return found
 
 
 def _example_id(dataset_id: str, context: ActionContext) -> str:
-    """A name-based id: LangSmith takes it once. For a run without an id, the delivery's stands in."""
+    """A name-based id, which LangSmith accepts once. For a run without an id the delivery's id is used."""
     run_id = context.run.get("id") if context.run is not None else None
     subject = run_id or context.delivery_id
     return str(uuid5(UUID(dataset_id), json.dumps([context.route, context.action, subject])))
 
 
-def _differences(params: AddToDataset.Params, there: Mapping[str, Any]) -> list[str]:
-    """What of the example is not as it would be written now. Metadata that LangSmith or people added is theirs."""
-    metadata = there.get("metadata") or {}
+def _differences(params: AddToDataset.Params, existing: Mapping[str, Any]) -> list[str]:
+    """The fields of the example that differ. Metadata added by LangSmith or people is ignored."""
+    metadata = existing.get("metadata") or {}
     wanted_split = [params.split] if isinstance(params.split, str) else params.split
     same = {
-        "inputs": _json(there.get("inputs") or {}) == _json(params.inputs),
-        "outputs": _json(there.get("outputs") or {}) == _json(params.outputs or {}),
+        "inputs": _json(existing.get("inputs") or {}) == _json(params.inputs),
+        "outputs": _json(existing.get("outputs") or {}) == _json(params.outputs or {}),
         "metadata": _json({key: metadata.get(key) for key in params.metadata or {}}) == _json(params.metadata or {}),
         "split": wanted_split is None or sorted(metadata.get("dataset_split") or []) == sorted(wanted_split),
     }
@@ -130,5 +132,5 @@ def _differences(params: AddToDataset.Params, there: Mapping[str, Any]) -> list[
 
 
 def _json(value: Any) -> Any:
-    """As it looks once it went over the wire and back: times as text, tuples as lists."""
+    """The value after encoding and decoding as JSON: times as text, tuples as lists."""
     return json.loads(json.dumps(value, default=str))

@@ -10,7 +10,7 @@ from pydantic import Field
 from engine import Action, ActionContext
 from engine import Params as BaseParams
 
-#: Control characters, which could forge further lines or steer a terminal, as they are written in code.
+#: Control characters, which could forge lines or control a terminal, and how to write them.
 _CONTROLS = {code: repr(chr(code))[1:-1] for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 
 
@@ -20,19 +20,19 @@ class Log(Action):
     main = "message"
 
     class Params(BaseParams):
-        """The line; ``fields`` are the named facts behind it."""
+        """The line; ``fields`` are structured fields after it."""
 
         message: str = Field(description="the line", examples=["{{ run.name }} failed"])
-        level: Literal["debug", "info", "warning", "error"] = Field("info", description="how important it is")
-        fields: dict[str, Any] = Field(default_factory=dict, description="named facts behind it")
+        level: Literal["debug", "info", "warning", "error"] = Field("info", description="the log level")
+        fields: dict[str, Any] = Field(default_factory=dict, description="structured fields after the message")
 
     def destination(self, params: Params) -> str:
-        """The log, whatever it says."""
+        """The log."""
         del params
         return "log"
 
     async def run(self, params: Params, context: ActionContext) -> None:
-        """Log, on one line whatever the text holds; done when the line is written."""
+        """Log one line, and finish when it is written."""
         level = logging.getLevelNamesMapping()[params.level.upper()]
         message = params.message.translate(_CONTROLS)
         await context.log_line(level, message, params.fields)

@@ -1,4 +1,4 @@
-"""Notify people through any of the services that Apprise knows."""
+"""Notify people through any service that Apprise supports."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from actions._default_message import plain_text, title
 from engine import Action, ActionContext, Discard, LiteralHost, Retry
 from engine import Params as BaseParams
 
-#: Warnings of services that go into a reason.
-_MOST_WORDS = 3
-#: Messages that one notification may become for a service. What is longer is cut, and says so.
+#: The maximum number of service warnings in a reason.
+_MOST_WARNINGS = 3
+#: The maximum number of messages per notification and service. A longer text is cut, with a note.
 _MOST_PARTS = 10
-#: The share of an attempt's time that may pass between parts: Apprise keeps a pause, of 5.5 seconds for most services.
+#: The share of an attempt's time for pauses between parts: Apprise waits 5.5 seconds for most services.
 _SPENT = 0.7
-#: Characters kept free for what is said of a cut.
-_ROOM_FOR_WORDS = 50
+#: Characters reserved for the note about a cut.
+_ROOM_FOR_NOTE = 50
 
 _SCHEME = re.compile(r"\s*([a-zA-Z][a-zA-Z0-9+.-]{0,31})://")
 _QUERY_KEY = re.compile(r"([?&])[^=&]*=")
 _STATUS = re.compile(r"\d{1,3}")
-#: Shorter pieces of an address may be in innocent words.
+#: Shorter pieces of an address may occur in ordinary words.
 _SHORT = 5
 
 _VERBS = frozenset({"get", "post", "put", "patch", "delete", "head", "options"})
@@ -45,7 +45,7 @@ Url = Annotated[str, Field(min_length=1)]
 
 
 class Notify(Action):
-    """Notify people through any of a hundred services, mail among them."""
+    """Notify people through any of a hundred services, including mail."""
 
     class Params(BaseParams):
         """``urls`` are Apprise's (``mailto://…``, ``msteams://…``); they are secrets."""
@@ -57,7 +57,7 @@ class Notify(Action):
             str,
             Field(
                 min_length=1,
-                description="the message; one that is too long for a service goes there in parts",
+                description="the message; if it is too long for a service it is sent in parts",
                 examples=["{{ run.name }} failed"],
             ),
         ]
@@ -69,27 +69,27 @@ class Notify(Action):
     keeps_progress = True
 
     def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
-        """A message with its title, where no body is written."""
+        """A default message and title, if there is no body."""
         return {} if "body" in params else {"title": title(words), "body": plain_text(words)}
 
     def lacks(self) -> str:
-        """Apprise is an extra."""
+        """Apprise is an optional dependency."""
         return "" if find_spec("apprise") else _INSTALL
 
     def destination(self, params: Params) -> str:
-        """The kinds of services: the rest of such a URL may be a token."""
+        """The kinds of services: the rest of a URL may contain a token."""
         schemes = sorted({_scheme(url) for url in _listed(params.urls)})
         return f"notify {', '.join(schemes)}"
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
-        """Send to every URL that no earlier attempt reached, all at once and off the event loop.
+        """Send to every URL that no earlier attempt reached, concurrently and outside the event loop.
 
         Raises:
-            Retry: a service could not be reached or refused, or Apprise is not installed (which installing it heals).
-            Discard: Apprise does not understand a URL, or all that is left redirects.
+            Retry: a service could not be reached or refused, or Apprise is not installed.
+            Discard: Apprise does not understand a URL, or all remaining services redirect.
         """
         urls = list(dict.fromkeys(_listed(params.urls)))
-        # Apprise imports its services when first asked for one: a second or two, which the loop must not wait for.
+        # Apprise imports its services on first use, which takes a second or two and must not block the loop.
         senders = await asyncio.to_thread(_senders, urls)
         names = {url: f"{_scheme(url)} {context.fingerprint(url)[:8]}" for url in urls}
         waiting = [url for url in urls if names[url] not in context.progress.get("notified", ())]
@@ -104,7 +104,7 @@ class Notify(Action):
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """Why a service was not notified; ``final`` where another attempt would get the same answer."""
+    """Why a service was not notified. ``final``: another attempt would fail in the same way."""
 
     reason: str
     final: bool
@@ -112,7 +112,7 @@ class _Fault:
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """What one service is handed; ``cut`` is how many characters of the body are missing in it."""
+    """The message for one service. ``cut`` is the number of omitted characters of the body."""
 
     title: str
     body: str
@@ -120,29 +120,29 @@ class _Message:
 
 
 async def _notify(sender: Any, params: Notify.Params, context: ActionContext, name: str) -> _Fault | None:
-    """Send to one URL, and note it when that worked."""
+    """Send to one URL, and record it in ``progress`` if that succeeded."""
     message = _message(sender, params, context.timeout)
     with _watched() as redirects:
         try:
-            # Said to be text: else it goes out as it stands where a service speaks HTML, mail among them.
+            # Declared as text: otherwise services with HTML, such as mail, would interpret it as HTML.
             outcome = await sender.async_notify(
                 body=message.body, title=message.title, notify_type=params.type, body_format="text"
             )
-        except Exception as error:  # noqa: BLE001 - Apprise's services are foreign code, and its text may hold secrets
+        except Exception as error:  # noqa: BLE001 - Apprise's services may raise anything, and its text may contain secrets
             return _Fault(f"Apprise raised {type(error).__name__}", final=False)
     if outcome:
         context.progress.setdefault("notified", []).append(name)
         return None
     if redirects:
-        # Where to is not said: such addresses hold tokens, and an answer may repeat them.
+        # The target is not shown: such addresses contain tokens, and a response may repeat them.
         return _Fault(f"HTTP {redirects[-1]}: redirects are not followed: configure the final address", final=True)
     return _Fault(_without_pieces(_reason(outcome), _listed(params.urls)), final=False)
 
 
 def _message(sender: Any, params: Notify.Params, timeout: float) -> _Message:
-    """The message as Apprise can split it for a service without losing any of it.
+    """The message in a form that Apprise splits without losing text.
 
-    Apprise cuts titles that are too long, and leaves out lines and parts without a word.
+    Apprise silently cuts long titles and omits lines and parts.
     """
     service = sender[0]
     title, body = params.title, params.body
@@ -162,13 +162,13 @@ def _message(sender: Any, params: Notify.Params, timeout: float) -> _Message:
 
 
 def _capacity(service: Any, title: str, timeout: float) -> int:
-    """How many characters of a message a service takes in as many parts as can be sent within the timeout."""
-    # Where there is no field for it, the title is a line of the message.
+    """The characters of a message that a service accepts, in as many parts as can be sent within the timeout."""
+    # Without a title field, the title is a line of the message.
     one = int(service.body_maxlen) - (len(title) + 2 if service.title_maxlen <= 0 else 0)
     pause = float(service.request_rate_per_sec)
     parts = min(_MOST_PARTS, 1 + int(_SPENT * timeout / pause)) if pause > 0 else _MOST_PARTS
-    # Parts end between words, and what is said of the cut takes its place, too.
-    return max(one, int(0.9 * one * parts)) - _ROOM_FOR_WORDS
+    # Parts end between words, and the note about the cut needs room.
+    return max(one, int(0.9 * one * parts)) - _ROOM_FOR_NOTE
 
 
 def _listed(urls: str | list[str]) -> list[str]:
@@ -180,16 +180,16 @@ def _scheme(url: str) -> str:
     return found[1].lower() if found else "?"
 
 
-def _without_pieces(words: str, urls: list[str]) -> str:
-    """Apprise's words without any piece of an address: where it divides one is its own affair, and may be in a secret.
+def _without_pieces(text: str, urls: list[str]) -> str:
+    """Apprise's message without any piece of an address: Apprise may quote any part, which may be a secret.
 
-    Short pieces are replaced where they stand alone, numbers of up to three digits nowhere: they are statuses.
+    Short pieces are replaced only as whole words. Numbers of up to three digits are kept: they are statuses.
     """
     pieces = {piece for url in urls for piece in _pieces(url) if len(piece) > 1 and not _STATUS.fullmatch(piece)}
     if not pieces:
-        return words
-    alone = (rf"(?<!\w){re.escape(one)}(?!\w)" if len(one) < _SHORT else re.escape(one) for one in pieces)
-    return re.sub("|".join(sorted(alone, key=len, reverse=True)), "***", words, flags=re.IGNORECASE)
+        return text
+    patterns = (rf"(?<!\w){re.escape(one)}(?!\w)" if len(one) < _SHORT else re.escape(one) for one in pieces)
+    return re.sub("|".join(sorted(patterns, key=len, reverse=True)), "***", text, flags=re.IGNORECASE)
 
 
 def _pieces(url: str) -> Iterator[str]:
@@ -199,7 +199,7 @@ def _pieces(url: str) -> Iterator[str]:
 
 
 def _senders(urls: list[str]) -> dict[str, Any]:
-    """Apprise's service for each URL; messages that are too long for it are split, unless the URL says otherwise."""
+    """Apprise's service for each URL. Long messages are split, unless the URL says otherwise."""
     apprise = _apprise()
     senders: dict[str, Any] = {}
     for number, url in enumerate(urls, 1):
@@ -214,16 +214,16 @@ def _senders(urls: list[str]) -> dict[str, Any]:
 
 
 def _has_limit(service: Any) -> bool:
-    """Whether Apprise knows what a service takes: mail and webhooks have its default, which is no limit of theirs."""
+    """Whether Apprise knows a service's limit: mail and webhooks have Apprise's default, which is not their limit."""
     owner = next(kind for kind in type(service).__mro__ if "body_maxlen" in vars(kind))
     return owner is not _apprise().NotifyBase
 
 
 class _Direct:
-    """What Apprise's services know as ``requests``: it follows no redirect and reads no proxy or .netrc variable.
+    """Replacement for ``requests`` in Apprise's services: it follows no redirects and ignores proxies and .netrc.
 
-    Apprise can be told the former for most of its services and the latter for none; ``requests``
-    itself takes both from the environment unless every call says otherwise.
+    Apprise can disable redirects for most services, and proxies for none. ``requests`` reads proxies and .netrc
+    from the environment unless every call disables it.
     """
 
     def __init__(self, requests: Any) -> None:
@@ -234,7 +234,7 @@ class _Direct:
 
     def request(self, method: str, url: str, **options: Any) -> Any:
         options["allow_redirects"] = False
-        if options.get("verify", True) is True:  # whose certificates to trust is for the environment to say
+        if options.get("verify", True) is True:  # the environment may name the trusted certificates
             options["verify"] = os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or True
         with self._requests.Session() as session:
             session.trust_env = False
@@ -252,7 +252,7 @@ class _Direct:
 
 
 def _make_direct() -> None:
-    """Hand our ``requests`` to those of Apprise's modules that are loaded by now, and to no one else."""
+    """Replace ``requests`` in Apprise's loaded modules only."""
     requests = sys.modules.get("requests")
     # With ?verify=no urllib3 writes the host to standard error.
     warnings.filterwarnings("ignore", "Unverified HTTPS request")
@@ -261,13 +261,13 @@ def _make_direct() -> None:
             vars(module)["requests"] = _Direct(requests)
 
 
-#: The statuses of redirects that the notification of one URL met. Apprise's threads run in a copy of its context.
+#: The redirect statuses while notifying one URL. Apprise's threads run in a copy of the context.
 _redirects: ContextVar[list[int] | None] = ContextVar("redirects", default=None)
 
 
 @contextmanager
 def _watched() -> Iterator[list[int]]:
-    """Collects the redirects that are met inside."""
+    """Collect the statuses of redirects."""
     met: list[int] = []
     token = _redirects.set(met)
     try:
@@ -277,14 +277,14 @@ def _watched() -> Iterator[list[int]]:
 
 
 def _reason(outcome: Any) -> str:
-    """What Apprise (from 2.0 on) has to say of the services that failed: its warnings, which hold no addresses."""
+    """The warnings of Apprise (from 2.0 on) about failed services. They contain no addresses."""
     entries = (entry for result in getattr(outcome, "results", ()) for entry in result.logs())
-    words = list(dict.fromkeys(entry.message for entry in entries))
-    return " ".join(words[:_MOST_WORDS]) or "a service did not take the notification"
+    messages = list(dict.fromkeys(entry.message for entry in entries))
+    return " ".join(messages[:_MOST_WARNINGS]) or "a service did not take the notification"
 
 
 def _apprise() -> Any:
-    """Apprise, its log kept to itself: below warnings it writes addresses, which are secrets.
+    """Import Apprise and silence its log: below warnings it contains addresses, which are secrets.
 
     Raises:
         Retry: it is not installed.

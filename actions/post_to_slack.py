@@ -26,9 +26,9 @@ from actions._slack_text import split
 from engine import Action, ActionContext, Discard, EscapePayload, Retry, Scope, Service, read_text
 from engine import Params as BaseParams
 
-#: Characters of ``text`` that Slack shows as one message.
+#: The maximum characters of ``text`` that Slack shows as one message.
 _TEXT = 4000
-#: The sections that a longer text becomes, and the characters of each.
+#: The maximum number of sections of a longer text, and the characters of each.
 _SECTIONS = 4
 _SECTION = (TOGETHER - (_SECTIONS - 1) * BLOCK_COST) // _SECTIONS
 _ICON = re.compile(r":[^:\s]+:")
@@ -50,9 +50,9 @@ class PostToSlack(Action):
     class Params(BaseParams):
         """``channel`` (with ``slack.token``) or ``webhook_url``.
 
-        Without ``text`` and ``blocks`` the message has what happened, error or score, latency, cost and a link.
+        Without ``text`` and ``blocks`` the message contains what happened, error or score, latency, cost and a link.
 
-        ``thread_by``: messages of one key and channel form a thread, also after a restart and when they are replayed.
+        ``thread_by``: messages with the same key and channel form a thread, also after a restart and in replays.
         A thread is remembered until ``retention.events`` after its last message.
         """
 
@@ -60,14 +60,14 @@ class PostToSlack(Action):
             None, description="its name or id; needs slack.token", examples=["#llm-quality"]
         )
         webhook_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
-            None, description="an incoming webhook, in place of a channel"
+            None, description="an incoming webhook, instead of a channel"
         )
         text: Annotated[str | None, EscapePayload()] = Field(
             None, description="Slack's mrkdwn; data is escaped", examples=["<{{ run.url }}|{{ run.name }}> failed"]
         )
         blocks: Annotated[list[dict[str, Any]] | None, EscapePayload()] = Field(None, description="Block Kit")
-        thread_ts: str | None = Field(None, description="the ts of the message to answer")
-        thread_by: str | int | None = Field(None, description="messages of one key form a thread")
+        thread_ts: str | None = Field(None, description="the ts of the message to reply to")
+        thread_by: str | int | None = Field(None, description="messages with the same key form a thread")
         unfurl: bool = Field(default=False, description="show previews of links")
         username: str | None = Field(None, description="the name to post under")
         icon: Annotated[str, AfterValidator(_emoji_or_address)] | None = Field(
@@ -82,7 +82,7 @@ class PostToSlack(Action):
                 raise ValueError("post_to_slack needs text or blocks")
             if self.thread_by is not None and (self.thread_ts is not None or self.channel is None):
                 raise ValueError(
-                    "thread_by needs a channel (a webhook does not tell its messages' ts) and no thread_ts"
+                    "thread_by needs a channel (a webhook does not return the ts of its messages) and no thread_ts"
                 )
             return self
 
@@ -90,25 +90,25 @@ class PostToSlack(Action):
     libraries = ("slack_sdk.web.async_client", "slack_sdk.webhook.async_client")
 
     def __init__(self) -> None:
-        #: One message of a thread at a time while it has no first one; a lock lasts as long as it is used.
+        #: A lock for each thread, so that only one message becomes the first. A lock exists while it is used.
         self._starting: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
 
     def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
-        """A message, where neither text nor blocks are written."""
+        """A default message, if there is neither text nor blocks."""
         return {} if {"text", "blocks"} & params.keys() else {"text": slack_text(words)}
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
-        """A channel is posted to with the token; a webhook's address is all it takes."""
+        """A channel needs the token; a webhook needs only its address."""
         return frozenset({"slack"}) if "channel" in params else frozenset()
 
     def destination(self, params: Params) -> str:
-        """Slack counts by channel; a webhook, whose address is a secret, has one of its own."""
+        """Slack's limits are by channel. A webhook is identified by a hash, because its address is a secret."""
         if params.webhook_url is None:
             return f"slack {params.channel}"
         return f"slack webhook {hashlib.sha256(params.webhook_url.encode()).hexdigest()[:8]}"
 
     def scope(self, params: Params) -> Scope:
-        """A token that is refused is refused for every channel; a webhook is a destination of its own."""
+        """A refused token affects every channel; a webhook is a separate destination."""
         return Scope() if params.webhook_url is not None else Scope(credential="token", service="slack")
 
     async def run(self, params: Params, context: ActionContext) -> dict[str, Any]:
@@ -116,7 +116,7 @@ class PostToSlack(Action):
 
         Raises:
             Retry: Slack is busy or limits the rate.
-            Discard: Slack refuses for good; says what to do about it.
+            Discard: Slack refuses the message permanently; says what to do.
         """
         message = _message(params, context)
         return message.mark(await self._send(params, message.body, context))
@@ -135,7 +135,7 @@ class PostToSlack(Action):
         starting = self._starting.setdefault((channel, key), asyncio.Lock())
         async with starting:
             first = await context.threads.first(channel, key)
-            if first is None:  # who comes second waits until the thread has a first message
+            if first is None:  # the lock makes others wait for the first message
                 result = await _post(channel, message, None, context)
                 await context.threads.keep(channel, key, result["ts"])
                 return result
@@ -149,7 +149,7 @@ class PostToSlack(Action):
 
 
 class _Accepted:
-    """An answer that slack_sdk takes for success."""
+    """A response that slack_sdk accepts as success."""
 
     status = 200
     content_type = "application/json"
@@ -163,10 +163,10 @@ class _Accepted:
 
 
 class _Session:
-    """The engine's session as slack_sdk uses one, without following redirects and within the attempt's time.
+    """The engine's session with the interface that slack_sdk uses, without redirects and within the attempt's time.
 
-    It keeps the answer for ``check`` and hands slack_sdk another: the SDK takes a 201 for a failure, and raises
-    errors of its own about HTML, broken JSON and JSON that is not an object.
+    It keeps the response for ``check`` and gives slack_sdk a fixed one: the SDK treats a 201 as a failure, and raises
+    its own errors for HTML, invalid JSON and JSON that is not an object.
     """
 
     closed = False
@@ -177,13 +177,13 @@ class _Session:
 
     @property
     def answer(self) -> Answer:
-        """The answer to the one request that was made."""
+        """The response to the request."""
         assert self._answer is not None  # a request that fails raises through slack_sdk
         return self._answer
 
     @asynccontextmanager
     async def request(self, method: str, url: str, **options: Any) -> AsyncIterator[_Accepted]:
-        # slack_sdk takes a proxy from the environment; the engine does not.
+        # slack_sdk reads a proxy from the environment; the engine does not.
         options |= {"proxy": None, "allow_redirects": False}
         options["timeout"] = aiohttp.ClientTimeout(total=self._context.timeout)
         async with self._context.http.request(method, url, **options) as response:
@@ -192,7 +192,7 @@ class _Session:
 
 
 def _quiet_logger() -> logging.Logger:
-    """A logger that says nothing: slack_sdk's debug lines hold webhook addresses and whole messages."""
+    """A silent logger: slack_sdk's debug lines contain webhook addresses and whole messages."""
     logger = logging.Logger("slack", level=logging.CRITICAL)
     logger.addHandler(logging.NullHandler())
     return logger
@@ -211,7 +211,7 @@ async def _post(channel: str, message: dict[str, Any], thread_ts: str | None, co
         logger=_quiet_logger(),
         retry_handlers=[],
     )
-    # Tells people and programs which delivery a message came from, should one ever appear twice.
+    # Identifies the delivery of a message, in case it appears twice.
     metadata = {"event_type": "langsmith_rules_engine", "event_payload": {"delivery_id": context.delivery_id}}
     await client.chat_postMessage(channel=channel, thread_ts=thread_ts, metadata=metadata, **message)
     answer = check(session.answer, channel, thread_ts)
@@ -240,21 +240,21 @@ async def _post_to_webhook(
 
 @dataclass(frozen=True, slots=True)
 class _Message:
-    """A message's body within Slack's limits. ``cuts`` names what was shortened or left out for that."""
+    """A message's body within Slack's limits. ``cuts`` names what was shortened or omitted."""
 
     body: dict[str, Any]
     cuts: Sequence[str]
 
     def mark(self, result: dict[str, Any]) -> dict[str, Any]:
-        """The result of an attempt that sent it."""
+        """The result of an attempt, with the cuts."""
         return {**result, "cut": list(self.cuts)} if self.cuts else result
 
 
 def _message(params: PostToSlack.Params, context: ActionContext) -> _Message:
-    """The message; with blocks, ``text`` is what notifications show.
+    """The message. With blocks, ``text`` is shown in notifications.
 
     Raises:
-        Discard: there is nothing in it.
+        Discard: the message is empty.
     """
     tail = partial(_tail, _link(context))
     fitted = fit_blocks(params.blocks or [], tail)
@@ -275,19 +275,19 @@ def _message(params: PostToSlack.Params, context: ActionContext) -> _Message:
 
 
 def _in_lines(text: str) -> bool:
-    """Whether sections can begin and end between the lines of a text."""
+    """Whether a text can be split into sections between lines."""
     return max(map(len, text.split("\n"))) <= _SECTION
 
 
 def _sections(text: str, tail: Tail) -> Fitted:
-    """A text that is too long for one message's ``text``, as sections, which have room for three times as much."""
+    """A text that is too long for ``text``, as sections, which have room for three times as much."""
     pieces = split(text, _SECTION, _SECTIONS, tail)
     blocks = [{"type": "section", "text": {"type": "mrkdwn", "text": piece}} for piece in pieces.texts if piece.strip()]
     return Fitted(blocks, [] if pieces.whole else ["text"])
 
 
 def _link(context: ActionContext) -> str:
-    """A link to the run that a message is about; empty where it has none, or is about many."""
+    """A link to the message's run; empty if it has no run or many."""
     url = context.run.get("url") if context.run is not None and not context.digest else None
     if not isinstance(url, str) or not url:
         return ""
@@ -296,6 +296,6 @@ def _link(context: ActionContext) -> str:
 
 
 def _tail(link: str, lines: int) -> str:
-    """What stands where a text was cut, with the number of lines that are left out."""
+    """The end of a text that was cut, with the number of omitted lines."""
     more = f"{lines} more line{'s' if lines > 1 else ''} " if lines else ""
     return f"… {more}(cut{link})"

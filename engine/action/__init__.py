@@ -1,4 +1,4 @@
-"""What an action is: its contract, its parameters, how it is found, what its exceptions and HTTP answers mean.
+"""Actions: the plug-in contract, parameters, discovery, and the meaning of exceptions and HTTP responses.
 
-Imports nothing above the clients. The engine knows no action by name: built-in ones are found like plug-ins.
+Imports nothing above the clients. The engine knows no action by name: built-in actions are discovered like plug-ins.
 """

@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 
     from engine.clients.langsmith import LangSmith
 
-#: What an action may declare in ``needs``: parts of a run that LangSmith does not always send along.
+#: Values of ``needs``: parts of a run that webhooks do not always contain.
 Need = Literal["inputs", "outputs", "feedback"]
-#: What an action may say in ``requires``: services that need a key or token in the configuration.
+#: Values of ``requires``: services that need a key or token in the configuration.
 Service = Literal["langsmith", "slack"]
 
 
 class Params(BaseModel):
     """Base of an action's parameters, a pydantic model: one field each, with a type and perhaps a default.
 
-    Unknown parameters are errors, and values are not converted: ``"3"`` is not an ``int``. What is wrong is an error
-    with its place when the configuration is loaded, or, of what a template yields, the end of that delivery.
+    Unknown parameters are errors, and values are not converted: ``"3"`` is not an ``int``. Wrong literal values are
+    errors with a position when the configuration is loaded. A wrong value of a template makes that delivery dead.
     ``pydantic.Field(description=…, examples=[…])`` is shown by ``engine actions NAME``. A validator raises
-    ``ValueError``, with words for the author of the configuration.
+    ``ValueError`` with a message for the author of the configuration.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
@@ -44,21 +44,22 @@ class Params(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class EscapePayload:
-    """Field marker: text that comes out of event data is escaped for Slack.
+    """Field marker: event data in this text is escaped for Slack.
 
-    In text ``& < >`` are escaped; at a link's target data is URL-encoded, and makes a link only with http, https or
-    mailto; in a ``markdown`` block it is no Markdown. Use it as ``text: Annotated[str, EscapePayload()]``. What the
-    author of the configuration wrote, and ``vars``, are left as they are.
+    In text ``& < >`` are escaped. In the target of a link data is URL-encoded, and only http, https and mailto make a
+    link. In a ``markdown`` block data is not interpreted as Markdown. Use it as
+    ``text: Annotated[str, EscapePayload()]``. Text that the author of the configuration wrote, and ``vars``, are not
+    escaped.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class LiteralHost:
-    """Field marker: an address, or a list of them, whose scheme and host no event may decide.
+    """Field marker: an address, or a list of them, whose scheme and host must not come from event data.
 
-    For actions whose requests do not go through ``context.http``, and so past the engine's
-    address guard. Use it as ``urls: Annotated[list[str], LiteralHost()]``. Behind the host, event
-    data may stand if it goes through ``| urlencode``. ``vars`` are the author's, and free.
+    For actions that do not use ``context.http`` and so bypass the engine's address guard. Use it as
+    ``urls: Annotated[list[str], LiteralHost()]``. After the host, event data is allowed if it goes through
+    ``| urlencode``. ``vars`` are written by the author and are allowed everywhere.
     """
 
 
@@ -68,72 +69,70 @@ def _digest(text: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ActionContext:
-    """What an action may know and use while it runs one attempt.
+    """The data and services for one attempt of an action.
 
-    It belongs to one attempt. Its values may be read in every thread; ``http``, ``langsmith``, ``threads`` and
-    ``log_line`` are for the event loop that ``run`` is called on. Nothing but ``progress`` is to be changed.
+    Values may be read in every thread. ``http``, ``langsmith``, ``threads`` and ``log_line`` are only for the event
+    loop that ``run`` is called on. Change nothing except ``progress``.
 
     Attributes:
         delivery_id: The delivery's id, 32 hexadecimal digits: the idempotency key, the same for every attempt,
             restart and replay.
-        attempt: The number of this attempt, from 1; a replay begins again with 1.
-        timeout: How many seconds this attempt may take. After them it is cancelled, and retried.
-        replayed: Whether a person asked for this delivery again.
+        attempt: The number of this attempt, from 1; a replay starts again at 1.
+        timeout: The time limit of this attempt in seconds. After that it is cancelled and retried.
+        replayed: Whether this delivery is a replay.
         event_id: The id of the webhook's event, as ``engine events`` shows it.
-        event_kind: What sort of webhook it was: ``rule``, ``alert``, ``prompt``, ``issue``, ``context_hub``,
+        event_kind: The kind of webhook: ``rule``, ``alert``, ``prompt``, ``issue``, ``context_hub``,
             ``unknown`` or ``unparsed``.
-        rule_id: The id of the automation rule that sent it; None where the webhook has none.
+        rule_id: The id of the automation rule that sent it; None if the webhook has none.
         received_at: When the webhook was received, in UTC.
         route: The route's id, as in the log and in ``engine deliveries``.
         action: The action's name in its route.
-        document: What filters and templates see: the payload's keys with ``runs`` narrowed to this run, and
-            ``run``, ``feedback``, ``feedbacks``, ``event``, ``route``, ``vars``. A copy: changing it reaches no
-            other delivery.
-        run: The run it is about, with ``url``, ``latency`` (seconds) and ``cost``; None where the event has no run.
-            Of a digest it is the first item's. ``inputs``, ``outputs`` and ``feedback`` are certain to be there
-            only if the action's ``needs`` names them: LangSmith does not send them always, and reading one that was
-            not fetched raises, which the engine takes for data wanting and retries.
+        document: The data of filters and templates: the payload's keys with ``runs`` narrowed to this run, and
+            ``run``, ``feedback``, ``feedbacks``, ``event``, ``route``, ``vars``. It is a copy: changes do not affect
+            other deliveries.
+        run: The run of this delivery, with ``url``, ``latency`` (seconds) and ``cost``; None if the event has no run.
+            In a digest, the run of the first item. ``inputs``, ``outputs`` and ``feedback`` are always present only if
+            the action's ``needs`` names them: webhooks do not always contain them. Reading one that was not fetched
+            raises an exception, and the engine retries the delivery.
         http: An HTTP session, for the attempt's event loop only. It connects to public addresses, to hosts that are
             written in the action's parameters in the file, and to those under ``network: {allow: […]}``; it follows
             no redirects, uses no proxies and has no total timeout of its own (docs/security.md).
         langsmith: LangSmith, with the configuration's key: ``create_feedback``, ``add_example``, ``add_to_queue``,
             ``query_runs`` and more (``help(engine.LangSmith)``). For the attempt's event loop only.
-        slack: Slack's ``token`` (None where there is none) and ``endpoint``, as configured.
+        slack: Slack's ``token`` (None if there is none) and ``endpoint``, as configured.
         logger: A logger whose lines have the delivery's fields. Safe in every thread. It never waits, and drops
-            lines where what reads the log does not keep up.
-        digest: Whether this delivery is for many runs: ``document`` then has ``items`` and ``digest``, and is
-            otherwise the first one's.
-        progress: What earlier attempts of this delivery noted, for an action with ``keeps_progress``; else empty.
-            What an attempt adds is kept when it fails or times out, and is there for the next one, after a restart
-            and in a replay of a dead delivery, too. JSON of up to 16 KiB, without secrets; texts that are secrets
-            go through ``fingerprint``.
-        fingerprint: A text's digest by a key that only this store has: equal texts have equal ones, which reveal
-            nothing of them.
-        exact: The payloads of the documents that it is about, where one has whole numbers that ``document`` has as
-            floats; else empty. ``payload`` and ``payloads`` are easier to use.
-        threads: Which Slack message a thread began with: ``first(channel, key)`` and ``keep(channel, key, ts)``.
-        payload: The webhook's body, with ``runs`` narrowed to this run. What LangSmith did not send along, and no
-            parameter made the engine fetch, is null. Whole numbers are exact, also those beyond 64 bits, which
-            ``document`` has as floats.
-        payloads: Of a digest the payloads of all its items, each narrowed to its run; None for a delivery that is
-            none.
+            lines if the reader of the log is too slow.
+        digest: Whether this delivery is a digest of many runs: ``document`` then has ``items`` and ``digest``, and is
+            otherwise the document of the first item.
+        progress: What earlier attempts of this delivery saved, for an action with ``keeps_progress``; else empty.
+            Changes are kept when an attempt fails or times out. The next attempt sees them, also after a restart and
+            in a replay of a dead delivery. JSON of up to 16 KiB, without secrets: store the ``fingerprint`` of a
+            secret instead.
+        fingerprint: The digest of a text with a key that only this store has. Equal texts have equal digests, which
+            do not reveal the text.
+        exact: The payloads of this delivery if they contain integers that ``document`` has as floats; else empty.
+            ``payload`` and ``payloads`` are easier to use.
+        threads: The first message of each Slack thread: ``first(channel, key)`` and ``keep(channel, key, ts)``.
+        payload: The webhook's body, with ``runs`` narrowed to this run. Data that is not in the webhook and was not
+            fetched is null. Integers are exact, also those beyond 64 bits, which ``document`` has as floats.
+        payloads: The payloads of all items of a digest, each narrowed to its run; None if this is not a digest.
     """
 
     delivery_id: str
     """The delivery's id, 32 hexadecimal digits: the idempotency key, the same for every attempt, restart and replay."""
     attempt: int
-    """The number of this attempt, from 1; a replay begins again with 1."""
+    """The number of this attempt, from 1; a replay starts again at 1."""
     timeout: float
-    """How many seconds this attempt may take. After them it is cancelled, and retried."""
+    """The time limit of this attempt in seconds. After that it is cancelled and retried."""
     replayed: bool
-    """Whether a person asked for this delivery again."""
+    """Whether this delivery is a replay."""
     event_id: str
     """The id of the webhook's event, as ``engine events`` shows it."""
     event_kind: str
-    """What sort of webhook it was: ``rule``, ``alert``, ``prompt``, ``issue``, ``context_hub``, ``unknown`` or
+    """The kind of webhook: ``rule``, ``alert``, ``prompt``, ``issue``, ``context_hub``, ``unknown`` or
     ``unparsed``."""
     rule_id: str | None
-    """The id of the automation rule that sent it; None where the webhook has none."""
+    """The id of the automation rule that sent it; None if the webhook has none."""
     received_at: datetime
     """When the webhook was received, in UTC."""
     route: str
@@ -141,13 +140,14 @@ class ActionContext:
     action: str
     """The action's name in its route."""
     document: Mapping[str, Any]
-    """What filters and templates see: the payload's keys with ``runs`` narrowed to this run, and ``run``,
-    ``feedback``, ``feedbacks``, ``event``, ``route``, ``vars``. A copy: changing it reaches no other delivery."""
+    """The data of filters and templates: the payload's keys with ``runs`` narrowed to this run, and ``run``,
+    ``feedback``, ``feedbacks``, ``event``, ``route``, ``vars``. It is a copy: changes do not affect other
+    deliveries."""
     run: Mapping[str, Any] | None
-    """The run it is about, with ``url``, ``latency`` (seconds) and ``cost``; None where the event has no run.
-    Of a digest it is the first item's. ``inputs``, ``outputs`` and ``feedback`` are certain to be there only if
-    the action's ``needs`` names them: LangSmith does not send them always, and reading one that was not fetched
-    raises, which the engine takes for data wanting and retries."""
+    """The run of this delivery, with ``url``, ``latency`` (seconds) and ``cost``; None if the event has no run.
+    In a digest, the run of the first item. ``inputs``, ``outputs`` and ``feedback`` are always present only if the
+    action's ``needs`` names them: webhooks do not always contain them. Reading one that was not fetched raises an
+    exception, and the engine retries the delivery."""
     http: aiohttp.ClientSession
     """An HTTP session, for the attempt's event loop only. It connects to public addresses, to hosts that are
     written in the action's parameters in the file, and to those under ``network: {allow: […]}``; it follows no
@@ -156,62 +156,62 @@ class ActionContext:
     """LangSmith, with the configuration's key: ``create_feedback``, ``add_example``, ``add_to_queue``,
     ``query_runs`` and more (``help(engine.LangSmith)``). For the attempt's event loop only."""
     slack: SlackSettings
-    """Slack's ``token`` (None where there is none) and ``endpoint``, as configured."""
+    """Slack's ``token`` (None if there is none) and ``endpoint``, as configured."""
     logger: logging.Logger
     """A logger whose lines have the delivery's fields. Safe in every thread. It never waits, and drops lines
-    where what reads the log does not keep up."""
+    if the reader of the log is too slow."""
     digest: bool = False
-    """Whether this delivery is for many runs: ``document`` then has ``items`` and ``digest``, and is otherwise
-    the first one's."""
+    """Whether this delivery is a digest of many runs: ``document`` then has ``items`` and ``digest``, and is
+    otherwise the document of the first item."""
     progress: dict[str, Any] = field(default_factory=dict)
-    """What earlier attempts of this delivery noted, for an action with ``keeps_progress``; else empty. What an
-    attempt adds is kept when it fails or times out, and is there for the next one, after a restart and in a
-    replay of a dead delivery, too. JSON of up to 16 KiB, without secrets; texts that are secrets go through
-    ``fingerprint``."""
+    """What earlier attempts of this delivery saved, for an action with ``keeps_progress``; else empty. Changes are
+    kept when an attempt fails or times out. The next attempt sees them, also after a restart and in a replay of a
+    dead delivery. JSON of up to 16 KiB, without secrets: store the ``fingerprint`` of a secret instead."""
     fingerprint: Callable[[str], str] = _digest
-    """A text's digest by a key that only this store has: equal texts have equal ones, which reveal nothing of them."""
+    """The digest of a text with a key that only this store has. Equal texts have equal digests, which do not reveal
+    the text."""
     exact: Sequence[Mapping[str, Any]] = ()
-    """The payloads of the documents that it is about, where one has whole numbers that ``document`` has as
-    floats; else empty. ``payload`` and ``payloads`` are easier to use."""
+    """The payloads of this delivery if they contain integers that ``document`` has as floats; else empty.
+    ``payload`` and ``payloads`` are easier to use."""
     threads: Threads = field(default_factory=ThreadsInMemory)
-    """Which Slack message a thread began with: ``first(channel, key)`` and ``keep(channel, key, ts)``."""
+    """The first message of each Slack thread: ``first(channel, key)`` and ``keep(channel, key, ts)``."""
 
     @property
     def payload(self) -> Mapping[str, Any]:
-        """The webhook's body, with ``runs`` narrowed to the one this delivery is about.
+        """The webhook's body, with ``runs`` narrowed to this run.
 
-        What LangSmith did not send along, and no parameter made the engine fetch, is null. Whole numbers are exact,
-        also those beyond 64 bits, which ``document`` has as floats.
+        Data that is not in the webhook and was not fetched is null. Integers are exact, also those beyond 64 bits,
+        which ``document`` has as floats.
         """
         return self.exact[0] if self.exact else payload_of(self.document)
 
     async def log_line(self, level: int, message: str, fields: Mapping[str, Any]) -> None:
         """Write a line to the engine's log and return when it is written, for lines that must not be lost.
 
-        ``logger`` never waits, and drops lines where what reads the log does not keep up.
+        ``logger`` never waits, and drops lines if the reader of the log is too slow.
 
         Raises:
-            Retry: the line could not be written, or the log takes none at the moment.
+            Retry: the line could not be written, or the log cannot take lines now.
         """
         await write_line(self.logger, level, message, fields)
 
     @property
     def payloads(self) -> Sequence[Mapping[str, Any]] | None:
-        """Of a digest the payloads of all its items, each narrowed to its run; None for a delivery that is none."""
+        """The payloads of all items of a digest, each narrowed to its run; None if this is not a digest."""
         if not self.digest:
             return None
         return self.exact or [payload_of(item) for item in self.document["items"]]
 
 
 def whole_payload(document: Mapping[str, Any], *, digest: bool) -> Mapping[str, Any]:
-    """The payload as it came; of a digest all of them, with how many and since when."""
+    """The payload as received; for a digest ``items`` with all payloads, and ``digest``."""
     if not digest:
         return payload_of(document)
     return {"items": [payload_of(item) for item in document["items"]], "digest": document["digest"]}
 
 
 def payload_of(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The payload of a document; what was not sent along is null."""
+    """The payload of a document; missing data is null."""
     payload: Mapping[str, Any] = document["payload"]
     runs = payload.get("runs")
     return {**payload, "runs": [_without_missing(run) for run in runs]} if isinstance(runs, list) else payload
@@ -224,50 +224,50 @@ def _without_missing(run: Any) -> Any:
 
 
 class Action(ABC):
-    """One thing the engine can do with a run that matched. Subclass it, with ``Params`` and ``run``.
+    """One thing the engine can do with a matching run. Subclass it, with ``Params`` and ``run``.
 
-    The class is found by the name that YAML uses: an entry point's name, or the file's name in a ``plugins:`` folder.
-    One instance, made without arguments, serves all deliveries, so keep no state of a delivery in it. The docstring's
-    first line is what ``engine actions`` shows. All methods but ``run`` must return at once: they are also called while
-    the configuration is loaded.
+    The name in YAML is the entry point's name, or the file's name in a ``plugins:`` folder. One instance, made without
+    arguments, is used for all deliveries, so do not keep the state of a delivery in it. ``engine actions`` shows the
+    docstring's first line. All methods except ``run`` must return quickly: they are also called while the configuration
+    is loaded.
 
     Attributes:
-        Params: The parameters, a subclass of ``engine.Params`` with one field each. Every one of them may be a template
-            in YAML; ``run`` gets them rendered and checked.
-        main: The parameter that a text or a list in place of the parameters stands for, as in
+        Params: The parameters, a subclass of ``engine.Params`` with one field each. Every parameter may be a template
+            in YAML; ``run`` gets the rendered and validated values.
+        main: The parameter that gets the value if YAML has a text or a list instead of parameters, as in
             ``- post_to_slack: "#quality"``; empty for none.
-        needs: Data the action reads from ``context.run`` beyond what its parameters name, of ``inputs``, ``outputs``
-            and ``feedback``. The engine fetches it before ``run``.
-        libraries: Modules that take long to import and that only attempts use. They are imported off the event loop as
-            soon as a configuration uses the action, rather than under its first delivery.
+        needs: Data the action reads from ``context.run`` in addition to its parameters, of ``inputs``, ``outputs`` and
+            ``feedback``. The engine fetches it before ``run``.
+        libraries: Modules that take long to import and that only attempts use. They are imported in a thread when a
+            configuration that uses the action is loaded, not during its first delivery.
         keeps_progress: Whether attempts use ``context.progress``.
     """
 
     Params: ClassVar[type[BaseModel]] = Params
-    """The parameters, a subclass of ``engine.Params`` with one field each. Every one of them may be a template in YAML;
-    ``run`` gets them rendered and checked."""
+    """The parameters, a subclass of ``engine.Params`` with one field each. Every parameter may be a template in YAML;
+    ``run`` gets the rendered and validated values."""
     main: ClassVar[str] = ""
-    """The parameter that a text or a list in place of the parameters stands for, as in ``- post_to_slack: "#quality"``;
-    empty for none."""
+    """The parameter that gets the value if YAML has a text or a list instead of parameters, as in
+    ``- post_to_slack: "#quality"``; empty for none."""
     needs: ClassVar[frozenset[Need]] = frozenset()
-    """Data the action reads from ``context.run`` beyond what its parameters name, of ``inputs``, ``outputs`` and
+    """Data the action reads from ``context.run`` in addition to its parameters, of ``inputs``, ``outputs`` and
     ``feedback``. The engine fetches it before ``run``."""
     libraries: ClassVar[tuple[str, ...]] = ()
-    """Modules that take long to import and that only attempts use. They are imported off the event loop as soon as a
-    configuration uses the action, rather than under its first delivery."""
+    """Modules that take long to import and that only attempts use. They are imported in a thread when a configuration
+    that uses the action is loaded, not during its first delivery."""
     keeps_progress: ClassVar[bool] = False
     """Whether attempts use ``context.progress``."""
 
     def defaults(self, params: Mapping[str, Any], words: Collection[str]) -> Mapping[str, Any]:
-        """Parameters to add where they are not written, as they might stand in YAML: templates are rendered.
+        """Default parameters, as they could be written in YAML: templates are rendered.
 
-        ``params`` is as written. ``words`` are those of ``items digest throttle delivery`` that templates see here.
+        ``params`` is as written. ``words`` are those of ``items digest throttle delivery`` that templates can use here.
         """
         del params, words
         return {}
 
     def requires(self, params: Mapping[str, Any]) -> frozenset[Service]:
-        """The services that a delivery cannot do without; without their key or token a configuration is refused.
+        """The services that a delivery needs. A configuration without their key or token is refused.
 
         ``params`` is as written, templates and all.
         """
@@ -275,11 +275,11 @@ class Action(ABC):
         return frozenset()
 
     def lacks(self) -> str:
-        """What this installation lacks for the action to work, with the way to get it; empty when nothing does."""
+        """What this installation lacks for the action, and how to install it; empty if nothing is missing."""
         return ""
 
-    def doubts(self, params: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
-        """What is legal in parameters but hardly meant, for ``engine check``: parameter, message, what to write.
+    def warnings(self, params: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+        """Warnings of ``engine check`` about valid parameters that are probably mistakes: parameter, message, hint.
 
         ``params`` is as written, templates and all.
         """
@@ -287,16 +287,16 @@ class Action(ABC):
         return ()
 
     def destination(self, params: Any) -> str:
-        """The name that limits, pauses and ``engine destinations`` go by; deliveries of one name share them.
+        """The name of the destination. Deliveries to one destination share its limits and pauses.
 
-        By default scheme, host and port of ``params.url``, or the class's name where there is no such parameter.
-        ``params`` are rendered. It must not hold a secret.
+        By default scheme, host and port of ``params.url``, or the class's name if there is no such parameter.
+        ``params`` are rendered. The name must not contain a secret.
         """
         url = getattr(params, "url", None)
         return origin(url) if isinstance(url, str) else type(self).__name__
 
     def scope(self, params: Any) -> Scope:
-        """What an answer is about: by default a 410 is about ``params.url``, and a 401 about the whole destination.
+        """What a 410 or 401 response stops: by default a 410 stops ``params.url``, and a 401 the whole destination.
 
         ``params`` are rendered.
         """
@@ -304,9 +304,9 @@ class Action(ABC):
         return Scope(url) if isinstance(url, str) else Scope()
 
     def outline(self, params: Any, payload: Mapping[str, Any]) -> Mapping[str, Any]:
-        """What people are shown of what would be sent: the parameters that are set, unless an action adds to them.
+        """What a preview shows of a delivery: by default the parameters that are set.
 
-        ``payload`` is the webhook as it came, with this run; of a digest ``{items, digest}``, with the webhooks of all.
+        ``payload`` is the webhook as received, with this run; for a digest ``{items, digest}`` with all webhooks.
         """
         del payload
         shown: dict[str, Any] = params.model_dump(mode="json", by_alias=True, exclude_unset=True)
@@ -314,18 +314,18 @@ class Action(ABC):
 
     @abstractmethod
     async def run(self, params: Any, context: ActionContext) -> Mapping[str, Any] | None:
-        """Make one attempt. What it returns is kept with the attempt, and ``then:`` sees it as ``result``.
+        """Make one attempt. The return value is stored with the attempt, and ``then:`` sees it as ``result``.
 
-        A mapping of JSON values, of up to 16 KiB; anything else is kept under ``result``, as text where need be.
+        It is a mapping of JSON values of up to 16 KiB. Other values are stored under ``result``, as text if necessary.
         ``params`` is an instance of ``Params``. The attempt is cancelled after ``context.timeout`` seconds. A plug-in
-        that blocks delays other plug-ins: ``await asyncio.to_thread(…)`` runs such code elsewhere.
+        that blocks delays other plug-ins: run such code with ``await asyncio.to_thread(…)``.
 
         Raises:
             Retry: try again, not before ``after`` seconds.
             Discard: no attempt can succeed.
 
-        Any other exception is classified (HTTP statuses by the table in
-        ``docs/delivery.md``, connection faults and timeouts) or retried.
+        Any other exception is classified (HTTP statuses by the table in ``docs/delivery.md``, connection errors and
+        timeouts) or retried.
         """
 
 

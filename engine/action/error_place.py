@@ -1,4 +1,4 @@
-"""Where in a plug-in's own files an exception came from."""
+"""The position in a plug-in's files that raised an exception."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ Place = tuple[str, int]
 
 
 def place_in(error: BaseException, package: str) -> Place | None:
-    """File and line of the last call in a package's modules; None where the traceback has none.
+    """File and line of the last call in a package's modules; None if there is none in the traceback.
 
-    ``package`` is the first part of their dotted names.
+    ``package`` is the first part of the modules' dotted names.
     """
     found, frame = None, error.__traceback__
     while frame is not None:
@@ -24,16 +24,16 @@ def place_in(error: BaseException, package: str) -> Place | None:
 
 
 def short_place(error: BaseException, package: str) -> str:
-    """``plugins/open_ticket.py:20``, for people who know where their plug-ins are; empty where it is not known."""
+    """``plugins/open_ticket.py:20``: the position with one folder; empty if it is not known."""
     place = place_in(error, package)
     return f"{'/'.join(Path(place[0]).parts[-2:])}:{place[1]}" if place else ""
 
 
 def package_of(kind: type) -> str:
-    """The package whose modules are a class's own."""
+    """The top-level package of a class."""
     return kind.__module__.partition(".")[0]
 
 
 def is_plugin_module(name: object) -> bool:
-    """Whether a dotted name is that of a module in a plug-in folder, or of the folder's package."""
+    """Whether a dotted name is a module in a plug-in folder, or the folder's package."""
     return isinstance(name, str) and name.startswith(PLUGIN_PACKAGE)

@@ -1,4 +1,4 @@
-"""What exceptions mean for a delivery and its destination: one classifier for every action."""
+"""Classifies exceptions of actions: whether to retry, and what they say about the destination."""
 
 from __future__ import annotations
 
@@ -14,31 +14,30 @@ from typing import Any, Literal, get_args
 from engine.core.error_text import cannot_connect, error_text, message_of, named_error, network_message
 from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, Retry, TemplateError
 
-#: Statuses that say "not now". 401 and 410 are among them: after a fix of the configuration, what waits can succeed.
-#: 404 is final for all but feedback, whose action asks for a retry.
+#: Statuses that are retried. 401 and 410 are included: after a fix in the configuration the waiting deliveries succeed.
+#: 404 is final, except for feedback, whose action requests a retry.
 RETRIED_STATUSES = frozenset({401, 408, 410, 425, 429, *range(500, 600)})
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
 Cause = Literal["answer", "connection", "timeout", "data", "action"]
-#: What an attempt says of its destination: it is healthy, nothing, it limits our rate (429, 403 with Retry-After), it
-#: is busy and names a time (503 and others with Retry-After), it fails, the key is wrong, it is gone.
-Says = Literal["healthy", "nothing", "pause", "busy", "failing", "refused", "gone"]
+#: What an attempt shows about its destination: it is healthy; unknown; it limits the rate (429, 403 with Retry-After);
+#: it is busy and names a time (503 and others with Retry-After); it fails; the key is wrong; it is gone.
+Health = Literal["healthy", "unknown", "pause", "busy", "failing", "refused", "gone"]
 
-#: What came back is no HTTP: half an answer of a proxy, say. aiohttp puts an error with a status of its own around it.
+#: The response is not HTTP, such as half a response of a proxy. aiohttp wraps it in an error with its own status.
 _NO_ANSWERS = frozenset({"HttpProcessingError"})
-#: Exceptions of HTTP clients, known by name so that none of them has to be imported here (nor installed: httpx and
-#: its fork have the same names). A connection that did not come about in time is a failed connection, not a late
-#: answer: nothing was sent.
+#: Exceptions of HTTP clients by class name, so that the clients need not be imported or installed (httpx and its fork
+#: use the same names). A connection timeout is a failed connection, not a late response: nothing was sent.
 _CONNECT_TIMEOUTS = frozenset({"ConnectionTimeoutError", "ConnectTimeout"})
 _TIMEOUTS = frozenset({"TimeoutException", "APITimeoutError"})
-_CONNECTION_FAULTS = frozenset({"ClientConnectionError", "ClientPayloadError", "TransportError"})
-#: What HTTP clients raise for a URL that no request can be made to; a Location header's is not ours, and not meant.
+_CONNECTION_ERRORS = frozenset({"ClientConnectionError", "ClientPayloadError", "TransportError"})
+#: Raised by HTTP clients for an unusable URL. One from a Location header is excluded: the user did not write it.
 _UNUSABLE_URLS = frozenset(
     {"InvalidURL", "InvalidSchema", "MissingSchema", "UnsupportedProtocol", "LocationParseError"}
 )
-#: What SDKs put around either; the exception inside knows better, where there is one.
+#: Wrappers of SDKs around either. The exception inside is more precise, if there is one.
 _WRAPPERS = frozenset({"LangSmithConnectionError", "APIConnectionError"})
-#: Errors of the network that Python has no class of their own for (errno(3)); Windows lacks some.
+#: Network errors without a Python class (errno(3)); Windows lacks some.
 _NETWORK_ERRNOS = frozenset(
     getattr(errno, name)
     for name in (
@@ -51,9 +50,9 @@ _NETWORK_ERRNOS = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """What an exception means for its delivery. ``after`` is the least delay in seconds, if one was asked for.
+    """The meaning of an exception for its delivery. ``after`` is the requested minimum delay in seconds, if any.
 
-    ``expected`` is false for exceptions nobody foresaw: they are logged with their traceback.
+    ``expected`` is false for unclassified exceptions: they are logged with their traceback.
     """
 
     retry: bool
@@ -64,48 +63,49 @@ class Failure:
     cause: Cause = "action"
 
     @property
-    def says(self) -> Says:
-        """What it says of the destination, for all deliveries that go there.
+    def health(self) -> Health:
+        """What it shows about the destination, for all deliveries to it.
 
-        Any answer shows that it lives, also one that refuses this delivery. What an action
-        raises by itself, and data that is wanting, say nothing.
+        Any response shows that it works, also one that refuses this delivery. Exceptions of the action itself and
+        missing data show nothing.
         """
         if self.cause in ("connection", "timeout"):
             return "failing"
         if self.cause != "answer" or self.status is None:
-            return "nothing"
-        if self.status in _SAYING:
-            return _SAYING[self.status]
+            return "unknown"
+        if self.status in _BY_STATUS:
+            return _BY_STATUS[self.status]
         if self.retry and self.after is not None:
-            return "pause" if self.status == 403 else "busy"  # with 403 services limit rates, too
+            return "pause" if self.status == 403 else "busy"  # some services limit rates with 403
         return "failing" if 500 <= self.status < 600 else "healthy"
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What an answer of one attempt is about, where that is less than the whole destination.
+    """What a 410 or 401 response stops, if that is less than the whole destination.
 
     Attributes:
-        url: What a 410 stops; empty: the whole destination.
-        credential: What a 401 stops: anything that tells credentials apart, neither kept nor shown; empty: the whole
-            destination.
-        service: What takes that credential, where it is more than the destination, such as ``slack``.
+        url: The URL that a 410 stops; empty: the whole destination.
+        credential: The credential that a 401 stops: any text that identifies it, neither stored nor shown; empty: the
+            whole destination.
+        service: The service that uses the credential, if it is more than the destination, such as ``slack``.
     """
 
     url: str = ""
-    """What a 410 stops; empty: the whole destination."""
+    """The URL that a 410 stops; empty: the whole destination."""
     credential: str = field(default="", repr=False)
-    """What a 401 stops: anything that tells credentials apart, neither kept nor shown; empty: the whole destination."""
+    """The credential that a 401 stops: any text that identifies it, neither stored nor shown; empty: the whole
+    destination."""
     service: str = ""
-    """What takes that credential, where it is more than the destination, such as ``slack``."""
+    """The service that uses the credential, if it is more than the destination, such as ``slack``."""
 
 
-#: Statuses that say something by themselves.
-_SAYING: Mapping[int, Says] = {401: "refused", 410: "gone", 429: "pause"}
+#: Statuses with a fixed meaning.
+_BY_STATUS: Mapping[int, Health] = {401: "refused", 410: "gone", 429: "pause"}
 
 
 def classify(error: BaseException) -> Failure:
-    """What an exception out of ``Action.run`` means: retried or final, and the reason for people."""
+    """Classify an exception from ``Action.run``: retried or final, with the reason for people."""
     match error:
         case Retry():
             return Failure(retry=True, reason=error_text(error), after=_bounded(error.after))
@@ -122,11 +122,11 @@ def classify(error: BaseException) -> Failure:
         case TimeoutError():
             return _classify_timeout(error)
         case _:
-            return _classify_foreign(error)
+            return _classify_other(error)
 
 
 def _classify_timeout(error: TimeoutError) -> Failure:
-    """A timeout, also one that was raised from another: what timed out first counts."""
+    """A timeout, possibly raised from another one: the first one is classified."""
     link: BaseException | None = error
     while isinstance(link, TimeoutError):
         if _network_cause(link) == "connection":
@@ -135,14 +135,14 @@ def _classify_timeout(error: TimeoutError) -> Failure:
     return _of_network(error, "timeout")
 
 
-def _classify_foreign(error: BaseException) -> Failure:
+def _classify_other(error: BaseException) -> Failure:
     if any(_names_of(link) & _UNUSABLE_URLS and "RedirectClientError" not in _names_of(link) for link in _chain(error)):
         return Failure(retry=False, reason=f"the URL cannot be used: {message_of(error)}")
     if any(_names_of(link) & _NO_ANSWERS for link in _chain(error)):
         return _of_network(error, "connection")
     for link in _chain(error):
-        # Below 300 the destination said yes: what failed is what the action made of the answer. And not every
-        # attribute called status is HTTP's.
+        # Below 300 the destination accepted: the failure is in the action's handling of the response. And not every
+        # attribute called status is an HTTP status.
         if (status := _status_of(link)) is not None and 300 <= status < 600:
             return _classify_status(status, _headers_of(link), message_of(error))
     if cause := _network_cause_in(error):
@@ -158,14 +158,14 @@ def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Fa
 
 def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -> Failure:
     if cause == "timeout":
-        words = error_text(error).strip()
-        return Failure(retry=True, reason=f"timed out: {words}" if words else "timed out", cause="timeout")
-    told = next(filter(None, map(cannot_connect, _chain(error))), "")
-    return Failure(retry=True, reason=told or f"no connection: {network_message(error)}", cause="connection")
+        text = error_text(error).strip()
+        return Failure(retry=True, reason=f"timed out: {text}" if text else "timed out", cause="timeout")
+    reason = next(filter(None, map(cannot_connect, _chain(error))), "")
+    return Failure(retry=True, reason=reason or f"no connection: {network_message(error)}", cause="connection")
 
 
 def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None) -> float | None:
-    """Seconds of a Retry-After header (RFC 9110, 10.2.3: a number or a date), bounded; None without a usable one."""
+    """The seconds of a Retry-After header (RFC 9110, 10.2.3: a number or a date), bounded; None if it is not usable."""
     raw = next((value for name, value in headers.items() if name.lower() == "retry-after"), None)
     if raw is None:
         return None
@@ -176,7 +176,7 @@ def parse_retry_after(headers: Mapping[str, str], *, now: datetime | None = None
         at = parsedate_to_datetime(text)
     except ValueError:
         return None
-    # An HTTP date is GMT whether it says so or not; with "-0000" the parser leaves the zone open.
+    # An HTTP date is always GMT; for "-0000" the parser returns no zone.
     at = at if at.tzinfo else at.replace(tzinfo=UTC)
     return _bounded((at - (now or datetime.now(UTC))).total_seconds())
 
@@ -186,9 +186,9 @@ def _bounded(after: float | None) -> float | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it came from. SDKs wrap the one that knows the status (no cycles: ids are kept).
+    """An exception and its causes, without cycles. SDKs wrap the exception that has the status.
 
-    What was swallowed with ``raise … from None`` is not part of it: whoever wrote that said so.
+    Exceptions suppressed with ``raise … from None`` are not included.
     """
     seen: set[int] = set()
     link: BaseException | None = error
@@ -217,7 +217,7 @@ def _headers_of(error: BaseException) -> Mapping[str, str]:
 
 
 def _network_cause_in(error: BaseException) -> Literal["connection", "timeout"] | None:
-    """What the first link of an exception's chain that comes from the network says; None where none does."""
+    """The cause of the first network error in an exception's chain; None if there is none."""
     wrapped = False
     for link in _chain(error):
         if cause := _network_cause(link):
@@ -227,9 +227,9 @@ def _network_cause_in(error: BaseException) -> Literal["connection", "timeout"] 
 
 
 def _network_cause(error: BaseException) -> Literal["connection", "timeout"] | None:
-    """Network faults of any client: the standard library's by class and errno, others' by name.
+    """Network errors of any client: of the standard library by class and errno, of others by name.
 
-    Not every OSError is one: a file that is missing is no connection.
+    Not every OSError is one: a missing file is not.
     """
     names = _names_of(error)
     if names & _CONNECT_TIMEOUTS:
@@ -237,15 +237,15 @@ def _network_cause(error: BaseException) -> Literal["connection", "timeout"] | N
     if names & _TIMEOUTS:
         return "timeout"
     if isinstance(error, TimeoutError):
-        # With an errno it is the kernel's, which gave up on the connection; else somebody's clock ran out.
+        # With an errno the kernel gave up on the connection; without one a timer expired.
         return "connection" if error.errno is not None else "timeout"
-    if names & _CONNECTION_FAULTS or isinstance(error, (ConnectionError, socket.gaierror, socket.herror, ssl.SSLError)):
+    if names & _CONNECTION_ERRORS or isinstance(error, (ConnectionError, socket.gaierror, socket.herror, ssl.SSLError)):
         return "connection"
     return "connection" if isinstance(error, OSError) and _of_network_errno(error) else None
 
 
 def _of_network_errno(error: OSError) -> bool:
-    # asyncio tries every address of a name, and has no errno for several failures.
+    # asyncio tries every address of a name. Several failures together have no errno.
     return error.errno in _NETWORK_ERRNOS or error_text(error).startswith("Multiple exceptions: ")
 
 
@@ -253,10 +253,10 @@ def _names_of(error: BaseException) -> set[str]:
     return {kind.__name__ for kind in type(error).__mro__}
 
 
-#: ``auth``: 401 or 403. ``client_error``: any other answer that is final (3xx, 4xx). ``data``: what was to be fetched
-#: could not be. ``template``: a parameter could not be made. ``discarded`` and ``retry``: the action said so itself.
-#: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination took nothing for
-#: as long as it may wait. ``unexpected``: any other exception.
+#: ``auth``: 401 or 403. ``client_error``: any other final response (3xx, 4xx). ``data``: data could not be fetched.
+#: ``template``: a parameter could not be rendered. ``discarded`` and ``retry``: raised by the action.
+#: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination accepted nothing for as
+#: long as the delivery may wait. ``unexpected``: any other exception.
 ReasonClass = Literal[
     "", "auth", "client_error", "connection", "data", "discarded", "overdue", "rate_limited", "retry",
     "server_error", "template", "timeout", "unconfigured", "unexpected",
@@ -265,7 +265,7 @@ REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
 
 
 def reason_class(failure: Failure | None, error: BaseException | None) -> ReasonClass:
-    """The word for what an attempt came to, from the exception and what it means; empty for success."""
+    """The class of an attempt's failure, for metrics and lists; empty for success."""
     if failure is None:
         return ""
     if failure.status is not None:

@@ -1,4 +1,4 @@
-"""What is wrong with a parameter, in the words of YAML instead of pydantic's, with the line to write."""
+"""Pydantic's errors of parameters in terms of YAML, with a hint what to write."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _KINDS: Final = {
     "dataclass_type": "a mapping",
     "none_required": "null",
 }
-#: Pydantic's kinds of errors that a text gets whatever it says.
+#: Pydantic's error types that mean that no text is valid.
 _NEVER_TEXT: Final = frozenset(_KINDS) - {"string_type"}
 
-#: Other products' words for parameters → ours, the likeliest first; only those count that the action has.
+#: Other products' names of parameters → ours, the most likely first. Only names that the action has are used.
 _FOREIGN: Final = {
     "message": ("text", "body"),
     "msg": ("text", "message", "body"),
@@ -69,15 +69,15 @@ _FOREIGN: Final = {
 _BOOLS: Final = {"true": "true", "yes": "true", "on": "true", "false": "false", "no": "false", "off": "false"}
 _ONE_TEMPLATE: Final = re.compile(r"\{\{.*?\}\}", re.DOTALL)
 _MOST_SHOWN: Final = 40
-#: Pydantic's kinds of errors for a value that is none of a few words.
+#: Pydantic's error types for a value that is not one of a few words.
 _CHOSEN: Final = frozenset({"literal_error", "enum"})
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """One thing wrong with parameters: its place among them, about what, the words, the way out.
+    """One mistake in parameters: its place, the parameter, the message and a hint.
 
-    ``subject`` is the parameter that the message is about; empty where the message names it.
+    ``subject`` is the parameter; empty if the message names it.
     """
 
     where: Path
@@ -88,7 +88,7 @@ class Fault:
 
     @property
     def is_of_name(self) -> bool:
-        """Whether it is about a parameter's name, or about one that is missing, rather than about a value."""
+        """Whether it is about an unknown or missing parameter, not about a value."""
         return self.at_key or self.message.endswith(" is missing")
 
     @property
@@ -98,43 +98,43 @@ class Fault:
 
 
 def dotted(where: Path) -> str:
-    """A place as people write it: ``blocks[0].text``."""
+    """A place as text: ``blocks[0].text``."""
     text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in where)
     return text.removeprefix(".")
 
 
 def near_name(name: str, names: Sequence[str]) -> str:
-    """The parameter that an unknown one probably is; empty if there is none."""
+    """The parameter that an unknown name probably means; empty if there is none."""
     return nearest(name, names, foreign=_foreign(name, names))
 
 
 def unknown(where: Path, name: str, names: Sequence[str]) -> Fault:
-    """The fault of a parameter that there is not."""
+    """The fault for an unknown parameter."""
     last = str(where[-1])
     hint = did_you_mean(last, names, foreign=_foreign(last, names))
     return Fault(where, "", f"unknown parameter {name!r}", hint, at_key=True)
 
 
 def _foreign(name: str, names: Sequence[str]) -> dict[str, str]:
-    """Another product's word for one of these parameters."""
+    """The translation of another product's name, if it means one of these parameters."""
     ours = next((word for word in _FOREIGN.get(name.lower(), ()) if word in names), None)
     return {name: ours} if ours else {}
 
 
 def named_in(message: str, name: str) -> bool:
-    """Whether a message begins with a name already, so that it need not be put before it."""
+    """Whether a message already begins with a parameter's name."""
     return message.startswith((f"{name} ", f"{name}:"))
 
 
 def never_text(group: Sequence[ErrorDetails]) -> bool:
-    """Whether these errors of one value say that no text at all would do."""
+    """Whether these errors of one value mean that no text is valid."""
     return bool(group) and all(one["type"] in _NEVER_TEXT for one in group)
 
 
 def only_text(where: Path, text: str, group: Sequence[ErrorDetails]) -> Fault:
-    """The fault of a template with text around it where no text will do."""
+    """The fault for a template with text around it where no text is valid."""
     wanted = " or ".join(_expected(group))
-    message = f"must be {wanted}, and a template with text around it can only make a text"
+    message = f"must be {wanted}, and a template with text around it always gives a text"
     return Fault(where, dotted(where), message, _alone(where, text))
 
 
@@ -143,12 +143,12 @@ def _alone(where: Path, text: str) -> str:
     templates = _ONE_TEMPLATE.findall(text)
     key = next((step for step in reversed(where) if isinstance(step, str)), "")
     if len(templates) != 1 or '"' in templates[0]:
-        return "a template keeps its type where it stands alone, with nothing around it"
+        return "a template keeps its type if there is no text around it"
     return f'write the template alone, so that it keeps its type: {key}: "{templates[0]}"'
 
 
 def in_words(where: Path, value: Any, group: Sequence[ErrorDetails], *, shown: bool) -> Fault:
-    """The fault of a value; ``shown`` puts it into the message, for what the author wrote and can see anyway."""
+    """The fault for a value. ``shown`` quotes it, for values that the author wrote."""
     first = group[0]
     if first["type"] in ("value_error", "assertion_error"):
         return _own_words(where, first["msg"])
@@ -156,17 +156,17 @@ def in_words(where: Path, value: Any, group: Sequence[ErrorDetails], *, shown: b
     if not kinds:
         return Fault(where, dotted(where), _pydantics(first["msg"]))
     given = _shown(value) if shown or first["type"] in _CHOSEN else _kind(value)
-    words = " or ".join(kinds)
+    wanted = " or ".join(kinds)
     return Fault(
         where,
         dotted(where),
-        f"must be {words}, not {given}",
+        f"must be {wanted}, not {given}",
         _hint(where, value, kinds, group) if shown else _hint_at_run(where, kinds, given),
     )
 
 
 def _own_words(where: Path, message: str) -> Fault:
-    """What an action's own check says; it may begin with the parameter's name."""
+    """The message of an action's own validator. It may begin with the parameter's name."""
     text = message.removeprefix("Value error, ").removeprefix("Assertion failed, ")
     name = dotted(where)
     return (
@@ -175,7 +175,7 @@ def _own_words(where: Path, message: str) -> Fault:
 
 
 def _expected(group: Sequence[ErrorDetails]) -> list[str]:
-    """What would do, each kind once; empty if only pydantic has words for it."""
+    """The valid kinds of values, without duplicates; empty if only pydantic's message describes them."""
     kinds: dict[str, None] = {}
     for one in group:
         if one["type"] in _CHOSEN:
@@ -196,21 +196,21 @@ def _choices(details: ErrorDetails) -> list[str]:
 
 
 def _pydantics(message: str) -> str:
-    """Of ``Input should be greater than 0`` what follows a subject: ``must be greater than 0``."""
+    """Pydantic's message as a predicate: ``Input should be greater than 0`` → ``must be greater than 0``."""
     found = re.match(r"(?:Input|Value|String|List|Dictionary|Data)\b.*? should (.*)", message, re.DOTALL)
     text = f"must {found[1]}" if found else message[:1].lower() + message[1:]
     return "is empty" if text.startswith("must have at least 1 ") else text
 
 
 def _hint_at_run(where: Path, kinds: list[str], given: str) -> str:
-    """As ``_hint``, for what a template came to: the event's own data stays out of it."""
+    """As ``_hint``, for the value of a template: event data is not quoted."""
     if kinds == ["a mapping"] and given != "null":
         return f"give it a name: {where[-1] if where else ''}: {{NAME: …}}"
-    return "where it may be null, write `| default(…)`, or `| default(omit)` to leave it out" if given == "null" else ""
+    return "if it may be null, write `| default(…)`, or `| default(omit)` to leave it out" if given == "null" else ""
 
 
 def _hint(where: Path, value: Any, kinds: list[str], group: Sequence[ErrorDetails]) -> str:
-    """The value as it should be written, where that is plain."""
+    """How to write the value, if that is clear."""
     key = f"{where[-1]}: " if where and isinstance(where[-1], str) else ""
     choices = [choice for one in group for choice in _choices(one)]
     if choices and isinstance(value, str):
@@ -263,7 +263,7 @@ def _shown(value: Any) -> str:
 
 
 def no_parameters(action: str, name: str) -> tuple[str, str]:
-    """What is wrong where parameters are given to an action that has none, and how a plug-in (its class) gets some."""
+    """Message and hint if an action without parameters is given some; ``name`` is the plug-in's class."""
     return (
         f"{action} takes no parameters: {name} declares none",
         f"remove them, or add to {name}: class Params(engine.Params): with one line for each, such as title: str",

@@ -1,4 +1,4 @@
-"""An action's parameters against its model: literals at load, what templates came to at each delivery."""
+"""Validates an action's parameters against its model: literals at load, rendered templates at each delivery."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from engine.action.param_errors import Fault, in_words, near_name, never_text, o
 from engine.core.errors import TemplateError
 
 Path = tuple[str | int, ...]
-#: How JSON writes a number, of a length that Python reads quickly.
+#: A JSON number, of a length that Python parses quickly.
 _NUMBER = re.compile(r"(?=.{1,400}$)-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
 
 @dataclass(frozen=True, slots=True)
 class Leaves:
-    """Where the templates of a tree stand; ``mixed`` are those with text around them, which always make a text.
+    """The places of templates in a tree. ``mixed`` are those with text around them, which always give a text.
 
-    At ``settled`` places, which are none of these, their values stand in the tree already.
+    At ``settled`` places, which are not in ``templated``, the tree already has the rendered values.
     """
 
     templated: frozenset[Path] = frozenset()
@@ -32,7 +32,7 @@ class Leaves:
     settled: frozenset[Path] = frozenset()
 
     def holds(self, where: Path) -> bool:
-        """Whether a template stands at a place. Items that were left out of a list shift those behind them."""
+        """Whether there is a template at a place. Indexes may differ: omitted items shift the following ones."""
         return any(_same(where, path) for path in self.templated)
 
 
@@ -40,13 +40,13 @@ _NO_LEAVES = Leaves()
 
 
 def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> BaseModel:
-    """Parameters whose templates are all rendered. A number where a text is wanted becomes one, as JSON writes it.
+    """Validate parameters whose templates are rendered. A number becomes a text where a text is required, as in JSON.
 
-    A text that spells a number, ``true`` or ``false`` becomes that where no text will do: LangSmith's costs are texts.
-    Only what came out of a template does: what the author wrote is taken by the letter. The tree may be changed.
+    A text that contains a number, ``true`` or ``false`` is converted where no text is valid: LangSmith's costs are
+    texts. Only values of templates are converted, not literals. The tree may be changed.
 
     Raises:
-        TemplateError: they are not what the action takes; names the first that is wrong.
+        TemplateError: the parameters are not valid; names the first mistake.
     """
     try:
         return _validate(model, tree)
@@ -62,10 +62,10 @@ def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LE
 
 
 def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> list[Fault]:
-    """What is wrong already at load. At settled places the tree may be changed.
+    """The mistakes that are certain at load. At settled places the tree may be changed.
 
-    What a template will produce is not known yet, so faults at or around templates wait; except that a template
-    with text around it can only make a text, and that a list or a mapping stays one, whatever is in it.
+    The value of a template is not known yet, so errors at or around templates are not reported. Exceptions: a template
+    with text around it always gives a text, and a list or mapping remains one whatever it contains.
     """
     details = _errors(model, tree)
     if leaves.settled and _convert(tree, details, Leaves(leaves.settled)):
@@ -86,7 +86,7 @@ def escaped_params(model: type[BaseModel]) -> frozenset[str]:
 
 
 def address_params(model: type[BaseModel]) -> frozenset[str]:
-    """The parameters that are addresses whose hosts no event may decide."""
+    """The parameters that are addresses whose hosts must not come from event data."""
     return _marked(model, LiteralHost)
 
 
@@ -104,7 +104,7 @@ def _errors(model: type[BaseModel], tree: Any) -> list[ErrorDetails]:
 
 
 def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
-    """Strictly; but what only JSON can't say (enums, times, UUIDs) may be written as text, as in JSON."""
+    """Validate strictly, but accept texts for types that JSON does not have (enums, times, UUIDs)."""
     try:
         return model.model_validate(tree, strict=True)
     except ValidationError as error:
@@ -115,11 +115,11 @@ def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
         return model.model_validate_json(text, strict=True)
 
 
-# --- numbers where a text is wanted, and texts where a number is ----------------------------------------------------
+# --- conversion between numbers and texts ---------------------------------------------------------------------------
 
 
 def _convert(tree: Any, details: Sequence[ErrorDetails], leaves: Leaves) -> bool:
-    """Turn scalars that templates came to into the kind that is wanted in their places; whether there were any."""
+    """Convert scalar values of templates to the required types. Return whether any was converted."""
     wanted: dict[Path, set[str]] = {}
     for one in details:
         wanted.setdefault(_real_prefix(tree, one["loc"]), set()).add(one["type"])
@@ -133,7 +133,7 @@ def _convert(tree: Any, details: Sequence[ErrorDetails], leaves: Leaves) -> bool
 
 
 def _converted(value: Any, kinds: Set[str]) -> Any:
-    """A scalar as one of the kinds that are wanted, by pydantic's names of errors; itself where it is none."""
+    """A scalar converted to one of the required types, given as pydantic's error types; else itself."""
     if isinstance(value, (int, float)) and "string_type" in kinds:
         return str(value).lower() if isinstance(value, bool) else str(value)
     if not isinstance(value, str):
@@ -160,7 +160,7 @@ def _is_certain(details: ErrorDetails, where: Path, leaves: Leaves) -> bool:
 
 
 def _is_of_wrong_kind(tree: Any, where: Path, details: Iterable[ErrorDetails]) -> bool:
-    """Whether a list or a mapping stands where something else is wanted, and no template in it can change that."""
+    """Whether there is a list or mapping where another type is required. No template in it can change that."""
     if not isinstance(_value_at(tree, where), (list, Mapping)):
         return False
     places = ((_real_prefix(tree, one["loc"]), one["type"]) for one in details)
@@ -193,11 +193,11 @@ def _overlap(one: Path, other: Path) -> bool:
     return one[:length] == other[:length]
 
 
-# --- one fault for what is one mistake ------------------------------------------------------------------------------
+# --- one fault for each mistake -------------------------------------------------------------------------------------
 
 
 def _grouped(model: type[BaseModel], tree: Any, details: Sequence[ErrorDetails], *, shown: bool) -> list[Fault]:
-    """Faults in words: what a union's branches say of one value is one fault, and a name got wrong is one, too."""
+    """Pydantic's errors as faults. The errors of all branches of a union are one fault, and so is a misspelt name."""
     groups: dict[Path, list[ErrorDetails]] = {}
     for one in details:
         if one["type"] not in ("extra_forbidden", "missing"):
@@ -215,7 +215,7 @@ def _grouped(model: type[BaseModel], tree: Any, details: Sequence[ErrorDetails],
 
 
 def _of_names(model: type[BaseModel], tree: Any, one: ErrorDetails, details: Sequence[ErrorDetails]) -> Fault | None:
-    """The fault of a parameter that is unknown, or missing under every name."""
+    """The fault for an unknown or missing parameter. A missing one that was misspelt is not reported."""
     where, name = _real_prefix(tree, one["loc"]), ".".join(str(step) for step in one["loc"])
     if one["type"] == "extra_forbidden":
         fault = unknown(where, name, _names_near(model, where))
@@ -227,14 +227,14 @@ def _of_names(model: type[BaseModel], tree: Any, one: ErrorDetails, details: Seq
 
 
 def _owner(model: type[BaseModel], name: str) -> str:
-    """The parameter whose own parameters have one of this name; empty where there is none."""
+    """The parameter that has a nested parameter of this name; empty if there is none."""
     fields = model.model_fields.items()
     found = (own for own, field in fields for nested in models_in(field.annotation) if name in nested.model_fields)
     return next(found, "")
 
 
 def _meant(model: type[BaseModel], tree: Any, parent: Path, details: Sequence[ErrorDetails]) -> Iterator[str]:
-    """The parameters that unknown ones of the same block probably are."""
+    """The parameters that the unknown ones of the same block probably mean."""
     for one in details:
         where = _real_prefix(tree, one["loc"])
         if one["type"] == "extra_forbidden" and where[:-1] == parent:
@@ -242,7 +242,7 @@ def _meant(model: type[BaseModel], tree: Any, parent: Path, details: Sequence[Er
 
 
 def _names_near(model: type[BaseModel], where: Path) -> list[str]:
-    """The parameters known where an unknown one stands: of the model, or of one nested in it."""
+    """The parameters of the model at a place: of the model itself, or of one nested in it."""
     known: type[BaseModel] = model
     for step in where[:-1]:
         field = known.model_fields.get(str(step))
@@ -252,7 +252,7 @@ def _names_near(model: type[BaseModel], where: Path) -> list[str]:
 
 
 def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """The models within a type: parameters that have parameters."""
+    """The models within a type, for nested parameters."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in getattr(annotation, "__args__", ()):

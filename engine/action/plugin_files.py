@@ -1,4 +1,4 @@
-"""The actions in ``plugins:`` folders: one file an action, its name in YAML is the file's, hot."""
+"""Loads the actions in ``plugins:`` folders: one action per file, named after it, reloaded without a restart."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from engine.core.log_context import PLUGIN_PACKAGE, log_like_engine
 
 @dataclass(frozen=True, slots=True)
 class _Loaded:
-    """One generation of a folder: what was in it, and the package that its modules live in."""
+    """One generation of a folder: its actions, and the package of its modules."""
 
     fingerprint: Fingerprint
     package: str
@@ -32,19 +32,19 @@ class _Loaded:
 
 
 class PluginLoader:
-    """Loads plug-in folders, each time under fresh module names, and again only when a file changed.
+    """Loads plug-in folders under new module names each time, and only if a file changed.
 
-    Files whose names start with ``_`` are helpers: a plug-in imports them with
-    ``from . import _helper``. Importing runs foreign code, so call it off the event loop.
+    Files whose names start with ``_`` are helpers: a plug-in imports them with ``from . import _helper``. Importing
+    runs the plug-ins' code, so call it outside the event loop.
     """
 
     def __init__(self) -> None:
         self._loaded: dict[Path, _Loaded] = {}
-        self._at_work: dict[Path, tuple[str, ...]] = {}
+        self._active: dict[Path, tuple[str, ...]] = {}
         self._serial = itertools.count(1)
 
     def load(self, folders: Sequence[Path], installed: Registry) -> Registry:
-        """The installed actions and those of the folders. A broken file is reported and hurts no other."""
+        """The installed actions and those of the folders. A broken file is reported and does not affect others."""
         actions, broken, clashes = dict(installed.actions), dict(installed.broken), list(installed.clashes)
         for name, found in self._found(folders):
             if isinstance(found, Problem):
@@ -63,7 +63,7 @@ class PluginLoader:
         fingerprint = tuple((str(file), digest_of(file)) for file in plugin_files(folder))
         loaded = self._loaded.get(folder)
         if loaded is None or loaded.fingerprint != fingerprint:
-            if loaded is not None and loaded.package not in self._at_work.get(folder, ()):
+            if loaded is not None and loaded.package not in self._active.get(folder, ()):
                 _forget(loaded.package)
             package = self._package(folder)
             loaded = _Loaded(fingerprint, package, tuple(_import_all(package, folder)))
@@ -71,20 +71,20 @@ class PluginLoader:
         return loaded.found
 
     def adopt(self) -> None:
-        """What was loaded last is at work now.
+        """Mark the generation that was loaded last as active.
 
-        Of each folder one generation more is kept: code of it may be running still, and import
-        a module as it runs. Those before are forgotten, or every edit would cost memory for good.
+        The previous generation of each folder is kept: its code may still run and import modules. Older ones are
+        removed, otherwise every edit would leak memory.
         """
         for folder, loaded in self._loaded.items():
-            before = self._at_work.get(folder, ())
+            before = self._active.get(folder, ())
             if loaded.package not in before:
                 for package in before[:-1]:
                     _forget(package)
-                self._at_work[folder] = (*before[-1:], loaded.package)
+                self._active[folder] = (*before[-1:], loaded.package)
 
     def _package(self, folder: Path) -> str:
-        """A new package over the folder, so that relative imports work and no old module is met again."""
+        """Create a new package for the folder, so that relative imports work and old modules are not reused."""
         name = f"{PLUGIN_PACKAGE}{next(self._serial)}"
         log_like_engine(name)
         package = ModuleType(name)
@@ -95,7 +95,7 @@ class PluginLoader:
 
 
 def _forget(package: str) -> None:
-    """Take a generation's modules out of Python's table. Code that has them goes on with them."""
+    """Remove a generation's modules from ``sys.modules``. Code that has imported them keeps them."""
     for name in list(sys.modules):
         if name == package or name.startswith(f"{package}."):
             del sys.modules[name]
@@ -110,12 +110,12 @@ def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | 
 def _import_action(package: str, file: Path) -> Registered | Problem:
     try:
         return _action_of(_import(f"{package}.{file.stem}", file), file)
-    except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+    except BaseException as error:  # noqa: BLE001 - the plug-in may raise anything; it is reported
         return _broken(error, package, file)
 
 
 def _broken(error: BaseException, package: str, file: Path) -> Problem:
-    """Why a file cannot be imported. The place may be in a helper of its folder."""
+    """Why a file cannot be imported. The position may be in a helper of its folder."""
     own = (str(one) for one in plugin_files(file.parent))
     if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.filename in own:
         return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", "", error.offset or 1)
@@ -133,7 +133,7 @@ def _with_source(problem: Problem) -> Problem:
 
 
 def _hint(error: BaseException, file: Path) -> str:
-    """What to do about a module that is not there; nothing about other exceptions."""
+    """What to do about a missing module; empty for other exceptions."""
     if not isinstance(error, ImportError) or not isinstance(error.name, str):
         return ""
     if is_plugin_module(error.name):
@@ -146,7 +146,7 @@ def _hint(error: BaseException, file: Path) -> str:
 
 
 def _import(name: str, file: Path) -> ModuleType:
-    """Compile what the file holds now: a byte-code cache may be older than an edit within its clock's second."""
+    """Import a file without the byte-code cache, which can miss an edit within the same second."""
     spec = importlib.util.spec_from_file_location(name, file)
     if spec is None:
         raise ImportError(f"{file.name} is not a Python file")
@@ -160,12 +160,12 @@ def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
     own = [value for value in vars(module).values() if _is_action_of(value, module)]
     if not own:
         hint = "write: class MyAction(engine.Action): …; the name of a file without an action begins with _"
-        return _problem(str(file), 1, "a plug-in file holds one action, this one none", hint)
+        return _problem(str(file), 1, "a plug-in file contains one action, this one none", hint)
     if len(own) > 1:
         names = ", ".join(cls.__name__ for cls in own)
         hint = f"move {own[1].__name__} to a file of its own; what both use, base classes too, to a file _NAME.py"
         line = line_of(own[1], str(file)) or 1
-        return _problem(str(file), line, f"a plug-in file holds one action, this one {names}", hint)
+        return _problem(str(file), line, f"a plug-in file contains one action, this one {names}", hint)
     found = register(file.stem, own[0], str(file))
     return _with_source(found) if isinstance(found, Problem) else replace(found, code=digest_of(file).hex())
 

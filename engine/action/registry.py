@@ -1,9 +1,9 @@
-"""Name → action: built-in, from an installed package, or from a file in a ``plugins:`` folder, all verified."""
+"""Name → action: built-in, from an installed package, or from a ``plugins:`` folder. All are verified."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NamedTuple, get_args
@@ -15,6 +15,7 @@ from engine.action.error_place import package_of, place_in
 from engine.core.error_text import named_error
 from engine.core.errors import Problem
 from engine.core.log_context import log_like_engine
+from engine.core.masking import shortened
 from engine.core.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "langsmith_rules_engine.actions"
@@ -23,10 +24,10 @@ DISTRIBUTION = "langsmith-rules-engine"
 
 @dataclass(frozen=True, slots=True)
 class Registered:
-    """One action under the name that YAML uses.
+    """One action under its name in YAML.
 
-    ``origin`` tells people where it comes from, ``code`` one version of a plug-in's file from another. What is not
-    ``builtin`` runs on a loop of its own.
+    ``origin`` says where it comes from. ``code`` is the digest of a plug-in's file. Actions that are not ``builtin``
+    run on the plug-in loop.
     """
 
     name: str
@@ -37,11 +38,11 @@ class Registered:
 
     @property
     def params(self) -> type[BaseModel]:
-        """The model that its parameters are checked against."""
+        """The model of its parameters."""
         return self.action.Params
 
     def parameters(self, written: Any) -> dict[str, Any] | None:
-        """The parameters by name: a text or a list stands for the main one. None where that cannot be."""
+        """The parameters by name; a text or a list is the value of ``main``. None if that is not possible."""
         if isinstance(written, Mapping):
             return dict(written)
         main = self.action.main
@@ -55,7 +56,7 @@ class Registered:
 
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """Every action there is. ``broken`` tells, by name, why one that was found cannot be used."""
+    """All actions. ``broken`` has, by name, why an action that was found cannot be used."""
 
     actions: Mapping[str, Registered]
     broken: Mapping[str, Problem] = field(default_factory=dict)
@@ -74,7 +75,7 @@ class Registry:
 
 
 def load_installed(found: Iterable[EntryPoint] | None = None) -> Registry:
-    """The actions that installed packages offer, ours among them, each verified. One that fails hurts no other."""
+    """Load the actions of installed packages, including the built-in ones. One that fails does not affect others."""
     actions: dict[str, Registered] = {}
     broken: dict[str, Problem] = {}
     clashes: list[Problem] = []
@@ -103,7 +104,7 @@ def _origin(entry: EntryPoint) -> tuple[str, bool]:
 def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered | Problem:
     try:
         loaded = entry.load()
-    except BaseException as error:  # noqa: BLE001 - foreign code, imported: whatever it raises is reported
+    except BaseException as error:  # noqa: BLE001 - the package may raise anything; it is reported
         return Problem(origin, 0, 0, f"{entry.value} cannot be imported: {named_error(error)}")
     if not builtin:
         log_like_engine(entry.module)
@@ -111,32 +112,39 @@ def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered 
 
 
 def register(name: str, candidate: Any, origin: str, *, builtin: bool = False) -> Registered | Problem:
-    """Verify an action's class and make its one instance, or say what is wrong with it.
+    """Verify an action's class and create its instance, or return what is wrong with it.
 
-    ``origin`` is its file, or the package that offers it.
+    ``origin`` is its file or its package.
     """
     try:
         if fault := next(_faults(candidate), None):
             return _problem(origin, fault.message, fault.hint, fault.about, candidate)
-    except BaseException as error:  # noqa: BLE001 - looking at a foreign class may run its code
-        message = f"{name} cannot be looked at: {named_error(error)}"
-        return _problem(origin, message, "it is no usual class of actions", candidate)
+    except BaseException as error:  # noqa: BLE001 - inspecting a class may run its code
+        message = f"{name} cannot be inspected: {named_error(error)}"
+        return _problem(
+            origin,
+            message,
+            "derive the class from engine.Action, without a metaclass or descriptors of its own",
+            candidate,
+        )
     try:
         return Registered(name, candidate(), origin, builtin)
-    except BaseException as error:  # noqa: BLE001 - foreign constructor
+    except BaseException as error:  # noqa: BLE001 - the constructor may raise anything
         return _not_made(origin, candidate, error)
 
 
 def _not_made(origin: str, candidate: type[Action], error: BaseException) -> Problem:
-    """The constructor failed: where it did, if it is in the action's own file."""
+    """The problem of a failed constructor, with the line if it is in the action's own file."""
     message = f"{candidate.__name__}() raised {named_error(error)}"
-    problem = _problem(origin, message, "an action is made once, without arguments", candidate)
+    problem = _problem(
+        origin, message, "the engine creates one instance, without arguments: def __init__(self): …", candidate
+    )
     file, line = place_in(error, package_of(candidate)) or ("", 0)
     return replace(problem, line=line) if file == origin else problem
 
 
 class _Fault(NamedTuple):
-    """What is wrong with a class, the way to fix it, and the part of it that this is about."""
+    """What is wrong with a class, how to fix it, and the part that is wrong."""
 
     message: str
     hint: str
@@ -144,49 +152,52 @@ class _Fault(NamedTuple):
 
 
 def _problem(origin: str, message: str, hint: str, *about: Any) -> Problem:
-    """A problem where the first of some classes and functions is defined that is defined in this file."""
+    """A problem at the definition of the first class or function that is in the origin's file."""
     line = next(filter(None, (line_of(one, origin) for one in about)), 0)
     return Problem(origin, line, 1 if line else 0, message, hint)
 
 
 def line_of(about: Any, origin: str) -> int:
-    """Where a class or function is defined in a plug-in's file; 0 where it is not, or is in no such file."""
+    """The line of a class or function in a plug-in's file; 0 if it is not defined there."""
     try:
         return inspect.getsourcelines(about)[1] if inspect.getsourcefile(about) == origin else 0
-    except Exception:  # noqa: BLE001 - inspect reads and parses the file, which may have changed, and foreign objects
+    except Exception:  # noqa: BLE001 - inspect reads a file that may have changed, and objects of plug-ins
         return 0
 
 
 def _faults(candidate: Any) -> Iterator[_Fault]:
-    """What is wrong with a class that wants to be an action."""
+    """What is wrong with an action's class."""
     if not (inspect.isclass(candidate) and issubclass(candidate, Action)):
         yield _Fault(f"{candidate!r} is not an action", "write: class MyAction(engine.Action): …", candidate)
         return
-    name, run = candidate.__name__, candidate.run
-    if not inspect.iscoroutinefunction(run):
-        yield _Fault(f"{name}.run is not async", f"{_RUN} (code that blocks: await asyncio.to_thread(…))", run)
-    elif inspect.isabstract(candidate):
-        missing = ", ".join(sorted(candidate.__abstractmethods__))
-        yield _Fault(f"{name} does not define {missing}", _RUN, candidate)
-    elif not _takes_two(run):
-        written = f"def run{inspect.signature(run)}"
-        yield _Fault(f"{name}.run takes other arguments than (self, params, context): {written}", _RUN, run)
+    yield from _method_faults(candidate)
     yield from _params_faults(candidate)
-    if candidate.main and candidate.main not in getattr(candidate.Params, "model_fields", {candidate.main: None}):
-        message = f"{name}.main is {candidate.main!r}, which Params does not have"
-        yield _Fault(message, "let it name one of the parameters", candidate)
-    if unknown := frozenset(candidate.needs) - frozenset(get_args(Need)):
-        yield _Fault(f"{name}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}", candidate)
+    yield from _attribute_faults(candidate)
 
 
-#: How the method is written.
-_RUN = "write: async def run(self, params, context): …"
+def _method_faults(kind: type[Action]) -> Iterator[_Fault]:
+    for name, expected in inspect.getmembers(Action, inspect.isfunction):
+        method, arguments = getattr(kind, name), list(inspect.signature(expected).parameters)
+        is_async = inspect.iscoroutinefunction(expected)
+        hint = f"write: {'async ' if is_async else ''}def {name}({', '.join(arguments)}): …"
+        if not callable(method):
+            yield _Fault(f"{kind.__name__}.{name} is not a method", hint, kind)
+        elif getattr(method, "__isabstractmethod__", False):
+            yield _Fault(f"{kind.__name__} does not define {name}", hint, kind)
+        elif inspect.iscoroutinefunction(method) != is_async:
+            blocking = " (code that blocks: await asyncio.to_thread(…))" if is_async else ""
+            yield _Fault(f"{kind.__name__}.{name} is {'not ' if is_async else ''}async", hint + blocking, method)
+        elif not _accepts(kind, name, arguments):
+            written = f"def {name}{inspect.signature(method)}"
+            message = f"{kind.__name__}.{name} takes other arguments than ({', '.join(arguments)}): {written}"
+            yield _Fault(message, hint, method)
 
 
-def _takes_two(run: Any) -> bool:
-    """Whether it can be called as the engine calls it."""
+def _accepts(kind: type[Action], name: str, arguments: Sequence[str]) -> bool:
+    """Whether a method can be called with these arguments, of which the first is ``self``."""
+    has_self = inspect.isfunction(inspect.getattr_static(kind, name))
     try:
-        inspect.signature(run).bind("self", "params", "context")
+        inspect.signature(getattr(kind, name)).bind(*arguments[0 if has_self else 1 :])
     except TypeError:
         return False
     return True
@@ -200,12 +211,37 @@ def _params_faults(owner: type[Action]) -> Iterator[_Fault]:
     if params.model_config.get("extra") != "forbid":
         yield _Fault(f"{name}.Params would ignore unknown parameters", "derive it from engine.Params", params)
     try:
-        params.model_rebuild()  # resolves names of types that were not there when the class was made
+        params.model_rebuild()  # resolves forward references
     except PydanticUndefinedAnnotation as error:
         message = f"{name}.Params uses the type {error.name!r}, which is not defined"
         yield _Fault(message, "import or define it at the top of the file", params)
+    except Exception as error:  # noqa: BLE001 - pydantic inspects types of plug-ins
+        hint = "change the types of its fields to types that pydantic knows, such as str"
+        yield _Fault(f"{name}.Params cannot be used: {named_error(error)}", hint, params)
+
+
+#: The class attributes: their types, a description, and an example.
+_ATTRIBUTES: Mapping[str, tuple[tuple[type, ...], str, str]] = {
+    "main": ((str,), "the name of a parameter", 'main = "PARAMETER"'),
+    "needs": ((frozenset, set), "a set of texts", 'needs = frozenset({"inputs"})'),
+    "libraries": ((tuple, list), "a tuple of texts", 'libraries = ("json",)'),
+    "keeps_progress": ((bool,), "True or False", "keeps_progress = True"),
+}
+
+
+def _attribute_faults(kind: type[Action]) -> Iterator[_Fault]:
+    own, first = kind.__name__, next(iter(kind.Params.model_fields), "")
+    for name, (types, wanted, example) in _ATTRIBUTES.items():
+        value, hint = getattr(kind, name), f"write: {example.replace('PARAMETER', first)}"
+        items = () if isinstance(value, bool) else value
+        if not isinstance(value, types) or not all(isinstance(one, str) for one in items):
+            yield _Fault(f"{own}.{name} is {shortened(repr(value), 100)}, not {wanted}", hint, kind)
+        elif name == "main" and value and value not in kind.Params.model_fields:
+            yield _Fault(f"{own}.main is {value!r}, which Params does not have", hint, kind)
+    if unknown := frozenset(kind.needs) - frozenset(get_args(Need)):
+        yield _Fault(f"{own}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}", kind)
 
 
 def clash(origin: str, name: str, other: str, *, line: int = 0) -> Problem:
-    """Two actions claim one name; neither may win silently."""
+    """The problem of two actions with one name."""
     return Problem(origin, line, 1 if line else 0, f"the name {name!r} is taken by {other}", "rename the file")

@@ -1,4 +1,4 @@
-"""Reading the answer of an HTTP request: of bounded size, and whatever is in it."""
+"""Reads HTTP responses of any content, up to a maximum size."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from engine.core.errors import check_response
 if TYPE_CHECKING:
     import aiohttp
 
-#: The most that is read of an answer, in bytes.
+#: The maximum bytes read of a response.
 LONGEST_ANSWER = 1 << 20
-#: How much of a refusal is read, in bytes, and how long its body is waited for, in seconds.
+#: The maximum bytes read of an error response, and the seconds to wait for them.
 _EXCERPT, _PATIENCE = 2048, 1.0
 
 
 async def read_response(response: aiohttp.ClientResponse) -> Any:
-    """What a 2xx says: the JSON value in its body, else the body as text, None where it is empty.
+    """The content of a 2xx response: the JSON value of its body, else the body as text; None if it is empty.
 
-    The content type is not looked at: many services send JSON under a wrong one. A body of more than 1 MiB is a text
-    that is cut there and ends in "…".
+    The content type is ignored: many services send JSON under a wrong one. A body of more than 1 MiB is returned as a
+    text that is cut there and ends in "…".
 
     Raises:
-        HttpFailure: the status is not 2xx. The engine retries, or gives up, by the table in docs/delivery.md.
+        HttpFailure: the status is not 2xx. The engine retries or gives up by the table in docs/delivery.md.
         aiohttp.ClientError: the connection broke while the body was read. The engine retries.
     """
     if not 200 <= response.status < 300:
@@ -42,13 +42,13 @@ async def read_response(response: aiohttp.ClientResponse) -> Any:
 async def read_text(
     response: aiohttp.ClientResponse, *, longest: int = LONGEST_ANSWER, patience: float | None = None
 ) -> str:
-    """The body of an answer as text, whatever its status. What is not the whole ends in "…".
+    """The body of a response as text, whatever its status. An incomplete text ends in "…".
 
     Args:
-        response: the answer, within its ``async with``.
-        longest: the most bytes to read.
-        patience: how many seconds to wait for a body that does not matter much: one that stalls or breaks is cut
-            there. None waits for the whole body, as long as the attempt may take.
+        response: the response, within its ``async with``.
+        longest: the maximum number of bytes to read.
+        patience: seconds to wait for a body that is not essential: if it stalls or the connection breaks, the text is
+            cut there. None waits for the whole body, as long as the attempt may take.
 
     Raises:
         aiohttp.ClientError: the connection broke, and no ``patience`` was given.
@@ -67,9 +67,9 @@ async def read_text(
             raise
     if whole:
         return read.decode("utf-8-sig", "replace")
-    # The "…" also tells the engine that a secret at the end may be cut, and it masks what is left of it.
+    # The "…" also makes the engine mask a secret that was cut at the end.
     return read[:longest].decode("utf-8-sig", "replace").rstrip("\ufffd") + "…"
 
 
 def _no_json(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")

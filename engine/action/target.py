@@ -1,4 +1,4 @@
-"""What decides where an action's deliveries go: its URL, its credential, the service behind it, as they are written."""
+"""A hash of what determines an action's destination: its URL, credential and service, as written."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.variables import plain
 
 
 class _AsWritten:
-    """Parameters as they are written, templates and all; it notes which of them are read."""
+    """Parameters as written, including templates. Records which of them are read."""
 
     def __init__(self, registered: Registered, tree: Mapping[str, Any]) -> None:
         self._fields, self._tree = registered.params.model_fields, tree
@@ -39,9 +39,9 @@ def target_of(
     """A hash that changes with the destination or the credential of an action. It is neither shown nor stored: short
     secrets could be guessed from it.
 
-    ``tree`` are the parameters with what ``author`` (the ``vars``) alone decides filled in; ``services`` are the
-    settings of what the action goes through. A template counts as it is written: what an event makes of it is not
-    known beforehand. Of a plug-in every parameter counts, and its file.
+    ``tree`` are the parameters, with templates that only use ``author`` (the ``vars``) rendered. ``services`` are the
+    settings of the services that the action uses. Other templates are hashed as written, because their values depend on
+    the event. For a plug-in all parameters and its file are included.
     """
     leads = _leading(registered, tree) if registered.builtin else tree
     text = _json(plain(leads))
@@ -50,25 +50,25 @@ def target_of(
 
 
 def service_target(settings: LangSmithSettings | SlackSettings) -> str:
-    """The same of a service that the engine itself asks."""
+    """The same for a service that the engine itself uses."""
     return _hash(_settings(settings))
 
 
 def _leading(registered: Registered, tree: Any) -> Any:
-    """Those of the parameters that the action reads to tell its destination; all where it can't tell from templates."""
+    """The parameters that the action reads to compute its destination; all if it fails on templates."""
     if not isinstance(tree, Mapping):
         return tree
     written = _AsWritten(registered, tree)
     try:
         registered.action.destination(written)
         registered.action.scope(written)
-    except Exception:  # noqa: BLE001 - templates are not what an action expects
+    except Exception:  # noqa: BLE001 - actions do not expect templates
         return tree
     return {name: tree.get(name) for name in sorted(written.read)}
 
 
 def _settings(settings: LangSmithSettings | SlackSettings) -> Mapping[str, Any]:
-    """All but how long traces are kept, which leads nowhere."""
+    """All settings except the retention of traces, which does not affect the destination."""
     return {name: value for name, value in asdict(settings).items() if name != "retention"}
 
 

@@ -133,7 +133,7 @@ def test_what_a_union_says_of_one_value_is_one_fault() -> None:
 
 def test_a_template_with_text_around_it_can_only_be_a_text() -> None:
     tree = {"title": "a {{ x }}", "count": "n {{ x }}", "names": "b {{ x }}"}
-    message = "'count' must be a whole number, and a template with text around it can only make a text"
+    message = "'count' must be a whole number, and a template with text around it always gives a text"
     hint = 'write the template alone, so that it keeps its type: count: "{{ x }}"'
     assert faults(tree, mixed=frozenset({("title",), ("count",), ("names",)})) == [f"count|{message}|{hint}"]
 

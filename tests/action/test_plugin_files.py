@@ -72,7 +72,7 @@ def test_a_helper_file_is_imported_relatively_and_is_no_action(folder: Path) -> 
         ("import engine\n\ndef broken(:\n", 3, "syntax error"),
         ("import engine\n\n\nraise RuntimeError('no database')\n", 4, "import raised RuntimeError: no database"),
         ("import sys\nsys.exit(3)\n", 2, "import raised SystemExit: 3"),
-        ("import engine\n", 1, "a plug-in file holds one action, this one none"),
+        ("import engine\n", 1, "a plug-in file contains one action, this one none"),
         (GOOD + GOOD.replace("OpenTicket", "Other"), 20, "this one OpenTicket, Other"),
         (GOOD.replace("async def", "def"), 13, "OpenTicket.run is not async"),
         (GOOD.replace("self, params, context", "self, params"), 13, "(self, params, context): def run(self, params)"),
@@ -96,6 +96,67 @@ def test_a_broken_file_is_reported_with_its_line_and_hurts_no_other(
     problem = registry.broken["broken"]
     assert words in problem.message
     assert (Path(problem.file).name, problem.line) == ("broken.py", line)
+
+
+WRONG_CLASSES = [
+    # what is wrong in the class, the message, and what the hint says to write instead
+    ("needs = 7", "OpenTicket.needs is 7", 'needs = frozenset({"inputs"})'),
+    ("needs = None", "OpenTicket.needs is None", 'needs = frozenset({"inputs"})'),
+    ("needs = 'inputs'", "OpenTicket.needs is 'inputs'", 'needs = frozenset({"inputs"})'),
+    ("needs = ['inputs']", "OpenTicket.needs is ['inputs']", 'needs = frozenset({"inputs"})'),
+    ("needs = frozenset({7})", "OpenTicket.needs is frozenset({7})", 'needs = frozenset({"inputs"})'),
+    ("needs = [['inputs']]", "OpenTicket.needs is [['inputs']]", 'needs = frozenset({"inputs"})'),
+    ("main = 7", "OpenTicket.main is 7", 'main = "title"'),
+    ("main = ['title']", "OpenTicket.main is ['title']", 'main = "title"'),
+    ("main = 'name'", "OpenTicket.main is 'name'", 'main = "title"'),
+    ("libraries = 'json'", "OpenTicket.libraries is 'json'", 'libraries = ("json",)'),
+    ("libraries = 7", "OpenTicket.libraries is 7", 'libraries = ("json",)'),
+    ("keeps_progress = 'no'", "OpenTicket.keeps_progress is 'no'", "keeps_progress = True"),
+    ("Params = 7", "OpenTicket.Params is not a class of parameters", "class Params(engine.Params): …"),
+    ("requires = {'slack'}", "OpenTicket.requires is not a method", "def requires(self, params): …"),
+    ("lacks = ''", "OpenTicket.lacks is not a method", "def lacks(self): …"),
+    ("lacks = property(lambda self: '')", "OpenTicket.lacks is not a method", "def lacks(self): …"),
+    ("async def destination(self, params): ...", "OpenTicket.destination is async", "def destination(self, params): …"),
+    ("def warnings(self): ...", "OpenTicket.warnings takes other arguments", "def warnings(self, params): …"),
+    ("def defaults(self, params): ...", "takes other arguments", "def defaults(self, params, words): …"),
+    ("def scope(params): ...", "OpenTicket.scope takes other arguments", "def scope(self, params): …"),
+    ("def outline(self): ...", "takes other arguments", "def outline(self, params, payload): …"),
+    ("run = 7", "OpenTicket.run is not a method", "async def run(self, params, context): …"),
+    ("def run(self, params, context): ...", "run is not async", "async def run(self, params, context): …"),
+    ("async def run(params, context): ...", "takes other arguments", "async def run(self, params, context): …"),
+    ("def __init__(self, key): ...", "OpenTicket() raised TypeError", "def __init__(self): …"),
+]
+
+
+@pytest.mark.parametrize(("wrong", "message", "advice"), WRONG_CLASSES)
+def test_the_advice_about_a_wrong_class_works(folder: Path, wrong: str, message: str, advice: str) -> None:
+    file, loader = folder / "open_ticket.py", PluginLoader()
+    file.write_text(f"{GOOD}\n    {wrong}\n")
+    problem = load(folder, loader).broken["open_ticket"]
+    assert message in problem.message
+    assert advice in problem.hint
+    file.write_text(f"{GOOD}\n    {advice.replace('…', '...')}\n")
+    assert load(folder, loader).get("open_ticket") is not None
+
+
+def test_a_class_that_raises_when_it_is_inspected_is_broken(folder: Path) -> None:
+    descriptor = "type('Odd', (), {'__get__': lambda *_: 1 / 0})()"
+    (folder / "open_ticket.py").write_text(f"{GOOD}\n    main = {descriptor}\n")
+    problem = load(folder).broken["open_ticket"]
+    assert "cannot be inspected: ZeroDivisionError" in problem.message
+    assert "without a metaclass or descriptors of its own" in problem.hint
+    (folder / "open_ticket.py").write_text(f"{GOOD}\n    main = 'title'\n")
+    assert load(folder).get("open_ticket") is not None
+
+
+def test_types_of_parameters_that_cannot_be_checked_are_told_with_the_way_out(folder: Path) -> None:
+    text = GOOD.replace("title: str", "title: 'Text'") + "\n\nText = {str: 7}\n"
+    (folder / "open_ticket.py").write_text(text)
+    problem = load(folder).broken["open_ticket"]
+    assert "OpenTicket.Params cannot be used" in problem.message
+    assert problem.hint == "change the types of its fields to types that pydantic knows, such as str"
+    (folder / "open_ticket.py").write_text(text.replace("{str: 7}", "str"))
+    assert load(folder).get("open_ticket") is not None
 
 
 def test_a_run_with_more_parameters_that_are_optional_is_taken(folder: Path) -> None:

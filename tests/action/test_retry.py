@@ -228,7 +228,7 @@ async def test_a_url_that_aiohttp_cannot_use_is_final(url):
         with pytest.raises(aiohttp.InvalidURL) as caught:
             await http.get(url)
     failure = classify(caught.value)
-    assert (failure.retry, failure.expected, failure.says) == (False, True, "nothing")
+    assert (failure.retry, failure.expected, failure.health) == (False, True, "unknown")
     assert failure.reason.startswith("the URL cannot be used: ")
 
 

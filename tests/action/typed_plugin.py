@@ -37,7 +37,7 @@ class Typed(engine.Action):
         """Nothing."""
         return ""
 
-    def doubts(self, params: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
+    def warnings(self, params: Mapping[str, Any]) -> Iterable[tuple[str, str, str]]:
         """One."""
         yield "text", "it is short", "write more"
 

@@ -73,7 +73,7 @@ async def test_a_content_type_that_was_given_counts(attempt, sink):
     "body", ['{"a": "x"y"}', '{"a": NaN}', "", "yes", '{"a": 1} {}', "[" * 100_000], ids=lambda body: body[:12]
 )
 async def test_a_text_that_is_no_json_is_not_sent_as_json(attempt, sink, body, content_type):
-    with pytest.raises(ValidationError, match=r"body is no JSON.*write the body as a mapping"):
+    with pytest.raises(ValidationError, match=r"body is not JSON.*write the body as a mapping"):
         await attempt(ForwardWebhook(), {"url": sink.url, "body": body, "headers": {"content-type": content_type}})
     assert not sink.received
 
@@ -202,7 +202,7 @@ AUTHORS = [
 @pytest.mark.parametrize("dots", DOTS)
 def test_dots_lead_to_no_other_path_however_they_are_written(slash, dots):
     for end in [*(f"{sign}b" for sign in (*SLASHES, ";", "%3b", "%253B", "%00")), "", "?b", "#b"]:
-        with pytest.raises(ValidationError, match=r"url holds /\.\./ or /\./, maybe encoded"):
+        with pytest.raises(ValidationError, match=r"url contains /\.\./ or /\./, maybe encoded"):
             ForwardWebhook.Params(url=f"https://x.y/a{slash}{dots}{end}")
 
 
@@ -224,10 +224,10 @@ def test_what_an_author_writes_is_left_alone(url):
         ("http://\u2100/", "NFKC"),
         ("http://127.0.0.1\\@x.y/", ""),
         ("http://@:80/", ""),
-        ("http://x%41.y/", "no host holds '%'"),
-        ('http://x"y/', "no host holds '\"'"),
-        ("http://x|y/", r"no host holds '\|'"),
-        ("http://{x}/", "no host holds '{'"),
+        ("http://x%41.y/", "a host cannot contain '%'"),
+        ('http://x"y/', "a host cannot contain '\"'"),
+        ("http://x|y/", r"a host cannot contain '\|'"),
+        ("http://{x}/", "a host cannot contain '{'"),
     ],
 )
 def test_a_url_that_cannot_be_parsed_is_refused(url, why):
@@ -238,7 +238,7 @@ def test_a_url_that_cannot_be_parsed_is_refused(url, why):
 @pytest.mark.parametrize("control", ["\x00", "\t", "\n", "\r", "\x1b", "\x7f", " "])
 @pytest.mark.parametrize("url", ["http://x{}y/", "http://x.y/a{}b", "http://x.y/?a={}b", "{}http://x.y/"])
 def test_a_control_character_in_a_url_is_refused(url, control):
-    with pytest.raises(ValidationError, match="url holds a space or a control character"):
+    with pytest.raises(ValidationError, match="url contains a space or a control character"):
         ForwardWebhook.Params(url=url.format(control))
 
 
@@ -255,13 +255,13 @@ def test_a_control_character_in_a_url_is_refused(url, control):
         ({"url": "https://x.y:99999/"}, "Port out of range"),
         ({"headers": {"X": "a\r\nEvil: 1"}}, r"line break.*needs \| urlencode there"),
         ({"headers": {"X": "a\x00"}}, "control character"),
-        ({"headers": {"X Y": "a"}}, "not the name of a header"),
-        ({"headers": {"X\r\nY": "a"}}, "not the name of a header"),
+        ({"headers": {"X Y": "a"}}, "not a header name"),
+        ({"headers": {"X\r\nY": "a"}}, "not a header name"),
         ({"headers": {"Webhook-Id": "a"}}, "set by the engine"),
         ({"headers": {"Content-Type": "a/b", "content-type": "c/d"}}, "more than once"),
         ({"headers": {"Content-Length": "1"}}, "set by the engine"),
-        ({"sign_with": "whsec_not base64"}, "whsec_ and base64"),
-        ({"sign_with": ""}, "whsec_ and base64"),
+        ({"sign_with": "whsec_not base64"}, "whsec_ followed by base64"),
+        ({"sign_with": ""}, "whsec_ followed by base64"),
         ({"method": "post"}, "POST"),
     ],
 )

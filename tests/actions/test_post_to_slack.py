@@ -536,7 +536,7 @@ async def test_what_passes_by_itself_is_tried_again(attempt, slack, error, says)
     with pytest.raises(HttpFailure) as caught:
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
     failure = classify(caught.value)
-    assert (failure.retry, failure.after, failure.says) == (True, 7.0, says)
+    assert (failure.retry, failure.after, failure.health) == (True, 7.0, says)
 
 
 @pytest.mark.parametrize(
@@ -552,7 +552,7 @@ async def test_what_slack_says_with_a_200_means_what_its_status_would(attempt, s
     with pytest.raises(HttpFailure) as caught:
         await attempt(PostToSlack(), {"channel": "#q", "text": "t"})
     failure = classify(caught.value)
-    assert (failure.retry, failure.says) == (True, says)
+    assert (failure.retry, failure.health) == (True, says)
     assert words in failure.reason
 
 
@@ -751,7 +751,7 @@ def test_the_destination_is_the_channel_or_a_hash_of_the_webhook():
         ({"webhook_url": "https://x.y", "text": "t", "thread_by": "k"}, "thread_by needs a channel"),
         ({"channel": "#q", "text": "t", "thread_by": "k", "thread_ts": "1.2"}, "no thread_ts"),
         ({"webhook_url": "hooks.slack.com/x", "text": "t"}, "must be absolute, like https://hooks"),
-        ({"webhook_url": "https://x.y/services/..%2fb", "text": "t"}, "webhook_url holds /../ or /./"),
+        ({"webhook_url": "https://x.y/services/..%2fb", "text": "t"}, "webhook_url contains /../ or /./"),
         ({"webhook_url": "https://x.y:port/", "text": "t"}, "webhook_url cannot be parsed: Port could not be cast"),
         ({"channel": "#q", "text": "t", "icon": "robot"}, "an emoji like :robot_face:"),
         ({"channel": "#q", "text": "t", "thread_ts": 1.2}, "valid string"),

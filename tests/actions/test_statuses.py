@@ -16,7 +16,7 @@ from engine.action.failures import LONGEST_RETRY_AFTER, classify
 from engine.core.errors import HttpFailure, check_response
 
 PAGE = Path(__file__).parents[2] / "docs" / "delivery.md"
-#: What the table's words about a destination mean (``engine.retry.Says``).
+#: What the table's words about a destination mean (``engine.action.failures.Health``).
 SAYS = {
     "healthy": "healthy",
     "paused": "pause",
@@ -86,7 +86,7 @@ def test_every_status_means_what_is_documented(status, retry_after):
         assert (row.verdict, row.says) == ("succeeded", "healthy")
         return
     assert ("retried" if failure.retry else "dead") == row.verdict
-    assert failure.says == row.says
+    assert failure.health == row.says
     if failure.retry:
         assert failure.after == (AFTER if retry_after else None)
     if row.waits:
@@ -155,7 +155,7 @@ async def check(attempt, subject, status, retry_after):
     if expected != "success" and (name, status) not in BETTER:
         assert failure.after == (retry_after if failure.retry else None), status
         # Who asks again, and knows then that it is not there, says so in words of its own.
-        assert failure.says == row.says or (failure.says == "nothing" and asks_again), status
+        assert failure.health == row.says or (failure.health == "unknown" and asks_again), status
         assert failure.expected, status
         assert len(failure.reason) < 600
     if not asks_again:
@@ -166,7 +166,7 @@ async def test_a_pause_that_is_asked_for_is_bounded(attempt, subject):
     _, action, params, stand_in, path = subject
     stand_in.faults.add(status=429, retry_after=90_000, path=path)
     _, failure = await outcome(attempt, action, params)
-    assert (failure.after, failure.says) == (LONGEST_RETRY_AFTER, "pause")
+    assert (failure.after, failure.health) == (LONGEST_RETRY_AFTER, "pause")
 
 
 @pytest.mark.parametrize("status", [201, 202, 204])
@@ -180,7 +180,7 @@ async def test_a_reset_connection_is_tried_again(attempt, subject):
     stand_in.faults.add(reset=True, path=path)
     came_to, failure = await outcome(attempt, action, params)
     assert (came_to, failure.cause, failure.expected) == ("retry", "connection", True)
-    assert failure.says == "failing"
+    assert failure.health == "failing"
 
 
 async def test_a_refused_connection_is_tried_again(attempt, subject):
@@ -188,7 +188,7 @@ async def test_a_refused_connection_is_tried_again(attempt, subject):
     await stand_in.stop()
     came_to, failure = await outcome(attempt, action, params)
     assert (came_to, failure.cause, failure.expected) == ("retry", "connection", True)
-    assert failure.says == "failing"
+    assert failure.health == "failing"
 
 
 async def test_silence_is_a_timeout_and_tried_again(attempt, subject):
@@ -197,4 +197,4 @@ async def test_silence_is_a_timeout_and_tried_again(attempt, subject):
     await outcome(attempt, action, params)
     stand_in.faults.add(hang=30, path=path)
     came_to, failure = await outcome(attempt, action, params | {}, timeout=0.2)
-    assert (came_to, failure.cause, failure.says) == ("retry", "timeout", "failing")
+    assert (came_to, failure.cause, failure.health) == ("retry", "timeout", "failing")

@@ -35,7 +35,7 @@ def as_advised(text: str, hint: str) -> str:
 async def test_check_says_what_becomes_of_it_and_its_advice_works(tmp_path: Path, sink: WebhookSink) -> None:
     text = configuration("09", sink=sink.origin)
     (remark,) = remarks(tmp_path, text)
-    assert (remark.line, remark.message) == (8, "this body is a text: it goes out as text/plain, not as JSON")
+    assert (remark.line, remark.message) == (8, "this body is a text: it is sent as text/plain, not as JSON")
     fixed = as_advised(text, remark.hint)
     assert remarks(tmp_path, fixed) == []
     await deliver(tmp_path, fixed, PAYLOAD, 1)
@@ -47,12 +47,12 @@ async def test_check_says_what_becomes_of_it_and_its_advice_works(tmp_path: Path
 async def test_what_is_no_json_is_not_sent_as_json(tmp_path: Path, sink: WebhookSink, name: str) -> None:
     text = with_header(configuration("09", sink=sink.origin), name)
     (remark,) = remarks(tmp_path, text)
-    assert "a quote or a line break in {{ run.name }} makes this body no JSON" in remark.message
+    assert "a quote or a line break in {{ run.name }} makes this body invalid JSON" in remark.message
     (delivery,) = (await deliver(tmp_path, text, PAYLOAD, 1)).values()
     assert delivery.row.state == "dead"
-    reason = "is no JSON, though its content type is application/json: Expecting ',' delimiter"
+    reason = "is not JSON, although its content type is application/json: Expecting ',' delimiter"
     assert reason in delivery.row.reason
-    assert "put | tojson behind each value" in delivery.row.reason
+    assert "put | tojson after each value" in delivery.row.reason
     assert sink.received == []
 
 

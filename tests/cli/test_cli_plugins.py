@@ -204,7 +204,7 @@ def test_whatever_is_raised_at_import_the_plug_in_is_named(
     ("text", "words"),
     [
         ("    def __init__(self):\n        raise BaseException('x')", "Odd() raised BaseException: x"),
-        ("    needs = 7", "odd cannot be looked at: TypeError: 'int' object is not iterable"),
+        ("    needs = 7", "Odd.needs is 7, not a set of texts"),
         ("    def requires(self, params):\n        raise SystemExit(0)", "odd.requires raised SystemExit: 0"),
         (VALIDATOR, "odd.Params raised SystemExit: 0"),
     ],

@@ -88,7 +88,7 @@ def test_what_is_about_all_parameters_is_told_with_the_action() -> None:
 def test_null_where_a_value_is_needed_says_what_to_write() -> None:
     assert reason('- log:\n    message: "{{ run.error }}"', error=None) == (
         "parameter message (config.yaml:8): must be a text, not null; "
-        "where it may be null, write `| default(…)`, or `| default(omit)` to leave it out"
+        "if it may be null, write `| default(…)`, or `| default(omit)` to leave it out"
     )
 
 

@@ -101,10 +101,10 @@ def _of_action(action: ActionConfig, registry: Registry) -> Iterator[LintWarning
         return
     try:
         found = [
-            (str(name), str(message), str(hint)) for name, message, hint in registered.action.doubts(action.params)
+            (str(name), str(message), str(hint)) for name, message, hint in registered.action.warnings(action.params)
         ]
     except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
-        found = [("", f"{action.type}.doubts raised {named_error(error)}", "")]
+        found = [("", f"{action.type}.warnings raised {named_error(error)}", "")]
     for name, message, hint in found:
         where = (*action.params_where, name) if name in action.params else action.params_where
         yield LintWarning(where, message, hint, at_key=True)

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import Literal, TypeGuard, assert_never
 
-from engine.action.failures import Says
+from engine.action.failures import Health
 
 #: Why a destination is blocked: it asked for a pause; it keeps failing; it refuses the key; it is gone.
 BlockKind = Literal["paused", "failing", "refused", "gone"]
@@ -80,7 +80,7 @@ class Circuit:
 
     def record(
         self,
-        says: Says,
+        says: Health,
         reason: str,
         now: float,
         *,
@@ -99,7 +99,7 @@ class Circuit:
                 from before the block say little.
             number: the attempt's number, which orders attempts by when they began.
         """
-        if says == "nothing":
+        if says == "unknown":
             return
         self.is_clean = False
         self.failures_in_a_row = 0 if says == "healthy" else self.failures_in_a_row + 1

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from engine.action.failures import Failure, Says, Scope
+from engine.action.failures import Failure, Health, Scope
 from engine.clients.limits import Limits
 from engine.core.fair_share import FairShare
 from engine.worker.destinations.circuit import Block, BlockKind, Circuit
@@ -318,7 +318,7 @@ class Destination:
 
     def finish(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """Record the end of an attempt; a failure of None is success."""
-        says = "healthy" if failure is None else failure.says
+        says = "healthy" if failure is None else failure.health
         self.last_failure = "" if failure is None else " ".join(failure.reason.split())[:MAX_REASON]
         if says != "healthy" or not self.circuit.is_clean:
             self._record(says, admitted, failure, now)
@@ -326,7 +326,7 @@ class Destination:
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
         self.abandon(now)
 
-    def _record(self, says: Says, admitted: Admitted, failure: Failure | None, now: float) -> None:
+    def _record(self, says: Health, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """Record what an attempt says of the destination, and slow down if that blocks it.
 
         After a pause, halve the concurrency; after any other block, start again with one attempt. Attempts that had
@@ -355,7 +355,7 @@ class Destination:
         self.circuit.block, self._ramp, self.has_stored = block, 1, True
         self._shared.changed.add(self)
 
-    def record_block(self, says: Says, reason: str, now: float) -> None:
+    def record_block(self, says: Health, reason: str, now: float) -> None:
         """Record what an attempt at another destination says of this one, which is a URL or a credential."""
         block = self.circuit.block
         if block is not None and block.kind == says == "gone" and not block.is_closed(now):

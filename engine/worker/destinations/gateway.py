@@ -150,8 +150,8 @@ class Gateway:
         if failure is not None:
             failure = self._apply_rules(failure, config)
         if self._scoped.blocked:
-            self._finish_scoped(admitted, healthy=failure is None or failure.says == "healthy")
-        if failure is not None and failure.says in ("gone", "refused"):
+            self._finish_scoped(admitted, healthy=failure is None or failure.health == "healthy")
+        if failure is not None and failure.health in ("gone", "refused"):
             next_queue = self._block_scope(admitted, failure, now)
             failure = failure if next_queue is destination else None
         destination.finish(admitted, failure, now)
@@ -164,7 +164,7 @@ class Gateway:
         """A failure without secrets in its reason, which blocks nothing that other rules may have fixed."""
         rules = self._context.rules
         reason = " ".join(rules.masker.text(failure.reason).split())[:300]
-        is_old = config not in ("", rules.router.private_hash) and failure.says in ("refused", "gone")
+        is_old = config not in ("", rules.router.private_hash) and failure.health in ("refused", "gone")
         return replace(failure, reason=reason, cause="action" if is_old else failure.cause)
 
     def abandon(self, admitted: Admitted) -> None:
@@ -219,11 +219,11 @@ class Gateway:
     def _block_scope(self, admitted: Admitted, failure: Failure, now: float) -> Destination:
         """Block the URL or the credential of an attempt. Returns it, or the destination if that is to be blocked."""
         gone, refused = self._scoped_names(admitted.destination, admitted.scope)
-        name = gone if failure.says == "gone" else refused
+        name = gone if failure.health == "gone" else refused
         if name == admitted.destination.name:
             return admitted.destination
         before = None if (known := self._table.get(name)) is None else known.last_block
-        blocked = self._scoped.block(name, failure.says, failure.reason, self._context.rules.router.limits, now)
+        blocked = self._scoped.block(name, failure.health, failure.reason, self._context.rules.router.limits, now)
         self._pauses.report(blocked, before, now)
         return blocked
 

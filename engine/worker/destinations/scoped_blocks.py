@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from urllib.parse import urlsplit
 
-from engine.action.failures import Says, Scope
+from engine.action.failures import Health, Scope
 from engine.clients.limits import LimitTable
 from engine.core.masking import Masker
 from engine.worker.destinations.destination import Destination, NotAdmitted
@@ -48,7 +48,7 @@ class ScopedBlocks:
                 return NotAdmitted(one, block)
         return found
 
-    def block(self, name: str, says: Says, reason: str, limits: LimitTable, now: float) -> Destination:
+    def block(self, name: str, says: Health, reason: str, limits: LimitTable, now: float) -> Destination:
         """Block a URL that is gone, or a credential that is refused."""
         destination = self._table.get_or_add(name, name, limits, now)
         self.blocked.add(name)

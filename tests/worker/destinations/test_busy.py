@@ -113,7 +113,7 @@ def test_a_single_refusal_pauses_for_a_moment_and_many_in_a_row_for_as_long_as_w
     assert made.block.until == NOW + 30, "nothing else is known of it"
     made.record("healthy", "", NOW + 30, number=2)
     for number in range(3, 10):
-        made.record("nothing", "ValueError", now, number=number)
+        made.record("unknown", "ValueError", now, number=number)
         made.record("busy", "HTTP 503", now, after=30.0, number=number)
         pauses.append(made.block.until - now)
         now = made.block.until

@@ -53,12 +53,12 @@ def test_an_error_of_the_action_itself_neither_opens_nor_closes_it() -> None:
     made = circuit()
     for _ in range(FAILURES_TO_OPEN - 1):
         made.record("failing", "HTTP 503", NOW)
-        made.record("nothing", "ValueError", NOW)
+        made.record("unknown", "ValueError", NOW)
     assert made.block is None
     made.record("failing", "HTTP 503", NOW)
     assert made.block is not None
     later = made.block.until
-    made.record("nothing", "ValueError", later, probe=True)
+    made.record("unknown", "ValueError", later, probe=True)
     assert made.block.probes(later)
 
 
@@ -146,7 +146,7 @@ def test_a_410_is_for_good_whatever_comes_after() -> None:
     assert made.block is None
 
 
-OUTCOMES = st.sampled_from(["healthy", "nothing", "pause", "failing", "refused", "gone"])
+OUTCOMES = st.sampled_from(["healthy", "unknown", "pause", "failing", "refused", "gone"])
 
 
 @given(st.lists(st.tuples(OUTCOMES, st.floats(0, 400), st.none() | st.floats(0, 3600)), max_size=60), st.integers())
@@ -167,7 +167,7 @@ def test_failures_in_a_row_are_counted_until_one_succeeds(says) -> None:
     made = Circuit(random.Random(1))
     for number in range(3):
         made.record(says, "HTTP 503", NOW + number, after=0.1, number=number)
-    made.record("nothing", "", NOW + 4)
+    made.record("unknown", "", NOW + 4)
     assert made.failures_in_a_row == 3
     made.record("healthy", "", NOW + 5, number=9)
     assert made.failures_in_a_row == 0
