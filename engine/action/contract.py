@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict
 
 from engine.action.failures import Scope
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
+from engine.core.document import Missing
 from engine.core.log_context import write_line
-from engine.core.missing import Missing
 
 if TYPE_CHECKING:
     import logging

@@ -9,7 +9,7 @@ from typing import Any, Final
 from engine.admin.pieces import load_in_pieces
 from engine.core.errors import BadBody, Problem, TooComplex
 from engine.core.event import parse_payload
-from engine.core.json_scan import MAX_LEVELS, parsed_size
+from engine.core.json_text import MAX_LEVELS, parsed_size
 from engine.store.queries import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.records import Attempt
 

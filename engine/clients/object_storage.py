@@ -19,7 +19,7 @@ from engine.core import compression
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json
 from engine.core.fair_share import FairShare
-from engine.core.json_scan import MAX_VALUES, parsed_size
+from engine.core.json_text import MAX_VALUES, parsed_size
 from engine.core.memory_budget import Account, size_of
 
 #: The largest object that is read, decompressed, in bytes.

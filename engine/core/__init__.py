@@ -1,7 +1,7 @@
 """Nouns that every package uses, and tools. Only small files are read here, such as ``.env``.
 
-- events: ``event``, ``document``, ``feedback``, ``missing``, ``run_link``, ``vocabulary``, ``payload_schema``
-- JSON: ``json_scan``, ``json_text``, ``numbers``, ``shown_values``, ``compression``, ``signatures``
+- events: ``event``, ``document``, ``feedback``, ``vocabulary``, ``payload_schema``
+- JSON: ``json_text``, ``shown_values``, ``compression``, ``signatures``
 - decisions: ``truth``, ``decisions``, ``schedule``, ``regex``, ``deadline``, ``offload``
 - configuration text: ``positions``, ``variables``, ``units``, ``times``, ``suggest``, ``env_file``, ``fingerprint``
 - errors and what people read: ``errors``, ``error_text``, ``masking``, ``terminal_text``, ``log_context``, ``trace``

@@ -2,24 +2,57 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import isfinite
-from typing import Any
+from typing import Any, Final, NoReturn
+from urllib.parse import urlsplit
 
-from engine.core.errors import NotNow
+from engine.core.errors import DataMissing, DataTooLarge, NotNow
 from engine.core.event import Event, Kind
 from engine.core.feedback import feedback_error
-from engine.core.missing import Missing
-from engine.core.run_link import run_link
-from engine.core.times import iso_second, seconds_between, time_of
+from engine.core.times import iso_second, time_of
 from engine.core.vocabulary import ITEM_WORDS
 
 #: Parts of a run that LangSmith may store in object storage.
 STORED_PARTS = ("inputs", "outputs")
 #: The time of a feedback row without one.
 _NEVER = datetime.min.replace(tzinfo=UTC)
+#: Fields that may contain the link. LangSmith's changelog (June 2026) announces one without naming the field.
+_LINK_KEYS: Final = ("url", "run_url", "trace_url", "app_url", "trace_link", "deep_link", "link", "app_path")
+#: Characters that are invalid in URLs. Programs interpret them differently.
+_NOT_IN_LINKS: Final = re.compile(r"""[\x00-\x20\x7f\\<>|"]""")
+
+
+class Missing:
+    """Placeholder for missing data in a document. Any access raises ``DataMissing``.
+
+    A condition that reads it is undecided, so that a route neither matches nor fails to match by accident. A delivery
+    that reads it is retried. ``too_large``: the data is too large to be fetched, so a retry cannot help; the access
+    raises ``DataTooLarge``.
+    """
+
+    __slots__ = ("need", "reason", "too_large")
+
+    def __init__(self, need: str, reason: str, *, too_large: bool = False) -> None:
+        self.need = need
+        self.reason = reason
+        self.too_large = too_large
+
+    def _raise(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise (DataTooLarge if self.too_large else DataMissing)(f"{self.need}: {self.reason}")
+
+    __getitem__ = __iter__ = __len__ = __contains__ = __str__ = __bool__ = __call__ = _raise
+    __lt__ = __le__ = __gt__ = __ge__ = __add__ = __radd__ = __int__ = __float__ = _raise
+    __hash__ = _raise
+
+    def __eq__(self, other: object) -> bool:
+        self._raise()
+
+    def __repr__(self) -> str:
+        return f"<{self.need} not available: {self.reason}>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,23 +71,15 @@ class Fetched:
     too_large: Mapping[tuple[str, str], str] = field(default_factory=dict)
     later: Mapping[str, NotNow] = field(default_factory=dict)
 
-    @classmethod
-    def nothing(cls) -> Fetched:
-        """The state before anything was fetched."""
-        return cls()
-
     def merge(self, other: Fetched) -> Fetched:
         """Combine with newer results. ``other`` wins; an error remains until data for its need arrives."""
-        feedback = self.feedback
-        if other.feedback is not None:
-            feedback = {**(self.feedback or {}), **other.feedback}
         fetched = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
         failed = {need for need in self.errors if not fetched.get(need) and need not in other.errors}
         return Fetched(
             {**self.inputs, **other.inputs},
             {**self.outputs, **other.outputs},
-            feedback,
-            {**{need: self.errors[need] for need in self.errors if need in failed}, **other.errors},
+            self.feedback if other.feedback is None else {**(self.feedback or {}), **other.feedback},
+            {**{need: self.errors[need] for need in failed}, **other.errors},
             {**self.too_large, **other.too_large},
             {**{need: why for need, why in self.later.items() if need in failed}, **other.later},
         )
@@ -81,8 +106,7 @@ class Fetched:
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Fetched:
         """Back from the store; None is nothing."""
-        if not data:
-            return cls()
+        data = data or {}
         return cls(data.get("inputs") or {}, data.get("outputs") or {}, data.get("feedback"))
 
 
@@ -215,9 +239,8 @@ def _narrow(payload: Mapping[str, Any], index: int, fetched: Fetched) -> dict[st
     runs = payload.get("runs")
     if not isinstance(runs, list):
         return dict(payload)
-    if index >= 0:
-        return {**payload, "runs": [_filled(runs[index], index, fetched)]}
-    return {**payload, "runs": [_filled(run, place, fetched) for place, run in enumerate(runs)]}
+    places = (index,) if index >= 0 else range(len(runs))
+    return {**payload, "runs": [_filled(runs[place], place, fetched) for place in places]}
 
 
 def _filled(run: Any, index: int, fetched: Fetched) -> Any:
@@ -225,21 +248,15 @@ def _filled(run: Any, index: int, fetched: Fetched) -> Any:
     if not isinstance(run, dict):
         return run
     copy = run.copy()
-    if presigned_url(run, "inputs") is not None:
-        copy["inputs"] = _part(run, index, "inputs", fetched.inputs, fetched)
-    if presigned_url(run, "outputs") is not None:
-        copy["outputs"] = _part(run, index, "outputs", fetched.outputs, fetched)
+    for part, got in ("inputs", fetched.inputs), ("outputs", fetched.outputs):
+        if presigned_url(run, part) is not None:
+            key = run_key(run, index)
+            copy[part] = got[key] if key in got else _missing(part, key, fetched)
     return copy
 
 
-def _part(run: Mapping[str, Any], index: int, part: str, got: Mapping[str, Any], fetched: Fetched) -> Any:
-    key = run_key(run, index)
-    return got[key] if key in got else _missing(part, key, fetched)
-
-
 def _missing(need: str, key: str, fetched: Fetched) -> Missing:
-    reason = fetched.too_large.get((need, key))
-    if reason is not None:
+    if (reason := fetched.too_large.get((need, key))) is not None:
         return Missing(need, reason, too_large=True)
     return Missing(need, fetched.errors.get(need, "the webhook does not contain it, and it was not fetched"))
 
@@ -305,3 +322,74 @@ def _cost(value: Any) -> float | None:
     except ValueError:
         return None
     return cost if isfinite(cost) else None
+
+
+def seconds_between(start: object, end: object) -> float | None:
+    """The seconds between two times in data, or None if one of them is not a time."""
+    if not (isinstance(start, str) and isinstance(end, str)):
+        return None
+    try:
+        # LangSmith writes both without a zone. Adding the zone first would double the cost.
+        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
+    except (TypeError, ValueError):
+        began, ended = time_of(start), time_of(end)
+        return None if began is None or ended is None else (ended - began).total_seconds()
+
+
+def run_link(run: Mapping[str, Any], web_url: str | None) -> str | None:
+    """The URL of a run's page, or None if it is not known.
+
+    ``web_url`` is LangSmith's web address. A link sent by LangSmith takes precedence over ``app_path``, which has no
+    host.
+    """
+    if web_url is None:
+        return None
+    if (sent := _sent_link(run, web_url)) is not None:
+        return sent
+    path = run.get("app_path")
+    return web_url.rstrip("/") + path if isinstance(path, str) and path.startswith("/") else None
+
+
+def _sent_link(run: Mapping[str, Any], web_url: str) -> str | None:
+    """The link in the run.
+
+    A run can contain text from anyone, so only links to LangSmith's host are used. In a field that is not in
+    ``_LINK_KEYS`` the link must also contain the id of the run or its trace.
+    """
+    for key in _LINK_KEYS:
+        if key in run and _leads_to(run[key], web_url):
+            return str(run[key])
+    for key in run:  # runs for every run, so it must be fast
+        if ("url" in key or "link" in key) and _leads_to(run[key], web_url) and _names_run(run[key], run):
+            return str(run[key])
+    return None
+
+
+def _leads_to(link: object, web_url: str) -> bool:
+    """Whether a value is unambiguously an http or https URL on the host of ``web_url``."""
+    if not isinstance(link, str) or not link.startswith(("https://", "http://")):
+        return False
+    return (
+        link.isascii()
+        and not _NOT_IN_LINKS.search(link)
+        and (host := _host(link)) is not None
+        and host == _host(web_url)
+    )
+
+
+def _names_run(link: str, run: Mapping[str, Any]) -> bool:
+    """Whether a link leads to this run or its trace and requires login. A public share does not."""
+    ids = (run.get("id"), run.get("trace_id"))
+    return "/public/" not in link and any(id_ in link for id_ in ids if isinstance(id_, str) and id_)
+
+
+def _host(url: str) -> tuple[str, int | None] | None:
+    """A URL's host, and its port if not the default; None if it has no host or contains credentials."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if not host or "@" in parts.netloc:
+        return None
+    return host, None if port == {"http": 80, "https": 443}.get(parts.scheme) else port

@@ -14,8 +14,7 @@ from typing import Any, Final
 import orjson
 
 from engine.core.errors import BadBody, TooComplex
-from engine.core.json_scan import MAX_VALUES, parsed_size
-from engine.core.json_text import parse
+from engine.core.json_text import MAX_VALUES, parse, parsed_size
 
 _UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}")
 _JSON_NAMES = {list: "array", str: "string", int: "number", float: "number", bool: "boolean", type(None): "null"}

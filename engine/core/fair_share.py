@@ -1,23 +1,9 @@
-"""How the destinations of a process share its limits: attempts in flight, and memory for deliveries that wait."""
+"""How destinations share the slots for attempts in flight."""
 
 from __future__ import annotations
 
 #: One destination has at most one part in so many of all slots. As many slots are reserved for first attempts.
 _PARTS = 4
-
-
-class WaitingMemory:
-    """Counts the bytes of all deliveries that wait in memory."""
-
-    __slots__ = ("taken", "total")
-
-    def __init__(self, total: float) -> None:
-        self.total, self.taken = total, 0
-
-    @property
-    def free(self) -> float:
-        """How many bytes are free."""
-        return self.total - self.taken
 
 
 class FairShare:

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from engine.core.env_file import EnvFile
 from engine.core.errors import EngineError
-from engine.core.json_scan import MAX_VALUES
+from engine.core.json_text import MAX_VALUES
 
 
 class SettingsError(EngineError):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from engine.core.missing import Missing
+from engine.core.document import Missing
 
 #: The maximum characters of a text, elements of an array or object, and levels that are shown.
 MAX_TEXT, MAX_ITEMS, MAX_DEPTH = 500, 20, 6

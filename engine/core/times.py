@@ -37,18 +37,6 @@ def time_of(value: object) -> datetime | None:
     return _aware(value) if isinstance(value, datetime) else None
 
 
-def seconds_between(start: object, end: object) -> float | None:
-    """The seconds between two times in data, or None if one of them is not a time."""
-    if not (isinstance(start, str) and isinstance(end, str)):
-        return None
-    try:
-        # LangSmith writes both without a zone. Adding the zone first would double the cost.
-        return (datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()
-    except (TypeError, ValueError):
-        began, ended = time_of(start), time_of(end)
-        return None if began is None or ended is None else (ended - began).total_seconds()
-
-
 def iso_second(at: float) -> str:
     """A time in Unix seconds as ISO 8601, to the second, in UTC."""
     return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -15,7 +15,7 @@ from aiohttp import hdrs, web
 from engine.core import compression
 from engine.core.errors import BadBody
 from engine.core.event import Event, Signed, parse_event
-from engine.core.json_scan import MAX_VALUES
+from engine.core.json_text import MAX_VALUES
 from engine.core.signatures import BadSignature, check_claims
 from engine.core.trace import TRACEPARENT, Facts, Span, Spans, valid_traceparent
 from engine.receiver.admission import Admission, NoCapacity, Reservation

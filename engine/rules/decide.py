@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from engine.core.deadline import Overdue, check
 from engine.core.decisions import OUTSIDE_HOURS
-from engine.core.document import Fetched, build_document, has_run_id, is_too_large, run_id, run_indexes, runs_in
+from engine.core.document import (
+    Fetched,
+    Missing,
+    build_document,
+    has_run_id,
+    is_too_large,
+    run_id,
+    run_indexes,
+    runs_in,
+)
 from engine.core.errors import DataMissing, TemplateError
 from engine.core.event import Event
-from engine.core.missing import Missing
 from engine.core.schedule import held_message, holding_until, skipping
 from engine.core.times import clock
 from engine.core.truth import Truth

@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from engine.core.errors import StoreError
-from engine.core.json_scan import MAX_VALUES
+from engine.core.json_text import MAX_VALUES
 from engine.store.protocol import Store
 
 _WRITE_AS = "write it as a path, as sqlite:///relative/path or as sqlite:////absolute/path"

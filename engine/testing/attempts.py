@@ -65,7 +65,7 @@ def _facts(payload: Mapping[str, Any] | None) -> dict[str, Any]:
     """The attributes of a context that come from the event, of its first run."""
     now = time.time()
     event = parse_event(orjson.dumps(payloads.rule() if payload is None else payload), now)
-    document = build_document(event, run_indexes(event)[0], Fetched.nothing(), site=Site(None), vars={})
+    document = build_document(event, run_indexes(event)[0], Fetched(), site=Site(None), vars={})
     return {
         "delivery_id": uuid4().hex,
         "attempt": 1,

@@ -16,7 +16,7 @@ import orjson
 from aiohttp import MultipartReader, web
 from multidict import CIMultiDictProxy, MultiDict, MultiDictProxy
 
-from engine.core.json_scan import is_deeper
+from engine.core.json_text import is_deeper
 from engine.testing.faults import Fault, Faults
 
 #: The largest body a stand-in reads, in bytes.

@@ -23,11 +23,10 @@ from engine.clients.guard import trusting
 from engine.core.error_text import error_text, named_error
 from engine.core.errors import TemplateError, TookTooLong
 from engine.core.event import Event
-from engine.core.json_scan import MAX_LEVELS, is_deeper
+from engine.core.json_text import MAX_LEVELS, is_deeper, restore_long_numbers
 from engine.core.log_context import Facts as LogFacts
 from engine.core.log_context import logging_as
 from engine.core.masking import CUT
-from engine.core.numbers import restore_long_numbers
 from engine.core.offload import Offload, in_thread
 from engine.core.trace import Facts, Span, Spans, carrying
 from engine.rules.route import Route, RoutedAction

@@ -20,7 +20,7 @@ from engine.clients.origin import Origin, origin_of
 from engine.core.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
 from engine.core.errors import DataTooLarge, EngineError, NotNow
 from engine.core.event import Event
-from engine.core.json_scan import MAX_VALUES
+from engine.core.json_text import MAX_VALUES
 from engine.core.memory_budget import Account, Memory
 from engine.core.times import time_of
 

@@ -11,8 +11,8 @@ from weakref import WeakValueDictionary
 from engine.core.document import Fetched
 from engine.core.errors import StoreError
 from engine.core.event import Event
+from engine.core.json_text import may_have_long_numbers
 from engine.core.memory_budget import Account, Memory
-from engine.core.numbers import may_have_long_numbers
 from engine.rules.route import Needs
 from engine.worker.destinations.destination import EventBytes
 from engine.worker.hydrate import Hydrator

@@ -13,7 +13,7 @@ from engine.core.document import Fetched
 from engine.core.error_text import named_error
 from engine.core.errors import StoreBusy, StoreError, StoreGone
 from engine.core.event import Event
-from engine.core.json_scan import GROWTH
+from engine.core.json_text import GROWTH
 from engine.core.memory_budget import Memory
 from engine.rules.decision import Plan
 from engine.store.protocol import CLAIM_BYTES

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from actions.forward_webhook import ForwardWebhook
 from engine import Discard
 from engine.action.failures import classify
+from engine.core.document import Missing
 from engine.core.errors import HttpFailure
-from engine.core.missing import Missing
 from engine.testing import WebhookSink
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef01234567").decode()

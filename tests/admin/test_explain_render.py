@@ -32,7 +32,7 @@ def actions(tmp_path: Path, *, render: bool) -> dict[str, dict[str, Any]]:
     path = tmp_path / "config.yaml"
     path.write_text(CONFIG)
     event = parse_event(orjson.dumps(seed()), 1_700_000_000.0)
-    report = explain(Loader(path, {}).load(), event, Fetched.nothing(), Focus(render=render))
+    report = explain(Loader(path, {}).load(), event, Fetched(), Focus(render=render))
     [route] = [route for document in report["documents"] for route in document["routes"]]
     return {action["name"]: action for action in route["actions"]}
 
@@ -65,7 +65,7 @@ def test_a_route_that_reaches_the_limit_of_time_is_shown_as_undecided(
         f"{conditions}      actions: [{{log: {{message: x}}}}]\n"
     )
     event = parse_event(orjson.dumps(seed()), 1_700_000_000.0)
-    report = explain(Loader(path, {}).load(), event, Fetched.nothing())
+    report = explain(Loader(path, {}).load(), event, Fetched())
     [shown] = [route for document in report["documents"] for route in document["routes"]]
     limit = "the evaluation took longer than 0.05 s of CPU time"
     assert (shown["verdict"], shown["reason"]) == ("undecided", f"{limit}, and was stopped at route '*'")

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from engine.core.json_scan import MAX_LEVELS
+from engine.core.json_text import MAX_LEVELS
 from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 

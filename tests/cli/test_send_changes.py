@@ -27,7 +27,7 @@ def printed(engine: Command, *words: str) -> dict[str, Any]:
 def seen(payload: dict[str, Any], index: int) -> Any:
     """What a route sees of a run."""
     event = parse_event(payloads.to_body(payload), received_at=0.0)
-    return build_document(event, index, Fetched.nothing(), site=Site(None), vars={})["run"]
+    return build_document(event, index, Fetched(), site=Site(None), vars={})["run"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

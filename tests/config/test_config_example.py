@@ -122,7 +122,7 @@ def test_it_compiles(router, config):
 
 
 def test_langsmiths_example_payload_fires_every_destination(router):
-    routing = router.decide(parse_event(orjson.dumps(seed()), 1_700_000_000.0), Fetched.nothing())
+    routing = router.decide(parse_event(orjson.dumps(seed()), 1_700_000_000.0), Fetched())
     fired = {(plan.route.id, plan.action.name) for plan in routing.plans if plan.route.id.startswith("corrections/")}
     assert fired == {
         ("corrections/finished", name)
@@ -133,6 +133,6 @@ def test_langsmiths_example_payload_fires_every_destination(router):
 
 def test_every_parameter_renders_on_langsmiths_example_payload(router):
     event = parse_event(orjson.dumps(seed()), 1_700_000_000.0)
-    for plan in router.decide(event, Fetched.nothing()).plans:
+    for plan in router.decide(event, Fetched()).plans:
         rendered = plan.action.template.render(plan.document)
         assert plan.action.registered.params.model_validate(rendered)

@@ -9,6 +9,7 @@ import pytest
 
 from engine.core.document import (
     Fetched,
+    Missing,
     Site,
     build_document,
     digest_document,
@@ -18,7 +19,6 @@ from engine.core.document import (
 )
 from engine.core.errors import DataMissing, DataTooLarge, NotNow
 from engine.core.event import parse_event
-from engine.core.missing import Missing
 from engine.rules.route import WaitFor
 from engine.testing import payloads
 
@@ -360,7 +360,7 @@ def test_what_was_fetched_survives_the_store():
     fetched = Fetched({"r1": {"a": 1}}, {"r1": None}, {"r1": [row("k", 1, None)]}, {"inputs": "not stored"})
     stored = orjson.loads(orjson.dumps(fetched.to_json()))
     assert Fetched.from_json(stored) == Fetched(fetched.inputs, fetched.outputs, fetched.feedback)
-    assert Fetched.from_json(None) == Fetched.from_json({}) == Fetched.nothing()
+    assert Fetched.from_json(None) == Fetched.from_json({}) == Fetched()
     assert Fetched.from_json(orjson.loads(orjson.dumps(Fetched().to_json()))).feedback is None
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from engine.core.document import Fetched
 from engine.core.event import parse_event
-from engine.core.numbers import may_have_long_numbers, restore_long_numbers
+from engine.core.json_text import may_have_long_numbers, restore_long_numbers
 from engine.worker.in_memory import Held
 
 LARGE = 2**70

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from engine.core.times import epoch, parse_time, seconds_between, time_of
+from engine.core.document import seconds_between
+from engine.core.times import epoch, parse_time, time_of
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 

@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from harness import CLIENTS
 
-from engine.core.json_scan import MAX_LEVELS
+from engine.core.json_text import MAX_LEVELS
 from engine.core.masking import Masker
 from engine.telemetry.log import JsonFormatter, TextFormatter
 from engine.testing import payloads

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 import pytest
 from harness import until
 
-from engine.core import json_scan as scan
+from engine.core import json_text as scan
 from engine.testing import payloads
 
 RULE = payloads.RULE_ID

@@ -13,7 +13,7 @@ from receiving import FakeStore, post, read_answer, serving
 
 import engine.receiver.parse_queue
 import engine.receiver.receiver
-from engine.core.json_scan import parsed_size
+from engine.core.json_text import parsed_size
 from engine.receiver.admission import Admission, NoCapacity, Reservation
 from engine.receiver.receiver import DEADLINE, SHUTDOWN_TIMEOUT
 

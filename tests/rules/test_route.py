@@ -29,7 +29,7 @@ def rendered(action: str, **run: Any) -> Any:
     payload = seed()
     payload["runs"][0] |= run
     event = parse_event(orjson.dumps(payload), 1_700_000_000.0)
-    [plan] = router.decide(event, Fetched.nothing()).plans
+    [plan] = router.decide(event, Fetched()).plans
     return plan.action.params(plan.document)
 
 

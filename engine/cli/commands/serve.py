@@ -34,7 +34,7 @@ from engine.cli.support.options import (
 from engine.cli.support.output import err, out
 from engine.cli.support.tables import Pairs
 from engine.core.errors import EngineError
-from engine.core.json_scan import MAX_VALUES
+from engine.core.json_text import MAX_VALUES
 from engine.core.masking import Masker
 from engine.core.offload import in_thread
 from engine.core.process import descriptors_needed, raise_descriptor_limit, tune_interpreter

@@ -18,7 +18,7 @@ from engine.clients.langsmith.request_limits import RequestLimits, current_reque
 from engine.clients.langsmith.sunset import Sunsets
 from engine.core.errors import DataTooLarge, HttpFailure, TooComplex, check_response
 from engine.core.feedback import feedback_error
-from engine.core.json_scan import parsed_size
+from engine.core.json_text import parsed_size
 from engine.core.trace import TRACEPARENT, carried
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.core.numbers import number_of
+from engine.core.json_text import number_of
 from engine.rules.conditions.operands import Test
 from engine.rules.jsonpath.generated import InlineTest
 

@@ -6,7 +6,7 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.core.numbers import is_number
+from engine.core.json_text import is_number
 from engine.core.shown_values import describe
 from engine.core.suggest import did_you_mean
 from engine.core.times import epoch, parse_time

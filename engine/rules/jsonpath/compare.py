@@ -10,8 +10,8 @@ import operator as op
 from collections.abc import Callable
 from typing import Any
 
-from engine.core.missing import Missing
-from engine.core.numbers import is_number, number_of
+from engine.core.document import Missing
+from engine.core.json_text import is_number, number_of
 
 _ORDER: dict[str, Callable[[Any, Any], bool]] = {"<": op.lt, "<=": op.le, ">": op.gt, ">=": op.ge}
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.core.deadline import STRIDE, watched
-from engine.core.missing import Missing
+from engine.core.document import Missing
 
 #: One step of a straight path: a field's name, an index, or None for ``*``.
 Step = str | int | None

@@ -10,8 +10,8 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import filter as query
 from jsonpath_ng.ext import string
 
+from engine.core.document import Missing
 from engine.core.errors import PathError
-from engine.core.missing import Missing
 from engine.core.regex import compile_sub
 from engine.rules.jsonpath.closures import compile_match, is_decimal
 from engine.rules.jsonpath.functions import Node

@@ -2,7 +2,7 @@
 
 The results are those of ``[m.value for m in jsonpath_ng.ext.parse(text).find(document)]``, in the
 same order. There are three deliberate differences: regular expressions are RE2's, evaluation has a
-budget, and data that was not fetched (``engine.core.missing.Missing``) raises instead of being skipped.
+budget, and data that was not fetched (``engine.core.document.Missing``) raises instead of being skipped.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ from engine.config import ActionConfig, Config
 from engine.core.error_text import named_error
 from engine.core.errors import PathError
 from engine.core.event import Kind
-from engine.core.numbers import number_of
+from engine.core.json_text import number_of
 from engine.core.payload_schema import Step
 from engine.core.positions import Source, Where
 from engine.core.suggest import nearest

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from engine.core.numbers import is_number
+from engine.core.json_text import is_number
 from engine.core.payload_schema import FOREIGN_VALUES, VALUES, Kind, Step, kind_at, run_steps, statistics_steps
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import EVENT_WORDS, ROUTE_WORDS

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from engine.core.document import Missing
 from engine.core.errors import AbsentValue, TemplateError
-from engine.core.missing import Missing
 from engine.core.suggest import did_you_mean
 from engine.rules.templates.needs import DYNAMIC, Chain
 from engine.rules.templates.sandbox import DOCUMENT_NAMES

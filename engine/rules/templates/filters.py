@@ -21,7 +21,7 @@ from jinja2.runtime import Undefined
 from jinja2.utils import pass_context
 
 from engine.core.errors import TemplateError, TooComplex
-from engine.core.json_scan import MAX_LEVELS, MAX_VALUES, is_deeper, parsed_size
+from engine.core.json_text import MAX_LEVELS, MAX_VALUES, is_deeper, parsed_size
 from engine.core.units import format_duration
 from engine.rules.templates.budget import COPIED_PER_UNIT, Budget, columns
 from engine.rules.templates.slack_escape import escaped, like, own, plain, throughout

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.missing import Missing
+from engine.core.document import Missing
 from engine.core.positions import Source
 from engine.core.truth import Truth
 from engine.rules.conditions import Filter, compile_filter

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonpath_ng.ext import parse
 
+from engine.core.document import Missing
 from engine.core.errors import DataMissing, PathError
-from engine.core.missing import Missing
 from engine.rules.jsonpath import MAX_LENGTH, NOTHING, compile_path
 
 NAMES = ("a", "b", "c", "runs")

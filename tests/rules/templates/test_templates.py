@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
+from engine.core.document import Missing
 from engine.core.errors import DataMissing, TemplateError
-from engine.core.missing import Missing
 from engine.rules.templates import Templates
 
 TEMPLATES = Templates()

@@ -7,8 +7,8 @@ import contextlib
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from engine.core.document import Missing
 from engine.core.errors import DataMissing, TemplateError
-from engine.core.missing import Missing
 from engine.rules.templates import Templates
 
 TEMPLATES = Templates()

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import engine.core.json_scan
+import engine.core.json_text
 from engine.core.errors import TooComplex
-from engine.core.json_scan import MAX_LEVELS, MAX_VALUES, count_values, is_deeper, parsed_size
+from engine.core.json_text import MAX_LEVELS, MAX_VALUES, count_values, is_deeper, parsed_size
 from engine.testing import payloads
 
 MANY = 40_000
@@ -77,7 +77,7 @@ def test_commas_in_texts_are_taken_for_values(text):
 )
 @pytest.mark.parametrize("before", [7, 256 * 1024 - 2, 256 * 1024 - 1, 256 * 1024, 300_000])
 def test_the_widest_character_of_a_text_decides_for_all_of_them_wherever_it_stands(monkeypatch, before, last, width):
-    monkeypatch.setattr(engine.core.json_scan, "_ESCAPES_SOUGHT", 0)
+    monkeypatch.setattr(engine.core.json_text, "_ESCAPES_SOUGHT", 0)
     body = b'{"a":"'.ljust(before, b"x") + last + b"x" * 2000 + b'"}'
     assert parsed_size(body, 1000) == width * len(body) + 2 * 80
 
@@ -118,7 +118,7 @@ VALUES = st.recursive(
 def test_values_are_counted_exactly_whatever_texts_hold_and_wherever_they_are_cut(value, chunk, indent):
     body = json.dumps(value, indent=indent, ensure_ascii=False).encode()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.core.json_scan, "_CHUNK", chunk)
+        patch.setattr(engine.core.json_text, "_CHUNK", chunk)
         assert count_values(body, 1000) == how_many(value)
 
 
@@ -171,7 +171,7 @@ def how_deep(value: object) -> int:
 def test_levels_are_counted_exactly_whatever_texts_hold_and_wherever_they_are_cut(value, chunk, indent):
     body, levels = json.dumps(value, indent=indent, ensure_ascii=False).encode(), how_deep(value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.core.json_scan, "_CHUNK", chunk)
+        patch.setattr(engine.core.json_text, "_CHUNK", chunk)
         assert not is_deeper(body, levels)
         assert levels == 0 or is_deeper(body, levels - 1)
 
