@@ -9,6 +9,7 @@ and ``default`` alone take a value that is absent. Templates of actions have rul
 
 from __future__ import annotations
 
+import functools
 import operator as op
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
@@ -26,7 +27,7 @@ from engine.rules.templates.values import need
 #: Names that the rewriter puts into a syntax tree. No author can write them.
 _NEED, _NOTHING = "__need", "__nothing"
 #: Tests and filters that say what absence means.
-_TELLING_TESTS, _TELLING_FILTERS = frozenset({"defined", "undefined"}), frozenset({"default", "d"})
+_TELLING = frozenset({"default", "d", "defined", "undefined", _NOTHING})
 #: Jinja's tests that are comparisons by another name.
 COMPARING: Mapping[str, str] = MappingProxyType(
     {"in": "in"}
@@ -56,37 +57,28 @@ class _Generator(CodeGenerator):
 
     def _call(self, method: str, sides: Iterable[nodes.Expr], frame: Frame) -> None:
         self.write(f"environment.{method}(")
-        for side in sides:
-            self._lazy(side, frame)
+        self._lazy(sides, frame)
         self.write(")")
 
-    def _lazy(self, node: nodes.Expr, frame: Frame) -> None:
-        self.write("(lambda: ")
-        self.visit(node, frame)
-        self.write("), ")
+    def _lazy(self, sides: Iterable[nodes.Expr], frame: Frame) -> None:
+        for side in sides:
+            self.write("(lambda: ")
+            self.visit(side, frame)
+            self.write("), ")
 
     def visit_Compare(self, node: nodes.Compare, frame: Frame) -> None:
-        """One comparison, or a chain: ``a < b < c`` is ``a < b and b < c``, each side evaluated once."""
-        if len(node.ops) > 1:
-            self.write(f"environment.chained({tuple(operand.op for operand in node.ops)!r}, ")
-            self._lazy(node.expr, frame)
-            for operand in node.ops:
-                self.write("(lambda: ")
-                self.visit(operand, frame)
-                self.write("), ")
-        else:
-            self.write(f"environment.compared({node.ops[0].op!r}, ")
-            self.visit(node.expr, frame)
-            self.write(", ")
-            self.visit(node.ops[0], frame)
+        """One comparison; the rewriter leaves no chains."""
+        self.write(f"environment.compared({node.ops[0].op!r}, ")
+        self.visit(node.expr, frame)
+        self.write(", ")
+        self.visit(node.ops[0], frame)
         self.write(")")
 
     def visit_Operand(self, node: nodes.Operand, frame: Frame) -> None:
         """The right side of a comparison; the items of a list that is written out as functions."""
         if node.op in _AMONG.values():
             self.write("(")
-            for item in node.expr.items:  # type: ignore[attr-defined]
-                self._lazy(item, frame)
+            self._lazy(node.expr.items, frame)  # type: ignore[attr-defined]
             self.write(")")
         else:
             self.visit(node.expr, frame)
@@ -113,18 +105,6 @@ class Deciding(Sandbox):
     def compared(self, operator: str, left: Any, right: Any) -> bool:
         """One comparison."""
         return _COMPARISONS[operator](need(left), need(right))
-
-    def chained(self, operators: tuple[str, ...], *sides: Lazy) -> bool:
-        """Comparisons of neighbours that must all hold."""
-        values = [_once(side) for side in sides]
-        pairs = zip(operators, values, values[1:], strict=False)
-        held: Lazy = _true
-        for operator, left, right in pairs:
-            held = _and(held, self._pair(operator, left, right))
-        return bool(held())
-
-    def _pair(self, operator: str, left: Lazy, right: Lazy) -> Lazy:
-        return lambda: self.compared(operator, left(), right())
 
 
 def _joined(left: Lazy, right: Lazy, *, decides: bool) -> Any:
@@ -157,26 +137,6 @@ def _decided(error: Exception, right: Lazy, *, decides: bool) -> Any:
 def _first_of(error: Exception, other: Exception) -> Exception:
     """Of two reasons the one to tell: data that can be fetched comes first."""
     return other if isinstance(other, DataMissing) and not isinstance(error, DataMissing) else error
-
-
-def _and(left: Lazy, right: Lazy) -> Lazy:
-    return lambda: _joined(left, right, decides=False)
-
-
-def _true() -> bool:
-    return True
-
-
-def _once(side: Lazy) -> Lazy:
-    """A side of two comparisons: evaluated when it is first asked for, and not again."""
-    found: list[Any] = []
-
-    def value() -> Any:
-        if not found:
-            found.append(side())
-        return found[0]
-
-    return value
 
 
 def _among(value: Any, items: tuple[Lazy, ...]) -> bool:
@@ -214,6 +174,24 @@ def _is_nothing(value: Any) -> bool:
     return value is None or isinstance(value, Undefined)
 
 
+_ARGUMENTS = ("args", "kwargs", "dyn_args", "dyn_kwargs")
+#: What must be there, by the node that it is a part of.
+_NEEDED: Mapping[type[nodes.Node], tuple[str, ...]] = MappingProxyType(
+    {
+        nodes.Not: ("node",),
+        nodes.CondExpr: ("test",),
+        nodes.Filter: ("node", *_ARGUMENTS),
+        nodes.Test: ("node", *_ARGUMENTS),
+        nodes.Call: _ARGUMENTS,
+        nodes.Concat: ("nodes",),
+        nodes.List: ("items",),
+        nodes.Tuple: ("items",),
+        nodes.Dict: ("items",),
+        nodes.Slice: ("start", "stop", "step"),
+    }
+)
+
+
 class DecidingRewriter(Rewriter):
     """Makes everything but what tells of absence need its values."""
 
@@ -222,66 +200,27 @@ class DecidingRewriter(Rewriter):
         changed: nodes.Expr = self.visit(node)
         return changed
 
-    def _needed(self, node: nodes.Expr) -> nodes.Expr:
-        return filtered(_NEED, self.visit(node))
-
-    def _all_needed(self, items: list[Any]) -> list[Any]:
-        return [self._needed(item) for item in items]
-
-    def visit_Not(self, node: nodes.Not) -> nodes.Node:
-        """``not`` of what is undecided is undecided."""
-        node.node = self._needed(node.node)
-        return node
-
-    def visit_CondExpr(self, node: nodes.CondExpr) -> nodes.Node:
-        """``a if b else c``: what b is must be known."""
-        node.test = self._needed(node.test)
-        node.expr1 = self.visit(node.expr1)
-        node.expr2 = None if node.expr2 is None else self.visit(node.expr2)
-        return node
-
-    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
-        """Filters need their value and their arguments; ``default`` is what takes one that is absent."""
-        if node.name in _TELLING_FILTERS:
-            return self.generic_visit(node)
-        if node.node is not None:
-            node.node = self._needed(node.node)
-        self._arguments(node)
+    def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
+        """Rewrite the parts of a node, and make it need those that it cannot do without."""
+        super().generic_visit(node, *args, **kwargs)
+        telling = isinstance(node, (nodes.Filter, nodes.Test)) and node.name in _TELLING
+        for field in () if telling else _NEEDED.get(type(node), ()):
+            setattr(node, field, _needed(getattr(node, field)))
         return node
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
-        """Tests need their value, but those that ask whether it is there."""
+        """Some tests are comparisons, and ``is none`` is true of what is absent."""
         if node.name in COMPARING and len(node.args) == 1:
             operand = nodes.Operand(COMPARING[node.name], node.args[0], lineno=node.lineno)
             return self.visit_Compare(nodes.Compare(node.node, [operand], lineno=node.lineno))
         if node.name == "none":
             node.name = _NOTHING
-        if node.name in _TELLING_TESTS or node.name == _NOTHING:
-            return self.generic_visit(node)
-        node.node = self._needed(node.node)
-        self._arguments(node)
-        return node
-
-    def visit_Call(self, node: nodes.Call) -> nodes.Node:
-        """Calls need their arguments."""
-        node.node = self.visit(node.node)
-        self._arguments(node)
-        return node
-
-    def _arguments(self, node: nodes.Filter | nodes.Test | nodes.Call) -> None:
-        node.args = self._all_needed(node.args)
-        for pair in node.kwargs:
-            pair.value = self._needed(pair.value)
-        self._spread(node)
-
-    def _spread(self, node: nodes.Filter | nodes.Test | nodes.Call) -> None:
-        """``*args`` and ``**kwargs``."""
-        node.dyn_args = None if node.dyn_args is None else self._needed(node.dyn_args)
-        node.dyn_kwargs = None if node.dyn_kwargs is None else self._needed(node.dyn_kwargs)
+        return self.generic_visit(node)
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """As in templates; of a list that is written out only the items that are looked at have to be there."""
-        node.expr = self._side(node.expr)
+        """``a < b < c`` is ``a < b and b < c``; of a list that is written out only what is looked at must be there."""
+        left = self._side(node.expr)
+        pairs: list[nodes.Expr] = []
         for operand in node.ops:
             if operand.op in _AMONG and isinstance(operand.expr, (nodes.List, nodes.Tuple)):
                 operand.op = _AMONG[operand.op]
@@ -290,32 +229,17 @@ class DecidingRewriter(Rewriter):
                 operand.expr = self._side(operand.expr)
                 if operand.op in _AMONG:
                     operand.expr = filtered(WITHIN, operand.expr)
-        return node
+            pairs.append(nodes.Compare(left, [operand], lineno=node.lineno))
+            left = operand.expr
+        return functools.reduce(lambda before, pair: nodes.And(before, pair, lineno=node.lineno), pairs)
 
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
-        """``~`` needs its parts."""
-        node.nodes = [filtered(_NEED, part) for part in node.nodes]
-        return super().visit_Concat(node)
 
-    def visit_List(self, node: nodes.List) -> nodes.Node:
-        """A list is compared whole, so each of its items has to be there."""
-        node.items = self._all_needed(node.items)
-        return node
-
-    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
-        """As ``visit_List``."""
-        node.items = self._all_needed(node.items)
-        return node
-
-    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
-        """As ``visit_List``."""
-        for pair in node.items:
-            pair.key, pair.value = self._needed(pair.key), self._needed(pair.value)
-        return node
-
-    def visit_Slice(self, node: nodes.Slice) -> nodes.Node:
-        """Bounds have to be there."""
-        for bound in ("start", "stop", "step"):
-            if (written := getattr(node, bound)) is not None:
-                setattr(node, bound, self._needed(written))
-        return node
+def _needed(part: Any) -> Any:
+    """A part that must be there: an expression, some of them, or pairs of them."""
+    if isinstance(part, list):
+        return [_needed(one) for one in part]
+    if isinstance(part, nodes.Expr):
+        return filtered(_NEED, part)
+    for field in ("key", "value") if isinstance(part, nodes.Pair) else ("value",) if part is not None else ():
+        setattr(part, field, _needed(getattr(part, field)))
+    return part

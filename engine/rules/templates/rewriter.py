@@ -88,6 +88,16 @@ class Rewriter(NodeTransformer):
             return self._looked(node)
         return filtered(SIDE, self.visit(node))
 
+    def visit_Call(self, node: nodes.Call) -> nodes.Node:
+        """A method is called of what the author's name has, and is not that itself."""
+        callee = node.node
+        if not isinstance(callee, nodes.Getattr):
+            return self.generic_visit(node)
+        callee.node, node.node = self.visit(callee.node), nodes.Const(None, lineno=node.lineno)
+        self.generic_visit(node)
+        node.node = callee
+        return node
+
     def visit_Name(self, node: nodes.Name) -> nodes.Node:
         """What the author's names have is the author's."""
         return self._chain(node)

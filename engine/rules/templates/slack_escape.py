@@ -26,7 +26,7 @@ from markupsafe import Markup
 Format = Literal["mrkdwn", "markdown", "literal"]
 
 #: Blocks whose texts Slack shows as they are: no entity, link or mention is read in them.
-LITERAL_BLOCKS = frozenset({"rich_text", "table"})
+LITERAL_BLOCKS = ("rich_text", "table")
 
 #: The characters that are marked, in the order of their marks.
 SPECIAL: Final = "&<>|!@#:[]()*_`~\\"

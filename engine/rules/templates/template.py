@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2.runtime import Undefined
 
@@ -48,103 +48,69 @@ def is_template(text: str) -> bool:
     return "{{" in source or "{%" in source or "{#" in source
 
 
-class _Node(Protocol):
-    def render(self, document: Mapping[str, Any], budget: Budget) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Literal:
-    """A scalar as it stands."""
-
-    value: Any
-
-    def render(self, _document: Mapping[str, Any], _budget: Budget) -> Any:
-        return self.value
-
-
-@dataclass(frozen=True, slots=True)
-class _List:
-    items: tuple[_Node, ...]
-
-    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        return [value for item in self.items if (value := item.render(document, budget)) is not OMIT]
-
-
-@dataclass(frozen=True, slots=True)
-class _Mapping:
-    items: tuple[tuple[Any, _Node], ...]
-
-    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        return {key: value for key, item in self.items if (value := item.render(document, budget)) is not OMIT}
-
-
-@dataclass(frozen=True, slots=True)
-class _KeyedMapping:
-    """A mapping with templates among its keys."""
-
-    items: tuple[tuple[Any, _Node], ...]
-    where: Where
-
-    def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        made: dict[Any, Any] = {}
-        for key, item in self.items:
-            name = key.render(document, budget) if isinstance(key, _Leaf) else key
-            value = item.render(document, budget)
-            if name in made:
-                raise TemplateError(f"two keys come to {name!r}", where=self.where)
-            if value is not OMIT:
-                made[name] = value
-        return made
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Leaf:
-    """A text with a template in it. ``native``: its value is the expression's; ``data``: straight from the document.
+    """A text with a template in it, or (``key``) a key. ``markup`` is what data is escaped for, where it is."""
 
-    ``markup`` is what data is escaped for, where it is.
-    """
-
-    code: Code
+    text: Text
     where: Where
-    native: bool
-    data: bool
-    markup: Format = "mrkdwn"
+    key: bool
+    markup: Format
 
     def render(self, document: Mapping[str, Any], budget: Budget) -> Any:
         try:
-            return self._value(document, budget) if self.native else self._text(document, budget)
+            return self._value(document, budget)
         except DataMissing:
             raise
         except Exception as error:  # one text's evaluation ends here, whatever became of it
-            raise self.code.explain(error, document, self.where) from error
-
-    def _text(self, document: Mapping[str, Any], budget: Budget) -> str:
-        text = self.code.write(document, budget)
-        return finished(authors(text), self.markup) if self.code.sandbox.escaping else text
+            raise self.text.code.explain(error, document, self.where) from error
 
     def _value(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        value = self.code.evaluate(document, budget)
-        if self.code.sandbox.escaping:
-            return finished(to_json(value, budget), self.markup)
-        return copy_json(value, budget) if self.data else to_json(value, budget)
+        text, code = self.text, self.text.code
+        escaping = code.sandbox.escaping
+        if not text.native:
+            written = code.write(document, budget)
+            return finished(authors(written), self.markup) if escaping else written
+        value = code.evaluate(document, budget)
+        if text.data and not escaping:
+            return copy_json(value, budget)
+        clean = to_json(value, budget)
+        return finished(clean, self.markup) if escaping else clean
+
+
+def _render(node: Any, document: Mapping[str, Any], budget: Budget) -> Any:
+    """A tree with every leaf replaced by its value."""
+    if isinstance(node, _Leaf):
+        return node.render(document, budget)
+    if isinstance(node, list):
+        return [value for item in node if (value := _render(item, document, budget)) is not OMIT]
+    if not isinstance(node, dict):
+        return node
+    made: dict[Any, Any] = {}
+    for key, item in node.items():
+        name, value = _render(key, document, budget), _render(item, document, budget)
+        if name in made:
+            where = next(each.where[:-1] for each in node if isinstance(each, _Leaf))
+            raise TemplateError(f"two keys come to {name!r}", where=where)
+        if value is not OMIT:
+            made[name] = value
+    return made
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
     """A compiled parameter tree.
 
-    ``needs`` is what it may touch of a run's data, ``reads`` which of its places do; ``literal`` tells that no
-    template is in it;
-    ``templated`` are the places within it that hold one; of those, ``mixed`` have text around them
-    and so always make a text, and ``settled`` read nothing but ``vars``; ``tree`` is what the author wrote.
+    ``tree`` is what the author wrote, ``templated`` the places within it that hold a template; of those, ``mixed``
+    have text around them and so always make a text. ``reads`` is what places may touch of a run's data.
     """
 
     tree: Any
-    reads: Mapping[Where, Needs]
     templated: frozenset[Where]
     mixed: frozenset[Where]
-    _leaves: Mapping[Where, _Leaf]
-    _root: _Node
+    reads: Mapping[Where, Needs]
+    _settled: Mapping[Where, _Leaf]
+    _root: Any
 
     @property
     def needs(self) -> Needs:
@@ -154,7 +120,7 @@ class Template:
     @property
     def settled(self) -> frozenset[Where]:
         """The places whose values can be told before any event comes: they read nothing but ``vars``."""
-        return frozenset(self._leaves)
+        return frozenset(self._settled)
 
     def settle(self, where: Where, author: Mapping[str, Any]) -> Any:
         """The value at one of the settled places; ``author`` are the configuration's ``vars``.
@@ -162,7 +128,7 @@ class Template:
         Raises:
             TemplateError: with ``where`` and ``line``.
         """
-        return self._leaves[where].render({"vars": author}, Budget())
+        return self._settled[where].render({"vars": author}, Budget())
 
     @property
     def literal(self) -> bool:
@@ -176,7 +142,7 @@ class Template:
             TemplateError: with ``where``, the place in the tree, and ``line``, that of the text there.
             DataMissing: it reads data that was not sent along and not fetched.
         """
-        value = self._root.render(document, Budget())
+        value = _render(self._root, document, Budget())
         if value is OMIT:
             raise TemplateError("omit leaves nothing: it can only stand within a mapping or a list")
         return value
@@ -254,18 +220,15 @@ class Templates:
 
     def knowing(self, placed: frozenset[str]) -> Templates:
         """The same, for a place where these of ``PLACED`` words are there."""
-        if placed == self.vocabulary.placed:
-            return self
-        other = copy(self)
-        other.vocabulary = replace(self.vocabulary, placed=placed)
-        return other
+        return self._with(replace(self.vocabulary, placed=placed))
 
     def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - what the vocabulary is told
         """The same, for a route that only webhooks of a LangSmith rule come to, or (false) for any."""
-        if of_rule == self.vocabulary.of_rule:
-            return self
+        return self._with(replace(self.vocabulary, of_rule=of_rule))
+
+    def _with(self, vocabulary: Vocabulary) -> Templates:
         other = copy(self)
-        other.vocabulary = replace(self.vocabulary, of_rule=of_rule)
+        other.vocabulary = vocabulary
         return other
 
     def compile_into(
@@ -322,76 +285,51 @@ class _Compilation:
     def __init__(self, compiled: Callable[..., Text | tuple[Mistake, ...]], escape: frozenset[str]) -> None:
         self._compiled = compiled
         self._escape = escape
-        self._reads: dict[Where, Needs] = {}
         self._templated: set[Where] = set()
-        self._mixed: set[Where] = set()
-        self._settled: dict[Where, _Leaf] = {}
+        self._leaves: list[_Leaf] = []
         self.mistakes: list[tuple[Where, Mistake, bool]] = []
 
     def template(self, tree: Any) -> Template:
         """The compiled tree; ``mistakes`` then holds what is wrong with it."""
-        root = self._node(tree, (), raw=False)
-        return Template(
-            plain(tree), self._reads, frozenset(self._templated), frozenset(self._mixed), self._settled, root
-        )
+        root = self._node(tree, (), "mrkdwn")
+        values = [leaf for leaf in self._leaves if not leaf.key]
+        mixed = frozenset(leaf.where for leaf in values if not leaf.text.native)
+        reads: dict[Where, Needs] = {}
+        for leaf in self._leaves:
+            if leaf.text.needs:  # a key stands where its value does
+                reads[leaf.where] = reads.get(leaf.where, _NO_NEEDS) | leaf.text.needs
+        settled = {leaf.where: leaf for leaf in values if leaf.text.settled}
+        return Template(plain(tree), frozenset(self._templated), mixed, reads, settled, root)
 
-    def _node(self, tree: Any, where: Where, *, raw: bool) -> _Node:
+    def _node(self, tree: Any, where: Where, markup: Format, *, raw: bool = False, key: bool = False) -> Any:
         if isinstance(tree, dict):
-            return self._mapping(tree, where)
+            return self._mapping(tree, where, markup)
         if isinstance(tree, list):
-            return _List(tuple(self._node(item, (*where, index), raw=raw) for index, item in enumerate(tree)))
+            return [self._node(item, (*where, index), markup, raw=raw) for index, item in enumerate(tree)]
         if isinstance(tree, str) and is_template(tree):
-            return self._leaf(tree, where, raw=raw, key=False)
-        return _Literal(plain(tree))
+            return self._leaf(tree, where, markup, raw=raw, key=key)
+        return plain(tree)
 
-    def _mapping(self, tree: dict[Any, Any], where: Where) -> _Node:
-        items = [
-            (self._key(key, where), self._node(item, (*where, key), raw=key in RAW_KEYS)) for key, item in tree.items()
-        ]
-        if tree.get("type") == "markdown":
-            items = [(key, _with_markup(item, "markdown") if key == "text" else item) for key, item in items]
+    def _mapping(self, tree: dict[Any, Any], where: Where, markup: Format) -> dict[Any, Any]:
         if tree.get("type") in LITERAL_BLOCKS:
-            items = [(key, _with_markup(item, "literal")) for key, item in items]
-        if any(isinstance(key, _Leaf) for key, _ in items):
-            return _KeyedMapping(tuple(items), where)
-        return _Mapping(tuple(items))
+            markup = "literal"
+        markdown = tree.get("type") == "markdown" and markup != "literal"
+        made = {}
+        for key, item in tree.items():
+            name = self._node(key, (*where, key), "mrkdwn", key=True)
+            inner: Format = "markdown" if markdown and key == "text" else markup
+            made[name] = self._node(item, (*where, key), inner, raw=key in RAW_KEYS)
+        return made
 
-    def _key(self, key: Any, where: Where) -> Any:
-        if isinstance(key, str) and is_template(key):
-            return self._leaf(key, (*where, key), raw=False, key=True)
-        return key
-
-    def _leaf(self, text: str, where: Where, *, raw: bool, key: bool) -> _Node:
+    def _leaf(self, text: str, where: Where, markup: Format, *, raw: bool, key: bool) -> _Leaf | None:
         self._templated.add(where)
         if len(where) > _DEEPEST:
             message = f"a template stands more than {_DEEPEST} levels deep in the parameters"
             self.mistakes.append((where, Mistake(1, 1, message), key))
-            return _Literal(None)
-        escape = bool(where) and where[0] in self._escape and not raw
-        made = self._compiled(text, escape=escape, key=key)
+            return None
+        made = self._compiled(text, escape=bool(where) and where[0] in self._escape and not raw, key=key)
         if isinstance(made, tuple):
             self.mistakes += [(where, mistake, key) for mistake in made]
-            return _Literal(None)
-        if made.needs:
-            self._reads[where] = made.needs
-        if not made.native and not key:
-            self._mixed.add(where)
-        leaf = _Leaf(made.code, where, made.native, made.data)
-        if made.settled and not key:
-            self._settled[where] = leaf
-        return leaf
-
-
-def _with_markup(node: _Node, markup: Format) -> _Node:
-    """A node whose texts, all of them, are read by Slack in this way."""
-    match node:
-        case _Leaf():
-            return replace(node, markup=markup)
-        case _List(items):
-            return _List(tuple(_with_markup(item, markup) for item in items))
-        case _Mapping(items):
-            return _Mapping(tuple((key, _with_markup(item, markup)) for key, item in items))
-        case _KeyedMapping(items, where):
-            return _KeyedMapping(tuple((key, _with_markup(item, markup)) for key, item in items), where)
-        case _:
-            return node
+            return None
+        self._leaves.append(_Leaf(made, where, key, markup))
+        return self._leaves[-1]

@@ -54,6 +54,10 @@ def render(text, *, escape=("text",), key="text"):
         ("<{{ run.url }}|link> <!here> &", "<https://x/?a=1&amp;b=2|link> <!here> &"),
         ("{{ '<b>' }} {{ vars.mention }} {{ vars.list[0] }} {{ route.name }}", "<b> <!here> <@U2> <R>"),
         ("{{ vars.mention }}", "<!here>"),
+        ("{{ vars.get('mention') }} {{ vars.mention.upper() }}", "<!here> <!HERE>"),
+        ("{% for k, v in vars.items() %}{{ k }}{{ v }}{% endfor %}", 'mention<!here>amp&list["<@U2>"]'),
+        ("x {{ vars.list }}{{ vars.list | join }}{{ vars['list'][0] }}", 'x ["<@U2>"]<@U2><@U2>'),
+        ("{% set v = vars %}{{ v.mention }}{% set v = v.list %}{{ v[0] }}", "<!here><@U2>"),
         ("{{ run.quotes }}", '"it\'s"'),
         ("{{ payload.event }}", SAFE),
         ("{{ delivery.reason }}", SAFE),
@@ -226,6 +230,12 @@ def test_what_slack_takes_raw_is_left_raw():
         "alt_text": "https://x/?a=1&amp;b=2",
         "accessory": [{"url": "https://x/?a=1&b=2"}],
     }
+
+
+def test_a_type_that_is_no_text_is_no_block():
+    tree = {"blocks": [{"type": ["x"], "text": "{{ run.name }}"}, "{{ {'type': [run.name]} }}"]}
+    made = TEMPLATES.compile(tree, escape=frozenset({"blocks"})).render(DOCUMENT)["blocks"]
+    assert made == [{"type": ["x"], "text": SAFE}, {"type": [SAFE]}]
 
 
 def test_a_raw_key_is_no_way_around():

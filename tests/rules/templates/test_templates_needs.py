@@ -102,6 +102,7 @@ def test_needs(text, needs):
 def test_needs_of_a_tree_are_those_of_all_its_leaves_and_keys():
     tree = {"{{ run.inputs.k }}": 1, "b": [{"c": "{{ feedback.x.score }}"}]}
     assert TEMPLATES.compile(tree).needs == {"inputs", "feedback"}
+    assert TEMPLATES.compile({"{{ run.inputs.k }}": "{{ run.outputs }}"}).needs == RUN
 
 
 def test_an_expression_has_needs_too():
