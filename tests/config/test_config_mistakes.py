@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.config import load_config
-from engine.config.yaml import fast as yamlfast
+from engine.config.yaml import compose as yamlcompose
 from engine.core.errors import ConfigError, Problem
 
 FOLDER = Path(__file__).parent / "config_mistakes"
@@ -17,7 +17,7 @@ FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
 def parser(request, monkeypatch):
     """Both of PyYAML's parsers: libyaml's, where it reads a text, and the one in Python."""
     if request.param == "pure":
-        monkeypatch.setattr(yamlfast, "LIBYAML", None)
+        monkeypatch.setattr(yamlcompose, "LIBYAML", None)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

@@ -11,10 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.config import load_config
-from engine.config.yaml import fast as yamlfast
-from engine.config.yaml import nodes as yamlnodes
+from engine.config.yaml import compose as yamlcompose
 from engine.config.yaml import read as yaml12
-from engine.config.yaml.fast import MAX_DEPTH
+from engine.config.yaml.compose import MAX_DEPTH
 from engine.config.yaml.read import MAX_BYTES, read_yaml
 from engine.config.yaml.scalars import resolve_plain
 from engine.core.errors import ConfigError
@@ -24,7 +23,7 @@ from engine.core.errors import ConfigError
 def parser(request, monkeypatch):
     """Both of PyYAML's parsers: libyaml's, where it reads a text, and the one in Python."""
     if request.param == "pure":
-        monkeypatch.setattr(yamlfast, "LIBYAML", None)
+        monkeypatch.setattr(yamlcompose, "LIBYAML", None)
 
 
 def tree_of(text):
@@ -188,8 +187,7 @@ def test_of_a_pipe_without_end_no_more_is_read_than_a_file_may_have():
 
 
 def test_what_is_written_is_bounded_by_itself_and_names_no_anchor(monkeypatch):
-    monkeypatch.setattr(yamlfast, "MAX_VALUES", 1000)
-    monkeypatch.setattr(yamlnodes, "MAX_VALUES", 1000)
+    monkeypatch.setattr(yamlcompose, "MAX_VALUES", 1000)
     assert len(tree_of("[" + "x," * 999 + "]")) == 999
     assert problems_of("[" + "x," * 1000 + "]") == ["c.yaml:1:2000: the file has more than 1,000 values"]
 

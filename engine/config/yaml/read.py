@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import yaml
 from yaml.error import Mark as YamlMark
+from yaml.events import AliasEvent, ScalarEvent
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from yaml.reader import Reader
 
-from engine.config.yaml.fast import MAX_DEPTH, TAG, Noted
-from engine.config.yaml.mistakes import quoted, requote, should_read
-from engine.config.yaml.nodes import Halt, compose, stop, stopping
+from engine.config.yaml.compose import MAX_DEPTH, MAX_VALUES, TAG, Halt, compose, stop, stop_at
+from engine.config.yaml.mistakes import Mistake, quoted, requote, should_read
 from engine.config.yaml.scalars import kind_of_plain, resolve_plain
 from engine.core.errors import ConfigError
 from engine.core.positions import Mark, Source, Where, in_condition
@@ -33,6 +34,8 @@ MAX_ADDED_VALUES: Final = 300_000
 MAX_ADDED_CHARACTERS: Final = 8 << 20
 
 _TEXT: Final = f"{TAG}str"
+#: Where an anchor or a tag may begin.
+_SIGNS: Final = re.compile(r"[&!](?<![^\s,\[{:-].)(?![&=])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
@@ -56,12 +59,15 @@ def read_yaml(data: bytes | str, file: str) -> Parsed:
     """
     source = Source(file, _decode(data, file))
     _refuse_unprintable(source)
-    node, noted = compose(source)
-    builder = _Builder(source, noted.nodes + MAX_ADDED_VALUES, len(source.text) + MAX_ADDED_CHARACTERS)
-    with stopping(source):
+    node, loader = compose(source)
+    written = loader.nodes + min(source.text.count("*"), MAX_VALUES)  # an alias is no node of its own
+    builder = _Builder(source, written + MAX_ADDED_VALUES, len(source.text) + MAX_ADDED_CHARACTERS)
+    try:
         tree = None if node is None else builder.build(node, ())
+    except Halt as halt:
+        raise stop_at(source, halt) from None
     source.marks = builder.marks
-    _report_lost(noted, source)
+    _report_lost(source, type(loader))
     return Parsed(tree, source, frozenset(builder.empty))
 
 
@@ -74,7 +80,7 @@ def _decode(data: bytes | str, file: str) -> str:
     if isinstance(data, str):
         return data.removeprefix("\ufeff")
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise stop(Source(file), 1, 1, "the file is UTF-16", "save it as UTF-8")
+        raise stop(Source(file), Mistake(1, 1, "the file is UTF-16", "save it as UTF-8"))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -82,12 +88,12 @@ def _decode(data: bytes | str, file: str) -> str:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         shown = Source(file, data.decode("utf-8", "replace").removeprefix("\ufeff"))
         message = f"the byte 0x{data[error.start]:02x} is not UTF-8"
-        raise stop(shown, line, column, message, "save the file as UTF-8") from None
+        raise stop(shown, Mistake(line, column, message, "save the file as UTF-8")) from None
 
 
 def too_large(file: str) -> ConfigError:
     """The error for a file of more than ``MAX_BYTES``."""
-    return stop(Source(file), 0, 0, f"the file is larger than {MAX_BYTES // 1_000_000} MB")
+    return stop(Source(file), Mistake(0, 0, f"the file is larger than {MAX_BYTES // 1_000_000} MB"))
 
 
 def _refuse_unprintable(source: Source) -> None:
@@ -101,15 +107,24 @@ def _refuse_unprintable(source: Source) -> None:
     fresh = lines[-1].endswith(("\n", "\r"))
     line, column = (len(lines) + 1, 1) if fresh else (len(lines), len(lines[-1]) + 1)
     shown = Source(source.file, Reader.NON_PRINTABLE.sub("\ufffd", source.text))  # terminals obey control characters
-    raise stop(shown, line, column, message, hint)
+    raise stop(shown, Mistake(line, column, message, hint))
 
 
-def _report_lost(noted: Noted, source: Source) -> None:
+def _report_lost(source: Source, parser: Any) -> None:
     """``text: &now then`` is the text ``then``; what was meant as text would be lost in silence. So with ``!``."""
-    for name, event in noted.anchored.items():
-        if name not in noted.aliased and event.start_mark:
-            _report_unquoted(source, event.start_mark, f"the anchor &{name} is used nowhere", "&")
-    for mark in noted.lone_tags:
+    if not _SIGNS.search(source.text):
+        return
+    anchored, aliased, lone_tags = {}, set(), []
+    for event in yaml.parse(source.text, Loader=parser):
+        if isinstance(event, AliasEvent):
+            aliased.add(event.anchor)
+        elif isinstance(event, ScalarEvent) and event.anchor:
+            anchored[event.anchor] = event.start_mark
+        if getattr(event, "tag", None) == "!":
+            lone_tags.append(event.start_mark)
+    for name in anchored.keys() - aliased:
+        _report_unquoted(source, anchored[name], f"the anchor &{name} is used nowhere", "&")
+    for mark in lone_tags:
         _report_unquoted(source, mark, "a lone ! means nothing here", "!")
 
 
@@ -152,7 +167,7 @@ class _Builder:
         return [self.build(item, (*where, index)) for index, item in enumerate(node.value)]
 
     def _note(self, node: Node, where: Where, key: YamlMark | None) -> None:
-        mark, style = node.start_mark, node.style if isinstance(node, ScalarNode) else None
+        mark, style = node.start_mark, (node.style or None) if isinstance(node, ScalarNode) else None
         key_line, key_column = (key.line + 1, key.column + 1) if key else (0, 0)
         self.marks[where] = Mark(mark.line + 1, mark.column + 1, key_line, key_column, style)
 
@@ -175,7 +190,7 @@ class _Builder:
         kind = self._check_tag(node, where, "str", "null", "bool", "int", "float")
         if kind == "str":
             return self._text(node)
-        if kind == "null" and node.value == "" and node.style is None:
+        if kind == "null" and not node.value and not node.style:
             self.empty.add(where)
             return None
         try:
@@ -289,4 +304,4 @@ class _Builder:
 
 
 def _is_merge(key: Node) -> bool:
-    return key.value == "<<" and isinstance(key, ScalarNode) and key.style is None
+    return key.value == "<<" and isinstance(key, ScalarNode) and not key.style
