@@ -149,6 +149,8 @@ def _ends_empty(node: Node | None, length: int) -> bool:
 
 def _failing_line(text: str) -> int | None:
     """The line, from 1, at which a text stops being YAML; None if it does not."""
+    if compose_fast(text) is not None:
+        return None
     try:
         _Pure(text).get_single_node()
     except MarkedYAMLError as error:

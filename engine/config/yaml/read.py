@@ -219,7 +219,7 @@ class _Builder:
         written = f"!!{kind}" if kind != node.tag else str(node.tag)
         written = written if written.isprintable() else repr(written)
         line = self.source.lines[node.start_mark.line]
-        fixed = next(requote(line), line)
+        fixed = requote(line)
         hint = should_read(fixed) if fixed != line else ""
         self._at(node, f"the tag {written} means nothing here: text that begins with ! needs quotes", hint)
         return allowed[0]
@@ -294,8 +294,8 @@ class _Builder:
         if not written.startswith("{{"):
             return None
         line = self.source.lines[node.start_mark.line]
-        fixed = next((each for each in requote(line) if each != line), "")
-        hint = should_read(fixed) if fixed and node.end_mark.line == node.start_mark.line else ""
+        fixed = requote(line)
+        hint = should_read(fixed) if fixed != line and node.end_mark.line == node.start_mark.line else ""
         self._at(node, "a template must be quoted: to YAML, braces are a mapping", hint)
         return written
 
