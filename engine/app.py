@@ -189,7 +189,17 @@ async def running(
         _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
         admin = await _listen_to_people(
             stack,
-            Admin(store, worker, reloader, metrics, mutes, undecided, hydrator=hydrator, journal=Journal(logger)),
+            Admin(
+                store,
+                worker,
+                reloader,
+                metrics,
+                mutes,
+                undecided,
+                hydrator=hydrator,
+                public=public,
+                journal=Journal(logger),
+            ),
             settings,
             tls,
             own_listeners,

@@ -28,6 +28,7 @@ from engine.core.document import Fetched
 from engine.core.errors import StoreBusy, StoreError
 from engine.core.event import Event
 from engine.core.offload import in_thread
+from engine.core.serve_settings import Address
 from engine.rules.reload import Loaded, Reloader
 from engine.store.protocol import Store
 from engine.store.records import Control
@@ -68,10 +69,11 @@ class Admin:
         undecided: UndecidedRoutes,
         *,
         hydrator: Hydrator,
+        public: Address,
         journal: Journal | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.metrics, self.journal = metrics, journal or Journal(_logger)
+        self.metrics, self.journal, self.public = metrics, journal or Journal(_logger), public
         self._hydrator, self._asking = hydrator, asyncio.Semaphore(1)
         self._store, self._worker, self._reloader, self._clock = store, worker, reloader, clock
         self._mutes, self._undecided = mutes, undecided
@@ -161,7 +163,7 @@ class Admin:
         facts: dict[str, Any] = {"hash": loaded.config.hash, "routes": len(loaded.router.routes), "at": iso(last.at)}
         if not last.good:
             facts |= {
-                "error": "the configuration was not reloaded: the rules of before stay at work",
+                "error": "the configuration was not reloaded: the previous rules stay in use",
                 "hint": "fix what `problems` names; the file is loaded again as soon as it is saved",
             }
         answer: dict[str, Any] = self._reloader.masker.tree(
@@ -361,10 +363,7 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
         allowed = ", ".join(sorted(error.allowed_methods))
         return error_response(405, f"{request.method} is not for this address", f"use {allowed}", {hdrs.ALLOW: allowed})
     except web.HTTPNotFound:
-        hint = "the addresses are at /api/v1/openapi.json"
-        if request.path in ("/healthz", "/readyz"):
-            hint = f"{request.path} is on the public listener: engine serve --listen"
-        return error_response(404, "nothing is here", hint)
+        return error_response(404, "nothing is here", _where_instead(request.path, admin.public))
     except web.HTTPRequestEntityTooLarge:
         return error_response(413, f"the body is more than {_BODY_LIMIT} bytes", "ask in several requests")
     except StoreBusy as error:
@@ -377,3 +376,12 @@ async def _guarded(admin: Admin, request: web.Request, handler: Handler) -> web.
         # A request is where its work ends; the traceback goes to the log, which masks.
         _logger.exception("an admin request failed: %s %s", request.method, request.path)
         return error_response(500, "this is a fault of the engine", "the log has the traceback")
+
+
+def _where_instead(path: str, public: Address) -> str:
+    """Where to find what a request to an unknown address probably meant."""
+    if path.startswith("/webhooks"):
+        return f"webhooks go to the public listener, {public}: engine serve --listen"
+    if path in ("/healthz", "/readyz"):
+        return f"{path} is on the public listener: engine serve --listen"
+    return "the addresses are at /api/v1/openapi.json"

@@ -64,7 +64,7 @@ def _paths() -> dict[str, Any]:
     )
     mute["requestBody"] = {"required": True, "content": _content(ref("Mute"))}
     by_route = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": "a route's id or name"}
-    reload["responses"]["422"] = _answer("The file cannot be used; the rules of before stay at work", "ReloadRefused")
+    reload["responses"]["422"] = _answer("The file cannot be used; the previous rules stay in use", "ReloadRefused")
     return {
         "/api/v1/events": {"get": _operation("Events, newest first", "Events", event_words(), errors=(400, 404))},
         "/api/v1/events/{id}": {"get": _one("An event with payload, decisions and deliveries", "EventDetail")},

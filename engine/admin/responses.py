@@ -9,10 +9,12 @@ from typing import Any, TypeVar
 import orjson
 from aiohttp import hdrs, web
 
-from engine.admin.pieces import dump_in_pieces
 from engine.core.offload import in_thread
 
 T = TypeVar("T")
+
+#: The size of the parts in which a long answer is sent, in bytes.
+_PART = 256 * 1024
 
 
 class Renderer:
@@ -31,21 +33,25 @@ class Renderer:
 
     async def response(self, tell: Callable[[], Any]) -> web.Response:
         """An answer with what ``tell`` returns, sent in parts."""
-        parts = await self.make(lambda: dump_in_pieces(tell()))
-        length = {hdrs.CONTENT_LENGTH: str(sum(map(len, parts)))}
-        return web.Response(body=_sent(parts), content_type="application/json", headers=length)
+        body = await self.make(lambda: dump(tell()))
+        length = {hdrs.CONTENT_LENGTH: str(len(body))}
+        return web.Response(body=_parts(memoryview(body)), content_type="application/json", headers=length)
 
 
-async def _sent(parts: Sequence[bytes]) -> AsyncIterator[bytes]:
-    """One part after the other: the next when the connection has taken the one before."""
-    for part in parts:
-        yield part
+async def _parts(body: memoryview) -> AsyncIterator[memoryview]:
+    """Each part is sent when the connection has taken the part before it."""
+    for start in range(0, len(body), _PART):
+        yield body[start : start + _PART]
+
+
+def dump(data: Any) -> bytes:
+    """JSON. Values that JSON does not have are written as text."""
+    return orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
 
 
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A short answer. What JSON has no words for is written as text."""
-    body = orjson.dumps(data, default=str, option=orjson.OPT_NON_STR_KEYS)
-    return web.Response(status=status, body=body, content_type="application/json", headers=headers)
+    """A short answer."""
+    return web.Response(status=status, body=dump(data), content_type="application/json", headers=headers)
 
 
 def error_response(

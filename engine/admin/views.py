@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from engine.admin.pieces import load_in_pieces
 from engine.core.errors import BadBody, Problem, TooComplex
 from engine.core.event import parse_payload
-from engine.core.json_text import MAX_LEVELS, parsed_size
+from engine.core.json_text import MAX_LEVELS
 from engine.store.queries import Backlog, DeliveryDetail, DeliveryRow, EventDetail, EventRow, ItemRow
 from engine.store.records import Attempt
 
@@ -57,7 +56,7 @@ def event_detail_view(detail: EventDetail, rules: Mapping[str, str], max_values:
     return event_view(detail.row, rules) | {
         "payload": payload,
         "unparsed": unparsed,
-        "fetched": None if detail.fetched is None else _shallow(dict(detail.fetched)),
+        "fetched": _shallow(detail.fetched),
         "evaluations": [_evaluation_view(evaluation) for evaluation in detail.evaluations],
         "deliveries": [delivery_view(row) for row in detail.deliveries],
         "history": [_attempt_view(attempt) for attempt in detail.attempts],
@@ -69,47 +68,22 @@ def _payload(body: bytes | None, max_values: int) -> tuple[dict[str, Any] | None
     if body is None:
         return None, None
     try:
-        return _parsed(body, max_values), None
+        return parse_payload(body, max_values)[0], None
     except TooComplex as error:
         return None, str(error)
     except BadBody:
         return None, None
 
 
-def _parsed(body: bytes, max_values: int) -> dict[str, Any]:
-    """A body's payload. A strict one is parsed in pieces, once it is known not to have too many values."""
-    parsed_size(body, max_values)
-    try:
-        payload = load_in_pieces(body)
-    except ValueError:
-        payload = None
-    return payload if isinstance(payload, dict) else parse_payload(body, max_values)[0]
-
-
-def _is_deeper(value: Any, most: int) -> bool:
-    """Whether an object or array has more than so many levels of objects and arrays."""
-    level = [value]
-    for _ in range(most):
-        items = (item for one in level for item in (one.values() if isinstance(one, dict) else one))
-        level = [item for item in items if isinstance(item, (dict, list))]
-        if not level:
-            return False
-    return True
-
-
-def _shallow(value: Any) -> Any:
-    """A value that can be written as JSON: what lies too deep is replaced by a text that says so."""
-    return _cut_off(value, MAX_LEVELS) if _is_deeper(value, MAX_LEVELS) else value
-
-
-def _cut_off(value: Any, levels: int) -> Any:
-    if not isinstance(value, (dict, list)):
+def _shallow(value: Any, levels: int = MAX_LEVELS) -> Any:
+    """A copy that can be written as JSON: values below so many levels are replaced by a text that says so."""
+    if not isinstance(value, (Mapping, list)):
         return value
     if not levels:
         return _TOO_DEEP
-    if isinstance(value, dict):
-        return {key: _cut_off(item, levels - 1) for key, item in value.items()}
-    return [_cut_off(item, levels - 1) for item in value]
+    if isinstance(value, list):
+        return [_shallow(item, levels - 1) for item in value]
+    return {key: _shallow(item, levels - 1) for key, item in value.items()}
 
 
 def _evaluation_view(evaluation: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,7 +142,7 @@ def _attempt_view(attempt: Attempt) -> dict[str, Any]:
         "reason": attempt.reason,
         "status": attempt.status,
         "destination": attempt.destination,
-        "detail": None if attempt.detail is None else _shallow(dict(attempt.detail)),
+        "detail": _shallow(attempt.detail),
         "worker": attempt.worker,
     }
 

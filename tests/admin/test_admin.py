@@ -331,6 +331,12 @@ async def test_who_looks_for_health_here_is_told_where_it_is(engine: Engine) -> 
         assert (status, answer["hint"]) == (404, f"{path} is on the public listener: engine serve --listen")
 
 
+async def test_a_webhook_sent_here_is_told_where_webhooks_go(engine: Engine) -> None:
+    status, answer = await engine.ask("POST", "/webhooks/langsmith", json=payloads.complete())
+    hint = f"webhooks go to the public listener, {engine.running.public}: engine serve --listen"
+    assert (status, answer["hint"]) == (404, hint)
+
+
 async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
     document = await engine.get("/api/v1/openapi.json")
     assert document == openapi_document()
@@ -348,7 +354,16 @@ def _resources(engine: Engine) -> Any:
     parts = engine.running
     mutes = Mutes(parts.store, logging.getLogger("engine.test"))
     undecided = UndecidedRoutes()
-    admin = Admin(parts.store, parts.worker, parts.reloader, parts.metrics, mutes, undecided, hydrator=Mock())
+    admin = Admin(
+        parts.store,
+        parts.worker,
+        parts.reloader,
+        parts.metrics,
+        mutes,
+        undecided,
+        hydrator=Mock(),
+        public=parts.public,
+    )
     return admin_app(admin, None).router.resources()
 
 
@@ -415,8 +430,8 @@ async def test_other_answers_are_made_off_the_loop_too(
     engine: Engine, path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dumped: list[int] = []
-    dump = answers.dump_in_pieces
-    monkeypatch.setattr(answers, "dump_in_pieces", lambda value: dumped.append(threading.get_ident()) or dump(value))
+    dump = answers.dump
+    monkeypatch.setattr(answers, "dump", lambda value: dumped.append(threading.get_ident()) or dump(value))
     await engine.get(f"/api/v1/{path}")
     assert len(dumped) == 1
     assert dumped[0] != threading.get_ident()

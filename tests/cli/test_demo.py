@@ -404,7 +404,7 @@ def test_the_pasted_line_works_edits_act_at_once_and_ctrl_c_ends_it_quickly(serv
 
     config = Path(re.search(r"Its rules: (.+)", told)[1])
     config.write_text(rules().replace("gt: 10}", "gtt: 10}"))
-    told = running.until("the rules of before stay at work", 5)
+    told = running.until("the previous rules stay in use", 5)
     assert re.search(r"config\.yaml:\d+:\d+:\s+error: unknown key 'gtt'", told)
     config.write_text(rules().replace("#llm-oncall", "#llm-nights"))
     running.until("rules reloaded", 5)

@@ -93,7 +93,7 @@ def _show_live(answer: dict[str, Any], *, as_json: bool) -> None:
         return
     _print_yaml(answer["yaml"])
     console, last = out(), answer["last_reload"]
-    how = Text("good", style="green") if last["good"] else Text("failed; the rules above stay at work", style="red")
+    how = Text("good", style="green") if last["good"] else Text("failed; the rules above stay in use", style="red")
     console.print(
         Pairs(
             [

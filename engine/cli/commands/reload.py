@@ -24,7 +24,7 @@ def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Have a running engine load its configuration as it is now, and tell what is wrong with it.
 
     An engine does so by itself as soon as the file is saved; this waits for the outcome. With
-    a mistake the rules of before stay at work, and it exits with 1.
+    a mistake the previous rules stay in use, and it exits with 1.
     """
     answer = asyncio.run(_reload(place_from(options)))
     refused = bool(answer["problems"])
@@ -45,7 +45,7 @@ def _tell(answer: Mapping[str, Any], *, refused: bool) -> None:
     print_problems(err(), problems_of(answer["problems"]), word="error", mark="error")
     print_problems(err(), problems_of(answer["broken_plugins"]), style="yellow", word="broken plug-in")
     if refused:
-        words = Text.assemble(("not reloaded: ", "red"), f"the rules of before ({answer['hash']}) stay at work")
+        words = Text.assemble(("not reloaded: ", "red"), f"the previous rules ({answer['hash']}) stay in use")
     else:
         words = Text.assemble(("reloaded: ", "green"), f"{plural(answer['routes'], 'route')} · {answer['hash']}")
     out().print(words)

@@ -176,7 +176,7 @@ def command(
     """Receive LangSmith's webhooks and run the actions of the routes that match.
 
     The configuration is watched: an edit counts as soon as it is saved, and one with a
-    mistake leaves the rules of before at work. SIGHUP reloads it, too. SIGTERM or Ctrl-C
+    mistake leaves the previous rules in use. SIGHUP reloads it, too. SIGTERM or Ctrl-C
     stops gracefully, a second one at once.
     """
     settings = ServeSettings(

@@ -144,7 +144,7 @@ class ToPeople:
             self._console.print(Text("✓ rules reloaded: they act from now on", style="green"))
             return
         print_problems(self._console, last.problems, word="error", mark="error")
-        self._console.print(Text("the rules of before stay at work", style="yellow"))
+        self._console.print(Text("the previous rules stay in use", style="yellow"))
 
     def ends(self, kept: Path | None) -> None:
         """One line, where there is something to say."""
