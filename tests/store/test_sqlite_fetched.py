@@ -208,8 +208,8 @@ async def test_rows_go_with_their_event_and_count_as_its_bytes(store: SqliteStor
         events.append(event)
     look = {"what": what, "before": T0 + 50, "after": "", "limit": 100}
     found = await store._people.ask(find, **look, max_bytes=45_000)
-    assert (len(found.ids), found.more) == (1, True)
-    assert len((await store._people.ask(find, **look, max_bytes=70_000)).ids) == 2
+    assert (len(found[0]), found[2]) == (1, True)
+    assert len((await store._people.ask(find, **look, max_bytes=70_000))[0]) == 2
     await store.prune(what, before=T0 + 50)
     assert await store._people.ask(rows, "SELECT count(*) FROM fetched") == [(0,)]
 

@@ -101,7 +101,7 @@ def test_only_the_verbs_that_fail_fail(tmp_path_factory: pytest.TempPathFactory,
         db.close()
         writer = Writer(path)
         kind = Operation(add, mergeable=True)
-        writer._open = True
+        writer.is_open = True
         futures = [writer.submit(kind, None if number in bad else number) for number in range(41)]
         writer.start()
         answers = await asyncio.gather(*futures, return_exceptions=True)

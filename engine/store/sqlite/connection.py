@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import logging
 import os
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -31,7 +30,17 @@ _PAGE_SIZE = 8192
 #: Pages of write-ahead log after which SQLite makes a checkpoint: 32 MiB, so that a burst is rarely interrupted.
 _CHECKPOINT_PAGES = 4096
 #: The usual size of that log, in bytes. It grows larger only while a long read prevents checkpoints.
-_LOG_BYTES = 64 * 2**20
+LOG_BYTES = 64 * 2**20
+_SETTINGS = ("temp_store = MEMORY", "cache_size = -65536")
+_READ_SETTINGS = ("query_only = ON",)
+_WRITE_SETTINGS = (
+    f"page_size = {_PAGE_SIZE:d}",
+    "synchronous = FULL",
+    f"wal_autocheckpoint = {_CHECKPOINT_PAGES:d}",
+    f"journal_size_limit = {LOG_BYTES:d}",
+    # Without this, every deleted body is overwritten with zeros: ten times the work, and appends wait for it.
+    "secure_delete = FAST",
+)
 _TRANSIENT = {
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_IOERR: "the disk reports an I/O error",
@@ -146,15 +155,8 @@ def connect(path: Path, keyring: Keyring | None = None, *, read_only: bool = Fal
     )
     db.keyring = keyring
     try:
-        db.execute("PRAGMA query_only = ON" if read_only else f"PRAGMA page_size = {_PAGE_SIZE:d}")
-        db.execute("PRAGMA temp_store = MEMORY")
-        db.execute("PRAGMA cache_size = -65536")
-        if not read_only:
-            db.execute("PRAGMA synchronous = FULL")
-            db.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES:d}")
-            db.execute(f"PRAGMA journal_size_limit = {_LOG_BYTES:d}")
-            # Without this, every deleted body is overwritten with zeros: ten times the work, and appends wait for it.
-            db.execute("PRAGMA secure_delete = FAST")
+        for setting in (*_SETTINGS, *(_READ_SETTINGS if read_only else _WRITE_SETTINGS)):
+            db.execute(f"PRAGMA {setting}")
     except BaseException:
         db.close()
         raise
@@ -180,18 +182,6 @@ def make_directory(path: Path) -> None:
         raise StoreError(f"the data directory {path.parent} is not writable; change its owner or choose another")
 
 
-def disk_of(path: Path) -> tuple[int, int, int]:
-    """In bytes: by how much the write-ahead log exceeds its usual size, the disk's free space, and the disk's size.
-
-    Raises:
-        OSError: the file's directory does not exist.
-    """
-    log = log_of(path)
-    usage = shutil.disk_usage(path.parent)
-    length = log.stat().st_size if log.exists() else 0
-    return max(length - _LOG_BYTES, 0), usage.free, usage.total
-
-
 def prepare(path: Path, keyring: Keyring | None = None) -> None:
     """Create the store, or check it and migrate it to this version. The caller holds the lock.
 
@@ -202,20 +192,15 @@ def prepare(path: Path, keyring: Keyring | None = None) -> None:
         raise StoreError(f"SQLite {sqlite3.sqlite_version} is too old; 3.33 or newer is needed")
     try:
         _check_header(path)
-        db = connect(path)
+        with closing(connect(path)) as db:
+            if not path.stat().st_size:  # has no effect on a file with content
+                db.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            _check_ours(db, path)
+            _check_whole(db, path)
+            _migrate(db, path)
+            _check_keys(db, path, keyring or Keyring())
     except (OSError, sqlite3.Error) as error:
         raise as_store_error(path, error) from error
-    try:
-        if not path.stat().st_size:  # has no effect on a file with content
-            db.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        _check_ours(db, path)
-        _check_whole(db, path)
-        _migrate(db, path)
-        _check_keys(db, path, keyring or Keyring())
-    except sqlite3.Error as error:
-        raise as_store_error(path, error) from error
-    finally:
-        db.close()
 
 
 def _check_header(path: Path) -> None:
@@ -238,10 +223,9 @@ def _check_ours(db: sqlite3.Connection, path: Path) -> None:
 
 
 def _check_whole(db: sqlite3.Connection, path: Path) -> None:
-    if path.stat().st_size <= _CHECK_UP_TO:
-        verdict = db.execute("PRAGMA quick_check(1)").fetchone()[0]
-        if verdict != "ok":
-            raise damaged(path, str(verdict))
+    small = path.stat().st_size <= _CHECK_UP_TO
+    if small and (verdict := db.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+        raise damaged(path, str(verdict))
 
 
 def _migrate(db: sqlite3.Connection, path: Path) -> None:
@@ -327,10 +311,8 @@ def _is_used(db: sqlite3.Connection, key_id: str) -> bool:
 
 
 def _missing_key(path: Path, key_id: str, keyring: Keyring) -> str:
-    if not keyring.ids:
-        what = f"{VARIABLE} is not set; set it to that key"
-    else:
-        what = f"{VARIABLE} has {', '.join(keyring.ids)}; add the missing key after the first, with a comma"
+    others = f"{VARIABLE} has {', '.join(keyring.ids)}; add the missing key after the first, with a comma"
+    what = others if keyring.ids else f"{VARIABLE} is not set; set it to that key"
     return (
         f"{path} has data encrypted with the key {key_id}: {what}. Nothing was changed. If that key is lost, move the "
         "file away together with its -wal and -shm files and start with an empty store"

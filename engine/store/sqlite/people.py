@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Concatenate, ParamSpec, TypeVar
 
 from engine.core.batches import batches
-from engine.core.errors import BadQuestion
 from engine.store.encryption import Keyring
 from engine.store.queries import Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite import replay
+from engine.store.sqlite.connection import Database
 from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery
 from engine.store.sqlite.query_events import backlog, last_attempts, list_events, muted_events, one_event
 from engine.store.sqlite.reader import Reader
 from engine.store.sqlite.writer import Operation, Writer
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 #: Large replays read this many deliveries in one step, and this many rows are changed in one.
 _PAGE, AT_ONCE = 1000, 200
-_EVENT_STATES = ("pending", "routed", "dead", "discarded")
-_DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
 
 
 class PeoplesOperations:
@@ -29,13 +30,12 @@ class PeoplesOperations:
     def __init__(self, path: Path, keyring: Keyring | None, clock: Callable[[], float]) -> None:
         self._writer, self._people, self._clock = Writer(path, keyring), Reader(path, "people", keyring), clock
 
-    async def _do(self, verb: Callable[..., Any], **arguments: Any) -> Any:
+    async def _do(self, verb: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the less frequent operations on the writer's thread."""
-        return await self._writer.do(operation(verb, arguments), None)
+        return await self._writer.do(Operation(lambda db, _requests: [verb(db, *args, **kwargs)]), None)
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make deliveries due again."""
-        _check_state(query.state, _DELIVERY_STATES)
         ids = await self._replayable(query)
         if dry_run:
             return ids
@@ -58,18 +58,16 @@ class PeoplesOperations:
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make events due for evaluation again."""
-        found: list[str] = await self._do(replay.replay_events, ids=ids, now=now, dry_run=dry_run)
-        return found
+        return await self._do(replay.replay_events, ids=ids, now=now, dry_run=dry_run)
 
     async def discard(self, ids: Sequence[str], *, now: float, by: str, reason: str = "") -> Sequence[str]:
         """Discard dead work."""
-        details = {"now": now, "by": by, "reason": reason}
-        done = [await self._do(replay.discard, ids=some, **details) for some in batches(ids, AT_ONCE)]
+        batched = batches(ids, AT_ONCE)
+        done = [await self._do(replay.discard, ids=some, now=now, by=by, reason=reason) for some in batched]
         return [one for some in done for one in some]
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""
-        _check_state(query.state, _EVENT_STATES)
         return await self._people.ask(list_events, query)
 
     async def event(self, event_id: str) -> EventDetail | None:
@@ -78,7 +76,6 @@ class PeoplesOperations:
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
         """Deliveries, newest first."""
-        _check_state(query.state, _DELIVERY_STATES)
         return await self._people.ask(list_deliveries, query)
 
     async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
@@ -96,13 +93,3 @@ class PeoplesOperations:
     async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
         """By destination, when the last attempt at it began, and why it failed."""
         return await self._people.ask(last_attempts, since=since)
-
-
-def _check_state(state: str | None, known: Sequence[str]) -> None:
-    if state is not None and state not in known:
-        raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(known)}")
-
-
-def operation(verb: Callable[..., Any], arguments: Mapping[str, Any]) -> Operation:
-    """An operation that calls ``verb`` once, in its position among the others."""
-    return Operation(lambda db, _requests: [verb(db, **arguments)])

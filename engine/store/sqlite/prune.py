@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from pathlib import Path
 
 from engine.core.event import event_ids_since
 from engine.store.packing import ids_json, load_json
-from engine.store.queries import Prunable
+from engine.store.queries import Prunable, Size
 from engine.store.sqlite import marks
-from engine.store.sqlite.connection import Database
+from engine.store.sqlite.connection import LOG_BYTES, Database, log_of
 
 #: An event may be deleted if it has no waiting or dead work, is not an item of such a digest, and nothing happened
 #: since ``before`` to it or to a digest it is an item of. So all items of a digest are kept equally long.
@@ -90,17 +91,13 @@ DELETE FROM control WHERE (kind, subject) IN (SELECT kind, subject FROM control 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """Events to prune, the last event that was looked at, and whether there are more."""
+def find(
+    db: Database, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int
+) -> tuple[list[str], str, bool]:
+    """The next events after an id that can be pruned, up to ``max_bytes``; the first may be larger.
 
-    ids: Sequence[str]
-    last: str
-    more: bool
-
-
-def find(db: Database, *, what: Prunable, before: float, after: str, limit: int, max_bytes: int) -> Found:
-    """The next events after an id that can be pruned, up to ``max_bytes``; the first may be larger."""
+    Also returns the last event that was looked at, and whether there are more.
+    """
     column = "id" if what == "events" else "event_id"
     statement = _FIND.format(looked_at=_LOOKED_AT[what], column=column, may_go=_MAY_GO[what])
     values = {"before": before, "after": after, "edge": event_ids_since(before), "limit": limit}
@@ -110,10 +107,10 @@ def find(db: Database, *, what: Prunable, before: float, after: str, limit: int,
     for event_id, may_go, size in looked:
         total += size if may_go else 0
         if ids and total > max_bytes:
-            return Found(ids, last, more=True)
+            return ids, last, True
         ids += [event_id] if may_go else []
         last = event_id
-    return Found(ids, last, more=len(looked) >= limit)
+    return ids, last, len(looked) >= limit
 
 
 def remove(db: Database, *, what: Prunable, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
@@ -161,12 +158,14 @@ def remove_marks(db: Database, *, before: float, windows: str, limit: int) -> tu
     return closed + expired + unused, max(closed, expired, unused) < limit
 
 
-def page_sizes(db: Database) -> tuple[int, int]:
-    """The size of the file's pages in bytes: those in use, and the free ones."""
-    size, pages, free = (
+def size(db: Database, path: Path) -> Size:
+    """The size of the file and its log, and the free space of the disk."""
+    page, pages, free = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     )
-    return size * (pages - free), size * free
+    log, disk = log_of(path), shutil.disk_usage(path.parent)
+    excess = max(log.stat().st_size - LOG_BYTES, 0) if log.exists() else 0
+    return Size(page * (pages - free) + excess, page * free, disk.free, disk.total)
 
 
 def shrink(db: Database, *, max_bytes: int) -> int:

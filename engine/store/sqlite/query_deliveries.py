@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +23,7 @@ _STATES = {
     "discarded": "d.outcome = 'discarded'",
 }
 #: States of deliveries that are no longer in ``work``.
-_OF_ENDED = (None, "succeeded", "discarded")
+_ENDED_STATES = ("succeeded", "discarded")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,23 +115,26 @@ SELECT DISTINCT id FROM (
 ) ORDER BY id DESC LIMIT 6
 """
 # Ids are ordered by time, but only approximately by received_at: the boundary is searched among events near that time.
-_FIRST_SINCE = """
-SELECT min(id) FROM (SELECT id FROM event WHERE received_at >= ? ORDER BY received_at LIMIT 1000)
+_SINCE = """
+d.event_id >= (SELECT min(id) FROM (SELECT id FROM event WHERE received_at >= ? ORDER BY received_at LIMIT 1000))
+AND (SELECT received_at FROM event WHERE id = d.event_id) >= ?
 """
-_LAST_UNTIL = """
-SELECT max(id) FROM (SELECT id FROM event WHERE received_at <= ? ORDER BY received_at DESC LIMIT 1000)
+_UNTIL = """
+d.event_id <= (SELECT max(id) FROM (SELECT id FROM event WHERE received_at <= ? ORDER BY received_at DESC LIMIT 1000))
+AND (SELECT received_at FROM event WHERE id = d.event_id) <= ?
 """
+_TEXTS = {
+    "route": "d.route = ?",
+    "action": "d.action = ?",
+    "event_id": "d.event_id = ?",
+}
 
 
 def list_deliveries(db: Database, query: DeliveryQuery) -> list[DeliveryRow]:
     """Deliveries of a query, newest event first."""
-    rows: list[DeliveryRow] = []
-    if query.state not in ("succeeded", "discarded"):
-        rows += _select(db, query, _WORK, query.state)
-    if query.state in _OF_ENDED and not query.error:
-        rows += _select(db, query, _ENDED, query.state)
-    rows.sort(key=lambda row: (row.event_id, row.id), reverse=True)
-    return rows[: max(query.limit, 0)]
+    work = [] if query.state in _ENDED_STATES else _select(db, query, _WORK)
+    ended = _select(db, query, _ENDED) if query.state in (None, *_ENDED_STATES) and not query.error else []
+    return sorted([*work, *ended], key=lambda row: (row.event_id, row.id), reverse=True)[: max(query.limit, 0)]
 
 
 def one_delivery(db: Database, start: str) -> DeliveryDetail | None:
@@ -188,41 +191,63 @@ def unique_start(db: Database, statement: str, start: str, what: str) -> str | N
     return found[0] if found else None
 
 
-def _select(db: Database, query: DeliveryQuery, table: _Table, state: str | None) -> list[DeliveryRow]:
-    clauses, values = [table.head], []
-    for clause, *bound in _conditions(db, query, table, state):
-        clauses.append(clause)
-        values += bound
-    statement = " AND ".join(clauses) + table.tail
-    return [DeliveryRow(*row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
+def _select(db: Database, query: DeliveryQuery, table: _Table) -> list[DeliveryRow]:
+    rows = select(db, table.head, _conditions(db, query, table), table.tail, query.limit)
+    return [DeliveryRow(*row) for row in rows]
 
 
-def _conditions(db: Database, query: DeliveryQuery, table: _Table, state: str | None) -> Iterator[tuple[Any, ...]]:
+def _conditions(db: Database, query: DeliveryQuery, table: _Table) -> Iterator[tuple[Any, ...]]:
     """SQL conditions, each followed by its values."""
-    if state is not None:
-        yield (_STATES[state],)
-    if query.route is not None:
-        yield "d.route = ?", clean(query.route)
-    if query.action is not None:
-        yield "d.action = ?", clean(query.action)
-    if query.event_id is not None:
-        yield "d.event_id = ?", clean(query.event_id)
+    if query.state is not None:
+        yield (state_condition(_STATES, query.state),)
+    yield from equal_texts(_TEXTS, query)
     if query.ids:
         yield table.ids, ids_json(query.ids)
     if query.error:
         yield "d.error IS NOT NULL AND instr(lower(d.error), lower(?)) > 0", clean(query.error)
     if query.before is not None:
-        yield table.before, *_cursor(db, query.before)
-    if query.since is not None:
-        edge = db.execute(_FIRST_SINCE, (query.since,)).fetchone()[0]
-        yield "d.event_id >= ? AND (SELECT received_at FROM event WHERE id = d.event_id) >= ?", edge, query.since
-    if query.until is not None:
-        edge = db.execute(_LAST_UNTIL, (query.until,)).fetchone()[0]
-        yield "d.event_id <= ? AND (SELECT received_at FROM event WHERE id = d.event_id) <= ?", edge, query.until
+        yield table.before, *page_start(db, _ONES_EVENT, query.before, "delivery")
+    for condition, at in ((_SINCE, query.since), (_UNTIL, query.until)):
+        if at is not None:
+            yield condition, at, at
 
 
-def _cursor(db: Database, before: str) -> tuple[str, str, str]:
-    found = db.execute(_ONES_EVENT, (clean(before),)).fetchone()
+def select(
+    db: Database, head: str, conditions: Iterable[tuple[Any, ...]], tail: str, limit: int
+) -> Iterable[tuple[Any, ...]]:
+    """The rows that meet all conditions, each of which is followed by its values."""
+    clauses, values = [head], []
+    for clause, *bound in conditions:
+        clauses.append(clause)
+        values += bound
+    return db.execute(" AND ".join(clauses) + tail, (*values, max(limit, 0)))
+
+
+def state_condition(states: Mapping[str, str], state: str) -> str:
+    """The condition for a state.
+
+    Raises:
+        BadQuestion: there is no such state.
+    """
+    if state not in states:
+        raise BadQuestion(f"{state!r} is not a state; use one of: {', '.join(states)}")
+    return states[state]
+
+
+def equal_texts(conditions: Mapping[str, str], query: object) -> Iterator[tuple[str, str]]:
+    """The conditions for those attributes of a query that are given."""
+    for name, condition in conditions.items():
+        if (text := getattr(query, name)) is not None:
+            yield condition, clean(text)
+
+
+def page_start(db: Database, statement: str, before: str, what: str) -> tuple[Any, Any, str]:
+    """Where the page after an id begins: what it is ordered by (twice, for an index), and the id.
+
+    Raises:
+        BadQuestion: there is nothing with this id.
+    """
+    found = db.execute(statement, (clean(before),)).fetchone()
     if found is None:
-        raise BadQuestion(f"there is no delivery {before!r}, which the page should follow")
+        raise BadQuestion(f"there is no {what} {before!r}, which the page should follow")
     return found[0], found[0], clean(before)

@@ -9,13 +9,19 @@ from functools import partial
 from typing import Any
 
 from engine.core.decisions import held_back, is_muted
-from engine.core.errors import BadQuestion
 from engine.store.packing import clean, load_json, unpack
 from engine.store.queries import Backlog, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 from engine.store.sqlite.connection import Database, read_or_default
 from engine.store.sqlite.fetched import load_fetched
-from engine.store.sqlite.leases import queue_heads
-from engine.store.sqlite.query_deliveries import attempts_of, list_deliveries, unique_start
+from engine.store.sqlite.query_deliveries import (
+    attempts_of,
+    equal_texts,
+    list_deliveries,
+    page_start,
+    select,
+    state_condition,
+    unique_start,
+)
 
 #: Its evaluation was discarded and has not succeeded since.
 _DISCARDED = """EXISTS (
@@ -47,7 +53,7 @@ FROM (SELECT * FROM attempt ORDER BY seq DESC LIMIT ?)
 WHERE kind = 'deliver' AND destination <> '' AND outcome <> 'discarded' AND started_at >= ?
 GROUP BY destination
 """
-_NEWEST = "ORDER BY e.received_at DESC, e.id DESC LIMIT ?"
+_NEWEST = "\nORDER BY e.received_at DESC, e.id DESC LIMIT ?"
 #: The first condition of each finds candidates through an index, the second is the actual condition.
 _STATES = {
     "pending": "w.id IS NOT NULL AND w.dead_at IS NULL",
@@ -59,6 +65,9 @@ _UNMATCHED = f"""
 e.id IN (SELECT event_id FROM decision WHERE unmatched_reason IS NOT NULL)
 AND d.unmatched_reason IS NOT NULL AND w.dead_at IS NULL AND NOT {_DISCARDED}
 """  # noqa: S608 - ours
+_MATCHED = f"(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL OR {_DISCARDED})"
+_TEXTS = {"kind": "e.kind = ?", "rule_id": "e.rule_id = ?", "event_id": "e.id = ?"}
+_RECEIVED = "SELECT received_at FROM event WHERE id = ?"
 _STARTING_WITH = "SELECT id FROM event WHERE id >= ?1 AND id < ?2 ORDER BY id DESC LIMIT 6"
 _BODY = "SELECT encoding, body, fetched_encoding, fetched FROM event_body WHERE event_id = ?"
 _DIGESTS = "SELECT DISTINCT delivery_id FROM digest_item WHERE event_id = ?"
@@ -82,18 +91,26 @@ _UNDER_WAY = """
 SELECT kind, NULL, route, count(*) FROM work INDEXED BY work_leased
 WHERE owner IS NOT NULL AND dead_at IS NULL GROUP BY kind, route
 """
+#: The lanes with waiting work, found one after the other by the index, and when the first work of each kind is due.
+_QUEUE_HEADS = """
+WITH RECURSIVE head (lane) AS (
+  SELECT min(lane) FROM work WHERE owner IS NULL AND dead_at IS NULL
+  UNION ALL
+  SELECT (SELECT min(w.lane) FROM work AS w WHERE w.lane > head.lane AND w.owner IS NULL AND w.dead_at IS NULL)
+  FROM head WHERE head.lane IS NOT NULL
+)
+SELECT json_group_array(json_array(lane, kind, (
+  SELECT min(w.due_at) FROM work AS w
+  WHERE w.lane = head.lane AND w.kind = kinds.kind AND w.owner IS NULL AND w.dead_at IS NULL
+))) FROM head, (SELECT 'evaluate' AS kind UNION ALL SELECT 'deliver') AS kinds WHERE lane IS NOT NULL
+"""
 _DEAD = "SELECT count(*) FROM work INDEXED BY work_dead WHERE dead_at IS NOT NULL"
 
 
 def list_events(db: Database, query: EventQuery) -> list[EventRow]:
     """Events of a query, newest first."""
-    clauses, values = [_EVENTS.rstrip()], []
-    for clause, *bound in _conditions(db, query):
-        clauses.append(clause)
-        values += bound
-    statement = " AND ".join(clauses) + "\n" + _NEWEST
-    rows = [_event_row(row) for row in db.execute(statement, (*values, max(query.limit, 0)))]
-    return [_with_held(db, row) for row in rows]
+    rows = select(db, _EVENTS, _conditions(db, query), _NEWEST, query.limit)
+    return [_with_held(db, _event_row(row)) for row in rows]
 
 
 def _with_held(db: Database, row: EventRow) -> EventRow:
@@ -122,11 +139,11 @@ def one_event(db: Database, start: str) -> EventDetail | None:
     event_id = unique_start(db, _STARTING_WITH, start, "events")
     if event_id is None:
         return None
-    found = db.execute(" AND ".join([_EVENTS.rstrip(), "e.id = ?"]), (event_id,)).fetchone()
+    (found,) = list_events(db, EventQuery(event_id=event_id, limit=1))
     read = partial(read_or_default, what="event_body", of=event_id)
     encoding, body, *fetched = read(lambda: db.execute(_BODY, (event_id,)).fetchone(), None) or (0, None, 0, None)
     return EventDetail(
-        row=_with_held(db, _event_row(found)),
+        row=found,
         body=None
         if body is None
         else read(lambda: unpack(encoding, body, db.keyring, f"event_body.body:{event_id}"), None),
@@ -161,9 +178,9 @@ def backlog(db: Database, *, now: float) -> Backlog:
         by_route[route] += count
         if lane is not None:
             lanes[lane] += count
-    first = queue_heads(db)
-    oldest = min((head.due_at for head in first), default=None)
-    upcoming = {head.lane: head.due_at for head in first if head.kind == "deliver"}
+    heads = [head for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None]
+    oldest = min((due_at for _, _, due_at in heads), default=None)
+    upcoming = {lane: due_at for lane, kind, due_at in heads if kind == "deliver"}
     due = oldest if oldest is not None and oldest <= now else None
     unassigned = lanes.pop("", 0)
     return Backlog(evaluations, sum(by_route.values()), dead, due, by_route, lanes, unassigned, upcoming)
@@ -176,32 +193,18 @@ def last_attempts(db: Database, *, since: float) -> dict[str, tuple[float, str]]
 
 
 def _conditions(db: Database, query: EventQuery) -> Iterator[tuple[Any, ...]]:
-    for clause, wanted in (("e.kind = ?", query.kind), ("e.rule_id = ?", query.rule_id)):
-        if wanted is not None:
-            yield clause, clean(wanted)
-    if query.since is not None:
-        yield "e.received_at >= ?", query.since
-    if query.until is not None:
-        yield "e.received_at <= ?", query.until
+    yield from equal_texts(_TEXTS, query)
+    for condition, at in (("e.received_at >= ?", query.since), ("e.received_at <= ?", query.until)):
+        if at is not None:
+            yield condition, at
     if query.state is not None:
-        yield (_STATES[query.state],)
+        yield (state_condition(_STATES, query.state),)
     if query.error:
         yield "instr(lower(w.error), lower(?)) > 0", clean(query.error)
-    if query.event_id is not None:
-        yield "e.id = ?", clean(query.event_id)
     if query.unmatched is not None:
-        yield (
-            _UNMATCHED if query.unmatched else f"(d.unmatched_reason IS NULL OR w.dead_at IS NOT NULL OR {_DISCARDED})",
-        )
+        yield (_UNMATCHED if query.unmatched else _MATCHED,)
     if query.before is not None:
-        yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *_cursor(db, query.before)
-
-
-def _cursor(db: Database, before: str) -> tuple[float, float, str]:
-    found = db.execute("SELECT received_at FROM event WHERE id = ?", (clean(before),)).fetchone()
-    if found is None:
-        raise BadQuestion(f"there is no event {before!r}, which the page should follow")
-    return found[0], found[0], clean(before)
+        yield "e.received_at <= ? AND (e.received_at, e.id) < (?, ?)", *page_start(db, _RECEIVED, query.before, "event")
 
 
 def _event_row(row: tuple[Any, ...]) -> EventRow:

@@ -26,12 +26,10 @@ class Reader:
         self._identity: tuple[int, int] | None = None
         self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix=f"store-{name}")
         self._db: Database | None = None
-        self._open = False
 
     def start(self) -> None:
         """Start accepting queries."""
         self._identity = identity_of(self._path)
-        self._open = True
 
     async def ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query on the reader's thread.
@@ -39,18 +37,16 @@ class Reader:
         Raises:
             StoreError: the store is not open, or cannot be read.
         """
-        if not self._open:
+        if self._identity is None:
             raise StoreError("the store is not open")
-        loop = asyncio.get_running_loop()
         try:
-            answer = loop.run_in_executor(self._pool, lambda: self._ask(query, *args, **kwargs))
-        except RuntimeError:  # another thread stopped the reader just now
+            answer = asyncio.wrap_future(self._pool.submit(lambda: self._ask(query, *args, **kwargs)))
+        except RuntimeError:  # the reader was stopped
             raise StoreError("the store is not open") from None
         return await answer
 
     def stop(self) -> None:
         """Finish the submitted queries, then stop. Blocks until then."""
-        self._open = False
         self._pool.shutdown(wait=True)
         self._drop_connection()
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
-from engine.store.packing import clean, ids_json, load_json
+from engine.store.packing import clean, ids_json, load_json, work_row
 from engine.store.queries import DeliveryQuery, DeliveryRow
+from engine.store.records import Work
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.query_deliveries import list_deliveries
 from engine.store.sqlite.settle import WORK
@@ -77,14 +77,14 @@ def replay_deliveries(db: Database, *, query: DeliveryQuery, now: float) -> list
     """Make the deliveries of a query due again, if they can still be replayed."""
     rows = _with_bodies(db, list_deliveries(db, query))
     ended = ("succeeded", "discarded")
-    WORK.run(db, [_again(row, now) for row in rows if row.state in ended])
+    WORK.run(db, [work_row(_again(row, now)) for row in rows if row.state in ended])
     db.execute(_REVIVE, (now, ids_json(row.id for row in rows if row.state not in ended)))
     return [row.id for row in rows]
 
 
-def _again(row: DeliveryRow, now: float) -> tuple[Any, ...]:
-    place = (row.id, "deliver", row.event_id, row.route, row.action, row.index, row.run_id)
-    return (*place, now, now, 0, row.replays + 1, None, None, None, "", None, None)
+def _again(row: DeliveryRow, now: float) -> Work:
+    place = (row.route, row.action, row.index, row.run_id)
+    return Work(row.id, "deliver", row.event_id, now, now, *place, replays=row.replays + 1)
 
 
 def replay_events(db: Database, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
@@ -95,9 +95,6 @@ def replay_events(db: Database, *, ids: Sequence[str], now: float, dry_run: bool
     if not dry_run:
         waiting = [event_id for event_id, (exists, _) in free.items() if exists]
         db.execute("DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))", (ids_json(waiting),))
-        WORK.run(db, [_evaluation(event_id, replays, now) for event_id, (_, replays) in free.items()])
+        again = [Work(one, "evaluate", one, now, now, replays=replays) for one, (_, replays) in free.items()]
+        WORK.run(db, [work_row(one) for one in again])
     return [event_id for event_id in wanted if event_id in free]
-
-
-def _evaluation(event_id: str, replays: int, now: float) -> tuple[Any, ...]:
-    return (event_id, "evaluate", event_id, "", "", -1, None, now, now, 0, replays, None, None, None, "", None, None)

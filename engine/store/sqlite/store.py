@@ -19,7 +19,7 @@ from engine.core.errors import StoreError
 from engine.core.event import Event
 from engine.store.encryption import Keyring, fingerprints
 from engine.store.packing import clean
-from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS, Commits
+from engine.store.protocol import CLAIM_BYTES, PRUNED_BYTES, PRUNED_ROWS
 from engine.store.queries import Prunable, Pruned, Size
 from engine.store.records import (
     Again,
@@ -37,10 +37,11 @@ from engine.store.records import (
 from engine.store.sqlite import append as appends
 from engine.store.sqlite import claim as claims
 from engine.store.sqlite import leases, marks, prune, settle
-from engine.store.sqlite.connection import disk_of, make_directory, prepare
+from engine.store.sqlite.connection import make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
+from engine.store.sqlite.load import load_claimed
 from engine.store.sqlite.lock import FileLock
-from engine.store.sqlite.people import AT_ONCE, PeoplesOperations, operation
+from engine.store.sqlite.people import AT_ONCE, PeoplesOperations
 from engine.store.sqlite.query_deliveries import progress_of
 from engine.store.sqlite.query_events import decisions
 from engine.store.sqlite.reader import Reader
@@ -61,8 +62,9 @@ class SqliteStore(PeoplesOperations):
         self, path: Path, *, owner: str | None, clock: Callable[[], float], keyring: Keyring | None, max_values: int
     ) -> None:
         super().__init__(path, keyring, clock)
-        self._path, self._keyring, self._max_values = path, keyring, max_values
-        self._owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._path, self._keyring, self.max_values = path, keyring, max_values
+        self.owner = owner or f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self.commits = self._writer.commits
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         self._work = Reader(path, "work", keyring)
         self._logger = logging.getLogger(__name__)
@@ -71,35 +73,21 @@ class SqliteStore(PeoplesOperations):
         self._append = Operation(partial(appends.append, clock), mergeable=True, abandon=self._abandon_append)
         self._save_fetched = Operation(save_fetched, mergeable=True)
         self._claim = Operation(
-            partial(claims.claim, self._owner, clock), abandon=lambda _claim, taken: self._give_back(taken.ids)
+            partial(claims.claim, self.owner, clock), abandon=lambda _claim, taken: self._give_back(taken.ids)
         )
-        self._settle_attempts = Operation(partial(settle.settle_attempts, self._owner, clock), mergeable=True)
+        self._released = Operation(partial(leases.give_back, self.owner, clock))
+        self._settle_attempts = Operation(partial(settle.settle_attempts, self.owner, clock), mergeable=True)
         self._settle_routed = Operation(
-            partial(settle.settle_routed, self._owner, clock),
+            partial(settle.settle_routed, self.owner, clock),
             mergeable=True,
             abandon=lambda _routed, settled: self._give_back(sorted(settled.leased)),
         )
-
-    @property
-    def owner(self) -> str:
-        """This replica's name."""
-        return self._owner
-
-    @property
-    def max_values(self) -> int:
-        """How many values a body may have to be parsed."""
-        return self._max_values
-
-    @property
-    def commits(self) -> Commits:
-        """Statistics of the transactions."""
-        return self._writer.commits
 
     async def open(self) -> None:
         """Lock the file, create or check the schema, and make the work due that the last process had claimed."""
         await asyncio.to_thread(self._open)
         try:
-            await self._do(partial(leases.register, self._owner), now=self._clock())
+            await self._do(leases.register, self.owner, now=self._clock())
             seed = await self._do(marks.fingerprint_key)
             self._fingerprint_keys = (*(self._keyring.derive(seed) if self._keyring else ()), seed)
         except BaseException:
@@ -110,7 +98,7 @@ class SqliteStore(PeoplesOperations):
         """Commit what was submitted, release claimed work, and unlock the file. A second call does nothing."""
         try:
             if self._writer.is_open:
-                await self._do(partial(leases.unregister, self._owner), now=self._clock())
+                await self._do(leases.unregister, self.owner, now=self._clock())
         except StoreError as error:
             self._logger.warning("the store was not closed cleanly; the next start recovers it: %s", error)
         finally:
@@ -120,20 +108,18 @@ class SqliteStore(PeoplesOperations):
 
     def append(self, event: Event, *, leased: bool) -> asyncio.Future[Appended]:
         """Store an event and its evaluation."""
-        request = appends.Append(event, self._owner if leased else None)
+        request = appends.Append(event, self.owner if leased else None)
         return self._writer.submit(self._append, request, len(event.body))
 
     async def settle_routed(self, routed: Routed) -> Settled:
         """Record the result of routing."""
-        settled: Settled = await self._writer.do(self._settle_routed, routed)
-        return settled
+        return await self._writer.do(self._settle_routed, routed)
 
     async def settle_attempt(
         self, work: Work, attempt: Attempt, then: Again | Dead | None, *, on_dead: Sequence[Work] = ()
     ) -> bool:
         """Record an attempt and its consequence."""
-        owned: bool = await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, on_dead))
-        return owned
+        return await self._writer.do(self._settle_attempts, settle.Settle(work, attempt, then, on_dead))
 
     async def claim(
         self,
@@ -149,7 +135,7 @@ class SqliteStore(PeoplesOperations):
     ) -> ClaimResult:
         """Claim due work, oldest first. If anything fails or is cancelled, the claimed work is released."""
         request = claims.Claim(now, limit, max_bytes, kind, capacity or {}, paused, reopened)
-        taken: claims.Taken = await self._writer.do(self._claim, request)
+        taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
             pieces = await self._load(taken.ids, now, max_fetched) if taken.ids else ()
@@ -172,8 +158,18 @@ class SqliteStore(PeoplesOperations):
         target: str | None = None,
     ) -> None:
         """Release work without counting an attempt."""
-        where = {"lane": lane, "reason": reason, "uncounted": uncounted, "until": until, "target": target}
-        await self._do(partial(leases.release, self._owner), ids=ids, due_at=due_at, now=self._clock(), **where)
+        await self._do(
+            leases.release,
+            self.owner,
+            ids,
+            due_at=due_at,
+            now=self._clock(),
+            lane=lane,
+            reason=reason,
+            uncounted=uncounted,
+            until=until,
+            target=target,
+        )
 
     async def make_due(self, waits_for: str, *, now: float) -> int:
         """Make due what is postponed for a reason."""
@@ -220,7 +216,7 @@ class SqliteStore(PeoplesOperations):
     async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Record that this replica is alive, and release what it owns but does not hold in memory."""
         known = None if holding is None else [*holding, *self._loading]
-        orphans: list[str] = await self._do(partial(leases.heartbeat, self._owner), now=now, holding=known)
+        orphans = await self._do(leases.heartbeat, self.owner, now=now, holding=known)
         if orphans:
             self._logger.warning("work that was claimed but not held in memory is due again", extra={"work": orphans})
 
@@ -255,8 +251,7 @@ class SqliteStore(PeoplesOperations):
 
     async def remove_control(self, kind: str, subject: str) -> bool:
         """Remove a mute or pause."""
-        removed: bool = await self._do(marks.remove_control, kind=kind, subject=subject)
-        return removed
+        return await self._do(marks.remove_control, kind=kind, subject=subject)
 
     # Retention
 
@@ -274,25 +269,21 @@ class SqliteStore(PeoplesOperations):
             windows = await self._work.ask(prune.find_windows, before=before, limit=limit)
             count, whole = await self._do(prune.remove_marks, before=before, windows=windows, limit=limit)
             return Pruned(count, after, more=not whole)
-        find = partial(prune.find, what=what, before=before, after=after, limit=limit, max_bytes=max_bytes)
-        found = await self._work.ask(find)
-        remove = partial(prune.remove, what=what, ids=found.ids, before=before, limit=limit)
-        count, whole = await self._do(remove) if found.ids else (0, True)
-        return Pruned(count, found.last, found.more) if whole else Pruned(count, after, more=True)
+        ids, last, more = await self._work.ask(
+            prune.find, what=what, before=before, after=after, limit=limit, max_bytes=max_bytes
+        )
+        if not ids:
+            return Pruned(0, last, more)
+        count, whole = await self._do(prune.remove, what=what, ids=ids, before=before, limit=limit)
+        return Pruned(count, last, more) if whole else Pruned(count, after, more=True)
 
     async def size(self) -> Size:
         """The size of the file and its log, and the free space of the disk."""
-        used, spare = await self._work.ask(prune.page_sizes)
-        try:
-            log, free, disk = await asyncio.to_thread(disk_of, self._path)
-        except OSError as error:
-            raise StoreError(f"the size of {self._path} cannot be read: {error.strerror}") from error
-        return Size(used + log, spare, free, disk)
+        return await self._work.ask(prune.size, self._path)
 
     async def shrink(self, *, max_bytes: int = PRUNED_BYTES) -> int:
         """Shorten the file by part of its unused space."""
-        given_back: int = await self._do(prune.shrink, max_bytes=max_bytes)
-        return given_back
+        return await self._do(prune.shrink, max_bytes=max_bytes)
 
     # Internals
 
@@ -317,23 +308,19 @@ class SqliteStore(PeoplesOperations):
         self._lock.release()
 
     async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
-        limits = leases.LoadLimits(self._max_values, max_fetched)
-        loaded = await self._work.ask(leases.load_claimed, owner=self._owner, ids=ids, limits=limits)
+        loaded = await self._work.ask(load_claimed, self.owner, ids, self.max_values, max_fetched)
         if loaded.unreadable:
-            await self._do(partial(leases.mark_dead, self._owner), reasons=loaded.unreadable, now=now)
+            await self._do(leases.mark_dead, self.owner, reasons=loaded.unreadable, now=now)
             for work_id, reason in loaded.unreadable.items():
                 self._logger.error(
                     "work is dead because its event cannot be read", extra={"work": work_id, "reason": reason}
                 )
         if loaded.missing_key:
-            await self._put_off(loaded.missing_key, now)
+            reason = next(iter(loaded.missing_key.values()))
+            self._logger.error("work waits for a key", extra={"work": len(loaded.missing_key), "reason": reason})
+            later = now + _KEY_PAUSE
+            await self.release(list(loaded.missing_key), due_at=later, reason=reason, uncounted=_KEY_PAUSE)
         return loaded.claimed
-
-    async def _put_off(self, reasons: Mapping[str, str], now: float) -> None:
-        """Put off work whose event needs a missing key."""
-        reason = next(iter(reasons.values()))
-        self._logger.error("work waits for a key", extra={"work": len(reasons), "reason": reason})
-        await self.release(list(reasons), due_at=now + _KEY_PAUSE, reason=reason, uncounted=_KEY_PAUSE)
 
     def _abandon_append(self, request: appends.Append, appended: Appended) -> None:
         """Release the evaluation of an event whose caller was cancelled, so that it can be claimed."""
@@ -342,6 +329,4 @@ class SqliteStore(PeoplesOperations):
 
     def _give_back(self, ids: Sequence[str]) -> None:
         """Make work of this process due whose caller was cancelled."""
-        now = self._clock()
-        release = partial(leases.release, self._owner)
-        self._writer.post(operation(release, {"ids": ids, "due_at": now, "now": now}), None)
+        self._writer.post(self._released, ids)

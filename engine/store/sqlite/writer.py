@@ -17,8 +17,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import Any
+from queue import SimpleQueue
+from typing import Any, Generic, TypeVar
 
 from engine.core.errors import StoreError, StoreGone
 from engine.store.encryption import Keyring
@@ -42,7 +42,8 @@ _CONNECTION_SURVIVES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE
 #: An INSERT writes at most this many rows.
 _MOST_ROWS = 512
 
-Apply = Callable[[Database, Sequence[Any]], Sequence[Any]]
+R = TypeVar("R")
+T = TypeVar("T")
 
 
 class Insert:
@@ -69,24 +70,24 @@ class Insert:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Operation:
-    """An operation of the store.
+class Operation(Generic[R, T]):
+    """An operation of the store, with requests of the type R and results of the type T.
 
     ``apply`` executes a group of calls in the open transaction and returns one result for each. Calls of a
     ``mergeable`` operation may be reordered with other mergeable calls and executed as one group; other calls keep
     their position. ``abandon`` gets the request and the result of a call whose caller was cancelled.
     """
 
-    apply: Apply
+    apply: Callable[[Database, Sequence[R]], Sequence[T]]
     mergeable: bool = False
-    abandon: Callable[[Any, Any], None] | None = None
+    abandon: Callable[[R, T], None] | None = None
 
 
 @dataclass(slots=True, eq=False)
 class Call:
     """One call of an operation. ``future`` is None if nobody waits for it."""
 
-    operation: Operation
+    operation: Operation[Any, Any]
     request: Any
     weight: int
     future: asyncio.Future[Any] | None
@@ -111,7 +112,8 @@ class Writer:
         self._queue: SimpleQueue[Call | None] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._db: Database | None = None
-        self._open = False
+        #: Whether it accepts calls.
+        self.is_open = False
         #: Held while a call is queued or the queue is closed, so that nothing is queued after the end marker.
         self._closing = threading.Lock()
         self._logger = logging.getLogger(__name__)
@@ -119,31 +121,26 @@ class Writer:
     def start(self) -> None:
         """Start accepting calls."""
         self._watched[self._path] = identity_of(self._path)
-        self._open = True
+        self.is_open = True
         self._thread.start()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it accepts calls."""
-        return self._open
-
-    def submit(self, operation: Operation, request: Any, weight: int = 0) -> asyncio.Future[Any]:
+    def submit(self, operation: Operation[R, T], request: R, weight: int = 0) -> asyncio.Future[T]:
         """Submit a call from an event loop. ``weight`` is its size in bytes, for large requests.
 
         The future fails with a ``StoreError`` if the call fails.
         """
-        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         if not self._put(Call(operation, request, weight, future)):
             future.set_exception(_not_open())
         return future
 
     def _put(self, call: Call) -> bool:
         with self._closing:
-            if self._open:
+            if self.is_open:
                 self._queue.put(call)
-            return self._open
+            return self.is_open
 
-    async def do(self, operation: Operation, request: Any, weight: int = 0) -> Any:
+    async def do(self, operation: Operation[R, T], request: R, weight: int = 0) -> T:
         """Submit a call and wait for its result. If the caller is cancelled, the call is abandoned.
 
         Raises:
@@ -158,15 +155,15 @@ class Writer:
                 Call(operation, request, 0, None, future.result()).abandon()
             raise
 
-    def post(self, operation: Operation, request: Any) -> None:
+    def post(self, operation: Operation[R, T], request: R) -> None:
         """Submit a call that nobody waits for. It is dropped if the writer has stopped."""
         self._put(Call(operation, request, 0, None))
 
     def stop(self) -> None:
         """Execute what was submitted, then stop. Blocks until then."""
         with self._closing:
-            if self._open:
-                self._open = False
+            if self.is_open:
+                self.is_open = False
                 self._queue.put(None)
         if self._thread.is_alive():
             self._thread.join()
@@ -174,12 +171,11 @@ class Writer:
     # Everything below runs on the writer's thread, except _answer_on_loop
 
     def _run(self) -> None:
-        last = busy = False
         batch: list[Call] = []
         try:
+            last = False
             while not last:
-                batch, last = self._drain(_GATHERING if busy else 0.0)
-                busy = len(batch) >= _BUSY
+                batch, last = self._drain(_GATHERING if len(batch) >= _BUSY else 0.0)
                 if batch:
                     begun = time.perf_counter()
                     self._commit(batch)
@@ -191,17 +187,15 @@ class Writer:
             self._give_up(batch)
             raise
 
-    def _give_up(self, batch: Sequence[Call]) -> None:
+    def _give_up(self, batch: list[Call]) -> None:
         """The thread ends because of a bug: waiting and later callers get an error."""
         with self._closing:
-            self._open = False
-        waiting = [*batch]
-        with suppress(Empty):
-            while True:
-                if (call := self._queue.get_nowait()) is not None:
-                    waiting.append(call)
-        self._fail(waiting, _not_open())
-        self._answer(waiting)
+            self.is_open = False
+        while not self._queue.empty():
+            if (call := self._queue.get()) is not None:
+                batch.append(call)
+        self._fail(batch, _not_open())
+        self._answer(batch)
 
     def _drain(self, gathering: float) -> tuple[list[Call], bool]:
         """The next batch: what is queued ``gathering`` seconds after the first call; and whether it is the last."""
@@ -213,12 +207,9 @@ class Writer:
         while call is not None:
             batch.append(call)
             weight += call.weight
-            if len(batch) >= _MOST_CALLS or weight >= _MOST_BYTES:
+            if len(batch) >= _MOST_CALLS or weight >= _MOST_BYTES or self._queue.empty():
                 return batch, False
-            try:
-                call = self._queue.get_nowait()
-            except Empty:
-                return batch, False
+            call = self._queue.get()  # no other thread takes from the queue
         return batch, True
 
     def _commit(self, batch: Sequence[Call]) -> None:
@@ -266,16 +257,13 @@ class Writer:
 
     def _roll_back(self, error: Exception) -> None:
         """Roll back. If the connection may be unusable, drop it, and the next call gets a new one."""
-        code = result_code(error)
-        if self._db is None:
-            return
+        usable = not isinstance(error, sqlite3.OperationalError) or result_code(error) in _CONNECTION_SURVIVES
         try:
-            if self._db.in_transaction:
+            if self._db is not None and self._db.in_transaction:
                 self._db.execute("ROLLBACK")
         except sqlite3.Error:
-            self._drop_connection()
-            return
-        if isinstance(error, sqlite3.OperationalError) and code not in _CONNECTION_SURVIVES:
+            usable = False
+        if not usable:
             self._drop_connection()
 
     def _drop_connection(self) -> None:
@@ -345,13 +333,13 @@ def _not_open() -> StoreError:
     return StoreError("the store is not open")
 
 
-def _groups(calls: Sequence[Call]) -> Iterator[tuple[Operation, list[Call]]]:
+def _groups(calls: Sequence[Call]) -> Iterator[tuple[Operation[Any, Any], list[Call]]]:
     """Group calls by operation, in an order that concurrent callers could have produced.
 
     Mergeable calls that wait at the same time are concurrent, because each caller awaits its result. Other calls keep
     their position: a cancelled caller may submit one right after a call whose result it did not await.
     """
-    merged: dict[Operation, list[Call]] = {}
+    merged: dict[Operation[Any, Any], list[Call]] = {}
     for call in calls:
         if call.operation.mergeable:
             merged.setdefault(call.operation, []).append(call)
