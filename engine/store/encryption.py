@@ -13,6 +13,7 @@ import binascii
 import hmac
 import os
 from collections.abc import Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidTag
@@ -42,7 +43,7 @@ class Keyring:
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
         self._keys = {_id_of(key): key for key in keys}
-        self._derived: dict[bytes, AESGCM] = {}
+        self._cipher = lru_cache(_MOST_DERIVED)(self._new_cipher)
         self._salt, self._left = b"", 0
 
     @property
@@ -77,15 +78,9 @@ class Keyring:
         """Derive a key from the seed and each key, the encrypting key first."""
         return tuple(hmac.digest(key, seed, "sha256") for key in self._keys.values())
 
-    def _cipher(self, head: bytes) -> AESGCM:
+    def _new_cipher(self, head: bytes) -> AESGCM:
         """The cipher for ``head``, a key id and a salt."""
-        cipher = self._derived.get(head)
-        if cipher is None:
-            if len(self._derived) >= _MOST_DERIVED:
-                self._derived.clear()
-            cipher = AESGCM(hmac.digest(self._keys[head[_ID]], head[_SALT], "sha256"))
-            self._derived[head] = cipher
-        return cipher
+        return AESGCM(hmac.digest(self._keys[head[_ID]], head[_SALT], "sha256"))
 
 
 def fingerprints(keys: Sequence[bytes], text: str) -> list[str]:

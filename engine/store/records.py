@@ -5,9 +5,9 @@ All times are Unix seconds, UTC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, overload
+from typing import Any, Literal
 
 from engine.core.event import Event
 
@@ -78,7 +78,7 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimResult(Sequence[Claimed]):
+class ClaimResult:
     """The work that one claim took, and what it found out about lanes.
 
     ``remaining`` are lanes in which due work remains. ``skipped`` are those of them that were paused or had no
@@ -91,17 +91,11 @@ class ClaimResult(Sequence[Claimed]):
     skipped: frozenset[str] = frozenset()
     emptied: frozenset[str] = frozenset()
 
+    def __iter__(self) -> Iterator[Claimed]:
+        return iter(self.pieces)
+
     def __len__(self) -> int:
         return len(self.pieces)
-
-    @overload
-    def __getitem__(self, index: int) -> Claimed: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Claimed]: ...
-
-    def __getitem__(self, index: int | slice) -> Claimed | Sequence[Claimed]:
-        return self.pieces[index]
 
 
 @dataclass(frozen=True, slots=True)

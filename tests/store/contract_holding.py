@@ -110,7 +110,7 @@ class Lanes:
     async def test_the_lane_that_waits_for_longest_comes_first_however_little_is_taken_at_a_time(self, store: Store):
         await parked(store, "a", 5, due_at=T0 + 60)
         old = await parked(store, "z", 5, first=5)
-        taken = [(await store.claim(now=T0 + 60, limit=1))[0] for _ in range(6)]
+        taken = [(await store.claim(now=T0 + 60, limit=1)).pieces[0] for _ in range(6)]
         assert {one.work.id for one in taken[:5]} == {work.id for work in old}
         assert taken[5].work.lane == "a"
 

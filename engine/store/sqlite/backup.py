@@ -46,13 +46,18 @@ def back_up(source: Path, target: Path) -> Backup:
     """
     began = time.monotonic()
     _check_target(target)
+    if not source.is_file():
+        raise StoreError(f"there is no store at {source}")
     try:
-        with closing(_source(source)) as db, _partial(target.parent) as partial:
+        with closing(connect(source, read_only=True)) as db:
+            if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
+                raise StoreError(f"{source} is not an engine's store")
             _check_room(db, source, target)
-            _copy(db, partial, target)
-            _sync(partial)
-            size = partial.stat().st_size
-            _name(partial, target)
+            with _partial(target.parent) as partial:
+                _copy(db, partial, target)
+                _sync(partial)
+                size = partial.stat().st_size
+                _name(partial, target)
         _sync(target.parent)
     except sqlite3.Error as error:
         raise as_store_error(source, error) from error
@@ -83,25 +88,6 @@ def _check_target(target: Path) -> None:
         raise StoreError(f"{target} exists already; a backup replaces nothing: name a new file")
 
 
-def _source(path: Path) -> sqlite3.Connection:
-    """Open a read-only connection to a store."""
-    if not path.is_file():
-        raise StoreError(f"there is no store at {path}")
-    db = connect(path, read_only=True)
-    try:
-        _check_ours(db, path)
-        db.execute("PRAGMA query_only = OFF")  # VACUUM INTO counts as a write; the file itself is opened read-only
-    except BaseException:
-        db.close()
-        raise
-    return db
-
-
-def _check_ours(db: sqlite3.Connection, path: Path) -> None:
-    if db.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
-        raise StoreError(f"{path} is not an engine's store")
-
-
 def _check_room(db: sqlite3.Connection, source: Path, target: Path) -> None:
     """Check the free space. The copy has no free pages; concurrent writes grow the store's write-ahead log."""
     pages, spare, size = (
@@ -121,6 +107,7 @@ def _go_on() -> int:
 
 
 def _copy(db: sqlite3.Connection, partial: Path, target: Path) -> None:
+    db.execute("PRAGMA query_only = OFF")  # VACUUM INTO counts as a write; the file itself is opened read-only
     db.set_progress_handler(_go_on, _STEPS)
     try:
         db.execute("VACUUM INTO ?", (str(partial),))

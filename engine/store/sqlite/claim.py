@@ -13,11 +13,12 @@ from dataclasses import dataclass, field
 from itertools import chain, islice, zip_longest
 from typing import NamedTuple
 
-from engine.store.packing import ids_json, load_json
+from engine.store.packing import dump_json, ids_json
 from engine.store.protocol import BUSY_RECHECK, PAUSED_RECHECK
 from engine.store.records import WorkKind
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.fetched import SIZE
+from engine.store.sqlite.writer import rows_of
 
 #: The size of a piece's events: their bodies and fetched data.
 _BYTES = f"""coalesce(e.size, 0) + coalesce(b.fetched_size, 0) + {SIZE.format(id="w.event_id")} + coalesce((
@@ -46,7 +47,12 @@ _PUT_OFF = "UPDATE work SET until_at = ? WHERE id IN (SELECT value FROM json_eac
 _LANES = """
 SELECT json_group_array(name) FROM (SELECT name FROM lane WHERE look_at <= ? ORDER BY look_at, name LIMIT ?)
 """
-_LOOK_LATER = "UPDATE lane SET look_at = ? WHERE name IN (SELECT value FROM json_each(?))"
+_LOOK_LATER = """
+UPDATE lane SET look_at = ?1 + new.seconds
+FROM (
+  SELECT json_extract(value, '$[0]') AS name, json_extract(value, '$[1]') AS seconds FROM json_each(?2)
+) AS new WHERE lane.name = new.name
+"""
 #: Set a lane's time to when its first work is due, if any work waits there.
 _CORRECT = """
 UPDATE lane SET look_at = (
@@ -115,14 +121,21 @@ class _Found(NamedTuple):
     due_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Queue:
-    """What may be taken from a lane, or from the evaluations. ``whole``: nothing else is due there."""
+    """A lane, or the evaluations, of which ``room`` pieces may be taken. ``whole``: no more than ``found`` are due."""
 
     lane: str
     kind: WorkKind
-    found: Sequence[_Found]
-    whole: bool
+    room: int
+    found: list[_Found] = field(default_factory=list)
+    whole: bool = False
+
+    def read(self, db: Database, now: float, most: int) -> None:
+        """Read what is due, the oldest first."""
+        most = min(self.room, most)
+        rows = rows_of(db, _DUE, (self.lane, self.kind, now, most + 1))
+        self.found, self.whole = [_Found(*row) for row in rows[:most]], len(rows) <= most
 
 
 def claim(owner: str, clock: Callable[[], float], db: Database, requests: Sequence[Claim]) -> list[Taken]:
@@ -131,45 +144,37 @@ def claim(owner: str, clock: Callable[[], float], db: Database, requests: Sequen
 
 
 def _claim(owner: str, at: float, db: Database, request: Claim) -> Taken:
-    overdue = _overdue(db, request) if request.wants("deliver") else []
-    lanes = _lanes(db, request) if request.wants("deliver") else []
+    overdue, lanes = [], []
+    if request.wants("deliver"):
+        overdue = _overdue(db, request)
+        if request.reopened:
+            db.execute(_CORRECT, (ids_json(request.reopened),))
+        lanes = rows_of(db, _LANES, (request.now, request.limit + MOST_SKIPPED))
     queues, skipped = _queues(db, request, lanes)
     turns = chain(overdue, _in_turns(queues))
     ids = _within(islice(turns, max(request.limit, 0)), request.max_bytes)
     if ids:
         db.execute(_TAKE, (owner, at, ids_json(ids)))
-    taken = set(ids)
-    looked_at = {queue.lane for queue in queues if queue.kind == "deliver"}
-    emptied = looked_at - {each.lane for each in queues if not each.whole or not taken.issuperset(_ids(each))}
-    _correct(db, request, looked_at, skipped)
-    return Taken(ids, frozenset(lanes) - emptied, frozenset(skipped), frozenset(emptied))
-
-
-def _ids(queue: _Queue) -> list[str]:
-    return [found.id for found in queue.found]
+    _correct(db, request, [queue.lane for queue in queues if queue.kind == "deliver"], skipped)
+    done = [each.whole and {found.id for found in each.found} <= set(ids) for each in queues]
+    emptied = frozenset(each.lane for each, all_ in zip(queues, done, strict=True) if all_ and each.kind == "deliver")
+    return Taken(ids, frozenset(lanes) - emptied, frozenset(skipped), emptied)
 
 
 def _overdue(db: Database, request: Claim) -> list[_Found]:
     """Work past its ``until`` in paused lanes. In other lanes it is claimed in its turn."""
-    rows = load_json(db.execute(_OVERDUE, (request.now, (request.limit + 1) // 2)).fetchone()[0])
+    rows = rows_of(db, _OVERDUE, (request.now, (request.limit + 1) // 2))
     if open_ := [work_id for lane, work_id, *_ in rows if lane not in request.paused]:
         db.execute(_PUT_OFF, (request.now + _OPEN_RECHECK, ids_json(open_)))
     return [_Found(*found) for lane, *found in rows if lane in request.paused]
-
-
-def _lanes(db: Database, request: Claim) -> list[str]:
-    """The lanes to look at, the longest-waiting first."""
-    if request.reopened:
-        db.execute(_CORRECT, (ids_json(request.reopened),))
-    lanes: list[str] = load_json(db.execute(_LANES, (request.now, request.limit + MOST_SKIPPED)).fetchone()[0])
-    return lanes
 
 
 def _queues(db: Database, request: Claim, lanes: Sequence[str]) -> tuple[list[_Queue], list[str]]:
     """What may be taken from each lane, and the lanes that were skipped because they have no capacity."""
     queues, skipped, limit = [], [], max(request.limit, 0)
     if request.wants("evaluate") and limit:
-        queues.append(_queue(db, request, "", "evaluate", limit))
+        queues.append(_Queue("", "evaluate", limit))
+        queues[0].read(db, request.now, limit)
     most, found = -(-2 * limit // max(len(lanes), 1)), 0
     for lane in lanes:
         if found >= limit:
@@ -177,28 +182,21 @@ def _queues(db: Database, request: Claim, lanes: Sequence[str]) -> tuple[list[_Q
         if (room := request.capacity_of(lane)) <= 0:
             skipped.append(lane)
         else:
-            queues.append(queue := _queue(db, request, lane, "deliver", min(room, most)))
+            queues.append(queue := _Queue(lane, "deliver", room))
+            queue.read(db, request.now, most)
             found += bool(queue.found)
-    return _longer(db, request, queues), skipped
+    _read_more(db, request, queues)
+    return sorted(queues, key=lambda queue: queue.found[0].due_at if queue.found else 0.0), skipped
 
 
-def _longer(db: Database, request: Claim, queues: Sequence[_Queue]) -> list[_Queue]:
-    """If the claim is not full, take more from the lanes that have more. The longest-waiting lane comes first."""
-    missing, longer = request.limit - sum(len(queue.found) for queue in queues), []
+def _read_more(db: Database, request: Claim, queues: Sequence[_Queue]) -> None:
+    """If the claim is not full, take more from the lanes that have more."""
+    missing = request.limit - sum(len(queue.found) for queue in queues)
     for queue in queues:
-        room = request.capacity_of(queue.lane) if queue.kind == "deliver" else request.limit
-        if missing > 0 and not queue.whole and len(queue.found) < room:
-            more = _queue(db, request, queue.lane, queue.kind, min(room, len(queue.found) + missing))
-            missing -= len(more.found) - len(queue.found)
-            longer.append(more)
-        else:
-            longer.append(queue)
-    return sorted(longer, key=lambda queue: queue.found[0].due_at if queue.found else 0.0)
-
-
-def _queue(db: Database, request: Claim, lane: str, kind: WorkKind, most: int) -> _Queue:
-    rows = load_json(db.execute(_DUE, (lane, kind, request.now, most + 1)).fetchone()[0])
-    return _Queue(lane, kind, [_Found(*row) for row in rows[:most]], whole=len(rows) <= most)
+        before = len(queue.found)
+        if missing > 0 and not queue.whole and before < queue.room:
+            queue.read(db, request.now, before + missing)
+            missing -= len(queue.found) - before
 
 
 def _in_turns(queues: Iterable[_Queue]) -> Iterable[_Found]:
@@ -230,23 +228,18 @@ def _correct(db: Database, request: Claim, looked_at: Collection[str], skipped: 
         names = ids_json(looked_at)
         db.execute(_REMOVE, (names,))
         db.execute(_CORRECT, (names,))
-    paused = [lane for lane in skipped if lane in request.paused]
-    busy = [lane for lane in skipped if lane not in request.paused]
-    for lanes, seconds in ((paused, PAUSED_RECHECK), (busy, BUSY_RECHECK)):
-        if lanes:
-            db.execute(_LOOK_LATER, (request.now + seconds, ids_json(lanes)))
+    if skipped:
+        later = [(lane, PAUSED_RECHECK if lane in request.paused else BUSY_RECHECK) for lane in skipped]
+        db.execute(_LOOK_LATER, (request.now, dump_json(later).decode()))
 
 
 def next_due(db: Database, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
     """When unowned work outside the paused lanes is due next; perhaps a little early."""
-    times: list[float] = []
-    if kind != "deliver" and (first := db.execute(_FIRST_EVALUATION).fetchone()[0]) is not None:
-        times.append(first)
+    times = [db.execute(_FIRST_EVALUATION).fetchone()[0]] if kind != "deliver" else []
     if kind != "evaluate":
         rows = db.execute(_FIRST_LANES, (MOST_SKIPPED,)).fetchall()
-        times += [look_at for name, look_at in rows if name not in paused][:1]
-        if not times and len(rows) == MOST_SKIPPED:
-            times.append(rows[-1][1])
-        if (first := db.execute(_FIRST_OVERDUE).fetchone()[0]) is not None:
-            times.append(first)
-    return min(times, default=None)
+        others = [look_at for name, look_at in rows if name not in paused]
+        if not others and len(rows) == MOST_SKIPPED:  # lanes after these may be open
+            others = [rows[-1][1]]
+        times += [*others[:1], db.execute(_FIRST_OVERDUE).fetchone()[0]]
+    return min((at for at in times if at is not None), default=None)

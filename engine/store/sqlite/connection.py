@@ -99,22 +99,25 @@ def damage_as_value_error() -> Iterator[None]:
         raise ValueError(f"it can't be read, because the store's file is damaged there: {error}") from error
 
 
-def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
-    """Call ``read``; return ``otherwise`` if the value is damaged, so that the rest can still be shown.
+@contextmanager
+def left_out(what: str, of: str, errors: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+    """Log that data that can't be read is left out, and go on after the block.
 
-    ``what`` is the column and ``of`` the id of the row, for the log.
+    ``what`` is the column or table, and ``of`` the id of its row. ``errors`` are those that say that it can't be read.
     """
     try:
         with damage_as_value_error():
-            return read()
-    except (MissingKey, ValueError) as error:
-        log_left_out(what, of, error)
-        return otherwise
+            yield
+    except errors as error:
+        details = {"column": what, "of": of, "reason": str(error)}
+        _logger.error("data that can't be read is left out", extra=details)
 
 
-def log_left_out(what: str, of: str, error: Exception) -> None:
-    """Log that damaged data is left out. ``what`` is its column or table, and ``of`` the id of its row."""
-    _logger.error("data that can't be read is left out", extra={"column": what, "of": of, "reason": str(error)})
+def read_or_default(read: Callable[[], T], otherwise: T, what: str, of: str) -> T:
+    """Call ``read``; return ``otherwise`` if the value is damaged or needs a missing key."""
+    with left_out(what, of, (ValueError, MissingKey)):
+        return read()
+    return otherwise
 
 
 def as_store_error(path: Path, error: BaseException) -> StoreError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from engine.store.packing import clean, dump_json, ids_json, load_json, pack, unpack
-from engine.store.sqlite.connection import Database, damage_as_value_error, log_left_out
-from engine.store.sqlite.writer import Insert
+from engine.store.sqlite.connection import Database, left_out
+from engine.store.sqlite.writer import Insert, rows_of
 
 #: About how many bytes of JSON one transaction writes, because appends wait for it.
 SAVED_BYTES: Final = 4 * 2**20
@@ -47,7 +48,7 @@ def pieces_of(event_id: str, fetched: Mapping[str, Any]) -> Iterator[list[Piece]
 def save_fetched(db: Database, requests: Sequence[Sequence[Piece]]) -> list[None]:
     """Store pieces, replacing earlier ones. Pieces of events that have no body any more are dropped."""
     pieces = {piece[:3]: piece for request in requests for piece in request}
-    kept = set(load_json(db.execute(_KEPT, (ids_json({piece.event_id for piece in pieces.values()}),)).fetchone()[0]))
+    kept = set(rows_of(db, _KEPT, (ids_json({piece.event_id for piece in pieces.values()}),)))
     _SAVE.run(db, [_row(db, piece) for piece in pieces.values() if piece.event_id in kept])
     return [None] * len(requests)
 
@@ -66,48 +67,27 @@ def load_fetched(db: Database, event_id: str, encoding: int | None, data: bytes 
     Raises:
         MissingKey: a value is encrypted with a key that is not configured.
     """
-    found: dict[str, Any] = {"inputs": {}, "outputs": {}, "feedback": None, **_load_old(db, event_id, encoding, data)}
-    for part, run_key, value in _load_rows(db, event_id):
-        found[part] = {} if found[part] is None else found[part]
-        found[part][run_key] = value
+    found: dict[str, Any] = {"inputs": {}, "outputs": {}, "feedback": None}
+    if data is not None and encoding is not None:
+        with left_out("event_body.fetched", event_id):
+            found |= load_json(unpack(encoding, data, db.keyring, f"event_body.fetched:{event_id}"))
+    rows = db.execute(_LOAD, (event_id,))
+    while (row := _next(rows, event_id)) is not None:
+        part, run_key, encoding, data = row
+        place = _place(event_id, part, run_key)
+        with left_out("fetched.data", place):
+            value = load_json(unpack(encoding, data, db.keyring, f"fetched.data:{place}"))
+            found[part] = found[part] or {}
+            found[part][run_key] = value
     return found if any(found.values()) else None
 
 
-def _load_old(db: Database, event_id: str, encoding: int | None, data: bytes | None) -> Mapping[str, dict[str, Any]]:
-    if data is None or encoding is None:
-        return {}
-    try:
-        found: Mapping[str, dict[str, Any]] = load_json(
-            unpack(encoding, data, db.keyring, f"event_body.fetched:{event_id}")
-        )
-    except ValueError as error:
-        log_left_out("event_body.fetched", event_id, error)
-        return {}
-    return found
-
-
-def _load_rows(db: Database, event_id: str) -> Iterator[tuple[str, str, Any]]:
-    for part, run_key, encoding, data in _rows(db, event_id):
-        place = _place(event_id, part, run_key)
-        try:
-            yield part, run_key, load_json(unpack(encoding, data, db.keyring, f"fetched.data:{place}"))
-        except ValueError as error:
-            log_left_out("fetched.data", place, error)
-
-
-def _rows(db: Database, event_id: str) -> Iterator[tuple[str, str, int, bytes]]:
-    """The rows of an event, up to the first damaged page."""
-    rows = db.execute(_LOAD, (event_id,))
-    while True:
-        try:
-            with damage_as_value_error():
-                row = rows.fetchone()
-        except ValueError as error:
-            log_left_out("fetched", event_id, error)
-            return
-        if row is None:
-            return
-        yield row
+def _next(rows: sqlite3.Cursor, event_id: str) -> tuple[str, str, int, bytes] | None:
+    """The next row. None at the end, or at a damaged page."""
+    with left_out("fetched", event_id):
+        row: tuple[str, str, int, bytes] | None = rows.fetchone()
+        return row
+    return None
 
 
 def _place(event_id: str, part: str, run_key: str) -> str:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json, load_json
+from engine.store.packing import clean, clean_or_none, clean_reason, dump_json, ids_json
 from engine.store.protocol import ORPHANED_AFTER
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.windows import free_throttles
+from engine.store.sqlite.writer import rows_of
 
 #: Removes the owner. A replay that was requested meanwhile begins now.
 _GIVE_BACK = """
@@ -56,9 +57,9 @@ _RELEASE = """
   target = CASE WHEN :due_at > :now THEN NULL ELSE coalesce(:target, target) END
 WHERE id IN (SELECT value FROM json_each(:ids)) AND owner = :owner AND dead_at IS NULL
 """
-_FREE_OTHERS = """
+_FREE_ALL = """
   due_at = min(due_at, :now)
-WHERE owner IS NOT NULL AND owner NOT IN (SELECT owner FROM replica)
+WHERE owner IS NOT NULL
 """
 _MARK_DEAD = """
   dead_at = :now, error = :reason
@@ -105,18 +106,9 @@ def release(
     _give_back(db, _RELEASE, {**when, "target": target, **given})
 
 
-def give_back(owner: str, clock: Callable[[], float], db: Database, requests: Sequence[Sequence[str]]) -> list[None]:
-    """Make the owner's work due whose caller was cancelled."""
-    now = clock()
-    for ids in requests:
-        release(db, owner, ids, due_at=now, now=now)
-    return [None] * len(requests)
-
-
 def put_off(db: Database, waits_for: str, now: float) -> list[str]:
     """The ids of work postponed beyond ``now`` whose reason begins with ``waits_for``."""
-    ids: list[str] = load_json(db.execute(_PUT_OFF, (now, len(waits_for), waits_for)).fetchone()[0])
-    return ids
+    return rows_of(db, _PUT_OFF, (now, len(waits_for), waits_for))
 
 
 def make_due(db: Database, *, ids: Sequence[str], now: float) -> None:
@@ -126,8 +118,7 @@ def make_due(db: Database, *, ids: Sequence[str], now: float) -> None:
 
 def changed(db: Database, targets: Sequence[tuple[str, str, Sequence[str]]]) -> list[tuple[str, str, str]]:
     """Waiting work whose target is not a current target of its route and action: id, target and lane."""
-    rows = db.execute(_CHANGED, (dump_json(targets).decode(),)).fetchone()
-    return [(work_id, target, lane) for work_id, target, lane in load_json(rows[0])]
+    return rows_of(db, _CHANGED, (dump_json(targets).decode(),))
 
 
 def make_changed_due(db: Database, *, found: Sequence[tuple[str, str, str]], now: float) -> list[str]:
@@ -139,8 +130,7 @@ def make_changed_due(db: Database, *, found: Sequence[tuple[str, str, str]], now
 
 def retried(db: Database, lane: str, now: float) -> list[str]:
     """The ids of work that waits for another attempt in a lane."""
-    ids: list[str] = load_json(db.execute(_RETRIED, (now, clean(lane))).fetchone()[0])
-    return ids
+    return rows_of(db, _RETRIED, (now, clean(lane)))
 
 
 def mark_dead(db: Database, owner: str, *, reasons: Mapping[str, str], now: float) -> None:
@@ -154,9 +144,8 @@ def mark_dead(db: Database, owner: str, *, reasons: Mapping[str, str], now: floa
 
 def register(db: Database, owner: str, *, now: float) -> None:
     """Register as the only replica (the caller holds the lock), and release the work of earlier ones."""
-    db.execute("DELETE FROM replica")
+    unregister(db, now=now)
     db.execute("UPDATE lane SET look_at = 0")  # which destinations are paused is not known yet
-    _give_back(db, _FREE_OTHERS, {"now": now})
     heartbeat(db, owner, now=now, holding=None)
 
 
@@ -169,17 +158,16 @@ def heartbeat(db: Database, owner: str, *, now: float, holding: Collection[str] 
     if holding is None:
         return []
     edges = (now - ORPHANED_AFTER, now + ORPHANED_AFTER)
-    found = db.execute(_ORPHANS, (owner, *edges, ids_json(holding))).fetchone()
-    orphans: list[str] = load_json(found[0])
+    orphans = rows_of(db, _ORPHANS, (owner, *edges, ids_json(holding)))
     if orphans:
         release(db, owner, orphans, due_at=now, now=now)
     return orphans
 
 
-def unregister(db: Database, owner: str, *, now: float) -> None:
-    """Remove the owner from the replicas, and release its work."""
-    db.execute("DELETE FROM replica WHERE owner = ?", (owner,))
-    _give_back(db, _FREE_OTHERS, {"now": now})
+def unregister(db: Database, *, now: float) -> None:
+    """Remove this and all earlier replicas (the lock ensures that no other runs), and release their work."""
+    db.execute("DELETE FROM replica")
+    _give_back(db, _FREE_ALL, {"now": now})
 
 
 def _give_back(db: Database, which: str, values: Mapping[str, Any]) -> None:

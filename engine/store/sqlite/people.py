@@ -10,12 +10,10 @@ from typing import Concatenate, ParamSpec, TypeVar
 from engine.core.batches import batches
 from engine.store.encryption import Keyring
 from engine.store.queries import Backlog, DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
-from engine.store.sqlite import replay
+from engine.store.sqlite import query_deliveries, query_events, replay
 from engine.store.sqlite.connection import Database
-from engine.store.sqlite.query_deliveries import list_deliveries, one_delivery
-from engine.store.sqlite.query_events import backlog, last_attempts, list_events, muted_events, one_event
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Operation, Writer
+from engine.store.sqlite.writer import Writer, operation
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -32,29 +30,22 @@ class PeoplesOperations:
 
     async def _do(self, verb: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run one of the less frequent operations on the writer's thread."""
-        return await self._writer.do(Operation(lambda db, _requests: [verb(db, *args, **kwargs)]), None)
+        return await self._writer.do(operation(verb, *args, **kwargs), None)
 
     async def replay_deliveries(self, query: DeliveryQuery, *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make deliveries due again."""
-        ids = await self._replayable(query)
-        if dry_run:
-            return ids
         done: list[str] = []
-        for batch in batches(ids, AT_ONCE):
-            page = replace(query, ids=batch, limit=len(batch), before=None)
-            done += await self._do(replay.replay_deliveries, query=page, now=now)
-        return done
-
-    async def _replayable(self, query: DeliveryQuery) -> list[str]:
-        """Read page by page, so that neither the writer nor other queries wait for a large replay."""
-        ids: list[str] = []
         remaining, before = max(query.limit, 0), query.before
-        while remaining > 0:
+        while remaining > 0:  # page by page, so that neither the writer nor other queries wait for a large replay
             page = replace(query, limit=min(remaining, _PAGE), before=before)
-            found, last = await self._people.ask(replay.replayable, page)
-            ids += found
-            remaining, before = (remaining - _PAGE, last) if last else (0, None)
-        return ids
+            found, before = await self._people.ask(replay.replayable, page)
+            if dry_run:
+                done += found
+            for batch in batches(found, AT_ONCE) if not dry_run else ():
+                these = replace(query, ids=batch, limit=len(batch), before=None)
+                done += await self._do(replay.replay_deliveries, query=these, now=now)
+            remaining = remaining - _PAGE if before else 0
+        return done
 
     async def replay_events(self, ids: Sequence[str], *, now: float, dry_run: bool = False) -> Sequence[str]:
         """Make events due for evaluation again."""
@@ -68,28 +59,28 @@ class PeoplesOperations:
 
     async def events(self, query: EventQuery) -> Sequence[EventRow]:
         """Events, newest first."""
-        return await self._people.ask(list_events, query)
+        return await self._people.ask(query_events.list_events, query)
 
     async def event(self, event_id: str) -> EventDetail | None:
         """One event with all details."""
-        return await self._people.ask(one_event, event_id)
+        return await self._people.ask(query_events.one_event, event_id)
 
     async def deliveries(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
         """Deliveries, newest first."""
-        return await self._people.ask(list_deliveries, query)
+        return await self._people.ask(query_deliveries.list_deliveries, query)
 
     async def delivery(self, delivery_id: str) -> DeliveryDetail | None:
         """One delivery with all details."""
-        return await self._people.ask(one_delivery, delivery_id)
+        return await self._people.ask(query_deliveries.one_delivery, delivery_id)
 
     async def backlog(self) -> Backlog:
         """How much work waits."""
-        return await self._people.ask(backlog, now=self._clock())
+        return await self._people.ask(query_events.backlog, now=self._clock())
 
     async def muted_events(self, route: str, *, since: float) -> Sequence[str]:
         """Events of which a mute of this route held back matches."""
-        return await self._people.ask(muted_events, route, since=since)
+        return await self._people.ask(query_events.muted_events, route, since=since)
 
     async def last_attempts(self, *, since: float) -> Mapping[str, tuple[float, str]]:
         """By destination, when the last attempt at it began, and why it failed."""
-        return await self._people.ask(last_attempts, since=since)
+        return await self._people.ask(query_events.last_attempts, since=since)

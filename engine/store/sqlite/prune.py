@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.core.event import event_ids_since
-from engine.store.packing import ids_json, load_json
+from engine.store.packing import ids_json
 from engine.store.queries import Prunable, Size
 from engine.store.sqlite import marks
 from engine.store.sqlite.connection import LOG_BYTES, Database, log_of
+from engine.store.sqlite.writer import rows_of
 
 #: An event may be deleted if it has no waiting or dead work, is not an item of such a digest, and nothing happened
 #: since ``before`` to it or to a digest it is an item of. So all items of a digest are kept equally long.
@@ -50,11 +51,6 @@ SELECT json_group_array(id) FROM (
   SELECT id FROM work WHERE event_id IN (SELECT value FROM json_each(:ids)) AND dead_at < :before LIMIT :limit
 )
 """
-_REMOVE_DEAD = (
-    "DELETE FROM digest_item WHERE delivery_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM delivery_words WHERE work_id IN (SELECT value FROM json_each(?))",
-    "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))",
-)
 #: The tables in which an event may have very many rows, each with its key.
 _MANY = {
     "attempt": "seq",
@@ -68,9 +64,14 @@ DELETE FROM {table} WHERE {key} IN (
   SELECT {columns} FROM {table} WHERE event_id IN (SELECT value FROM json_each(:ids)) LIMIT :limit
 )
 """
-_BODIES = "DELETE FROM event_body WHERE event_id IN (SELECT value FROM json_each(?))"
-_FETCHED = "DELETE FROM fetched WHERE event_id IN (SELECT value FROM json_each(?))"
-_EVENTS = "DELETE FROM event WHERE id IN (SELECT value FROM json_each(?))"
+#: The tables from which the rest is deleted, each with the column of the ids. The rows of the last one are counted.
+_DELETED_FROM = {
+    "dead": {"digest_item": "delivery_id", "delivery_words": "work_id", "work": "id"},
+    "unmatched": {"event_body": "event_id", "event": "id"},
+    "bodies": {"fetched": "event_id", "event_body": "event_id"},
+    "events": {"event_body": "event_id", "event": "id"},
+}
+_DELETE = "DELETE FROM {table} WHERE {key} IN (SELECT value FROM json_each(?))"
 #: How much longer a throttle's window with suppressed deliveries is kept, in seconds, because the next delivery reports
 #: them. It is deleted then: keys come from events, most never occur again, and their windows would fill the store.
 _UNTOLD = 30 * 86400.0
@@ -101,7 +102,7 @@ def find(
     column = "id" if what == "events" else "event_id"
     statement = _FIND.format(looked_at=_LOOKED_AT[what], column=column, may_go=_MAY_GO[what])
     values = {"before": before, "after": after, "edge": event_ids_since(before), "limit": limit}
-    looked = load_json(db.execute(statement, values).fetchone()[0])
+    looked = rows_of(db, statement, values)
     ids: list[str] = []
     total, last = 0, after
     for event_id, may_go, size in looked:
@@ -116,32 +117,24 @@ def find(
 def remove(db: Database, *, what: Prunable, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
     """Delete what was found, if it may still be deleted. Returns how many, and whether nothing remains."""
     still = _STILL.format(may_go=_MAY_GO[what])
-    ids = load_json(db.execute(still, {"ids": ids_json(ids), "before": before}).fetchone()[0])
+    ids = rows_of(db, still, {"ids": ids_json(ids), "before": before})
     if what == "dead":
-        return _remove_dead(db, ids, before, limit)
-    if what == "bodies":
-        db.execute(_FETCHED, (ids_json(ids),))
-        return db.execute(_BODIES, (ids_json(ids),)).rowcount, True
-    return _remove_events(db, ids, limit)
+        ids = rows_of(db, _DIED, {"ids": ids_json(ids), "before": before, "limit": limit})
+    elif what != "bodies" and not _remove_rows(db, ids, limit):
+        return 0, False
+    deleted_from = _DELETED_FROM[what].items()
+    counts = [
+        db.execute(_DELETE.format(table=table, key=key), (ids_json(ids),)).rowcount for table, key in deleted_from
+    ]
+    return counts[-1], what != "dead" or len(ids) < limit
 
 
-def _remove_dead(db: Database, ids: Sequence[str], before: float, limit: int) -> tuple[int, bool]:
-    values = {"ids": ids_json(ids), "before": before, "limit": limit}
-    died = load_json(db.execute(_DIED, values).fetchone()[0])
-    for statement in _REMOVE_DEAD:
-        db.execute(statement, (ids_json(died),))
-    return len(died), len(died) < limit
-
-
-def _remove_events(db: Database, ids: Sequence[str], limit: int) -> tuple[int, bool]:
-    """Delete whole events. If they have very many rows, only some of these are deleted in this step."""
+def _remove_rows(db: Database, ids: Sequence[str], limit: int) -> bool:
+    """Delete up to ``limit`` rows of events from the tables in which they may have many. Whether that was less."""
     for table, key in _MANY.items():
         statement = _SOME.format(table=table, key=key, columns=key.strip("()"))
-        limit -= db.execute(statement, {"ids": ids_json(ids), "limit": limit}).rowcount
-        if limit <= 0:
-            return 0, False
-    db.execute(_BODIES, (ids_json(ids),))
-    return db.execute(_EVENTS, (ids_json(ids),)).rowcount, True
+        limit -= db.execute(statement, {"ids": ids_json(ids), "limit": max(limit, 0)}).rowcount
+    return limit > 0
 
 
 def find_windows(db: Database, *, before: float, limit: int) -> str:

@@ -22,6 +22,7 @@ from engine.store.sqlite.query_deliveries import (
     state_condition,
     unique_start,
 )
+from engine.store.sqlite.writer import rows_of
 
 #: Its evaluation was discarded and has not succeeded since.
 _DISCARDED = """EXISTS (
@@ -148,7 +149,7 @@ def one_event(db: Database, start: str) -> EventDetail | None:
         if body is None
         else read(lambda: unpack(encoding, body, db.keyring, f"event_body.body:{event_id}"), None),
         fetched=read(lambda: load_fetched(db, event_id, *fetched), None),
-        evaluations=_evaluations(db, event_id),
+        evaluations=evaluations(db, event_id),
         deliveries=_deliveries(db, event_id),
         attempts=attempts_of(db, event_id, event_id),
     )
@@ -162,11 +163,6 @@ def _deliveries(db: Database, event_id: str) -> list[DeliveryRow]:
     return [*own, *(row for row in others if row.event_id != event_id)]
 
 
-def decisions(db: Database, event_id: str, replays: int) -> list[dict[str, Any]]:
-    """The evaluations of one replay of an event, newest last."""
-    return _evaluations(db, clean(event_id), replays)
-
-
 def backlog(db: Database, *, now: float) -> Backlog:
     """How much work waits, and since when."""
     (dead,) = db.execute(_DEAD).fetchone()
@@ -178,7 +174,7 @@ def backlog(db: Database, *, now: float) -> Backlog:
         by_route[route] += count
         if lane is not None:
             lanes[lane] += count
-    heads = [head for head in load_json(db.execute(_QUEUE_HEADS).fetchone()[0]) if head[2] is not None]
+    heads = [head for head in rows_of(db, _QUEUE_HEADS, ()) if head[2] is not None]
     oldest = min((due_at for _, _, due_at in heads), default=None)
     upcoming = {lane: due_at for lane, kind, due_at in heads if kind == "deliver"}
     due = oldest if oldest is not None and oldest <= now else None
@@ -212,10 +208,10 @@ def _event_row(row: tuple[Any, ...]) -> EventRow:
     return EventRow(event_id, kind, rule_id, received_at, size, bool(repaired), *state)
 
 
-def _evaluations(db: Database, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
+def evaluations(db: Database, event_id: str, replays: int | None = None) -> list[dict[str, Any]]:
     """The evaluations of one replay of an event, or of all. Damaged decisions are empty."""
     names = ("replays", "decided_at", "config_hash", "matched", "fallback", "unmatched_reason")
-    rows = db.execute(_EVALUATIONS, (event_id, replays)).fetchall()
+    rows = db.execute(_EVALUATIONS, (clean(event_id), replays)).fetchall()
     return [{**dict(zip(names, row, strict=True)), "decisions": _decisions(db, event_id, seq)} for seq, *row in rows]
 
 

@@ -15,7 +15,6 @@ from engine.store.sqlite.writer import check_in_place, identity_of
 
 P = ParamSpec("P")
 T = TypeVar("T")
-Query = Callable[Concatenate[Database, P], T]
 
 
 class Reader:
@@ -31,7 +30,7 @@ class Reader:
         """Start accepting queries."""
         self._identity = identity_of(self._path)
 
-    async def ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def ask(self, query: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a query on the reader's thread.
 
         Raises:
@@ -50,7 +49,7 @@ class Reader:
         self._pool.shutdown(wait=True)
         self._drop_connection()
 
-    def _ask(self, query: Query[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    def _ask(self, query: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         try:
             check_in_place({self._path: self._identity})
             if self._db is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from engine.store.packing import clean, ids_json, load_json, work_row
+from engine.store.packing import clean, ids_json, work_row
 from engine.store.queries import DeliveryQuery, DeliveryRow
 from engine.store.records import Work
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.query_deliveries import list_deliveries
 from engine.store.sqlite.settle import WORK
+from engine.store.sqlite.writer import rows_of
 
 _REVIVE = """
 UPDATE work SET dead_at = NULL, attempts = 0, replays = replays + 1, first_at = ?1, due_at = ?1, until_at = ?1
@@ -52,24 +53,24 @@ _DELETE = "DELETE FROM work WHERE id IN (SELECT value FROM json_each(?))"
 
 def discard(db: Database, *, ids: Sequence[str], now: float, by: str, reason: str) -> list[str]:
     """Discard dead deliveries and evaluations. Their history records who did it and why."""
-    dead = set(load_json(db.execute(_DEAD, (ids_json(map(clean, ids)),)).fetchone()[0]))
+    dead = set(rows_of(db, _DEAD, (ids_json(map(clean, ids)),)))
     message = f"discarded by {clean(by)}" + (f": {clean(reason)}" if reason else "")
     db.execute(_DISCARDED_ATTEMPT, {"ids": ids_json(dead), "now": now, "reason": message, "by": clean(by)})
     db.execute(_DELETE, (ids_json(dead),))
     return [one for one in dict.fromkeys(map(clean, ids)) if one in dead]
 
 
-def replayable(db: Database, query: DeliveryQuery) -> tuple[list[str], str]:
+def replayable(db: Database, query: DeliveryQuery) -> tuple[list[str], str | None]:
     """Deliveries of a page that are not running and whose events have bodies; and the last id if the page was full."""
     rows = list_deliveries(db, query)
-    last = rows[-1].id if len(rows) >= max(query.limit, 1) else ""
+    last = rows[-1].id if len(rows) >= max(query.limit, 1) else None
     return [row.id for row in _with_bodies(db, rows)], last
 
 
 def _with_bodies(db: Database, rows: Sequence[DeliveryRow]) -> list[DeliveryRow]:
     rows = [row for row in rows if row.state != "running"]
-    kept = set(load_json(db.execute(_WITH_BODY, (ids_json(row.event_id for row in rows),)).fetchone()[0]))
-    incomplete = set(load_json(db.execute(_INCOMPLETE, (ids_json(row.id for row in rows),)).fetchone()[0]))
+    kept = set(rows_of(db, _WITH_BODY, (ids_json(row.event_id for row in rows),)))
+    incomplete = set(rows_of(db, _INCOMPLETE, (ids_json(row.id for row in rows),)))
     return [row for row in rows if row.event_id in kept and row.id not in incomplete]
 
 
@@ -90,7 +91,7 @@ def _again(row: DeliveryRow, now: float) -> Work:
 def replay_events(db: Database, *, ids: Sequence[str], now: float, dry_run: bool) -> list[str]:
     """Make events due for evaluation again, except those that are being evaluated now."""
     wanted = list(dict.fromkeys(clean(event_id) for event_id in ids))
-    rows = load_json(db.execute(_EVALUATIONS, (ids_json(wanted),)).fetchone()[0])
+    rows = rows_of(db, _EVALUATIONS, (ids_json(wanted),))
     free = {event_id: (exists, replays) for event_id, exists, running, replays in rows if not running}
     if not dry_run:
         waiting = [event_id for event_id, (exists, _) in free.items() if exists]

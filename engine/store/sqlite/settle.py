@@ -22,14 +22,13 @@ from engine.store.packing import (
     decision_row,
     dump_json,
     ids_json,
-    load_json,
     variables_row,
     work_row,
 )
 from engine.store.records import Again, Attempt, Dead, Digest, Routed, Settled, Wait, Work
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.windows import free_throttles, load_gates, report_later, write_gates
-from engine.store.sqlite.writer import Insert
+from engine.store.sqlite.writer import Insert, rows_of
 from engine.store.windows import Gates, Met, amended
 
 #: Inserts of the batch, in the order in which they run.
@@ -282,11 +281,10 @@ def _deliver(batch: _Batch, routed: Routed, delivery: Work, known: dict[str, _Ex
 
 def _owned(db: Database, owner: str, ids: Iterable[str]) -> dict[str, _Owned]:
     """The state of the work that the owner has claimed and that is not dead."""
-    rows = load_json(db.execute(_OWNED, (ids_json(ids), owner)).fetchone()[0])
-    return {work_id: _Owned(*state) for work_id, *state in rows}
+    return {work_id: _Owned(*state) for work_id, *state in rows_of(db, _OWNED, (ids_json(ids), owner))}
 
 
 def _existing(db: Database, ids: Sequence[str]) -> dict[str, _Existing]:
     """Those of the deliveries that exist or existed."""
-    rows = load_json(db.execute(_EXISTING, (ids_json(ids),)).fetchone()[0]) if ids else ()
+    rows = rows_of(db, _EXISTING, (ids_json(ids),)) if ids else ()
     return {work_id: _Existing(replays, bool(running), digest) for work_id, replays, running, digest in rows}

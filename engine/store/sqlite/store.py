@@ -34,18 +34,14 @@ from engine.store.records import (
     Work,
     WorkKind,
 )
-from engine.store.sqlite import append as appends
-from engine.store.sqlite import claim as claims
-from engine.store.sqlite import leases, marks, prune, settle
+from engine.store.sqlite import claim, leases, load, marks, prune, query_deliveries, query_events, settle
+from engine.store.sqlite.append import Append, append
 from engine.store.sqlite.connection import make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
-from engine.store.sqlite.load import load_claimed
 from engine.store.sqlite.lock import FileLock
 from engine.store.sqlite.people import AT_ONCE, PeoplesOperations
-from engine.store.sqlite.query_deliveries import progress_of
-from engine.store.sqlite.query_events import decisions
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Operation
+from engine.store.sqlite.writer import Operation, operation
 
 #: For how many seconds work is postponed if its event is encrypted with a missing key.
 _KEY_PAUSE = 300.0
@@ -70,12 +66,11 @@ class SqliteStore(PeoplesOperations):
         self._logger = logging.getLogger(__name__)
         self._loading: set[str] = set()
         self._fingerprint_keys: tuple[bytes, ...] = ()
-        self._append = Operation(partial(appends.append, clock), mergeable=True, abandon=self._abandon_append)
+        self._append = Operation(partial(append, clock), mergeable=True, abandon=self._abandon_append)
         self._save_fetched = Operation(save_fetched, mergeable=True)
         self._claim = Operation(
-            partial(claims.claim, self.owner, clock), abandon=lambda _claim, taken: self._give_back(taken.ids)
+            partial(claim.claim, self.owner, clock), abandon=lambda _claim, taken: self._give_back(taken.ids)
         )
-        self._released = Operation(partial(leases.give_back, self.owner, clock))
         self._settle_attempts = Operation(partial(settle.settle_attempts, self.owner, clock), mergeable=True)
         self._settle_routed = Operation(
             partial(settle.settle_routed, self.owner, clock),
@@ -98,7 +93,7 @@ class SqliteStore(PeoplesOperations):
         """Commit what was submitted, release claimed work, and unlock the file. A second call does nothing."""
         try:
             if self._writer.is_open:
-                await self._do(leases.unregister, self.owner, now=self._clock())
+                await self._do(leases.unregister, now=self._clock())
         except StoreError as error:
             self._logger.warning("the store was not closed cleanly; the next start recovers it: %s", error)
         finally:
@@ -108,7 +103,7 @@ class SqliteStore(PeoplesOperations):
 
     def append(self, event: Event, *, leased: bool) -> asyncio.Future[Appended]:
         """Store an event and its evaluation."""
-        request = appends.Append(event, self.owner if leased else None)
+        request = Append(event, self.owner if leased else None)
         return self._writer.submit(self._append, request, len(event.body))
 
     async def settle_routed(self, routed: Routed) -> Settled:
@@ -134,7 +129,7 @@ class SqliteStore(PeoplesOperations):
         max_fetched: int = sys.maxsize,
     ) -> ClaimResult:
         """Claim due work, oldest first. If anything fails or is cancelled, the claimed work is released."""
-        request = claims.Claim(now, limit, max_bytes, kind, capacity or {}, paused, reopened)
+        request = claim.Claim(now, limit, max_bytes, kind, capacity or {}, paused, reopened)
         taken = await self._writer.do(self._claim, request)
         self._loading.update(taken.ids)
         try:
@@ -198,7 +193,7 @@ class SqliteStore(PeoplesOperations):
 
     async def next_due(self, *, kind: WorkKind | None = None, paused: Collection[str] = ()) -> float | None:
         """When unowned work outside the paused lanes is due next."""
-        return await self._work.ask(claims.next_due, kind=kind, paused=paused)
+        return await self._work.ask(claim.next_due, kind=kind, paused=paused)
 
     async def save_fetched(self, event_id: str, fetched: Mapping[str, Any]) -> None:
         """Store the data that hydration fetched for an event."""
@@ -207,11 +202,11 @@ class SqliteStore(PeoplesOperations):
 
     async def decisions(self, event_id: str, replays: int) -> Sequence[Mapping[str, Any]]:
         """The evaluations of one replay of an event."""
-        return await self._work.ask(decisions, event_id, replays)
+        return await self._work.ask(query_events.evaluations, event_id, replays)
 
     async def progress(self, delivery_id: str) -> Mapping[str, Any]:
         """What the last attempts at a delivery recorded."""
-        return await self._work.ask(progress_of, delivery_id)
+        return await self._work.ask(query_deliveries.progress_of, delivery_id)
 
     async def heartbeat(self, *, now: float, holding: Collection[str] | None = None) -> None:
         """Record that this replica is alive, and release what it owns but does not hold in memory."""
@@ -308,7 +303,7 @@ class SqliteStore(PeoplesOperations):
         self._lock.release()
 
     async def _load(self, ids: Sequence[str], now: float, max_fetched: int) -> Sequence[Claimed]:
-        loaded = await self._work.ask(load_claimed, self.owner, ids, self.max_values, max_fetched)
+        loaded = await self._work.ask(load.load_claimed, self.owner, ids, self.max_values, max_fetched)
         if loaded.unreadable:
             await self._do(leases.mark_dead, self.owner, reasons=loaded.unreadable, now=now)
             for work_id, reason in loaded.unreadable.items():
@@ -322,11 +317,12 @@ class SqliteStore(PeoplesOperations):
             await self.release(list(loaded.missing_key), due_at=later, reason=reason, uncounted=_KEY_PAUSE)
         return loaded.claimed
 
-    def _abandon_append(self, request: appends.Append, appended: Appended) -> None:
+    def _abandon_append(self, request: Append, appended: Appended) -> None:
         """Release the evaluation of an event whose caller was cancelled, so that it can be claimed."""
         if request.owner is not None and not appended.duplicate:
             self._give_back([appended.event_id])
 
     def _give_back(self, ids: Sequence[str]) -> None:
         """Make work of this process due whose caller was cancelled."""
-        self._writer.post(self._released, ids)
+        now = self._clock()
+        self._writer.post(operation(leases.release, self.owner, ids, due_at=now, now=now), None)

@@ -9,7 +9,7 @@ from engine.store.packing import ITEM_COLUMNS, dump_json, ids_json, item_row, lo
 from engine.store.records import Digest, Routed
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.fetched import SIZE
-from engine.store.sqlite.writer import Insert
+from engine.store.sqlite.writer import Insert, rows_of
 from engine.store.windows import Gates, Window, WindowKey, window_key
 
 _WINDOWS = """
@@ -57,10 +57,10 @@ def load_gates(db: Database, requests: Sequence[Routed], *, now: float) -> Gates
     """Load the windows that the deliveries of a batch need, and the sizes of the events that a digest may collect."""
     met = [(work, gate) for one in requests for work in one.deliveries if (gate := one.gates.get(work.id)) is not None]
     keys = {window_key(work, gate) for work, gate in met}
-    rows = load_json(db.execute(_WINDOWS, (dump_json([list(key) for key in keys]).decode(),)).fetchone()[0])
+    rows = rows_of(db, _WINDOWS, (dump_json([list(key) for key in keys]).decode(),))
     windows = {WindowKey(*row[:4]): Window(*row[4:]) for row in rows}
     holders = [window.holder for key, window in windows.items() if key.purpose == "digest" and window.holder]
-    collecting = load_json(db.execute(_COLLECTING, (ids_json(holders), now)).fetchone()[0])
+    collecting = rows_of(db, _COLLECTING, (ids_json(holders), now))
     events = {work.event_id for work, gate in met if isinstance(gate, Digest)}
     return Gates(now, windows, collecting, load_json(db.execute(_SIZES, (ids_json(events),)).fetchone()[0]))
 

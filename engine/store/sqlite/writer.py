@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Generic, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar
 
 from engine.core.errors import StoreError, StoreGone
 from engine.store.encryption import Keyring
+from engine.store.packing import load_json
 from engine.store.protocol import Commits
 from engine.store.sqlite.connection import Database, as_store_error, connect, is_transient, log_of, result_code
 
@@ -42,6 +43,7 @@ _CONNECTION_SURVIVES = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE
 #: An INSERT writes at most this many rows.
 _MOST_ROWS = 512
 
+P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
@@ -69,6 +71,12 @@ class Insert:
             start += size
 
 
+def rows_of(db: sqlite3.Connection, statement: str, values: Sequence[Any] | Mapping[str, Any]) -> list[Any]:
+    """The result of a statement that returns all its rows as one row of JSON, because each row would cost the GIL."""
+    rows: list[Any] = load_json(db.execute(statement, values).fetchone()[0])
+    return rows
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation(Generic[R, T]):
     """An operation of the store, with requests of the type R and results of the type T.
@@ -81,6 +89,11 @@ class Operation(Generic[R, T]):
     apply: Callable[[Database, Sequence[R]], Sequence[T]]
     mergeable: bool = False
     abandon: Callable[[R, T], None] | None = None
+
+
+def operation(verb: Callable[Concatenate[Database, P], T], *args: P.args, **kwargs: P.kwargs) -> Operation[None, T]:
+    """An operation that calls a function once."""
+    return Operation(lambda db, _requests: [verb(db, *args, **kwargs)])
 
 
 @dataclass(slots=True, eq=False)
