@@ -27,19 +27,17 @@ from engine.core.memory_budget import Memory
 from engine.core.process import connections_allowed
 from engine.core.serve_settings import Address, ServeSettings, SettingsError
 from engine.core.trace import Spans
-from engine.receiver.connections import Connections
 from engine.receiver.readiness import Readiness
 from engine.receiver.receiver import Receiver
 from engine.receiver.responses import REFUSALS
-from engine.receiver.server import IDLE, receiver_runner, redacting_logger
+from engine.receiver.server import IDLE, Connections, receiver_runner, redacting_logger
 from engine.receiver.tls import Site, Tls
 from engine.rules.load_warnings import log_warnings
 from engine.rules.reload import LastReload, Loader, Reloader
 from engine.rules.requirements import needs_secrets
 from engine.store import open_store
 from engine.store.protocol import Store
-from engine.telemetry.blame import suspect_of
-from engine.telemetry.loop_lag import LoopLag, threads_of
+from engine.telemetry.loop_lag import LoopLag
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
 from engine.worker.attempt import Executor
@@ -238,8 +236,8 @@ async def _load(
 
 def _make_spans(
     stack: AsyncExitStack, settings: ServeSettings, environ: Mapping[str, str], mask: Callable[[str], str]
-) -> tuple[Spans, Sequence[Observer]]:
-    """What makes spans, and what hears of some: neither, unless traces are asked for.
+) -> tuple[Spans | None, Sequence[Observer]]:
+    """What creates spans, and an observer that adds some: neither, unless traces are configured.
 
     Raises:
         EngineError: they are, and can't be made; says what to install.
@@ -247,7 +245,7 @@ def _make_spans(
     asked = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
     if off or not (settings.traces or any(map(environ.get, asked))):
-        return Spans(), ()
+        return None, ()
     from engine.telemetry.otel import TraceObserver, otlp_spans
 
     spans = otlp_spans(environ, mask)
@@ -295,12 +293,8 @@ async def _keep_up(stack: AsyncExitStack, store: Store, reloader: Reloader, logg
 
 
 def _watch_loop(stack: AsyncExitStack, logger: logging.Logger, executor: Executor) -> LoopLag:
-    """From now on, whoever blocks the loop is named."""
-    lag = LoopLag(
-        logger,
-        threads=lambda: threads_of("plug-ins", "receiver", "offload"),
-        suspects=lambda: suspect_of(list(executor.in_plugins.values())),
-    )
+    """Measure the event loop, and log what blocks it."""
+    lag = LoopLag(logger, jobs=lambda: list(executor.in_plugins.values()))
     lag.start()
     stack.callback(lag.stop)
     return lag

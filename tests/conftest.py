@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import openapi
 import pytest
 from hypothesis import settings
+from logs import logging_restored
 
-from engine.telemetry.log import logging_restored
 from engine.testing import LangSmithStandIn, SlackStandIn, WebhookSink
 
 # How long an example takes depends on what else the machine does.

@@ -6,7 +6,7 @@ One thread writes, another may read. There are no locks.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import accumulate
 
 Labels = tuple[str, ...]
@@ -48,6 +48,10 @@ class Distribution:
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
+    def all(self) -> Mapping[Labels, Distribution]:
+        """Itself, without labels."""
+        return {(): self}
+
     def read(self) -> tuple[list[tuple[str, float]], float]:
         """The cumulative counts with their bounds as text, the last one ``+Inf``; and the sum."""
         names = [*(repr(float(bound)) for bound in self._bounds), "+Inf"]
@@ -70,11 +74,7 @@ class Distributions:
             found = self._values[labels] = Distribution(self._bounds)
         return found
 
-    def keep(self, wanted: Callable[[Labels], bool]) -> None:
-        """Remove the label values that ``wanted`` rejects."""
-        self._values = {labels: value for labels, value in self._values.items() if wanted(labels)}
-
-    def read(self) -> dict[Labels, Distribution]:
+    def all(self) -> Mapping[Labels, Distribution]:
         """A copy of all histograms by label values."""
         return self._values.copy()
 

@@ -41,9 +41,8 @@ def carrying(traceparent: str) -> Iterator[None]:
         _CARRIED.reset(token)
 
 
-def carried() -> str:
-    """The current traceparent; empty if there is none."""
-    return _CARRIED.get()
+#: The current traceparent; empty if there is none.
+carried = _CARRIED.get
 
 
 class Span:

@@ -1,8 +1,15 @@
-"""Limits on what was received and is not durable yet: bytes in memory, and the number of appends."""
+"""Limits on what was received and is not durable yet: memory, appends, the time and size of bodies, parsing threads."""
 
 from __future__ import annotations
 
-from engine.core.errors import EngineError
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from aiohttp import web
+
+from engine.receiver.responses import ErrorResponse, NoCapacity, broken_body, overload, too_large
 
 #: Concurrent appends before requests are rejected. On a slow disk thousands wait for one commit.
 UNDER_WAY_LIMIT = 8192
@@ -11,14 +18,17 @@ LATE_LIMIT = 256
 #: The part of the memory (one in this many) for bodies whose signature is not checked yet: anybody can send them. The
 #: rest stays free for senders with a secret.
 UNAUTHENTICATED_PART = 4
-
+#: For how many seconds bodies are still read when the receiver is stopping.
+_LAST_CALL = 0.5
+#: How many bodies are decompressed and parsed at once. More would not be faster, because orjson holds the GIL.
+THREADS = 2
+#: Bodies with more bytes are parsed one after the other: in parallel all would be late and need memory at once.
+_LARGE = 4 * 1024 * 1024
+#: The assumed ratio of compression.
+_COMPRESSED = 8
 
 _TOO_MANY = "too many large bodies are being received at once"
 _TOO_MANY_UNAUTHENTICATED = "too many large bodies with an unchecked signature and no secret are being received at once"
-
-
-class NoCapacity(EngineError):  # noqa: N818 - names the condition
-    """There is no capacity for another body, or for more of one."""
 
 
 class Admission:
@@ -140,3 +150,87 @@ class Reservation:
         admission.parsed -= self._parsed
         admission.under_way -= self._kept
         admission.late -= self._late
+
+
+class BodyReader:
+    """Reads bodies of at most ``limit`` bytes. ``deadline`` is in seconds, for error messages."""
+
+    def __init__(self, limit: int, deadline: float) -> None:
+        self._limit, self._deadline = limit, deadline
+        self._reading: set[asyncio.Timeout] = set()
+        self._stopping = False
+
+    async def read(self, request: web.BaseRequest, reservation: Reservation, until: float) -> bytes:
+        """Read the whole body, unchanged. A small body has arrived with its headers and needs no waiting.
+
+        Raises:
+            ErrorResponse: it is too large, too slow or broken.
+            NoCapacity: there is no memory for it.
+        """
+        stream = request.content
+        if not stream.is_eof() or stream.total_bytes > self._limit:
+            return await self._read_slowly(request, reservation, until)
+        body = stream.read_nowait()
+        reservation.grow(len(body))
+        return body
+
+    def stop(self) -> None:
+        """Give bodies that are being read another half second."""
+        self._stopping = True
+        soon = asyncio.get_running_loop().time() + _LAST_CALL
+        for timeout in self._reading:
+            if not timeout.expired() and (timeout.when() or soon) >= soon:
+                timeout.reschedule(soon)
+
+    async def _read_slowly(self, request: web.BaseRequest, reservation: Reservation, until: float) -> bytes:
+        pieces: list[bytes] = []
+        timeout = asyncio.timeout(until - time.monotonic())
+        try:
+            async with timeout:
+                self._reading.add(timeout)
+                async for piece in request.content.iter_any():
+                    reservation.grow(len(piece))
+                    pieces.append(piece)
+                    if reservation.size > self._limit:
+                        raise too_large(f"the body is more than {self._limit} bytes", self._limit)
+            return b"".join(pieces)
+        except TimeoutError as error:
+            raise self._too_slow() from error
+        except (web.RequestPayloadError, ConnectionError) as error:
+            raise broken_body(error) from error
+        finally:
+            self._reading.discard(timeout)
+
+    def _too_slow(self) -> ErrorResponse:
+        if self._stopping:
+            return overload("stopping", "the engine is stopping", close=True)
+        return overload("slow_body", f"the body did not arrive within {self._deadline:g} seconds", close=True)
+
+
+class ParseQueue:
+    """Admits bodies to the parsing threads in the order of arrival."""
+
+    def __init__(self) -> None:
+        self._any = asyncio.Semaphore(THREADS)
+        self._large = asyncio.Semaphore(1)
+
+    @asynccontextmanager
+    async def turn(self, size: int, begin_by: float, *, compressed: bool = False) -> AsyncIterator[None]:
+        """A context in which a body of ``size`` bytes may be parsed. ``begin_by`` is in seconds of the monotonic clock.
+
+        A body that need not wait is admitted even after ``begin_by``.
+
+        Raises:
+            NoCapacity: no thread was free until ``begin_by``.
+        """
+        kinds = [self._any]
+        if size * (_COMPRESSED if compressed else 1) > _LARGE:
+            kinds.insert(0, self._large)
+        async with AsyncExitStack() as taken:
+            try:
+                async with asyncio.timeout(begin_by - time.monotonic()):
+                    for semaphore in kinds:
+                        await taken.enter_async_context(semaphore)
+            except TimeoutError as error:
+                raise NoCapacity("too many large bodies wait to be parsed") from error
+            yield

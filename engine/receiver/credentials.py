@@ -63,20 +63,14 @@ def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:
 
 def _presented(request: web.BaseRequest) -> list[tuple[bytes, ...]]:
     """For each way of sending a secret that was used: its possible values; empty if it was used more than once."""
-    ways: list[tuple[bytes, ...]] = []
-    if query := request.rel_url.raw_query_string:
-        values = [value for pair in query.split("&") if (value := _secret_of(pair)) is not None]
-        if values:
-            ways.append(_readings(values[0]) if len(values) == 1 else ())
-    headers = request.headers
-    if "X-Webhook-Secret" in headers:
-        values = headers.getall("X-Webhook-Secret")
-        ways.append((_bytes(values[0]),) if len(values) == 1 else ())
-    if hdrs.AUTHORIZATION in headers:
-        values = [token for value in headers.getall(hdrs.AUTHORIZATION) if (token := _bearer(value)) is not None]
-        if values:
-            ways.append((_bytes(values[0]),) if len(values) == 1 else ())
-    return ways
+    query, headers = request.rel_url.raw_query_string, request.headers
+    pairs = query.split("&") if query else ()
+    used = (
+        [_readings(value) for pair in pairs if (value := _secret_of(pair)) is not None],
+        [(_bytes(value),) for value in headers.getall("X-Webhook-Secret", ())],
+        [(_bytes(token),) for value in headers.getall(hdrs.AUTHORIZATION, ()) if (token := _bearer(value)) is not None],
+    )
+    return [values[0] if len(values) == 1 else () for values in used if values]
 
 
 def _secret_of(pair: str) -> str | None:

@@ -24,7 +24,7 @@ _STORE_TIMEOUT = 2.0
 
 
 class Readiness:
-    """Tests the store with a small durable write. One at a time, so that a stuck store gets no more load.
+    """Tests the store with a small durable write. Concurrent callers share one, to put no more load on a stuck store.
 
     ``write`` is that write. ``folder`` has the store's files; None if there are no local files. ``checks`` are quick
     checks of other parts; each returns a reason or an empty text.
@@ -49,9 +49,16 @@ class Readiness:
         for check in self._checks:
             if reason := check():
                 return reason
-        if self._trial is None and self._clock() - self._known_at < _VALID_FOR:
-            return self._known
-        return await self._test()
+        if self._trial is None:
+            if self._clock() - self._known_at < _VALID_FOR:
+                return self._known
+            self._trial = asyncio.create_task(self._try())
+            self._trial.add_done_callback(self._finish)
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await asyncio.shield(self._trial)
+        except TimeoutError:
+            return "store"
 
     def read_free(self) -> Mapping[tuple[str, ...], float]:
         """Free bytes in the store's folder, for a gauge; empty if there is no such folder."""
@@ -59,18 +66,6 @@ class Readiness:
             return {} if self._folder is None else {(): float(shutil.disk_usage(self._folder).free)}
         except OSError:
             return {}
-
-    async def _test(self) -> str:
-        """The result of the running test, or of a new one. Concurrent callers share one test."""
-        trial = self._trial
-        if trial is None:
-            trial = self._trial = asyncio.create_task(self._try())
-            trial.add_done_callback(self._finish)
-        try:
-            async with asyncio.timeout(self._timeout):
-                return await asyncio.shield(trial)
-        except TimeoutError:
-            return "store"
 
     def _finish(self, trial: asyncio.Task[str]) -> None:
         self._trial = None

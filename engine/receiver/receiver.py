@@ -18,11 +18,9 @@ from engine.core.event import Event, Signed, parse_event
 from engine.core.json_text import MAX_VALUES
 from engine.core.signatures import BadSignature, check_claims
 from engine.core.trace import TRACEPARENT, Facts, Span, Spans, valid_traceparent
-from engine.receiver.admission import Admission, NoCapacity, Reservation
-from engine.receiver.body import BodyReader
+from engine.receiver.admission import THREADS, Admission, BodyReader, ParseQueue, Reservation
 from engine.receiver.credentials import Auth, authenticate
-from engine.receiver.parse_queue import THREADS, ParseQueue
-from engine.receiver.responses import ErrorResponse, error_response, overload, too_large, unauthorized
+from engine.receiver.responses import ErrorResponse, NoCapacity, error_response, overload, too_large, unauthorized
 from engine.store.records import Appended
 
 #: The paths for liveness and readiness probes.
@@ -99,7 +97,7 @@ class Receiver:
         self._clock = clock
         self._deadline = deadline
         self._on_result = on_result
-        self._spans = spans or Spans()
+        self._spans = spans
         self._threads = ThreadPoolExecutor(THREADS, "receiver")
         self._parsing = ParseQueue()
         self._bodies = BodyReader(limit, deadline)
@@ -318,9 +316,6 @@ class Receiver:
                 raise overload("late", "the body was not decompressed and parsed in time")
             reservation.late()
             raise overload("late", "the store did not answer in time")
-        return self._result(appending)
-
-    def _result(self, appending: asyncio.Future[Appended]) -> Appended:
         try:
             return appending.result()
         except Exception as error:
@@ -331,13 +326,14 @@ class Receiver:
 class _Trace:
     """A request's span. It begins when the sender is authenticated: at once by a secret, later by a signature.
 
-    ``begin`` may be called in a thread, and after the request timed out; then no span is created.
+    ``begin`` may be called in a thread, and after the request timed out; then no span is created. Without ``spans``
+    the sender's traceparent is passed on.
     """
 
     __slots__ = ("_lock", "_over", "_parent", "_span", "_spans")
 
-    def __init__(self, spans: Spans, parent: str) -> None:
-        self._spans, self._parent = spans, parent
+    def __init__(self, spans: Spans | None, parent: str) -> None:
+        self._spans, self._parent = spans, parent and valid_traceparent(parent)
         self._span: Span | None = None
         self._over = False
         self._lock = Lock()
@@ -345,9 +341,9 @@ class _Trace:
     def begin(self) -> str:
         """The traceparent for the processing of the event. The first call begins the span."""
         with self._lock:
-            if self._span is None and not self._over:
+            if self._spans is not None and self._span is None and not self._over:
                 self._span = self._spans.begin("receive", self._parent, "server")
-            return self._span.traceparent if self._span is not None else valid_traceparent(self._parent)
+            return self._span.traceparent if self._span is not None else self._parent
 
     def end(self, facts: Facts | None = None, error: str = "") -> None:
         """End the span: the request is answered."""

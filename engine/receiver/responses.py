@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 
 import orjson
 from aiohttp import hdrs, web
 
 from engine.core import compression
-from engine.core.errors import BadBody, StoreBusy, StoreError
+from engine.core.errors import BadBody, EngineError, StoreBusy, StoreError
 from engine.core.signatures import BadSignature
-from engine.receiver.admission import NoCapacity
 
 #: Every reason for an error response: labels of a metric, documented.
 REFUSALS = (
@@ -32,29 +32,23 @@ _HOW_TO_SEND = "send a JSON object, such as the payload of a LangSmith webhook"
 _logger = logging.getLogger(__name__)
 
 
+class NoCapacity(EngineError):  # noqa: N818 - names the condition
+    """There is no capacity for another body, or for more of one."""
+
+
+@dataclass(eq=False)
 class ErrorResponse(Exception):  # noqa: N818 - a response rather than an error
     """A response other than 202. ``reason`` is a label of metrics; ``error`` and ``hint`` are for people.
 
     With ``close`` the connection is closed after the response.
     """
 
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        error: str,
-        hint: str = "",
-        headers: tuple[tuple[str, str], ...] = (),
-        *,
-        close: bool = False,
-    ) -> None:
-        super().__init__(error)
-        self.status = status
-        self.reason = reason
-        self.error = error
-        self.hint = hint
-        self.headers = headers
-        self.close = close
+    status: int
+    reason: str
+    error: str
+    hint: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    close: bool = False
 
     def response(self) -> web.Response:
         """The JSON response."""
@@ -69,7 +63,7 @@ class ErrorResponse(Exception):  # noqa: N818 - a response rather than an error
 def overload(reason: str, error: str, *, close: bool = False) -> ErrorResponse:
     """The response to a failure of the engine: 503, because LangSmith retries only that."""
     headers = ((hdrs.RETRY_AFTER, _RETRY_AFTER),)
-    return ErrorResponse(503, reason, error, "nothing was accepted; send it again", headers, close=close)
+    return ErrorResponse(503, reason, error, "nothing was accepted; send it again", headers, close)
 
 
 def too_large(error: str, limit: int) -> ErrorResponse:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, cast
+import time
+from collections.abc import Callable
+from typing import Any, Final, Literal
 
 from aiohttp import hdrs, web
 from aiohttp.http import RawRequestMessage
 
-from engine.receiver.connections import Connections
+from engine.core.counters import Counts
 from engine.receiver.receiver import HEALTHZ, READYZ, SHUTDOWN_TIMEOUT, Receiver
 
 #: For how many seconds the rest of a rejected request is read and discarded, so that the sender gets the response.
@@ -19,6 +21,112 @@ IDLE = 75.0
 _ACCEPTED = 202
 #: The default limit of open connections.
 _MOST_CONNECTIONS = 1024
+#: How many further connections are allowed when all others have a running request. They may only read the health.
+RESERVED: Final = 16
+#: Seconds between two warnings.
+_WARNED_EVERY = 60.0
+#: The response when too many connections have a running request.
+_REFUSED: Final = (
+    b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+)
+#: Why a connection was closed: labels of a metric, documented.
+CLOSED = ("idle", "refused")
+
+_logger = logging.getLogger(__name__)
+
+
+class Connections:
+    """The open connections, at most ``limit`` plus ``reserved``. ``closed`` counts closed ones by reason.
+
+    A connection is idle until the headers of a request are complete: before the first request, between two requests,
+    and while headers arrive slowly. Connections that delivered an accepted event are closed last, because the next
+    event may be in transit and would be lost with the connection. ``clock`` returns seconds.
+    """
+
+    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic, *, reserved: int = RESERVED) -> None:
+        self.limit, self._most_reserved, self._clock = limit, reserved, clock
+        self.closed = Counts()
+        for why in CLOSED:
+            self.closed.add(why, amount=0)
+        self._open: set[web.RequestHandler] = set()
+        #: Idle connections, the longest idle first; those that delivered an event are kept separately.
+        self._idle: dict[web.RequestHandler, None] = {}
+        self._idle_known: dict[web.RequestHandler, None] = {}
+        self._known: set[web.RequestHandler] = set()
+        #: Reserved connections, the oldest first. They may only read the engine's health, once.
+        self.reserved: dict[web.RequestHandler, None] = {}
+        self._warned_at = -_WARNED_EVERY
+
+    @property
+    def count(self) -> int:
+        """How many are open."""
+        return len(self._open)
+
+    def opened(self, connection: web.RequestHandler) -> None:
+        """Add a new connection. If there are too many, close the oldest idle one."""
+        if len(self._open) >= self.limit:
+            oldest = next(iter(self._idle or self._idle_known), None)
+            if oldest is None:
+                self._reserve(connection)
+                return
+            self._close(oldest, "idle")
+        self._open.add(connection)
+        self._idle[connection] = None
+
+    def _reserve(self, connection: web.RequestHandler) -> None:
+        """Add a reserved connection. If there are too many, reject the oldest."""
+        self.reserved[connection] = None
+        if len(self.reserved) > self._most_reserved:
+            oldest = next(iter(self.reserved))
+            if oldest.transport is not None:
+                oldest.transport.write(_REFUSED)
+            self._close(oldest, "refused")
+
+    def lost(self, connection: web.RequestHandler) -> None:
+        """Remove a closed connection."""
+        self._open.discard(connection)
+        self._known.discard(connection)
+        self.reserved.pop(connection, None)
+        self.begins(connection)
+
+    def refused(self) -> None:
+        """Count a reserved connection with another request."""
+        self.closed.add("refused")
+        self._warn()
+
+    def begins(self, connection: web.RequestHandler) -> None:
+        """A request begins: the connection is not idle."""
+        self._idle.pop(connection, None)
+        self._idle_known.pop(connection, None)
+
+    def ends(self, connection: web.RequestHandler, *, accepted: bool) -> None:
+        """The request is answered. ``accepted`` says whether it was an accepted event."""
+        if connection not in self._open:
+            return
+        if accepted:
+            self._known.add(connection)
+        idle = self._idle_known if connection in self._known else self._idle
+        idle[connection] = None
+
+    def _close(self, connection: web.RequestHandler, why: Literal["idle", "refused"]) -> None:
+        """Close a connection; an idle one at once, because a peer that does not read would keep the descriptor."""
+        transport = connection.transport
+        self.lost(connection)
+        connection.force_close()
+        if why == "idle" and transport is not None:
+            transport.abort()
+        self.closed.add(why)
+        self._warn()
+
+    def _warn(self) -> None:
+        now = self._clock()
+        if now - self._warned_at < _WARNED_EVERY:
+            return
+        self._warned_at = now
+        details: dict[str, Any] = {"open": len(self._open), "limit": self.limit}
+        details |= {why: int(number) for (why,), number in self.closed.read().items()}
+        details["next"] = "see who connects; raise `ulimit -Hn`"
+        _logger.warning("too many connections: the oldest idle ones are closed", extra=details)
 
 
 class _Connection(web.RequestHandler):
@@ -38,7 +146,7 @@ class _Connection(web.RequestHandler):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
         # aiohttp's task exists only now, and it must begin before the connection may be closed.
-        self._open_connections.opened(self, cast("asyncio.Transport", transport))
+        self._open_connections.opened(self)
 
     def data_received(self, data: bytes) -> None:
         if not self._broken:
@@ -84,7 +192,7 @@ class _Server(web.Server):
         connection, accepted = request.protocol, False
         self._open_connections.begins(connection)
         try:
-            if self._open_connections.is_reserved(connection):
+            if connection in self._open_connections.reserved:
                 return await self._answer_reserved(request)
             response = await self._receiver.answer(request)
             accepted = response.status == _ACCEPTED

@@ -8,7 +8,6 @@ import logging
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -36,14 +35,6 @@ _HOW_LISTED = "it must have the server's own certificate first, then the interme
 _logger = logging.getLogger("engine")
 
 
-@dataclass(frozen=True, slots=True)
-class _Loaded:
-    """A TLS context, and when its certificate expires, in Unix seconds."""
-
-    context: ssl.SSLContext = field(repr=False)
-    expires: float
-
-
 class Tls:
     """The TLS setup of a listener. Every handshake uses the current certificate.
 
@@ -59,41 +50,40 @@ class Tls:
         self._files, self._clock = files, clock
         self._fingerprinter = Fingerprinter()
         self._seen = self._failed = self._fingerprinter.of(files.all())
-        self._current = _load(files, clock())
-        self._refreshing, self._check_now = asyncio.Lock(), asyncio.Event()
+        self._current, self._expires = _load(files, clock())
+        self._check_now = asyncio.Event()
         #: The context for the listening socket. It passes every connection to the current context.
-        self.context = self._current.context
+        self.context = self._current
         self.context.sni_callback = self._use_current
 
     def _use_current(self, connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
         """OpenSSL calls this for every connection, with or without a server name."""
-        connection.context = self._current.context
+        connection.context = self._current
 
     async def refresh(self) -> None:
         """Reload the files if they changed. If they cannot be used, the old certificate stays.
 
         The two files are not replaced at the same moment. So an error is logged only if two checks find the same files.
         """
-        async with self._refreshing:
-            found = await asyncio.to_thread(self._fingerprinter.of, self._files.all())
-            if found == self._seen:
-                return
-            try:
-                self._current = await asyncio.to_thread(_load, self._files, self._clock())
-            except SettingsError as error:
-                if found == self._failed:
-                    self._seen = found
-                    _logger.error("the certificate was not reloaded, the old one stays in use: %s", error)
-                self._failed = found
-                return
-            self._seen = self._failed = found
-            _logger.info("certificate renewed", extra={"valid_until": _day(self._current.expires)})
-            self.warn()
+        found = await asyncio.to_thread(self._fingerprinter.of, self._files.all())
+        if found == self._seen:
+            return
+        try:
+            self._current, self._expires = await asyncio.to_thread(_load, self._files, self._clock())
+        except SettingsError as error:
+            if found == self._failed:
+                self._seen = found
+                _logger.error("the certificate was not reloaded, the old one stays in use: %s", error)
+            self._failed = found
+            return
+        self._seen = self._failed = found
+        _logger.info("certificate renewed", extra={"valid_until": _day(self._expires)})
+        self.warn()
 
     def warn(self) -> None:
         """Log a warning if the certificate expires soon."""
-        if self._current.expires - self._clock() < _WARN_BEFORE:
-            _logger.warning("the certificate expires on %s: renew %s", _day(self._current.expires), self._files.cert)
+        if self._expires - self._clock() < _WARN_BEFORE:
+            _logger.warning("the certificate expires on %s: renew %s", _day(self._expires), self._files.cert)
 
     def check_soon(self) -> None:
         """Make ``watch`` check the files now."""
@@ -144,37 +134,31 @@ class Site(web.BaseSite):
         )
 
 
-def _load(files: TlsFiles, now: float) -> _Loaded:
-    """Check the files, then load them into OpenSSL.
+def _load(files: TlsFiles, now: float) -> tuple[ssl.SSLContext, float]:
+    """A context with the certificate and key, after checking them; and when it expires, in Unix seconds.
 
     Raises:
         SettingsError: they cannot be used; says why.
     """
     try:
-        return _checked(files, now)
+        chain, key = _certificates(files.cert), _private_key(files)
+        _check_pair(chain, key, files)
+        expires = _check_time(chain[0], files.cert, now)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_ciphers(_CIPHERS)
+        context.set_alpn_protocols(["http/1.1"])
+        # Without this, OpenSSL would ask for a password on the terminal.
+        context.load_cert_chain(files.cert, files.key, password=lambda: files.password or "")
     except SettingsError:
         raise
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsError(f"{files.cert} cannot be used with {files.key}: {error}") from None
     except Exception as error:
         # The libraries have further exceptions for unsupported keys and broken files.
         why = f"{type(error).__name__}: {error}"
         raise SettingsError(f"{files.cert} cannot be used with {files.key}: {why}; use an RSA or ECDSA key") from error
-
-
-def _checked(files: TlsFiles, now: float) -> _Loaded:
-    chain = _certificates(files.cert)
-    key = _private_key(files)
-    _check_pair(chain, key, files)
-    expires = _check_time(chain[0], files.cert, now)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers(_CIPHERS)
-    context.set_alpn_protocols(["http/1.1"])
-    try:
-        # Without this, OpenSSL would ask for a password on the terminal.
-        context.load_cert_chain(files.cert, files.key, password=lambda: files.password or "")
-    except (OSError, ssl.SSLError) as error:
-        raise SettingsError(f"{files.cert} cannot be used with {files.key}: {error}") from None
-    return _Loaded(context, expires)
+    return context, expires
 
 
 def _certificates(path: Path) -> list[x509.Certificate]:

@@ -1,4 +1,4 @@
-"""Log lines, metrics, traces and the delay of the event loop: what an engine tells about itself.
+"""Log lines, metrics, traces, and the delay of the event loop.
 
 Implements ``worker.observer``; nothing below imports it.
 """

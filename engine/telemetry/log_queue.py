@@ -1,4 +1,8 @@
-"""Log lines on their way to standard error: a bounded queue, and a thread that writes. Logging never blocks."""
+"""A bounded queue of log lines, and a thread that writes them to standard error. Logging never blocks.
+
+The standard library's QueueHandler is not used: it limits no bytes, does not say where lines were dropped, and cannot
+report to a sender when its line is written.
+"""
 
 from __future__ import annotations
 
@@ -21,21 +25,21 @@ from engine.core.errors import Retry
 from engine.core.log_context import Receipt, receipt_of
 from engine.telemetry.log import LOGGER_NAME, Line, LineFormatter, Unlocked
 
-#: How many lines wait at most, and how many bytes they take together.
+#: The maximum number of waiting lines, and of their bytes.
 MOST_LINES, MOST_BYTES = 10_000, 16 << 20
-#: About how many bytes of lines are written at once.
+#: About how many bytes are written at once.
 _BATCH_BYTES = 64 << 10
-#: How long the thread lets lines gather, in seconds: each time it takes the interpreter's lock, the event loop waits.
+#: How long the thread collects lines, in seconds: each time it takes the interpreter lock, the event loop waits.
 _GATHERING = 0.02
-#: How long a flush waits for what is queued, in seconds: a reader that has stopped must not keep a process from ending.
+#: How long ``flush`` waits, in seconds: a reader that stopped must not keep the process from ending.
 _LONGEST_FLUSH = 2.0
-#: How long to wait before writing is tried again after it failed, in seconds.
+#: Seconds until the next attempt after writing failed.
 _AFTER_FAILURE = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One line. ``written`` is there if its sender waits for it."""
+    """One line. ``written`` is set if its sender waits for it."""
 
     line: Line
     size: int
@@ -44,20 +48,20 @@ class _Entry:
 
 @dataclass(slots=True)
 class _Gap:
-    """Where lines were dropped, and how many."""
+    """The place where lines were dropped, and how many."""
 
     count: int = 0
 
 
-#: What stands in the queue beside lines: dropped ones, a flush that waits, the end.
+#: What the queue contains besides lines: dropped lines, an event to set when it is reached, the end.
 _Mark = _Gap | threading.Event | Literal["end"]
 
 
 class LogQueue(Unlocked):
-    """Takes lines without waiting, and writes them in a thread once it is started.
+    """A handler that queues lines without waiting. A thread writes them, once it is started.
 
-    When the queue is full, lines are dropped and counted until it is half empty; in their place stands one line that
-    says how many. ``stream`` is standard error unless given.
+    When the queue is full, lines are dropped and counted until it is half empty. One line in their place says how many.
+    ``stream`` is standard error by default.
     """
 
     def __init__(
@@ -71,22 +75,22 @@ class LogQueue(Unlocked):
         super().__init__()
         self._format, self._stream = formatter, stream
         self._most_lines, self._most_bytes = most_lines, most_bytes
-        #: How many lines were dropped.
+        #: The number of dropped lines.
         self.dropped = Counts()
         self.dropped.add(amount=0)
-        # Reentrant, as SimpleQueue is: the garbage collector may run a finalizer that logs in the middle of ``emit``.
+        # Reentrant, as SimpleQueue is: the garbage collector may run a finalizer that logs during ``emit``.
         self._state = threading.RLock()
         self._entries: SimpleQueue[_Entry | _Mark] = SimpleQueue()
         self._lines = self._bytes = 0
         self._gap: _Gap | None = None
         self._thread: threading.Thread | None = None
         self._closed = False
-        # The thread's own: dropped lines that no line reports yet, and whether the last write ended within a line.
+        # Used by the thread only: dropped lines that are not reported yet; whether the last write ended within a line.
         self._unreported = 0
         self._torn = False
 
     def start(self) -> None:
-        """Begin to write."""
+        """Start the thread."""
         with self._state:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="log", daemon=True)
@@ -99,29 +103,28 @@ class LogQueue(Unlocked):
             size = line.size
             with self._state:
                 if self._is_full(size):
-                    self._refuse(receipt)
+                    self._drop(receipt)
                     return
-                written: concurrent.futures.Future[None] | None = None
                 if receipt is not None:
-                    written = receipt.written = concurrent.futures.Future()
+                    receipt.written = concurrent.futures.Future()
                 self._lines += 1
                 self._bytes += size
-                self._entries.put(_Entry(line, size, written))
+                self._entries.put(_Entry(line, size, receipt.written if receipt is not None else None))
         except Exception:  # noqa: BLE001 - logging must never raise
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        """Count the line as dropped. Logging itself would print it, not masked."""
+        """Count the line as dropped. ``logging`` would print it, not masked."""
         del record
         with self._state:
             self._drop()
 
     def flush(self) -> None:
-        """Wait until all that is queued is written, but not longer than 2 seconds."""
+        """Wait until all queued lines are written, at most 2 seconds."""
         self.drain(_LONGEST_FLUSH)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until all that is queued is written, but not longer than ``seconds``. Whether it is."""
+        """Wait until all queued lines are written, at most so many seconds. Returns whether they are."""
         if self._closed:
             return not self._lines
         self.start()
@@ -130,7 +133,7 @@ class LogQueue(Unlocked):
         return reached.wait(seconds)
 
     def close(self) -> None:
-        """Take no more lines; the thread ends when those that are queued are written. ``flush`` waits for them."""
+        """Accept no more lines. The thread ends when the queued lines are written; ``flush`` waits for them."""
         with self._state:
             if not self._closed:
                 self._closed = True
@@ -138,7 +141,7 @@ class LogQueue(Unlocked):
         super().close()
 
     def _is_full(self, size: int) -> bool:
-        """Whether a line must be dropped. One that is larger than all the room is taken when no other waits."""
+        """Whether a line must be dropped. A line larger than the limit is accepted if no other waits."""
         if self._closed:
             return True
         if self._gap is not None:
@@ -147,40 +150,37 @@ class LogQueue(Unlocked):
             self._gap = None
         return self._lines >= self._most_lines or (self._lines > 0 and self._bytes + size > self._most_bytes)
 
-    def _refuse(self, receipt: Receipt | None) -> None:
-        """Take no line until the queue is half empty. One whose sender is told so will come again: it is not lost."""
-        if receipt is None:
-            self._drop()
-        else:
-            receipt.refused = True
-            self._open_gap()
-
-    def _drop(self) -> None:
-        self._open_gap().count += 1
-        self.dropped.add()
-
-    def _open_gap(self) -> _Gap:
+    def _drop(self, receipt: Receipt | None = None) -> None:
+        """Drop a line, and further ones until the queue is half empty. A sender with a receipt retries: no loss."""
         if self._gap is None:
             self._gap = _Gap()
             self._entries.put(self._gap)
-        return self._gap
+        if receipt is not None:
+            receipt.refused = True
+        else:
+            self._gap.count += 1
+            self.dropped.add()
 
-    # In the thread
+    # --- in the thread
 
     def _run(self) -> None:
         while True:
             batch, mark = self._next()
             self._write(batch)
             match mark:
-                case _Gap():
-                    self._take(mark)
+                case _Gap(count):
+                    with self._state:
+                        if self._gap is mark:
+                            self._gap = None
+                    self._unreported += count
+                    self._write([])
                 case threading.Event():
                     mark.set()
                 case "end":
                     return
 
     def _next(self) -> tuple[list[_Entry], _Mark | None]:
-        """Lines to write, waiting for the first; and what stood in the queue behind them."""
+        """The next lines to write, waiting for the first one; and what follows them in the queue, if not a line."""
         batch: list[_Entry] = []
         room = _BATCH_BYTES
         with contextlib.suppress(Empty):
@@ -195,43 +195,35 @@ class LogQueue(Unlocked):
                 room -= entry.size
         return batch, None
 
-    def _take(self, gap: _Gap) -> None:
-        """Report the lines that were dropped here."""
-        with self._state:
-            if self._gap is gap:
-                self._gap = None
-            self._unreported += gap.count
-        self._write([])
-
     def _write(self, batch: Sequence[_Entry]) -> None:
-        """Write lines, and tell those who wait for theirs. A line that was taken back is left out."""
+        """Write lines, and inform their waiting senders. Lines that were withdrawn are left out."""
         reported = self._unreported
         kept = [entry for entry in batch if entry.written is None or entry.written.set_running_or_notify_cancel()]
         texts = [self._notice(reported)] if reported else []
         count, error = self._send([*texts, *(self._rendered(entry.line) for entry in kept)])
         if reported and count:
             self._unreported, count = 0, count - 1
-        for index, entry in enumerate(kept):
-            self._settle(entry, error if index >= count else None)
+        for entry in kept[:count]:
+            if entry.written is not None:
+                entry.written.set_result(None)
+        for entry in kept[count:]:
+            self._fail(entry, error)
         with self._state:
             self._lines -= len(batch)
             self._bytes -= sum(entry.size for entry in batch)
 
-    def _settle(self, entry: _Entry, error: Exception | None) -> None:
-        if error is None:
-            if entry.written is not None:
-                entry.written.set_result(None)
-        elif entry.written is not None:
-            entry.written.set_exception(Retry(f"the log could not be written: {error_text(error)}"))
-        else:
-            self._unreported += 1
-            with self._state:
-                self.dropped.add()
+    def _fail(self, entry: _Entry, error: Exception | None) -> None:
+        if entry.written is not None:
+            entry.written.set_exception(Retry(f"the log could not be written: {error and error_text(error)}"))
+            return
+        self._unreported += 1
+        with self._state:
+            self.dropped.add()
 
     def _rendered(self, line: Line) -> str:
         try:
             return self._format.render(line) + "\n"
-        except Exception as error:  # noqa: BLE001 - one line must not end the log
+        except Exception as error:  # noqa: BLE001 - one line must not end the thread
             return self._own(f"a log line of {line.logger} could not be written: {type(error).__name__}")
 
     def _notice(self, count: int) -> str:
@@ -239,15 +231,15 @@ class LogQueue(Unlocked):
         return self._own(f"{what} dropped because standard error could not be written")
 
     def _own(self, message: str) -> str:
-        """A line of the queue's own, which holds nothing that has to be masked."""
+        """A line of the queue itself, which contains nothing to mask."""
         record = logging.LogRecord(LOGGER_NAME, logging.WARNING, "", 0, message, None, None)
         try:
             return self._format.format(record) + "\n"
-        except Exception:  # noqa: BLE001 - the thread must go on
+        except Exception:  # noqa: BLE001 - the thread must continue
             return f"{message}\n"
 
     def _send(self, texts: Sequence[str]) -> tuple[int, Exception | None]:
-        """Write to what is standard error at the moment: how many texts were written whole, and what stopped it."""
+        """Write to the current standard error. Returns how many texts were written completely, and the error if any."""
         stream = self._stream or sys.stderr
         try:
             descriptor = _descriptor(stream)
@@ -255,12 +247,12 @@ class LogQueue(Unlocked):
                 return self._send_to(descriptor, [text.encode(stream.encoding, "backslashreplace") for text in texts])
             stream.write("".join(texts))
             stream.flush()
-        except Exception as error:  # noqa: BLE001 - a stream may be anything, and no failure may end the thread
+        except Exception as error:  # noqa: BLE001 - a stream may be any object, and no error may end the thread
             return 0, error
         return len(texts), None
 
     def _send_to(self, descriptor: int, texts: Sequence[bytes]) -> tuple[int, Exception | None]:
-        """Not through Python's buffers: the interpreter cannot end while a thread that is blocked holds their lock."""
+        """Write without Python's buffers: the interpreter could not exit while a blocked thread holds their lock."""
         head = b"\n" if self._torn and texts else b""
         data = memoryview(head + b"".join(texts))
         sent, error = _write_all(descriptor, data)
@@ -273,7 +265,7 @@ class LogQueue(Unlocked):
 
 
 def _write_all(descriptor: int, data: memoryview) -> tuple[int, OSError | None]:
-    """How many bytes were written, and what stopped it. A descriptor that does not block is waited for."""
+    """Returns how many bytes were written, and the error if any. Waits for a non-blocking descriptor."""
     sent = 0
     while sent < len(data):
         try:
@@ -286,10 +278,10 @@ def _write_all(descriptor: int, data: memoryview) -> tuple[int, OSError | None]:
 
 
 def _descriptor(stream: TextIO) -> int | None:
-    """The stream's file descriptor; None where there is none, or where lines end in another way than with a newline."""
+    """The stream's file descriptor; None if it has none, or if line ends are translated (Windows)."""
     if os.name != "posix":
         return None
     try:
         return stream.fileno()
-    except (OSError, ValueError, AttributeError):  # a StringIO, a stream of a test
+    except (OSError, ValueError, AttributeError):  # such as a StringIO
         return None

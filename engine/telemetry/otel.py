@@ -1,6 +1,6 @@
-"""Spans by OpenTelemetry, sent by OTLP over HTTP. Imported only where traces are asked for: an extra brings it.
+"""OpenTelemetry spans, exported by OTLP over HTTP. Imported only if traces are configured: it is an optional extra.
 
-Where they go, by what name, and how many of them, is said by OpenTelemetry's own ``OTEL_*`` variables.
+OpenTelemetry's own ``OTEL_*`` variables set the endpoint, the service name and the sampling.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ except ImportError as error:
 
 Attributes = dict[str, str | int | float | bool]
 
-#: How long a stop waits for the last spans to be taken, in seconds.
+#: How long a stop waits for the export of the last spans, in seconds.
 _LAST_SPANS = 3.0
 _SERVICE = "langsmith-rules-engine"
 _KINDS = {"server": trace.SpanKind.SERVER, "internal": trace.SpanKind.INTERNAL, "client": trace.SpanKind.CLIENT}
 
 
 class _Span(Span):
-    """One of OpenTelemetry's."""
+    """A span of OpenTelemetry."""
 
     __slots__ = ("_masked", "_span")
 
@@ -46,7 +46,7 @@ class _Span(Span):
         self._span, self._masked = span, masked
 
     def end(self, facts: Facts | None = None, error: str = "") -> None:
-        """Told to the processor."""
+        """End the span and pass it to the processor."""
         self._span.set_attributes(self._masked(facts or {}))
         if error:
             self._span.set_attribute("error.type", error)
@@ -55,9 +55,9 @@ class _Span(Span):
 
 
 class OtelSpans(Spans):
-    """Makes spans, and hands them to a processor in its own thread. Nothing global is touched.
+    """Creates spans and passes them to a processor, which has its own thread. Changes nothing global.
 
-    ``mask`` takes secrets out of what a span says.
+    ``mask`` removes secrets from attributes.
     """
 
     def __init__(self, processor: SpanProcessor, environ: Mapping[str, str], mask: Callable[[str], str] = str) -> None:
@@ -70,14 +70,14 @@ class OtelSpans(Spans):
         self._propagator = TraceContextTextMapPropagator()
 
     def begin(self, name: str, parent: str, kind: SpanKind = "internal", facts: Facts | None = None) -> Span:
-        """A span that begins now."""
+        """Start a span."""
         span = self._tracer.start_span(name, self._context(parent), _KINDS[kind], self._masked(facts or {}))
         carrier: dict[str, str] = {}
         self._propagator.inject(carrier, trace.set_span_in_context(span))
         return _Span(span, carrier.get(TRACEPARENT, ""), self._masked)
 
     def record(self, name: str, parent: str, started_at: float, ended_at: float, facts: Facts) -> None:
-        """A span that is over."""
+        """Record a finished span."""
         start, end = _nanoseconds(started_at), _nanoseconds(max(ended_at, started_at))
         span = self._tracer.start_span(name, self._context(parent), attributes=self._masked(facts), start_time=start)
         span.end(end)
@@ -86,11 +86,11 @@ class OtelSpans(Spans):
         return {name: self._mask(fact) if isinstance(fact, str) else fact for name, fact in facts.items()}
 
     def _context(self, parent: str) -> Any:
-        # An empty context of its own: what OpenTelemetry takes for the current one is nothing of ours.
+        # An empty context, because OpenTelemetry's current one does not belong to the engine.
         return self._propagator.extract({TRACEPARENT: parent} if parent else {}, trace.set_span_in_context(_NONE))
 
     async def close(self) -> None:
-        """Within bounds, and in a thread that nobody has to wait for: whoever takes them may be gone."""
+        """Export the remaining spans, for at most 3 seconds: the receiver may not answer."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_SPANS):
                 await in_thread(self._provider.shutdown)
@@ -104,10 +104,10 @@ def _nanoseconds(at: float) -> int:
 
 
 def otlp_spans(environ: Mapping[str, str], mask: Callable[[str], str] = str) -> OtelSpans:
-    """Spans that are sent to where ``OTEL_EXPORTER_OTLP_ENDPOINT`` says, in batches.
+    """Spans that are exported to ``OTEL_EXPORTER_OTLP_ENDPOINT`` in batches.
 
     Raises:
-        EngineError: OpenTelemetry is not installed, or something else than OTLP over HTTP is asked for.
+        EngineError: OpenTelemetry is not installed, or another protocol than OTLP over HTTP is configured.
     """
     for name in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
         if environ.get(name, "http/protobuf") != "http/protobuf":
@@ -120,18 +120,18 @@ def otlp_spans(environ: Mapping[str, str], mask: Callable[[str], str] = str) -> 
 
 
 class TraceObserver(Observer):
-    """Adds to an event's trace what observers hear of: that it was kept, and each evaluation."""
+    """Adds spans to an event's trace: for its storing, and for each evaluation."""
 
     def __init__(self, spans: Spans) -> None:
         self._spans = spans
 
     def accepted(self, event: Event, appended: Appended) -> None:
-        """From when it was parsed to when it was durable."""
+        """Record the time from parsing to durable storage."""
         facts: Facts = {"engine.event": appended.event_id, "engine.duplicate": appended.duplicate}
         self._spans.record("append", event.trace, event.received_at, time.time(), facts)
 
     def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
-        """An evaluation."""
+        """Record an evaluation."""
         facts: dict[str, str | int] = {
             "engine.event": event.id,
             "engine.matched": routing.matched,

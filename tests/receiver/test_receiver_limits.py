@@ -11,7 +11,7 @@ import time
 import pytest
 from receiving import FakeStore, post, read_answer, serving
 
-import engine.receiver.parse_queue
+import engine.receiver.admission
 import engine.receiver.receiver
 from engine.core.json_text import parsed_size
 from engine.receiver.admission import Admission, NoCapacity, Reservation
@@ -186,7 +186,7 @@ class Parsing:
     def __init__(self, monkeypatch):
         self.let, self.bodies, self._real = threading.Event(), [], engine.receiver.receiver.parse_event
         monkeypatch.setattr(engine.receiver.receiver, "parse_event", self)
-        monkeypatch.setattr(engine.receiver.parse_queue, "_LARGE", len(LARGE))
+        monkeypatch.setattr(engine.receiver.admission, "_LARGE", len(LARGE))
 
     def __call__(self, body, *args):
         self.bodies.append(body)
@@ -213,7 +213,7 @@ async def test_one_large_body_is_parsed_at_a_time_and_others_pass_it(monkeypatch
 async def test_a_compressed_body_counts_as_eight_times_as_large(monkeypatch):
     parsing = Parsing(monkeypatch)
     body = gzip.compress(LARGE)
-    monkeypatch.setattr(engine.receiver.parse_queue, "_LARGE", 8 * len(body) - 1)
+    monkeypatch.setattr(engine.receiver.admission, "_LARGE", 8 * len(body) - 1)
     async with serving() as served:
         headers = {"Content-Encoding": "gzip"}
         both = [asyncio.create_task(served.send(body, headers=headers)) for _ in range(2)]

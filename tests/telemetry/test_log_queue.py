@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from logs import logging_restored
 
 from engine.core.errors import Retry
 from engine.core.log_context import write_line
 from engine.core.masking import Masker
-from engine.telemetry.log import JsonFormatter, TextFormatter, logging_restored, route_logging
+from engine.telemetry.log import JsonFormatter, TextFormatter, route_logging
 from engine.telemetry.log_queue import LogQueue
 
 Made = Callable[..., tuple[logging.Logger, LogQueue]]

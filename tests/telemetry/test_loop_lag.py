@@ -17,12 +17,12 @@ from typing import Any
 
 import aiohttp
 import pytest
+from logs import configure_logging
 
 from engine.app import running
 from engine.core.masking import Masker
 from engine.core.serve_settings import Address, ServeSettings
 from engine.rules.conditions import Filter
-from engine.telemetry.log import configure_logging
 from engine.telemetry.loop_lag import LoopLag
 
 #: A stall for tests: short, but longer than a busy machine's hiccups are likely to be.

@@ -19,6 +19,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 
 from engine.action.failures import REASON_CLASSES, classify, reason_class
 from engine.app import running
+from engine.core.counters import Counts
 from engine.core.errors import DataMissing, Discard, HttpFailure, StoreBusy, TemplateError
 from engine.core.serve_settings import Address, ServeSettings
 from engine.core.truth import Truth
@@ -254,7 +255,7 @@ async def test_a_verdict_counts_once_it_stands(parts: Parts) -> None:
 
 async def test_others_add_what_they_know(parts: Parts) -> None:
     parts.metrics.gauge("engine_x", "X.", lambda: {("a",): 1.5}, "of")
-    parts.metrics.counts("engine_y", "Y.").add()
+    parts.metrics.show("engine_y", "Y.", Counts()).add()
     assert await parts.read("engine_x", of="a") == 1.5
     assert await parts.read("engine_y_total") == 1
 

@@ -11,13 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from logs import configure_logging, logging_restored
 
 from engine.action.failures import classify
 from engine.action.plugin_files import PluginLoader
 from engine.action.registry import Registry
 from engine.core.masking import Masker
 from engine.store.records import Again, Attempt, Dead, Work
-from engine.telemetry.log import configure_logging, logging_restored
 from engine.worker.attempt import Job, Ran
 from engine.worker.observer import LogObserver
 
