@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Iterator
-from typing import Protocol
 
 from engine.core.errors import EngineError
 
@@ -37,10 +35,6 @@ class BrokenCoding(EngineError):  # noqa: N818 - named after the response
     """A body does not match its Content-Encoding."""
 
 
-class _Readable(Protocol):
-    def read(self, size: int, /) -> bytes: ...
-
-
 def decode(raw: bytes, content_encoding: str, limit: int) -> bytes:
     """Decode a body by its Content-Encoding header into at most ``limit`` bytes.
 
@@ -65,9 +59,7 @@ def decoded_pieces(raw: bytes, coding: str) -> Iterator[bytes]:
         BrokenCoding: the body is truncated or has another format.
     """
     try:
-        stream = _open(raw, coding)
-        while piece := stream.read(_PIECE):
-            yield piece
+        yield from _pieces(raw, coding)
     except (OSError, EOFError, zlib.error) as error:
         raise BrokenCoding(f"the body is not {coding}, or is cut off: {error}") from error
 
@@ -82,87 +74,62 @@ def _decode_one(raw: bytes, coding: str, limit: int) -> bytes:
     return b"".join(pieces)
 
 
-def _open(raw: bytes, coding: str) -> _Readable:
+def _pieces(raw: bytes, coding: str) -> Iterator[bytes]:
     match coding:
         case "gzip" | "x-gzip":
-            return _Inflated(raw, zlib.MAX_WBITS | 16, _MOST_MEMBERS) if raw else io.BytesIO()
+            return _inflated(raw, zlib.MAX_WBITS | 16, _MOST_MEMBERS) if raw else iter(())
         case "deflate":
             # RFC 9110 requires zlib's header; some senders leave it out.
             has_header = bool(raw) and raw[0] & 0xF == 8
-            return _Inflated(raw, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS, 1)
+            return _inflated(raw, zlib.MAX_WBITS if has_header else -zlib.MAX_WBITS, 1)
         case "zstd":
-            return _open_zstd(raw)
+            return _from_zstd(raw)
     # Other values are not quoted: a sender that mixed up its headers may have put a secret there.
     raise UnknownCoding(f"the coding {coding!r}" if coding in _OTHERS else "the body's Content-Encoding")
 
 
-class _Inflated:
-    """Reads a zlib stream, or several in a row (gzip members), each padded with zero bytes.
+def _inflated(raw: bytes, wbits: int, most_members: int) -> Iterator[bytes]:
+    """Decode a zlib stream, or several in a row (gzip members), each padded with zero bytes.
 
     ``wbits`` selects the header, as for ``zlib.decompressobj``.
+
+    Raises:
+        EOFError: the stream is truncated.
+        OSError: it has too many members.
+        zlib.error: it has another format.
     """
-
-    def __init__(self, raw: bytes, wbits: int, most_members: int) -> None:
-        self._raw, self._at = raw, 0
-        self._wbits, self._most = wbits, most_members
-        self._stream = zlib.decompressobj(wbits)
-        self._members = 1
-
-    def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; empty at the end.
-
-        Raises:
-            EOFError: the stream is truncated.
-            OSError: it has too many members.
-            zlib.error: it has another format.
-        """
-        while not self._stream.eof or self._next_member():
-            fed = self._stream.unconsumed_tail or self._take()
-            piece = self._stream.decompress(fed, size)
-            self._at -= len(self._stream.unused_data)
+    at = 0
+    for _ in range(most_members):
+        stream = zlib.decompressobj(wbits)
+        while not stream.eof:
+            fed = stream.unconsumed_tail
+            if not fed:
+                fed = raw[at : at + _FED]
+                at += len(fed)
+            piece = stream.decompress(fed, _PIECE)
             if piece:
-                return piece
-            if not fed and not self._stream.eof:
+                yield piece
+            elif not fed and not stream.eof:
                 raise EOFError("the stream has no end")
-        return b""
-
-    def _take(self) -> bytes:
-        fed = self._raw[self._at : self._at + _FED]
-        self._at += len(fed)
-        return fed
-
-    def _next_member(self) -> bool:
-        """Go to the next member, if there is one."""
-        if self._most == 1:
-            return False
-        while fed := self._take():
-            if member := fed.lstrip(b"\0"):
-                self._at -= len(member)
-                self._members += 1
-                if self._members > self._most:
-                    raise OSError(f"it has more than {self._most:,} members")
-                self._stream = zlib.decompressobj(self._wbits)
-                return True
-        return False
+        at = _next_member(raw, at - len(stream.unused_data))
+        if at == len(raw) or most_members == 1:
+            return
+    raise OSError(f"it has more than {most_members:,} members")
 
 
-def _open_zstd(raw: bytes) -> _Readable:
+def _next_member(raw: bytes, at: int) -> int:
+    """The index of the first byte that is not zero, from ``at`` on."""
+    while (zeros := raw[at : at + _FED]) and not zeros.strip(b"\0"):
+        at += len(zeros)
+    return at + len(zeros) - len(zeros.lstrip(b"\0"))
+
+
+def _from_zstd(raw: bytes) -> Iterator[bytes]:
     import zstandard
 
     reader = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).stream_reader(raw, read_across_frames=True)
-    return _Zstd(reader)
-
-
-class _Zstd:
-    """A zstd reader that raises ``OSError``, so that the library is imported only when it is used."""
-
-    def __init__(self, reader: _Readable) -> None:
-        self._reader = reader
-
-    def read(self, size: int) -> bytes:
-        import zstandard
-
-        try:
-            return self._reader.read(size)
-        except zstandard.ZstdError as error:
-            raise OSError(str(error)) from error
+    try:
+        while piece := reader.read(_PIECE):
+            yield piece
+    except zstandard.ZstdError as error:
+        raise OSError(str(error)) from error

@@ -100,12 +100,12 @@ class Fetched:
         return max(found, key=lambda why: why.due_at(0.0), default=None)
 
     def to_json(self) -> dict[str, Any]:
-        """As the store keeps it."""
+        """The form that is stored."""
         return {"inputs": dict(self.inputs), "outputs": dict(self.outputs), "feedback": self.feedback}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any] | None) -> Fetched:
-        """Back from the store; None is nothing."""
+        """Restore it from the store; None means nothing was fetched."""
         data = data or {}
         return cls(data.get("inputs") or {}, data.get("outputs") or {}, data.get("feedback"))
 
@@ -114,7 +114,7 @@ _ABSENT = object()
 
 
 def _new(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that are not known. Equal ones need no look inside where they are the same object."""
+    """The values that are not known, or differ. Identical objects are not compared in depth."""
     return {
         key: value for key, value in values.items() if (old := known.get(key, _ABSENT)) is not value and old != value
     }
@@ -122,24 +122,24 @@ def _new(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """Where people see runs. ``web_url`` is LangSmith's web address, such as ``https://smith.langchain.com``."""
+    """The web pages of runs. ``web_url`` is LangSmith's web address, such as ``https://smith.langchain.com``."""
 
     web_url: str | None
 
 
 def run_indexes(event: Event) -> list[int]:
-    """The places of the event's runs, or ``[-1]``, the whole event, where it has none."""
+    """The indexes of the event's runs; ``[-1]``, the whole event, if it has none."""
     runs = event.payload.get("runs")
     return list(range(len(runs))) if isinstance(runs, list) and runs else [-1]
 
 
 def runs_in(documents: Collection[int], indexes: Sequence[int]) -> int:
-    """How many runs there are in some documents of an event; one that has no runs counts as one."""
+    """The number of runs in some documents of an event; an event without runs counts as one."""
     return len(indexes) if -1 in documents else len(documents)
 
 
 def runs_at(event: Event, index: int) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The runs that a document is about, with their keys: one, or all at index -1. What is no object is left out."""
+    """The runs of a document with their keys: one, or all at index -1. Values that are not objects are left out."""
     runs = event.payload.get("runs")
     if not isinstance(runs, list):
         return

@@ -33,29 +33,16 @@ class Kind(StrEnum):
     UNPARSED = "unparsed"
 
 
-@dataclass(frozen=True, slots=True)
-class Sender:
-    """How a kind of webhook is sent.
-
-    ``subject`` is the payload key with the id of the rule, alert or prompt; empty if there is none. ``retry_span`` is
-    how long after the first copy the sender may repeat it, in seconds.
-    """
-
-    subject: str = ""
-    retry_span: float = 60.0
-
-
-#: LangSmith sends webhooks of issues and of Context Hub up to four times, with a timeout of 20 seconds each and pauses
-#: in between.
-SENDERS: Final[Mapping[Kind, Sender]] = {
-    Kind.RULE: Sender("rule_id"),
-    Kind.ALERT: Sender("alert_rule_id"),
-    Kind.PROMPT: Sender("prompt_id"),
-    Kind.ISSUE: Sender(retry_span=300.0),
-    Kind.CONTEXT_HUB: Sender(retry_span=300.0),
-    Kind.UNKNOWN: Sender(),
-    Kind.UNPARSED: Sender(),
+#: The payload key with the id of the rule, alert or prompt.
+_SUBJECTS: Final[Mapping[Kind, str]] = {
+    Kind.RULE: "rule_id",
+    Kind.ALERT: "alert_rule_id",
+    Kind.PROMPT: "prompt_id",
 }
+#: How long after the first copy LangSmith may repeat a webhook, in seconds. It sends webhooks of issues and of Context
+#: Hub up to four times, with a timeout of 20 seconds each and pauses in between.
+_RETRY_SPANS: Final[Mapping[Kind, float]] = {Kind.ISSUE: 300.0, Kind.CONTEXT_HUB: 300.0}
+_RETRY_SPAN: Final = 60.0
 #: A subject contains the hash of ids longer than this.
 _LONGEST_SUBJECT = 100
 #: The kinds whose routes are found by an id. Prompts have no routes of their own.
@@ -147,7 +134,7 @@ def parse_event(
         parsed_size=size,
         unparsed=unparsed,
         subject=_subject(payload, kind, rule_id),
-        retry_span=None if identity else SENDERS[kind].retry_span,
+        retry_span=None if identity else _RETRY_SPANS.get(kind, _RETRY_SPAN),
     )
 
 
@@ -258,7 +245,7 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
     """The id by which routes are looked up, UUIDs in lower case; None if there is none."""
     if kind not in _HAVE_ROUTES:
         return None
-    rule_id = _text_of(payload[SENDERS[kind].subject])
+    rule_id = _text_of(payload[_SUBJECTS[kind]])
     if rule_id is None:
         return None
     lower = rule_id.lower()
@@ -272,7 +259,7 @@ def _text_of(found: Any) -> str | None:
 
 def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str:
     """The rule, alert or prompt of a webhook; empty if it names none."""
-    key = SENDERS[kind].subject
+    key = _SUBJECTS.get(kind)
     named = rule_id or (_text_of(payload.get(key)) if key else None)
     if not named:
         return ""

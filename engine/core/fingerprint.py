@@ -6,7 +6,6 @@ import hashlib
 import stat
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 #: File names with the digests of their contents. Digests, because some files contain secrets.
@@ -19,32 +18,23 @@ _SETTLED = 2.0
 _ABSENT = b""
 
 
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """A file's stat signature and digest. Without a signature the file is read again."""
-
-    signature: tuple[int, ...] | None
-    digest: bytes
-
-
 class Fingerprinter:
     """Computes fingerprints. It reads from disk: call it outside the event loop, from one thread at a time."""
 
     def __init__(self) -> None:
-        self._looked: dict[str, _Looked] = {}
+        #: The stat signature of each file, and its digest. Without a signature the file is read again.
+        self._looked: dict[str, tuple[tuple[int, ...] | None, bytes]] = {}
 
     def of(self, files: Iterable[Path]) -> Fingerprint:
         """The fingerprint of these files, in order. Files of earlier calls are forgotten."""
-        looked = {str(file): self._look(file) for file in files}
-        self._looked = looked
-        return tuple((name, one.digest) for name, one in looked.items())
+        self._looked = {str(file): self._look(file) for file in files}
+        return tuple((name, digest) for name, (_, digest) in self._looked.items())
 
-    def _look(self, file: Path) -> _Looked:
-        known = self._looked.get(str(file))
-        signature = _signature(file)
-        if known is not None and signature is not None and known.signature == signature:
+    def _look(self, file: Path) -> tuple[tuple[int, ...] | None, bytes]:
+        signature, known = _signature(file), self._looked.get(str(file))
+        if known is not None and signature is not None and known[0] == signature:
             return known
-        return _Looked(signature, digest_of(file))
+        return signature, digest_of(file)
 
 
 def digest_of(file: Path) -> bytes:

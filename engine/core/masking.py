@@ -61,14 +61,9 @@ class Masker:
 
     def _within(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
-        if self._pattern is None or (found := self._pattern.search(data)) is None:
+        if self._pattern is None or self._pattern.search(data) is None:
             return text
-        parts, end = [], 0
-        while found is not None:
-            parts += [data[end : found.start()], MASK.encode()]
-            end = found.end()
-            found = self._pattern.search(data, end)
-        return b"".join([*parts, data[end:]]).decode("utf-8", "surrogatepass")
+        return _masked(data, ((found.start(), found.end()) for found in self._pattern.finditer(data)))
 
     def tree(self, value: Any) -> Any:
         """A copy of a JSON-like value, of any depth, with every secret in its texts and keys replaced."""
@@ -117,12 +112,7 @@ class _CutSecrets:
         if self._heads is None:
             return text
         data = text.encode("utf-8", "surrogatepass")
-        parts, end = [], 0
-        for start, cut in self._partial_secrets(data):
-            if start >= end:
-                parts += [data[end:start], MASK.encode()]
-                end = cut
-        return b"".join([*parts, data[end:]]).decode("utf-8", "surrogatepass")
+        return _masked(data, self._partial_secrets(data))
 
     def _partial_secrets(self, data: bytes) -> Iterator[tuple[int, int]]:
         """Start and end of every partial secret."""
@@ -135,6 +125,16 @@ class _CutSecrets:
                 start = cut - self._longest
             elif any(form.startswith(data[begin:cut]) for form in self._by_head[found[0]]):
                 yield begin, cut
+
+
+def _masked(data: bytes, secrets: Iterable[tuple[int, int]]) -> str:
+    """The text with the pieces between start and end masked. Of overlapping pieces the first counts."""
+    parts, masked_to = [], 0
+    for start, end in secrets:
+        if start >= masked_to:
+            parts += [data[masked_to:start], MASK.encode()]
+            masked_to = end
+    return b"".join([*parts, data[masked_to:]]).decode("utf-8", "surrogatepass")
 
 
 def _pattern(forms: Iterable[str | bytes]) -> Any:

@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from engine.core.deadline import LIMIT, Deadline, Deferred, Overdue, within
 from engine.core.error_text import named_error
@@ -138,14 +138,12 @@ class _Thread(Generic[T]):
     """One computation in a thread. ``release`` is called on the loop when the thread ends, however late."""
 
     def __init__(self, work: Callable[[], T], limit: float, release: Callable[[], None]) -> None:
-        self._work, self._limit, self._release = work, limit, release
-        self._loop = asyncio.get_running_loop()
-        self._answer: asyncio.Future[T] = self._loop.create_future()
+        self._work, self._limit = work, limit
         #: The CPU time of the thread so far, in seconds.
         self._cpu_seconds: Callable[[], float] = float
         #: The CPU time of the computation, in seconds.
         self.seconds = 0.0
-        threading.Thread(target=self._run, name="offload", daemon=True).start()
+        self._answer = _start(self._compute, release)
 
     async def value(self, limit: float) -> T:
         """The value of the computation.
@@ -165,11 +163,6 @@ class _Thread(Generic[T]):
         finally:
             self._answer.cancel()  # a later answer is ignored
 
-    def _run(self) -> None:
-        settle = _outcome(self._compute, self._answer)
-        with contextlib.suppress(RuntimeError):  # the loop is closed
-            self._loop.call_soon_threadsafe(self._end, settle)
-
     def _compute(self) -> T:
         self._cpu_seconds = _clock_of_this_thread()
         begun = time.thread_time()
@@ -180,10 +173,6 @@ class _Thread(Generic[T]):
             raise TookTooLong(self._limit) from None
         finally:
             self.seconds = time.thread_time() - begun
-
-    def _end(self, settle: Callable[[], None]) -> None:
-        self._release()
-        settle()
 
 
 def _clock_of_this_thread() -> Callable[[], float]:
@@ -196,25 +185,29 @@ def _clock_of_this_thread() -> Callable[[], float]:
 
 async def in_thread(work: Callable[[], T]) -> T:
     """Run a function in its own daemon thread. Unlike a thread of a pool, it cannot block the end of the process."""
+    return await _start(work)
+
+
+def _start(work: Callable[[], T], finished: Callable[[], None] = lambda: None) -> asyncio.Future[T]:
+    """Run a function in a daemon thread. ``finished`` is called on the loop when the thread ends, however late."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
     def run() -> None:
-        settle = _outcome(work, answer)
+        try:
+            settle = partial(answer.set_result, work())
+        except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
+            settle = partial(answer.set_exception, _raisable(error))
         with contextlib.suppress(RuntimeError):  # the loop is closed
-            loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(end, settle)
+
+    def end(settle: Callable[[], None]) -> None:
+        finished()
+        if not answer.done():
+            settle()
 
     threading.Thread(target=run, name="offload", daemon=True).start()
-    return await answer
-
-
-def _outcome(work: Callable[[], Any], answer: asyncio.Future[Any]) -> Callable[[], None]:
-    """Run a function. Return a callback that sets its value or exception in the future."""
-    try:
-        settle = partial(answer.set_result, work())
-    except BaseException as error:  # noqa: BLE001 - raised again in the waiting task
-        settle = partial(answer.set_exception, _raisable(error))
-    return lambda: None if answer.done() else settle()
+    return answer
 
 
 def _raisable(error: BaseException) -> Exception:

@@ -73,7 +73,11 @@ def literal_pattern(pattern: str) -> str:
             made.append(re2.escape(variable.value) if within else f"(?:{re2.escape(variable.value)})")
         elif pattern.holds(found[0]):
             word = next(word for word in pattern.variables if word in found[0])
-            raise _no_pattern(pattern.variables[word].reference)
+            reference = pattern.variables[word].reference
+            raise RegexError(
+                f"{reference} would be a pattern or part of its syntax: a variable is a literal value",
+                "write the pattern itself; to compare with a text use eq, contains, starts_with or ends_with",
+            )
         else:
             opens, closes = found[0] in ("[", "[^", "[]", "[^]"), found[0] == "]"
             within = (within or opens) and not (within and closes)
@@ -84,13 +88,6 @@ def literal_pattern(pattern: str) -> str:
 def _in_range(source: str, found: re.Match[str]) -> bool:
     """Whether a match within a class is the end of a range, as in ``[a-z]``."""
     return "-" in (source[found.start() - 1 : found.start()], source[found.end() : found.end() + 1])
-
-
-def _no_pattern(reference: str) -> RegexError:
-    message = f"{reference} would be a pattern or part of its syntax: a variable is a literal value"
-    return RegexError(
-        message, "write the pattern itself; to compare with a text use eq, contains, starts_with or ends_with"
-    )
 
 
 def _literal_search(text: str, *, start: bool, end: bool) -> Callable[[str], bool]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal, assert_never
 
@@ -103,7 +103,7 @@ def sign(form: Form, secret: str, body: bytes, message_id: str, at: float) -> di
             return {HEADERS[form]: f"sha256={_digest(secret.encode(), b'', body).hex()}"}
         case "standard":
             timestamp = str(int(at))
-            digest = _digest(_standard_keys(secret)[0], f"{message_id}.{timestamp}.".encode(), body)
+            digest = _digest(_keys(form, secret)[0], f"{message_id}.{timestamp}.".encode(), body)
             signature = f"v1,{base64.b64encode(digest).decode()}"
             return {"webhook-id": message_id, "webhook-timestamp": timestamp, HEADERS[form]: signature}
     assert_never(form)
@@ -153,17 +153,16 @@ def _standard_digests(text: str) -> Iterator[bytes]:
 
 def _signer(claim: Claim, secrets: Sequence[str], body: bytes) -> str | None:
     """The first secret that matches, or None. All secrets are compared, in constant time."""
-    good = [secret for secret in secrets if _is_good(claim, secret, body)]
+    good = []
+    for secret in secrets:
+        matches = False
+        for key in _keys(claim.form, secret):
+            made = _digest(key, claim.signed, body)
+            for digest in claim.digests:
+                matches |= hmac.compare_digest(made, digest)
+        if matches:
+            good.append(secret)
     return good[0] if good else None
-
-
-def _is_good(claim: Claim, secret: str, body: bytes) -> bool:
-    good = False
-    for key in _keys(claim.form)(secret):
-        made = _digest(key, claim.signed, body)
-        for digest in claim.digests:
-            good |= hmac.compare_digest(made, digest)
-    return good
 
 
 def _fingerprint(secret: str) -> str:
@@ -171,16 +170,13 @@ def _fingerprint(secret: str) -> str:
     return hmac.digest(_bytes(secret), b"whose messages these are", "sha256")[:4].hex()
 
 
-def _keys(form: Form) -> Callable[[str], tuple[bytes, ...]]:
-    return _standard_keys if form == "standard" else _plain_keys
+def _keys(form: Form, secret: str) -> tuple[bytes, ...]:
+    """The keys that a secret may mean.
 
-
-def _plain_keys(secret: str) -> tuple[bytes, ...]:
-    return (_bytes(secret),)
-
-
-def _standard_keys(secret: str) -> tuple[bytes, ...]:
-    """A Standard Webhooks secret is ``whsec_`` and base64. Some senders omit the prefix, some do not use base64."""
+    A Standard Webhooks secret is ``whsec_`` and base64. Some senders omit the prefix, some do not use base64.
+    """
+    if form != "standard":
+        return (_bytes(secret),)
     decoded = _decoded(secret.removeprefix(PREFIX))
     if secret.startswith(PREFIX):
         return (decoded,) if decoded else ()

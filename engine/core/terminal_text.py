@@ -23,20 +23,12 @@ _TAB = 4
 
 def visible(text: str) -> str:
     r"""The text with control characters written as in Python: ``\x1b``."""
-    return CONTROLS.sub(_in_python, text)
+    return CONTROLS.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def visible_in_json(text: str) -> str:
     r"""JSON text with control characters written as JSON escapes: ``\u001b``. It parses to the same value."""
-    return CONTROLS.sub(_in_json, text)
-
-
-def _in_python(found: re.Match[str]) -> str:
-    return repr(found[0])[1:-1]
-
-
-def _in_json(found: re.Match[str]) -> str:
-    return f"\\u{ord(found[0]):04x}"
+    return CONTROLS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def breaks(line: str, width: int, hanging: int = 0, word: re.Pattern[str] = _WORD) -> list[int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from math import isfinite
@@ -123,33 +123,32 @@ def piece_of(text: str, source: str) -> str:
     return text.piece(source) if isinstance(text, Filled) else source
 
 
+def _mapped(tree: Any, change: Callable[[Any], Any]) -> Any:
+    """A copy of a tree with each value in it changed."""
+    if isinstance(tree, dict):
+        return {key: _mapped(item, change) for key, item in tree.items()}
+    return [_mapped(item, change) for item in tree] if isinstance(tree, list) else change(tree)
+
+
 def plain(tree: Any) -> Any:
     """A tree with plain strings: values inserted, variables forgotten."""
-    if isinstance(tree, dict):
-        return {key: plain(item) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [plain(item) for item in tree]
-    return str(tree) if isinstance(tree, Filled) else tree
+    return _mapped(tree, lambda value: str(value) if isinstance(value, Filled) else value)
 
 
 def as_written(tree: Any) -> Any:
     """A tree as its author wrote it, with references instead of values."""
-    if isinstance(tree, dict):
-        return {key: as_written(item) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [as_written(item) for item in tree]
-    return tree.written if isinstance(tree, Filled) else tree
+    return _mapped(tree, lambda value: value.written if isinstance(value, Filled) else value)
 
 
 def with_placeholders(tree: Any) -> Any:
     """A tree in which each ``${…}`` is a variable with unknown value."""
-    if isinstance(tree, dict):
-        return {key: with_placeholders(item) for key, item in tree.items()}
-    if isinstance(tree, list):
-        return [with_placeholders(item) for item in tree]
-    if not isinstance(tree, str) or isinstance(tree, Filled) or not _REFERENCE.search(tree):
-        return tree
-    pieces = _REFERENCE.split(tree)
+    return _mapped(tree, _with_placeholders)
+
+
+def _with_placeholders(value: Any) -> Any:
+    if not isinstance(value, str) or isinstance(value, Filled) or not _REFERENCE.search(value):
+        return value
+    pieces = _REFERENCE.split(value)
     return Filled.of([Variable(one, one, known=False) if place % 2 else one for place, one in enumerate(pieces)])
 
 
