@@ -105,13 +105,13 @@ def dotted(where: Path) -> str:
 
 def near_name(name: str, names: Sequence[str]) -> str:
     """The parameter that an unknown name probably means; empty if there is none."""
-    return nearest(name, names, foreign=_foreign(name, names))
+    return nearest(name, names, synonyms=_foreign(name, names))
 
 
 def unknown(where: Path, name: str, names: Sequence[str]) -> Fault:
     """The fault for an unknown parameter."""
     last = str(where[-1])
-    hint = did_you_mean(last, names, foreign=_foreign(last, names))
+    hint = did_you_mean(last, names, synonyms=_foreign(last, names))
     return Fault(where, "", f"unknown parameter {name!r}", hint, at_key=True)
 
 

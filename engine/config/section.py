@@ -98,8 +98,8 @@ class Section:
             if elsewhere and key in elsewhere:
                 self.report_misplaced(key, what, elsewhere[key])
                 continue
-            hint = did_you_mean(key, known, foreign=foreign)
-            self.sheet.meant.add((*self.where, nearest(key, known, foreign=foreign)))
+            hint = did_you_mean(key, known, synonyms=foreign)
+            self.sheet.meant.add((*self.where, nearest(key, known, synonyms=foreign)))
             self.sheet.source.report((*self.where, key), f"unknown key {key!r} in {what}", hint, at_key=True)
 
     def report_misplaced(self, key: str, what: str, hint: str) -> None:
@@ -156,7 +156,7 @@ class Section:
         value, where = self.values[key], (*self.where, key)
         if isinstance(value, str) and value in words:
             return value
-        hint = did_you_mean(value, words, foreign=dict(foreign or {})) if isinstance(value, str) else ""
+        hint = did_you_mean(value, words, synonyms=dict(foreign or {})) if isinstance(value, str) else ""
         self.sheet.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
         return default
 

@@ -79,7 +79,7 @@ VALUES: Final[dict[str, frozenset[str]]] = {
     "status": frozenset({"success", "error", "pending"}),
     "run_type": frozenset({"tool", "chain", "llm", "retriever", "embedding", "prompt", "parser"}),
 }
-FOREIGN_VALUES: Final[dict[str, str]] = {
+VALUE_SYNONYMS: Final[dict[str, str]] = {
     "failed": "error",
     "failure": "error",
     "fail": "error",

@@ -58,7 +58,7 @@ KINDS_WITHOUT_RUNS: Final = frozenset(_WITHOUT_RUNS)
 _RULE_KEYS: Final = frozenset({"start_time", "end_time", "feedback_stats", "id", "type", "messages"})
 #: Names that are methods of a mapping in a template, not keys.
 _METHODS: Final = frozenset({"get", "items", "keys", "values"})
-FOREIGN_FIELDS: Final = {
+FIELD_SYNONYMS: Final = {
     "metadata": "extra.metadata",
     "model": "extra.metadata",
     "type": "run_type",
@@ -165,7 +165,7 @@ def run_field(name: str) -> str | None:
     """LangSmith's name of the run field that ``name`` means; None if it means none."""
     if name in RUN_FIELDS or name in COMPUTED:
         return name
-    return FOREIGN_FIELDS.get(name)
+    return FIELD_SYNONYMS.get(name)
 
 
 def _bare_field(name: str, steps: Sequence[Step]) -> Slip | None:
@@ -240,5 +240,5 @@ def _undocumented_of_run(steps: Sequence[Step]) -> tuple[str, str, str] | None:
     known = RUN_FIELDS | COMPUTED if steps[0] == "run" else RUN_FIELDS
     if field == "url":
         return "run", field, "the engine's own link is run.url"
-    near = did_you_mean(field, known, foreign=FOREIGN_FIELDS)
+    near = did_you_mean(field, known, synonyms=FIELD_SYNONYMS)
     return "run", field, near if near.startswith("did you mean") else "LangSmith documents none of that name"

@@ -248,7 +248,7 @@ class _Compiler:
         ours = _OTHER_NAMES.get(name.lower().replace("-", "_"), "")
         if self._registry.get(ours) is None:
             return message, hint
-        return message, did_you_mean(name, (), foreign={name: ours})
+        return message, did_you_mean(name, (), synonyms={name: ours})
 
     def _locator(self, params_where: Where) -> Callable[[Where, int], str]:
         """A function that gives the position of a parameter in the file."""

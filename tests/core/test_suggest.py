@@ -21,4 +21,4 @@ def test_a_near_word_is_named_and_a_short_one_must_be_nearer(word: str, near: st
 
 
 def test_another_tools_word_is_translated() -> None:
-    assert nearest("EQUALS", ["eq", "ne"], foreign={"equals": "eq"}) == "eq"
+    assert nearest("EQUALS", ["eq", "ne"], synonyms={"equals": "eq"}) == "eq"

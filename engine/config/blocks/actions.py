@@ -305,7 +305,7 @@ def _report_strays(section: Section, kind: str, strays: list[str]) -> None:
         if key in ROUTE_KEYS and key not in _ENGINE_WORDS:
             section.report_misplaced(key, "an action", _LEFT)
             continue
-        near = did_you_mean(key, ENGINE_KEYS, foreign=_ENGINE_WORDS)
+        near = did_you_mean(key, ENGINE_KEYS, synonyms=_ENGINE_WORDS)
         inside = f"a parameter of {kind!r} belongs inside its block; beside it stand {', '.join(sorted(ENGINE_KEYS))}"
         hint = near if near.startswith("did you mean") else inside
         message = f"unknown key {key!r} beside the action {kind!r}"

@@ -139,7 +139,7 @@ def _resolve_key(
     if slip := _slip_in_uuid(key):
         sheet.source.report(where, f"{key!r} {slip}", _COPY, at_key=True)
     elif "${" not in key:  # that was reported
-        near = did_you_mean(key, [*rules, *KEY_WORDS], foreign=_KEY_WORDS_FOREIGN)
+        near = did_you_mean(key, [*rules, *KEY_WORDS], synonyms=_KEY_WORDS_FOREIGN)
         hint = f"{near} (an id that is no UUID is given a name under 'rules')"
         message = f"{key!r} is no name under 'rules', no id and no kind of event"
         is_route = not isinstance(written, dict) or not written.keys().isdisjoint({*ROUTE_KEYS, *ROUTE_WORDS})
@@ -192,7 +192,7 @@ def _likely_actions(value: Any) -> dict[str, str]:
     """The keys of a route that are like none of its own, with what to write if they are actions."""
     keys = value if isinstance(value, dict) else ()
     unknown = (key for key in keys if key not in ROUTE_KEYS | ROUTE_ELSEWHERE.keys() and NAME.fullmatch(key))
-    likely = (key for key in unknown if not nearest(key, ROUTE_KEYS, foreign=ROUTE_WORDS))
+    likely = (key for key in unknown if not nearest(key, ROUTE_KEYS, synonyms=ROUTE_WORDS))
     known = f"a route has {', '.join(sorted(ROUTE_KEYS))}"
     return {key: f"if it is an action, it is an item of 'actions': - {key}: …; {known}" for key in likely}
 
@@ -203,7 +203,7 @@ def _with_filters(section: Section) -> Section:
         return section
     known = sorted(ROUTE_KEYS)
     written = (key for key in section.values if key not in ROUTE_KEYS and key not in ROUTE_ELSEWHERE)
-    key = next((key for key in written if nearest(key, known, foreign=ROUTE_WORDS) == "filters"), None)
+    key = next((key for key in written if nearest(key, known, synonyms=ROUTE_WORDS) == "filters"), None)
     if key is None:
         return section
     section.sheet.source.rename((*section.where, key), "filters")

@@ -41,7 +41,7 @@ def compile_type(name: str, operand: Any) -> Test:
     for index, each in enumerate(names):
         if not isinstance(each, str) or each not in _TYPES:
             shown = "null" if each is None else str(each)
-            hint = 'write type: "null"' if each is None else did_you_mean(shown, _TYPES, foreign=_FOREIGN_TYPES)
+            hint = 'write type: "null"' if each is None else did_you_mean(shown, _TYPES, synonyms=_FOREIGN_TYPES)
             part = (index,) if isinstance(operand, list) else ()
             raise OperandError(f"{name} takes the name of a JSON type, not {describe(each)}", hint, part)
     if not names:

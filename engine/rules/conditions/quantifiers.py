@@ -41,7 +41,7 @@ def compile_quantifier(raw: Any) -> Quantifier:
         for known in (ANY, ALL, NONE):
             if raw == known.text:
                 return known
-        hint = did_you_mean(raw, _WORDS, foreign=_FOREIGN)
+        hint = did_you_mean(raw, _WORDS, synonyms=_FOREIGN)
         raise OperandError(f"there is no quantifier {raw!r}", f"{hint}; or write {{at_least: 3}} or {{more_than: 30%}}")
     if not isinstance(raw, dict) or len(raw) != 1:
         raise OperandError(
@@ -51,7 +51,7 @@ def compile_quantifier(raw: Any) -> Quantifier:
     [(word, amount)] = raw.items()
     if word not in _SHARES:
         raise OperandError(
-            f"there is no quantifier {word!r}", did_you_mean(str(word), _SHARES, foreign=_FOREIGN), (word,)
+            f"there is no quantifier {word!r}", did_you_mean(str(word), _SHARES, synonyms=_FOREIGN), (word,)
         )
     return _amount(str(word), amount)
 

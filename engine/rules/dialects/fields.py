@@ -11,7 +11,7 @@ from engine.core.vocabulary import (
     DELIVERY_WORDS,
     DIGEST_WORDS,
     EVENT_WORDS,
-    FOREIGN_FIELDS,
+    FIELD_SYNONYMS,
     ROUTE_WORDS,
     THROTTLE_WORDS,
 )
@@ -98,7 +98,7 @@ def _run_field(rest: tuple[Key, ...], keys: tuple[Key, ...]) -> tuple[Key, ...]:
             raise Unclear(field=_written(keys))  # a text has no fields; an error may be an object
         if candidate in RUN_FIELDS or candidate in COMPUTED:
             return (candidate, *rest[1:])
-        if (known := FOREIGN_FIELDS.get(candidate) or _ALIASES.get(candidate)) is not None:
+        if (known := FIELD_SYNONYMS.get(candidate) or _ALIASES.get(candidate)) is not None:
             return (*known.split("."), *rest[1:])
     if name == "is_root":
         return ("is_root",)

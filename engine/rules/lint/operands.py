@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from engine.core.json_text import is_number
-from engine.core.payload_schema import FOREIGN_VALUES, VALUES, Kind, Step, kind_at, run_steps, statistics_steps
+from engine.core.payload_schema import VALUE_SYNONYMS, VALUES, Kind, Step, kind_at, run_steps, statistics_steps
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import EVENT_WORDS, ROUTE_WORDS
 from engine.rules.jsonpath.write import write_look, write_steps
@@ -106,12 +106,12 @@ def _unknown_values(asked: Asked) -> Iterator[Finding]:
     known = VALUES[str(field)]
     for index, value in enumerate(asked.operand if many else [asked.operand]):
         if isinstance(value, str) and value not in known:
-            hint = did_you_mean(value, known, foreign=FOREIGN_VALUES if _meant(value, known) else None)
+            hint = did_you_mean(value, known, synonyms=VALUE_SYNONYMS if _meant(value, known) else {})
             yield f"LangSmith's runs have no {field} {value!r}", hint, index if many else None
 
 
 def _meant(value: str, known: frozenset[str]) -> bool:
-    return FOREIGN_VALUES.get(value.lower()) in known
+    return VALUE_SYNONYMS.get(value.lower()) in known
 
 
 def _one_of_many(asked: Asked, kind: Kind) -> Iterator[Finding]:

@@ -32,7 +32,7 @@ def name_hint(name: str, known: frozenset[str], vocabulary: Vocabulary) -> str:
     if (field := run_field(name)) is not None:
         own = "" if vocabulary.of_rule else f"; a key of the webhook's body is payload.{name}"
         return f"write run.{field}{own}"
-    near = did_you_mean(name, known, foreign=_FOREIGN_NAMES)
+    near = did_you_mean(name, known, synonyms=_FOREIGN_NAMES)
     if near.startswith("did you mean"):
         return near if vocabulary.of_rule else f"{near} A key of the webhook's body is payload.{name}"
     names = ", ".join(sorted(ENGINE_NAMES))

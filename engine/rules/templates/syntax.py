@@ -260,7 +260,7 @@ def _filters(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mist
     for node in tree.find_all(nodes.Filter):
         for name in (node.name, *_named(node, {"map": 0})):
             if name not in known:
-                hint = did_you_mean(name, known, foreign=FOREIGN_FILTERS)
+                hint = did_you_mean(name, known, synonyms=FOREIGN_FILTERS)
                 column = _column(text, node.lineno, rf"(?<=\|)\s*\b{re.escape(name)}\b|\b{re.escape(name)}\b")
                 yield Mistake(node.lineno, column, f"there is no filter {name!r}", hint)
 
@@ -271,7 +271,7 @@ def _tests(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistak
     used += [(node.lineno, name) for node in tree.find_all(nodes.Filter) for name in _named(node, places)]
     for line, name in used:
         if name not in sandbox.tests:
-            hint = did_you_mean(name, (test for test in sandbox.tests if test.isidentifier()), foreign=_FOREIGN_TESTS)
+            hint = did_you_mean(name, (test for test in sandbox.tests if test.isidentifier()), synonyms=_FOREIGN_TESTS)
             yield Mistake(line, _column(text, line, rf"\b{re.escape(name)}\b"), f"there is no test {name!r}", hint)
 
 
