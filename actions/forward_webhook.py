@@ -167,7 +167,8 @@ class ForwardWebhook(Action):
             timeout=aiohttp.ClientTimeout(total=context.timeout, connect=0.9 * context.timeout),
         ) as response:
             excerpt = await read_text(response, longest=_EXCERPT, patience=_PATIENCE)
-            check_response(response.status, response.headers, excerpt)
+            if not 200 <= response.status < 300:
+                check_response(response.status, response.headers, excerpt)
             return {"status": response.status, "response": excerpt}
 
 

@@ -18,9 +18,9 @@ from prometheus_client import CollectorRegistry
 
 from engine.admin.api import Admin, admin_app
 from engine.admin.journal import Journal
-from engine.clients.clients import Clients
 from engine.clients.langsmith import Sunsets
 from engine.clients.own_listeners import OwnListeners
+from engine.clients.session import Clients
 from engine.core.counters import Counts
 from engine.core.masking import Masker
 from engine.core.memory_budget import Memory

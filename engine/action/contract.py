@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NoReturn
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
-
 from engine.action.failures import Scope
+from engine.action.params import Params
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 from engine.core.document import Missing
+from engine.core.errors import check_response
 from engine.core.log_context import write_line
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     import aiohttp
+    from pydantic import BaseModel
 
     from engine.clients.langsmith import LangSmith
 
@@ -28,39 +31,6 @@ if TYPE_CHECKING:
 Need = Literal["inputs", "outputs", "feedback"]
 #: Values of ``requires``: services that need a key or token in the configuration.
 Service = Literal["langsmith", "slack"]
-
-
-class Params(BaseModel):
-    """Base of an action's parameters, a pydantic model: one field each, with a type and perhaps a default.
-
-    Unknown parameters are errors, and values are not converted: ``"3"`` is not an ``int``. Wrong literal values are
-    errors with a position when the configuration is loaded. A wrong value of a template makes that delivery dead.
-    ``pydantic.Field(description=…, examples=[…])`` is shown by ``engine actions NAME``. A validator raises
-    ``ValueError`` with a message for the author of the configuration.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
-
-
-@dataclass(frozen=True, slots=True)
-class EscapePayload:
-    """Field marker: event data in this text is escaped for Slack.
-
-    In text ``& < >`` are escaped. In the target of a link data is URL-encoded, and only http, https and mailto make a
-    link. In a ``markdown`` block data is not interpreted as Markdown. Use it as
-    ``text: Annotated[str, EscapePayload()]``. Text that the author of the configuration wrote, and ``vars``, are not
-    escaped.
-    """
-
-
-@dataclass(frozen=True, slots=True)
-class LiteralHost:
-    """Field marker: an address, or a list of them, whose scheme and host must not come from event data.
-
-    For actions that do not use ``context.http`` and so bypass the engine's address guard. Use it as
-    ``urls: Annotated[list[str], LiteralHost()]``. After the host, event data is allowed if it goes through
-    ``| urlencode``. ``vars`` are written by the author and are allowed everywhere.
-    """
 
 
 def _digest(text: str) -> str:
@@ -335,3 +305,67 @@ def origin(url: str) -> str:
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}"
+
+
+#: The maximum bytes read of a response.
+LONGEST_ANSWER = 1 << 20
+#: The maximum bytes read of an error response, and the seconds to wait for them.
+_EXCERPT, _PATIENCE = 2048, 1.0
+
+
+async def read_response(response: aiohttp.ClientResponse) -> Any:
+    """The content of a 2xx response: the JSON value of its body, else the body as text; None if it is empty.
+
+    The content type is ignored: many services send JSON under a wrong one. A body of more than 1 MiB is returned as a
+    text that is cut there and ends in "…".
+
+    Raises:
+        HttpFailure: the status is not 2xx. The engine retries or gives up by the table in docs/delivery.md.
+        aiohttp.ClientError: the connection broke while the body was read. The engine retries.
+    """
+    if not 200 <= response.status < 300:
+        excerpt = await read_text(response, longest=_EXCERPT, patience=_PATIENCE)
+        check_response(response.status, response.headers, excerpt)
+    text = await read_text(response)
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text, parse_constant=_no_json)
+    except (ValueError, RecursionError):
+        return text
+
+
+async def read_text(
+    response: aiohttp.ClientResponse, *, longest: int = LONGEST_ANSWER, patience: float | None = None
+) -> str:
+    """The body of a response as text, whatever its status. An incomplete text ends in "…".
+
+    Args:
+        response: the response, within its ``async with``.
+        longest: the maximum number of bytes to read.
+        patience: seconds to wait for a body that is not essential: if it stalls or the connection breaks, the text is
+            cut there. None waits for the whole body, as long as the attempt may take.
+
+    Raises:
+        aiohttp.ClientError: the connection broke, and no ``patience`` was given.
+    """
+    from aiohttp import ClientError
+
+    read, whole = bytearray(), False
+    try:
+        async with asyncio.timeout(patience):
+            while len(read) <= longest and not whole:
+                chunk = await response.content.read(longest + 1 - len(read))
+                read += chunk
+                whole = not chunk
+    except (TimeoutError, ClientError):
+        if patience is None:
+            raise
+    if whole:
+        return read.decode("utf-8-sig", "replace")
+    # The "…" also makes the engine mask a secret that was cut at the end.
+    return read[:longest].decode("utf-8-sig", "replace").rstrip("\ufffd") + "…"
+
+
+def _no_json(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

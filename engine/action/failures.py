@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 from engine.core.error_text import cannot_connect, error_text, message_of, named_error, network_message
 from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, Retry, TemplateError
@@ -19,24 +19,39 @@ from engine.core.errors import DataMissing, DataTooLarge, Discard, HttpFailure, 
 RETRIED_STATUSES = frozenset({401, 408, 410, 425, 429, *range(500, 600)})
 #: The longest pause a destination may ask for with Retry-After, in seconds.
 LONGEST_RETRY_AFTER = 3600.0
-Cause = Literal["answer", "connection", "timeout", "data", "action"]
+#: What failed: the destination's answer, the network, data that was to be fetched, the parameters (``template``), or
+#: the action, which may have asked for it (``discarded``, ``retry``).
+Cause = Literal["answer", "connection", "timeout", "data", "template", "discarded", "retry", "action"]
 #: What an attempt shows about its destination: it is healthy; unknown; it limits the rate (429, 403 with Retry-After);
 #: it is busy and names a time (503 and others with Retry-After); it fails; the key is wrong; it is gone.
 Health = Literal["healthy", "unknown", "pause", "busy", "failing", "refused", "gone"]
+#: ``auth``: 401 or 403. ``client_error``: any other final response (3xx, 4xx). ``data``: data could not be fetched.
+#: ``template``: a parameter could not be rendered. ``discarded`` and ``retry``: raised by the action.
+#: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination accepted nothing for as
+#: long as the delivery may wait. ``unexpected``: any other exception.
+ReasonClass = Literal[
+    "", "auth", "client_error", "connection", "data", "discarded", "overdue", "rate_limited", "retry",
+    "server_error", "template", "timeout", "unconfigured", "unexpected",
+]  # fmt: skip
+REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
+_HEALTH_BY_STATUS: Mapping[int, Health] = {401: "refused", 410: "gone", 429: "pause"}
+_CLASS_BY_STATUS: Mapping[int, ReasonClass] = {401: "auth", 403: "auth", 429: "rate_limited"}
 
-#: The response is not HTTP, such as half a response of a proxy. aiohttp wraps it in an error with its own status.
-_NO_ANSWERS = frozenset({"HttpProcessingError"})
-#: Exceptions of HTTP clients by class name, so that the clients need not be imported or installed (httpx and its fork
-#: use the same names). A connection timeout is a failed connection, not a late response: nothing was sent.
-_CONNECT_TIMEOUTS = frozenset({"ConnectionTimeoutError", "ConnectTimeout"})
-_TIMEOUTS = frozenset({"TimeoutException", "APITimeoutError"})
-_CONNECTION_ERRORS = frozenset({"ClientConnectionError", "ClientPayloadError", "TransportError"})
-#: Raised by HTTP clients for an unusable URL. One from a Location header is excluded: the user did not write it.
-_UNUSABLE_URLS = frozenset(
-    {"InvalidURL", "InvalidSchema", "MissingSchema", "UnsupportedProtocol", "LocationParseError"}
-)
-#: Wrappers of SDKs around either. The exception inside is more precise, if there is one.
-_WRAPPERS = frozenset({"LangSmithConnectionError", "APIConnectionError"})
+#: Exceptions of HTTP clients and SDKs by class name, so that they need not be imported or installed (httpx and its fork
+#: use the same names). A connection timeout is a failed connection, not a late response: nothing was sent. An unusable
+#: URL of a redirect (an empty kind) was not written by the user. A response that is not HTTP, such as half a response
+#: of a proxy, has an error with a status of aiohttp's own. What an SDK wrapped is more precise than its wrapper.
+_KIND_BY_NAME: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("InvalidURL", "InvalidSchema", "MissingSchema", "UnsupportedProtocol", "LocationParseError"), "unusable_url"
+    ),
+    **dict.fromkeys(("InvalidUrlRedirectClientError", "NonHttpUrlRedirectClientError"), ""),
+    "HttpProcessingError": "not_http",
+    **dict.fromkeys(("ConnectionTimeoutError", "ConnectTimeout"), "connection"),
+    **dict.fromkeys(("ServerTimeoutError", "TimeoutException", "APITimeoutError"), "timeout"),
+    **dict.fromkeys(("ClientConnectionError", "ClientPayloadError", "TransportError"), "connection"),
+    **dict.fromkeys(("LangSmithConnectionError", "APIConnectionError"), "wrapper"),
+}
 #: Network errors without a Python class (errno(3)); Windows lacks some.
 _NETWORK_ERRNOS = frozenset(
     getattr(errno, name)
@@ -73,11 +88,22 @@ class Failure:
             return "failing"
         if self.cause != "answer" or self.status is None:
             return "unknown"
-        if self.status in _BY_STATUS:
-            return _BY_STATUS[self.status]
+        if self.status in _HEALTH_BY_STATUS:
+            return _HEALTH_BY_STATUS[self.status]
         if self.retry and self.after is not None:
             return "pause" if self.status == 403 else "busy"  # some services limit rates with 403
         return "failing" if 500 <= self.status < 600 else "healthy"
+
+    @property
+    def reason_class(self) -> ReasonClass:
+        """The class of the failure, for metrics and lists."""
+        if self.status is not None:
+            return _CLASS_BY_STATUS.get(self.status, "server_error" if self.status >= 500 else "client_error")
+        match self.cause:
+            case "action" | "answer":
+                return "unexpected"
+            case cause:
+                return cause
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,25 +126,21 @@ class Scope:
     """The service that uses the credential, if it is more than the destination, such as ``slack``."""
 
 
-#: Statuses with a fixed meaning.
-_BY_STATUS: Mapping[int, Health] = {401: "refused", 410: "gone", 429: "pause"}
-
-
 def classify(error: BaseException) -> Failure:
     """Classify an exception from ``Action.run``: retried or final, with the reason for people."""
+    text = error_text(error)
     match error:
         case Retry():
-            return Failure(retry=True, reason=error_text(error), after=_bounded(error.after))
+            return Failure(retry=True, reason=text, after=_bounded(error.after), cause="retry")
         case Discard():
-            return Failure(retry=False, reason=error_text(error) or "discarded by the action")
+            return Failure(retry=False, reason=text or "discarded by the action", cause="discarded")
         case TemplateError():
-            return Failure(retry=False, reason=error_text(error))
-        case DataTooLarge():
-            return Failure(retry=False, reason=f"data is missing: {error_text(error)}", cause="data")
+            return Failure(retry=False, reason=text, cause="template")
         case DataMissing():
-            return Failure(retry=True, reason=f"data is missing: {error_text(error)}", cause="data")
+            retry = not isinstance(error, DataTooLarge)
+            return Failure(retry=retry, reason=f"data is missing: {text}", cause="data")
         case HttpFailure():
-            return _classify_status(error.status, error.headers, error_text(error))
+            return _classify_status(error.status, error.headers, text)
         case TimeoutError():
             return _classify_timeout(error)
         case _:
@@ -129,24 +151,27 @@ def _classify_timeout(error: TimeoutError) -> Failure:
     """A timeout, possibly raised from another one: the first one is classified."""
     link: BaseException | None = error
     while isinstance(link, TimeoutError):
-        if _network_cause(link) == "connection":
-            return _of_network(error, "connection")
+        if _kind_of(link) == "connection":
+            return _no_connection(error)
         link = link.__cause__
-    return _of_network(error, "timeout")
+    return _timed_out(error)
 
 
 def _classify_other(error: BaseException) -> Failure:
-    if any(_names_of(link) & _UNUSABLE_URLS and "RedirectClientError" not in _names_of(link) for link in _chain(error)):
+    links = list(_chain(error))
+    kinds = [_kind_of(link) for link in links]
+    if "unusable_url" in kinds:
         return Failure(retry=False, reason=f"the URL cannot be used: {message_of(error)}")
-    if any(_names_of(link) & _NO_ANSWERS for link in _chain(error)):
-        return _of_network(error, "connection")
-    for link in _chain(error):
+    if "not_http" in kinds:
+        return _no_connection(error)
+    for link in links:
         # Below 300 the destination accepted: the failure is in the action's handling of the response. And not every
         # attribute called status is an HTTP status.
         if (status := _status_of(link)) is not None and 300 <= status < 600:
             return _classify_status(status, _headers_of(link), message_of(error))
-    if cause := _network_cause_in(error):
-        return _of_network(error, cause)
+    cause = next((kind for kind in kinds if kind in ("connection", "timeout")), "wrapper" if "wrapper" in kinds else "")
+    if cause:
+        return _timed_out(error) if cause == "timeout" else _no_connection(error)
     return Failure(retry=True, reason=named_error(error), expected=False)
 
 
@@ -156,10 +181,12 @@ def _classify_status(status: int, headers: Mapping[str, str], reason: str) -> Fa
     return Failure(retry=retry, reason=reason, after=after if retry else None, status=status, cause="answer")
 
 
-def _of_network(error: BaseException, cause: Literal["connection", "timeout"]) -> Failure:
-    if cause == "timeout":
-        text = error_text(error).strip()
-        return Failure(retry=True, reason=f"timed out: {text}" if text else "timed out", cause="timeout")
+def _timed_out(error: BaseException) -> Failure:
+    text = error_text(error).strip()
+    return Failure(retry=True, reason=f"timed out: {text}" if text else "timed out", cause="timeout")
+
+
+def _no_connection(error: BaseException) -> Failure:
     reason = next(filter(None, map(cannot_connect, _chain(error))), "")
     return Failure(retry=True, reason=reason or f"no connection: {network_message(error)}", cause="connection")
 
@@ -199,97 +226,29 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _status_of(error: BaseException) -> int | None:
-    response = getattr(error, "response", None)
-    for holder in (error, response):
-        for name in ("status", "status_code"):
-            value = getattr(holder, name, None)
-            if isinstance(value, int) and not isinstance(value, bool):
-                return value
-    return None
+    holders = (error, getattr(error, "response", None))
+    values = (getattr(holder, name, None) for holder in holders for name in ("status", "status_code"))
+    return next((value for value in values if isinstance(value, int) and not isinstance(value, bool)), None)
 
 
 def _headers_of(error: BaseException) -> Mapping[str, str]:
-    for holder in (error, getattr(error, "response", None)):
-        headers: Any = getattr(holder, "headers", None)
-        if isinstance(headers, Mapping):
-            return headers
-    return {}
+    headers = (getattr(holder, "headers", None) for holder in (error, getattr(error, "response", None)))
+    return next((value for value in headers if isinstance(value, Mapping)), {})
 
 
-def _network_cause_in(error: BaseException) -> Literal["connection", "timeout"] | None:
-    """The cause of the first network error in an exception's chain; None if there is none."""
-    wrapped = False
-    for link in _chain(error):
-        if cause := _network_cause(link):
-            return cause
-        wrapped = wrapped or bool(_names_of(link) & _WRAPPERS)
-    return "connection" if wrapped else None
+def _kind_of(error: BaseException) -> str:
+    """The kind of an error: of the standard library by class and errno, of others by name; empty for any other.
 
-
-def _network_cause(error: BaseException) -> Literal["connection", "timeout"] | None:
-    """Network errors of any client: of the standard library by class and errno, of others by name.
-
-    Not every OSError is one: a missing file is not.
+    Not every OSError is a network error: a missing file is not.
     """
-    names = _names_of(error)
-    if names & _CONNECT_TIMEOUTS:
-        return "connection"
-    if names & _TIMEOUTS:
-        return "timeout"
+    for kind in type(error).__mro__:
+        if kind.__name__ in _KIND_BY_NAME:
+            return _KIND_BY_NAME[kind.__name__]
     if isinstance(error, TimeoutError):
         # With an errno the kernel gave up on the connection; without one a timer expired.
         return "connection" if error.errno is not None else "timeout"
-    if names & _CONNECTION_ERRORS or isinstance(error, (ConnectionError, socket.gaierror, socket.herror, ssl.SSLError)):
+    if isinstance(error, (ConnectionError, socket.gaierror, socket.herror, ssl.SSLError)):
         return "connection"
-    return "connection" if isinstance(error, OSError) and _of_network_errno(error) else None
-
-
-def _of_network_errno(error: OSError) -> bool:
     # asyncio tries every address of a name. Several failures together have no errno.
-    return error.errno in _NETWORK_ERRNOS or error_text(error).startswith("Multiple exceptions: ")
-
-
-def _names_of(error: BaseException) -> set[str]:
-    return {kind.__name__ for kind in type(error).__mro__}
-
-
-#: ``auth``: 401 or 403. ``client_error``: any other final response (3xx, 4xx). ``data``: data could not be fetched.
-#: ``template``: a parameter could not be rendered. ``discarded`` and ``retry``: raised by the action.
-#: ``unconfigured``: the route or action is no longer configured. ``overdue``: its destination accepted nothing for as
-#: long as the delivery may wait. ``unexpected``: any other exception.
-ReasonClass = Literal[
-    "", "auth", "client_error", "connection", "data", "discarded", "overdue", "rate_limited", "retry",
-    "server_error", "template", "timeout", "unconfigured", "unexpected",
-]  # fmt: skip
-REASON_CLASSES: tuple[str, ...] = get_args(ReasonClass)
-
-
-def reason_class(failure: Failure | None, error: BaseException | None) -> ReasonClass:
-    """The class of an attempt's failure, for metrics and lists; empty for success."""
-    if failure is None:
-        return ""
-    if failure.status is not None:
-        return _of_status(failure.status)
-    if isinstance(error, TemplateError):
-        return "template"
-    if isinstance(error, Discard):
-        return "discarded"
-    if isinstance(error, Retry):
-        return "retry"
-    return _of_cause(failure)
-
-
-def _of_status(status: int) -> ReasonClass:
-    if status in (401, 403):
-        return "auth"
-    if status == 429:
-        return "rate_limited"
-    return "server_error" if status >= 500 else "client_error"
-
-
-def _of_cause(failure: Failure) -> ReasonClass:
-    match failure.cause:
-        case "data" | "connection" | "timeout":
-            return failure.cause
-        case _:
-            return "unexpected"
+    several = isinstance(error, OSError) and error_text(error).startswith("Multiple exceptions: ")
+    return "connection" if several or (isinstance(error, OSError) and error.errno in _NETWORK_ERRNOS) else ""

@@ -8,16 +8,48 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
-from engine.action.contract import EscapePayload, LiteralHost
 from engine.action.param_errors import Fault, in_words, near_name, never_text, only_text, unknown
 from engine.core.errors import TemplateError
 
 Path = tuple[str | int, ...]
 #: A JSON number, of a length that Python parses quickly.
 _NUMBER = re.compile(r"(?=.{1,400}$)-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
+
+
+class Params(BaseModel):
+    """Base of an action's parameters, a pydantic model: one field each, with a type and perhaps a default.
+
+    Unknown parameters are errors, and values are not converted: ``"3"`` is not an ``int``. Wrong literal values are
+    errors with a position when the configuration is loaded. A wrong value of a template makes that delivery dead.
+    ``pydantic.Field(description=…, examples=[…])`` is shown by ``engine actions NAME``. A validator raises
+    ``ValueError`` with a message for the author of the configuration.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, slots=True)
+class EscapePayload:
+    """Field marker: event data in this text is escaped for Slack.
+
+    In text ``& < >`` are escaped. In the target of a link data is URL-encoded, and only http, https and mailto make a
+    link. In a ``markdown`` block data is not interpreted as Markdown. Use it as
+    ``text: Annotated[str, EscapePayload()]``. Text that the author of the configuration wrote, and ``vars``, are not
+    escaped.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class LiteralHost:
+    """Field marker: an address, or a list of them, whose scheme and host must not come from event data.
+
+    For actions that do not use ``context.http`` and so bypass the engine's address guard. Use it as
+    ``urls: Annotated[list[str], LiteralHost()]``. After the host, event data is allowed if it goes through
+    ``| urlencode``. ``vars`` are written by the author and are allowed everywhere.
+    """
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import aiohttp
 
@@ -16,6 +17,8 @@ from engine.clients.own_listeners import OwnListeners
 from engine.core.errors import Discard
 
 if TYPE_CHECKING:
+    from asyncio import BaseProtocol
+
     from aiohttp.abc import ResolveResult
     from aiohttp.client import ClientTimeout
     from aiohttp.client_reqrep import ClientRequest
@@ -91,6 +94,8 @@ class GuardedConnector(aiohttp.TCPConnector):
     def __init__(self, network: Callable[[], Network], own_listeners: OwnListeners, **options: Any) -> None:
         super().__init__(**options)
         self._network, self._own_listeners = network, own_listeners
+        #: By connection, what its peer was checked with. Under the same rules it is not checked again.
+        self._checked: WeakKeyDictionary[BaseProtocol, tuple[object, ...]] = WeakKeyDictionary()
 
     async def connect(
         self,
@@ -100,11 +105,14 @@ class GuardedConnector(aiohttp.TCPConnector):
     ) -> Connection:
         """Connect, and check the peer. Nothing has been sent when an exception is raised."""
         connection = await super().connect(req, traces, timeout)
-        url = req.proxy or req.url
-        peer = _peer_of(connection)
-        if peer and (reason := self._refusal(url.raw_host or "", url.port or 0, peer)):
-            connection.release()
-            raise AddressBlocked(reason)
+        protocol = connection.protocol
+        rules = (_TRUSTED.get(), self._network(), self._own_listeners.bound)
+        if protocol is not None and self._checked.get(protocol) != rules:
+            url, peer = req.proxy or req.url, _peer_of(connection)
+            if peer and (reason := self._refusal(url.raw_host or "", url.port or 0, peer)):
+                connection.release()
+                raise AddressBlocked(reason)
+            self._checked[protocol] = rules
         return connection
 
     async def _resolve_host(self, host: str, port: int, traces: Sequence[Trace] | None = None) -> list[ResolveResult]:

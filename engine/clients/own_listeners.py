@@ -13,16 +13,17 @@ class OwnListeners:
     """The addresses of the admin listener. Shared by the clients of all event loops."""
 
     def __init__(self) -> None:
-        self._bound: tuple[tuple[Address, int], ...] = ()
+        #: Addresses and ports.
+        self.bound: tuple[tuple[Address, int], ...] = ()
 
     def add(self, names: Iterable[Any]) -> None:
         """Add the addresses of listening sockets, as returned by ``getsockname``."""
         found = ((parse_address(str(host)), int(port)) for host, port, *_ in names)
-        self._bound += tuple((address, port) for address, port in found if address is not None)
+        self.bound += tuple((address, port) for address, port in found if address is not None)
 
     def include(self, address: Address, port: int) -> bool:
         """Whether an address, in any form, and a port lead to one of the listeners."""
-        candidates = [bound for bound, number in self._bound if number == port]
+        candidates = [bound for bound, number in self.bound if number == port]
         return any(_reaches(bound, one) for bound in candidates for one in embedded_addresses(address))
 
 

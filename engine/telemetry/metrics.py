@@ -20,7 +20,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from engine.action.failures import reason_class
 from engine.core.counters import Counts, Distribution, Distributions, Labels, Names
 from engine.core.errors import StoreError
 from engine.core.event import Event
@@ -261,7 +260,7 @@ class Metrics(Observer, Collector):
         """Count by outcome and reason, and how long it waited and took."""
         action = job.action.registered.name
         self._attempts.add(
-            self._routes.label(job.route.id), action, attempt.outcome, reason_class(ran.failure, ran.error)
+            self._routes.label(job.route.id), action, attempt.outcome, ran.failure.reason_class if ran.failure else ""
         )
         self._waits.add(max(ran.started_at - job.work.due_at, 0.0))
         self._seconds.of(action).add(ran.seconds)

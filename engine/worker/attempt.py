@@ -17,9 +17,9 @@ from pydantic import BaseModel
 
 from engine.action.contract import ActionContext, payload_of
 from engine.action.error_place import package_of, short_place
-from engine.action.failures import Failure, Scope, classify, reason_class
-from engine.clients.clients import Clients
+from engine.action.failures import Failure, Scope, classify
 from engine.clients.guard import trusting
+from engine.clients.session import Clients
 from engine.core.error_text import error_text, named_error
 from engine.core.errors import TemplateError, TookTooLong
 from engine.core.event import Event
@@ -217,8 +217,11 @@ def _facts(ready: Ready) -> Facts:
 
 
 def _end(span: Span, ran: Ran) -> None:
-    status = ran.failure.status if ran.failure else None
-    span.end({} if status is None else {"http.response.status_code": status}, reason_class(ran.failure, ran.error))
+    if ran.failure is None:
+        span.end({}, "")
+    else:
+        status = ran.failure.status
+        span.end({} if status is None else {"http.response.status_code": status}, ran.failure.reason_class)
 
 
 def _destination(job: Job, params: BaseModel) -> str:

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from engine.action.response import LONGEST_ANSWER, read_response, read_text
+from engine.action.contract import LONGEST_ANSWER, read_response, read_text
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from engine.clients.clients import Clients
 from engine.clients.langsmith import LangSmithSettings
 from engine.clients.langsmith.sdk import Sdk
 from engine.clients.network import Network
+from engine.clients.session import Clients
 from engine.clients.slack import SlackSettings
 
 

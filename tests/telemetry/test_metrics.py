@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from engine.action.failures import REASON_CLASSES, classify, reason_class
+from engine.action.failures import REASON_CLASSES, classify
 from engine.app import running
 from engine.core.counters import Counts
 from engine.core.errors import DataMissing, Discard, HttpFailure, StoreBusy, TemplateError
@@ -113,7 +113,7 @@ async def test_attempts_are_counted_by_route_action_outcome_and_reason(parts: Pa
     ids=str,
 )
 def test_every_reason_is_a_word_of_a_closed_set(error: Exception | None, word: str) -> None:
-    assert reason_class(None if error is None else classify(error), error) == word
+    assert ("" if error is None else classify(error).reason_class) == word
     assert word in REASON_CLASSES
 
 

@@ -16,7 +16,7 @@ from engine.cli.support.access import Asked, Place
 from engine.cli.support.admin_client import AccessError
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.output import say
-from engine.clients.clients import Clients
+from engine.clients.session import Clients
 from engine.config import Config, read_config
 from engine.core.document import Fetched
 from engine.core.errors import ConfigError, StoreError
