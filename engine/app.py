@@ -1,4 +1,4 @@
-"""The one place that wires: settings → a running engine."""
+"""Wires everything: settings → a running engine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from aiohttp import web
@@ -21,6 +22,7 @@ from engine.admin.journal import Journal
 from engine.clients.langsmith import Sunsets
 from engine.clients.own_listeners import OwnListeners
 from engine.clients.session import Clients
+from engine.config import Retention
 from engine.core.counters import Counts
 from engine.core.masking import Masker
 from engine.core.memory_budget import Memory
@@ -41,19 +43,18 @@ from engine.telemetry.loop_lag import LoopLag
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
 from engine.worker.attempt import Executor
-from engine.worker.context import Context, Rules
+from engine.worker.context import Context, InMemoryEvents, Rules
 from engine.worker.hydrate import Hydrator
-from engine.worker.in_memory import Holdings
 from engine.worker.mutes import Mutes
 from engine.worker.observer import LogObserver, Observer, Observers
 from engine.worker.plugin_loop import PluginLoops
-from engine.worker.retention import Upkeep
+from engine.worker.retention import RetentionService
 from engine.worker.slack_threads import StoredThreads
 from engine.worker.worker import Worker
 
-#: How many accepted events wait in memory to be evaluated at most; ``memory_limit`` bounds their bytes.
+#: How many accepted events may wait in memory to be evaluated; ``memory_limit`` bounds their bytes.
 _MOST_EVALUATIONS = 8192
-#: How long requests under way may take to end at a stop, in seconds.
+#: How long requests may take to end at a stop, in seconds.
 _REQUESTS_END = 3.0
 
 
@@ -62,7 +63,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A running engine: where it listens, and its parts for whoever embeds it."""
+    """A running engine: where it listens, and its parts for programs that embed it."""
 
     public: Address
     admin: Address
@@ -84,12 +85,11 @@ async def running(
     masking: Callable[[Callable[[], Masker]], None] = lambda _: None,
     dropped_lines: Counts | None = None,
 ) -> AsyncIterator[Running]:
-    """Start everything, in order; stop it in the opposite order on leaving.
+    """Start everything in order; on leaving, stop it in the opposite order.
 
-    One straight function on purpose: each part is handed what it needs and nothing else, and
-    what is opened first is closed last. ``before_listening`` is called when all is loaded, and
-    nobody can connect yet. ``masking`` is told, before any code of a plug-in runs, what knows the secrets of now;
-    ``dropped_lines`` counts the lines that the log lost.
+    ``before_listening`` is called when everything is loaded and no connection is accepted yet. ``masking`` gets, before
+    any code of a plug-in runs, a function that returns the masker of the current secrets. ``dropped_lines`` counts the
+    lines that the log dropped.
 
     Raises:
         ConfigError: the configuration cannot be used.
@@ -120,9 +120,7 @@ async def running(
 
         own_listeners = OwnListeners()
         threads, sunsets = StoredThreads(store, logger), _sunsets(metrics)
-        make_clients = partial(
-            Clients, lambda: reloader.current.router, own_listeners, sunsets=sunsets, threads=threads
-        )
+        make_clients = partial(Clients, _current(reloader, "router"), own_listeners, sunsets=sunsets, threads=threads)
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
@@ -139,16 +137,16 @@ async def running(
         context = Context(
             store=store,
             rules=Rules(reloader.current.router, reloader.masker),
-            holdings=Holdings(
+            events=InMemoryEvents(
                 hydrator,
                 lambda event_id, fetched: store.save_fetched(event_id, fetched.to_json()),
-                Memory(settings.memory_limit, lambda: worker.bytes_in_hand),
+                Memory(settings.memory_limit, lambda: worker.bytes_in_memory),
             ),
             observer=observer,
             logger=logger,
-            mutes=mutes.muted,
+            mutes=mutes,
         )
-        executor = Executor(clients, plugins, spans=spans, fingerprint=store.fingerprint)
+        executor = Executor(clients, plugins, spans=spans if traced else None, fingerprint=store.fingerprint)
         lag = _watch_loop(stack, logger, executor)
         worker = Worker(
             context,
@@ -159,33 +157,33 @@ async def running(
         )
         reloader.listen(lambda last: worker.reloaded(Rules(reloader.current.router, reloader.masker), good=last.good))
         reloader.listen(lambda _: plugins.reloaded({type(one.action) for one in reloader.current.registry}))
-        reloader.listen(lambda last: _tell_reload(observer, reloader, last))
-        _tell_reload(observer, reloader, reloader.last)
+        reloader.listen(lambda last: _report_reload(observer, reloader, last))
+        _report_reload(observer, reloader, reloader.last)
         await worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
-        upkeep = await _keep_up(stack, store, reloader, logger)
+        retention = await _start_retention(stack, store, _current(reloader, "config.retention"), logger)
         readiness = Readiness(
             lambda: store.heartbeat(now=time.time()),
             settings.store_folder,
-            checks=[lambda: "full" if upkeep.full else ""],
+            checks=[lambda: "full" if retention.full else ""],
         )
         stack.push_async_callback(readiness.close)
         receiver = Receiver(
             append=worker.accept,
-            secrets=lambda: reloader.current.config.secrets,
-            signing_secrets=lambda: reloader.current.config.signing_secrets,
+            secrets=_current(reloader, "config.secrets"),
+            signing_secrets=_current(reloader, "config.signing_secrets"),
             ready=readiness.obstacle,
-            obstacle=lambda: upkeep.full,
+            obstacle=partial(getattr, retention, "full"),
             limit=settings.body_limit,
             max_values=settings.max_values,
             on_result=observer.answered,
             spans=spans,
         )
         before_listening()
-        public = await _listen_to_senders(stack, receiver, settings, tls, metrics)
-        _show(metrics, worker, receiver, readiness, lag, store, upkeep, dropped_lines or Counts())
-        admin = await _listen_to_people(
+        public = await _listen_public(stack, receiver, settings, tls, metrics)
+        _show(metrics, worker, receiver, readiness, lag, store, retention, dropped_lines or Counts())
+        admin = await _listen_admin(
             stack,
             Admin(
                 store,
@@ -206,12 +204,17 @@ async def running(
         if tls is not None:
             _in_background(stack, tls.watch())
             reloader.listen(lambda _: tls.check_soon())
-        # What happens first at the end, from the last line up: webhooks are refused, those that came in are kept, what
-        # is under way is finished. Both listeners answer all the while: 503, `stopping`, and what people ask.
+        # The stop begins here, from the last line up: webhooks are refused, received ones are stored, work in progress
+        # is finished. Both listeners answer meanwhile: the public one 503 `stopping`, the admin one as usual.
         stack.push_async_callback(worker.stop, settings.grace)
         stack.push_async_callback(receiver.settled)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader, metrics, mutes)
+
+
+def _current(reloader: Reloader, what: str) -> Callable[[], Any]:
+    """A function that reads what a reload replaces."""
+    return partial(attrgetter(f"current.{what}"), reloader)
 
 
 async def _load(
@@ -220,7 +223,7 @@ async def _load(
     logger: logging.Logger,
     masking: Callable[[Callable[[], Masker]], None],
 ) -> Reloader:
-    """The configuration as it is now."""
+    """Load the configuration."""
     loader = Loader(
         settings.config,
         environ,
@@ -237,10 +240,10 @@ async def _load(
 def _make_spans(
     stack: AsyncExitStack, settings: ServeSettings, environ: Mapping[str, str], mask: Callable[[str], str]
 ) -> tuple[Spans | None, Sequence[Observer]]:
-    """What creates spans, and an observer that adds some: neither, unless traces are configured.
+    """Spans and their observers; neither, unless traces are enabled.
 
     Raises:
-        EngineError: they are, and can't be made; says what to install.
+        EngineError: a package for traces is missing; says what to install.
     """
     asked = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or environ.get("OTEL_TRACES_EXPORTER") == "none"
@@ -253,20 +256,20 @@ def _make_spans(
     return spans, (TraceObserver(spans),)
 
 
-async def _listen_to_senders(
+async def _listen_public(
     stack: AsyncExitStack, receiver: Receiver, settings: ServeSettings, tls: Tls | None, metrics: Metrics
 ) -> Address:
-    """From now on webhooks come in, over so many connections that descriptors are left for all else."""
+    """Start to accept webhooks, over a limited number of connections so that file descriptors remain."""
     connections = Connections(connections_allowed(settings.concurrency))
     metrics.gauge("engine_connections", "Open connections of the public listener.", lambda: connections.count)
     metrics.show("engine_connections_closed", "How many were closed to make room.", connections.closed, "why")
     return await _listen(stack, receiver_runner(receiver, connections), settings.listen, "--listen", tls)
 
 
-async def _listen_to_people(
+async def _listen_admin(
     stack: AsyncExitStack, admin: Admin, settings: ServeSettings, tls: Tls | None, own_listeners: OwnListeners
 ) -> Address:
-    """From now on the admin listener is there, and no event leads to it."""
+    """Start the admin listener. Requests of actions cannot reach it."""
     app = admin_app(admin, settings.admin_token)
     runner = web.AppRunner(
         app, access_log=None, logger=redacting_logger(), keepalive_timeout=IDLE, shutdown_timeout=_REQUESTS_END
@@ -277,23 +280,25 @@ async def _listen_to_people(
 
 
 async def _watch_mutes(stack: AsyncExitStack, store: Store, logger: logging.Logger) -> Mutes:
-    """The muted routes, kept as the store says."""
+    """The muted routes, kept up to date from the store."""
     mutes = Mutes(store, logger)
     await mutes.refresh()
     _in_background(stack, mutes.keep_fresh())
     return mutes
 
 
-async def _keep_up(stack: AsyncExitStack, store: Store, reloader: Reloader, logger: logging.Logger) -> Upkeep:
-    """What is old is deleted from now on, and the store's size is known."""
-    upkeep = Upkeep(store, lambda: reloader.current.config.retention, logger)
-    await upkeep.start()
-    stack.push_async_callback(upkeep.stop)
-    return upkeep
+async def _start_retention(
+    stack: AsyncExitStack, store: Store, ages: Callable[[], Retention], logger: logging.Logger
+) -> RetentionService:
+    """Start to delete old records and to watch the store's size."""
+    retention = RetentionService(store, ages, logger)
+    await retention.start()
+    stack.push_async_callback(retention.stop)
+    return retention
 
 
 def _watch_loop(stack: AsyncExitStack, logger: logging.Logger, executor: Executor) -> LoopLag:
-    """Measure the event loop, and log what blocks it."""
+    """Start to log what blocks the event loop."""
     lag = LoopLag(logger, jobs=lambda: list(executor.in_plugins.values()))
     lag.start()
     stack.callback(lag.stop)
@@ -306,7 +311,7 @@ def _sunsets(metrics: Metrics) -> Sunsets:
     return sunsets
 
 
-def _tell_reload(observer: Observer, reloader: Reloader, last: LastReload) -> None:
+def _report_reload(observer: Observer, reloader: Reloader, last: LastReload) -> None:
     observer.reloaded(len(last.problems), reloader.current.config.hash, last.at)
 
 
@@ -317,10 +322,10 @@ def _show(
     readiness: Readiness,
     lag: LoopLag,
     store: Store,
-    upkeep: Upkeep,
+    retention: RetentionService,
     dropped_lines: Counts,
 ) -> None:
-    """The numbers that parts of the engine have in hand."""
+    """Add the metrics that parts of the engine count."""
     metrics.unready = receiver.unready
     metrics.in_memory = worker.gateway.waiting_counts
     hand = receiver.admission
@@ -335,7 +340,9 @@ def _show(
     metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", hand.in_memory)
     metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
     metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)
-    metrics.gauge("engine_store_bytes", "What the store has.", lambda: {(): upkeep.size.used} if upkeep.size else {})
+    metrics.gauge(
+        "engine_store_bytes", "What the store has.", lambda: {(): retention.size.used} if retention.size else {}
+    )
     metrics.show("engine_store_commit_seconds", "How long the store's transactions took.", store.commits.seconds)
     metrics.show("engine_store_commit_verbs", "How many writes shared a transaction.", store.commits.verbs)
     metrics.show("engine_log_lines_dropped", "Log lines that were not written.", dropped_lines)
@@ -345,17 +352,17 @@ def _show(
 
 
 def _in_background(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:
-    """What goes on until the end. Should one end by an exception before, the log says so."""
+    """Run coroutines until the stop. An exception that ends one is logged."""
     for work in works:
         task = asyncio.create_task(work)
-        task.add_done_callback(_tell_end)
+        task.add_done_callback(_report_end)
         stack.callback(task.cancel)
 
 
-def _tell_end(task: asyncio.Task[None]) -> None:
+def _report_end(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
         name = getattr(task.get_coro(), "__qualname__", "a task")
-        _logger.error("%s ended by a fault of the engine's own: restart it, and report this", name, exc_info=error)
+        _logger.error("%s ended because of a bug in the engine: restart it, and report this", name, exc_info=error)
 
 
 async def _listen(

@@ -21,5 +21,5 @@ async def test_a_background_task_that_ends_by_a_fault_is_told_and_one_that_is_st
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)
     (record,) = caplog.records
-    assert "fail ended by a fault" in record.message
+    assert "fail ended because of a bug" in record.message
     assert record.exc_info[0] is LookupError

@@ -118,7 +118,7 @@ class Admin:
         }
 
     async def _muted(self) -> Mapping[str, Control]:
-        return self._mutes.muted()
+        return self._mutes.muted
 
     async def _run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """Code that may be a plug-in's, in a thread that is not waited for without end; masked."""
@@ -139,7 +139,7 @@ class Admin:
     def routes(self) -> dict[str, Any]:
         """The routes at work."""
         now, undecided = self._clock(), self._undecided.views()
-        return {"routes": describe_routes(self._reloader.current, self._mutes.muted(), now, undecided)}
+        return {"routes": describe_routes(self._reloader.current, self._mutes.muted, now, undecided)}
 
     def actions(self) -> dict[str, Any]:
         """The actions there are, and the plug-ins that can't be used."""

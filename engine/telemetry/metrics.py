@@ -27,7 +27,7 @@ from engine.core.offload import in_thread
 from engine.rules.decision import Routing
 from engine.store.queries import Backlog
 from engine.store.records import Again, Appended, Attempt, Dead, Wait, Work
-from engine.worker.attempt import Job, Ran
+from engine.worker.attempt import AttemptResult, Job
 from engine.worker.observer import HeldBack, Observer
 
 #: How many routes, and how many destinations, have their own labels. All others are counted as ``other``.
@@ -256,14 +256,14 @@ class Metrics(Observer, Collector):
         """Count by route."""
         self._held_back.add(self._routes.label(route), why)
 
-    def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
+    def attempted(self, job: Job, result: AttemptResult, attempt: Attempt, then: Again | Dead | None) -> None:
         """Count by outcome and reason, and how long it waited and took."""
-        action = job.action.registered.name
+        action, failure = job.action.registered.name, result.failure
         self._attempts.add(
-            self._routes.label(job.route.id), action, attempt.outcome, ran.failure.reason_class if ran.failure else ""
+            self._routes.label(job.route.id), action, attempt.outcome, failure.reason_class if failure else ""
         )
-        self._waits.add(max(ran.started_at - job.work.due_at, 0.0))
-        self._seconds.of(action).add(ran.seconds)
+        self._waits.add(max(result.started_at - job.work.due_at, 0.0))
+        self._seconds.of(action).add(result.seconds)
 
     def failed(self, work: Work, attempt: Attempt, then: Again | Wait | Dead | None) -> None:
         """Count without the action, whose type is not known."""

@@ -1,4 +1,4 @@
-"""Running one attempt. Touches no store: what it came to is a value, settled elsewhere."""
+"""Runs one attempt. The result is a value; it is stored elsewhere."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -28,7 +29,7 @@ from engine.core.log_context import Facts as LogFacts
 from engine.core.log_context import logging_as
 from engine.core.masking import CUT
 from engine.core.offload import Offload, in_thread
-from engine.core.trace import Facts, Span, Spans, carrying
+from engine.core.trace import Facts, Spans, carrying
 from engine.rules.route import Route, RoutedAction
 from engine.store.records import Work
 from engine.worker.plugin_loop import NotStarted, PluginLoops
@@ -36,7 +37,7 @@ from engine.worker.plugin_loop import NotStarted, PluginLoops
 Result = Mapping[str, Any] | None
 T = TypeVar("T")
 
-#: Bodies of so many bytes are parsed once more on the event loop; larger ones in a thread.
+#: Bodies of up to this many bytes are parsed again on the event loop; larger ones in a thread.
 _INLINE = 256 * 1024
 #: The most that is kept of what an action returns, in bytes of JSON.
 _LONGEST_RESULT = 16 * 1024
@@ -44,24 +45,24 @@ _LONGEST_RESULT = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One delivery about to be attempted, bound to the route and action as they are now."""
+    """One delivery, bound to its route and action as they are now."""
 
     work: Work
     event: Event
     route: Route
     action: RoutedAction
     document: Mapping[str, Any]
-    #: What earlier attempts noted; the action adds to it.
+    #: What earlier attempts recorded; the action adds to it.
     progress: dict[str, Any] = field(default_factory=dict)
-    #: The bodies that it is about, each with the place of its run; empty where no number is beyond 64 bits.
+    #: The body and run index of each document; the body is empty if it has no number beyond 64 bits.
     bodies: Sequence[tuple[bytes, int]] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What one attempt came to: ``failure`` is None on success. ``seconds`` is how long the action took.
+class AttemptResult:
+    """The result of one attempt: ``failure`` is None on success. ``seconds`` is how long the action took.
 
-    ``result`` is what it returned, as JSON and of bounded size.
+    ``result`` is what the action returned, as JSON and of bounded size.
     """
 
     failure: Failure | None
@@ -73,17 +74,20 @@ class Ran:
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """A delivery whose parameters are rendered, so that its destination is known, and what answers are about."""
+class Prepared:
+    """A delivery with its rendered parameters, its destination, and what answers will be about."""
 
     job: Job
     params: BaseModel
     destination: str
-    scope: Scope = field(default_factory=Scope)
+    scope: Scope
 
 
 class Executor:
-    """Renders a delivery's parameters and runs its action under its timeout, built-ins here, plug-ins over there."""
+    """Renders a delivery's parameters and runs its action under its timeout. Plug-ins run on their own loops.
+
+    Without ``spans`` nothing is traced, and an event's ``traceparent`` is passed on.
+    """
 
     def __init__(
         self,
@@ -93,90 +97,83 @@ class Executor:
         spans: Spans | None = None,
         fingerprint: Callable[[str], str] | None = None,
     ) -> None:
-        self._clients = clients
-        self._plugins = plugins
+        self._clients, self._plugins, self._clock = clients, plugins, clock
+        self._spans, self._fingerprint = spans, fingerprint
         self.offload = Offload()
-        self._clock = clock
-        self._spans = spans or Spans()
-        self._fingerprint = fingerprint
-        #: The attempts that plug-ins are at, by delivery.
+        #: The attempts that plug-ins run now, by delivery.
         self.in_plugins: dict[str, Job] = {}
 
-    async def prepare(self, job: Job) -> Ready | Ran:
-        """Render the parameters and ask where they lead; what went wrong is an attempt that failed.
+    async def prepare(self, job: Job) -> Prepared | AttemptResult:
+        """Render the parameters and ask for the destination; an error is the result of a failed attempt.
 
         Raises:
-            NotStarted: the plug-ins' loop was blocked; nothing of it ran.
-            CancelledError: this process gives the attempt up, not the action.
+            NotStarted: the plug-in was busy; nothing of it ran.
+            CancelledError: this process gives up the attempt.
         """
-        ready, ran = await self._guarded(job, self._ready(job), "")
-        return ran if ready is None else ready
-
-    async def run(self, ready: Ready) -> Ran:
-        """One attempt. Whatever the action raises is classified, never passed on.
-
-        Raises:
-            NotStarted: the plug-ins' loop was blocked; nothing of the attempt ran.
-            CancelledError: this process gives the attempt up, not the action.
-        """
-        span = self._spans.begin("attempt", ready.job.event.trace, "client", _facts(ready))
+        started_at, began = self._clock(), time.perf_counter()
         try:
-            result, ran = await self._guarded(ready.job, self._run(ready, span.traceparent), ready.destination)
+            if not job.action.registered.builtin:
+                return await self._in_plugin(job, lambda _: _prepare_plugin(job))
+            params = job.action.static_params
+            if params is None:
+                params = await self._params(job)
+            return _prepared(job, params)
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the action's code ends here
+            return _failed(job, "", started_at, time.perf_counter() - began, error)
+
+    async def run(self, prepared: Prepared) -> AttemptResult:
+        """Make one attempt. Exceptions of the action become its result.
+
+        Raises:
+            NotStarted: the plug-in was busy; nothing of the attempt ran.
+            CancelledError: this process gives up the attempt.
+        """
+        trace = prepared.job.event.trace
+        if self._spans is None and not trace:
+            return await self._run(prepared, "")
+        span = (self._spans or Spans()).begin("attempt", trace, "client", _facts(prepared))
+        try:
+            result = await self._run(prepared, span.traceparent)
         except BaseException:
             span.end(error="given up")
             raise
-        _end(span, ran)
-        return replace(ran, result=result)
+        status = result.failure.status if result.failure else None
+        facts = {} if status is None else {"http.response.status_code": status}
+        span.end(facts, "" if result.failure is None else result.failure.reason_class)
+        return result
 
-    async def _guarded(self, job: Job, work: Coroutine[Any, Any, T], destination: str) -> tuple[T | None, Ran]:
-        """What a piece of an attempt came to, and how it went."""
-        started_at, begun = self._clock(), time.perf_counter()
-        came: T | None = None
-        failure: Failure | None = None
-        trouble: BaseException | None = None
+    async def _run(self, prepared: Prepared, trace: str) -> AttemptResult:
+        job, started_at, began = prepared.job, self._clock(), time.perf_counter()
         try:
-            came = await work
-        except NotStarted:
-            raise
-        except asyncio.CancelledError as error:
-            if _we_are_cancelled():
-                raise
-            failure, trouble = Failure(retry=True, reason="the action cancelled itself", expected=False), error
-        except Exception as error:  # noqa: BLE001 - an attempt is where foreign work ends
-            trouble = _only(error)
-            failure = _failure(job, trouble)
-        return came, Ran(failure, None, destination, started_at, time.perf_counter() - begun, trouble)
-
-    async def _ready(self, job: Job) -> Ready:
-        if not job.action.registered.builtin:
-            return await self._over_there(job, lambda _: _foreign_ready(job))
-        params = job.action.static_params
-        if params is None:
-            params = await self._params(job)
-        return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
+            if job.action.registered.builtin:
+                result = await self._attempt(prepared, trace, self._clients)
+            else:
+                result = await self._in_plugin(job, partial(self._attempt, prepared, trace))
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the action's code ends here
+            return _failed(job, prepared.destination, started_at, time.perf_counter() - began, error)
+        return AttemptResult(None, result, prepared.destination, started_at, time.perf_counter() - began)
 
     async def _params(self, job: Job) -> BaseModel:
-        """The parameters, rendered. What a template may do on the loop is limited whatever the size of the event."""
+        """The rendered parameters. A template that takes long on the event loop is rendered in a thread."""
         kind, size = (job.route.id, job.action.name), len(job.event.body)
         try:
             return await self.offload.run(kind, partial(job.action.params, job.document), size=size)
         except TookTooLong as error:
             raise TemplateError(f"rendering the parameters {error}") from error
 
-    async def _run(self, ready: Ready, trace: str) -> Result:
-        if ready.job.action.registered.builtin:
-            return await self._attempt(ready, trace, self._clients)
-        return await self._over_there(ready.job, partial(self._attempt, ready, trace))
-
-    async def _attempt(self, ready: Ready, trace: str, clients: Clients) -> Result:
-        job = ready.job
+    async def _attempt(self, prepared: Prepared, trace: str, clients: Clients) -> Result:
+        job = prepared.job
         context = await context_of(job, clients)
         if self._fingerprint is not None:
             context = replace(context, fingerprint=self._fingerprint)
-        with trusting(job.action.origins), carrying(trace):
-            return _kept(await _within(job.action.timeout, job.action.registered.action.run(ready.params, context)))
+        with trusting(job.action.origins), carrying(trace) if trace else nullcontext():
+            try:
+                async with asyncio.timeout(job.action.timeout):
+                    return _json_result(await job.action.registered.action.run(prepared.params, context))
+            except TimeoutError as error:
+                raise TimeoutError(error_text(error) or f"no answer within {job.action.timeout:g} s") from error
 
-    async def _over_there(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
+    async def _in_plugin(self, job: Job, make: Callable[[Clients], Coroutine[Any, Any, T]]) -> T:
         async def work(clients: Clients) -> T:
             with logging_as(_log_facts(job)):
                 return await make(clients)
@@ -189,7 +186,7 @@ class Executor:
 
 
 def _log_facts(job: Job) -> LogFacts:
-    """What each log line of a plug-in has: the names of the engine's own lines (docs/operations.md)."""
+    """The fields of each log line of a plug-in, named as in the engine's own lines (docs/operations.md)."""
     work = job.work
     return {
         "delivery": work.id,
@@ -202,9 +199,9 @@ def _log_facts(job: Job) -> LogFacts:
     }
 
 
-def _facts(ready: Ready) -> Facts:
-    """What a span says of an attempt. Of addresses no query: it may hold a secret."""
-    work = ready.job.work
+def _facts(prepared: Prepared) -> Facts:
+    """The attributes of an attempt's span. Without the query of addresses, which may hold a secret."""
+    work = prepared.job.work
     return {
         "engine.event": work.event_id,
         "engine.delivery": work.id,
@@ -212,63 +209,61 @@ def _facts(ready: Ready) -> Facts:
         "engine.action": work.action,
         "engine.attempt": work.attempts + 1,
         "engine.replay": work.replays,
-        "engine.destination": ready.destination.partition("?")[0],
+        "engine.destination": prepared.destination.partition("?")[0],
     }
 
 
-def _end(span: Span, ran: Ran) -> None:
-    if ran.failure is None:
-        span.end({}, "")
-    else:
-        status = ran.failure.status
-        span.end({} if status is None else {"http.response.status_code": status}, ran.failure.reason_class)
+def _prepared(job: Job, params: BaseModel) -> Prepared:
+    registered = job.action.registered
+    destination = str(registered.action.destination(params) or registered.name)
+    return Prepared(job, params, destination, registered.action.scope(params))
 
 
-def _destination(job: Job, params: BaseModel) -> str:
-    return str(job.action.registered.action.destination(params) or job.action.registered.name)
+async def _prepare_plugin(job: Job) -> Prepared:
+    """Render and prepare on the plug-in's loop, because its validators and ``destination`` may block, too.
 
-
-async def _foreign_ready(job: Job) -> Ready:
-    """All of it over there, for validators and ``destination`` may block as well as ``run``.
-
-    The document is a copy: what a plug-in does to it must not reach other deliveries.
+    The document is a copy, so that changes by the plug-in do not reach other deliveries.
     """
     seen: dict[int, Any] = {}
     try:
-        own: Mapping[str, Any] = {key: _copy(value, seen) for key, value in job.document.items()}
-    except RecursionError:  # deeper than Python goes, and so than a plug-in can look
-        own = job.document
-    job = replace(job, document=own)
-    params = job.action.params(own)
-    return Ready(job, params, _destination(job, params), job.action.registered.action.scope(params))
+        document: Mapping[str, Any] = {key: _copy(value, seen) for key, value in job.document.items()}
+    except RecursionError:  # the plug-in cannot reach that depth either
+        document = job.document
+    return _prepared(replace(job, document=document), job.action.params(document))
 
 
 def _copy(value: Any, seen: dict[int, Any]) -> Any:
-    """Mappings and lists anew; one that stands in two places stays one (``run`` and ``runs[0]``)."""
+    """A copy of mappings and lists. What is shared stays shared (``run`` and ``runs[0]``)."""
     if not isinstance(value, (dict, list)):
         return value
-    twin = seen.get(id(value))
-    if twin is None:
+    if id(value) not in seen:
         if isinstance(value, dict):
-            twin = {key: _copy(item, seen) for key, item in value.items()}
+            seen[id(value)] = {key: _copy(item, seen) for key, item in value.items()}
         else:
-            twin = [_copy(item, seen) for item in value]
-        seen[id(value)] = twin
-    return twin
+            seen[id(value)] = [_copy(item, seen) for item in value]
+    return seen[id(value)]
 
 
-def _only(error: Exception) -> Exception:
-    """The one exception in a group: what a task of an ``asyncio.TaskGroup`` raised."""
-    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
+def _failed(job: Job, destination: str, started_at: float, seconds: float, error: BaseException) -> AttemptResult:
+    """The result of an attempt that raised. Raises the exception again if the attempt did not start or is given up."""
+    task = asyncio.current_task()
+    is_cancelled = task is not None and task.cancelling() > 0
+    if isinstance(error, NotStarted) or (is_cancelled and isinstance(error, asyncio.CancelledError)):
+        raise error
+    if isinstance(error, asyncio.CancelledError):
+        failure = Failure(retry=True, reason="the action cancelled itself", expected=False)
+    else:
+        while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:  # what a task of a TaskGroup raised
+            error = error.exceptions[0]
+        failure = _failure(job, error)
+    return AttemptResult(failure, None, destination, started_at, seconds, error)
 
 
-def _failure(job: Job, error: Exception) -> Failure:
-    """What an exception means; what a plug-in did not expect is shown with its place."""
+def _failure(job: Job, error: BaseException) -> Failure:
+    """The failure that an exception means; with its place if a plug-in did not expect it."""
     try:
         failure = classify(error)
-    except BaseException:  # noqa: BLE001 - a foreign exception's attributes may raise anything
+    except BaseException:  # noqa: BLE001 - a plug-in's exception may raise anything itself
         failure = Failure(retry=True, reason=named_error(error), expected=False)
     if failure.expected or job.action.registered.builtin:
         return failure
@@ -276,22 +271,8 @@ def _failure(job: Job, error: Exception) -> Failure:
     return replace(failure, reason=f"{failure.reason} ({place})") if place else failure
 
 
-async def _within(seconds: float, attempt: Coroutine[Any, Any, Result]) -> Result:
-    try:
-        async with asyncio.timeout(seconds):
-            return await attempt
-    except TimeoutError as error:
-        raise TimeoutError(error_text(error) or f"no answer within {seconds:g} s") from error
-
-
-def _we_are_cancelled() -> bool:
-    """Whether somebody cancelled the task we are in: an action may also raise CancelledError by itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
-
-
-def _kept(result: object) -> Result:
-    """What an action returned, as it is kept: JSON of bounded size. An odd result is no reason to act again."""
+def _json_result(result: object) -> Result:
+    """What an action returned, as JSON of bounded size. An unusable result does not make the attempt fail."""
     if result is None:
         return None
     kind = type(result).__name__
@@ -310,28 +291,28 @@ def _kept(result: object) -> Result:
 def _json(result: object) -> bytes:
     try:
         return orjson.dumps(result, default=_plain, option=orjson.OPT_NON_STR_KEYS)
-    except TypeError:  # there are whole numbers beyond 64 bits, or else json has the better words for what is wrong
+    except TypeError:  # there are integers beyond 64 bits; else the message of ``json`` is better
         return orjson.dumps(json.loads(json.dumps(result, default=_plain), parse_int=_number))
 
 
 def _number(digits: str) -> int | str:
-    """A whole number; as text beyond 64 bits, where JSON of others would round it."""
+    """An integer; as text beyond 64 bits, because many JSON readers would round it."""
     number = int(digits)
     return number if -(2**63) <= number < 2**64 else digits
 
 
 def _plain(value: object) -> object:
-    """What JSON has no word for. Foreign objects, whose methods may raise even SystemExit."""
+    """An object that is not JSON. Its methods are a plug-in's and may raise even SystemExit."""
     try:
         if isinstance(value, BaseModel):
             return value.model_dump(mode="json")
         return dict(value) if isinstance(value, Mapping) else str(value)
-    except BaseException as error:  # noqa: BLE001 - it has acted, and must not act again because of this
+    except BaseException as error:  # noqa: BLE001 - the action must not run again because of this
         return f"a {type(value).__name__} that cannot be shown: {named_error(error)}"
 
 
-def noted(job: Job) -> Result:
-    """The progress of a delivery as it is kept with an attempt that failed; None where there is none to keep."""
+def progress_of(job: Job) -> Result:
+    """The progress of a delivery, as stored with a failed attempt; None if there is none."""
     if not job.action.registered.action.keeps_progress or not job.progress:
         return None
     try:
@@ -342,7 +323,7 @@ def noted(job: Job) -> Result:
 
 
 async def _exact_payloads(job: Job) -> Sequence[Mapping[str, Any]]:
-    """The payloads of a job's documents where numbers beyond 64 bits may be in one, else nothing."""
+    """The payloads of a job's documents if one may have numbers beyond 64 bits, else nothing."""
     if not any(body for body, _ in job.bodies):
         return ()
     documents = job.document["items"] if job.action.digests else [job.document]
@@ -356,7 +337,7 @@ async def _exact_payloads(job: Job) -> Sequence[Mapping[str, Any]]:
 
 
 async def context_of(job: Job, clients: Clients) -> ActionContext:
-    """What an action gets to know and use for one attempt."""
+    """What an action knows and uses in one attempt."""
     work, event, run = job.work, job.event, job.document.get("run")
     return ActionContext(
         delivery_id=work.id,

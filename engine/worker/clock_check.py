@@ -1,4 +1,4 @@
-"""Whether the system's clock can be believed when it says that something is old."""
+"""Whether the system's clock is plausible, so that what seems old may be deleted."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from engine.core.errors import StoreError
 from engine.store.protocol import Store
 from engine.store.queries import EventQuery
 
-#: A clock that jumped by more than so many seconds is not believed for as long: it may be put right, but what it had
-#: deleted would be gone.
+#: After a jump of more than this many seconds the clock is not trusted for as long: it may be set back again, but what
+#: was deleted would be lost.
 JUMP = 3600.0
 _NOTE = "clock"
 
 
 class ClockCheck:
-    """Compares the clock with the time that passes, and at a start with the last time that the store knows.
+    """Compares the clock with a monotonic one, and at the start with the last time in the store.
 
-    What it found is kept in the store: a restart within the hour does not make a wrong clock a right one.
+    The result is stored, so that a restart within the hour does not make a wrong clock trusted.
     """
 
     def __init__(
@@ -28,53 +28,48 @@ class ClockCheck:
     ) -> None:
         self._store, self._logger, self._clock, self._monotonic = store, logger, clock, monotonic
         self._offset = clock() - monotonic()
-        self._believed_at = -math.inf
-        self._unknown = False
+        self._trusted_at = -math.inf
+        self._unchecked = False
 
     async def begin(self) -> None:
-        """Look at the clock at the start. One that is far ahead of what the store knows may be wrong.
+        """Check the clock at the start. It may be wrong if it is far ahead of the last time in the store.
 
         Raises:
-            StoreError: the store cannot be read; ``believes`` tries again.
+            StoreError: the store cannot be read; ``is_plausible`` tries again.
         """
-        self._unknown = True
+        self._unchecked = True
         now = self._clock()
-        seen, doubted_until = await self._known()
+        seen, doubted_until = await self._last()
         if 0 < doubted_until - now <= JUMP:
-            self._believed_at = self._monotonic() + doubted_until - now
+            self._trusted_at = self._monotonic() + doubted_until - now
         elif seen is not None and now - seen > JUMP:
-            self._doubt()
-            words = (
+            self._trusted_at = self._monotonic() + JUMP
+            message = (
                 "the clock is %.0f s ahead of the last time in the store: the engine was stopped for so long, or the "
                 "clock is wrong; nothing old is deleted for an hour"
             )
-            self._logger.warning(words, now - seen)
-        self._unknown = False
-        await self._keep()
+            self._logger.warning(message, now - seen)
+        self._unchecked = False
+        await self._save()
 
-    async def believes(self) -> bool:
-        """Whether the time has gone on as it should for long enough.
+    async def is_plausible(self) -> bool:
+        """Whether the clock has not jumped for an hour.
 
         Raises:
             StoreError: the store could not be read at the start, and cannot be read now.
         """
-        if self._unknown:
+        if self._unchecked:
             await self.begin()
         offset = self._clock() - self._monotonic()
-        if abs(offset - self._offset) > JUMP:
-            self._doubt()
-            self._logger.warning(
-                "the clock jumped by %+.0f s: nothing old is deleted for an hour", offset - self._offset
-            )
-        self._offset = offset
-        await self._keep()
-        return self._monotonic() >= self._believed_at
+        jump, self._offset = offset - self._offset, offset
+        if abs(jump) > JUMP:
+            self._trusted_at = self._monotonic() + JUMP
+            self._logger.warning("the clock jumped by %+.0f s: nothing old is deleted for an hour", jump)
+        await self._save()
+        return self._monotonic() >= self._trusted_at
 
-    def _doubt(self) -> None:
-        self._believed_at = self._monotonic() + JUMP
-
-    async def _known(self) -> tuple[float | None, float]:
-        """The last time that the store knows, and until when its clock is not believed, both in Unix seconds."""
+    async def _last(self) -> tuple[float | None, float]:
+        """The last time in the store, and until when its clock is not trusted, both in Unix seconds."""
         note = await self._store.note(_NOTE)
         if note is not None:
             known = json.loads(note)
@@ -82,10 +77,10 @@ class ClockCheck:
         newest = await self._store.events(EventQuery(limit=1))  # a store of an earlier version
         return (newest[0].received_at if newest else None), 0.0
 
-    async def _keep(self) -> None:
-        now, left = self._clock(), self._believed_at - self._monotonic()
-        known = {"seen": now, "doubted_until": now + left if left > 0 else 0.0}
+    async def _save(self) -> None:
+        now, remaining = self._clock(), self._trusted_at - self._monotonic()
+        known = {"seen": now, "doubted_until": now + remaining if remaining > 0 else 0.0}
         try:
             await self._store.save_note(_NOTE, json.dumps(known))
         except StoreError as error:
-            self._logger.warning("the time could not be noted in the store", extra={"reason": str(error)})
+            self._logger.warning("the time could not be stored", extra={"reason": str(error)})

@@ -19,11 +19,8 @@ class Mutes:
 
     def __init__(self, store: Store, logger: logging.Logger) -> None:
         self._store, self._logger = store, logger
-        self._muted: Mapping[str, Control] = {}
-
-    def muted(self) -> Mapping[str, Control]:
-        """The mutes by route id. Expired ones may still be among them; check with ``is_muting``."""
-        return self._muted
+        #: The mutes by route id. Expired ones may still be among them; check with ``is_muting``.
+        self.muted: Mapping[str, Control] = {}
 
     async def refresh(self) -> None:
         """Read the mutes from the store.
@@ -32,7 +29,7 @@ class Mutes:
             StoreError: the store cannot be read.
         """
         found = await self._store.controls()
-        self._muted = {control.subject: control for control in found if control.kind == "mute"}
+        self.muted = {control.subject: control for control in found if control.kind == "mute"}
 
     async def keep_fresh(self) -> None:
         """Refresh periodically until cancelled. While the store cannot be read, the last known mutes apply."""

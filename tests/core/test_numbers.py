@@ -7,7 +7,7 @@ import pytest
 from engine.core.document import Fetched
 from engine.core.event import parse_event
 from engine.core.json_text import may_have_long_numbers, restore_long_numbers
-from engine.worker.in_memory import Held
+from engine.worker.context import LoadedEvent
 
 LARGE = 2**70
 
@@ -50,7 +50,7 @@ def test_a_payload_without_such_numbers_is_left_alone_and_the_body_unread():
 
 def test_an_events_body_is_looked_through_once(monkeypatch):
     asked = []
-    monkeypatch.setattr("engine.worker.in_memory.may_have_long_numbers", lambda body: asked.append(body) or True)
-    held = Held(parse_event(b'{"a": 1}', 1.7e9), Fetched())
-    assert [held.exact_body for _ in range(3)] == [b'{"a": 1}'] * 3
+    monkeypatch.setattr("engine.worker.context.may_have_long_numbers", lambda body: asked.append(body) or True)
+    loaded = LoadedEvent(parse_event(b'{"a": 1}', 1.7e9), Fetched())
+    assert [loaded.exact_body for _ in range(3)] == [b'{"a": 1}'] * 3
     assert len(asked) == 1

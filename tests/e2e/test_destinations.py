@@ -420,7 +420,7 @@ async def test_a_burst_to_one_destination_waits_in_memory_and_is_read_from_the_s
     await engine.settled(600, seconds=30.0)
     assert read == []
     assert most > 150, "more than could wait before"
-    assert (worker.gateway.waiting, worker.bytes_in_hand, lane(engine, sink.url).event_bytes.total) == (0, 0, 0)
+    assert (worker.gateway.waiting, worker.bytes_in_memory, lane(engine, sink.url).event_bytes.total) == (0, 0, 0)
 
 
 async def test_a_burst_of_events_waits_in_memory_for_evaluation_and_few_are_evaluated_at_once(engine, sink) -> None:
@@ -446,7 +446,7 @@ async def test_a_burst_of_events_waits_in_memory_for_evaluation_and_few_are_eval
     goes_on.set()
     await engine.settled(600, seconds=30.0)
     assert read == []
-    assert worker.bytes_in_hand == 0
+    assert worker.bytes_in_memory == 0
 
 
 async def test_what_waits_in_memory_while_the_rules_change_follows_the_new_ones(engine, sink, healthy) -> None:
@@ -497,9 +497,9 @@ async def test_more_than_memory_may_hold_waits_in_the_store(engine, sink) -> Non
     body = payloads.run(0) | {"outputs": {"text": "x" * 20_000}}
     for number in range(20):
         await engine.post(payloads.rule([body | {"id": payloads.run(number)["id"]}]))
-        assert engine.running.worker.bytes_in_hand <= 165_000
+        assert engine.running.worker.bytes_in_memory <= 165_000
     await engine.settled(20)
-    await until(lambda: engine.running.worker.bytes_in_hand == 0)
+    await until(lambda: engine.running.worker.bytes_in_memory == 0)
 
 
 async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engine, sink) -> None:
@@ -511,13 +511,13 @@ async def test_many_that_arrive_at_once_are_not_more_than_the_limits_allow(engin
         worker.accept(event)
     while len(sink.received) < len(events):
         await asyncio.sleep(0)
-        most, most_bytes = max(most, worker.busy), max(most_bytes, worker.bytes_in_hand)
+        most, most_bytes = max(most, worker.busy), max(most_bytes, worker.bytes_in_memory)
     # A claim may bring as much again as arrives while it is made; an evaluation ends a moment after its delivery began.
     assert most <= 4 * 16
     assert most_bytes <= 2 * 2**20 + 25_000
     await engine.settled(200)
     await until(lambda: not worker.busy)
-    assert (worker.bytes_in_hand, worker._room("evaluate"), worker._room("deliver")) == (0, 8192, 16)
+    assert (worker.bytes_in_memory, worker._free("evaluate"), worker._free("deliver")) == (0, 8192, 16)
 
 
 async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine, sink, healthy) -> None:
@@ -532,7 +532,7 @@ async def test_large_bodies_for_one_that_hangs_leave_memory_to_the_others(engine
     await engine.post(run(99, OTHERS))
     await until(lambda: healthy.received)
     assert time.monotonic() - begun < 0.9
-    assert worker.bytes_in_hand <= 2 * 2**20
+    assert worker.bytes_in_memory <= 2 * 2**20
     await engine.settled(13)
     assert (len(sink.received), hanging.event_bytes.total) == (12, 0)
 

@@ -378,7 +378,7 @@ routes:
         first = await engine.post(payloads.rule())
         (row,) = await engine.settled(1, event_id=first["event"])
     assert (row.state, row.reason) == ("dead", "ZeroDivisionError: a bug")
-    assert "work failed unforeseen" in caplog.text
+    assert "work failed unexpectedly" in caplog.text
     second = await engine.post(payloads.rule([payloads.run(1)]))
     (row,) = await engine.settled(1, event_id=second["event"])
     assert row.state == "succeeded"

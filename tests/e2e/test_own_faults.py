@@ -51,8 +51,8 @@ async def test_a_delivery_is_made_though_what_was_fetched_for_it_cannot_be_kept(
     await engine.post(payloads.rule([scored]))
     (row,) = await engine.settled(1)
     assert (row.state, row.attempts, [one.raw for one in sink.received]) == ("succeeded", 1, [b"1"])
-    assert [one.message for one in caplog.records if "not kept" in one.message] == [
-        "what was fetched is not kept; a retry fetches it again"
+    assert [one.message for one in caplog.records if "fetched" in one.message] == [
+        "fetched data could not be stored; a retry fetches it again"
     ]
 
 
@@ -120,7 +120,7 @@ async def test_a_stop_with_a_busy_store_still_waits_for_what_is_to_outlast_it(
     caplog.set_level(logging.WARNING)
     await engine.stop()
     assert waited
-    assert "which the next start puts right" in caplog.text
+    assert "the next start does it" in caplog.text
     monkeypatch.undo()
     await engine.start(text, grace=0.1)
     await until(running)
@@ -242,7 +242,7 @@ on_dead:
     rows = await engine.settled(2)
     assert [which(one) for one in sink.received] == ["it", "dead"]
     assert {row.attempts for row in rows} == {1}
-    assert "on_dead follows, as the data its `when` reads can't be had" in caplog.text
+    assert "on_dead follows, because the data of its `when` is missing" in caplog.text
 
 
 # A store that is broken
@@ -254,7 +254,7 @@ async def test_what_was_made_and_cannot_be_written_down_is_not_made_again(engine
     await engine.start(routes('actions: [{forward_webhook: {url: "${SINK}", body: x}}]'))
     age(engine, "ALTER TABLE attempt RENAME TO damaged")  # stands for a damaged page of it
     await engine.post(payloads.rule([payloads.run(0)]))
-    await until(lambda: caplog.text.count("can't be written down; trying again") >= 4)
+    await until(lambda: caplog.text.count("cannot be stored; trying again") >= 4)
     assert len(sink.received) == 1
     age(engine, "ALTER TABLE damaged RENAME TO attempt")
     (row,) = await engine.settled(1)

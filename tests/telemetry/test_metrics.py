@@ -28,7 +28,7 @@ from engine.rules.decision import Decision, Routing
 from engine.store.queries import Backlog
 from engine.store.records import Attempt, Dead, Work
 from engine.telemetry.metrics import MOST_DESTINATIONS, MOST_ROUTES, Metrics
-from engine.worker.attempt import Job, Ran
+from engine.worker.attempt import AttemptResult, Job
 
 
 class Parts:
@@ -68,7 +68,7 @@ def parts() -> Parts:
 def attempt(
     parts: Parts, route: str, error: Exception | None = None, seconds: float = 0.2, due_at: float = 99.0
 ) -> None:
-    ran = Ran(None if error is None else classify(error), None, "", 100.0, seconds, error)
+    ran = AttemptResult(None if error is None else classify(error), None, "", 100.0, seconds, error)
     action: Any = SimpleNamespace(name="a", registered=SimpleNamespace(name="log"))
     work = Work("d", "deliver", "e", due_at, due_at, route, "a")
     job = Job(work, None, SimpleNamespace(id=route), action, {})  # type: ignore[arg-type]

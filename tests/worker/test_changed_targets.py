@@ -40,6 +40,10 @@ routes: {{alert: {{actions: [{{forward_webhook: {{url: "{url}"}}}}]}}}}
     def open(self, names: Collection[str]) -> None:
         self.opened.append(set(names))
 
+    async def make_due(self, _start: str, *, now: float) -> int:
+        assert now == 5.0
+        return 0
+
     async def make_changed_due(self, targets: Mapping[tuple[str, str], str], *, now: float) -> Mapping[str, int]:
         assert now == 5.0
         if self.error is not None:

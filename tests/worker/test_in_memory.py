@@ -1,4 +1,4 @@
-"""What is held of an event, and what of it is stored."""
+"""The events in memory: what is fetched for them, and what of it is stored."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from engine.core.document import Fetched
 from engine.core.event import Event, parse_event
-from engine.worker.in_memory import Holdings
+from engine.worker.context import InMemoryEvents
 
 READS = frozenset({"inputs", "feedback"})
 
@@ -43,15 +43,15 @@ async def test_what_several_fetch_at_once_is_saved_once(event: Event) -> None:
         await asyncio.sleep(0)
 
     feedback = {f"run-{number}": [{"key": "k"}] for number in range(3)}
-    holdings = Holdings(Answers(feedback), save)
-    held = holdings.take(event, Fetched())
-    assert await asyncio.gather(*(holdings.hydrate(held, READS, index) for index in (0, 1, 1, 2))) == [True] * 4
+    events = InMemoryEvents(Answers(feedback), save)
+    loaded = events.load(event, Fetched())
+    assert await asyncio.gather(*(events.fetch(loaded, READS, index) for index in (0, 1, 1, 2))) == [True] * 4
     assert saved == [
         Fetched({"run-0": {"of": 0}}, {}, feedback),
         Fetched({"run-1": {"of": 1}}),
         Fetched({"run-2": {"of": 2}}),
     ]
-    assert held.fetched == Fetched({f"run-{number}": {"of": number} for number in range(3)}, {}, feedback)
+    assert loaded.fetched == Fetched({f"run-{number}": {"of": number} for number in range(3)}, {}, feedback)
 
 
 async def test_feedback_that_says_the_same_as_before_is_not_saved_again(event: Event) -> None:
@@ -61,10 +61,10 @@ async def test_feedback_that_says_the_same_as_before_is_not_saved_again(event: E
         saved.append(fetched)
 
     answers = Answers({"run-0": [{"key": "k"}], "run-1": []})
-    holdings = Holdings(answers, save)
-    held = holdings.take(event, Fetched())
+    events = InMemoryEvents(answers, save)
+    loaded = events.load(event, Fetched())
     for came in ({"run-0": [{"key": "k"}], "run-1": []}, {"run-0": [{"key": "k"}], "run-1": [{"key": "late"}]}):
         for _ in range(2):
             answers.feedback = came
-            await holdings.hydrate(held, READS, 0, refresh=True)
+            await events.fetch(loaded, READS, 0, refresh=True)
     assert saved[1:] == [Fetched(feedback={"run-1": [{"key": "late"}]})]

@@ -18,7 +18,7 @@ from engine.action.plugin_files import PluginLoader
 from engine.action.registry import Registry
 from engine.core.masking import Masker
 from engine.store.records import Again, Attempt, Dead, Work
-from engine.worker.attempt import Job, Ran
+from engine.worker.attempt import AttemptResult, Job
 from engine.worker.observer import LogObserver
 
 PLUGIN = '''
@@ -57,7 +57,7 @@ async def attempt_of(registered: Any, number: int, *, dead: bool = False) -> tup
     """An attempt that raised, told as the deliverer tells it."""
     with pytest.raises(RuntimeError) as caught:
         await registered.action.run(None, {"id": 1})
-    ran = Ran(classify(caught.value), None, "tickets", 100.0, 0.1, caught.value)
+    ran = AttemptResult(classify(caught.value), None, "tickets", 100.0, 0.1, caught.value)
     event = SimpleNamespace(id="0198d6a0-1234-7abc-8000-00000000000e")
     work = Work("0198d6a01234" + "ab" * 10, "deliver", event.id, 99.5, 99.5, "alert", "ticket")
     routed = SimpleNamespace(name="ticket", registered=registered)
@@ -91,7 +91,7 @@ async def test_an_exception_from_before_the_plug_in_keeps_its_whole_traceback(st
     try:
         raise ZeroDivisionError("in the engine")
     except ZeroDivisionError as error:
-        ran = Ran(classify(error), None, "", 100.0, 0.1, error)
+        ran = AttemptResult(classify(error), None, "", 100.0, 0.1, error)
     LogObserver(logging.getLogger("engine")).attempted(job, ran, attempt, then)
     assert "test_observer.py" in stream.getvalue()
 

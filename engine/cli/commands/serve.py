@@ -346,7 +346,7 @@ async def _announce(engine: Running, settings: ServeSettings, logger: logging.Lo
         given |= {"env_file": str(loaded.config.env_file)} if loaded.config.env_file else {}
         given |= {"tls": str(settings.tls.cert)} if settings.tls else {}
         counts: dict[str, Any] = {"routes": len(loaded.router.routes), "plugins": len(plugins)}
-        counts |= {"muted": len(engine.mutes.muted()), "hash": loaded.config.hash}
+        counts |= {"muted": len(engine.mutes.muted), "hash": loaded.config.hash}
         logger.info("serving", extra={"config": str(settings.config), **given, **counts, "pid": os.getpid()})
         return
     with contextlib.suppress(TimeoutError):
@@ -363,7 +363,7 @@ def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) 
                 ("  config", f"{settings.config} · {loaded.config.hash}"),
                 ("  variables", loaded.config.env_file),
                 ("  routes", _count_routes(engine)),
-                ("  muted", muted_message(engine.mutes.muted())),
+                ("  muted", muted_message(engine.mutes.muted)),
                 ("  plug-ins", ", ".join(sorted(plugins))),
                 ("  store", _where(settings)),
                 ("  admin", f"{_admin_url(engine, settings)}/"),

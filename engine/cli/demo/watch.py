@@ -15,7 +15,7 @@ from engine.rules.decision import Routing
 from engine.rules.reload import Loaded
 from engine.store.protocol import Store
 from engine.store.records import Again, Appended, Attempt, Dead
-from engine.worker.attempt import Job, Ran
+from engine.worker.attempt import AttemptResult, Job
 from engine.worker.observer import Observer
 
 
@@ -24,7 +24,7 @@ class Tried:
     """One attempt, as the engine tells it."""
 
     job: Job
-    ran: Ran
+    ran: AttemptResult
     attempt: Attempt
     then: Again | Dead | None
 
@@ -80,9 +80,9 @@ class Watch(Observer):
         if (story := self._stories.get(event.id)) is not None:
             story.routed(routing)
 
-    def attempted(self, job: Job, ran: Ran, attempt: Attempt, then: Again | Dead | None) -> None:
+    def attempted(self, job: Job, result: AttemptResult, attempt: Attempt, then: Again | Dead | None) -> None:
         """Part of its story, or news of its own where that was told already."""
-        tried = Tried(job, ran, attempt, then)
+        tried = Tried(job, result, attempt, then)
         story = self._stories.get(job.event.id)
         if story is None:
             self.news.put_nowait(tried)

@@ -16,10 +16,10 @@ from engine.core.masking import Masker
 from engine.rules.router import Router
 from engine.store import open_store
 from engine.store.records import ClaimResult, Control
-from engine.worker.context import Context, Rules
+from engine.worker.context import Context, InMemoryEvents, Rules
 from engine.worker.destinations.destination import WAITING_BYTES, Admitted, NotAdmitted
 from engine.worker.destinations.gateway import Gateway
-from engine.worker.in_memory import Holdings
+from engine.worker.mutes import Mutes
 from engine.worker.observer import Observer
 
 NAME = "https://example.com"
@@ -77,9 +77,10 @@ class World:
         return Context(
             store=self.store,
             rules=self.rules(),
-            holdings=Holdings(None, None),
+            events=InMemoryEvents(None, None),
             observer=self.reported,
             logger=logging.getLogger("engine.test"),
+            mutes=Mutes(self.store, logging.getLogger("engine.test")),
             rng=random.Random(1),
             **other,
         )

@@ -1,4 +1,4 @@
-"""What is old goes, what waits stays, and a store without room says so: on a real store, with a clock that is told."""
+"""Old records are deleted, what waits stays, and a full store says so: on a real store, with a clock of the test."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from engine.core.errors import StoreBusy
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.store.queries import EventQuery, Size
-from engine.worker.retention import Room, Upkeep
+from engine.worker.retention import RetentionService, StoreSpace
 
 DAY = 86400.0
 MIB = 2**20
 
 
 class House:
-    """A store with its upkeep, and a clock for both."""
+    """A store with its retention, and a clock for both."""
 
     def __init__(self, store: Store, clock: Clock, kept: Retention = DEFAULT_RETENTION) -> None:
         self.store, self.clock, self.kept = store, clock, kept
         self.steady = 0.0
-        self.upkeep = Upkeep(
-            store, lambda: self.kept, logging.getLogger("upkeep"), clock=clock, monotonic=lambda: self.steady
+        self.retention = RetentionService(
+            store, lambda: self.kept, logging.getLogger("retention"), clock=clock, monotonic=lambda: self.steady
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -72,7 +72,7 @@ async def test_each_has_its_own_age(house: House):
     seen = []
     for day in (1, 3, 8, 31, 91):
         house.pass_time(T0 + day * DAY - house.clock.now)
-        await house.upkeep.round()
+        await house.retention.round()
         seen.append(await house.events())
     assert seen == [
         {unmatched: True, matched: True, failed.id: True},
@@ -86,21 +86,21 @@ async def test_each_has_its_own_age(house: House):
 async def test_what_was_passed_over_gets_its_turn_when_it_is_done(house: House):
     _, (work,) = await accepted(house.store, "open")
     house.pass_time(40 * DAY)
-    await house.upkeep.round()
+    await house.retention.round()
     assert len(await house.events()) == 1
     await succeed(house.store, work)
     house.pass_time(2 * 3600.0)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
 
 
 async def test_an_age_that_is_changed_counts_from_the_next_round_on(house: House):
     event_id = await house.finished(1)
     house.pass_time(DAY)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     house.kept = replace(house.kept, bodies=3600.0)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: False}
 
 
@@ -108,55 +108,58 @@ async def test_forever_is_for_ever(house: House):
     house.kept = Retention(math.inf, math.inf, math.inf, math.inf, math.inf)
     event_id = await house.finished(1, matched=False)
     house.pass_time(10_000 * DAY)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
 
 
 async def test_many_go_in_one_round_however_many_steps_that_takes(house: House):
     await asyncio.gather(*(house.finished(number) for number in range(1500)))
     house.pass_time(31 * DAY)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
 
 
 @pytest.mark.parametrize("jump", [40 * DAY, -40 * DAY])
 async def test_a_clock_that_jumped_deletes_nothing_for_an_hour(house: House, caplog, jump: float):
     event_id = await house.finished(1)
-    await house.upkeep.round()
+    await house.retention.round()
     house.clock.now += jump
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     assert "the clock jumped" in caplog.text
     house.clock.now -= jump  # somebody put it right, which is another jump
     house.pass_time(1800.0)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     house.pass_time(31 * DAY)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
 
 
 class TestRoom:
     def test_the_cap_bounds_it(self):
-        room = Room.of(Size(900, 50, free=10**12, disk=10**13), 1000)
+        room = StoreSpace.of(Size(900, 50, free=10**12, disk=10**13), 1000)
         assert (room.full, room.over(0.9), room.over(0.85), room.on_disk) == (False, False, True, False)
-        assert Room.of(Size(1000), 1000).full
-        assert not Room.of(Size(10**15), math.inf).full
+        assert StoreSpace.of(Size(1000), 1000).full
+        assert not StoreSpace.of(Size(10**15), math.inf).full
 
     def test_the_disk_bounds_it_too_and_what_is_spare_counts_as_room(self):
         disk = 10**12
-        assert Room.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).full
-        assert Room.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).on_disk
-        assert not Room.of(Size(10**9, 100 * MIB, free=MIB, disk=disk), math.inf).full
-        assert not Room.of(Size(10**9, 0, free=100 * MIB, disk=disk), math.inf).full
+        assert StoreSpace.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).full
+        assert StoreSpace.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).on_disk
+        assert not StoreSpace.of(Size(10**9, 100 * MIB, free=MIB, disk=disk), math.inf).full
+        assert not StoreSpace.of(Size(10**9, 0, free=100 * MIB, disk=disk), math.inf).full
 
     def test_a_small_disk_is_not_full_from_the_start(self):
-        assert not Room.of(Size(MIB, 0, free=15 * MIB, disk=16 * MIB), math.inf).full
-        assert Room.of(Size(15 * MIB, 0, free=MIB // 2, disk=16 * MIB), math.inf).full
+        assert not StoreSpace.of(Size(MIB, 0, free=15 * MIB, disk=16 * MIB), math.inf).full
+        assert StoreSpace.of(Size(15 * MIB, 0, free=MIB // 2, disk=16 * MIB), math.inf).full
 
     def test_it_says_what_is_the_matter(self):
-        assert Room.of(Size(2**30), 2**30).words() == "the store is full: it has 1GiB, and retention.max_size is 1GiB"
-        assert "the disk is full" in Room.of(Size(2**30, 0, 0, 2**40), math.inf).words()
+        assert (
+            StoreSpace.of(Size(2**30), 2**30).message()
+            == "the store is full: it has 1GiB, and retention.max_size is 1GiB"
+        )
+        assert "the disk is full" in StoreSpace.of(Size(2**30, 0, 0, 2**40), math.inf).message()
 
 
 class TestFull:
@@ -173,29 +176,29 @@ class TestFull:
         await fail(house.store, work)
         house.kept = replace(house.kept, max_size=await self.used(house) * 0.95)
         house.pass_time(DAY)
-        await house.upkeep.look()
-        assert "the store is full" in house.upkeep.full
-        await house.upkeep.round()
+        await house.retention.look()
+        assert "the store is full" in house.retention.full
+        await house.retention.round()
         assert set(await house.events()) == {event.id, dead.id}
-        assert house.upkeep.full
+        assert house.retention.full
         assert caplog.text.count("events are refused") == 1
         await house.store.settle_routed(routed(event, decided_at=house.clock.now))
         house.pass_time(DAY)
-        await house.upkeep.round()
+        await house.retention.round()
         assert await house.events() == {event.id: False, dead.id: True}
         house.kept = replace(house.kept, max_size=await self.used(house) * 1.05)
-        await house.upkeep.look()
-        assert house.upkeep.full == ""
+        await house.retention.look()
+        assert house.retention.full == ""
         assert "events are accepted again" in caplog.text
 
     async def test_finished_history_goes_early_the_unmatched_first_and_no_more_than_need_be(self, house: House, caplog):
         matched = [await house.finished(number, size=60_000) for number in range(20)]
         unmatched = [await house.finished(number, matched=False, size=60_000) for number in range(20, 40)]
-        await house.upkeep.look()
+        await house.retention.look()
         used = await self.used(house)
         house.kept = replace(house.kept, max_size=used * 1.05)
         house.pass_time(3600.0)
-        await house.upkeep.round()
+        await house.retention.round()
         left = await house.events()
         assert set(matched) <= set(left)
         assert all(left.values())
@@ -203,7 +206,7 @@ class TestFull:
         assert list(left)[::-1][20:] == unmatched[-(len(left) - 20) :], "the oldest go first"
         assert "before its time" in caplog.text
         house.kept = replace(house.kept, max_size=used * 0.5)
-        await house.upkeep.round()
+        await house.retention.round()
         left = await house.events()
         assert set(left) == set(matched)
         assert not left[matched[0]], "then bodies, the oldest first; their history stays"
@@ -213,7 +216,7 @@ class TestFull:
         event_id = await house.finished(1, size=100_000)
         house.kept = replace(house.kept, max_size=1000.0)
         house.pass_time(60.0)
-        await house.upkeep.round()
+        await house.retention.round()
         assert await house.events() == {event_id: True}
 
     async def test_what_is_spare_in_the_file_goes_back_to_the_disk(self, house: House, folder: Path, monkeypatch):
@@ -221,7 +224,7 @@ class TestFull:
         for number in range(40):
             await house.finished(number, size=100_000)
         house.pass_time(31 * DAY)
-        await house.upkeep.round()
+        await house.retention.round()
         size = await house.store.size()
         assert size.spare < 100_000
         await house.store.close()
@@ -232,8 +235,8 @@ async def restarted(house: House, ahead: float) -> House:
     """Another process on the store, whose clock is ahead at its start."""
     house.clock.now += ahead
     made = House(house.store, house.clock)
-    await made.upkeep.start()
-    await made.upkeep.stop()
+    await made.retention.start()
+    await made.retention.stop()
     return made
 
 
@@ -248,16 +251,16 @@ async def test_a_clock_that_is_far_ahead_at_the_start_deletes_nothing_for_an_hou
     house = await restarted(house, 400 * DAY)
     assert "s ahead of the last time in the store" in caplog.text
     assert "nothing old is deleted for an hour" in caplog.text
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     house.pass_time(1800)
     house = await restarted(house, 60.0)  # a restart within that hour changes nothing
-    await house.upkeep.round()
+    await house.retention.round()
     house.pass_time(1739)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     house.pass_time(2)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
 
 
@@ -276,12 +279,12 @@ async def test_a_store_that_cannot_be_read_at_the_start_is_asked_again_before_an
     monkeypatch.setattr(house.store, "note", busy)
     house = await restarted(house, 400 * DAY)
     with pytest.raises(StoreBusy):
-        await house.upkeep.round()
-    await house.upkeep.round()
+        await house.retention.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     assert caplog.text.count("ahead of the last time in the store") == 1
     house.pass_time(3601)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
 
 
@@ -290,7 +293,7 @@ async def test_an_hour_and_a_little_more_is_far_ahead(house: House, caplog):
     house.kept = replace(house.kept, unmatched=600.0)
     kept, house = house.kept, await restarted(house, 3601.0)
     house.kept = kept
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {event_id: True}
     assert "ahead of the last time" in caplog.text
 
@@ -298,11 +301,11 @@ async def test_an_hour_and_a_little_more_is_far_ahead(house: House, caplog):
 async def test_a_clock_that_jumped_and_stays_there_is_believed_after_an_hour(house: House, caplog):
     await house.finished(1, matched=False)
     house.clock.now += 400 * DAY
-    await house.upkeep.round()
+    await house.retention.round()
     assert len(await house.events()) == 1
     for _ in range(2):
         house.pass_time(1801)
-        await house.upkeep.round()
+        await house.retention.round()
     assert await house.events() == {}
     assert caplog.text.count("the clock jumped") == 1
 
@@ -311,12 +314,12 @@ async def test_a_clock_that_was_put_right_before_a_restart_is_believed(house: Ho
     await house.finished(1, matched=False)
     house = await restarted(house, 400 * DAY)
     house.pass_time(60)
-    await house.upkeep.round()
+    await house.retention.round()
     caplog.clear()
     house = await restarted(house, -400 * DAY)
     house.kept = replace(house.kept, unmatched=600.0)
     house.pass_time(601)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
     assert "ahead" not in caplog.text
 
@@ -327,10 +330,10 @@ async def test_an_engine_that_was_away_for_less_than_an_hour_goes_on_at_once(hou
     house.kept = replace(house.kept, unmatched=600.0)
     house = await restarted(house, 60.0)
     house.pass_time(1000)
-    await house.upkeep.round()
+    await house.retention.round()
     kept, house = house.kept, await restarted(house, away)
     house.kept = replace(kept, unmatched=600.0)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
     assert "ahead" not in caplog.text
 
@@ -340,7 +343,7 @@ async def test_an_empty_store_believes_any_clock(house: House, caplog):
     await house.finished(1, matched=False)
     house.kept = replace(house.kept, unmatched=600.0)
     house.pass_time(601)
-    await house.upkeep.round()
+    await house.retention.round()
     assert await house.events() == {}
     assert "ahead" not in caplog.text
 
@@ -360,13 +363,13 @@ async def test_trouble_with_the_store_ends_neither_service(house: House, monkeyp
     monkeypatch.setattr(house.store, "size", lambda: busy("size", size))
     monkeypatch.setattr(house.store, "prune", lambda *args, **kwargs: busy("prune", prune, *args, **kwargs))
     await house.finished(1)
-    await house.upkeep.start()
+    await house.retention.start()
     house.pass_time(31 * DAY)
     deadline = time.monotonic() + 10
     while await house.events():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
-    await house.upkeep.stop()
+    await house.retention.stop()
     assert failures == {"size": 0, "prune": 0}
     assert "the disk reports an I/O error" in str([record.__dict__.get("reason") for record in caplog.records])
 
@@ -378,7 +381,7 @@ async def test_no_append_waits_long_beside_a_big_prune(house: House):
     await asyncio.gather(*many, *large)
     house.pass_time(31 * DAY)
     slowest, count, begun = 0.0, 0, time.perf_counter()
-    pruning = asyncio.create_task(house.upkeep.round())
+    pruning = asyncio.create_task(house.retention.round())
     while not pruning.done():
         event = make_event(10_000 + count, at=house.clock.now, size=2000)
         handed_in = time.perf_counter()
@@ -396,7 +399,7 @@ async def test_over_many_cycles_the_file_grows_no_more(house: House):
     async def cycle(number: int) -> int:
         await asyncio.gather(*(house.finished(number * 200 + one, size=20_000) for one in range(200)))
         house.pass_time(31 * DAY)
-        await house.upkeep.round()
+        await house.retention.round()
         size = await house.store.size()
         return size.used + size.spare
 
