@@ -28,7 +28,7 @@ from engine.rules.conditions.operands import OperandError, template_in
 from engine.rules.conditions.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, Quantifier, compile_quantifier
 from engine.rules.conditions.verdict import Kind
-from engine.rules.dialects.write_condition import in_yaml
+from engine.rules.dialects import in_yaml
 from engine.rules.jsonpath import Path, Paths
 from engine.rules.jsonpath.mistakes import as_condition, compile_checked
 

@@ -10,9 +10,8 @@ from engine.core.errors import PathError
 from engine.core.positions import Where
 from engine.core.vocabulary import Vocabulary
 from engine.rules.conditions.operators import OPERATORS
-from engine.rules.dialects import Translation, misspelt, operator_of, translate
+from engine.rules.dialects import Translation, in_yaml, misspelt, operator_of, translate
 from engine.rules.dialects.words import misspelt_operator, phrase_of
-from engine.rules.dialects.write_condition import in_yaml
 from engine.rules.jsonpath import Paths
 from engine.rules.jsonpath.mistakes import compile_checked
 

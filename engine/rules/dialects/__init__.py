@@ -2,5 +2,6 @@
 
 from engine.rules.dialects.translate import Translation, translate, translate_path
 from engine.rules.dialects.words import misspelt, operator_of
+from engine.rules.dialects.write import in_yaml
 
-__all__ = ["Translation", "misspelt", "operator_of", "translate", "translate_path"]
+__all__ = ["Translation", "in_yaml", "misspelt", "operator_of", "translate", "translate_path"]

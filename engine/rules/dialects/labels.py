@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Final
+from typing import Final
 
-from engine.rules.dialects.build import compare, glob
-from engine.rules.dialects.meaning import Compare, Constant, Field, Node, Unclear, every, opposite, some
-from engine.rules.dialects.tokens import number
-from engine.rules.dialects.words import operator_of
+from engine.rules.dialects.calls import anchored, compare, glob
+from engine.rules.dialects.meaning import Compare, Constant, Field, Node, Unclear, every, exists, opposite, some
+from engine.rules.dialects.tokens import scalar
+from engine.rules.dialects.words import Word, known_operator
 
 _VALUE: Final = re.compile(
-    r"""\s*(?:(?P<range>[\[{]\s*(?P<low>\S+)\s+TO\s+(?P<high>[^\s\]}]+)\s*[\]}])
-    |(?P<group>\((?P<inner>[^()]*)\))
-    |(?P<list>\[(?P<items>[^\[\]]*)\])
-    |(?P<sign>>=|<=|>|<|!=|=~|=|!|~)?\s*(?:(?P<quote>["'])(?P<text>(?:[^"'\\]|\\.)*)(?P=quote)|/(?P<regex>(?:[^/\\]|\\.)+)/|(?P<bare>[^\s()\[\],"']+)))""",
+    r"""\s*(?:(?P<open>[\[{])\s*(?P<low>\S+)\s+TO\s+(?P<high>[^\s\]}]+)\s*(?P<close>[\]}])
+    |[(\[](?P<inner>[^()\[\]]*)[)\]]
+    |(?P<sign>>=|<=|>|<|!=|=~|=|!|~)?\s*
+    (?:(?P<quote>["'])(?P<text>(?:[^"'\\]|\\.)*)(?P=quote)|/(?P<regex>(?:[^/\\]|\\.)+)/|(?P<bare>[^\s()\[\],"']+)))""",
     re.VERBOSE,
 )
 _SPLIT: Final = re.compile(r"\s+(?:OR|or|\|\|)\s+|\s*,\s*|\s+")
@@ -28,94 +28,35 @@ def label_value(field: Field, text: str, start: int) -> tuple[Node, int]:
     """
     if (found := _VALUE.match(text, start)) is None:
         raise Unclear("a value was expected after the colon")
-    return _made(field, found), found.end()
+    return _meaning(field, found), found.end()
 
 
-def _made(field: Field, found: re.Match[str]) -> Node:
-    if field.keys in (("has",), ("_exists_",), ("exists",)) and found["bare"]:
-        return Compare("exists", Field(tuple(found["bare"].split("."))), Constant(True))  # noqa: FBT003
-    if found["range"]:
-        return _range(field, found)
-    if found["group"] or found["list"]:
-        inner = found["inner"] or found["items"] or ""
-        return _group(field, inner)
+def _meaning(field: Field, found: re.Match[str]) -> Node:
+    bare = found["bare"]
+    if field.keys in (("has",), ("_exists_",), ("exists",)) and bare:
+        return exists(Field(tuple(bare.split("."))))
+    if found["low"]:
+        low, high = "gt" if found["open"] == "{" else "gte", "lt" if found["close"] == "}" else "lte"
+        ends = [(low, found["low"]), (high, found["high"])]
+        return every(*(Compare(name, field, Constant(scalar(end))) for name, end in ends if end != "*"))
+    if found["inner"] is not None:
+        return _any_of(field, [word.strip("\"'") for word in _SPLIT.split(found["inner"].strip()) if word])
     if found["regex"]:
         return Compare("matches", field, Constant(anchored(found["regex"])))
-    return _single(field, found["sign"] or "=", found["bare"], found["text"])
+    word = known_operator(found["sign"] or "=")
+    return _single(word, field, bare) if bare else compare(word, field, Constant(found["text"]))
 
 
-def _range(field: Field, found: re.Match[str]) -> Node:
-    text = found["range"].strip()
-    low = (
-        None
-        if found["low"] == "*"
-        else Compare("gt" if text[0] == "{" else "gte", field, Constant(scalar(found["low"])))
-    )
-    high = (
-        None
-        if found["high"] == "*"
-        else Compare("lt" if text[-1] == "}" else "lte", field, Constant(scalar(found["high"])))
-    )
-    parts = [part for part in (low, high) if part is not None]
-    if not parts:
-        raise Unclear("a range without ends")
-    return every(*parts)
-
-
-def _group(field: Field, inner: str) -> Node:
-    if re.search(r"\b(?:AND|NOT)\b", inner):
-        raise Unclear("a group with AND or NOT")
-    words = [word.strip("\"'") for word in _SPLIT.split(inner.strip()) if word]
-    if not words:
-        raise Unclear("an empty group")
+def _any_of(field: Field, words: list[str]) -> Node:
+    if not words or not {"AND", "NOT"}.isdisjoint(words):
+        raise Unclear("a group with AND or NOT, or without words")
     if any("*" in word for word in words):
-        return some(*(_bare(field, word) for word in words))
+        return some(*(_single(Word("eq"), field, word) for word in words))
     return Compare("in", field, Constant([scalar(word) for word in words]))
 
 
-def _single(field: Field, sign: str, bare: str | None, quoted: str | None) -> Node:
-    if sign == "!":
-        return opposite(_bare(field, bare) if bare is not None else Compare("eq", field, Constant(quoted)))
-    if sign == "=":
-        return _bare(field, bare) if bare is not None else Compare("eq", field, Constant(quoted))
-    word = operator_of(sign)
-    if word is None:
-        raise Unclear(f"an unknown operator {sign!r}")
-    return compare(word, field, Constant(quoted if bare is None else scalar(bare)))
-
-
-def _bare(field: Field, word: str) -> Node:
-    if "*" in word or "?" in word:
-        return glob(field, word, "*", "?")
-    return Compare("eq", field, Constant(scalar(word)))
-
-
-def scalar(text: str) -> Any:
-    """A word as a number, duration (in seconds), share, boolean or text."""
-    lower = text.lower()
-    if lower in ("true", "false", "null"):
-        return {"true": True, "false": False, "null": None}[lower]
-    try:
-        return (
-            number(text)
-            if re.fullmatch(r"-?\d[\d.]*(?:%|ms|s|m|h|d|w)?", text) and not text.startswith("-")
-            else _signed(text)
-        )
-    except (Unclear, ValueError):
-        return text
-
-
-def _signed(text: str) -> Any:
-    return float(text) if re.fullmatch(r"-\d+\.\d+", text) else int(text) if re.fullmatch(r"-\d+", text) else text
-
-
-def anchored(pattern: str) -> str:
-    """A whole-text pattern as a search pattern, with anchors. One that has an anchor stays unchanged."""
-    if pattern.startswith("^") or pattern.endswith("$"):
-        return pattern
-    start, end = not pattern.startswith(".*"), not pattern.endswith(".*") or pattern.endswith("\\.*")
-    if "|" in pattern:
-        return f"^(?:{pattern})$"
-    inner = pattern if start else pattern.removeprefix(".*")
-    inner = inner if end else inner.removesuffix(".*")
-    return f"{'^' if start else ''}{inner}{'$' if end else ''}" or "."
+def _single(word: Word, field: Field, text: str) -> Node:
+    if word.name == "eq" and re.search(r"[*?]", text):
+        made = glob(field, text)
+        return opposite(made) if word.negated else made
+    return compare(word, field, Constant(scalar(text)))

@@ -1,15 +1,11 @@
-"""The meaning of a condition, independent of its notation. Parsers produce these nodes, writers our notation."""
+"""The meaning of a condition, independent of its notation. Readers produce these nodes, writers our notation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
-#: Comparisons without the negated ones.
-Operator = Literal[
-    "eq", "lt", "lte", "gt", "gte", "in", "contains", "starts_with", "ends_with", "matches", "exists", "empty", "type",
-    "older_than", "newer_than", "before", "after",
-]  # fmt: skip
+Keys = tuple[str | int | None, ...]
 
 
 class Unclear(Exception):  # noqa: N818 - a result, not an error
@@ -31,39 +27,28 @@ class Constant:
 class Field:
     """A field of the document, from its root: names, indexes, and None for every element."""
 
-    keys: tuple[str | int | None, ...]
+    keys: Keys
 
 
 @dataclass(frozen=True, slots=True)
-class Apply:
-    """A function of one value: ``length``, ``lower``, ``upper``, ``trim``, ``number``, ``string``, ``type``."""
+class Call:
+    """A function of values.
+
+    ``length``, ``lower``, ``upper``, ``trim``, ``number``, ``string`` and ``type`` of one value; ``default`` (a value,
+    and another one if it is null or absent); ``if`` (a condition and two values); ``list``; the arithmetic signs; and,
+    only in comparisons, ``ago`` (a duration), ``position`` (of a text in another), ``starts_with`` and ``ends_with``
+    (a number of letters at one end of a text).
+    """
 
     name: str
-    value: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Default:
-    """A value, or another one if it is null or absent."""
-
-    value: Node
-    otherwise: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """A calculation with two values."""
-
-    sign: str
-    left: Node
-    right: Node
+    args: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Compare:
-    """A comparison. ``fold``: case is ignored."""
+    """A comparison with one of our operators, except the negated ones. ``fold``: case is ignored."""
 
-    operator: Operator
+    operator: str
     left: Node
     right: Node
     fold: bool = False
@@ -77,60 +62,21 @@ class Not:
 
 
 @dataclass(frozen=True, slots=True)
-class Every:
-    """All of them hold."""
+class Group:
+    """All or any of several conditions hold."""
 
+    kind: Literal["all", "any"]
     parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Some:
-    """At least one of them holds."""
-
-    parts: tuple[Node, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Choice:
-    """One of two values, chosen by a condition."""
-
-    condition: Node
-    then: Node
-    otherwise: Node
 
 
 @dataclass(frozen=True, slots=True)
 class Among:
     """Whether any or all elements of a list satisfy a condition, in which ``Field((name, …))`` is the element."""
 
-    quantifier: Literal["any", "all"]
+    quantifier: str
     source: Node
     name: str
     body: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The position of a text in another (``indexOf``); only in comparisons."""
-
-    value: Node
-    part: Node
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A number of letters at one end of a text; only in comparisons."""
-
-    value: Node
-    operator: Literal["starts_with", "ends_with"]
-    length: int
-
-
-@dataclass(frozen=True, slots=True)
-class Items:
-    """A list of values, constant or not."""
-
-    parts: tuple[Node, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,40 +93,56 @@ class Native:
     condition: Any
 
 
-Node = (
-    Constant
-    | Field
-    | Apply
-    | Default
-    | Arithmetic
-    | Compare
-    | Not
-    | Every
-    | Some
-    | Choice
-    | Among
-    | Items
-    | Position
-    | Part
-    | Path
-    | Native
-)
+Node = Constant | Field | Call | Compare | Not | Group | Among | Path | Native
 #: Nodes whose value is true or false.
-BOOLEAN = (Compare, Not, Every, Some, Among, Native)
+BOOLEAN: Final = (Compare, Not, Group, Among, Native)
 
 
 def every(*parts: Node) -> Node:
     """The conjunction; a single condition unchanged."""
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Every) else (part,))]
-    return flat[0] if len(flat) == 1 else Every(tuple(flat))
+    return _group("all", parts)
 
 
 def some(*parts: Node) -> Node:
     """The disjunction; a single condition unchanged."""
-    flat = [inner for part in parts for inner in (part.parts if isinstance(part, Some) else (part,))]
-    return flat[0] if len(flat) == 1 else Some(tuple(flat))
+    return _group("any", parts)
+
+
+def _group(kind: Literal["all", "any"], parts: tuple[Node, ...]) -> Node:
+    flat = [
+        inner for part in parts for inner in (part.parts if isinstance(part, Group) and part.kind == kind else (part,))
+    ]
+    return flat[0] if len(flat) == 1 else Group(kind, tuple(flat))
 
 
 def opposite(node: Node) -> Node:
     """The negation, without a double negation."""
     return node.inner if isinstance(node, Not) else Not(node)
+
+
+def exists(node: Node) -> Compare:
+    """Whether a value is neither null nor absent."""
+    return Compare("exists", node, Constant(True))  # noqa: FBT003
+
+
+def list_of(parts: list[Node]) -> Node:
+    """A list; a constant if all its items are."""
+    if all(isinstance(part, Constant) for part in parts):
+        return Constant([part.value for part in parts if isinstance(part, Constant)])
+    return Call("list", tuple(parts))
+
+
+def truth(node: Node) -> Node:
+    """A value used as a condition: whether it exists and is not empty.
+
+    Raises:
+        Unclear: it is a constant that is neither true nor false.
+    """
+    match node:
+        case Call("position", (value, part)):
+            return Compare("contains", value, part)
+        case Call("if") | Constant(True | False) | Compare() | Not() | Group() | Among() | Native():
+            return node
+        case Field() | Call():
+            return Not(Compare("empty", node, Constant(True)))  # noqa: FBT003
+    raise Unclear("a condition was expected")

@@ -1,4 +1,4 @@
-"""A text in any of the usual expression languages → tokens."""
+"""A text in any of the usual expression languages → tokens and constants."""
 
 from __future__ import annotations
 
@@ -13,19 +13,43 @@ from engine.rules.dialects.meaning import Unclear
 #: Characters; a longer condition is not translated.
 MAX_TEXT: Final = 2000
 
-_STRING: Final = r"""(?:[rbfu]?"(?:[^"\\]|\\.)*"|[rbfu]?'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`)"""
+CONSTANTS: Final[dict[str, Any]] = {
+    "true": True, "false": False, "null": None, "none": None, "nil": None, "undefined": None,
+}  # fmt: skip
 _TOKEN: Final = re.compile(
-    rf"""(?P<space>\s+)
-    |(?P<string>{_STRING})
-    |(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?P<unit>%|(?:ms|s|m|h|d|w)(?:\d+(?:ms|s|m))*)?(?![\w]))
+    r"""\s*(?:(?P<string>[rbfu]?"(?:[^"\\]|\\.)*"|[rbfu]?'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`)
+    |(?P<number>\d+(?:\.\d+)?(?:[eE][+-]?\d+)?(?:%|(?:ms|s|m|h|d|w)(?:\d+(?:ms|s|m))*)?(?![\w]))
     |(?P<name>[A-Za-z_$@][\w$]*)
-    |(?P<sign>->>|->|===|!==|!~\*|=~\*|==~|==|!=|<>|<=|>=|=<|=>|=~|!~|~\*|:=|&&|\|\||\?\?|\?\.|//|\[\?|[-+*/%^=<>~!|&?.:,;()\[\]{{}}\#\\])
-    """,
+    |(?P<sign>->>|->|===|!==|!~\*|=~\*|==~|==|!=|<>|<=|>=|=<|=>|=~|!~|~\*|:=|&&|\|\||\?\?|\?\.|//|\[\?|[-+*/%^=<>~!|&?.:,;()\[\]{}\#\\])
+    |(?P<end>\Z))""",
     re.VERBOSE,
 )
-_REGEX: Final = re.compile(r"/((?:[^/\\\n]|\\.)+)/([a-z]*)")
-#: After these tokens a slash is a division.
-_VALUE_ENDS: Final = frozenset({")", "]", "}"})
+#: Where a value may begin; elsewhere a slash is a division.
+_REGEX: Final = re.compile(r"\s*/(?P<regex>(?:[^/\\\n]|\\.)+)/(?P<flags>[a-z]*)")
+_NUMBER: Final = re.compile(r"-?\d[\d.]*(?:[eE][+-]?\d+)?(?:%|(?:ms|[smhdw])(?:\d+(?:ms|[sm]))*)?")
+
+
+_NOW: Final = r"\b(?:now|current_timestamp|sysdate|getdate|utcnow|localtimestamp)\b(?:\(\s*\))?"
+#: Constructs of single languages → the same in a form that the grammar reads.
+_REWRITTEN: Final = [
+    (re.compile(pattern, re.IGNORECASE | re.DOTALL), replacement)
+    for pattern, replacement in {
+        r"^\s*(?:lambda\s+\w+\s*:|(?:async\s+)?(?:\(\s*\w+\s*\)|\w+)\s*=>\s*(?![^=]*=>)(?=\S))": "",
+        r"^\s*select\b.*?\bwhere\b": "",
+        r"^\s*some\s+(\w+)\s+in\s+([^;\n]+)[;\n](.*)$": r"any(\2, \1 => \3)",  # Rego
+        r"\bcase\s+when\b(.*?)\bthen\b(.*?)\belse\b(.*?)\bend\b": r"if(\1, \2, \3)",  # SQL
+        r"\b(?:try_|safe_)?cast\((.*?)\sas\s+\w+\s*\)": r"(\1)",
+        rf"""{_NOW}\s*-\s*(?:interval\s*)?['"]?(\d+)\s*(ms|[smhdw])[a-z]*['"]?""": r'ago("\1\2")',
+        r"(?<![=!<>])=\s*(\w+\*)(?=\s|$)": r' like "\1"',  # Splunk
+        r"\bvoid\s+0\b": "null",  # JavaScript
+        r"\(\s*(\w+)\s*\)\s*(?==>)": r"\1 ",
+        r"\.\?(?=\w)|\?\.(?=\w)": ".",
+        r"(?<=[\w)])\?(?=\[)": "",  # Logic Apps
+        r"(?<=\.)(any|all|none)\?\s*\{\s*\|\s*(\w+)\s*\|(.*?)\}": r"\1(\2, \3)",  # Ruby
+        r"(?<=\.)(nil|empty|blank|present|exists?)\?(?=\s*(?:$|[)&|?]|and\b|or\b))": r"\1()",
+        r"(?<=\.)(\w+)\?(?=\()": r"\1",
+    }.items()
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,57 +63,85 @@ class Token:
     end: int
 
 
-def tokenize(text: str) -> list[Token]:
-    """All tokens of a text, followed by one of kind ``end``.
+class Tokens:
+    """The tokens of a text with a current position.
 
     Raises:
-        Unclear: it contains characters that no such language has.
+        Unclear: the text is too long, or contains characters that no such language has.
     """
-    if len(text) > MAX_TEXT:
-        raise Unclear("too long")
+
+    def __init__(self, text: str) -> None:
+        if len(text) > MAX_TEXT:
+            raise Unclear("too long")
+        for pattern, replacement in _REWRITTEN:
+            text = pattern.sub(replacement, text)
+        self._text = text
+        self._tokens = _tokens(text)
+        self._place = 0
+
+    @property
+    def _now(self) -> Token:
+        return self._tokens[self._place]
+
+    def _at(self, ahead: int) -> Token:
+        return self._tokens[min(self._place + ahead, len(self._tokens) - 1)]
+
+    def _next(self) -> Token:
+        token = self._now
+        self._place = min(self._place + 1, len(self._tokens) - 1)
+        return token
+
+    def _is(self, *texts: str, ahead: int = 0) -> bool:
+        token = self._at(ahead)
+        return token.kind in ("sign", "name") and token.text.lower() in texts
+
+    def _take(self, *texts: str) -> bool:
+        taken = self._is(*texts)
+        if taken:
+            self._next()
+        return taken
+
+    def _expect(self, text: str) -> None:
+        if not self._take(text):
+            raise Unclear(f"expected {text!r}, found {self._now.text!r}")
+
+    def _touches(self, ahead: int = 0) -> bool:
+        """Whether there is no space before a token."""
+        return self._place + ahead > 0 and self._at(ahead - 1).end == self._at(ahead).start
+
+
+def _tokens(text: str) -> list[Token]:
+    """All tokens of a text; the last is of kind ``end``."""
     tokens: list[Token] = []
-    place = 0
-    while place < len(text):
-        token = _regex(text, place, tokens) or _token(text, place)
-        place = token.end
-        if token.kind != "space":
-            tokens.append(token)
-    return [*tokens, Token("end", "", None, len(text), len(text))]
+    while not tokens or tokens[-1].kind != "end":
+        before = tokens[-1] if tokens else None
+        after_value = before is not None and (before.kind != "sign" or before.text in (")", "]", "}"))
+        place = before.end if before else 0
+        found = (None if after_value else _REGEX.match(text, place)) or _TOKEN.match(text, place)
+        if found is None:
+            raise Unclear("a character that no language has")
+        tokens.append(_token(found))
+    return tokens
 
 
-def _regex(text: str, place: int, before: list[Token]) -> Token | None:
-    last = before[-1] if before else None
-    divides = last is not None and (last.kind in ("number", "string", "name") or last.text in _VALUE_ENDS)
-    if text[place] != "/" or divides or (found := _REGEX.match(text, place)) is None:
-        return None
-    pattern = found[1].replace("\\/", "/")
-    return Token("regex", found[0], f"(?i){pattern}" if "i" in found[2] else pattern, place, found.end())
-
-
-def _token(text: str, place: int) -> Token:
-    if (found := _TOKEN.match(text, place)) is None:
-        raise Unclear(f"unexpected {text[place]!r}")
-    kind = str(found.lastgroup if found.lastgroup != "unit" else "number")
-    return Token(kind, found[0], _value(kind, found), place, found.end())
-
-
-def _value(kind: str, found: re.Match[str]) -> Any:
-    if kind == "string":
-        return _string(found[0])
-    if kind == "number":
-        return number(found[0])
-    return None
+def _token(found: re.Match[str]) -> Token:
+    kind, groups = str(found.lastgroup), found.groupdict()
+    if kind == "flags":
+        pattern = ("(?i)" if "i" in groups["flags"] else "") + groups["regex"].replace("\\/", "/")
+        return Token("regex", found[0], pattern, found.start("regex") - 1, found.end())
+    text = groups[kind]
+    value = _string(text) if kind == "string" else number(text) if kind == "number" else None
+    return Token(kind, text, value, found.end() - len(text), found.end())
 
 
 def _string(text: str) -> Any:
+    inner = text.lstrip("rbfu")[1:-1]
     if text[0] == "`":
         try:
-            return json.loads(text[1:-1])
+            return json.loads(inner)
         except ValueError:
-            return text[1:-1]
-    raw = text[0] == "r"
-    inner = text.lstrip("rbfu")[1:-1]
-    return inner if raw else re.sub(r"\\(['\"\\/])", r"\1", inner)
+            return inner
+    return inner if text[0] == "r" else re.sub(r"\\(['\"\\/])", r"\1", inner)
 
 
 def number(text: str) -> int | float:
@@ -98,17 +150,20 @@ def number(text: str) -> int | float:
     Raises:
         Unclear: it is not a number.
     """
-    try:
-        if text.endswith("%"):
-            return _whole(parse_share(text))
-        return _whole(parse_duration(text)) if text[-1].isalpha() else _plain(text)
-    except ValueError as error:
-        raise Unclear(str(error)) from None
+    value = scalar(text)
+    if not isinstance(value, (int, float)):
+        raise Unclear("a number was expected")
+    return value
 
 
-def _plain(text: str) -> int | float:
-    return int(text) if text.isdigit() else float(text)
-
-
-def _whole(value: float) -> int | float:
-    return int(value) if value == int(value) else value
+def scalar(text: str) -> Any:
+    """A word as a number, duration (in seconds), share, boolean or text."""
+    if text.lower() in ("true", "false", "null"):
+        return CONSTANTS[text.lower()]
+    for read in (float, parse_share, parse_duration) if _NUMBER.fullmatch(text) else ():
+        try:
+            value = float(read(text))
+        except ValueError:
+            continue
+        return int(value) if value == int(value) else value
+    return text

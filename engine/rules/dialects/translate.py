@@ -7,13 +7,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from engine.rules.dialects.fields import field_of, keys_of
-from engine.rules.dialects.mappings import parse_any
-from engine.rules.dialects.meaning import Node, Unclear
-from engine.rules.dialects.operands import Known
-from engine.rules.dialects.pieces import truth
+from engine.rules.dialects.mappings import Mappings
+from engine.rules.dialects.meaning import Node, Unclear, truth
 from engine.rules.dialects.resolve import resolve
-from engine.rules.dialects.write_condition import Condition, in_yaml, path_of, write_condition
-from engine.rules.dialects.write_expr import write_expression
+from engine.rules.dialects.write import Condition, in_yaml, path_of, write_condition, write_expression
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +41,8 @@ def translate(
     """
     as_text = (isinstance(raw, str) and not raw.startswith("$.")) or (isinstance(raw, dict) and set(raw) == {"expr"})
     try:
-        node = truth(resolve(truth(parse_any(raw, Known(sound, path, variables or {}))), example=example))
-        condition = _written(node, as_text=as_text)
+        node = Mappings(sound, path, variables or {}).condition(raw)
+        condition = _written(truth(resolve(node, example=example)), as_text=as_text)
     except Unclear as unclear:
         return Translation(None, unclear.field)
     except RecursionError:
@@ -55,15 +52,10 @@ def translate(
 
 def _written(node: Node, *, as_text: bool) -> Condition:
     """As an expression if it was one, else with paths; the other form if the first cannot express it."""
-    first, second = (_expression, write_condition) if as_text else (write_condition, _expression)
     try:
-        return first(node)
+        return {"expr": write_expression(node)} if as_text else write_condition(node)
     except Unclear:
-        return second(node)
-
-
-def _expression(node: Node) -> Condition:
-    return {"expr": write_expression(node)}
+        return write_condition(node) if as_text else {"expr": write_expression(node)}
 
 
 def translate_path(text: str) -> str:

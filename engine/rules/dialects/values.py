@@ -1,396 +1,288 @@
-"""The values of a condition: constants, fields, functions, lists, and what may follow them."""
+"""The values of a condition written as text: constants, fields, calls, lists, and what may follow them."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Final
 
-from engine.core.vocabulary import run_field
-from engine.rules.dialects.build import call, method
+from engine.rules.dialects.calls import bare_word, call
 from engine.rules.dialects.labels import label_value
-from engine.rules.dialects.meaning import BOOLEAN, Among, Constant, Field, Node, Unclear, every
-from engine.rules.dialects.pieces import as_list, constant_name, deeper, truth
-from engine.rules.dialects.stream import Stream
-from engine.rules.dialects.tokens import Token
+from engine.rules.dialects.meaning import (
+    BOOLEAN,
+    Among,
+    Constant,
+    Field,
+    Keys,
+    Node,
+    Unclear,
+    every,
+    list_of,
+    opposite,
+    truth,
+)
+from engine.rules.dialects.tokens import CONSTANTS, Token, Tokens
 from engine.rules.dialects.words import operator_of
 
-_CONSTANTS: Final[dict[str, Any]] = {
-    "true": True, "false": False, "null": None, "none": None, "nil": None, "undefined": None,
-}  # fmt: skip
-#: Functions called without parentheses, as in Go's templates.
-_PREFIX: Final = frozenset({
-    "typeof",
-    "eq", "ne", "lt", "le", "gt", "ge", "lte", "gte", "neq", "and", "or", "not", "contains", "hasPrefix", "hasSuffix",
-    "has", "len", "index", "exists", "isset", "empty", "in", "match", "regexMatch", "lower", "upper",
+#: How strongly operators bind, from the weakest.
+SEQUENCE, PIPE, CHOICE, OR, AND, NOT, COMPARE, SUM, PRODUCT, VALUE = range(10)
+#: Words at the beginning of a condition that add nothing to it.
+_LEADING: Final = frozenset({"filter", "search", "return", "where", "if", "when", "new"})
+#: Functions called without parentheses, as in Go's templates; those with their arguments in reverse order.
+_GO: Final = frozenset({
+    "typeof", "eq", "ne", "lt", "le", "gt", "ge", "lte", "gte", "neq", "and", "or", "not", "contains", "hasPrefix",
+    "hasSuffix", "has", "len", "index", "exists", "isset", "empty", "in", "match", "regexMatch", "lower", "upper",
 })  # fmt: skip
-#: Those whose arguments are in reverse order in Go's libraries.
 _REVERSED: Final = frozenset({"contains", "hasPrefix", "hasSuffix", "regexMatch", "has"})
-
-
-_NOW: Final = frozenset({"now", "current_timestamp", "sysdate", "getdate", "utcnow", "localtimestamp"})
-#: Names of libraries before a function.
+#: Names of libraries before a function, and functions that return the whole document.
 _LIBRARIES: Final = frozenset({"re", "strings", "_", "Array", "Math", "regex", "JSON", "pl", "F", "cel"})
-#: Functions that take comparisons as keywords, and functions that return the whole document.
-_KEYWORDS: Final = frozenset({"q", "filter", "filter_by", "get", "where"})
 _BODIES: Final = frozenset({"triggerbody", "triggeroutputs", "body", "input", "getitem"})
-#: Words after a bar that apply to the whole value before it.
-_OF_PIPES: Final = ("q", "select", "not", "where", "search", "filter", "json", "logfmt")
+#: Functions that test the elements of a list, with our quantifier.
+_QUANTIFIERS: Final = {
+    "any": "any", "some": "any", "exists": "any", "exists_one": "any", "find": "any", "filter": "any", "all": "all",
+    "every": "all",
+}  # fmt: skip
+#: Words after a bar that apply to a whole condition before it.
+_AFTER_BAR: Final = ("q", "select", "not", "where", "search", "filter", "json", "logfmt")
 
 
-class Values(Stream):
-    """Reads values. A subclass reads the operators between them."""
+@dataclass(frozen=True, slots=True)
+class _Scope:
+    """What depends on the surrounding brackets.
+
+    ``context``: the field that a leading dot means. ``anchored``: patterns must match the whole text.
+    ``labels``: a colon is followed by the value of a field.
+    """
+
+    context: Keys = ()
+    anchored: bool = False
+    labels: bool = True
+
+
+class Values(Tokens):
+    """Reads values. A subclass reads the operators between them (precedence climbing, as Pratt's parsers do)."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self._beside: list[Node] = []  # labels of a metric whose value is compared
-        self._anchored = False
-        self._context: tuple[str | int | None, ...] | None = None
-        self._no_colon = 0
-        self._labelled = False
+        self._scope = _Scope()
+        self._labelled = False  # whether a field with a colon was read, after which spaces mean "and"
 
     @abstractmethod
-    def _condition(self) -> Node: ...
+    def _infix(self, left: Node, power: int) -> Node | None:
+        """The expression that goes on after a value with an operator that binds at least so; None if there is none."""
 
-    @abstractmethod
-    def _either(self) -> Node: ...
+    def _expression(
+        self, power: int = SEQUENCE, *, context: Keys | None = None, labels: bool | None = None, anchored: bool = False
+    ) -> Node:
+        """An expression whose operators bind at least as strongly as ``power``."""
+        before = self._scope
+        self._scope = _Scope(
+            before.context if context is None else context,
+            before.anchored or anchored,
+            before.labels if labels is None else labels,
+        )
+        try:
+            node = self._prefix()
+            while (longer := self._suffix(node) or self._infix(node, power)) is not None:
+                node = longer
+        finally:
+            self._scope = before
+        return node
 
-    @abstractmethod
-    def _sum(self) -> Node: ...
+    def _list(self, closing: str, context: Keys | None = None) -> list[Node]:
+        """Expressions up to a closing bracket."""
+        parts: list[Node] = []
+        while not self._take(closing):
+            parts.append(self._expression(PIPE, context=context, labels=True, anchored=closing == "}"))
+            if not self._take(",", ";") and not self._is(closing):
+                raise Unclear("a list that does not end")
+        return parts
 
-    @abstractmethod
-    def _unary(self) -> Node: ...
+    def _condition(self, power: int = PIPE) -> Node:
+        return truth(self._expression(power))
 
-    @abstractmethod
-    def _skip_rest(self) -> None: ...
+    # --- what an expression begins with ---
 
-    @abstractmethod
-    def _case(self) -> Node: ...
-
-    @abstractmethod
-    def _ago(self) -> Node: ...
-
-    @abstractmethod
-    def _keywords(self) -> Node: ...
-
-    def _primary(self) -> Node:
+    def _prefix(self) -> Node:
         token = self._next()
-        if token.kind in ("string", "number"):
+        text = token.text.lower()
+        if token.kind in ("string", "number", "regex"):
             return Constant(token.value)
-        if token.kind == "regex":
-            return Constant(token.value)
+        if text == "=" or (text in _LEADING and not self._touches()) or (text == "+" and self._now.kind == "name"):
+            return self._prefix()
+        if text == "-" and self._now.kind == "number":
+            return Constant(-self._next().value)
+        if text in ("not", "!", "~") or (text == "-" and self._now.kind == "name"):
+            return opposite(self._condition(NOT))
         if token.kind == "name":
             return self._name(token)
-        if token.text == "@" and self._now.kind == "name":
-            return self._name(self._next())
-        opened: dict[str, Callable[[], Node]] = {
-            "(": self._parenthesis,
-            "[": self._list,
-            "{": self._set,
-            ".": self._dotted,
-            "$": lambda: Field(("$",)),
-            "@": lambda: Field(("@",)),
-            "*": lambda: Field((None,)),
-            "#": lambda: Field((".",)),  # Expr: the element
-        }
-        if token.text in opened:
-            return opened[token.text]()
-        raise Unclear(f"unexpected {token.text!r}")
+        if text in ("*", "#"):  # each element; Expr: the element
+            return Field((None,) if text == "*" else (".",))
+        return self._bracket(text)
 
-    def _parenthesis(self) -> Node:
-        self._no_colon, before = 0, self._no_colon
-        parts = [self._condition()]
-        while self._take(","):
-            if not self._is(")"):
-                parts.append(self._condition())
-        self._expect(")")
-        self._no_colon = before
-        return parts[0] if len(parts) == 1 else as_list(parts)
-
-    def _list(self) -> Node:
-        parts: list[Node] = []
-        while not self._take("]"):
-            parts.append(self._condition())
-            if self._is("for"):
-                return self._comprehension(parts[0], "any", "]")
-            if not self._take(",") and not self._is("]"):
-                raise Unclear("a list that does not end")
-        return parts[0] if len(parts) == 1 and isinstance(parts[0], BOOLEAN) else as_list(parts)
-
-    def _set(self) -> Node:
-        """``{status="error", name=~"chat.*"}`` of Prometheus, ``{ .status = "error" && … }`` of Tempo, or a set."""
-        parts: list[Node] = []
-        before, self._anchored = self._anchored, True
-        while not self._take("}"):
-            parts.append(self._condition())
-            if not self._take(",") and not self._is("}"):
-                raise Unclear("a set that does not end")
-        self._anchored = before
-        if not parts:
-            raise Unclear("an empty set")
-        return every(*parts) if any(isinstance(part, BOOLEAN) for part in parts) else as_list(parts)
-
-    def _dotted(self) -> Node:
-        """jq and Go: a field that begins with a dot."""
-        base = self._context or ()
-        if self._now.kind == "name" and self._tokens[self._place - 1].end == self._now.start:
-            return Field((*base, self._next().text))
-        if self._is("["):
-            return Field(base or ("$",))
-        return Field(base or (".",))
+    def _bracket(self, text: str) -> Node:
+        match text:
+            case "(" | "{":  # also Prometheus' {status="error", name=~"chat.*"} and Tempo's { .status = "error" && … }
+                parts = self._list(")" if text == "(" else "}")
+                alone = text == "(" and len(parts) == 1
+                conditions = any(isinstance(part, BOOLEAN) for part in parts)
+                return parts[0] if alone else every(*map(truth, parts)) if conditions else _items(parts)
+            case "[":
+                parts = self._list("]")
+                return parts[0] if len(parts) == 1 and isinstance(parts[0], BOOLEAN) else _items(parts)
+            case "." if self._now.kind == "name" and self._touches():  # jq and Go
+                return Field((*self._scope.context, self._next().text))
+            case ".":
+                return Field(self._scope.context or (("$",) if self._is("[") else (".",)))
+        raise Unclear(f"unexpected {text!r}")
 
     def _name(self, token: Token) -> Node:
-        lower = token.text.lower()
-        if lower == "new" and self._now.kind == "name":
-            return self._name(self._next())
-        if lower == "void" and self._now.kind == "number":
-            self._next()
-            return Constant(None)
-        if lower == "case" and self._take("when"):
-            return self._case()
-        if lower in _NOW and (self._is("(", "-") or self._now.kind == "end"):
-            return self._ago()
-        if lower in _CONSTANTS and not self._is("."):
-            return Constant(_CONSTANTS[lower])
+        if token.text.lower() in CONSTANTS and not self._is("."):
+            return Constant(CONSTANTS[token.text.lower()])
         if self._is("=>") or (self._is("->") and self._at(1).kind != "string"):
             raise Unclear("a function of its own")
-        if self._is("("):
-            self._next()
+        if self._take("("):
             return self._called(token.text)
-        if token.text in _PREFIX and self._begins_operand():
-            return self._prefixed(token.text, [])
+        if token.text in _GO and self._begins_operand():
+            return self._go(token.text, [])
         return Field((token.text,))
 
     def _begins_operand(self) -> bool:
-        spaced = self._tokens[self._place - 1].end < self._now.start
-        return spaced and (self._now.kind in ("string", "number", "regex") or self._is(".", "$", "(")
-                           or (self._now.kind == "name" and operator_of(self._now.text) is None
-                               and self._now.text.lower() not in ("and", "or", "not", "in", "is")))  # fmt: skip
+        """Whether an argument of a function without parentheses begins here."""
+        word = self._now.kind == "name" and self._now.text.lower() not in ("and", "or", "not", "in", "is")
+        word = word and operator_of(self._now.text) is None
+        begins = word or self._now.kind in ("string", "number", "regex") or self._is(".", "$", "(")
+        return begins and not self._touches()
 
-    def _prefixed(self, name: str, args: list[Node]) -> Node:
+    def _go(self, name: str, args: list[Node]) -> Node:
         """Go's templates: ``eq .run.status "error"``."""
-        while self._now.kind not in ("end",) and self._begins_operand():
-            args.append(self._unary())
+        while self._begins_operand():
+            args.append(self._expression(VALUE))
         swap = name in _REVERSED and len(args) == 2 and isinstance(args[0], Constant)
         return call(name, args[::-1] if swap else args)
 
     def _called(self, name: str) -> Node:
-        if name.lower() in _KEYWORDS and self._now.kind == "name" and self._is("=", ahead=1):
-            return self._keywords()
-        if name.lower() in ("cast", "try_cast", "safe_cast"):
-            value = self._sum()
-            self._skip_rest()
-            self._expect(")")
-            return value
-        if not self._is(")") or name.lower() not in _BODIES:
-            return self._function(name)
-        self._next()
-        return Field(("body",))
+        """A call, after its opening parenthesis."""
+        quantifier, start = _QUANTIFIERS.get(name.lower()), self._place
+        if name.lower() in _BODIES and self._take(")"):
+            return Field(("body",))
+        if quantifier is not None and not self._is(")"):
+            source = self._expression(PIPE)
+            if isinstance(source, Field) and self._take(",", ";"):
+                return self._among(quantifier, source)
+            self._place = start
+        match self._list(")"):
+            case [Among() as found] if quantifier is not None:
+                return replace(found, quantifier=quantifier)
+            case [Field(keys)] if name.lower() in ("any", "some"):  # SQL: 'prod' = ANY(tags)
+                return Field((*keys, None))
+            case [argument] if name in _GO and self._begins_operand():
+                return self._go(name, [argument])
+            case args:
+                return call(name, [*args[:1], *map(bare_word, args[1:])])
 
-    def _function(self, name: str) -> Node:
-        args = self._arguments(name)
-        if name in _PREFIX and len(args) == 1 and self._begins_operand():
-            return self._prefixed(name, args)
-        if name.lower() in ("any", "all", "some", "every") and len(args) == 1 and isinstance(args[0], Among):
-            found = args[0]
-            return Among("all" if name.lower() in ("all", "every") else "any", found.source, found.name, found.body)
-        if name.lower() in ("any", "some") and len(args) == 1 and isinstance(args[0], Field):  # SQL: 'a' = ANY(tags)
-            return Field((*args[0].keys, None))
-        if name.lower() in ("any", "all") and len(args) == 2 and isinstance(args[0], Field):
-            return Among("any" if name.lower() == "any" else "all", args[0], ".", args[1])
-        return call(name, args)
+    def _among(self, quantifier: str, source: Node) -> Node:
+        """The test of a list's elements: ``t => …``, CEL's ``t, …``, ``this …``, jq's and Expr's ``.`` or ``#``."""
+        name = self._now.text if self._is("this", "it") else "."
+        if self._begins_lambda() and name == ".":
+            name = self._next().text
+            self._next()
+        body = truth(self._expression(PIPE, context=(".",)))
+        self._expect(")")
+        return Among(quantifier, source, name, body)
 
-    def _arguments(self, name: str) -> list[Node]:
-        self._no_colon, before = 0, self._no_colon
-        args: list[Node] = []
-        while not self._take(")"):
-            args.append(self._argument(name, args))
-            if self._is("for"):
-                args[-1] = self._comprehension(args[-1], "any", ")")
-                break
-            if not self._take(",", ";") and not self._is(")"):
-                raise Unclear("a call that does not end")
-        self._no_colon = before
-        return args
+    def _begins_lambda(self) -> bool:
+        return self._is("this", "it") or (self._now.kind == "name" and self._is("=>", "->", ",", ahead=1))
 
-    def _argument(self, name: str, before: list[Node]) -> Node:
-        if name.lower() in ("any", "all") and before:  # jq: any(.tags[]; . == "a")
-            context, self._context = self._context, (".",)
-            node = self._condition()
-            self._context = context
-            return node
-        return constant_name(self._condition()) if before else self._condition()
+    # --- what follows a value without a space ---
 
-    def _comprehension(self, body: Node, quantifier: str, closing: str) -> Node:
-        self._expect("for")
-        name = self._next().text
-        self._expect("in")
-        source = self._sum()
-        if self._take("if"):
-            body = truth(self._either())
-        self._expect(closing)
-        return Among("all" if quantifier == "all" else "any", source, name, truth(body))
-
-    # --- what follows a value ---
-
-    def _postfix(self, node: Node) -> Node:
-        while True:
-            if self._is(".", "?.") and self._touches():
+    def _suffix(self, node: Node) -> Node | None:
+        touches = self._touches()
+        match self._now.text, node:
+            case ".", _ if touches:
+                return self._attribute(node)
+            case "->" | "->>", _ if self._at(1).kind in ("string", "number"):
                 self._next()
-                node = self._attribute(node)
-            elif self._is("?") and self._is("[", ahead=1) and self._touches():
-                self._next()  # Logic Apps: ?['status']
-            elif self._is("->", "->>") and self._at(1).kind in ("string", "number"):
-                self._next()
-                node = deeper(node, self._next().value)
-            elif self._is("[?"):
-                self._next()
-                node = self._filtered(node)
-            elif self._is("{") and self._touches() and isinstance(node, Field) and len(node.keys) == 1:
-                self._next()
-                node = self._metric(node)
-            elif self._is("[") and self._touches():
-                self._next()
-                node = self._index(node)
-            elif self._is_filter(node):
-                self._next()
-                node = self._filter(node)
-            elif self._is(":") and not self._no_colon and isinstance(node, Field):
-                node = self._label(node)
-            else:
-                return node
-
-    def _is_filter(self, node: Node) -> bool:
-        """Whether Jinja's or jq's function of a value follows a bar; after a condition it is not one."""
-        named = self._is("|") and self._at(1).kind == "name" and not self._is(*_OF_PIPES, ahead=1)
-        return named and not isinstance(node, BOOLEAN)
-
-    def _metric(self, node: Field) -> Node:
-        """A metric with labels: its value if it is a field of a run; else the labels are meant."""
-        labels = self._set()
-        if run_field(str(node.keys[0])) is None:
-            return labels
-        self._beside.append(labels)
-        return node
-
-    def _touches(self) -> bool:
-        return self._tokens[self._place - 1].end == self._now.start
+                return _element(node, self._next().value)
+            case "[", _ if touches:
+                return self._index(node)
+            case "[?", _:
+                return self._index(node)
+            case "|", _ if self._at(1).kind == "name" and not self._is(*_AFTER_BAR, ahead=1):
+                return None if isinstance(node, BOOLEAN) else self._filter(node)
+            case ":", Field() if self._scope.labels:
+                return self._label(node)
+        return None
 
     def _attribute(self, node: Node) -> Node:
-        self._take("?")  # CEL: run.?error
+        self._next()
         if self._is("["):
             return node
         token = self._next()
-        if token.kind == "number" and isinstance(node, Field):
-            return Field((*node.keys, *map(int, token.text.split("."))))
-        if token.text in ("*", "#", "$") and isinstance(node, Field):
-            return Field((*node.keys, None))
+        if token.kind == "number" or token.text in ("*", "#", "$"):
+            return _element(node, int(token.value) if token.kind == "number" else None)
         if token.kind != "name":
             raise Unclear(f"unexpected {token.text!r}")
-        if self._is("?") and self._touches() and self._in_ruby(token.text):
-            return self._predicate(node, token.text)
-        if self._is("(") and self._touches():
-            self._next()
+        if self._touches() and self._take("("):
             return self._method(node, token.text)
         if isinstance(node, Field):
             return Field((*node.keys, token.text))
-        if isinstance(node, BOOLEAN):
-            return node
-        return call(token.text, [node])
-
-    def _in_ruby(self, name: str) -> bool:
-        """Whether the question mark here is part of a method's name: ``nil?``, ``include?("a")``."""
-        known = operator_of(name) is not None or name in ("any", "all", "none")
-        return known and (self._at(1).kind in ("sign", "end") or self._is("and", "or", ahead=1))
-
-    def _predicate(self, node: Node, name: str) -> Node:
-        self._next()
-        if self._take("("):
-            return method(node, name, self._arguments(name))
-        if not self._take("{"):
-            return call(name, [node])
-        self._expect("|")
-        element = self._next().text
-        self._expect("|")
-        body = truth(self._condition())
-        self._expect("}")
-        return Among("all" if name == "all" else "any", node, element, body)
+        return node if isinstance(node, BOOLEAN) else call(token.text, [node])
 
     def _method(self, node: Node, name: str) -> Node:
-        if isinstance(node, Field) and node.keys[-1:] == ("str",) and len(node.keys) > 1:
-            node = Field(node.keys[:-1])  # Pandas: df.name.str.contains("chat")
-        if name.lower() in ("some", "any", "every", "all", "exists", "exists_one", "find", "filter") and self._lambda():
-            return self._among(node, "all" if name.lower() in ("every", "all") else "any")
-        if isinstance(node, Field) and len(node.keys) == 1 and node.keys[0] in _LIBRARIES:
-            return call(f"re.{name}" if node.keys[0] == "re" else name, self._arguments(name))
-        return method(node, name, self._arguments(name))
-
-    def _lambda(self) -> bool:
-        """Whether a function of an element begins here: ``t => …``, ``(t) => …``, CEL's ``t, …``, ``this …``."""
-        if self._is("(") and self._at(1).kind == "name" and self._is(")", ahead=2):
-            return True
-        return (self._now.kind == "name" and self._is("=>", "->", ",", ahead=1)) or self._is("this", "it")
-
-    def _among(self, node: Node, quantifier: str) -> Node:
-        opened = self._take("(")
-        name = self._now.text
-        if not self._is("this", "it"):
-            self._next()
-        self._expect(")") if opened else None
-        self._take("=>", ",", "->")
-        body = truth(self._condition())
-        self._expect(")")
-        return Among("all" if quantifier == "all" else "any", node, name, body)
-
-    def _filtered(self, node: Node) -> Node:
-        """JMESPath and JSONPath: a filter of elements. The meaning is whether any element matches."""
-        before, self._context = self._context, ("@",)
-        body = truth(self._condition())
-        self._context = before
-        self._expect("]")
-        if isinstance(node, Field) and node.keys[-1] in ("runs", "traces", "spans"):
-            return body
-        return Among("any", node, "@", body)
+        """A call of a method, after its opening parenthesis."""
+        quantifier = _QUANTIFIERS.get(name.lower())
+        if quantifier is not None and self._begins_lambda():
+            return self._among(quantifier, node)
+        args = self._list(")")
+        match node:
+            case Field((str() as library,)) if library in _LIBRARIES:
+                return call(f"re.{name}" if library == "re" else name, args)
+            case Field((*keys, "str")) if keys:  # Pandas: df.name.str.contains("chat")
+                node = Field(tuple(keys))
+        return call(name, [node, *map(bare_word, args)])
 
     def _index(self, node: Node) -> Node:
-        if isinstance(node, BOOLEAN):
-            self._skip_rest()
-            self._take("]")
-            return node
-        if self._take("]"):
-            return deeper(node, None)
-        if self._now.kind == "name" and not self._is("]", ahead=1):
-            return self._filtered(node)  # JSONata: runs[status = "error"]
-        token = self._next()
-        if token.kind == "name" and token.text != "_" and isinstance(node, Field) and node.keys == ("tags",):
-            self._expect("]")  # Sentry: tags[env], which are metadata here
-            return Field(("metadata", token.text))
-        key = token.value if token.kind in ("string", "number") else None
-        if token.kind not in ("string", "number") and token.text not in ("*", "#", "_"):
-            raise Unclear("a key that is not constant")
-        self._expect("]")
-        return deeper(node, key)
+        """An element, or the filter of JSONPath, JMESPath and JSONata, which means that any element matches."""
+        filtered = self._next().text == "[?"
+        parts = self._list("]", ("@",))
+        match node, parts:
+            case _ if isinstance(node, BOOLEAN):
+                return node
+            case Field((*_, "runs" | "traces" | "spans")), [body] if filtered or isinstance(body, BOOLEAN):
+                return truth(body)
+            case _, [body] if filtered or isinstance(body, BOOLEAN):
+                return Among("any", node, "@", truth(body))
+            case _, [] | [Field((None | "_" | ".",))]:
+                return _element(node, None)
+            case Field(("tags",)), [Field((str() as key,))]:  # Sentry: tags[env], which are metadata here
+                return Field(("metadata", key))
+            case _, [Constant(str() | int() as key)]:
+                return _element(node, key)
+        raise Unclear("a key that is not constant")
 
     def _filter(self, node: Node) -> Node:
         """Jinja's and jq's functions after a bar."""
-        token = self._next()
-        args: list[Node] = []
-        if token.text in ("any", "all") and self._take("("):
-            context, self._context = self._context, (".",)
-            body = truth(self._condition())
-            self._context = context
-            self._expect(")")
-            return Among("any" if token.text == "any" else "all", node, ".", body)
-        if self._is("("):
-            self._next()
-            args = self._arguments("")
-        return method(node, token.text, args)
+        self._next()
+        name = self._next().text
+        if name in ("any", "all") and self._take("("):
+            return self._among(name, node)
+        return call(name, [node, *(self._list(")") if self._take("(") else [])])
 
     def _label(self, node: Field) -> Node:
         """Lucene, Datadog, Sentry: ``status:error``."""
-        start = self._next().end
+        made, end = label_value(node, self._text, self._next().end)
         self._labelled = True
-        made, end = label_value(node, self._text, start)
         while self._now.kind != "end" and self._now.start < end:
             self._next()
         return made
+
+
+def _items(parts: list[Node]) -> Node:
+    return list_of([bare_word(part) for part in parts])
+
+
+def _element(node: Node, key: str | int | None) -> Node:
+    if not isinstance(node, Field):
+        raise Unclear("an element of a value that was worked out")
+    return Field((*node.keys, key))

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 from typing import Final
 
-#: Our operator → its names in other tools, in lower case.
-_PHRASES: Final[Mapping[str, str]] = {
-    "eq": "==,=,===,eq,equal,equals,equal to,equals to,is,is equal,is equal to,exact,exactly,exactly matches,eql,same,"
-    "same as,exact match,matches exactly,value equals,term,const,text exactly matches,number equals,iff",
-    "ne": "!=,!==,<>,~=,ne,neq,unequal,differs,differs from,different from,anything but,!,^=,/=",
+from engine.rules.dialects.meaning import Unclear
+
+#: Our operator → its names in other tools, in lower case. ``!``: they negate it; ``~``: they ignore case.
+_OPERATORS: Final[Mapping[str, str]] = {
+    "eq": "==,=,===,:=,eq,equal,equals,equal to,equals to,is,is equal,is equal to,exact,exactly,exactly matches,eql,"
+    "same,same as,exact match,matches exactly,value equals,term,const,text exactly matches,number equals,iff",
+    "!eq": "!=,!==,<>,~=,ne,unequal,differs,differs from,different from,anything but,!,^=,/=,isnt,not,is not",
+    "!in": "none of",
+    "!contains": "excludes,exclude,lacks,without",
+    "!matches": "!~",
+    "~matches": "~*,=~*",
+    "!~matches": "!~*",
+    "!~eq": "ineq",
     "lt": "<,lt,below,under,less,less than,smaller,smaller than,lower,lower than,is less than,is below,"
     "fewer than,number less than,strictly below",
     "lte": "<=,=<,le,lte,lteq,at most,max,maximum,less than or equal,less than or equal to,less or equal,"
@@ -32,11 +39,11 @@ _PHRASES: Final[Mapping[str, str]] = {
     "has prefix of,text starts with,=^,match phrase prefix,string starts with",
     "ends_with": "suffix,has suffix,endswith,ends with,end with,ends,text ends with,string ends with,=$",
     "matches": "matches,regex,regexp,re,pattern,match,match re,matches regex,matches regexp,match regex,regex match,"
-    "regexp match,re match,=~,~,search,regex search,rlike,matches pattern,regexp like,string matches,"
+    "regexp match,re match,=~,~,==~,search,regex search,rlike,matches pattern,regexp like,string matches,"
     "regexp matches,matches regular expression,text matches",
     "like": "like,similar to,glob,wildcard,fnmatch,string like,matches glob,matches wildcard,matches like",
-    "exists": "exists,exist,present,is present,is set,defined,is defined,set,has value,has key,is not null,not null,"
-    "non null,isnt null,is not none,not none,exist value",
+    "exists": "exists,exist,present,is present,is set,defined,is defined,set,has value,has key,exist value,"
+    "is not none,not none",
     "null": "null,is null,isnull,none value,is none,nil,is nil,is missing,missing,absent,is absent,undefined,"
     "is undefined,unset,is unset,does not exist,is not set,not present,not set",
     "empty": "empty,is empty,blank,is blank,isempty",
@@ -57,92 +64,38 @@ _PHRASES: Final[Mapping[str, str]] = {
     "all_of": "all of elements",
 }  # fmt: skip
 
-#: Short names with a negation or flag that the rules below cannot split.
-_SHORT: Final[Mapping[str, tuple[str, bool, bool]]] = {
-    "nin": ("in", True, False),
-    "notin": ("in", True, False),
-    "nlike": ("like", True, False),
-    "notlike": ("like", True, False),
-    "nregex": ("matches", True, False),
-    "nmatches": ("matches", True, False),
-    "nmatch": ("matches", True, False),
-    "nre": ("matches", True, False),
-    "ncontains": ("contains", True, False),
-    "nincludes": ("contains", True, False),
-    "nhas": ("contains", True, False),
-    "nexists": ("exists", True, False),
-    "nexist": ("exists", True, False),
-    "nempty": ("empty", True, False),
-    "nnull": ("null", True, False),
-    "notnull": ("null", True, False),
-    "isnotnull": ("null", True, False),
-    "isnotempty": ("empty", True, False),
-    "notempty": ("empty", True, False),
-    "nonempty": ("empty", True, False),
-    "neq": ("eq", True, False),
-    "neql": ("eq", True, False),
-    "nequals": ("eq", True, False),
-    "nequal": ("eq", True, False),
-    "ne": ("eq", True, False),
-    "isnt": ("eq", True, False),
-    "isnot": ("eq", True, False),
-    "is not": ("eq", True, False),
-    "noteq": ("eq", True, False),
-    "notequal": ("eq", True, False),
-    "notequals": ("eq", True, False),
-    "nbetween": ("between", True, False),
-    "nprefix": ("starts_with", True, False),
-    "nsuffix": ("ends_with", True, False),
-    "nstartswith": ("starts_with", True, False),
-    "nendswith": ("ends_with", True, False),
-    "ngt": ("gt", True, False),
-    "nlt": ("lt", True, False),
-    "ngte": ("gte", True, False),
-    "nlte": ("lte", True, False),
-    "excludes": ("contains", True, False),
-    "exclude": ("contains", True, False),
-    "lacks": ("contains", True, False),
-    "without": ("contains", True, False),
-    "none of": ("in", True, False),
-    "!~": ("matches", True, False),
-    "!~*": ("matches", True, True),
-    "~*": ("matches", False, True),
-    "=~*": ("matches", False, True),
-    "ieq": ("eq", False, True),
-    "ieql": ("eq", False, True),
-    "iequals": ("eq", False, True),
-    "ine": ("eq", True, True),
-    "ineq": ("eq", True, True),
-    "iexact": ("eq", False, True),
-    "icontains": ("contains", False, True),
-    "iincludes": ("contains", False, True),
-    "nicontains": ("contains", True, True),
-    "iregex": ("matches", False, True),
-    "imatches": ("matches", False, True),
-    "imatch": ("matches", False, True),
-    "ilike": ("like", False, True),
-    "nilike": ("like", True, True),
-    "istartswith": ("starts_with", False, True),
-    "iprefix": ("starts_with", False, True),
-    "iendswith": ("ends_with", False, True),
-    "isuffix": ("ends_with", False, True),
-    "iin": ("in", False, True),
+#: Our function of one value, or what else a function does → its names in other tools, in lower case.
+_FUNCTIONS: Final[Mapping[str, str]] = {
+    "length": "len,length,size,count,strlen,char length,character length,array length,cardinality,array size,utf8 "
+    "length,json array length,string length,lengthof",
+    "lower": "lower ascii,lower,lowercase,lcase,tolower,to lower,to lower case,to lowercase,downcase,casefold,"
+    "ascii downcase",
+    "upper": "upper ascii,upper,uppercase,ucase,toupper,to upper,to upper case,to uppercase,upcase,ascii upcase",
+    "trim": "trim,strip",
+    "number": "number,int,float,tonumber,to number,parse int,parse float,to int,to float,double,toint,todouble",
+    "string": "str,string,tostring,to string,text",
+    "type": "typeof,type,type of",
+    "itself": "bool,boolean,list,array,set,frozenset,sorted,can,try,nullif,ensure list,total seconds,seconds,tojson,"
+    "to json,keyword,values,dyn,to array,entries,timestamp,datetime,date,to datetime,todatetime,to timestamp,"
+    "date parse,parse time,time,from iso8601 timestamp,datetime fromisoformat,fromisoformat",
+    "default": "coalesce,ifnull,nvl,default,or else,or value,if null,get or else,else,catch",
+    "if": "if,iif,iff,cond,ternary",
+    "and": "and,all,all of,q,select,filter,filter by,where",
+    "or": "or,any,any of",
+    "not": "not",
+    "nor": "nor",
+    "position": "index of,index,find,strpos,instr,indexof,locate,charindex,position",
+    "duration": "duration,interval,parse duration,timespan,totimespan",
+    "ago": "ago,older than",
+    "json": "from json,parse json,json parse,fromjson,jsondecode,json loads,json decode",
+    "field": "col,column,field,attr,itemgetter,getattr,get,value",
+    "regex": "test,re match,match,is match",
+    "subset": "issubset,subset of,is subset",
+    "starts_with": "left,str left",
+    "part": "substring,substr,slice,mid",
+    "ends_with": "right",
+    "kind": "isinstance,is instance",
 }
-_WORDS: Final = MappingProxyType({phrase: ours for ours, phrases in _PHRASES.items() for phrase in phrases.split(",")})
-_SQUASHED: Final = MappingProxyType(
-    {phrase.replace(" ", ""): ours for phrase, ours in _WORDS.items() if len(phrase) > 4}
-)
-_NEGATION: Final = re.compile(
-    r"^(?:(?:does|do|is|are|was|has|have|must|should)(?: ?n[o']?t) |"
-    r"(?:doesnt|dont|isnt|arent|not|no|non|never|nor|without|cannot|unless) |!)|(?<=^is )not "
-)
-_FOLDED: Final = re.compile(
-    r" (?:ignore case|ignoring case|ignorecase|case insensitive|insensitive|nocase|no case|ci|i|case insensitively)$|"
-    r"^(?:case insensitive|insensitive|ignore case|i) |\*$"
-)
-#: Zapier and Make prefix the type of the compared values.
-_KIND: Final = re.compile(r"^(?:text|number|string|array|boolean|date time|datetime|numeric) (?=\w)")
-_STRICT: Final = re.compile(r" (?:cs|case sensitive)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,13 +107,28 @@ class Word:
     fold: bool = False
 
 
-def operator_of(written: object) -> Word | None:
-    """The meaning of an operator in any usual spelling; None if it is not known."""
-    phrase = phrase_of(written)
-    found = _plain(phrase) or _strict(phrase) or _folded(phrase) or _negated(phrase)
-    if found is None and phrase.endswith((" any", " any of")):  # one of a list: all our operators accept a list
-        found = operator_of(phrase.removesuffix(" of").removesuffix(" any"))
-    return found
+_WORDS: Final = {
+    phrase: Word(name.lstrip("!~"), "!" in name, "~" in name)
+    for name, phrases in _OPERATORS.items()
+    for phrase in phrases.split(",")
+}
+#: Names of functions → our function.
+FUNCTIONS: Final = {phrase: ours for ours, phrases in _FUNCTIONS.items() for phrase in phrases.split(",")}
+_SQUASHED: Final = {phrase.replace(" ", ""): word for phrase, word in _WORDS.items()}
+#: Names without spaces: ``nin``, ``notlike``, ``icontains``, ``isnotempty``.
+_SHORT: Final = re.compile(rf"(?:is)?(not|non|n)?(i)?({'|'.join(filter(str.isalnum, _SQUASHED))})")
+#: Zapier and Make prefix the type of the compared values; other words say that case is not ignored.
+_WITHOUT_MEANING: Final = re.compile(
+    r"^(?:text|number|string|array|boolean|date time|datetime|numeric) (?=\w)| (?:cs|case sensitive)$"
+)
+_NEGATION: Final = re.compile(
+    r"^(?:(?:does|do|is|are|was|has|have|must|should)(?: ?n[o']?t) |"
+    r"(?:doesnt|dont|isnt|arent|not|no|non|never|nor|without|cannot|unless) |!)|(?<=^is )not "
+)
+_FOLDED: Final = re.compile(
+    r" (?:ignore case|ignoring case|ignorecase|case insensitive|insensitive|nocase|no case|ci|i|case insensitively)$|"
+    r"^(?:case insensitive|insensitive|ignore case|i) |\*$"
+)
 
 
 def phrase_of(written: object) -> str:
@@ -174,36 +142,37 @@ def phrase_of(written: object) -> str:
     return " ".join("does not" if word in ("doesn't", "doesnt") else word.replace("'", "") for word in words)
 
 
-def _plain(phrase: str) -> Word | None:
-    phrase = _KIND.sub("", phrase) or phrase
-    bare = phrase.removeprefix("is ")
-    for short in (phrase, bare, phrase.replace(" ", "")):
-        if short in _SHORT:
-            return Word(*_SHORT[short])
-    name = _WORDS.get(phrase) or _WORDS.get(bare) or _SQUASHED.get(phrase)
-    if name == "ne":
-        return Word("eq", negated=True)
-    return None if name is None else Word(name)
+def operator_of(written: object) -> Word | None:
+    """The meaning of an operator in any usual spelling; None if it is not known."""
+    phrase = phrase_of(written)
+    found = _word(phrase)
+    if found is None and phrase.endswith((" any", " any of")):  # one of a list: all our operators accept a list
+        found = operator_of(phrase.removesuffix(" of").removesuffix(" any"))
+    return found
 
 
-def _strict(phrase: str) -> Word | None:
-    bare = _STRICT.sub("", phrase)
-    return _plain(bare) if bare != phrase else None
+def _word(phrase: str) -> Word | None:
+    if (found := _WORDS.get(phrase) or _WORDS.get(phrase.removeprefix("is "))) is not None:
+        return found
+    if (short := _SHORT.fullmatch(phrase.replace(" ", ""))) is not None:
+        found = _SQUASHED[short[3]]
+        return Word(found.name, found.negated is not bool(short[1]), found.fold or bool(short[2]))
+    for pattern, negated, fold in ((_WITHOUT_MEANING, False, False), (_FOLDED, False, True), (_NEGATION, True, False)):
+        rest = pattern.sub("", phrase)
+        if rest not in ("", phrase) and (found := _word(rest)) is not None:
+            return Word(found.name, found.negated is not negated, found.fold or fold)
+    return None
 
 
-def _folded(phrase: str) -> Word | None:
-    bare = _FOLDED.sub("", phrase)
-    if bare in ("", phrase):
-        return None
-    found = _plain(bare) or _negated(bare)
-    return None if found is None else replace(found, fold=True)
+def known_operator(written: object) -> Word:
+    """The meaning of an operator.
 
-
-def _negated(phrase: str) -> Word | None:
-    bare = _NEGATION.sub("", _KIND.sub("", phrase))
-    if bare in ("", phrase) or (found := _plain(bare) or _folded(bare)) is None:
-        return None
-    return replace(found, negated=not found.negated)
+    Raises:
+        Unclear: it is not known.
+    """
+    if (word := operator_of(written)) is None:
+        raise Unclear(f"an unknown operator {written!r}")
+    return word
 
 
 def suffix(key: str, mark: str) -> tuple[str, Word] | None:
@@ -216,8 +185,6 @@ def suffix(key: str, mark: str) -> tuple[str, Word] | None:
     return None
 
 
-# --- misspellings ---------------------------------------------------------------------------------------------------
-
 _PREFIX: Final = re.compile(r"^(?:not|non|un|no|n|i|!)(?=[a-z])")
 
 
@@ -227,38 +194,24 @@ def misspelt(written: str, known: Iterable[str]) -> str:
     A misspelling has one letter too many, too few, wrong or swapped; in long words up to two of these.
     A word that begins like a negation (``nexists``) is not a misspelling of the positive word.
     """
-    word = written.lower()
-    if len(word) < 3:
-        return ""
-    allowed = 1 if len(word) < 8 else 2
-    near = [(distance, name) for name in set(known) if (distance := _distance(word, name.lower(), allowed)) <= allowed]
-    best = sorted(near)[:2]
-    if not best or (len(best) > 1 and best[0][0] == best[1][0]):
-        return ""
-    name = best[0][1]
-    bare, meant = (each.replace("_", "") for each in (word, name))
+    word, names, near = written.lower(), set(known), list[str]()
+    for edits in range(2 + (len(word) >= 8) if len(word) >= 3 else 0):
+        near = near or [name for name in names if _is_near(word, name.lower(), edits)]
+    bare, meant = (each.replace("_", "") for each in (word, near[0] if len(near) == 1 else ""))
     opposite = bare != meant and (_PREFIX.sub("", bare) == meant or _PREFIX.sub("", meant) == bare)
-    return "" if opposite else name
+    return "" if opposite or not meant else near[0]
+
+
+def _is_near(left: str, right: str, edits: int) -> bool:
+    """Whether a word becomes another by so many edits: a letter inserted, removed or changed, or two swapped."""
+    if left[:1] == right[:1]:
+        return not left or _is_near(left[1:], right[1:], edits)
+    rests = [(left[1:], right), (left, right[1:]), (left[1:], right[1:])]
+    if left[:2] == right[1::-1]:
+        rests.append((left[2:], right[2:]))
+    return edits > 0 and any(_is_near(*rest, edits - 1) for rest in rests)
 
 
 def misspelt_operator(written: str) -> Word | None:
-    """The meaning of a misspelt operator of any language; None if it is ambiguous."""
-    phrase = phrase_of(written)
-    near = misspelt(phrase, (word for word in _WORDS if len(word) > 3))
-    return operator_of(near) if near else None
-
-
-def _distance(left: str, right: str, limit: int) -> int:
-    """How many letters differ (Damerau's optimal string alignment); a distance above ``limit`` is not exact."""
-    if abs(len(left) - len(right)) > limit:
-        return limit + 1
-    before: list[int] = []
-    row = list(range(len(right) + 1))
-    for place, letter in enumerate(left, start=1):
-        last, before, row = before, row, [place]
-        for index, other in enumerate(right, start=1):
-            cost = min(before[index] + 1, row[index - 1] + 1, before[index - 1] + (letter != other))
-            if index > 1 and place > 1 and letter == right[index - 2] and left[place - 2] == other:
-                cost = min(cost, last[index - 2] + 1)
-            row.append(cost)
-    return row[-1]
+    """The meaning of a misspelt operator of any language; None if there is none."""
+    return _WORDS.get(misspelt(phrase_of(written), (word for word in _WORDS if len(word) > 3)))

@@ -8,8 +8,7 @@ from typing import Final
 from jinja2 import nodes
 
 from engine.core.payload_schema import ARRAY_FIELDS, TEXT_FIELDS
-from engine.rules.dialects.build import FUNCTIONS
-from engine.rules.dialects.words import misspelt, operator_of, phrase_of
+from engine.rules.dialects.words import FUNCTIONS, misspelt, operator_of, phrase_of
 from engine.rules.templates.needs import Chain, chain_of
 from engine.rules.templates.sandbox import DOCUMENT_NAMES, METHOD_NAMES
 
