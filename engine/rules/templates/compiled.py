@@ -16,10 +16,10 @@ from engine.core.vocabulary import Vocabulary
 from engine.rules.templates.budget import Budget
 from engine.rules.templates.errors import Looks, line_of, translate
 from engine.rules.templates.kleene import Deciding, DecidingRewriter
-from engine.rules.templates.needs import Needs, chains, each_item, needs_of, operands
+from engine.rules.templates.needs import Needs, chain_of, chains, each_item, needs_of, operands
 from engine.rules.templates.rewriter import Rewriter
 from engine.rules.templates.sandbox import EVENT_NAMES, Rendering, Sandbox
-from engine.rules.templates.syntax import Mistake, assigned, mistakes, parse, parse_expression
+from engine.rules.templates.syntax import Mistake, Parsed, assigned, mistakes, parse, parse_expression
 
 _RESULT = "__result"
 
@@ -78,10 +78,11 @@ def compile_text(sandbox: Sandbox, text: str, vocabulary: Vocabulary, *, key: bo
     if found := mistakes(sandbox, text, parsed.tree, vocabulary):
         return tuple(found)
     needs, native = needs_of(parsed.tree), parsed.native and not key
-    data = native and _is_data(parsed.tree)
-    code = compile_code(sandbox, text, parsed.tree, native=native)
+    chain = chain_of(parsed.expression) if native else None
+    code = compile_code(sandbox, text, parsed, native=native)
     if isinstance(code, Mistake):
         return (code,)
+    data = chain is not None and chain.root in EVENT_NAMES
     return Text(code, needs, native, data, all(chain.root == "vars" for chain in code.looks.chains))
 
 
@@ -92,40 +93,30 @@ def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> 
         TemplateError: the first mistake in it.
     """
     parsed = parse_expression(sandbox, text)
-    found = [parsed] if isinstance(parsed, Mistake) else mistakes(sandbox, text, parsed.tree, vocabulary)
-    if isinstance(parsed, Mistake) or found:
-        raise TemplateError(found[0].message, line=found[0].line, hint=found[0].hint)
+    if isinstance(parsed, Mistake):
+        raise parsed.error()
+    for mistake in mistakes(sandbox, text, parsed.tree, vocabulary):
+        raise mistake.error()
     needs = needs_of(parsed.tree)
-    code = compile_code(sandbox, text, parsed.tree, native=True, rewriter=DecidingRewriter)
+    code = compile_code(sandbox, text, parsed, native=True, rewriter=DecidingRewriter)
     if isinstance(code, Mistake):
-        raise TemplateError(code.message, line=code.line, hint=code.hint)
+        raise code.error()
     return needs, code
 
 
-def _expression_of(tree: nodes.Template) -> nodes.Expr:
-    output = tree.body[0]
-    assert isinstance(output, nodes.Output)
-    return output.nodes[0]
-
-
-def _is_data(tree: nodes.Template) -> bool:
-    """Whether a whole value is one look into the document, with nothing done to what is found."""
-    expression = _expression_of(tree)
-    return any(node is expression and chain.root in EVENT_NAMES for node, chain in chains(tree))
-
-
 def compile_code(
-    sandbox: Sandbox, text: str, tree: nodes.Template, *, native: bool, rewriter: type[Rewriter] = Rewriter
+    sandbox: Sandbox, text: str, parsed: Parsed, *, native: bool, rewriter: type[Rewriter] = Rewriter
 ) -> Code | Mistake:
     """The code of a checked tree; ``native``: of the one expression that it is."""
+    tree = parsed.tree
     seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
     changes = rewriter(escaping=sandbox.escaping, each=each_item(tree), hidden=frozenset(assigned(tree)))
     try:
         if native:
-            value = changes.structure(_expression_of(tree))
+            value = changes.structure(parsed.expression)
             tree.body = [nodes.Assign(nodes.Name(_RESULT, "store", lineno=1), value, lineno=1)]
         else:
-            changes.rewrite(tree)
+            changes.visit(tree)
         tree.set_environment(sandbox)
         compiled = sandbox.from_string(tree)
     except (JinjaError, SyntaxError, ValueError, RecursionError, MemoryError) as error:

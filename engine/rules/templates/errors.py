@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+
+from jinja2.utils import missing
 
 from engine.core.document import Missing
 from engine.core.errors import AbsentValue, TemplateError
@@ -69,10 +71,19 @@ def _nulls(operands: Sequence[Chain], document: Mapping[str, Any]) -> list[str]:
 
 
 def _end_of(chain: Chain, document: Mapping[str, Any]) -> Any:
+    place, value = _walk(chain, document)
+    return value if place == len(chain.keys) else _NOWHERE
+
+
+def _walk(chain: Chain, document: Mapping[str, Any]) -> tuple[int, Any]:
+    """How many keys of a look find something, and what the last of them finds."""
     value: Any = document.get(chain.root, _NOWHERE)
-    for key in chain.keys:
-        value = _inside(value, key)
-    return value
+    for place, key in enumerate(chain.keys):
+        inside = _inside(value, key)
+        if inside is _NOWHERE:
+            return place, value
+        value = inside
+    return len(chain.keys), value
 
 
 def _stand_in(message: str) -> str:
@@ -110,7 +121,7 @@ def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any
     """Which part of a look into the document was missing, and what there is instead."""
     if absent.words:
         return AbsentValue(absent.words, "an item", hint=DEFAULT)
-    if absent.top_level:
+    if absent.owner is missing:
         message, hint = _no_name(str(absent.key))
         return AbsentValue(message, str(absent.key), hint=hint)
     path = next((found for chain in chains if (found := _path(chain, absent, document))), "")
@@ -134,36 +145,24 @@ def _no_name(name: str) -> tuple[str, str]:
 
 def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
     """How the author wrote what the missing key was looked for in; empty if it is another chain that is missing."""
-    value: Any = document.get(chain.root)
-    for place, key in enumerate(chain.keys):
-        if isinstance(value, Missing) or key is DYNAMIC:
-            return ""
-        inside = _inside(value, key)
-        if inside is _NOWHERE:
-            same = key == absent.key and type(value) is type(absent.owner)
-            return str(Chain(chain.root, chain.keys[:place])) if same else ""
-        value = inside
-    return ""
+    place, value = _walk(chain, document)
+    if place == len(chain.keys) or chain.keys[place] != absent.key or type(value) is not type(absent.owner):
+        return ""
+    return str(Chain(chain.root, chain.keys[:place]))
 
 
 def reads(looks: Looks, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What looks into the document find, by how they are written; what is absent, or was not sent, is left out."""
-    found = {chain: value for one in looks.chains for chain, value in _reads(one, document)}
-    return {str(chain): value for chain, value in found.items() if not isinstance(value, Missing)}
+    """What looks into the document find, by how they are written; what is absent, or was not sent, is left out.
 
-
-def _reads(chain: Chain, document: Mapping[str, Any]) -> Iterator[tuple[Chain, Any]]:
-    """What a look finds; of a method's name the value that it is a method of."""
-    value: Any = document.get(chain.root, _NOWHERE)
-    for place, key in enumerate(chain.keys):
-        inside = _inside(value, key)
-        if inside is _NOWHERE:
-            if place and isinstance(value, str):
-                yield Chain(chain.root, chain.keys[:place]), value
-            return
-        value = inside
-    if chain.keys:
-        yield chain, value
+    Of a method's name it is the value that it is a method of.
+    """
+    found = {}
+    for chain in looks.chains:
+        place, value = _walk(chain, document)
+        whole = place == len(chain.keys)
+        if place and not isinstance(value, Missing) and (whole or isinstance(value, str)):
+            found[str(Chain(chain.root, chain.keys[:place]))] = value
+    return found
 
 
 _NOWHERE = object()

@@ -82,6 +82,8 @@ def _on_items(function: Filter) -> Filter:
     @pass_context
     def call(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         items = sequence(value, context.budget)
+        if function in _COMPARING:
+            weigh(items, context.budget)
         first = {"context": context, "environment": context.environment}.get(passed)
         result = function(*([] if first is None else [first]), items, *args, **kwargs)
         return list(result) if isinstance(result, Iterator) else result
@@ -329,6 +331,8 @@ _ON_ITEMS: Mapping[str, Filter] = {
     "sum": _sum,
     "unique": jinja.sync_do_unique,
 }
+#: Those that compare items, which may be far larger than they look.
+_COMPARING = (jinja.sync_do_groupby, jinja.do_max, jinja.do_min, jinja.do_sort, jinja.sync_do_unique)
 _ON_NUMBERS: Mapping[str, Filter] = {"abs": abs, "duration": _duration, "round": _round}
 #: Every filter a template may use, by name.
 FILTERS: Mapping[str, Filter] = {

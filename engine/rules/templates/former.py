@@ -62,13 +62,6 @@ def former(expression: nodes.Expr, asked: Asked, there: Callable[[Chain], bool])
     return Former(tuple(dict.fromkeys(keeper.parts)), unparse(kept), decided)
 
 
-def expression_of(tree: nodes.Template) -> nodes.Expr:
-    """The expression of a tree that ``parse_expression`` made."""
-    output = tree.body[0]
-    assert isinstance(output, nodes.Output)
-    return output.nodes[0]
-
-
 class _Keeper:
     """Rewrites one expression; ``parts`` are those whose absence is answered otherwise now.
 

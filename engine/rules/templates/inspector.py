@@ -1,17 +1,115 @@
-"""What templates and expressions read, for warnings about a configuration. Nothing is compiled for it."""
+"""What templates and expressions read, compare and cannot do without, for warnings about a configuration.
+
+Nothing is compiled for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jinja2 import nodes
 
 from engine.core.payload_schema import Step
 from engine.core.variables import identity
-from engine.rules.templates.asked import Compared, Needed, comparisons, needed
-from engine.rules.templates.former import Asked, Former, expression_of, former
-from engine.rules.templates.needs import chain_of
+from engine.rules.templates.former import Asked, Former, former
+from engine.rules.templates.needs import chain_of, chains
 from engine.rules.templates.sandbox import Sandbox
-from engine.rules.templates.syntax import Mistake, Parsed, looks, parse, parse_expression, steps_of
+from engine.rules.templates.syntax import Mistake, Parsed, assigned, looks, parse, parse_expression, steps_of
+
+_FLIPPED = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq", "eq": "eq", "ne": "ne"}
+#: Filters that make something of nothing.
+_FILLING = frozenset({"default", "d"})
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A look into the document that is compared with a constant; ``operator`` is Jinja's word (``eq``, ``notin``)."""
+
+    line: int
+    steps: tuple[Step, ...]
+    operator: str
+    operand: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Needed:
+    """A look whose value a text cannot do without. ``whole``: the text is nothing else, so that null is fine."""
+
+    line: int
+    steps: tuple[Step, ...]
+    whole: bool
+
+
+def comparisons(tree: nodes.Template) -> Iterator[Compared]:
+    """Every comparison of a look into the document with a constant."""
+    own = assigned(tree)
+    for node in tree.find_all(nodes.Compare):
+        if len(node.ops) != 1:
+            continue
+        for one, operator, other in (
+            (node.expr, node.ops[0].op, node.ops[0].expr),
+            (node.ops[0].expr, _FLIPPED.get(node.ops[0].op, ""), node.expr),
+        ):
+            chain = chain_of(one)
+            if chain is None or chain.root in own or not operator:
+                continue
+            try:
+                operand = other.as_const()
+            except nodes.Impossible:
+                continue
+            yield Compared(node.lineno, tuple(steps_of(chain)), operator, list(operand) if _many(operand) else operand)
+
+
+def _many(operand: Any) -> bool:
+    return isinstance(operand, (list, tuple))
+
+
+def needed(tree: nodes.Template, *, native: bool) -> Iterator[Needed]:
+    """Every look that is written out where nothing stands in for it: no default, no test of it around it."""
+    own = assigned(tree)
+    for node, steps in _written(tree, frozenset()):
+        chain = chain_of(node)
+        if chain is not None and chain.root not in own:
+            yield Needed(node.lineno, steps, native)
+
+
+_Steps = tuple[Step, ...]
+
+
+def _written(node: nodes.Node, tested: frozenset[_Steps]) -> Iterator[tuple[nodes.Node, _Steps]]:
+    """The looks below a node that are not among those tested, nor go on from one of them."""
+    match node:
+        case nodes.If() | nodes.CondExpr():
+            within = tested | _looks(node.test)
+            for child in node.iter_child_nodes(exclude=("test",)):
+                yield from _written(child, within)
+        case nodes.Filter(name=name) if name in _FILLING:
+            for argument in node.args:
+                yield from _written(argument, tested)
+        case nodes.Or() | nodes.And():
+            yield from _written(node.right, tested | _looks(node.left))
+        case nodes.Test() | nodes.For() | nodes.Compare():
+            for child in node.body if isinstance(node, nodes.For) else ():
+                yield from _written(child, tested)
+        case _:
+            yield from _plain(node, tested)
+
+
+def _plain(node: nodes.Node, tested: frozenset[_Steps]) -> Iterator[tuple[nodes.Node, _Steps]]:
+    if (chain := chain_of(node)) is None:
+        for child in node.iter_child_nodes():
+            yield from _written(child, tested)
+        return
+    steps = tuple(steps_of(chain))
+    if not any(steps[: len(one)] == one for one in tested):
+        yield node, steps
+
+
+def _looks(node: nodes.Node) -> frozenset[_Steps]:
+    return frozenset(tuple(steps_of(chain)) for _, chain in chains(node))
+
 
 #: How many syntax trees are kept, as one text is looked at for several warnings one after the other.
 _TREES_KEPT: Final = 64
@@ -46,7 +144,7 @@ class Inspector:
     def chain(self, expression: str) -> list[Step] | None:
         """The look into the document that a sound expression is; None if it is more than one look."""
         parsed = self._parsed(expression, bare=True)
-        found = None if parsed is None else chain_of(expression_of(parsed.tree))
+        found = None if parsed is None else chain_of(parsed.expression)
         return None if found is None else steps_of(found)
 
     def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
@@ -54,7 +152,7 @@ class Inspector:
         parsed = parse_expression(self._sandbox, expression)  # anew: the tree is changed
         if isinstance(parsed, Mistake):
             return None
-        return former(expression_of(parsed.tree), asked, lambda chain: there(steps_of(chain)))
+        return former(parsed.expression, asked, lambda chain: there(steps_of(chain)))
 
     def _parsed(self, text: str, *, bare: bool) -> Parsed | None:
         """The syntax tree of a text that is looked at only; None if it is no sound one. The last ones are kept."""

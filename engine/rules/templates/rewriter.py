@@ -24,11 +24,6 @@ class Rewriter(NodeTransformer):
     def __init__(self, *, escaping: bool, each: frozenset[str], hidden: frozenset[str]) -> None:
         self.escaping, self._each, self._own = escaping, each, OWN_NAMES - hidden
 
-    def rewrite(self, tree: nodes.Template) -> nodes.Template:
-        """The tree, changed in place."""
-        self.visit(tree)
-        return tree
-
     def visit_Output(self, node: nodes.Output) -> nodes.Node:
         """What is written into a text must not be null, and is told by the name its author knows."""
         told = [chain_of(child) for child in node.nodes]

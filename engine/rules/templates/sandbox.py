@@ -139,10 +139,9 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def _attribute(self, obj: Any, name: str) -> Any:
         if isinstance(demand(obj), Undefined):
             return obj if isinstance(obj, Absent) else Absent(obj=None, name=name)
+        nothing = Absent(obj=obj, name=name)
         if type(obj) is Namespace:
-            return (
-                Absent(obj=obj, name=name) if name.startswith("_") else getattr(obj, name, Absent(obj=obj, name=name))
-            )
+            return nothing if name.startswith("_") else getattr(obj, name, nothing)
         allowed = (
             (isinstance(obj, str) and (name in METHODS or name == "format"))
             or (isinstance(obj, (list, tuple)) and (name in _LIST_METHODS or name in getattr(obj, "_fields", ())))
@@ -150,7 +149,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             or (isinstance(obj, Cycler) and name in _HELPER_NAMES)
         )
         if not allowed:
-            return Absent(obj=obj, name=name)
+            return nothing
         return getattr(str, name).__get__(obj) if isinstance(obj, Markup) else getattr(obj, name)
 
     def getitem(self, obj: Any, argument: Any) -> Any:
@@ -196,11 +195,18 @@ class Sandbox(ImmutableSandboxedEnvironment):
         name = method.__name__
         if isinstance(owner, str):
             return self._text_method(budget, owner, name, args, kwargs)
+        if isinstance(owner, dict) and name == "get":
+            return self._get(owner, *args)
         if isinstance(owner, dict):
-            budget.spend(0 if name == "get" else len(owner))
-            return self._get(owner, *args) if name == "get" else method()
-        budget.spend(len(owner))
-        return getattr(throughout(plain, owner), name)(*throughout(plain, args))
+            budget.spend(len(owner))
+            return method()
+        owner, args = self.bare((owner, args), budget)
+        return getattr(owner, name)(*args)
+
+    def bare(self, value: Any, budget: Budget) -> Any:
+        """A value that is compared: without marks, and paid for, as it may be far larger than it looks."""
+        weigh(value, budget)
+        return throughout(plain, value) if self.escaping else value
 
     def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if name == "format":
@@ -311,9 +317,8 @@ def _loop(context: Any, value: Any, literal: int) -> Steps:
 
 @pass_context
 def _side(context: Any, value: Any) -> Any:
-    """A side of a comparison as it means: without marks, and paid for, as it may be far larger than it looks."""
-    weigh(value, context.budget)
-    return throughout(plain, value) if context.eval_ctx.autoescape else value
+    """A side of a comparison."""
+    return context.environment.bare(value, context.budget)
 
 
 @pass_context

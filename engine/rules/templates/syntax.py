@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.parser import Parser
 
+from engine.core.errors import TemplateError
 from engine.core.payload_schema import Step
+from engine.core.positions import Where
 from engine.core.suggest import did_you_mean
 from engine.core.variables import Filled, source_of
 from engine.core.vocabulary import Vocabulary
 from engine.rules.templates.filters import FOREIGN_FILTERS
-from engine.rules.templates.methods import wrong_methods
-from engine.rules.templates.names import name_hint
+from engine.rules.templates.hints import name_hint, wrong_methods
 from engine.rules.templates.needs import DYNAMIC, Chain, chains, each_item
 from engine.rules.templates.sandbox import DOCUMENT_NAMES, Sandbox
 from engine.rules.templates.variables import NotAValue, put_in
@@ -63,6 +64,10 @@ class Mistake:
     message: str
     hint: str = ""
 
+    def error(self, where: Where = ()) -> TemplateError:
+        """It as an error of the text at ``where``."""
+        return TemplateError(self.message, where=where, line=self.line, hint=self.hint)
+
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
@@ -70,6 +75,13 @@ class Parsed:
 
     tree: nodes.Template
     native: bool
+
+    @property
+    def expression(self) -> nodes.Expr:
+        """The one expression that it is."""
+        output = self.tree.body[0]
+        assert isinstance(output, nodes.Output)
+        return output.nodes[0]
 
 
 def parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:

@@ -255,7 +255,7 @@ class Templates:
         work = _Compilation(self._text, escape)
         template = work.template(tree)
         for path, mistake, _ in work.mistakes:
-            raise TemplateError(mistake.message, where=path, line=mistake.line, hint=mistake.hint)
+            raise mistake.error(path)
         return template
 
     def expression(self, text: str) -> Expression:

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from engine.core.errors import TemplateError
 from engine.rules.templates.budget import COPIED_PER_UNIT, MAX_ITEMS, Budget, columns
 from engine.rules.templates.slack_escape import alike, joined, like, mark, plain, throughout
-from engine.rules.templates.values import demand, kind_of, sequence, text_of
+from engine.rules.templates.values import demand, kind_of, sequence, text_of, weigh
 
 _CONVERSION = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?(?P<kind>.?)", re.DOTALL
@@ -60,6 +60,7 @@ def _reading(function: Method) -> Method:
 
     def call(budget: Budget, text: str, *args: Any) -> Any:
         budget.spend(len(text) // COPIED_PER_UNIT)
+        weigh(args, budget)
         return function(plain(text), *(tuple(arg) if isinstance(arg, list) else arg for arg in throughout(plain, args)))
 
     return call
@@ -91,21 +92,13 @@ def _parts(text: str, lengths: Sequence[str], gap: int) -> list[str]:
     return found
 
 
-def _left(name: str) -> Method:
-    """A method that takes something off a text's beginning."""
+def _stripping(name: str, *, left: bool) -> Method:
+    """A method that takes something off a text's beginning or end."""
+    function = getattr(str, name)
 
     def call(_budget: Budget, text: str, chars: str | None = None) -> str:
-        rest = getattr(plain(text), name)(None if chars is None else plain(chars))
-        return text[len(text) - len(rest) :]
-
-    return call
-
-
-def _right(name: str) -> Method:
-    """A method that takes something off a text's end."""
-
-    def call(_budget: Budget, text: str, chars: str | None = None) -> str:
-        return text[: len(getattr(plain(text), name)(None if chars is None else plain(chars)))]
+        kept = len(function(plain(text), None if chars is None else plain(chars)))
+        return text[len(text) - kept :] if left else text[:kept]
 
     return call
 
@@ -365,8 +358,8 @@ METHODS: Mapping[str, Method] = {
         )
     },
     **{name: _cutting(name) for name in ("split", "rsplit", "partition", "rpartition")},
-    **{name: _left(name) for name in ("lstrip", "removeprefix")},
-    **{name: _right(name) for name in ("rstrip", "removesuffix")},
+    **{name: _stripping(name, left=True) for name in ("lstrip", "removeprefix")},
+    **{name: _stripping(name, left=False) for name in ("rstrip", "removesuffix")},
     "expandtabs": _shaping(str.expandtabs, _cap_tabs),
     "splitlines": _shaping(str.splitlines, _cap_lines),
     "join": join,

@@ -8,7 +8,6 @@ from typing import Any, Final, NoReturn, final
 
 import orjson
 from jinja2.runtime import Undefined
-from jinja2.utils import missing
 
 from engine.core.deadline import watched
 from engine.core.document import Missing
@@ -98,11 +97,6 @@ class Absent(Undefined):
     def words(self) -> str | None:
         """A ready explanation, where there is one."""
         return self._undefined_hint
-
-    @property
-    def top_level(self) -> bool:
-        """Whether it was looked for among the template's names."""
-        return self._undefined_obj is missing
 
     def fail(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         """Say that the value is needed.
@@ -273,34 +267,19 @@ def to_json(
     if value is None or kind is bool or kind is int or value is OMIT:
         return value
     if kind is float:
-        return _finite(value)
+        if value - value != 0:
+            raise TemplateError("the number is infinite, which JSON cannot write")
+        return value
     if not levels:
         raise TemplateError(f"the value is nested deeper than {MOST_LEVELS} levels")
     if kind is dict:
-        return _mapping(value, budget, per_unit, own, levels - 1)
+        budget.spend(1 + len(value))
+        pairs = ((key, to_json(part, budget, per_unit, own, levels - 1)) for key, part in value.items())
+        return {to_json(text_of(key, budget), budget, per_unit, own): item for key, item in pairs if item is not OMIT}
     if isinstance(value, (list, tuple, range, KeysView, ValuesView, ItemsView)):
         budget.spend(1 + len(value))
         return [item for part in value if (item := to_json(part, budget, per_unit, own, levels - 1)) is not OMIT]
     return _refuse(value)
-
-
-def _finite(value: float) -> float:
-    if value - value != 0:
-        raise TemplateError("the number is infinite, which JSON cannot write")
-    return value
-
-
-def _mapping(
-    value: dict[Any, Any], budget: Budget, per_unit: int, own: list[str] | None, levels: int
-) -> dict[str, Any]:
-    budget.spend(1 + len(value))
-    made = {}
-    for key, part in value.items():
-        item = to_json(part, budget, per_unit, own, levels)
-        if item is not OMIT:
-            name = text_of(key, budget)
-            made[name if type(name) is str else to_json(name, budget, per_unit, own)] = item
-    return made
 
 
 def _refuse(value: Any) -> NoReturn:

@@ -18,7 +18,7 @@ from engine.rules.lint.absence import AbsenceLint
 from engine.rules.templates import Templates
 from engine.rules.templates.budget import Budget
 from engine.rules.templates.compiled import compile_code
-from engine.rules.templates.former import Asked, expression_of
+from engine.rules.templates.former import Asked
 from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.syntax import Mistake, parse_expression
 from engine.rules.templates.unparse import unparse
@@ -123,7 +123,7 @@ def before(text: str, doc: dict[str, Any]) -> Any:
     """What a bare expression came to: conditions had the rules that templates have."""
     parsed = parse_expression(SANDBOX, text)
     assert not isinstance(parsed, Mistake)
-    code = compile_code(SANDBOX, text, parsed.tree, native=True)
+    code = compile_code(SANDBOX, text, parsed, native=True)
     assert not isinstance(code, Mistake)
     return code.evaluate(doc, Budget())
 
@@ -180,7 +180,7 @@ def test_an_expression_is_written_as_it_is_read(text):
     def tree(source: str) -> Any:
         parsed = parse_expression(SANDBOX, source)
         assert not isinstance(parsed, Mistake)
-        return expression_of(parsed.tree)
+        return parsed.expression
 
     again = unparse(tree(text))
     assert repr(tree(again)) == repr(tree(text))
@@ -204,9 +204,9 @@ def test_an_expression_is_written_as_it_is_read(text):
 def test_all_that_expressions_have_is_written(text):
     parsed = parse_expression(SANDBOX, text)
     assert not isinstance(parsed, Mistake)
-    again = parse_expression(SANDBOX, unparse(expression_of(parsed.tree)))
+    again = parse_expression(SANDBOX, unparse(parsed.expression))
     assert not isinstance(again, Mistake)
-    assert repr(expression_of(again.tree)) == repr(expression_of(parsed.tree))
+    assert repr(again.expression) == repr(parsed.expression)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Methods and attributes that values in templates do not have, with what to write instead."""
+"""What to write instead of a name, method or attribute that templates do not have."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import Final
 from jinja2 import nodes
 
 from engine.core.payload_schema import ARRAY_FIELDS, TEXT_FIELDS
+from engine.core.suggest import did_you_mean
+from engine.core.vocabulary import Vocabulary, run_field
 from engine.rules.dialects.words import FUNCTIONS, misspelt, operator_of, phrase_of
 from engine.rules.templates.needs import Chain, chain_of
-from engine.rules.templates.sandbox import DOCUMENT_NAMES, METHOD_NAMES
+from engine.rules.templates.sandbox import DOCUMENT_NAMES, ENGINE_NAMES, METHOD_NAMES
 
 #: Operators as they are written in an expression: of a value, with what it is compared with.
 _WRITTEN: Final = {
@@ -83,3 +85,38 @@ def _wrong_attribute(chain: Chain | None) -> tuple[str, str] | None:
     if not hint and kind == "list":
         hint = f'write "{name}" in {owner}, or {owner}[0] for its first'
     return f"{owner} is a {kind}, which has no {name!r}", hint or f"write {owner}"
+
+
+_FOREIGN_NAMES = {
+    "null": "none",
+    "nil": "none",
+    "undefined": "none",
+    "len": "… | length",
+    "str": "… | string",
+    "int": "… | int",
+    "float": "… | float",
+    "json": "… | tojson",
+    "now": "event.received_at",
+    "feedback_stat": "feedback_stats",
+    "trace": "run",
+    "self": "run",
+    "context": "payload",
+}
+
+
+def name_hint(name: str, known: frozenset[str], vocabulary: Vocabulary) -> str:
+    """What to write instead; ``known`` are the names that there are."""
+    if name == "loop":
+        return "`loop` exists within {% for %} only"
+    if name == "env":
+        return "a variable of the environment is written ${NAME}, without braces around it"
+    if (field := run_field(name)) is not None:
+        own = "" if vocabulary.of_rule else f"; a key of the webhook's body is payload.{name}"
+        return f"write run.{field}{own}"
+    near = did_you_mean(name, known, synonyms=_FOREIGN_NAMES)
+    if near.startswith("did you mean"):
+        return near if vocabulary.of_rule else f"{near} A key of the webhook's body is payload.{name}"
+    names = ", ".join(sorted(ENGINE_NAMES))
+    return (
+        f"known are {names}; a key of the webhook's body is payload.{name}, a variable of the configuration vars.{name}"
+    )
