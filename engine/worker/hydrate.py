@@ -1,4 +1,4 @@
-"""Hydration: what LangSmith did not send along, fetched when a filter or an action reads it."""
+"""Hydration: fetches what a webhook does not contain, when a filter or an action reads it."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ from engine.core.json_text import MAX_VALUES
 from engine.core.memory_budget import Account, Memory
 from engine.core.times import time_of
 
-#: How long a fetch may take in all, in seconds.
+#: The longest time of a fetch, in seconds.
 TIMEOUT = 30.0
-#: What of that its objects may take; the rest is for LangSmith to make up for those that did not come.
+#: The share of it for reading objects; the rest is for asking LangSmith for those that could not be read.
 _OBJECTS_SHARE = 0.5
-#: How much earlier than its runs start a runs query looks, for clocks and rounding.
+#: How long before the start of its runs a runs query begins, because of clocks and rounding.
 _SLACK = timedelta(minutes=1)
-#: The destination that requests to LangSmith count for, as its actions name it.
+#: The destination of requests to LangSmith, named as by its actions.
 READ_FROM = "langsmith"
-#: How many times what an answer of LangSmith parses to the SDK holds of it: as JSON, as objects, as JSON again.
+#: How many copies of a parsed response the SDK holds: as JSON, as objects, as JSON again.
 _COPIES = 3
-#: How long a request to LangSmith that waits for its turn is waited for beyond its time, in seconds.
+#: How long after its time limit a request to LangSmith may still wait for its turn, in seconds.
 _GRACE = 0.5
+#: Why LangSmith cannot be asked for a run.
+_NO_ID = "without an id, LangSmith can't be asked for it"
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    """One piece of data to fetch: a part of a run, or its feedback. ``key`` is the run's in ``Fetched``."""
+    """Data to fetch: a part of a run, or its feedback. ``key`` is the run's key in ``Fetched``."""
 
     need: str
     key: str
@@ -50,28 +52,26 @@ class _Wanted:
 
 
 @dataclass(frozen=True, slots=True)
-class _Had:
-    """A value, how many bytes it takes, and the account that has them."""
+class _Value:
+    """A fetched value, its size in bytes, and the account that it counts against."""
 
     value: Any
     size: int
     account: Account
 
 
-#: What is fetched: an event's id, a need, a run's key.
+#: Identifies data: an event's id, a need, a run's key.
 _Key = tuple[str, str, str]
-#: A value, or why it could not be had.
-_Answer = _Had | EngineError
-#: Futures of answers never fail, so nobody need look at every one.
-_Pending = asyncio.Future[_Answer]
+#: A value, or why it could not be fetched.
+_Answer = _Value | EngineError
+_Load = Callable[[Mapping[_Key, _Wanted], Account], Awaitable[Mapping[_Key, _Answer]]]
 
 
 class Hydrator:
-    """Fetches for all events of one event loop; fetches of the same data at the same time are made once.
+    """Fetches data of events. Data that several want at the same time is fetched once.
 
-    Objects are read from the presigned URLs that came with a run. Where that fails (they
-    expire), one batched runs query asks LangSmith for all of them; feedback is one batched
-    call for all runs of an event. Nothing is tried twice here: retrying is up to whoever wants the data.
+    Objects are read from the presigned URLs of a run. If that fails, for example because they expired, one runs query
+    asks LangSmith for all of them. Feedback is one request for all runs of an event. Retries are up to the caller.
     """
 
     def __init__(
@@ -85,16 +85,16 @@ class Hydrator:
         concurrency: int = CONCURRENCY,
         timeout: float = TIMEOUT,
     ) -> None:
-        """Both clients are asked for at every fetch, so that a reload's new settings count at once.
+        """``langsmith`` and ``http`` are called for every fetch, so that a reload takes effect at once.
 
         Args:
-            langsmith: the door to LangSmith under the settings of now.
-            http: the session that reads objects.
-            turn: lets a request to a destination pass when it is its turn; see ``Gateway.turn``.
+            langsmith: returns the LangSmith client.
+            http: returns the session that reads objects.
+            turn: admits a request to a destination; see ``Gateway.turn``.
             object_limit: the largest object, decompressed, in bytes.
-            max_values: how many JSON values an object may have.
+            max_values: the largest number of JSON values in an object.
             concurrency: how many objects are read at once from one host.
-            timeout: how many seconds a fetch may take in all, waiting for its turn included.
+            timeout: the longest time of a fetch in seconds, including the wait for its turn.
         """
         self._langsmith, self._turn = langsmith, turn
         self._timeout = timeout
@@ -107,7 +107,8 @@ class Hydrator:
             concurrency=concurrency,
             timeout=self._objects_timeout,
         )
-        self._under_way: dict[_Key, _Pending] = {}
+        #: The answers that are being fetched. These futures never fail.
+        self._in_progress: dict[_Key, asyncio.Future[_Answer]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fetch(
@@ -120,63 +121,59 @@ class Hydrator:
         refresh: bool = False,
         account: Account | None = None,
     ) -> Fetched:
-        """``have`` and what of ``wanted`` was not in it, for the runs at some places (None or -1: for all).
+        """Returns ``have`` with what of ``wanted`` was missing; ``have`` itself if nothing was.
 
-        ``refresh`` asks for feedback anew, though some is there: more may have come meanwhile. ``account`` is what the
-        data counts against; without one, nothing limits it.
+        Feedback is fetched for all runs of the event, because it is one request either way. ``errors`` has what could
+        not be fetched in time. If the caller is cancelled, the fetch continues for others that wait for it.
 
-        Feedback is fetched for all runs of the event, whichever is asked for: it is one call
-        either way, and its siblings need none. Returns ``have`` itself when there is nothing to
-        fetch. What could not be had in time stands in ``errors``; nothing is raised but
-        cancellation, which leaves the fetch to others who wait for it.
+        Args:
+            event: the event.
+            wanted: the kinds of data.
+            indexes: the runs (None or -1: all).
+            have: what was fetched before.
+            refresh: fetch feedback again, because more may have come.
+            account: what the data counts against; without one there is no limit.
         """
         known = replace(have, feedback=None) if refresh else have
-        lacking = _lacking(event, wanted, [-1] if indexes is None else indexes, known)
-        if not lacking:
+        missing = _missing(event, wanted, [-1] if indexes is None else indexes, known)
+        if not missing:
             return have
         account = account or Memory().account()
-        pending = self._ask(event, lacking, account)
+        pending = self._request(missing, account)
         await asyncio.wait(set(pending.values()))
-        answers = {item: answer.result() for item, answer in pending.items()}
-        _take_over(answers.values(), account)
+        answers = {key: answer.result() for key, answer in pending.items()}
+        for each in answers.values():
+            if isinstance(each, _Value) and each.account is not account:  # the account it was fetched for may be gone
+                account.add(each.size)
         return have.merge(_collect(answers))
 
     async def close(self) -> None:
-        """Give up what is under way; whoever waits for it is told so."""
+        """Cancel the fetches in progress; their callers get an error."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def _ask(
-        self, event: Event, lacking: Mapping[tuple[str, str], _Wanted], account: Account
-    ) -> dict[tuple[str, str], _Pending]:
-        """Per piece the answer that somebody waits for already, else a new one, and a task for all the new ones."""
+    def _request(self, missing: Mapping[_Key, _Wanted], account: Account) -> dict[_Key, asyncio.Future[_Answer]]:
+        """The pending answers; new ones are requested in two tasks, one for feedback, one for parts."""
         loop = asyncio.get_running_loop()
-        answers: dict[tuple[str, str], _Pending] = {}
-        new: dict[_Key, _Wanted] = {}
-        for item, wanted in lacking.items():
-            key = (event.id, *item)
-            if key not in self._under_way:
-                self._under_way[key] = loop.create_future()
-                new[key] = wanted
-            answers[item] = self._under_way[key]
-        for group in _by_kind(new):
-            task = loop.create_task(self._load(group, account))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        return answers
+        new = {key: wanted for key, wanted in missing.items() if key not in self._in_progress}
+        self._in_progress.update((key, loop.create_future()) for key in new)
+        for load, is_feedback in ((self._load_feedback, True), (self._load_parts, False)):
+            group = {key: wanted for key, wanted in new.items() if (wanted.need == "feedback") == is_feedback}
+            if group:
+                task = loop.create_task(self._load(load, group, account))
+                self._tasks.add(task)
+                task.add_done_callback(self._tasks.discard)
+        return {key: self._in_progress[key] for key in missing}
 
-    async def _load(self, group: Mapping[_Key, _Wanted], account: Account) -> None:
-        """Answer a group of pieces, whatever happens."""
+    async def _load(self, load: _Load, group: Mapping[_Key, _Wanted], account: Account) -> None:
+        """Set the answers of a group, whatever happens."""
         answers: Mapping[_Key, _Answer] = {}
-        failure = EngineError("it was given up")
+        failure = EngineError("it was cancelled")
         try:
-            if next(iter(group.values())).need == "feedback":
-                answers = await self._load_feedback(group, account)
-            else:
-                answers = await self._load_parts(group, account)
+            answers = await load(group, account)
         except EngineError as error:
-            failure = _bare(error)
+            failure = _without_traceback(error)
         except TimeoutError:
             failure = EngineError(f"LangSmith did not answer within {self._timeout:g} s")
         except Exception as error:
@@ -184,7 +181,7 @@ class Hydrator:
             failure = EngineError(f"an unexpected {type(error).__name__}; see the log")
         finally:
             for key in group:
-                self._under_way.pop(key).set_result(answers.get(key, failure))
+                self._in_progress.pop(key).set_result(answers.get(key, failure))
 
     async def _load_feedback(self, group: Mapping[_Key, _Wanted], account: Account) -> dict[_Key, _Answer]:
         async with self._read(account, self._timeout) as read:
@@ -193,14 +190,14 @@ class Hydrator:
         for row in rows:
             by_run.setdefault(str(row.get("run_id")), []).append(row)
         size = read.kept // len(group)
-        return {key: _Had(by_run.get(wanted.key, []), size, account) for key, wanted in group.items()}
+        return {key: _Value(by_run.get(wanted.key, []), size, account) for key, wanted in group.items()}
 
     async def _load_parts(self, group: Mapping[_Key, _Wanted], account: Account) -> dict[_Key, _Answer]:
-        """From object storage, then for all that failed there from LangSmith itself."""
+        """Read parts from object storage, then ask LangSmith for all that could not be read."""
         read = await asyncio.gather(*(self._read_object(wanted, account) for wanted in group.values()))
         answers: dict[_Key, _Answer] = dict(zip(group, read, strict=True))
         for key, answer in answers.items():
-            # Read at once they may have been in each other's way: whether it fits is seen when it is read alone.
+            # Objects that are read at once may exceed the limit together: read this one alone.
             if isinstance(answer, DataTooLarge):
                 answers[key] = await self._read_object(group[key], account)
         failed = {key: (group[key], answer) for key, answer in answers.items() if isinstance(answer, DataUnavailable)}
@@ -212,24 +209,24 @@ class Hydrator:
 
     async def _read_object(self, wanted: _Wanted, account: Account) -> _Answer:
         try:
-            return _Had(*await self._objects.read(presigned_url(wanted.run, wanted.need) or "", account), account)
+            return _Value(*await self._objects.read(presigned_url(wanted.run, wanted.need) or "", account), account)
         except (DataUnavailable, DataTooLarge, NotNow) as error:
-            return _bare(error)
+            return _without_traceback(error)
 
     def _trusted(self) -> Origin | None:
-        """LangSmith's own origin: it may hand objects out itself, and it is the author's.
+        """LangSmith's own origin, which may serve objects itself.
 
-        Its host's other ports are not: a run says where its data lies, and behind them may be anything. A store there
-        stands under `network: {allow}`.
+        Other ports of its host are not trusted: the URLs come from a run. An object store there has to be listed in
+        `network: {allow}`.
         """
         endpoint = urlsplit(self._langsmith().settings.endpoint)
         return origin_of(endpoint.scheme, endpoint.hostname or "", str(endpoint.port or ""))
 
-    async def _query(self, lacking: Sequence[_Wanted], account: Account) -> Mapping[str, _Answer]:
-        """What LangSmith has of the runs, by their keys: one batched query, or several where one is too large."""
-        runs = {id_: wanted.run for wanted in lacking if (id_ := run_id(wanted.run)) is not None}
-        found: dict[str, _Answer] = {wanted.key: EngineError(_NO_ID) for wanted in lacking}
-        needs = {wanted.need for wanted in lacking}
+    async def _query(self, missing: Sequence[_Wanted], account: Account) -> Mapping[str, _Answer]:
+        """Query LangSmith for runs, in several queries if a response is too large. Answers are by the runs' keys."""
+        runs = {id_: wanted.run for wanted in missing if (id_ := run_id(wanted.run)) is not None}
+        found: dict[str, _Answer] = {wanted.key: EngineError(_NO_ID) for wanted in missing}
+        needs = {wanted.need for wanted in missing}
         seconds = self._timeout - self._objects_timeout
         batches = [list(runs)] if runs else []
         while batches:
@@ -250,18 +247,18 @@ class Hydrator:
                 else:
                     found[batch[0]] = DataTooLarge(f"and from LangSmith: {error}")
             except NotNow as error:
-                return found | dict.fromkeys(runs, _bare(error))
+                return found | dict.fromkeys(runs, _without_traceback(error))
             except EngineError as error:
                 return found | dict.fromkeys(runs, EngineError(f"and from LangSmith: {error}"))
             except TimeoutError:
                 return found | dict.fromkeys(runs, EngineError(f"and LangSmith did not answer within {seconds:g} s"))
             else:
-                found |= {id_: _Had(rows.get(id_, {}), read.kept // len(batch), account) for id_ in batch}
+                found |= {id_: _Value(rows.get(id_, {}), read.kept // len(batch), account) for id_ in batch}
         return found
 
     @asynccontextmanager
     async def _read(self, account: Account, seconds: float) -> AsyncIterator[_Reading]:
-        """Requests to LangSmith made inside take turns, and count against an account; in so many seconds altogether."""
+        """The context of requests to LangSmith: they take turns, count against an account, and have a time limit."""
         read = _Reading(self._turn, account, asyncio.get_running_loop().time() + seconds)
         try:
             async with asyncio.timeout(seconds + _GRACE):
@@ -273,23 +270,19 @@ class Hydrator:
         account.shrink(read.held - read.kept)
 
 
-#: Why LangSmith is not asked for a run.
-_NO_ID = "without an id, LangSmith can't be asked for it"
-
-
 class _Reading:
-    """What requests to LangSmith for one fetch respect; see ``langsmith.request_limits``."""
+    """The limits for requests to LangSmith of one fetch; see ``langsmith.request_limits``."""
 
     def __init__(
         self, turn: Callable[[str], AbstractAsyncContextManager[None]], account: Account, deadline: float
     ) -> None:
         self._turn, self._account, self._deadline = turn, account, deadline
-        #: How many bytes are held while the answers are read, and how many of them what they parse to takes.
+        #: The bytes that are reserved while the responses are read, and those that the parsed data needs.
         self.held = self.kept = 0
 
     @asynccontextmanager
     async def turn(self) -> AsyncIterator[None]:
-        """One request."""
+        """Admit one request."""
         async with self._turn(READ_FROM):
             try:
                 async with asyncio.timeout_at(self._deadline):
@@ -298,25 +291,25 @@ class _Reading:
                 raise RequestTooSlow(str(error) or "timed out") from error
 
     async def grow(self, size: int) -> None:
-        """Hold so many bytes more."""
+        """Reserve more bytes."""
         await self._account.grow(size)
         self.held += size
 
     async def parse(self, size: int) -> None:
-        """Hold what an answer parses to."""
+        """Reserve bytes for a parsed response."""
         await self.grow(_COPIES * size)
         self.kept += size
 
 
-def _bare(error: EngineError) -> EngineError:
-    """An exception that is kept as an answer: its traceback would keep all that was read until then in memory."""
+def _without_traceback(error: EngineError) -> EngineError:
+    """The exception without its traceback, which would keep in memory what was read until then."""
     error.__traceback__ = error.__context__ = error.__cause__ = None
     return error
 
 
 def _either(why: DataUnavailable, queried: _Answer, need: str) -> _Answer:
-    """What LangSmith has of a run, or why neither it nor object storage has it."""
-    if isinstance(queried, _Had):
+    """What LangSmith returned for a run, or why neither it nor object storage has the data."""
+    if isinstance(queried, _Value):
         value = queried.value.get(need)
         if value is not None:
             return replace(queried, value=value)
@@ -326,59 +319,43 @@ def _either(why: DataUnavailable, queried: _Answer, need: str) -> _Answer:
     return type(queried)(f"{why}; {queried}")
 
 
-def _take_over(answers: Iterable[_Answer], account: Account) -> None:
-    """Count what was fetched for another account of the same event, which may be gone."""
-    for answer in answers:
-        if isinstance(answer, _Had) and answer.account is not account:
-            account.add(answer.size)
-
-
-def _lacking(
-    event: Event, wanted: Collection[str], indexes: Iterable[int], have: Fetched
-) -> dict[tuple[str, str], _Wanted]:
-    """What is to be fetched, by need and run. Feedback is for all runs at once: it is one call either way."""
-    lacking: dict[tuple[str, str], _Wanted] = {}
+def _missing(event: Event, wanted: Collection[str], indexes: Iterable[int], have: Fetched) -> dict[_Key, _Wanted]:
+    """What has to be fetched."""
+    missing: dict[_Key, _Wanted] = {}
     got = {"inputs": have.inputs, "outputs": have.outputs}
     for index in indexes:
         for key, run in runs_at(event, index):
             for part in STORED_PARTS:
                 done = key in got[part] or (part, key) in have.too_large
                 if part in wanted and not done and presigned_url(run, part) is not None:
-                    lacking[part, key] = _Wanted(part, key, run)
-    if "feedback" in wanted:
-        known = have.feedback or {}
-        for _key, run in runs_at(event, -1):
-            if (id_ := run_id(run)) is not None and id_ not in known and ("feedback", id_) not in have.too_large:
-                lacking["feedback", id_] = _Wanted("feedback", id_, run)
-    return lacking
+                    missing[event.id, part, key] = _Wanted(part, key, run)
+    for _key, run in runs_at(event, -1) if "feedback" in wanted else ():
+        id_ = run_id(run)
+        if id_ is not None and id_ not in (have.feedback or {}) and ("feedback", id_) not in have.too_large:
+            missing[event.id, "feedback", id_] = _Wanted("feedback", id_, run)
+    return missing
 
 
-def _by_kind(new: Mapping[_Key, _Wanted]) -> list[dict[_Key, _Wanted]]:
-    feedback = {key: wanted for key, wanted in new.items() if wanted.need == "feedback"}
-    parts = {key: wanted for key, wanted in new.items() if wanted.need != "feedback"}
-    return [group for group in (feedback, parts) if group]
-
-
-def _collect(answers: Mapping[tuple[str, str], _Answer]) -> Fetched:
+def _collect(answers: Mapping[_Key, _Answer]) -> Fetched:
     got: dict[str, dict[str, Any]] = {"inputs": {}, "outputs": {}, "feedback": {}}
     reasons: dict[str, list[str]] = {}
-    lost: dict[tuple[str, str], str] = {}
+    too_large: dict[tuple[str, str], str] = {}
     later: dict[str, NotNow] = {}
-    for (need, key), answer in answers.items():
-        if isinstance(answer, _Had):
+    for (_, need, key), answer in answers.items():
+        if isinstance(answer, _Value):
             got[need][key] = answer.value
             continue
         reasons.setdefault(need, []).append(str(answer))
         if isinstance(answer, DataTooLarge):
-            lost[need, key] = str(answer)
+            too_large[need, key] = str(answer)
         elif isinstance(answer, NotNow):
             later[need] = answer
     errors = {need: _summary(texts) for need, texts in reasons.items()}
-    return Fetched(got["inputs"], got["outputs"], got["feedback"] or None, errors, lost, later)
+    return Fetched(got["inputs"], got["outputs"], got["feedback"] or None, errors, too_large, later)
 
 
 def _summary(reasons: Sequence[str]) -> str:
-    """The first reason, and how many runs had another."""
+    """The first reason, and how many others there are."""
     others = len(set(reasons)) - 1
     return reasons[0] if not others else f"{reasons[0]} (and {others} more like it)"
 

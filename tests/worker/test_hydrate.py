@@ -273,7 +273,7 @@ async def test_when_nobody_answers_the_fetch_ends_with_reasons(door, http, sink,
         fetched = await hydrator.fetch(event_of(run(inputs=sink.url)), {"inputs", "feedback"}, None, Fetched())
     assert fetched.errors["feedback"] == "LangSmith did not answer within 0.6 s"
     assert "and LangSmith did not answer within 0.3 s" in fetched.errors["inputs"]
-    assert hydrator._under_way == {}
+    assert hydrator._in_progress == {}
 
 
 async def test_what_never_gets_its_turn_is_given_up_too(door, http, sink):
@@ -414,7 +414,7 @@ async def test_one_that_is_cancelled_leaves_the_fetch_to_the_others(hydrator, la
     with pytest.raises(asyncio.CancelledError):
         await first
     assert (await second).feedback == {one["id"]: []}
-    assert hydrator._under_way == {}
+    assert hydrator._in_progress == {}
 
 
 async def test_deliveries_of_one_event_make_one_feedback_call_whichever_run_they_are_for(hydrator, langsmith):
@@ -450,7 +450,7 @@ async def test_closing_tells_those_who_wait(hydrator, langsmith):
     waiting = asyncio.create_task(hydrator.fetch(event_of(run()), {"feedback"}, None, Fetched()))
     await asyncio.sleep(0.1)
     await hydrator.close()
-    assert (await waiting).errors == {"feedback": "it was given up"}
+    assert (await waiting).errors == {"feedback": "it was cancelled"}
 
 
 # Slots per host
