@@ -43,9 +43,8 @@ from engine.telemetry.loop_lag import LoopLag
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
 from engine.worker.attempt import Executor
-from engine.worker.context import Context, InMemoryEvents, Rules
+from engine.worker.context import Context, InMemoryEvents, Mutes, Rules
 from engine.worker.hydrate import Hydrator
-from engine.worker.mutes import Mutes
 from engine.worker.observer import LogObserver, Observer, Observers
 from engine.worker.plugin_loop import PluginLoops
 from engine.worker.retention import RetentionService

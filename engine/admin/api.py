@@ -34,8 +34,8 @@ from engine.store.protocol import Store
 from engine.store.records import Control
 from engine.telemetry.metrics import Metrics
 from engine.telemetry.undecided import UndecidedRoutes
+from engine.worker.context import Mutes
 from engine.worker.hydrate import Hydrator
-from engine.worker.mutes import Mutes
 from engine.worker.worker import Worker
 
 #: How long evaluating an event for people may take, in seconds.

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 from weakref import WeakValueDictionary
@@ -22,9 +22,8 @@ from engine.core.memory_budget import Account, Memory
 from engine.rules.route import Needs
 from engine.rules.router import Router
 from engine.store.protocol import Store
-from engine.store.records import Again, Attempt, Dead, Work
+from engine.store.records import Again, Attempt, Control, Dead, Work
 from engine.worker.hydrate import Hydrator
-from engine.worker.mutes import Mutes
 from engine.worker.observer import Observer
 
 T = TypeVar("T")
@@ -33,6 +32,8 @@ T = TypeVar("T")
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 #: For how many documents of one digest data is fetched at once.
 _FETCHED_AT_ONCE = 8
+#: How often the store is read, in seconds: another process on the same store may mute a route as well.
+_REFRESH_EVERY = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +134,33 @@ class InMemoryEvents:
             some = places[start : start + _FETCHED_AT_ONCE]
             changed |= any(await asyncio.gather(*(self.fetch(loaded, wanted, index) for loaded, index in some)))
         return changed
+
+
+class Mutes:
+    """The current mutes, in memory: routing reads them for every event and must not wait for the store."""
+
+    def __init__(self, store: Store, logger: logging.Logger) -> None:
+        self._store, self._logger = store, logger
+        #: The mutes by route id. Expired ones may still be among them; check with ``is_muting``.
+        self.muted: Mapping[str, Control] = {}
+
+    async def refresh(self) -> None:
+        """Read the mutes from the store.
+
+        Raises:
+            StoreError: the store cannot be read.
+        """
+        found = await self._store.controls()
+        self.muted = {control.subject: control for control in found if control.kind == "mute"}
+
+    async def keep_fresh(self) -> None:
+        """Refresh periodically until cancelled. While the store cannot be read, the last known mutes apply."""
+        while True:
+            await asyncio.sleep(_REFRESH_EVERY)
+            try:
+                await self.refresh()
+            except StoreError as error:
+                self._logger.error("cannot read the muted routes; trying again", extra={"reason": str(error)})
 
 
 @dataclass(slots=True)

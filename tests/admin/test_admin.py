@@ -349,7 +349,7 @@ async def test_the_openapi_document_is_served_and_sound(engine: Engine) -> None:
 
 def _resources(engine: Engine) -> Any:
     from engine.admin.api import Admin, admin_app
-    from engine.worker.mutes import Mutes
+    from engine.worker.context import Mutes
 
     parts = engine.running
     mutes = Mutes(parts.store, logging.getLogger("engine.test"))

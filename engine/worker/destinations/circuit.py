@@ -80,7 +80,7 @@ class Circuit:
 
     def record(
         self,
-        says: Health,
+        health: Health,
         reason: str,
         now: float,
         *,
@@ -91,7 +91,7 @@ class Circuit:
         """Record what an attempt says of the destination.
 
         Args:
-            says: what the outcome means for the destination.
+            health: what the outcome means for the destination.
             reason: the reason, for people.
             now: Unix seconds.
             after: the seconds that the destination asked to wait.
@@ -99,11 +99,11 @@ class Circuit:
                 from before the block say little.
             number: the attempt's number, which orders attempts by when they began.
         """
-        if says == "unknown":
+        if health == "unknown":
             return
         self.is_clean = False
-        self.failures_in_a_row = 0 if says == "healthy" else self.failures_in_a_row + 1
-        match says:
+        self.failures_in_a_row = 0 if health == "healthy" else self.failures_in_a_row + 1
+        match health:
             case "healthy":
                 self._record_success(now, number)
             case "busy":
@@ -117,7 +117,7 @@ class Circuit:
             case "gone":
                 self._set(Block("gone", reason, now, None), now)
             case _:
-                assert_never(says)
+                assert_never(health)
 
     def reset(self) -> None:
         """Remove the block and forget all failures."""

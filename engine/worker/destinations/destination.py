@@ -318,15 +318,15 @@ class Destination:
 
     def finish(self, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """Record the end of an attempt; a failure of None is success."""
-        says = "healthy" if failure is None else failure.health
+        health = "healthy" if failure is None else failure.health
         self.last_failure = "" if failure is None else " ".join(failure.reason.split())[:MAX_REASON]
-        if says != "healthy" or not self.circuit.is_clean:
-            self._record(says, admitted, failure, now)
-        if self._ramp is not None and says == "healthy" and self.state(now) == "healthy":
+        if health != "healthy" or not self.circuit.is_clean:
+            self._record(health, admitted, failure, now)
+        if self._ramp is not None and health == "healthy" and self.state(now) == "healthy":
             self._ramp = self._ramp + 1 if self._ramp < self.limits.concurrency else None
         self.abandon(now)
 
-    def _record(self, says: Health, admitted: Admitted, failure: Failure | None, now: float) -> None:
+    def _record(self, health: Health, admitted: Admitted, failure: Failure | None, now: float) -> None:
         """Record what an attempt says of the destination, and slow down if that blocks it.
 
         After a pause, halve the concurrency; after any other block, start again with one attempt. Attempts that had
@@ -334,7 +334,7 @@ class Destination:
         """
         before, number = self.circuit.block, admitted.number
         reason, after = ("", None) if failure is None else (failure.reason, failure.after)
-        self.circuit.record(says, reason, now, after=after, probe=admitted.probe, number=number)
+        self.circuit.record(health, reason, now, after=after, probe=admitted.probe, number=number)
         self._shared.changed.add(self)
         block = self.circuit.block
         if block is None or block is before:
@@ -355,12 +355,12 @@ class Destination:
         self.circuit.block, self._ramp, self.has_stored = block, 1, True
         self._shared.changed.add(self)
 
-    def record_block(self, says: Health, reason: str, now: float) -> None:
+    def record_block(self, health: Health, reason: str, now: float) -> None:
         """Record what an attempt at another destination says of this one, which is a URL or a credential."""
         block = self.circuit.block
-        if block is not None and block.kind == says == "gone" and not block.is_closed(now):
+        if block is not None and block.kind == health == "gone" and not block.is_closed(now):
             self.circuit.reset()
-        self.circuit.record(says, reason, now, probe=True)
+        self.circuit.record(health, reason, now, probe=True)
         self._shared.changed.add(self)
 
     def start_probing(self, now: float) -> None:

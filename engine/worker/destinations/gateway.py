@@ -11,11 +11,10 @@ from engine.action.failures import Failure, Scope, classify
 from engine.core.errors import NotNow
 from engine.store.records import ClaimResult
 from engine.worker.context import Context
+from engine.worker.destinations.blocks import Pauses, ScopedBlocks, name_of
 from engine.worker.destinations.circuit import Block
 from engine.worker.destinations.destination import Admitted, Destination, NotAdmitted
 from engine.worker.destinations.messages import waiting_message
-from engine.worker.destinations.pauses import Pauses
-from engine.worker.destinations.scoped_blocks import ScopedBlocks, name_of
 from engine.worker.destinations.table import ClaimRequest, DestinationTable
 from engine.worker.destinations.waiting import WaitingQueues
 

@@ -16,10 +16,9 @@ from engine.core.masking import Masker
 from engine.rules.router import Router
 from engine.store import open_store
 from engine.store.records import ClaimResult, Control
-from engine.worker.context import Context, InMemoryEvents, Rules
+from engine.worker.context import Context, InMemoryEvents, Mutes, Rules
 from engine.worker.destinations.destination import WAITING_BYTES, Admitted, NotAdmitted
 from engine.worker.destinations.gateway import Gateway
-from engine.worker.mutes import Mutes
 from engine.worker.observer import Observer
 
 NAME = "https://example.com"

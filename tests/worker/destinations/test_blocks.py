@@ -12,8 +12,8 @@ from actions.post_to_slack import PostToSlack
 from engine.action.failures import Scope
 from engine.clients.limits import LimitTable
 from engine.core.masking import Masker
+from engine.worker.destinations.blocks import ScopedBlocks
 from engine.worker.destinations.destination import Destination, NotAdmitted
-from engine.worker.destinations.scoped_blocks import ScopedBlocks
 from engine.worker.destinations.table import DestinationTable
 
 NOW = 1000.0
