@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -105,20 +105,20 @@ def dotted(where: Path) -> str:
 
 def near_name(name: str, names: Sequence[str]) -> str:
     """The parameter that an unknown name probably means; empty if there is none."""
-    return nearest(name, names, synonyms=_foreign(name, names))
+    return nearest(name, names, synonyms=_translation(name, names))
 
 
 def unknown(where: Path, name: str, names: Sequence[str]) -> Fault:
     """The fault for an unknown parameter."""
     last = str(where[-1])
-    hint = did_you_mean(last, names, synonyms=_foreign(last, names))
+    hint = did_you_mean(last, names, synonyms=_translation(last, names))
     return Fault(where, "", f"unknown parameter {name!r}", hint, at_key=True)
 
 
-def _foreign(name: str, names: Sequence[str]) -> dict[str, str]:
-    """The translation of another product's name, if it means one of these parameters."""
-    ours = next((word for word in _FOREIGN.get(name.lower(), ()) if word in names), None)
-    return {name: ours} if ours else {}
+def _translation(name: str, names: Sequence[str]) -> dict[str, str]:
+    """Another product's name, and the first of its translations that is one of these parameters."""
+    ours = [word for word in _FOREIGN.get(name.lower(), ()) if word in names]
+    return {name: ours[0]} if ours else {}
 
 
 def named_in(message: str, name: str) -> bool:
@@ -209,49 +209,50 @@ def _hint_at_run(where: Path, kinds: list[str], given: str) -> str:
     return "if it may be null, write `| default(…)`, or `| default(omit)` to leave it out" if given == "null" else ""
 
 
+def _is_short(value: Any) -> bool:
+    return isinstance(value, (bool, int, float, list)) or (isinstance(value, str) and len(value) <= _MOST_SHOWN)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+)?", value) is not None
+
+
+#: How to write a value: the kinds that are required, the values that this is about, and the hint, in which KEY is the
+#: parameter's name and VALUE the value as in JSON.
+_HINTS: Final[tuple[tuple[set[str], Callable[[Any], bool], str], ...]] = (
+    ({"true or false"}, lambda value: str(value).lower() in _BOOLS, "write KEYBOOL"),
+    ({"a number", "a whole number"}, _is_number, "write it without quotes: KEYTEXT"),
+    ({"a text"}, lambda value: isinstance(value, (int, float)), 'write KEY"VALUE"'),
+    ({"a mapping"}, lambda value: isinstance(value, str) and _is_short(value), "a mapping has names: KEY{NAME: VALUE}"),
+    ({"a list"}, lambda value: isinstance(value, dict), "begin each item of a list with '- '"),
+    ({"a list"}, _is_short, "a list is written KEY[VALUE]"),
+)
+
+
 def _hint(where: Path, value: Any, kinds: list[str], group: Sequence[ErrorDetails]) -> str:
     """How to write the value, if that is clear."""
-    key = f"{where[-1]}: " if where and isinstance(where[-1], str) else ""
     choices = [choice for one in group for choice in _choices(one)]
     if choices and isinstance(value, str):
         near = did_you_mean(value, choices)
         return near if near.startswith("did you mean") else ""
-    if "a text" in kinds and isinstance(value, (int, float)):
-        return f'write {key}"{json.dumps(value)}"'
-    if isinstance(value, str):
-        return _hint_for_text(key, value, kinds)
-    if "a list" in kinds and isinstance(value, dict):
-        return "begin each item of a list with '- '"
-    return f"a list is written {key}[{json.dumps(value)}]" if "a list" in kinds and value is not None else ""
+    hint = next((hint for wanted, applies, hint in _HINTS if wanted & set(kinds) and applies(value)), "")
+    parts = {
+        "KEY": f"{where[-1]}: " if where and isinstance(where[-1], str) else "",
+        "BOOL": _BOOLS.get(str(value).lower(), ""),
+        "TEXT": str(value),
+        "VALUE": json.dumps(value, ensure_ascii=False, default=str),
+    }
+    return re.sub("|".join(parts), lambda part: parts[part[0]], hint)
 
 
-def _hint_for_text(key: str, value: str, kinds: list[str]) -> str:
-    if "true or false" in kinds and value.lower() in _BOOLS:
-        return f"write {key}{_BOOLS[value.lower()]}"
-    if {"a number", "a whole number"} & set(kinds) and re.fullmatch(r"-?\d+(\.\d+)?", value):
-        return f"write it without quotes: {key}{value}"
-    if len(value) > _MOST_SHOWN:
-        return ""
-    quoted = json.dumps(value, ensure_ascii=False)
-    if "a mapping" in kinds:
-        return f"a mapping has names: {key}{{NAME: {quoted}}}"
-    return f"a list is written {key}[{quoted}]" if "a list" in kinds else ""
+#: The types of values, in words.
+_WORDS: Final = (((type(None),), "null"), ((int, float), "a number"), ((str,), "a text"), ((list, tuple), "a list"))
 
 
 def _kind(value: Any) -> str:
-    match value:
-        case None:
-            return "null"
-        case bool():
-            return "true" if value else "false"
-        case int() | float():
-            return "a number"
-        case str():
-            return "a text"
-        case list() | tuple():
-            return "a list"
-        case _:
-            return "a mapping"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return next((word for types, word in _WORDS if isinstance(value, types)), "a mapping")
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,8 @@ from engine.action.param_errors import Fault, in_words, near_name, never_text, o
 from engine.core.errors import TemplateError
 
 Path = tuple[str | int, ...]
+#: One of pydantic's errors, and the place in the tree that it is about.
+Error = tuple[Path, ErrorDetails]
 #: A JSON number, of a length that Python parses quickly.
 _NUMBER = re.compile(r"(?=.{1,400}$)-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?")
 
@@ -80,17 +82,13 @@ def validate_rendered(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LE
     Raises:
         TemplateError: the parameters are not valid; names the first mistake.
     """
-    try:
-        return _validate(model, tree)
-    except ValidationError as error:
-        faulty = error
-    if _convert(tree, faulty.errors(), leaves):
-        try:
-            return _validate(model, tree)
-        except ValidationError as error:
-            faulty = error
-    fault = _grouped(model, tree, faulty.errors(), shown=False)[0]
-    raise TemplateError(fault.message, where=fault.where, hint=fault.hint) from None
+    made, errors = _checked(model, tree)
+    if errors and _convert(tree, errors, leaves):
+        made, errors = _checked(model, tree)
+    if made is not None:
+        return made
+    fault = _grouped(model, tree, errors, shown=False)[0]
+    raise TemplateError(fault.message, where=fault.where, hint=fault.hint)
 
 
 def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVES) -> list[Fault]:
@@ -99,15 +97,18 @@ def literal_faults(model: type[BaseModel], tree: Any, leaves: Leaves = _NO_LEAVE
     The value of a template is not known yet, so errors at or around templates are not reported. Exceptions: a template
     with text around it always gives a text, and a list or mapping remains one whatever it contains.
     """
-    details = _errors(model, tree)
-    if leaves.settled and _convert(tree, details, Leaves(leaves.settled)):
-        details = _errors(model, tree)
-    mixed = [(where, _value_at(tree, where), _at(tree, details, where)) for where in sorted(leaves.mixed, key=str)]
-    early = [only_text(where, text, group) for where, text, group in mixed if never_text(group)]
+    _, errors = _checked(model, tree)
+    if leaves.settled and _convert(tree, errors, Leaves(leaves.settled)):
+        _, errors = _checked(model, tree)
+    early = []
+    for where in sorted(leaves.mixed, key=str):
+        group = [one for place, one in errors if place == where]
+        if never_text(group):
+            early.append(only_text(where, _value_at(tree, where), group))
     certain = [
-        one
-        for one in details
-        if _is_certain(one, where := _real_prefix(tree, one["loc"]), leaves) or _is_of_wrong_kind(tree, where, details)
+        (where, one)
+        for where, one in errors
+        if _is_certain(where, one["type"], leaves) or _is_of_wrong_kind(tree, where, errors)
     ]
     return early + _grouped(model, tree, certain, shown=True)
 
@@ -127,12 +128,12 @@ def _marked(model: type[BaseModel], kind: type) -> frozenset[str]:
     return frozenset(name for name, field in fields if any(isinstance(mark, kind) for mark in field.metadata))
 
 
-def _errors(model: type[BaseModel], tree: Any) -> list[ErrorDetails]:
+def _checked(model: type[BaseModel], tree: Any) -> tuple[BaseModel | None, list[Error]]:
+    """The validated parameters, or what is wrong with them."""
     try:
-        _validate(model, tree)
+        return _validate(model, tree), []
     except ValidationError as error:
-        return error.errors()
-    return []
+        return None, [(_real_prefix(tree, one["loc"]), one) for one in error.errors()]
 
 
 def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
@@ -150,15 +151,12 @@ def _validate(model: type[BaseModel], tree: Any) -> BaseModel:
 # --- conversion between numbers and texts ---------------------------------------------------------------------------
 
 
-def _convert(tree: Any, details: Sequence[ErrorDetails], leaves: Leaves) -> bool:
+def _convert(tree: Any, errors: Sequence[Error], leaves: Leaves) -> bool:
     """Convert scalar values of templates to the required types. Return whether any was converted."""
-    wanted: dict[Path, set[str]] = {}
-    for one in details:
-        wanted.setdefault(_real_prefix(tree, one["loc"]), set()).add(one["type"])
     changed = False
-    for where, kinds in wanted.items():
-        value = _value_at(tree, where)
-        if where and leaves.holds(where) and (made := _converted(value, kinds)) is not value:
+    for where in dict.fromkeys(where for where, _ in errors if where and leaves.holds(where)):
+        value, kinds = _value_at(tree, where), {one["type"] for place, one in errors if place == where}
+        if (made := _converted(value, kinds)) is not value:
             _value_at(tree, where[:-1])[where[-1]] = made
             changed = True
     return changed
@@ -185,22 +183,17 @@ def _same(one: Path, other: Path) -> bool:
 # --- what is certain at load ----------------------------------------------------------------------------------------
 
 
-def _is_certain(details: ErrorDetails, where: Path, leaves: Leaves) -> bool:
-    if not where or details["type"] == "extra_forbidden":
-        return True
-    return not any(_overlap(where, path) for path in leaves.templated)
+def _is_certain(where: Path, kind: str, leaves: Leaves) -> bool:
+    return not where or kind == "extra_forbidden" or not any(_overlap(where, path) for path in leaves.templated)
 
 
-def _is_of_wrong_kind(tree: Any, where: Path, details: Iterable[ErrorDetails]) -> bool:
+def _is_of_wrong_kind(tree: Any, where: Path, errors: Sequence[Error]) -> bool:
     """Whether there is a list or mapping where another type is required. No template in it can change that."""
     if not isinstance(_value_at(tree, where), (list, Mapping)):
         return False
-    places = ((_real_prefix(tree, one["loc"]), one["type"]) for one in details)
-    return all(place == where and kind.endswith("_type") for place, kind in places if place[: len(where)] == where)
-
-
-def _at(tree: Any, details: Iterable[ErrorDetails], where: Path) -> list[ErrorDetails]:
-    return [one for one in details if _real_prefix(tree, one["loc"]) == where]
+    return all(
+        place == where and one["type"].endswith("_type") for place, one in errors if place[: len(where)] == where
+    )
 
 
 def _value_at(tree: Any, where: Path) -> Any:
@@ -228,32 +221,31 @@ def _overlap(one: Path, other: Path) -> bool:
 # --- one fault for each mistake -------------------------------------------------------------------------------------
 
 
-def _grouped(model: type[BaseModel], tree: Any, details: Sequence[ErrorDetails], *, shown: bool) -> list[Fault]:
+def _grouped(model: type[BaseModel], tree: Any, errors: Sequence[Error], *, shown: bool) -> list[Fault]:
     """Pydantic's errors as faults. The errors of all branches of a union are one fault, and so is a misspelt name."""
     groups: dict[Path, list[ErrorDetails]] = {}
-    for one in details:
+    for where, one in errors:
         if one["type"] not in ("extra_forbidden", "missing"):
-            groups.setdefault(_real_prefix(tree, one["loc"]), []).append(one)
-    deepest = {
-        where for where in groups if not any(where == other[: len(where)] and where != other for other in groups)
-    }
-    found = [fault for one in details if (fault := _of_names(model, tree, one, details)) is not None]
-    found += [
+            groups.setdefault(where, []).append(one)
+    inner = {other[:length] for other in groups for length in range(1, len(other))}
+    found = [fault for where, one in errors if (fault := _of_names(model, where, one, errors)) is not None]
+    return found + [
         in_words(where, _value_at(tree, where), group, shown=shown)
         for where, group in groups.items()
-        if where in deepest or not where
+        if where not in inner
     ]
-    return found
 
 
-def _of_names(model: type[BaseModel], tree: Any, one: ErrorDetails, details: Sequence[ErrorDetails]) -> Fault | None:
+def _of_names(model: type[BaseModel], where: Path, one: ErrorDetails, errors: Sequence[Error]) -> Fault | None:
     """The fault for an unknown or missing parameter. A missing one that was misspelt is not reported."""
-    where, name = _real_prefix(tree, one["loc"]), ".".join(str(step) for step in one["loc"])
+    name = ".".join(map(str, one["loc"]))
     if one["type"] == "extra_forbidden":
         fault = unknown(where, name, _names_near(model, where))
         owner = _owner(model, name) if len(where) == 1 else ""
         return replace(fault, hint=f"it belongs under {owner}: {owner}: {{{name}: …}}") if owner else fault
-    if one["type"] != "missing" or one["loc"][-1] in set(_meant(model, tree, where, details)):
+    misspelt = (place for place, other in errors if other["type"] == "extra_forbidden" and place[:-1] == where)
+    meant = {near_name(str(place[-1]), _names_near(model, place)) for place in misspelt}
+    if one["type"] != "missing" or one["loc"][-1] in meant:
         return None
     return Fault(where, "", f"parameter {name!r} is missing", f"add {one['loc'][-1]}: …")
 
@@ -263,14 +255,6 @@ def _owner(model: type[BaseModel], name: str) -> str:
     fields = model.model_fields.items()
     found = (own for own, field in fields for nested in models_in(field.annotation) if name in nested.model_fields)
     return next(found, "")
-
-
-def _meant(model: type[BaseModel], tree: Any, parent: Path, details: Sequence[ErrorDetails]) -> Iterator[str]:
-    """The parameters that the unknown ones of the same block probably mean."""
-    for one in details:
-        where = _real_prefix(tree, one["loc"])
-        if one["type"] == "extra_forbidden" and where[:-1] == parent:
-            yield near_name(str(where[-1]), _names_near(model, where))
 
 
 def _names_near(model: type[BaseModel], where: Path) -> list[str]:

@@ -15,7 +15,7 @@ from types import ModuleType
 
 from engine.action.contract import Action
 from engine.action.error_place import is_plugin_module, place_in
-from engine.action.registry import Registered, Registry, clash, line_of, register
+from engine.action.registry import Registered, Registry, line_of, register
 from engine.core.error_text import named_error
 from engine.core.errors import Problem
 from engine.core.fingerprint import Fingerprint, digest_of, plugin_files
@@ -45,19 +45,7 @@ class PluginLoader:
 
     def load(self, folders: Sequence[Path], installed: Registry) -> Registry:
         """The installed actions and those of the folders. A broken file is reported and does not affect others."""
-        actions, broken, clashes = dict(installed.actions), dict(installed.broken), list(installed.clashes)
-        for name, found in self._found(folders):
-            if isinstance(found, Problem):
-                broken.setdefault(name, found)
-            elif (other := actions.get(name)) is not None:
-                clashes.append(clash(found.origin, name, other.origin, line=1))
-            else:
-                actions[name] = found
-        return replace(installed, actions=actions, broken=broken, clashes=tuple(clashes))
-
-    def _found(self, folders: Sequence[Path]) -> Iterator[tuple[str, Registered | Problem]]:
-        for folder in folders:
-            yield from self._folder(folder)
+        return installed.with_found(found for folder in folders for found in self._folder(folder))
 
     def _folder(self, folder: Path) -> tuple[tuple[str, Registered | Problem], ...]:
         fingerprint = tuple((str(file), digest_of(file)) for file in plugin_files(folder))
@@ -109,27 +97,22 @@ def _import_all(package: str, folder: Path) -> Iterator[tuple[str, Registered | 
 
 def _import_action(package: str, file: Path) -> Registered | Problem:
     try:
-        return _action_of(_import(f"{package}.{file.stem}", file), file)
+        found = _action_of(_import(f"{package}.{file.stem}", file), file)
     except BaseException as error:  # noqa: BLE001 - the plug-in may raise anything; it is reported
-        return _broken(error, package, file)
+        found = _broken(error, package, file)
+    if isinstance(found, Registered):
+        return replace(found, code=digest_of(file).hex())
+    linecache.checkcache(found.file)
+    return replace(found, source=linecache.getline(found.file, found.line))
 
 
 def _broken(error: BaseException, package: str, file: Path) -> Problem:
     """Why a file cannot be imported. The position may be in a helper of its folder."""
     own = (str(one) for one in plugin_files(file.parent))
     if isinstance(error, SyntaxError) and isinstance(error.filename, str) and error.filename in own:
-        return _problem(error.filename, error.lineno or 1, f"syntax error: {error.msg}", "", error.offset or 1)
-    place = place_in(error, package) or (str(file), 1)
-    return _problem(*place, f"import raised {named_error(error)}", _hint(error, file))
-
-
-def _problem(file: str, line: int, message: str, hint: str, column: int = 1) -> Problem:
-    return _with_source(Problem(file, line, column, message, hint))
-
-
-def _with_source(problem: Problem) -> Problem:
-    linecache.checkcache(problem.file)
-    return replace(problem, source=linecache.getline(problem.file, problem.line))
+        return Problem(error.filename, error.lineno or 1, error.offset or 1, f"syntax error: {error.msg}")
+    where, line = place_in(error, package) or (str(file), 1)
+    return Problem(where, line, 1, f"import raised {named_error(error)}", _hint(error, file))
 
 
 def _hint(error: BaseException, file: Path) -> str:
@@ -157,18 +140,14 @@ def _import(name: str, file: Path) -> ModuleType:
 
 
 def _action_of(module: ModuleType, file: Path) -> Registered | Problem:
-    own = [value for value in vars(module).values() if _is_action_of(value, module)]
+    classes = [value for value in vars(module).values() if inspect.isclass(value) and issubclass(value, Action)]
+    own = [kind for kind in classes if kind.__module__ == module.__name__]
     if not own:
         hint = "write: class MyAction(engine.Action): …; the name of a file without an action begins with _"
-        return _problem(str(file), 1, "a plug-in file contains one action, this one none", hint)
+        return Problem(str(file), 1, 1, "a plug-in file contains one action, this one none", hint)
     if len(own) > 1:
-        names = ", ".join(cls.__name__ for cls in own)
+        names = ", ".join(kind.__name__ for kind in own)
         hint = f"move {own[1].__name__} to a file of its own; what both use, base classes too, to a file _NAME.py"
         line = line_of(own[1], str(file)) or 1
-        return _problem(str(file), line, f"a plug-in file contains one action, this one {names}", hint)
-    found = register(file.stem, own[0], str(file))
-    return _with_source(found) if isinstance(found, Problem) else replace(found, code=digest_of(file).hex())
-
-
-def _is_action_of(value: object, module: ModuleType) -> bool:
-    return inspect.isclass(value) and issubclass(value, Action) and value.__module__ == module.__name__
+        return Problem(str(file), line, 1, f"a plug-in file contains one action, this one {names}", hint)
+    return register(file.stem, own[0], str(file))

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, get_args
 from pydantic import BaseModel, PydanticUndefinedAnnotation
 
 from engine.action.contract import Action, Need
-from engine.action.error_place import package_of, place_in
+from engine.action.error_place import Place, package_of, place_in
 from engine.core.error_text import named_error
 from engine.core.errors import Problem
 from engine.core.log_context import log_like_engine
@@ -20,6 +20,8 @@ from engine.core.suggest import did_you_mean
 
 ENTRY_POINT_GROUP = "langsmith_rules_engine.actions"
 DISTRIBUTION = "langsmith-rules-engine"
+#: The hint for an action whose name is taken.
+_RENAME = "rename the file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,19 @@ class Registry:
     def __iter__(self) -> Iterator[Registered]:
         return iter(sorted(self.actions.values(), key=lambda registered: registered.name))
 
+    def with_found(self, found: Iterable[tuple[str, Registered | Problem]]) -> Registry:
+        """This registry with more actions. The first one keeps a name, unless another is of the same class."""
+        actions, broken, clashes = dict(self.actions), dict(self.broken), list(self.clashes)
+        for name, one in found:
+            if isinstance(one, Problem):
+                broken.setdefault(name, one)
+            elif (other := actions.setdefault(name, one)) is one or type(other.action) is type(one.action):
+                actions[name] = one
+            else:
+                at = 1 if one.code else 0  # a plug-in's file, or a package
+                clashes.append(Problem(one.origin, at, at, f"the name {name!r} is taken by {other.origin}", _RENAME))
+        return replace(self, actions=actions, broken=broken, clashes=tuple(clashes))
+
     def explain_missing(self, name: str) -> tuple[str, str]:
         """Message and hint for a name that no action has. One that could not be loaded is in ``broken``."""
         return f"unknown action {name!r}", did_you_mean(name, self.actions)
@@ -76,32 +91,14 @@ class Registry:
 
 def load_installed(found: Iterable[EntryPoint] | None = None) -> Registry:
     """Load the actions of installed packages, including the built-in ones. One that fails does not affect others."""
-    actions: dict[str, Registered] = {}
-    broken: dict[str, Problem] = {}
-    clashes: list[Problem] = []
-    for entry in entry_points(group=ENTRY_POINT_GROUP) if found is None else found:
-        origin, builtin = _origin(entry)
-        registered = _load_entry(entry, origin, builtin=builtin)
-        if isinstance(registered, Problem):
-            broken[entry.name] = registered
-        elif (other := actions.get(entry.name)) is not None and _class_of(other) is not _class_of(registered):
-            clashes.append(clash(origin, entry.name, other.origin))
-        else:
-            actions[entry.name] = registered
-    return Registry(actions, broken, tuple(clashes))
+    entries = entry_points(group=ENTRY_POINT_GROUP) if found is None else found
+    return Registry({}).with_found((entry.name, _load_entry(entry)) for entry in entries)
 
 
-def _class_of(registered: Registered) -> type[Action]:
-    return type(registered.action)
-
-
-def _origin(entry: EntryPoint) -> tuple[str, bool]:
-    if entry.dist is None:
-        return entry.value, False
-    return f"{entry.dist.name} {entry.dist.version}", entry.dist.name == DISTRIBUTION
-
-
-def _load_entry(entry: EntryPoint, origin: str, *, builtin: bool) -> Registered | Problem:
+def _load_entry(entry: EntryPoint) -> Registered | Problem:
+    package = entry.dist
+    origin = entry.value if package is None else f"{package.name} {package.version}"
+    builtin = package is not None and package.name == DISTRIBUTION
     try:
         loaded = entry.load()
     except BaseException as error:  # noqa: BLE001 - the package may raise anything; it is reported
@@ -116,31 +113,21 @@ def register(name: str, candidate: Any, origin: str, *, builtin: bool = False) -
 
     ``origin`` is its file or its package.
     """
+    place: Place | None = None
     try:
-        if fault := next(_faults(candidate), None):
-            return _problem(origin, fault.message, fault.hint, fault.about, candidate)
+        fault = next(_faults(candidate), None)
     except BaseException as error:  # noqa: BLE001 - inspecting a class may run its code
-        message = f"{name} cannot be inspected: {named_error(error)}"
-        return _problem(
-            origin,
-            message,
-            "derive the class from engine.Action, without a metaclass or descriptors of its own",
-            candidate,
-        )
+        hint = "derive the class from engine.Action, without a metaclass or descriptors of its own"
+        fault = _Fault(f"{name} cannot be inspected: {named_error(error)}", hint, candidate)
     try:
-        return Registered(name, candidate(), origin, builtin)
+        if fault is None:
+            return Registered(name, candidate(), origin, builtin)
     except BaseException as error:  # noqa: BLE001 - the constructor may raise anything
-        return _not_made(origin, candidate, error)
-
-
-def _not_made(origin: str, candidate: type[Action], error: BaseException) -> Problem:
-    """The problem of a failed constructor, with the line if it is in the action's own file."""
-    message = f"{candidate.__name__}() raised {named_error(error)}"
-    problem = _problem(
-        origin, message, "the engine creates one instance, without arguments: def __init__(self): …", candidate
-    )
-    file, line = place_in(error, package_of(candidate)) or ("", 0)
-    return replace(problem, line=line) if file == origin else problem
+        hint = "the engine creates one instance, without arguments: def __init__(self): …"
+        fault = _Fault(f"{candidate.__name__}() raised {named_error(error)}", hint, candidate)
+        place = place_in(error, package_of(candidate))
+    line = place[1] if place and place[0] == origin else line_of(fault.about, origin) or line_of(candidate, origin)
+    return Problem(origin, line, 1 if line else 0, fault.message, fault.hint)
 
 
 class _Fault(NamedTuple):
@@ -149,12 +136,6 @@ class _Fault(NamedTuple):
     message: str
     hint: str
     about: Any
-
-
-def _problem(origin: str, message: str, hint: str, *about: Any) -> Problem:
-    """A problem at the definition of the first class or function that is in the origin's file."""
-    line = next(filter(None, (line_of(one, origin) for one in about)), 0)
-    return Problem(origin, line, 1 if line else 0, message, hint)
 
 
 def line_of(about: Any, origin: str) -> int:
@@ -240,8 +221,3 @@ def _attribute_faults(kind: type[Action]) -> Iterator[_Fault]:
             yield _Fault(f"{own}.main is {value!r}, which Params does not have", hint, kind)
     if unknown := frozenset(kind.needs) - frozenset(get_args(Need)):
         yield _Fault(f"{own}.needs names {sorted(unknown)}", f"known are: {', '.join(get_args(Need))}", kind)
-
-
-def clash(origin: str, name: str, other: str, *, line: int = 0) -> Problem:
-    """The problem of two actions with one name."""
-    return Problem(origin, line, 1 if line else 0, f"the name {name!r} is taken by {other}", "rename the file")

@@ -74,19 +74,13 @@ class LimitTable:
         return found
 
     def _compute(self, destination: str) -> Limits:
-        patterns, spec = self.patterns, LimitsSpec()
-        for name in sorted((name for name in patterns if _matches(name, destination)), key=_specificity):
-            spec = patterns[name].over(spec)
+        spec = LimitsSpec()
+        for name, each in sorted(self.patterns.items(), key=lambda item: _specificity(item[0])):
+            prefix = "" if name == DEFAULT else name.removesuffix("*")
+            if destination == name or (destination.startswith(prefix) and prefix != name):
+                spec = each.over(spec)
         return Limits(spec.concurrency or 1, spec.rate or 0.0, spec.burst or 1)
 
 
-def _matches(pattern: str, destination: str) -> bool:
-    if pattern == DEFAULT:
-        return True
-    return destination.startswith(pattern[:-1]) if pattern.endswith("*") else destination == pattern
-
-
 def _specificity(pattern: str) -> tuple[int, int]:
-    if pattern == DEFAULT:
-        return 0, 0
-    return (1, len(pattern)) if pattern.endswith("*") else (2, 0)
+    return (0 if pattern == DEFAULT else 1 if pattern.endswith("*") else 2, len(pattern))

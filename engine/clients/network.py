@@ -87,17 +87,11 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         return ip_network(text.replace("[", "").replace("]", ""))
     except ValueError as error:
-        wide = _widened(text)
-        hint = f"; did you mean {wide}?" if wide else "; write it like 10.0.0.0/8 or fd00::/8"
-        raise ValueError(f"{text!r} is not a network: {error}{hint}") from None
-
-
-def _widened(text: str) -> str:
-    """The network that contains ``10.1.2.3/8``; empty if the text is not an address."""
-    try:
-        return str(ip_network(text, strict=False))
-    except ValueError:
-        return ""
+        try:
+            hint = f"did you mean {ip_network(text, strict=False)}?"  # the network that contains 10.1.2.3/8
+        except ValueError:
+            hint = "write it like 10.0.0.0/8 or fd00::/8"
+        raise ValueError(f"{text!r} is not a network: {error}; {hint}") from None
 
 
 def _host_in(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from engine.clients.langsmith.request_limits import RequestTooSlow
@@ -34,19 +34,23 @@ class LangSmithFailure(EngineError):  # noqa: N818 - LangSmith's response, not a
         self.headers = headers or {}
 
 
-def own_error(error: BaseException) -> Exception | None:
-    """The exception of the engine's own transport, which the SDK wraps as a connection error; None if there is none."""
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An exception of the SDK and its causes."""
     link: BaseException | None = error
     while link is not None:
-        if isinstance(link, (DataTooLarge, NotNow, RequestTooSlow)):
-            return link
+        yield link
         link = link.__cause__
-    return None
+
+
+def own_error(error: BaseException) -> Exception | None:
+    """The exception of the engine's own transport, which the SDK wraps as a connection error; None if there is none."""
+    return next((link for link in _causes(error) if isinstance(link, (DataTooLarge, NotNow, RequestTooSlow))), None)
 
 
 def failure_of(error: BaseException, task: str) -> LangSmithFailure:
     """Convert an exception of the SDK into one with a message for people. ``task`` completes "asked to …"."""
-    response = _response_of(error)
+    responses = (getattr(link, "response", None) for link in _causes(error))
+    response: Any = next((one for one in responses if getattr(one, "status_code", None) is not None), None)
     if response is None:
         cause = error.__cause__ or error
         text = str(cause).strip() or type(cause).__name__
@@ -56,16 +60,6 @@ def failure_of(error: BaseException, task: str) -> LangSmithFailure:
     advice = _advice(status, text)
     message = f"LangSmith answered {status} when asked to {task}" + (f": {text}" if text else "")
     return LangSmithFailure(message + (f" ({advice})" if advice else ""), status=status, headers=response.headers)
-
-
-def _response_of(error: BaseException) -> Any:
-    link: BaseException | None = error
-    while link is not None:
-        response = getattr(link, "response", None)
-        if getattr(response, "status_code", None) is not None:
-            return response
-        link = link.__cause__
-    return None
 
 
 def _detail(response: Any) -> str:
