@@ -12,7 +12,7 @@ from typing import Final
 
 Address = IPv4Address | IPv6Address
 
-_WHY_V4: Final = tuple(
+_NOT_PUBLIC: Final = tuple(
     (ip_network(network), why)
     for network, why in (
         ("0.0.0.0/8", "unspecified"),
@@ -30,11 +30,6 @@ _WHY_V4: Final = tuple(
         ("203.0.113.0/24", "for documentation"),
         ("224.0.0.0/4", "multicast"),
         ("240.0.0.0/4", "reserved"),
-    )
-)
-_WHY_V6: Final = tuple(
-    (ip_network(network), why)
-    for network, why in (
         ("::/128", "unspecified"),
         ("::1/128", "loopback"),
         ("64:ff9b:1::/48", "private"),
@@ -61,8 +56,6 @@ _EMBEDDING: Final = tuple(
         ("::/96", 0),  # compatible
     )
 )
-_TEREDO: Final = ip_network("2001::/32")
-_PLAIN: Final = (ip_network("::/128"), ip_network("::1/128"))
 #: Metadata services of clouds. They return credentials to every caller.
 _METADATA: Final = frozenset(
     ip_address(address)
@@ -110,22 +103,17 @@ def embedded_addresses(address: Address) -> Iterator[Address]:
         return
     bare = IPv6Address(int(address))
     yield bare
-    if any(bare in network for network in _PLAIN):
+    if int(bare) <= 1:  # unspecified and loopback; they are in ::/96, too
         return
-    number = int(bare)
-    if bare in _TEREDO:  # RFC 4380, section 4: the server's address, and the client's with every bit inverted
-        yield IPv4Address(number >> 64 & 0xFFFFFFFF)
-        yield IPv4Address(number & 0xFFFFFFFF ^ 0xFFFFFFFF)
+    if bare.teredo is not None:  # the addresses of the server and the client
+        yield from bare.teredo
         return
     for network, behind in _EMBEDDING:
         if bare in network:
-            yield IPv4Address(number >> behind & 0xFFFFFFFF)
+            yield IPv4Address(int(bare) >> behind & 0xFFFFFFFF)
             return
 
 
 def _why(address: Address) -> str:
-    table = _WHY_V4 if isinstance(address, IPv4Address) else _WHY_V6
-    for network, why in table:
-        if address in network:
-            return why
-    return "" if isinstance(address, IPv4Address) or address in _UNICAST_V6 else "reserved"
+    usual = "" if isinstance(address, IPv4Address) or address in _UNICAST_V6 else "reserved"
+    return next((why for network, why in _NOT_PUBLIC if address in network), usual)

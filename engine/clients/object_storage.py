@@ -6,7 +6,6 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -163,12 +162,6 @@ class _Reserved:
         self.size = 0
 
 
-@dataclass(slots=True)
-class _Host:
-    under_way: int = 0
-    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
-
-
 class HostSlots:
     """Slots for concurrent reads: ``per_host`` for one host, and four times as many for all hosts.
 
@@ -178,56 +171,45 @@ class HostSlots:
 
     def __init__(self, per_host: int) -> None:
         self._share = FairShare(_HOSTS * per_host)
-        self._hosts: dict[str, _Host] = {}
+        self._in_flight: dict[str, int] = {}
+        self._waiting: dict[str, deque[asyncio.Future[None]]] = {}
 
     def __len__(self) -> int:
-        return len(self._hosts)
+        return len({*self._in_flight, *self._waiting})
 
     @asynccontextmanager
     async def of(self, name: str) -> AsyncIterator[None]:
         """Wait for a slot of a host, and hold it in the context."""
-        host = self._hosts.setdefault(name, _Host())
-        try:
-            await self._take(host)
-            try:
-                yield
-            finally:
-                self._leave(host)
-        finally:
-            if not (host.under_way or host.waiting):
-                self._hosts.pop(name, None)
-
-    async def _take(self, host: _Host) -> None:
-        if not host.waiting and self._is_free(host):
-            self._enter(host)
-            return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        host.waiting.append(turn)
+        self._waiting.setdefault(name, deque()).append(turn)
+        self._advance()
         try:
             await turn
-        except asyncio.CancelledError:
-            if turn in host.waiting:
-                host.waiting.remove(turn)
-            elif not turn.cancelled():  # it got the slot just now
-                self._leave(host)
-            raise
+            yield
+        finally:
+            if turn.cancelled():
+                self._waiting[name].remove(turn)
+            else:
+                self._count(name, -1)
+            self._advance()
 
-    def _is_free(self, host: _Host) -> bool:
-        return host.under_way < self._share.max_each and self._share.available(host.under_way) > 0
+    def _advance(self) -> None:
+        """Give free slots to those that wait, in their order for each host."""
+        for name, turns in list(self._waiting.items()):
+            while turns and not turns[0].cancelled() and self._is_free(self._in_flight.get(name, 0)):
+                self._count(name, 1)
+                turns.popleft().set_result(None)
+            if not turns:
+                del self._waiting[name]
 
-    def _enter(self, host: _Host) -> None:
-        host.under_way += 1
-        self._share.taken += 1
+    def _is_free(self, in_flight: int) -> bool:
+        return in_flight < self._share.max_each and self._share.available(in_flight) > 0
 
-    def _leave(self, host: _Host) -> None:
-        host.under_way -= 1
-        self._share.taken -= 1
-        for other in self._hosts.values():
-            while other.waiting and self._is_free(other):
-                turn = other.waiting.popleft()
-                if not turn.done():
-                    self._enter(other)
-                    turn.set_result(None)
+    def _count(self, name: str, change: int) -> None:
+        self._share.taken += change
+        self._in_flight[name] = self._in_flight.get(name, 0) + change
+        if not self._in_flight[name]:
+            del self._in_flight[name]
 
 
 def _host(url: str) -> str:

@@ -1,4 +1,4 @@
-"""One attempt of an action in a test, without a server: what plug-in authors test with."""
+"""One attempt of an action in a test, without a server."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.core.document import Fetched, Site, build_document, run_indexes
 from engine.core.event import parse_event
 from engine.testing import payloads
 
-#: Nothing listens on this port: what a test has not set up cannot be reached.
+#: Nothing listens on this port, so services that a test does not start cannot be reached.
 _NOWHERE = "http://127.0.0.1:9"
 
 
@@ -34,18 +34,18 @@ async def attempt(
     slack: str = _NOWHERE,
     **fields: Any,
 ) -> Mapping[str, Any] | None:
-    """Check the parameters and run the action once, as the engine would; what it returns.
+    """Validate the parameters and run the action once, as the engine does. Return its result.
 
     Args:
         action: An instance of the action.
-        params: The parameters as they are once templates are rendered.
-        payload: The webhook's body; its first run is ``context.run``. Left out, it is a sample of a rule's webhook.
+        params: The parameters, with templates rendered.
+        payload: The webhook's body; its first run is ``context.run``. By default a sample of a rule's webhook.
         langsmith: The address of a stand-in for LangSmith (``LangSmithStandIn().url``).
         slack: The same for Slack.
-        fields: Attributes of the context that are to be others, such as ``attempt=2`` or ``progress={}``.
+        fields: Attributes of the context to change, such as ``attempt=2`` or ``progress={}``.
 
     Raises:
-        pydantic.ValidationError: the parameters are wrong.
+        pydantic.ValidationError: the parameters are not valid.
         TimeoutError: it took longer than ``timeout`` seconds, 10 unless given.
         Exception: whatever the action raises, such as ``Retry``.
     """
@@ -62,7 +62,7 @@ async def attempt(
 
 
 def _facts(payload: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The attributes of a context that come from the event, of its first run."""
+    """The attributes of a context for the first run of an event."""
     now = time.time()
     event = parse_event(orjson.dumps(payloads.rule() if payload is None else payload), now)
     document = build_document(event, run_indexes(event)[0], Fetched(), site=Site(None), vars={})
@@ -84,5 +84,5 @@ def _facts(payload: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _loopback() -> Network:
-    """The stand-ins live there."""
+    """The addresses of the stand-ins."""
     return parse_network(["127.0.0.0/8", "::1"])

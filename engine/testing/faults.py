@@ -1,4 +1,4 @@
-"""Faults on demand: the one way in which every stand-in misbehaves when it is told to."""
+"""Faults on demand, for every stand-in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 @dataclass(slots=True)
 class Fault:
-    """One misbehaviour, for the next ``times`` requests that fit (None: until cleared).
+    """One fault, for the next ``times`` requests that match (None: until cleared).
 
     A request fits by method and by path: a path is a prefix of whole segments
     (``/examples`` fits ``/examples/bulk``), or a pattern when it holds a ``*``.
@@ -39,7 +39,7 @@ class Fault:
 
     @property
     def replaces(self) -> bool:
-        """Whether the usual answer is not given (a mere delay leaves it alone)."""
+        """Whether it replaces the usual response (a delay alone does not)."""
         return self.reset or self.status is not None or self.body is not None
 
     @property
@@ -61,7 +61,7 @@ def _fits(pattern: str, path: str) -> bool:
 
 
 class Faults:
-    """The faults that wait for a request. The first that fits acts, and counts down."""
+    """The pending faults. The first one that matches a request is used, and counts down."""
 
     def __init__(self) -> None:
         self._waiting: list[Fault] = []
@@ -82,7 +82,7 @@ class Faults:
         drip: float = 0.0,
         cut: bool = False,
     ) -> Fault:
-        """Queue a fault and hand it back; its ``seen`` tells how often it happened.
+        """Add a fault and return it. Its ``seen`` is how often it happened.
 
         Raises:
             ValueError: the fault would change nothing, or would never happen.

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from importlib.resources import files
 from typing import Any
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
+from engine.core.times import time_of
 from engine.testing.langsmith.rows import PROJECT_ID, TENANT_ID, Row
 
 #: The rule of the documentation's payload.
 RULE_ID = "d75d7417-0c57-4655-88fe-1db3cda3a47a"
 _NAMESPACE = UUID("6ab80f10-d79c-4fa2-b441-922ed6feb630")
+#: The length of a rule's window if the payload does not have it.
+_WINDOW = timedelta(minutes=5)
+#: Fields with the time of a webhook, by kind. The first that exists is set to now.
+_MOMENTS = ("timestamp", "created_at", "triggered_at", "created")
 
 
 def seed() -> Row:
@@ -183,3 +189,26 @@ def to_body(payload: Mapping[str, Any]) -> bytes:
 def _read(name: str) -> Row:
     row: Row = json.loads(files(__package__).joinpath(name).read_text(encoding="utf-8"))
     return row
+
+
+def renew_payload(payload: Mapping[str, Any], now: datetime | None = None) -> dict[str, Any]:
+    """A copy that LangSmith could have sent now, so that it is not a duplicate.
+
+    A rule's window ends now and keeps its length; its runs are unchanged, so that their data is still found. Other
+    webhooks get a new time, and a new ``id`` if they have one.
+    """
+    now = now or datetime.now(UTC)
+    renewed = dict(payload)
+    if "start_time" in renewed or "end_time" in renewed or "rule_id" in renewed:
+        renewed |= {"start_time": (now - _length(payload)).isoformat(), "end_time": now.isoformat()}
+        return renewed
+    if isinstance(renewed.get("id"), str):
+        renewed["id"] = str(uuid4())
+    moment = next((key for key in _MOMENTS if key in renewed), _MOMENTS[0])
+    renewed[moment] = now.timestamp() if isinstance(renewed.get(moment), (int, float)) else now.isoformat()
+    return renewed
+
+
+def _length(payload: Mapping[str, Any]) -> timedelta:
+    start, end = time_of(payload.get("start_time")), time_of(payload.get("end_time"))
+    return end - start if start is not None and end is not None and end > start else _WINDOW

@@ -39,7 +39,7 @@ class Problem:
 
 
 def check_message(body: dict[str, Any]) -> Problem | None:
-    """What is wrong with a message; None when nothing is."""
+    """What is wrong with a message, or None."""
     text, blocks = body.get("text"), body.get("blocks")
     if not text and not blocks and not body.get("attachments"):
         return Problem("no_text")

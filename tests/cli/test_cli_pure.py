@@ -18,7 +18,7 @@ from engine.cli.commands.events import matched_in_words, unmatched_in_words
 from engine.cli.main import COMMANDS
 from engine.cli.support.output import age, ago, next_page
 from engine.testing import payloads
-from engine.testing.freshen import freshen
+from engine.testing.payloads import renew_payload
 from tests.cli.conftest import Command
 
 
@@ -275,12 +275,12 @@ def test_a_sample_or_a_file_is_sent_as_a_webhook_of_another_rule(engine: Command
 def test_a_fresh_payload_is_another_one_of_the_same_runs() -> None:
     now = datetime(2026, 1, 2, tzinfo=UTC)
     payload = payloads.complete()
-    fresh = freshen(payload, now)
+    fresh = renew_payload(payload, now)
     assert fresh["end_time"] == now.isoformat()
     assert fresh["runs"] == payload["runs"]
     others = (payloads.alert, payloads.prompt_commit, payloads.issue, payloads.context_hub_commit)
     for sample in (*(make() for make in others), {"anything": 1}):
-        assert freshen(sample, now) != sample
+        assert renew_payload(sample, now) != sample
 
 
 def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> None:

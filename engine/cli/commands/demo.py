@@ -33,8 +33,8 @@ from engine.core.serve_settings import Address, ServeSettings
 from engine.receiver.receiver import WEBHOOK_PATH
 from engine.telemetry.log import LOGGER_NAME, TextFormatter
 from engine.testing import payloads
-from engine.testing.freshen import freshen
 from engine.testing.langsmith.rows import Row
+from engine.testing.payloads import renew_payload
 
 _HOST = "127.0.0.1"
 #: Where webhooks come in and where people look, if the ports are free.
@@ -152,7 +152,7 @@ class Demo:
         routes = engine.reloader.current.config.routes if self._files.own else ()
         keys = [key for route in routes if route.enabled for key in route.keys]
         payload = opening_for(keys) if self._files.own else opening()
-        return freshen(payload) if self._files.reused else payload
+        return renew_payload(payload) if self._files.reused else payload
 
     def _place(self, engine: Running, first: Row, *, once: bool, own: bool) -> Place:
         secrets = engine.reloader.current.config.secrets or ()

@@ -35,7 +35,7 @@ from engine.core.signatures import Form, secret_problem, sign
 from engine.core.terminal_text import visible_in_json
 from engine.core.units import format_duration
 from engine.receiver.receiver import WEBHOOK_PATH
-from engine.testing.freshen import freshen
+from engine.testing.payloads import renew_payload
 
 #: How many sendings may be under way at once.
 _AT_ONCE = 64
@@ -221,7 +221,7 @@ def _changed(body: bytes, changes: Sequence[str], *, quiet: bool) -> bytes:
 
 def _fresh(body: bytes) -> bytes:
     try:
-        return _to_body(freshen(_payload(body)))
+        return _to_body(renew_payload(_payload(body)))
     except BadBody as error:
         raise BadQuery(f"cannot make it fresh: {error}", "send it as it stands, with --same") from error
 
