@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Final
 
 #: The pattern that matches every destination.
@@ -55,7 +56,11 @@ class LimitTable:
     """
 
     written: Mapping[str, LimitsSpec] = field(default_factory=dict)
-    _cache: dict[str, Limits] = field(default_factory=dict, repr=False, compare=False)
+    #: The limits of a destination, by its name.
+    of: Callable[[str], Limits] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "of", lru_cache(_MOST_CACHED)(self._compute))
 
     @property
     def patterns(self) -> Mapping[str, LimitsSpec]:
@@ -63,15 +68,6 @@ class LimitTable:
         empty = LimitsSpec()
         names = [*BUILT_IN, *(name for name in self.written if name not in BUILT_IN)]
         return {name: self.written.get(name, empty).over(BUILT_IN.get(name, empty)) for name in names}
-
-    def of(self, destination: str) -> Limits:
-        """The limits of a destination."""
-        found = self._cache.get(destination)
-        if found is None:
-            if len(self._cache) >= _MOST_CACHED:
-                self._cache.clear()
-            found = self._cache[destination] = self._compute(destination)
-        return found
 
     def _compute(self, destination: str) -> Limits:
         spec = LimitsSpec()

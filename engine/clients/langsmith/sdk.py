@@ -121,8 +121,7 @@ class _Transport(httpx2.AsyncClient):
 
     async def send(self, request: httpx2.Request, **options: Any) -> httpx2.Response:
         """Send a request, within the limits of the current task if there are any."""
-        limits = current_request_limits()
-        if limits is None:
+        if (limits := current_request_limits()) is None:
             response = await super().send(request, **options)
         else:
             response = await self._send_limited(limits, request, **options)
