@@ -194,6 +194,14 @@ class Routing:
         answers = await asyncio.gather(store.settle_routed(late), store.settle_routed(right))
         assert [answer.inserted for answer in answers] == [frozenset(), {deliver(event).id}]
 
+    async def test_a_delivery_that_is_named_twice_is_inserted_once(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        work = deliver(event)
+        settled = await store.settle_routed(routed(event, work, work))
+        assert (settled.inserted, settled.leased) == ({work.id}, {work.id})
+        assert len(await store.deliveries(DeliveryQuery())) == 1
+
     async def test_an_evaluation_settled_twice_counts_once(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
@@ -1067,6 +1075,17 @@ class Together:
             return claimed == gone
 
         await eventually(all_are_there)
+
+    async def test_a_copy_whose_caller_is_cancelled_leaves_the_first_event_to_its_owner(self, store: Store):
+        event = make_event()
+        await store.append(event, leased=True)
+        copy = asyncio.ensure_future(store.append(event, leased=True))
+        await asyncio.sleep(0)
+        copy.cancel()
+        await asyncio.sleep(0.1)
+        assert (await store.append(make_event(1), leased=True)).duplicate is False  # what was to be done is done
+        assert await all_claimed(store) == []
+        assert (await store.settle_routed(routed(event, deliver(event)))).inserted == {deliver(event).id}
 
     async def test_deliveries_of_a_cancelled_caller_are_due(self, store: Store):
         event = make_event()

@@ -119,6 +119,19 @@ class Lanes:
         assert list(await store.claim(now=T0 + 59, limit=5)) == []
         assert len(await store.claim(now=T0 + 60, limit=5)) == 1
 
+    async def test_what_was_claimed_because_its_time_was_over_is_due_after_a_crash(self, backend: Backend):
+        gone = backend.store("gone")
+        await gone.open()
+        _, (work,) = await accepted(gone, "one")
+        await gone.release([work.id], due_at=T0 + 1000, lane="shut", until=T0 + 9)
+        assert ids(list(await gone.claim(now=T0 + 10, limit=5, paused={"shut"}))) == [work.id]
+        await backend.vanish(gone)
+        backend.clock.now = T0 + 10
+        store = backend.store("new")
+        await store.open()
+        assert ids(list(await store.claim(now=T0 + 10, limit=5))) == [work.id]
+        await store.close()
+
     async def test_of_a_shut_lane_only_that_is_taken_whose_time_is_over(self, store: Store):
         works = await parked(store, "shut", 2)
         _, (third,) = await accepted(store, "d1", number=2)
@@ -489,6 +502,28 @@ class Digests:
         assert opened.collected == {four.id: four.id}
         (claimed,) = await store.claim(now=T0, limit=5)
         assert (claimed.work.id, len(claimed.items)) == (one.id, 3)
+
+    async def test_a_replay_that_is_collected_leaves_alone_what_is_being_made(self, store: Store):
+        event, (work,) = await accepted(store, "one")
+        assert await store.replay_events([event.id], now=T0) == [event.id]
+        (claimed,) = await store.claim(now=T0, limit=1)
+        again = replace(work, replays=claimed.work.replays)
+        settled = await store.settle_routed(
+            routed(event, again, work=claimed.work, gates={work.id: EVERY_5_MINUTES}, leased=False)
+        )
+        assert list(settled.collected) == [work.id]
+        await succeed(store, work)
+        (digest,) = await all_claimed(store)
+        assert (digest.work.id, len(digest.items)) == (settled.collected[work.id], 1)
+
+    async def test_a_replay_that_is_collected_leaves_the_dead_as_they_are(self, store: Store):
+        event, (work,) = await accepted(store, "one")
+        await fail(store, work)
+        await store.replay_events([event.id], now=T0)
+        (claimed,) = await store.claim(now=T0, limit=1)
+        again = replace(work, replays=claimed.work.replays)
+        await store.settle_routed(routed(event, again, work=claimed.work, gates={work.id: EVERY_5_MINUTES}))
+        assert [row.id for row in await store.deliveries(DeliveryQuery(state="dead"))] == [work.id]
 
     async def test_it_is_full_by_its_bytes_too_and_the_next_opens_another(self, store: Store):
         digest, holders = Digest("", 300.0, 100), []

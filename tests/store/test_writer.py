@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from store_cases import make_event
 
-from engine.core.errors import StoreError
+from engine.core.errors import StoreError, StoreGone
 from engine.store import open_store, packing
 from engine.store.queries import DeliveryQuery
 from engine.store.sqlite.connection import connect, prepare
@@ -123,6 +123,18 @@ async def test_a_fault_of_ours_is_answered_and_the_writer_goes_on(writer: Writer
         await writer.submit(Operation(lambda db, _: add(db, [1]) and []), None)
     assert await writer.submit(Operation(add), 7) == 7
     assert rows(tmp_path / "w.db") == [7]
+
+
+async def test_what_is_committed_to_a_file_that_was_removed_meanwhile_is_not_acknowledged(
+    writer: Writer, tmp_path: Path
+):
+    def remove(db: sqlite3.Connection, requests: Sequence[Any]) -> list[Any]:
+        done = add(db, requests)
+        (tmp_path / "w.db").unlink()
+        return done
+
+    with pytest.raises(StoreGone, match="was removed or replaced"):
+        await writer.submit(Operation(remove), 1)
 
 
 async def test_verbs_come_from_any_loop(tmp_path: Path):
@@ -243,6 +255,20 @@ def test_many_rows_go_in_as_they_are(count: int):
     Insert("t", "a, b").run(db, [(number, str(number)) for number in range(count)])
     assert db.execute("SELECT a, b FROM t").fetchall() == [(number, str(number)) for number in range(count)]
     db.close()
+
+
+def test_inserts_use_few_statements_so_that_they_stay_prepared():
+    class Database:
+        def __init__(self) -> None:
+            self.statements: set[str] = set()
+
+        def execute(self, statement: str, _values: object) -> None:
+            self.statements.add(statement)
+
+    db: Any = Database()
+    for count in range(1400):
+        Insert("t", "a").run(db, [(0,)] * count)
+    assert len(db.statements) == 8 + 7 + 7
 
 
 @given(st.binary(max_size=50) | st.binary(max_size=5).map(lambda part: part * 5000))

@@ -102,7 +102,7 @@ class _Events:
 
     def __init__(self, db: Database, max_values: int, max_fetched: int) -> None:
         self._db, self._max_values, self._max_fetched = db, max_values, max_fetched
-        self._read: dict[str, Item | BadBody | ValueError] = {}
+        self._read: dict[str, Item] = {}
 
     def get(self, event_id: str) -> Item:
         """An event with its fetched data.
@@ -112,15 +112,9 @@ class _Events:
             MissingKey: it is encrypted with a key that is not configured.
         """
         if event_id not in self._read:
-            try:
-                with damage_as_value_error():
-                    self._read[event_id] = self._load(event_id)
-            except (BadBody, ValueError) as error:
-                self._read[event_id] = error
-        found = self._read[event_id]
-        if isinstance(found, Item):
-            return found
-        raise found
+            with damage_as_value_error():
+                self._read[event_id] = self._load(event_id)
+        return self._read[event_id]
 
     def _load(self, event_id: str) -> Item:
         row = self._db.execute(_EVENT, (event_id,)).fetchone()
