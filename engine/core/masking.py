@@ -61,9 +61,13 @@ class Masker:
 
     def _within(self, text: str) -> str:
         data = text.encode("utf-8", "surrogatepass")
-        if self._pattern is None or self._pattern.search(data) is None:
+        if self._pattern is None or (found := self._pattern.search(data)) is None:
             return text
-        return _masked(data, ((found.start(), found.end()) for found in self._pattern.finditer(data)))
+        secrets = []
+        while found is not None:
+            secrets.append((found.start(), found.end()))
+            found = self._pattern.search(data, found.end())
+        return _masked(data, secrets)
 
     def tree(self, value: Any) -> Any:
         """A copy of a JSON-like value, of any depth, with every secret in its texts and keys replaced."""

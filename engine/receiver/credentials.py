@@ -63,14 +63,16 @@ def check_secret(request: web.BaseRequest, secrets: tuple[str, ...]) -> str:
 
 def _presented(request: web.BaseRequest) -> list[tuple[bytes, ...]]:
     """For each way of sending a secret that was used: its possible values; empty if it was used more than once."""
-    query, headers = request.rel_url.raw_query_string, request.headers
-    pairs = query.split("&") if query else ()
-    used = (
-        [_readings(value) for pair in pairs if (value := _secret_of(pair)) is not None],
-        [(_bytes(value),) for value in headers.getall("X-Webhook-Secret", ())],
-        [(_bytes(token),) for value in headers.getall(hdrs.AUTHORIZATION, ()) if (token := _bearer(value)) is not None],
-    )
-    return [values[0] if len(values) == 1 else () for values in used if values]
+    ways: list[list[tuple[bytes, ...]]] = []
+    headers = request.headers
+    if query := request.rel_url.raw_query_string:
+        ways.append([_readings(value) for pair in query.split("&") if (value := _secret_of(pair)) is not None])
+    if "X-Webhook-Secret" in headers:
+        ways.append([(_bytes(value),) for value in headers.getall("X-Webhook-Secret")])
+    if hdrs.AUTHORIZATION in headers:
+        tokens = map(_bearer, headers.getall(hdrs.AUTHORIZATION))
+        ways.append([(_bytes(token),) for token in tokens if token is not None])
+    return [values[0] if len(values) == 1 else () for values in ways if values]
 
 
 def _secret_of(pair: str) -> str | None:

@@ -340,8 +340,10 @@ class _Trace:
 
     def begin(self) -> str:
         """The traceparent for the processing of the event. The first call begins the span."""
+        if self._spans is None:
+            return self._parent
         with self._lock:
-            if self._spans is not None and self._span is None and not self._over:
+            if self._span is None and not self._over:
                 self._span = self._spans.begin("receive", self._parent, "server")
             return self._span.traceparent if self._span is not None else self._parent
 
