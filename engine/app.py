@@ -40,8 +40,7 @@ from engine.rules.requirements import needs_secrets
 from engine.store import open_store
 from engine.store.protocol import Store
 from engine.telemetry.loop_lag import LoopLag
-from engine.telemetry.metrics import Metrics
-from engine.telemetry.undecided import UndecidedRoutes
+from engine.telemetry.metrics import Metrics, UndecidedRoutes
 from engine.worker.attempt import Executor
 from engine.worker.context import Context, InMemoryEvents, Mutes, Rules
 from engine.worker.hydrate import Hydrator

@@ -32,8 +32,7 @@ from engine.core.serve_settings import Address
 from engine.rules.reload import Loaded, Reloader
 from engine.store.protocol import Store
 from engine.store.records import Control
-from engine.telemetry.metrics import Metrics
-from engine.telemetry.undecided import UndecidedRoutes
+from engine.telemetry.metrics import Metrics, UndecidedRoutes
 from engine.worker.context import Mutes
 from engine.worker.hydrate import Hydrator
 from engine.worker.worker import Worker

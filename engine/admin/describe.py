@@ -36,7 +36,7 @@ def describe_routes(
 ) -> list[dict[str, Any]]:
     """Every route in the order of the file, the disabled ones too, with what mutes it. Secrets are masked.
 
-    ``undecided`` tells by route how often it was undecided for absence (see ``engine.telemetry.undecided``).
+    ``undecided`` tells by route how often it was undecided for absence (see ``engine.telemetry.metrics``).
     """
     open_ones = undecided or {}
     muted = {route: mute_view(mute) for route, mute in (mutes or {}).items() if is_muting(mute, now)}

@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -24,7 +25,7 @@ from engine.core.counters import Counts, Distribution, Distributions, Labels, Na
 from engine.core.errors import StoreError
 from engine.core.event import Event
 from engine.core.offload import in_thread
-from engine.rules.decision import Routing
+from engine.rules.decision import Decision, Routing
 from engine.store.queries import Backlog
 from engine.store.records import Again, Appended, Attempt, Dead, Wait, Work
 from engine.worker.attempt import AttemptResult, Job
@@ -40,6 +41,9 @@ _WAIT = (0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.
 
 #: The maximum number of remembered pauses: several destinations may share a label. The oldest are dropped first.
 _MOST_PAUSES = 10_000
+
+#: How many different absent values are counted for one route: their number depends on the data.
+_MOST_PARTS = 20
 
 #: Reads a gauge: a number, or numbers by label values.
 Read = Callable[[], float | Mapping[Labels, float]]
@@ -309,3 +313,70 @@ def _version() -> str:
         return version("langsmith-rules-engine")
     except PackageNotFoundError:
         return "0"
+
+
+# --- undecided routes -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Undecided:
+    """One route's number of verdicts, how many of them were undecided because of an absent value, and which values."""
+
+    verdicts: int = 0
+    absent: int = 0
+    parts: Counter[str] = field(default_factory=Counter)
+
+    def add(self, decision: Decision) -> None:
+        """Count a final verdict."""
+        self.verdicts += 1
+        if decision.absent:
+            self.absent += 1
+            if decision.absent in self.parts or len(self.parts) < _MOST_PARTS:
+                self.parts[decision.absent] += 1
+
+    @property
+    def mostly(self) -> bool:
+        """Whether more than half of the verdicts were undecided because of an absent value."""
+        return self.absent * 2 > self.verdicts
+
+    @property
+    def part(self) -> str:
+        """The value that was absent most often."""
+        return self.parts.most_common(1)[0][0] if self.parts else ""
+
+    def to_json(self) -> dict[str, Any]:
+        """For the routes' views."""
+        return {"absent": self.absent, "verdicts": self.verdicts, "mostly": self.mostly, "part": self.part}
+
+
+def count_verdicts(decisions: Iterable[Decision], found: defaultdict[str, Undecided]) -> None:
+    """Add the final verdicts to the counts by route."""
+    for decision in decisions:
+        if decision.settled:
+            found[decision.route].add(decision)
+
+
+class UndecidedRoutes(Observer):
+    """Routes that never match because a value in their conditions is absent, so that users can be warned.
+
+    Counts since the current configuration was loaded. ``mask`` removes secrets from what is shown.
+    """
+
+    def __init__(self, mask: Callable[[str], str] = str) -> None:
+        self._mask = mask
+        self._hash = ""
+        self._found: defaultdict[str, Undecided] = defaultdict(Undecided)
+
+    def routed(self, event: Event, routing: Routing, started_at: float, made: int, *, over: bool) -> None:
+        """Count every final verdict."""
+        count_verdicts(routing.decisions, self._found)
+
+    def reloaded(self, problems: int, config_hash: str, at: float) -> None:
+        """Start again if the configuration changed."""
+        if config_hash != self._hash:
+            self._hash, self._found = config_hash, defaultdict(Undecided)
+
+    def views(self) -> Mapping[str, dict[str, Any]]:
+        """By route, those with verdicts that were undecided because of an absent value."""
+        shown = {route: one.to_json() for route, one in self._found.items() if one.absent}
+        return {route: one | {"part": self._mask(one["part"])} for route, one in shown.items()}

@@ -24,7 +24,7 @@ from engine.admin import responses as answers
 from engine.admin.openapi import openapi_document
 from engine.app import Running, running
 from engine.core.serve_settings import Address, ServeSettings
-from engine.telemetry.undecided import UndecidedRoutes
+from engine.telemetry.metrics import UndecidedRoutes
 from engine.testing import WebhookSink, payloads
 
 SECRET = "a-secret-of-the-webhook"

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from engine.cli.commands.routes import mostly_undecided
 from engine.core.truth import Truth
 from engine.rules.decision import Decision
-from engine.telemetry.undecided import Undecided, mostly_undecided
+from engine.telemetry.metrics import Undecided
 from engine.testing import payloads
 from tests.cli.conftest import SECRET, Command, Server
 from tests.cli.test_cli_serve import settled

@@ -17,7 +17,6 @@ from engine.cli.support.options import json_option
 from engine.cli.support.outline import Outline
 from engine.cli.support.output import at, emit, out, plural, say
 from engine.core.units import format_duration
-from engine.telemetry.undecided import mostly_undecided
 
 
 @click.command("routes")
@@ -67,6 +66,11 @@ def _key(key: str, route: dict[str, Any]) -> Text:
 def _route_line(route: dict[str, Any]) -> Text:
     style = "bold" if route["enabled"] else "dim strike"
     return Text.assemble((route["name"] or "(no name)", style), (_marks(route), "yellow"))
+
+
+def mostly_undecided(view: dict[str, Any]) -> str:
+    """Which value of a route's conditions is absent, and how often."""
+    return f"mostly undecided: {view['part']} is absent ({view['absent']} of {view['verdicts']} verdicts)"
 
 
 def _add_what_it_does(branch: Outline, route: dict[str, Any]) -> None:

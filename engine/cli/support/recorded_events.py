@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from engine.cli.support.access import Place, recorded
 from engine.cli.support.admin_client import AccessError
@@ -16,7 +18,9 @@ from engine.core.event import Event
 from engine.core.positions import Source
 from engine.rules.decision import Circumstances
 from engine.rules.reload import Loaded
-from engine.telemetry.undecided import Undecided, count
+
+if TYPE_CHECKING:
+    from engine.telemetry.metrics import Undecided
 
 #: The latest so many events are asked for, and no more after so many seconds.
 _MOST_EVENTS, _PATIENCE = 100, 10.0
@@ -46,10 +50,12 @@ async def _collect(place: Place, found: list[tuple[Event, Fetched]]) -> None:
 
 def undecided_routes(loaded: Loaded, events: Recorded) -> list[Problem]:
     """A warning for each route that is mostly undecided for absence, in file order."""
-    found: dict[str, Undecided] = {}
+    from engine.telemetry.metrics import Undecided, count_verdicts
+
+    found = defaultdict[str, Undecided](Undecided)
     for event, fetched in events:
         routing = loaded.router.decide(event, fetched, Circumstances(event.received_at, looked=True))
-        count(routing.decisions, found)
+        count_verdicts(routing.decisions, found)
     written = loaded.config.source
     warnings = Source(written.file, written.text, written.marks)
     for route, undecided in _mostly(loaded.config.routes, found):
@@ -62,7 +68,7 @@ def undecided_routes(loaded: Loaded, events: Recorded) -> list[Problem]:
     return sorted(warnings.problems)
 
 
-def _mostly(routes: Sequence[RouteConfig], found: dict[str, Undecided]) -> Iterator[tuple[RouteConfig, Undecided]]:
+def _mostly(routes: Sequence[RouteConfig], found: Mapping[str, Undecided]) -> Iterator[tuple[RouteConfig, Undecided]]:
     for route in routes:
         if (undecided := found.get(route.id)) is not None and undecided.mostly:
             yield route, undecided
