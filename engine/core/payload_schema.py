@@ -39,6 +39,10 @@ _FIELDS: Final[dict[Kind, frozenset[str]]] = {
 }
 # fmt: on
 RUN_KINDS: Final[dict[str, Kind]] = {name: kind for kind, names in _FIELDS.items() for name in names}
+#: The fields that the engine adds to ``run``.
+_COMPUTED_KINDS: Final[dict[str, Kind]] = {"url": "text", "latency": "number", "cost": "number"}
+#: The elements of a run's lists.
+_ELEMENTS: Final[dict[str, Kind]] = {"tags": "text", "events": "object", "child_runs": "object"}
 #: Every documented field of a run.
 RUN_FIELDS: Final = frozenset(RUN_KINDS)
 #: The fields of every run in a rule's webhook: those of LangSmith's documented payload, and two that are null in most
@@ -140,33 +144,23 @@ def statistics_steps(steps: Sequence[Step]) -> tuple[Step, ...] | None:
 
 def kind_at(steps: Sequence[Step]) -> Kind | None:
     """The type of the value at a path, by LangSmith's schema; None if the schema does not define it."""
-    statistics = statistics_steps(steps)
-    if statistics:
-        return _statistic(statistics)
-    own = run_steps(steps)
-    if own is None:
-        return _at_top(steps)
-    if not own:
-        return "object"
-    field = own[0]
-    if len(own) == 1 and isinstance(field, str):
-        return {"url": "text", "latency": "number", "cost": "number"}.get(field) or RUN_KINDS.get(field)  # type: ignore[return-value]
-    return _within_run(own)
-
-
-def _within_run(own: tuple[Step, ...]) -> Kind | None:
-    field, second = own[0], own[1]
-    if own == ("extra", "metadata"):
-        return "object"
-    if len(own) == 2 and not isinstance(second, str):
-        return {"tags": "text", "events": "object", "child_runs": "object"}.get(str(field))  # type: ignore[return-value]
+    match statistics_steps(steps):
+        case (_,):
+            return "object"
+        case (_, str(name)):
+            return STATISTICS.get(name)
+        case (_, _, *_):
+            return None
+    match run_steps(steps):
+        case None:
+            return _at_top(steps)
+        case () | ("extra", "metadata"):
+            return "object"
+        case (str(field),):
+            return _COMPUTED_KINDS.get(field) or RUN_KINDS.get(field)
+        case (str(field), int() | None):
+            return _ELEMENTS.get(field)
     return None
-
-
-def _statistic(steps: tuple[Step, ...]) -> Kind | None:
-    if len(steps) == 1:
-        return "object"
-    return STATISTICS.get(steps[1]) if len(steps) == 2 and isinstance(steps[1], str) else None
 
 
 def _at_top(steps: Sequence[Step]) -> Kind | None:
@@ -174,9 +168,12 @@ def _at_top(steps: Sequence[Step]) -> Kind | None:
     if len(own) > 1 and own[0] == "payload":
         # Below payload is what LangSmith sent: its ``event`` is not the engine's.
         own = own[1:] if own[1] not in ("event", "route", "vars", "run", "feedback") else ("",)
-    if len(own) == 1 and isinstance(own[0], str):
-        return _TOP.get(own[0])
-    return "object" if len(own) == 2 and own[0] in ("feedback", "feedbacks") else None
+    match own:
+        case (str(name),):
+            return _TOP.get(name)
+        case ("feedback" | "feedbacks", _):
+            return "object"
+    return None
 
 
 def is_open(steps: Sequence[Step]) -> tuple[Step, ...] | None:

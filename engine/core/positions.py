@@ -151,7 +151,5 @@ class Source:
 
     def mark(self, where: Where) -> Mark | None:
         """The mark of a path, or of its nearest parent that has one."""
-        for length in range(len(where), -1, -1):
-            if (mark := self.marks.get(where[:length])) is not None:
-                return mark
-        return None
+        parents = (where[:length] for length in range(len(where), -1, -1))
+        return next((self.marks[parent] for parent in parents if parent in self.marks), None)

@@ -21,6 +21,12 @@ _ABSENT = {
     "?+": "possessive quantifiers",
 }
 
+#: Hints by the kind of RE2's message.
+_HINTS = {
+    "invalid escape sequence": r"RE2 does not know this escape; the end of the text is \z, a literal backslash is \\",
+    "invalid repetition size": "RE2 repeats at most 1000 times",
+} | dict.fromkeys(("missing )", "unexpected )", "missing ]"), "to match the bracket itself put a backslash before it")
+
 #: A pattern without operators, optionally anchored at the start or end.
 _LITERAL = re.compile(r"(\^?)([A-Za-z0-9 _:;,@#%&=<>/!~-]+)(\$?)", re.ASCII)
 
@@ -145,12 +151,6 @@ def _hint(message: str) -> str:
                 f"RE2 has no {name}: it guarantees linear time; use a second operator or `not` instead "
                 "(syntax: https://github.com/google/re2/wiki/Syntax)"
             )
-    if kind == "invalid escape sequence":
-        if part[1:].isdigit():
-            return "RE2 has no backreferences: it guarantees linear time"
-        return r"RE2 does not know this escape; the end of the text is \z, a literal backslash is \\"
-    if kind == "invalid repetition size":
-        return "RE2 repeats at most 1000 times"
-    if kind in ("missing )", "unexpected )", "missing ]"):
-        return "to match the bracket itself put a backslash before it"
-    return "see https://github.com/google/re2/wiki/Syntax"
+    if kind == "invalid escape sequence" and part[1:].isdigit():
+        return "RE2 has no backreferences: it guarantees linear time"
+    return _HINTS.get(kind, "see https://github.com/google/re2/wiki/Syntax")

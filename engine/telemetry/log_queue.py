@@ -14,8 +14,10 @@ import select
 import sys
 import threading
 import time
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from queue import Empty, SimpleQueue
 from typing import Literal, TextIO
 
@@ -254,13 +256,11 @@ class LogQueue(Unlocked):
     def _send_to(self, descriptor: int, texts: Sequence[bytes]) -> tuple[int, Exception | None]:
         """Write without Python's buffers: the interpreter could not exit while a blocked thread holds their lock."""
         head = b"\n" if self._torn and texts else b""
-        data = memoryview(head + b"".join(texts))
-        sent, error = _write_all(descriptor, data)
-        end, count = len(head), 0
-        while count < len(texts) and end + len(texts[count]) <= sent:
-            end, count = end + len(texts[count]), count + 1
+        sent, error = _write_all(descriptor, memoryview(head + b"".join(texts)))
+        ends = list(accumulate(map(len, texts), initial=len(head)))
+        count = bisect_right(ends, sent, lo=1) - 1
         if sent:
-            self._torn = sent != end
+            self._torn = sent != ends[count]
         return count, error
 
 
