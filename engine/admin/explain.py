@@ -11,10 +11,10 @@ from engine.admin.preview import FETCHED_PARTS, WOULD_FETCH, rendered
 from engine.admin.query import NotFound
 from engine.admin.views import iso
 from engine.config.keys import KEY_WORDS
-from engine.core.deadline import LIMIT, Deadline, Overdue, within
 from engine.core.decisions import latest_decisions, outcome_of
 from engine.core.document import Fetched, run_id, run_indexes, runs_at, runs_in
 from engine.core.event import Event
+from engine.core.offload import LIMIT, Deadline, Overdue, within
 from engine.core.suggest import did_you_mean
 from engine.core.truth import Truth
 from engine.core.vocabulary import ON_DEAD, UNMATCHED, is_fallback

@@ -1,4 +1,4 @@
-"""Runs long computations in threads, so that they do not block the event loop."""
+"""Limits the CPU time of computations, and runs long ones in threads, so that they do not block the event loop."""
 
 from __future__ import annotations
 
@@ -7,16 +7,20 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from contextvars import ContextVar
 from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
-from engine.core.deadline import LIMIT, Deadline, Deferred, Overdue, within
 from engine.core.error_text import named_error
 from engine.core.errors import TookTooLong
 
 T = TypeVar("T")
 
+#: The CPU time that one evaluation, or one rendering, may take, in seconds.
+LIMIT = 10.0
+#: A long loop checks the deadline after so many values, about every millisecond.
+STRIDE = 1000
 #: The CPU time that a computation may take on the event loop, in seconds.
 ON_LOOP: Final = 0.02
 #: The work that one template may do on the event loop: 20 ms of the slowest kind.
@@ -31,6 +35,108 @@ _MOST_REMEMBERED: Final = 1000
 _MARGIN: Final = 5.0
 #: Seconds between two checks of the CPU time of a late thread.
 _LOOK: Final = 1.0
+
+
+class OutOfTime(BaseException):
+    """A computation reached its limit.
+
+    Not an ``Exception``: a condition turns those into *undecided* and continues, but this ends the whole computation.
+    """
+
+
+class Overdue(OutOfTime):
+    """The final limit is reached: the computation has no result."""
+
+
+class Deferred(OutOfTime):
+    """The limit for the event loop is reached: the computation starts again in a thread."""
+
+
+class Deadline:
+    """The limit of one computation, in seconds of its thread's CPU time.
+
+    CPU time, because the result is final: a suspended machine must not make an event undecided. ``work`` limits one
+    template, in the units of its budget; None allows the whole budget. It stops a template before a large step; the
+    clock could only stop it afterwards.
+    """
+
+    __slots__ = ("_cpu_end", "_error", "_look_at", "seconds", "work")
+
+    def __init__(self, seconds: float, error: type[OutOfTime] = Overdue, work: int | None = None) -> None:
+        self.seconds, self.work, self._error = seconds, work, error
+        self._cpu_end = time.thread_time() + seconds
+        self._look_at = time.monotonic() + seconds
+
+    def check(self, work: int = 0) -> None:
+        """Check the limit. ``work`` is the total work of a template after its next step.
+
+        Raises:
+            OutOfTime: the limit is reached.
+        """
+        if self.work is not None and work > self.work:
+            self.exceed()
+        # Reading CPU time costs a system call. It never runs faster than the clock, so the clock is checked first.
+        if time.monotonic() < self._look_at:
+            return
+        remaining = self._cpu_end - time.thread_time()
+        if remaining <= 0:
+            self.exceed()
+        self._look_at = time.monotonic() + remaining
+
+    def exceed(self) -> None:
+        """End the computation now.
+
+        Raises:
+            OutOfTime: always.
+        """
+        raise self._error(f"took longer than {self.seconds:g} s of CPU time")
+
+
+_current: ContextVar[Deadline | None] = ContextVar("deadline", default=None)
+
+#: The deadline of the running computation, or None.
+current = _current.get
+
+
+class within:  # noqa: N801 - used as a with block; a generator would cost five times as much
+    """Run the block under a deadline."""
+
+    __slots__ = ("_deadline", "_token")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        self._token = _current.set(self._deadline)
+
+    def __exit__(self, *_: object) -> None:
+        _current.reset(self._token)
+
+
+def check() -> None:
+    """Check the current deadline, if there is one.
+
+    Raises:
+        OutOfTime: the limit is reached.
+    """
+    deadline = _current.get()
+    if deadline is not None:
+        deadline.check()
+
+
+def watched(values: Collection[Any]) -> Iterable[Any]:
+    """Iterate over values, checking the deadline if there are many.
+
+    Raises:
+        OutOfTime: the limit is reached during the iteration.
+    """
+    return values if len(values) <= STRIDE else _watched(list(values))
+
+
+def _watched(values: list[Any]) -> Iterator[Any]:
+    for start in range(0, len(values), STRIDE):
+        check()
+        yield from values[start : start + STRIDE]
 
 
 class Offload:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import re2
 
-from engine.core.deadline import check
+from engine.core.offload import check
 from engine.core.variables import Filled
 
 #: Features that RE2 does not have, by their syntax in RE2's error messages.

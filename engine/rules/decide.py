@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from engine.core.deadline import Overdue, check
 from engine.core.decisions import OUTSIDE_HOURS
 from engine.core.document import (
     Fetched,
@@ -19,6 +18,7 @@ from engine.core.document import (
 )
 from engine.core.errors import DataMissing, TemplateError
 from engine.core.event import Event
+from engine.core.offload import Overdue, check
 from engine.core.schedule import held_message, holding_until, skipping
 from engine.core.times import clock
 from engine.core.truth import Truth

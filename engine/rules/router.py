@@ -11,9 +11,9 @@ from engine.clients.langsmith import LangSmithSettings
 from engine.clients.limits import LimitTable
 from engine.clients.network import Network
 from engine.clients.slack import SlackSettings
-from engine.core.deadline import LIMIT, Deadline, current, within
 from engine.core.document import Fetched, Site, build_document, digest_document
 from engine.core.event import Event, Kind
+from engine.core.offload import LIMIT, Deadline, current, within
 from engine.core.vocabulary import UNMATCHED
 from engine.rules.decide import Document, Evaluation, set_unmatched_reason
 from engine.rules.decision import Circumstances, Routing

@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from engine.core import deadline, offload
-from engine.core.deadline import Deadline, Deferred, Overdue, check, watched, within
+from engine.core import offload
 from engine.core.errors import TookTooLong
-from engine.core.offload import Offload, in_thread
+from engine.core.offload import Deadline, Deferred, Offload, Overdue, check, in_thread, watched, within
 
 
 async def longest_pause(during: asyncio.Future) -> float:
@@ -95,7 +94,7 @@ async def test_large_work_starts_in_a_thread_two_at_a_time() -> None:
 async def test_a_machine_that_stands_still_sends_nothing_off_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock jumps by seconds in the middle of evaluations; the CPU time of this thread does not."""
     jumps = itertools.count()
-    monkeypatch.setattr(deadline.time, "monotonic", lambda: 10.0 * next(jumps))
+    monkeypatch.setattr(offload.time, "monotonic", lambda: 10.0 * next(jumps))
 
     def work() -> None:
         for _ in range(3):
@@ -233,9 +232,9 @@ def test_a_deadline_holds_within_its_block_only() -> None:
 
 def test_many_values_are_watched_few_are_not() -> None:
     with within(Deadline(0)):
-        assert list(watched([1] * deadline.STRIDE)) == [1] * deadline.STRIDE
+        assert list(watched([1] * offload.STRIDE)) == [1] * offload.STRIDE
         with pytest.raises(Overdue):
-            list(watched(dict.fromkeys(range(deadline.STRIDE + 1)).values()))
+            list(watched(dict.fromkeys(range(offload.STRIDE + 1)).values()))
     assert list(watched(range(2500))) == list(range(2500))
 
 

@@ -11,10 +11,9 @@ import pytest
 
 from engine.action.registry import load_installed
 from engine.config import parse_config
-from engine.core.deadline import Deadline, Deferred, Overdue, within
 from engine.core.document import Fetched
 from engine.core.event import Event, parse_event
-from engine.core.offload import Offload
+from engine.core.offload import Deadline, Deferred, Offload, Overdue, within
 from engine.core.truth import Truth
 from engine.rules.compile import compile_router
 from engine.rules.conditions.operands import holds

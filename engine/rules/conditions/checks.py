@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.core.deadline import current, watched
 from engine.core.errors import DataMissing, EngineError
+from engine.core.offload import current, watched
 from engine.core.truth import Truth, conjoin
 from engine.rules.conditions.inline import inline
 from engine.rules.conditions.operands import Test, Undecidable

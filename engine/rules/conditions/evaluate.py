@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from jinja2 import Undefined
 
-from engine.core.deadline import watched
 from engine.core.errors import AbsentValue
+from engine.core.offload import watched
 from engine.core.shown_values import describe
 from engine.core.truth import Truth, conjoin, disjoin, invert
 from engine.rules.conditions.absence import WhenAbsent

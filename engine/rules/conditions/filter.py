@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from engine.core.deadline import current
+from engine.core.offload import current
 from engine.core.positions import Source, Where
 from engine.core.truth import Truth
 from engine.rules.conditions.checks import Document

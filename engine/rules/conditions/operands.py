@@ -8,9 +8,9 @@ import re
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from engine.core.deadline import check
 from engine.core.document import Missing
 from engine.core.errors import EngineError
+from engine.core.offload import check
 from engine.core.shown_values import describe
 from engine.core.variables import source_of
 

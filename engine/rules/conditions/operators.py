@@ -12,8 +12,8 @@ import operator as op
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from engine.core.deadline import watched
 from engine.core.json_text import is_number, number_of, spelled
+from engine.core.offload import watched
 from engine.core.regex import RegexError, compile_search, literal_pattern
 from engine.core.shown_values import describe
 from engine.core.suggest import did_you_mean

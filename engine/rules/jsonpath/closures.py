@@ -15,8 +15,8 @@ from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import arithmetic, iterable, string
 from jsonpath_ng.ext import filter as query
 
-from engine.core.deadline import check, watched
 from engine.core.errors import PathError
+from engine.core.offload import check, watched
 from engine.core.payload_schema import DECIMAL_OBJECTS, DECIMAL_TEXTS
 from engine.core.regex import compile_search
 from engine.rules.jsonpath.compare import compare, compare_decimal, compare_with

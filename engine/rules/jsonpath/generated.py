@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.core.deadline import STRIDE, watched
 from engine.core.document import Missing
+from engine.core.offload import STRIDE, watched
 
 #: One step of a straight path: a field's name, an index, or None for ``*``.
 Step = str | int | None

@@ -8,9 +8,9 @@ from typing import Any
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.ext import iterable, string
 
-from engine.core.deadline import STRIDE, check
 from engine.core.document import Missing
 from engine.core.errors import PathError
+from engine.core.offload import STRIDE, check
 from engine.core.regex import compile_sub
 
 #: How many values one evaluation may visit: anybody can send a large document.

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.core.deadline import current
 from engine.core.errors import TemplateError
+from engine.core.offload import current
 
 #: Units of work one rendering may spend; about a second of the slowest kind.
 MAX_WORK = 1_000_000

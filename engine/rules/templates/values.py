@@ -9,10 +9,10 @@ from typing import Any, Final, NoReturn, final
 import orjson
 from jinja2.runtime import Undefined
 
-from engine.core.deadline import watched
 from engine.core.document import Missing
 from engine.core.errors import TemplateError
 from engine.core.json_text import MAX_LEVELS
+from engine.core.offload import watched
 from engine.rules.templates.budget import CHARS_PER_UNIT, COPIED_PER_UNIT, MAX_ITEMS, Budget
 from engine.rules.templates.slack_escape import MARKS, authors, like, mark, throughout
 
