@@ -170,11 +170,11 @@ class LogQueue(Unlocked):
             batch, mark = self._next()
             self._write(batch)
             match mark:
-                case _Gap(count):
+                case _Gap():
                     with self._state:
                         if self._gap is mark:
-                            self._gap = None
-                    self._unreported += count
+                            self._gap = None  # so that its count is final
+                        self._unreported += mark.count
                     self._write([])
                 case threading.Event():
                     mark.set()
@@ -184,9 +184,9 @@ class LogQueue(Unlocked):
     def _next(self) -> tuple[list[_Entry], _Mark | None]:
         """The next lines to write, waiting for the first one; and what follows them in the queue, if not a line."""
         batch: list[_Entry] = []
-        room = _BATCH_BYTES
+        remaining = _BATCH_BYTES
         with contextlib.suppress(Empty):
-            while room > 0:
+            while remaining > 0:
                 patience = _AFTER_FAILURE if self._unreported else None
                 entry = self._entries.get(block=not batch, timeout=patience)
                 if not isinstance(entry, _Entry):
@@ -194,7 +194,7 @@ class LogQueue(Unlocked):
                 if not batch and entry.written is None:
                     time.sleep(_GATHERING)
                 batch.append(entry)
-                room -= entry.size
+                remaining -= entry.size
         return batch, None
 
     def _write(self, batch: Sequence[_Entry]) -> None:

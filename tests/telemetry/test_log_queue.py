@@ -265,6 +265,36 @@ def test_lines_that_cannot_be_captured_are_reported_each_time(made: Made, gate: 
     assert queue.dropped.read() == {(): 2}
 
 
+def test_a_line_that_is_dropped_while_the_thread_counts_is_reported_too(made: Made, gate: Gate) -> None:
+    class Odd(TextFormatter):
+        def capture(self, record: logging.LogRecord) -> Any:
+            return 1 / 0 if record.msg == "lost" else super().capture(record)
+
+    logger, queue = made(gate, Odd(Masker), most_lines=1)
+    real, entered = queue._state, []
+
+    class Lock:
+        def __enter__(self) -> None:
+            if threading.current_thread() is queue._thread:
+                entered.append(1)
+                if len(entered) == 2:  # the first is for the lines that were written
+                    other = threading.Thread(target=logger.info, args=("lost",))
+                    other.start()
+                    other.join(5)
+            real.__enter__()
+
+        def __exit__(self, *error: Any) -> None:
+            real.__exit__(*error)
+
+    queue._state = Lock()  # type: ignore[assignment]
+    gate.open.set()
+    logger.info("kept")
+    logger.info("dropped")
+    assert queue.drain(5)
+    assert gate.lines == ["kept", "2 log lines were dropped because standard error could not be written"]
+    assert queue.dropped.read() == {(): 2}
+
+
 def test_where_nothing_can_be_formatted_the_thread_goes_on(made: Made, gate: Gate, monkeypatch: Any) -> None:
     logger, queue = made(gate)
     gate.open.set()
