@@ -74,7 +74,7 @@ class Fetched:
     def merge(self, other: Fetched) -> Fetched:
         """Combine with newer results. ``other`` wins; an error remains until data for its need arrives."""
         fetched = {"inputs": other.inputs, "outputs": other.outputs, "feedback": other.feedback}
-        failed = {need for need in self.errors if not fetched.get(need) and need not in other.errors}
+        failed = [need for need in self.errors if not fetched.get(need) and need not in other.errors]
         return Fetched(
             {**self.inputs, **other.inputs},
             {**self.outputs, **other.outputs},
