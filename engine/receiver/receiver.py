@@ -105,19 +105,21 @@ class Receiver:
         self._stopping = False
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
-        """Handle any request. aiohttp's router would take longer than parsing the body, and there are three paths."""
+        """Handle any request. There are three paths, and aiohttp's router takes longer than parsing the body."""
         path = request.path
         if path == WEBHOOK_PATH:
             refused = await self.expect(request) if hdrs.EXPECT in request.headers else None
             return refused or await self.webhook(request)
-        probe = {HEALTHZ: self.healthz, READYZ: self.readyz}.get(path)
-        if probe is None:
+        if path not in (HEALTHZ, READYZ):
             return ErrorResponse(
                 404, "not_found", "nothing is here", f"LangSmith's webhooks go to {WEBHOOK_PATH}"
             ).response()
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return ErrorResponse(405, "method", "use GET", headers=((hdrs.ALLOW, "GET, HEAD"),)).response()
-        return await probe()
+        if path == HEALTHZ:
+            return web.Response(text="ok\n")
+        obstacle = await self.unready()
+        return web.Response(text=f"{obstacle or 'ready'}\n", status=503 if obstacle else 200)
 
     async def webhook(self, request: web.BaseRequest) -> web.Response:
         """``POST /webhooks/langsmith``: 202 when the event is stored, or an error that says what to do."""
@@ -154,15 +156,6 @@ class Receiver:
             _logger.info("refused a request from %s: %d %s", request.remote, response.status, response.error)
         self._on_result(response.reason, seconds)
         return response.response()
-
-    async def healthz(self) -> web.Response:
-        """``GET /healthz``: the process runs."""
-        return web.Response(text="ok\n")
-
-    async def readyz(self) -> web.Response:
-        """``GET /readyz``: whether events would be accepted; else one word that says why not."""
-        obstacle = await self.unready()
-        return web.Response(text=f"{obstacle or 'ready'}\n", status=503 if obstacle else 200)
 
     async def unready(self) -> str:
         """Why events would not be accepted, as one word; empty if they would."""
