@@ -131,7 +131,7 @@ def _blame_jobs(jobs: Iterable[Job]) -> Blame | None:
     names = sorted({_name_of(job) for job in jobs})
     if not names:
         return None
-    where = f"C code that held the interpreter lock, or the machine was suspended: {', '.join(names[:5])}"
+    where = f"code in C that held the interpreter's lock, or the machine was suspended: {', '.join(names[:5])}"
     return names[0] if len(names) == 1 else "plug-ins", where
 
 
