@@ -326,27 +326,36 @@ def _show(
     """Add the metrics that parts of the engine count."""
     metrics.unready = receiver.unready
     metrics.in_memory = worker.gateway.waiting_counts
-    hand = receiver.admission
-    metrics.gauge(
-        "engine_work_under_way", "Evaluations and deliveries under way, without those that wait.", lambda: worker.busy
-    )
-    metrics.gauge(
-        "engine_offload_waiting",
-        "Evaluations and renderings that wait for a thread.",
-        lambda: worker.waiting_for_threads,
-    )
-    metrics.gauge("engine_body_bytes_in_hand", "Bytes of webhooks that are not durable yet.", hand.in_memory)
-    metrics.gauge("engine_appends_under_way", "Webhooks that wait for the store.", lambda: hand.under_way)
-    metrics.gauge("engine_disk_free_bytes", "Free where the store's files are.", readiness.read_free)
-    metrics.gauge(
-        "engine_store_bytes", "What the store has.", lambda: {(): retention.size.used} if retention.size else {}
-    )
-    metrics.show("engine_store_commit_seconds", "How long the store's transactions took.", store.commits.seconds)
-    metrics.show("engine_store_commit_verbs", "How many writes shared a transaction.", store.commits.verbs)
-    metrics.show("engine_log_lines_dropped", "Log lines that were not written.", dropped_lines)
-    metrics.show("engine_loop_lag_seconds", "How late the event loop's clock ticked.", lag.lag)
-    metrics.show("engine_loop_stalls", "How often the event loop was blocked.", lag.stalls, "culprit")
-    metrics.show("engine_loop_stall_seconds", "For how long it was blocked.", lag.stall_seconds, "culprit")
+    admission = receiver.admission
+    gauges: dict[str, tuple[str, Callable[[], Any]]] = {
+        "engine_work_under_way": (
+            "Evaluations and deliveries in progress, without those that wait.",
+            lambda: worker.busy,
+        ),
+        "engine_offload_waiting": (
+            "Evaluations and renderings that wait for a thread.",
+            lambda: worker.waiting_for_threads,
+        ),
+        "engine_body_bytes_in_hand": ("Bytes of webhooks that are not stored yet.", admission.in_memory),
+        "engine_appends_under_way": ("Webhooks that wait for the store.", lambda: admission.under_way),
+        "engine_disk_free_bytes": ("Free space on the store's disk.", readiness.read_free),
+        "engine_store_bytes": (
+            "The size of the store.",
+            lambda: {(): retention.size.used} if retention.size else {},
+        ),
+    }
+    for name, facts in gauges.items():
+        metrics.gauge(name, *facts)
+    counters: dict[str, tuple[Any, ...]] = {
+        "engine_store_commit_seconds": ("Duration of the store's transactions.", store.commits.seconds),
+        "engine_store_commit_verbs": ("How many writes shared a transaction.", store.commits.verbs),
+        "engine_log_lines_dropped": ("Log lines that were not written.", dropped_lines),
+        "engine_loop_lag_seconds": ("How late the event loop's clock ticked.", lag.lag),
+        "engine_loop_stalls": ("How often the event loop was blocked.", lag.stalls, "culprit"),
+        "engine_loop_stall_seconds": ("For how long it was blocked.", lag.stall_seconds, "culprit"),
+    }
+    for name, counted in counters.items():
+        metrics.show(name, *counted)
 
 
 def _in_background(stack: AsyncExitStack, *works: Coroutine[Any, Any, None]) -> None:

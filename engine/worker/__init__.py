@@ -1,4 +1,4 @@
-"""An accepted event to its end: evaluate it, make its deliveries, attempt them, settle each in the store.
+"""Processes accepted events: evaluates them, attempts their deliveries, and settles each in the store.
 
-``destinations`` decides when something may go out. Observers are told what happens; none is known by name.
+``destinations`` decides when a delivery may start. Observers are called at each step; none is known by name.
 """

@@ -198,7 +198,7 @@ class Evaluator:
         except TookTooLong as error:
             routes = [route.id for route in (*router.routes_of(event), *router.by_key.get(ANY, ()))]
             facts = {"event": event.id, "rule": event.rule_id, "routes": routes}
-            self._context.logger.warning("an evaluation past its limit goes on in its thread", extra=facts)
+            self._context.logger.warning("an evaluation reached its time limit; its thread continues", extra=facts)
             return await in_thread(partial(router.undecided, event, fetched, circumstances, f"the evaluation {error}"))
 
     async def _known(self, work: Work) -> Mapping[tuple[int, str], Known]:

@@ -74,8 +74,8 @@ class LogObserver(Observer):
     def accepted(self, event: Event, appended: Appended) -> None:
         """At level info, also duplicates. A warning if the event could not be parsed."""
         if event.unparsed and not appended.duplicate:
-            told = {"event": appended.event_id, "bytes": len(event.body), "reason": event.unparsed}
-            self._logger.warning("accepted, but not parsed", extra=told)
+            facts = {"event": appended.event_id, "bytes": len(event.body), "reason": event.unparsed}
+            self._logger.warning("accepted, but not parsed", extra=facts)
         elif self._logger.isEnabledFor(logging.INFO):
             facts = {
                 "event": appended.event_id,

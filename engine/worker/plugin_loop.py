@@ -28,11 +28,11 @@ _LONGEST_QUEUE = 30.0
 
 
 class NotStarted(EngineError):  # noqa: N818 - a state, not a fault of the call
-    """The plug-in was busy with other calls for so long that a call was withdrawn. Nothing of it ran."""
+    """The plug-in was busy with other calls for too long, so a call was withdrawn. Nothing of it ran."""
 
 
 class PluginBlocks(Retry):
-    """The plug-in blocks its thread. It is not run again until it is loaded anew, or the call that blocks it ends."""
+    """The plug-in blocks its thread. It is not run again until its file changes, or the call that blocks it ends."""
 
 
 class PluginExit(EngineError):  # noqa: N818 - what it tried

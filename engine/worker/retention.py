@@ -108,7 +108,7 @@ class ClockCheck:
         elif seen is not None and now - seen > JUMP:
             self._trusted_at = self._monotonic() + JUMP
             message = (
-                "the clock is %.0f s ahead of the last time in the store: the engine was stopped for so long, or the "
+                "the clock is %.0f s ahead of the last time in the store: the engine was stopped for that long, or the "
                 "clock is wrong; nothing old is deleted for an hour"
             )
             self._logger.warning(message, now - seen)

@@ -119,7 +119,7 @@ async def test_a_thread_that_does_not_end_leaves_its_event_undecided_and_other_r
     decisions = detail.evaluations[-1]["decisions"]
     assert {one["verdict"] for one in decisions} == {"undecided"}
     assert len(decisions) == 10
-    [line] = [one for one in caplog.records if one.getMessage().startswith("an evaluation past its limit")][:1]
+    [line] = [one for one in caplog.records if one.getMessage().startswith("an evaluation reached its time limit")][:1]
     assert line.routes == [f"{payloads.RULE_ID}/first", f"{payloads.RULE_ID}/slow"]
 
 

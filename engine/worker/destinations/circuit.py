@@ -88,7 +88,7 @@ class Circuit:
         probe: bool = False,
         number: int = 0,
     ) -> None:
-        """Record what an attempt says of the destination.
+        """Record what an attempt says about the destination.
 
         Args:
             health: what the outcome means for the destination.

@@ -57,7 +57,7 @@ class TokenBucket:
 
     def ready(self, now: float) -> int | None:
         """How many tokens there are; None without a limit."""
-        # A clock that was set back adds no tokens, and filling goes on from its new time.
+        # A clock that was set back adds no tokens; filling continues from its new time.
         self._tokens = min(self._tokens + max(now - self._at, 0.0) * self.rate, float(self.burst))
         self._at = now
         return int(self._tokens + 1e-9) if self.rate else None

@@ -138,7 +138,7 @@ class Gateway:
         """Record the end of an attempt; a failure of None is success.
 
         ``config`` is the private hash of the rules that the attempt used, if known. A refused key or a gone URL says
-        nothing of other rules, which may have fixed it.
+        nothing about other rules, which may have fixed it.
 
         Returns:
             The destination in whose queue the next attempt of the delivery waits.
@@ -167,7 +167,7 @@ class Gateway:
         return replace(failure, reason=reason, cause="action" if is_old else failure.cause)
 
     def abandon(self, admitted: Admitted) -> None:
-        """Free the slot of an attempt that this process broke off, which says nothing of the destination."""
+        """Free the slot of an attempt that was cancelled; that says nothing about the destination."""
         self._finish_scoped(admitted, healthy=False)
         admitted.destination.abandon(self._clock())
         admitted.destination.event_bytes.remove(admitted.events)
@@ -229,7 +229,7 @@ class Gateway:
     def _finish_scoped(self, admitted: Admitted, *, healthy: bool) -> None:
         """After an attempt, free the scoped blocks that it probed; a success removes them.
 
-        A success also removes the block of its credential, if that came while the attempt was in flight.
+        A success also removes the block of its credential, if it was blocked while the attempt was in flight.
         """
         for probed in admitted.probed:
             probed.in_flight -= 1
