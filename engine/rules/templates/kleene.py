@@ -49,16 +49,16 @@ class _Generator(CodeGenerator):
 
     def visit_And(self, node: nodes.BinExpr, frame: Frame) -> None:
         """Decided by a side that is false."""
-        self._call("both", (node.left, node.right), frame)
+        self._joined(node, frame, decides=False)
 
     def visit_Or(self, node: nodes.BinExpr, frame: Frame) -> None:
         """Decided by a side that is true."""
-        self._call("either", (node.left, node.right), frame)
+        self._joined(node, frame, decides=True)
 
-    def _call(self, method: str, sides: Iterable[nodes.Expr], frame: Frame) -> None:
-        self.write(f"environment.{method}(")
-        self._lazy(sides, frame)
-        self.write(")")
+    def _joined(self, node: nodes.BinExpr, frame: Frame, *, decides: bool) -> None:
+        self.write("environment.joined(")
+        self._lazy((node.left, node.right), frame)
+        self.write(f"decides={decides})")
 
     def _lazy(self, sides: Iterable[nodes.Expr], frame: Frame) -> None:
         for side in sides:
@@ -84,6 +84,32 @@ class _Generator(CodeGenerator):
             self.visit(node.expr, frame)
 
 
+def _joined(*sides: Lazy, decides: bool) -> Any:
+    """The value of a side that decides, whatever the others are; else that of the last.
+
+    Raises:
+        Exception: no side decides, and this is why one is undecided; first of all that data was not fetched.
+    """
+    value: Any = not decides
+    undecided: Exception | None = None
+    for side in sides:
+        try:
+            value = need(side())
+            if bool(value) is decides:
+                return value
+        except Exception as error:  # noqa: BLE001 - undecided: another side may decide
+            if undecided is None or (isinstance(error, DataMissing) and not isinstance(undecided, DataMissing)):
+                undecided = error
+    if undecided is not None:
+        raise undecided
+    return value
+
+
+def _among(value: Any, items: tuple[Lazy, ...]) -> bool:
+    """Whether a value is one of the items: equal to the first, or to the second, or …"""
+    return bool(_joined(*(lambda item=item: value == need(item()) for item in items), decides=True))
+
+
 class Deciding(Sandbox):
     """The environment that conditions' expressions run in."""
 
@@ -94,63 +120,11 @@ class Deciding(Sandbox):
         self.filters[_NEED] = need
         self.tests[_NOTHING] = _is_nothing
 
-    def both(self, left: Lazy, right: Lazy) -> Any:
-        """``left and right``."""
-        return _joined(left, right, decides=False)
-
-    def either(self, left: Lazy, right: Lazy) -> Any:
-        """``left or right``."""
-        return _joined(left, right, decides=True)
+    joined = staticmethod(_joined)
 
     def compared(self, operator: str, left: Any, right: Any) -> bool:
         """One comparison."""
         return _COMPARISONS[operator](need(left), need(right))
-
-
-def _joined(left: Lazy, right: Lazy, *, decides: bool) -> Any:
-    """The value of the side that decides, else of the right one; a side that decides does so whatever the other is."""
-    try:
-        value = need(left())
-        if bool(value) is decides:
-            return value
-    except Exception as error:  # noqa: BLE001 - undecided: the other side may decide
-        return _decided(error, right, decides=decides)
-    return need(right())
-
-
-def _decided(error: Exception, right: Lazy, *, decides: bool) -> Any:
-    """The right side's value if it decides.
-
-    Raises:
-        DataMissing: a side could be decided with data that was not fetched.
-        Exception: why the left side is undecided.
-    """
-    try:
-        value = need(right())
-        if bool(value) is decides:
-            return value
-    except Exception as other:  # noqa: BLE001 - both are undecided
-        raise _first_of(error, other) from None
-    raise error
-
-
-def _first_of(error: Exception, other: Exception) -> Exception:
-    """Of two reasons the one to tell: data that can be fetched comes first."""
-    return other if isinstance(other, DataMissing) and not isinstance(error, DataMissing) else error
-
-
-def _among(value: Any, items: tuple[Lazy, ...]) -> bool:
-    """Whether a value is one of the items: equal to the first, or to the second, or …"""
-    undecided: Exception | None = None
-    for item in items:
-        try:
-            if value == need(item()):
-                return True
-        except Exception as error:  # noqa: BLE001 - another item may decide
-            undecided = error if undecided is None else _first_of(undecided, error)
-    if undecided is not None:
-        raise undecided
-    return False
 
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], bool]] = MappingProxyType(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from types import BuiltinMethodType
 from typing import Any
 
-from jinja2 import nodes
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
@@ -63,17 +62,9 @@ _TESTS_LEFT_OUT = frozenset({"filter", "test", "callable", "escaped"})
 class Rendering(Context):
     """Where one text's names are looked up: what it assigned, then functions, then the document."""
 
-    # Jinja's own would copy the document and the functions into one dict, for every text anew.
     def __init__(self, environment: Sandbox, document: Mapping[str, Any], budget: Budget, size: int) -> None:
-        self.environment = environment
-        self.size = size
-        self.parent = document  # type: ignore[assignment]
-        self.budget = budget
-        self.vars: dict[str, Any] = {}
-        self.exported_vars: set[str] = set()
-        self.eval_ctx = environment.evaluation
-        self.name = None
-        self.blocks = {}
+        super().__init__(environment, document, None, {})  # type: ignore[arg-type]
+        self.budget, self.size = budget, size
 
     def resolve_or_missing(self, key: str) -> Any:
         """The value of a top-level name, or Jinja's ``missing``."""
@@ -101,7 +92,6 @@ class Sandbox(ImmutableSandboxedEnvironment):
             extensions=["jinja2.ext.loopcontrols"],
         )
         self.escaping = escaping
-        self.evaluation = nodes.EvalContext(self)
         self.globals = {
             "range": span,
             "dict": dict,

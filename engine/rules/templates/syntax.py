@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from jinja2 import TemplateSyntaxError, meta, nodes
@@ -29,12 +29,18 @@ _FOREIGN_TESTS = {
     "bool": "boolean",
     "int": "integer",
 }
-_ALONE = {
-    nodes.Import: "import",
-    nodes.FromImport: "import",
-    nodes.Include: "include",
-    nodes.Extends: "extends",
-    nodes.Block: "block",
+_ALONE = ("every template stands alone", "write a macro, or use vars")
+_UNAVAILABLE: Mapping[type[nodes.Node], tuple[str, str, str]] = {
+    nodes.Import: ("import", *_ALONE),
+    nodes.FromImport: ("import", *_ALONE),
+    nodes.Include: ("include", *_ALONE),
+    nodes.Extends: ("extends", *_ALONE),
+    nodes.Block: ("block", *_ALONE),
+    nodes.ScopedEvalContextModifier: (
+        "autoescape",
+        "the parameter decides what is escaped",
+        "see `| e` and `| safe`",
+    ),
 }
 _HINTS = (
     (r"unexpected char '&'", "write `and` for &&"),
@@ -248,23 +254,9 @@ def _words(text: str, tree: nodes.Template, vocabulary: Vocabulary) -> Iterator[
 
 
 def _standing_alone(tree: nodes.Template) -> Iterator[Mistake]:
-    if not any(tree.find_all((*_ALONE, nodes.EvalContextModifier))):
-        return
-    for kind, tag in _ALONE.items():
-        for node in tree.find_all(kind):
-            yield Mistake(
-                node.lineno,
-                1,
-                f"{{% {tag} %}} is not available: every template stands alone",
-                "write a macro, or use vars",
-            )
-    for node in tree.find_all(nodes.EvalContextModifier):
-        yield Mistake(
-            node.lineno,
-            1,
-            "{% autoescape %} is not available: the parameter decides what is escaped",
-            "see `| e` and `| safe`",
-        )
+    for node in tree.find_all(tuple(_UNAVAILABLE)):
+        tag, why, hint = _UNAVAILABLE[type(node)]
+        yield Mistake(node.lineno, 1, f"{{% {tag} %}} is not available: {why}", hint)
 
 
 def _filters(sandbox: Sandbox, text: str, tree: nodes.Template) -> Iterator[Mistake]:
