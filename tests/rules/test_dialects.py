@@ -207,6 +207,7 @@ def test_our_own_operators_mean_themselves(word: str) -> None:
         "- search(\"foo\")", "- {path: \"$.runs[*].status\", nope: error}", "- {path: \"$.runs[*].status\", gtt: 5}",
         "- {foo: bar}", "- {attribute: message, match: contains, value: chat}", "- expr: re.sub('a', 'b', run.name)",
         "- trace_filter: eq(status, \"error\")", "- {status: {const: {deep: 1}}}", "- {name: {of_length: 9}}",
+        '- "$.runs[*].name =~ ?"',
     ],
 )  # fmt: skip
 def test_what_has_no_translation_gets_an_example_that_loads(item: str, tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ class ConditionCompiler:
         if text.startswith("$") and self._sound(made := {"path": text, "exists": True}):
             return f"write {in_yaml(made)}"
         if text.startswith("$") and (condition := as_condition(text)) is not None:
-            return self._hints.condition(text, f"write {condition}")
+            return self._hints.condition(text, self._hints.written(condition))
         bare = " ".join(text.replace("{{", " ").replace("}}", " ").split())
         if self._sound(made := {"expr": bare}):
             return f"write {in_yaml(made)}"

@@ -23,13 +23,13 @@ from engine.rules.dialects.meaning import (
     Path,
     Unclear,
 )
+from engine.rules.jsonpath.write import write_look, write_steps
 
 Condition = dict[str, Any]
 #: The opposite of our operators that have one.
 _OPPOSITE: Final = {"eq": "ne", "in": "not_in"}
 #: Patterns that ignore case, by operator.
 _PATTERNS: Final = {"eq": "^{}$", "in": "^{}$", "contains": "{}", "starts_with": "^{}", "ends_with": "{}$"}
-_PLAIN_KEY: Final = re.compile(r"[A-Za-z_]\w*")
 
 
 # --- conditions with paths --------------------------------------------------------------------------------------------
@@ -123,13 +123,7 @@ def path_of(keys: Keys) -> str:
     """The path of a field; a run's begins with ``$.runs[*]``, except for fields that only ``run`` has."""
     if len(keys) > 1 and keys[0] == "run" and keys[1] not in COMPUTED:
         keys = ("runs", None, *keys[1:])
-    return "$" + "".join(_step(key, "['{}']") for key in keys)
-
-
-def _step(key: str | int | None, quoted: str) -> str:
-    if isinstance(key, str):
-        return f".{key}" if _PLAIN_KEY.fullmatch(key) else quoted.format(key)
-    return "[*]" if key is None else f"[{key}]"
+    return write_steps(keys)
 
 
 # --- expressions ------------------------------------------------------------------------------------------------------
@@ -174,7 +168,7 @@ def _write(node: Node) -> tuple[str, int]:
         case Path(text):
             return _write(field_of(keys_of(text) or ()))
         case Field(keys) if None not in keys:
-            return str(keys[0]) + "".join(_step(key, '["{}"]') for key in keys[1:]), _VALUE
+            return write_look(keys), _VALUE
         case Group(kind, parts):
             needed, binds = (_NOT, _AND) if kind == "all" else (_AND, _OR)
             return (" and " if kind == "all" else " or ").join(_within(part, needed) for part in parts), binds

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from engine.rules.jsonpath.functions import Count, Test, Value
 from engine.rules.jsonpath.path import tree_of
 
 #: A comparison sign → the condition operator with the same meaning.
-_OPERATORS: Final = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
+OPERATORS: Final = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,36 +44,29 @@ def _filters(tree: Any, start: tuple[Step, ...] | None) -> Iterator[Tested]:
     """The tests in the filters of a path from this start; None: the start is not known."""
     place = start
     for node in flatten(tree):
-        if isinstance(node, core.Root):
-            place = ()
-        elif isinstance(node, query.Filter):
-            place = None if place is None else (*place, None)
-            for expression in node.expressions:
-                yield from _tests(expression, place)
-        elif type(node) is not core.This:
-            step = straight(node)
-            place = None if place is None or step is ... else (*place, step)
+        match node:
+            case core.Root():
+                place = ()
+            case query.Filter(expressions=tests):
+                place = None if place is None else (*place, None)
+                yield from _tests(tests, place)
+            case _ if type(node) is not core.This:
+                step = straight(node)
+                place = None if place is None or step is ... else (*place, step)
 
 
-def _tests(node: Any, place: tuple[Step, ...] | None) -> Iterator[Tested]:
-    if isinstance(node, (query.And, query.Or)):
-        for operand in node.operands:
-            yield from _tests(operand, place)
-    elif isinstance(node, Test):
-        for test in node.tests:
-            yield from _tests(test, place)
-    elif isinstance(node, query.Expression):
-        yield from _expression(node, place)
-
-
-def _expression(node: query.Expression, place: tuple[Step, ...] | None) -> Iterator[Tested]:
-    if isinstance(node.target, Test):
-        yield from _tests(node.target, place)
-        return
-    literal = not isinstance(node.value, core.JSONPath)
-    yield from _read(node.target, place, _OPERATORS.get(node.op or "", "") if literal else "", node.value)
-    if not literal:
-        yield from _read(node.value, place, "", None)
+def _tests(nodes: Iterable[Any], place: tuple[Step, ...] | None) -> Iterator[Tested]:
+    for node in nodes:
+        match node:
+            case query.And(operands=inner) | query.Or(operands=inner) | Test(tests=inner):
+                yield from _tests(inner, place)
+            case query.Expression(target=Test() as inner):
+                yield from _tests([inner], place)
+            case query.Expression(target=target, value=core.JSONPath() as other):
+                yield from _read(target, place, "", None)
+                yield from _read(other, place, "", None)
+            case query.Expression(target=target, value=literal, op=sign):
+                yield from _read(target, place, OPERATORS.get(sign or "", ""), literal)
 
 
 def _read(target: Any, place: tuple[Step, ...] | None, operator: str, operand: Any) -> Iterator[Tested]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from typing import Any, Final
@@ -11,25 +10,25 @@ from engine.core.errors import PathError
 from engine.core.payload_schema import TEXT_FIELDS, kind_at
 from engine.core.variables import Filled
 from engine.core.vocabulary import Vocabulary
-from engine.rules.jsonpath.filter_tests import filter_tests
+from engine.rules.dialects import in_yaml, scalar, translate_path
+from engine.rules.jsonpath.filter_tests import OPERATORS, filter_tests
 from engine.rules.jsonpath.generated import Step
-from engine.rules.jsonpath.notation import check_notation
 from engine.rules.jsonpath.path import Path, Paths, compile_path
 from engine.rules.jsonpath.variables import with_values, with_words
 from engine.rules.jsonpath.write import quoted, write_steps
 
 _LENGTH_CALL = re.compile(r"\.(length|size|count|len)\(\)")
-_EMPTY_BRACKETS = re.compile(r"\[\]")
 _COMPARISON = re.compile(r"^(\$.*?)\s*(==|!=|<=|>=|=~|<|>|=)\s*(.+)$", re.DOTALL)
 _MATCH = re.compile(r"=~\s*(?:'((?:[^'\\]|\\.)*)'|\"((?:[^\"\\]|\\.)*)\"|/((?:[^/\\]|\\.)*)/([a-z]*))", re.DOTALL)
 _FROM_THE_END = re.compile(r"\[\(@\.length\s*-\s*(\d+)\)\]")
 #: Text after a dot outside brackets, and the names that need no quotes there.
 _DOTTED = re.compile(r"(\.\.?)([^.\[\]()'\"`*|&?,]+)")
 _SHORTHAND = re.compile(r"[A-Za-z_\u0080-\U0010ffff][\w-]*")
-_NUMBER = re.compile(r"-?\d+(\.\d+)?")
-_PLAIN_TEXT = re.compile(r"[A-Za-z][\w-]*")
+#: Quoted text and filters of a path, and what follows a dot in other notations.
+_HIDDEN: Final = re.compile(r"""\[\s*(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")\s*\]|`[^`]*`|\[\?.*?\)\]""", re.DOTALL)
+_DOTTED_INDEX: Final = re.compile(r"\.(\d+|#)(?=[.\[]|$)")
+_EMPTY_BRACKETS: Final = re.compile(r"\[\]")
 _LONE_BACKSLASH = re.compile(r"(?<!\\)(?:\\\\)*\\[\w.^$|()\[\]{}*+?]")
-_WORDS = {"==": "eq", "=": "eq", "!=": "ne", "<": "lt", "<=": "lte", ">": "gt", ">=": "gte", "=~": "matches"}
 
 _SIZES = ("length", "size", "count", "len")
 
@@ -44,7 +43,7 @@ def compile_checked(text: str, vocabulary: Vocabulary | None = None, paths: Path
         return _compile_filled(text, vocabulary, paths)
     if (before := _before_parsing(text)) is not None:
         raise before
-    check_notation(text)
+    _check_notation(text)
     try:
         path = paths.compile(text) if paths is not None else compile_path(text)
     except PathError as error:
@@ -90,28 +89,58 @@ def _in_filter(error: PathError, text: str) -> PathError:
     return PathError(str(error), column=text.find("[?") + 1 or 1, hint=error.hint)
 
 
-def as_condition(text: str) -> str | None:
-    """The condition, in YAML's braces, for a comparison written as a path; None if it is not one."""
+def as_condition(text: str) -> dict[str, Any] | None:
+    """The condition for a comparison written as a path; None if it is not one."""
     if not (comparison := _COMPARISON.match(text)) or not _compiles(comparison[1].strip()):
         return None
-    operator, value = _WORDS[comparison[2]], _scalar(comparison[3].strip())
-    return f'{{path: "{comparison[1].strip()}", {operator}: {value}}}'
+    value = comparison[3].strip()
+    quoted_text = len(value) > 1 and value[0] == value[-1] and value[0] in "'\"/"
+    return {"path": comparison[1].strip(), OPERATORS[comparison[2]]: value[1:-1] if quoted_text else scalar(value)}
 
 
-def _scalar(text: str) -> str:
-    """A value of a JSONPath comparison as written in YAML."""
-    if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"/":
-        return in_yaml(text[1:-1])
-    return text if text in ("true", "false", "null") or _NUMBER.fullmatch(text) else in_yaml(text)
+def _check_notation(text: str) -> None:
+    """Refuse a path that is not JSONPath, even if it would parse as something else.
+
+    Raises:
+        PathError: with the corrected path.
+    """
+    bare = text.strip()
+    if bare and not bare.lstrip(" (").startswith("$"):
+        path = translate_path(bare) or _with_root(bare)
+        hint = f"write {path}" if _compiles(path) else ""
+        raise PathError("a path starts at the document, with $", hint=hint)
+    if (found := _DOTTED_INDEX.search(_without_quotes(text))) is not None:
+        key = found[1]
+        message = f"a dot is followed by a name, and {key!r} is not one: write an array index in brackets"
+        raise PathError(message, column=found.start() + 2, hint=f"write {_bracketed(text)}{_or_key(key)}")
 
 
-def in_yaml(value: Any) -> str:
-    """A value as written inside YAML's braces; texts without quotes if none are needed."""
-    if isinstance(value, str) and _PLAIN_TEXT.fullmatch(value) and value.lower() not in ("true", "false", "null"):
-        return value
-    if isinstance(value, list):
-        return f"[{', '.join(map(in_yaml, value))}]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+def _or_key(key: str) -> str:
+    return "" if key == "#" else f"; for a key that is called {key!r} write ['{key}']"
+
+
+def _without_quotes(text: str) -> str:
+    """The path with quoted text and filters replaced by filler of the same length."""
+    return _HIDDEN.sub(lambda found: " " * len(found[0]), text)
+
+
+def _bracketed(text: str) -> str:
+    """``$.runs.0.status`` → ``$.runs[0].status``; ``#`` stands for every element."""
+    spans = list(_DOTTED_INDEX.finditer(_without_quotes(text)))
+    for found in reversed(spans):
+        index = "*" if found[1] == "#" else str(int(found[1]))
+        text = f"{text[: found.start()]}[{index}]{text[found.end() :]}"
+    return text
+
+
+def _with_root(text: str) -> str:
+    """A path to a field that is not known, from the root."""
+    rest = _EMPTY_BRACKETS.sub("[*]", text.lstrip("@").removeprefix("#"))
+    if rest.startswith("/"):
+        rest = "".join(f"[{part}]" if part.isdigit() else f".{part}" for part in rest.strip("/").split("/"))
+    elif not rest.startswith((".", "[")):
+        rest = f".{rest}"
+    return _bracketed(f"${rest}")
 
 
 def _before_parsing(text: str) -> PathError | None:
@@ -153,7 +182,7 @@ def _after_failing(text: str, error: PathError) -> PathError:
             return PathError(str(error), column=error.column, hint=f"write {attempt}")
     if (comparison := _COMPARISON.match(text)) and (condition := as_condition(text)) is not None:
         message = "a path only selects values; the comparison is an operator beside it"
-        return PathError(message, column=comparison.start(2) + 1, hint=f"write {condition}")
+        return PathError(message, column=comparison.start(2) + 1, hint=f"write {in_yaml(condition)}")
     if re.search(r"\[\?.*\b(in|contains|not)\b", text):
         hint = "inside [?…] there are == != < <= > >= =~ && || !, length, count, value, match and search; "
         return PathError(str(error), column=error.column, hint=f"{hint}or use an operator beside the path")
@@ -235,14 +264,12 @@ def _check_arrays(steps: tuple[Step, ...]) -> None:
 
 def _check_texts(steps: tuple[Step, ...]) -> None:
     """Refuse a path that reads the length of a text as its field."""
-    own = steps[1:] if steps[:1] == ("payload",) else steps
-    place = (
-        1 if own[:1] == ("run",) else 2 if own[:1] == ("runs",) and len(own) > 1 and not isinstance(own[1], str) else 0
-    )
-    if not place or len(own) <= place + 1 or own[place] not in TEXT_FIELDS or own[place + 1] not in _SIZES:
-        return
-    text, step = write_steps(steps[: len(steps) - len(own) + place + 1]), own[place + 1]
-    raise PathError(f"{text} is a text, which has no {step!r}", column=len(text) + 1, hint="use the operator length")
+    match steps[1:] if steps[:1] == ("payload",) else steps:
+        case ("run", str() as name, str() as step, *rest) | ("runs", int() | None, str() as name, str() as step, *rest):
+            if name in TEXT_FIELDS and step in _SIZES:
+                text = write_steps(steps[: len(steps) - len(rest) - 1])
+                message = f"{text} is a text, which has no {step!r}"
+                raise PathError(message, column=len(text) + 1, hint="use the operator length")
 
 
 def _check_words(steps: tuple[Step, ...], vocabulary: Vocabulary) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum, auto
 from typing import Any
 
@@ -51,7 +52,6 @@ _BELOW: dict[Place, dict[str, Place]] = {
     Place.OTHER: {"*": Place.OTHER},
 }
 _WANTING = {Place.INPUTS: "inputs", Place.OUTPUTS: "outputs", Place.FEEDBACK: "feedback"}
-_TEXT_NODES = (iterable.Len, iterable.Keys, iterable.Path, string.Sub, string.Split)
 
 
 def path_needs(tree: Any) -> tuple[Needs, Needs]:
@@ -97,83 +97,75 @@ class _Walk:
         return places
 
     def _step(self, node: Any, places: Places) -> Places:
-        kind = type(node)
-        if kind is core.Fields:
-            return frozenset(filter(None, (_named(place, name) for place in places for name in node.fields)))
-        if kind in (core.Index, core.Slice):
-            return frozenset(below["*"] for place in places if "*" in (below := _BELOW[place]))
-        if kind is core.Wildcard:
-            return _children(places)
-        if kind is core.Root:
-            return frozenset({Place.ROOT})
-        if kind in (core.This, iterable.SortedThis):
-            return self._sorted(node, places)
-        if kind in _TEXT_NODES:
-            return _OTHER
-        return self._inner(node, places)
-
-    def _sorted(self, node: Any, places: Places) -> Places:
-        for field, _reverse in getattr(node, "expressions", None) or ():
-            self.through(field, _children(places))
-        if isinstance(node, iterable.SortedThis):
-            self.touched |= _within(places)
-        return places
-
-    def _inner(self, node: Any, places: Places) -> Places:
-        if isinstance(node, (Test, Count, Value, Literal)):
-            return self._function(node, places)
-        if isinstance(node, core.Descendants):
-            everywhere = _within(self.through(node.left, places))
-            self.touched |= everywhere
-            return self.through(node.right, everywhere)
-        if isinstance(node, core.Where):
-            left = self.through(node.left, places)
-            self.through(node.right, left)
-            return left
-        if isinstance(node, core._Union):  # noqa: SLF001 - the parser creates it; the public name warns
-            return self.through(node.left, places) | self.through(node.right, places)
-        if isinstance(node, query.Filter):
-            below = _children(places)
-            for expression in node.expressions:
-                self._test(expression, below)
-            return below
+        match node:
+            case core.Fields(fields=names):
+                return frozenset(filter(None, (_named(place, name) for place in places for name in names)))
+            case core.Index() | core.Slice():
+                return frozenset(below["*"] for place in places if "*" in (below := _BELOW[place]))
+            case core.Wildcard():
+                return _children(places)
+            case core.Root():
+                return frozenset({Place.ROOT})
+            case iterable.SortedThis(expressions=keys):
+                for key, _reverse in keys or ():
+                    self.through(key, _children(places))
+                self.touched |= _within(places)
+                return places
+            case _ if type(node) is core.This:  # others are its subclasses
+                return places
+            case core.Descendants(left=left, right=right):
+                everywhere = _within(self.through(left, places))
+                self.touched |= everywhere
+                return self.through(right, everywhere)
+            case core.Where(left=left, right=right):
+                found = self.through(left, places)
+                self.through(right, found)
+                return found
+            case core._Union(left=left, right=right):  # noqa: SLF001 - the parser creates it; the public name warns
+                return self.through(left, places) | self.through(right, places)
+            case query.Filter(expressions=tests):
+                return self._tests(tests, _children(places))
         return self._made(node, places)
 
-    def _function(self, node: Test | Count | Value | Literal, places: Places) -> Places:
-        if isinstance(node, Test):
-            for test in node.tests:
-                self._test(test, places)
-            return places
-        if isinstance(node, Literal):
-            return _OTHER
-        ends = self.through(node.query, places)
-        return ends if isinstance(node, Value) else _OTHER
-
     def _made(self, node: Any, places: Places) -> Places:
-        """Nodes that compute new values from complete values, and unknown nodes."""
-        if isinstance(node, string.Str):
-            self.touched |= _within(places)
-            return _OTHER
-        if isinstance(node, arithmetic.Operation):
-            for side in (node.left, node.right):
-                if isinstance(side, core.JSONPath):
-                    self.touched |= _within(self.through(side, places))
-            return _OTHER
-        self.touched |= _EVERYWHERE
-        return _EVERYWHERE
+        """The engine's own nodes, nodes that compute new values, and unknown nodes."""
+        match node:
+            case Test(tests=tests):
+                return self._tests(tests, places)
+            case Value(query=inner):
+                return self.through(inner, places)
+            case Count(query=inner):
+                self.through(inner, places)
+            case string.Str():
+                self.touched |= _within(places)
+            case arithmetic.Operation(left=left, right=right):
+                for side in (left, right):
+                    self._read(side, places, whole=True)
+            case iterable.Len() | iterable.Keys() | iterable.Path() | string.Sub() | string.Split() | Literal():
+                pass
+            case _:
+                self.touched |= _EVERYWHERE
+                return _EVERYWHERE
+        return _OTHER
 
-    def _test(self, node: Any, places: Places) -> None:
-        if isinstance(node, (query.And, query.Or)):
-            for operand in node.operands:
-                self._test(operand, places)
-        elif isinstance(node, query.Expression):
-            compared = node.op not in (None, "!")
-            for side in (node.target, node.value):
-                if isinstance(side, core.JSONPath):
-                    ends = self.through(side, places)
-                    self.touched |= _within(ends) if compared else ends
-        else:
-            self.touched |= _EVERYWHERE
+    def _tests(self, nodes: Iterable[Any], places: Places) -> Places:
+        """The tests of a filter on values at these places."""
+        for node in nodes:
+            match node:
+                case query.And(operands=operands) | query.Or(operands=operands):
+                    self._tests(operands, places)
+                case query.Expression(target=target, value=value, op=sign):
+                    for side in (target, value):
+                        self._read(side, places, whole=sign not in (None, "!"))
+                case _:
+                    self.touched |= _EVERYWHERE
+        return places
+
+    def _read(self, side: Any, places: Places, *, whole: bool) -> None:
+        """One side of an operator, which is a query or a literal. ``whole``: its values are read completely."""
+        if isinstance(side, core.JSONPath):
+            ends = self.through(side, places)
+            self.touched |= _within(ends) if whole else ends
 
 
 def _named(place: Place, name: str) -> Place | None:

@@ -12,11 +12,12 @@ import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from jsonpath_ng import jsonpath as core
 from jsonpath_ng.exceptions import JSONPathError
-from jsonpath_ng.ext.string import DefintionInvalid
+from jsonpath_ng.ext import iterable, string
 
 from engine.core.errors import PathError
 from engine.core.regex import RegexError
@@ -26,7 +27,6 @@ from engine.rules.jsonpath.grammar import Grammar
 from engine.rules.jsonpath.leaves import Scope
 from engine.rules.jsonpath.library import all_nodes, library_find
 from engine.rules.jsonpath.needs import Needs, path_needs
-from engine.rules.jsonpath.spread import Spread, spread_of
 from engine.rules.jsonpath.variables import with_values
 
 #: Characters; real paths are far shorter.
@@ -34,6 +34,21 @@ MAX_LENGTH = 4096
 
 _AT = re.compile(r" at (\d+):(-?\d+)| on line (\d+), col (-?\d+)")
 _NAMED_OPERATORS = "`len`, `keys`, `sorted`, `parent`, `this`, `path`, `split(…)`, `sub(…)`, `str()`"
+
+
+class Spread(Enum):
+    """How many values a path leads to.
+
+    ``RUNS``: one value of each run, such as ``$.runs[*].status``; that is one value if a document has one run.
+    """
+
+    ONE = "one"
+    RUNS = "runs"
+    MANY = "many"
+
+    def many(self, *, per_run: bool) -> bool:
+        """Whether the path leads to a set of values; ``per_run``: the document has one run."""
+        return self is Spread.MANY or (self is Spread.RUNS and not per_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +129,7 @@ def _compile(text: str, parser: Grammar) -> Path:
         raise PathError("the path is nested too deeply", hint="split it into several conditions") from None
     singular = steps is not None and None not in steps
     one = generate_one(steps) if steps is not None and singular else None
-    return Path(text, text, singular, needs, shallow, _first_field(tree), spread_of(tree), find, one, steps)
+    return Path(text, text, singular, needs, shallow, _first_field(tree), _spread(tree), find, one, steps)
 
 
 def _parse(text: str, parser: Grammar) -> Any:
@@ -128,7 +143,7 @@ def _parse(text: str, parser: Grammar) -> Any:
             tree = parser.parse(text)
     except JSONPathError as error:
         raise _syntax_error(text, str(error)) from None
-    except DefintionInvalid:
+    except string.DefintionInvalid:
         hint = "they are `split(char, segment, max_splits)`, `sub(/pattern/, replacement)` and `str()`"
         raise PathError("a function in backquotes is not well formed", column=text.find("`") + 1, hint=hint) from None
     except re.error as error:
@@ -191,4 +206,32 @@ def _first_field(tree: Any) -> str | None:
     return first if isinstance(first, str) else None
 
 
-__all__ = ["MAX_LENGTH", "NOTHING", "Path", "Paths", "compile_path"]
+#: Steps with one result for one value.
+_ONE_OF_ONE = (
+    core.Root, core.This, core.Parent, iterable.Len, iterable.SortedThis, string.Sub, string.Split, string.Str,
+)  # fmt: skip
+
+
+def _spread(tree: Any) -> Spread:
+    """How many values a path leads to, by its syntax alone."""
+    steps = [step for step in flatten(tree) if type(step) not in (core.Root, core.This)]
+    names = [straight(step) for step in steps]
+    ahead = 1 if names[:1] == ["payload"] else 0
+    over_runs = names[ahead : ahead + 1] == ["runs"] and _takes_runs(steps[ahead + 1 : ahead + 2])
+    rest = steps[ahead + 2 :] if over_runs else steps
+    if not all(_is_one(step) for step in rest):
+        return Spread.MANY
+    return Spread.RUNS if over_runs else Spread.ONE
+
+
+def _takes_runs(step: list[Any]) -> bool:
+    """Whether a step after ``runs`` selects several of them without reading their content."""
+    return bool(step) and (straight(step[0]) is None or type(step[0]) is core.Slice)
+
+
+def _is_one(step: Any) -> bool:
+    plain = straight(step)
+    return isinstance(step, _ONE_OF_ONE) if plain is ... else plain is not None
+
+
+__all__ = ["MAX_LENGTH", "NOTHING", "Path", "Paths", "Spread", "compile_path"]

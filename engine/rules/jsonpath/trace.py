@@ -112,25 +112,22 @@ def _reach(reached: str, node: Any, value: Any) -> Reach:
 
 def _words(place: str, node: Any, value: Any, keys: Sequence[str]) -> str:
     step = straight(node)
-    if isinstance(node, core.Descendants):
-        return f"nothing below {place} fits {_write(node)}" + (_there(value, keys) if keys else "")
-    if isinstance(value, Mapping) and isinstance(step, str):
-        return f"{place} has no {step!r}{_instead(step, value, keys)}"
-    if isinstance(value, list) and isinstance(step, str):
-        return f"{place} is an array, which has no {step!r}: write {place}[*]{write_step(step)}"
-    if isinstance(value, list) and isinstance(step, int):
-        return f"{place} has {_size(value)}"
-    if isinstance(value, (list, Mapping)):
-        return _of_many(place, node, value)
+    match node, value, step:
+        case core.Descendants(), _, _:
+            return f"nothing below {place} fits {_write(node)}" + (_there(value, keys) if keys else "")
+        case _, Mapping(), str():
+            return f"{place} has no {step!r}{_instead(step, value, keys)}"
+        case _, list(), str():
+            return f"{place} is an array, which has no {step!r}: write {place}[*]{write_step(step)}"
+        case _, list(), int():
+            return f"{place} has {_size(value)}"
+        case _, list() | Mapping(), _ if not value:
+            return f"{place} is empty"
+        case query.Filter(), list() | Mapping(), _:
+            return f"{place} has {_size(value)}, of which none fits {_write(node)}"
+        case _, list() | Mapping(), _:
+            return f"{place} is {describe(value)}, where {_write(node)} finds nothing"
     return f"{place} is {describe(value)}"
-
-
-def _of_many(place: str, node: Any, value: Any) -> str:
-    if len(value) == 0:
-        return f"{place} is empty"
-    if isinstance(node, query.Filter):
-        return f"{place} has {_size(value)}, of which none fits {_write(node)}"
-    return f"{place} is {describe(value)}, where {_write(node)} finds nothing"
 
 
 def _size(value: Any) -> str:

@@ -16,8 +16,8 @@ from engine.rules.conditions.absence import ANSWERING, of_nothing, stand_in_prob
 from engine.rules.conditions.operands import Test
 from engine.rules.conditions.operators import NEGATIVE, OPERATORS, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, NONE, Quantifier, compile_quantifier
+from engine.rules.dialects import in_yaml
 from engine.rules.jsonpath.generated import Step
-from engine.rules.jsonpath.mistakes import in_yaml
 from engine.rules.templates import Templates
 from engine.rules.templates.former import Asked, Former
 
