@@ -144,7 +144,7 @@ async def running(
             logger=logger,
             mutes=mutes,
         )
-        executor = Executor(clients, plugins, spans=spans if traced else None, fingerprint=store.fingerprint)
+        executor = Executor(clients, plugins, store.fingerprint, spans)
         lag = _watch_loop(stack, logger, executor)
         worker = Worker(
             context,

@@ -93,12 +93,10 @@ class Executor:
         self,
         clients: Clients,
         plugins: PluginLoops[Clients],
-        clock: Callable[[], float] = time.time,
+        fingerprint: Callable[[str], str],
         spans: Spans | None = None,
-        fingerprint: Callable[[str], str] | None = None,
     ) -> None:
-        self._clients, self._plugins, self._clock = clients, plugins, clock
-        self._spans, self._fingerprint = spans, fingerprint
+        self._clients, self._plugins, self._fingerprint, self._spans = clients, plugins, fingerprint, spans
         self.offload = Offload()
         #: The attempts that plug-ins run now, by delivery.
         self.in_plugins: dict[str, Job] = {}
@@ -110,7 +108,7 @@ class Executor:
             NotStarted: the plug-in was busy; nothing of it ran.
             CancelledError: this process gives up the attempt.
         """
-        started_at, began = self._clock(), time.perf_counter()
+        started_at, began = time.time(), time.perf_counter()
         try:
             if not job.action.registered.builtin:
                 return await self._in_plugin(job, lambda _: _prepare_plugin(job))
@@ -143,7 +141,7 @@ class Executor:
         return result
 
     async def _run(self, prepared: Prepared, trace: str) -> AttemptResult:
-        job, started_at, began = prepared.job, self._clock(), time.perf_counter()
+        job, started_at, began = prepared.job, time.time(), time.perf_counter()
         try:
             if job.action.registered.builtin:
                 result = await self._attempt(prepared, trace, self._clients)
@@ -163,9 +161,7 @@ class Executor:
 
     async def _attempt(self, prepared: Prepared, trace: str, clients: Clients) -> Result:
         job = prepared.job
-        context = await context_of(job, clients)
-        if self._fingerprint is not None:
-            context = replace(context, fingerprint=self._fingerprint)
+        context = await _context_of(job, clients, self._fingerprint)
         with trusting(job.action.origins), carrying(trace) if trace else nullcontext():
             try:
                 async with asyncio.timeout(job.action.timeout):
@@ -336,7 +332,7 @@ async def _exact_payloads(job: Job) -> Sequence[Mapping[str, Any]]:
     return await in_thread(work) if large else work()
 
 
-async def context_of(job: Job, clients: Clients) -> ActionContext:
+async def _context_of(job: Job, clients: Clients, fingerprint: Callable[[str], str]) -> ActionContext:
     """What an action knows and uses in one attempt."""
     work, event, run = job.work, job.event, job.document.get("run")
     return ActionContext(
@@ -358,6 +354,7 @@ async def context_of(job: Job, clients: Clients) -> ActionContext:
         logger=logging.getLogger(f"engine.action.{job.action.registered.name}"),
         digest=job.action.digests,
         progress=job.progress,
+        fingerprint=fingerprint,
         exact=await _exact_payloads(job),
         threads=clients.threads,
     )

@@ -47,24 +47,14 @@ class Capacity:
 
     def __init__(self, limit: int, byte_limit: int) -> None:
         self.limit, self.byte_limit = limit, byte_limit
-        #: How many pieces are in progress or reserved.
+        #: How many pieces are in progress.
         self.count = 0
-        self._reserved, self._used = 0, EventBytes()
+        self._used = EventBytes()
 
     @property
     def bytes(self) -> int:
         """The memory of their events in bytes; each event counts once."""
-        return self._reserved + self._used.total
-
-    def reserve(self, size: int) -> None:
-        """Reserve capacity for an event that the store is writing."""
-        self.count += 1
-        self._reserved += size
-
-    def cancel_reservation(self, size: int) -> None:
-        """Undo ``reserve``."""
-        self.count -= 1
-        self._reserved -= size
+        return self._used.total
 
     def add(self, events: Sequence[LoadedEvent]) -> None:
         """A piece of work on these events starts."""
@@ -166,23 +156,24 @@ class Worker:
         The future is the store's own, and fails with a ``StoreError`` if nothing was stored. A task that waited for it
         would cost nearly as much as parsing the event.
         """
-        capacity = self._capacity["evaluate"]
-        leased = self._free("evaluate") > 0 and capacity.fits(event.size)
-        if leased:
-            capacity.reserve(event.size)
-        appending = asyncio.ensure_future(self._context.store.append(event, leased=leased))
-        appending.add_done_callback(partial(self._accepted, event, leased))
+        capacity, loaded = self._capacity["evaluate"], None
+        if self._free("evaluate") > 0 and capacity.fits(event.size):
+            loaded = self._context.events.load(event, Fetched())
+            capacity.add([loaded])
+        appending = asyncio.ensure_future(self._context.store.append(event, leased=loaded is not None))
+        appending.add_done_callback(partial(self._accepted, event, loaded))
         return appending
 
-    def _accepted(self, event: Event, leased: bool, appending: asyncio.Future[Appended]) -> None:  # noqa: FBT001
+    def _accepted(self, event: Event, loaded: LoadedEvent | None, appending: asyncio.Future[Appended]) -> None:
+        """Start to evaluate an event that was stored. ``loaded`` is None if there was no capacity for it."""
         was_full = self._free("evaluate") <= 0
-        if leased:
-            self._capacity["evaluate"].cancel_reservation(event.size)
+        if loaded is not None:
+            self._capacity["evaluate"].remove([loaded])
         if not appending.cancelled() and appending.exception() is None:
             appended = appending.result()
-            if leased and not appended.duplicate:
+            if loaded is not None and not appended.duplicate:
                 work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
-                self._start_evaluation(work, self._context.events.load(event, Fetched()))
+                self._start_evaluation(work, loaded)
             self._context.observer.accepted(event, appended)
         if was_full and self._free("evaluate") > 0:
             self._wakes["evaluate"].set()
