@@ -19,8 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from engine.admin.api import Admin, admin_app
 from engine.admin.journal import Journal
+from engine.clients.guard import OwnListeners
 from engine.clients.langsmith import Sunsets
-from engine.clients.own_listeners import OwnListeners
 from engine.clients.session import Clients
 from engine.config import Retention
 from engine.core.counters import Counts

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-
-from engine.core.log_context import PLUGIN_PACKAGE
+from traceback import walk_tb
 
 Place = tuple[str, int]
 
@@ -14,13 +13,12 @@ def place_in(error: BaseException, package: str) -> Place | None:
 
     ``package`` is the first part of the modules' dotted names.
     """
-    found, frame = None, error.__traceback__
-    while frame is not None:
-        code, module = frame.tb_frame.f_code, frame.tb_frame.f_globals.get("__name__")
-        if isinstance(module, str) and module.partition(".")[0] == package:
-            found = code.co_filename, frame.tb_lineno
-        frame = frame.tb_next
-    return found
+    frames = [
+        (frame.f_code.co_filename, line)
+        for frame, line in walk_tb(error.__traceback__)
+        if str(frame.f_globals.get("__name__")).partition(".")[0] == package
+    ]
+    return frames[-1] if frames else None
 
 
 def short_place(error: BaseException, package: str) -> str:
@@ -32,8 +30,3 @@ def short_place(error: BaseException, package: str) -> str:
 def package_of(kind: type) -> str:
     """The top-level package of a class."""
     return kind.__module__.partition(".")[0]
-
-
-def is_plugin_module(name: object) -> bool:
-    """Whether a dotted name is a module in a plug-in folder, or the folder's package."""
-    return isinstance(name, str) and name.startswith(PLUGIN_PACKAGE)

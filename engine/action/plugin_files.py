@@ -14,7 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from engine.action.contract import Action
-from engine.action.error_place import is_plugin_module, place_in
+from engine.action.error_place import place_in
 from engine.action.registry import Registered, Registry, line_of, register
 from engine.core.error_text import named_error
 from engine.core.errors import Problem
@@ -119,7 +119,7 @@ def _hint(error: BaseException, file: Path) -> str:
     """What to do about a missing module; empty for other exceptions."""
     if not isinstance(error, ImportError) or not isinstance(error.name, str):
         return ""
-    if is_plugin_module(error.name):
+    if error.name.startswith(PLUGIN_PACKAGE):
         return f"a helper is a file in {file.parent} whose name begins with _"
     if (file.parent / f"{error.name}.py").exists():
         return f"it is a file of this folder, so write: from . import {error.name}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import socket
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -10,10 +11,9 @@ from weakref import WeakKeyDictionary
 
 import aiohttp
 
-from engine.clients.addresses import Address, is_metadata, parse_address, why_not_public
+from engine.clients.addresses import Address, embedded_addresses, is_metadata, parse_address, why_not_public
 from engine.clients.network import Network, plain_host
 from engine.clients.origin import Origin
-from engine.clients.own_listeners import OwnListeners
 from engine.core.errors import Discard
 
 if TYPE_CHECKING:
@@ -32,6 +32,44 @@ _TRUSTED: ContextVar[frozenset[Origin]] = ContextVar("authors_origins", default=
 
 class AddressBlocked(Discard):
     """Event data must not be sent to this address. Says how to permit it. Retries cannot succeed."""
+
+
+class OwnListeners:
+    """The addresses of the engine's own admin listener, to which event data must not be sent.
+
+    Shared by the clients of all event loops.
+    """
+
+    def __init__(self) -> None:
+        #: Addresses and ports.
+        self.bound: tuple[tuple[Address, int], ...] = ()
+
+    def add(self, names: Iterable[Any]) -> None:
+        """Add the addresses of listening sockets, as returned by ``getsockname``."""
+        found = ((parse_address(str(host)), int(port)) for host, port, *_ in names)
+        self.bound += tuple((address, port) for address, port in found if address is not None)
+
+    def include(self, address: Address, port: int) -> bool:
+        """Whether an address, in any form, and a port lead to one of the listeners."""
+        candidates = [bound for bound, number in self.bound if number == port]
+        return any(_reaches(bound, one) for bound in candidates for one in embedded_addresses(address))
+
+
+def _reaches(bound: Address, address: Address) -> bool:
+    """A wildcard socket is reached at every address of this machine. The unspecified address is this machine."""
+    if bound == address or address.is_unspecified:
+        return True
+    return bound.is_unspecified and bound.version == address.version and _is_this_machines(address)
+
+
+def _is_this_machines(address: Address) -> bool:
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((str(address), 0))
+        except OSError:
+            return False
+    return True
 
 
 @contextmanager

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakValueDictionary
 
 import aiohttp
 from multidict import CIMultiDict
 
-from engine.clients.guard import GuardedConnector
+from engine.clients.guard import GuardedConnector, OwnListeners
 from engine.clients.langsmith import LangSmith, LangSmithSettings, Sunsets
 from engine.clients.network import Network
-from engine.clients.own_listeners import OwnListeners
 from engine.clients.slack import SlackSettings, Threads, ThreadsInMemory
 from engine.core.trace import TRACEPARENT, carried
 
@@ -73,10 +72,7 @@ def open_session(
 
 def user_agent() -> str:
     """How the engine presents itself: ``langsmith-rules-engine/1.2.3``."""
-    try:
-        return f"{_DISTRIBUTION}/{version(_DISTRIBUTION)}"
-    except PackageNotFoundError:
-        return _DISTRIBUTION
+    return f"{_DISTRIBUTION}/{version(_DISTRIBUTION)}"
 
 
 class ClientSettings(Protocol):

@@ -11,8 +11,8 @@ from fnmatch import fnmatchcase
 class Fault:
     """One fault, for the next ``times`` requests that match (None: until cleared).
 
-    A request fits by method and by path: a path is a prefix of whole segments
-    (``/examples`` fits ``/examples/bulk``), or a pattern when it holds a ``*``.
+    Requests are matched by method and path. A path is a prefix of whole segments (``/examples`` matches
+    ``/examples/bulk``), or a pattern if it contains a ``*``.
     """
 
     status: int | None = None
@@ -21,20 +21,20 @@ class Fault:
     method: str = ""
     #: Sent as ``Retry-After``, in seconds.
     retry_after: float | None = None
-    #: Seconds to wait before anything is answered.
+    #: Seconds to wait before the response.
     hang: float = 0.0
     #: Close the connection with a TCP reset instead of answering.
     reset: bool = False
-    #: The answer's body, byte for byte: for malformed JSON, an HTML error page, nothing at all.
+    #: The exact body of the response: malformed JSON, an HTML error page, or nothing.
     body: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
-    #: The request takes effect first, and only its answer is lost or replaced.
+    #: The request takes effect, and only its response is lost or replaced.
     applied: bool = False
-    #: Seconds that the answer's body takes, sent in two halves.
+    #: Seconds between the two halves of the response's body.
     drip: float = 0.0
-    #: The connection is reset after the first half of the answer's body.
+    #: The connection is reset after the first half of the response's body.
     cut: bool = False
-    #: How often it has happened so far.
+    #: How often it has happened.
     seen: int = 0
 
     @property
@@ -44,11 +44,11 @@ class Fault:
 
     @property
     def halves(self) -> bool:
-        """Whether the answer's body comes in two halves, or only the first of them."""
+        """Whether the response's body is sent in two halves, or only the first half."""
         return self.cut or self.drip > 0
 
     def fits(self, method: str, *paths: str) -> bool:
-        """Whether a request to any of these spellings of its path is meant."""
+        """Whether it matches a request, given the spellings of its path."""
         if self.method and self.method != method:
             return False
         return not self.path or any(_fits(self.path, path) for path in paths)
@@ -99,7 +99,7 @@ class Faults:
         return fault
 
     def take(self, method: str, *paths: str) -> Fault | None:
-        """The fault that strikes this request, counted; None when it is spared."""
+        """The fault for this request, which is then counted; None if there is none."""
         for fault in self._waiting:
             if fault.fits(method, *paths):
                 fault.seen += 1
@@ -109,7 +109,7 @@ class Faults:
         return None
 
     def clear(self) -> None:
-        """Behave again."""
+        """Remove all faults."""
         self._waiting.clear()
 
     def __len__(self) -> int:

@@ -18,7 +18,7 @@ _KEY = b"the sandbox signs with this"
 
 
 class ObjectStore(StandIn):
-    """Serves what was put, to whoever holds an unexpired URL; says no in S3's words.
+    """Serves objects for unexpired URLs, with S3's errors for others.
 
     ``clock`` is in Unix seconds.
     """
@@ -36,12 +36,12 @@ class ObjectStore(StandIn):
         self._clock = clock
 
     def put(self, key: str, content: object, *, expires_in: float = 3600.0) -> str:
-        """Keep ``content`` (bytes as they are, else as JSON) and presign a URL for so many seconds."""
+        """Store ``content`` (bytes, or any value as JSON) and presign a URL for that many seconds."""
         self.objects[key] = content if isinstance(content, bytes) else orjson.dumps(content)
         return self.presign(key, expires_in=expires_in)
 
     def presign(self, key: str, *, expires_in: float = 3600.0) -> str:
-        """A URL that reads the object until it expires; a negative time has expired already."""
+        """A URL that reads the object until it expires. With a negative time it has expired already."""
         expires = int(self._clock() + expires_in)
         return f"{self.origin}/objects/{quote(key)}?Expires={expires}&Signature={_sign(key, expires)}"
 

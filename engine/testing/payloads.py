@@ -22,12 +22,12 @@ _MOMENTS = ("timestamp", "created_at", "triggered_at", "created")
 
 
 def seed() -> Row:
-    """The documentation's full example, to the letter: one run, without inputs or outputs."""
+    """The documentation's full example, unchanged: one run, without inputs or outputs."""
     return _read("seed.json")
 
 
 def feedback_stats() -> Row:
-    """The documentation's example of ``feedback_stats``, to the letter."""
+    """The documentation's example of ``feedback_stats``, unchanged."""
     stats: Row = _read("feedback_stats.json")["feedback_stats"]
     return stats
 
@@ -35,13 +35,13 @@ def feedback_stats() -> Row:
 def complete() -> Row:
     """The same rule's payload with three whole runs: data, metadata, tags, costs, statistics of their own.
 
-    A badly scored one, a well scored one, and one that failed slowly and dearly.
+    One with a low score, one with a high score, and one that failed, slow and expensive.
     """
     return _read("complete.json")
 
 
 def run(number: int = 0, **changes: Any) -> Row:
-    """The ``number``-th run of an endless row of whole, successful runs, with columns changed.
+    """The ``number``-th run of a series of complete, successful runs, with columns changed.
 
     The same number is always the same run: its id is derived from it.
     """
@@ -58,18 +58,18 @@ def run(number: int = 0, **changes: Any) -> Row:
 
 
 def rule(runs: Sequence[Mapping[str, Any]] | None = None, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
-    """A rule's payload around ``runs`` (one whole run when left out), with top-level keys changed."""
+    """A rule's payload with ``runs`` (by default one complete run) and top-level keys changed."""
     rows = [run()] if runs is None else [dict(one) for one in runs]
     return seed() | {"rule_id": rule_id, "runs": rows} | changes
 
 
 def several(count: int, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
-    """A rule's payload with so many different runs."""
+    """A rule's payload with that many different runs."""
     return rule([run(number) for number in range(count)], rule_id=rule_id, **changes)
 
 
 def with_s3(one: Mapping[str, Any], *, inputs: str | None = None, outputs: str | None = None) -> Row:
-    """A run whose inputs or outputs were left out, for the presigned URLs given here."""
+    """A run with presigned URLs instead of inputs or outputs."""
     row = dict(one)
     for name, url in (("inputs", inputs), ("outputs", outputs)):
         if url is not None:
@@ -79,7 +79,7 @@ def with_s3(one: Mapping[str, Any], *, inputs: str | None = None, outputs: str |
 
 
 def threads(count: int = 1, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
-    """A thread rule's payload: ``threads`` in place of ``runs``.
+    """A thread rule's payload: ``threads`` instead of ``runs``.
 
     What an element holds is not documented: the matched conversation and its runs, in one way or another.
     """
@@ -99,7 +99,7 @@ def threads(count: int = 1, *, rule_id: str = RULE_ID, **changes: Any) -> Row:
 
 
 def alert(**changes: Any) -> Row:
-    """An alert: the twelve keys that LangSmith merges into the body that a person wrote."""
+    """An alert: the twelve keys that LangSmith merges into the body that the user wrote."""
     rule_id = str(uuid5(_NAMESPACE, "alert"))
     project = f"https://smith.langchain.com/o/{TENANT_ID}/projects/p/{PROJECT_ID}"
     return {

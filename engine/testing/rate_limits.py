@@ -1,4 +1,4 @@
-"""Rate limits as the services document them: so many requests in a window, then 429 until it ends."""
+"""Rate limits as the services document them: a number of requests in a window, then 429 until it ends."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class RateLimiter:
         self._windows: dict[tuple[RateLimit, str], tuple[float, int]] = {}
 
     def refuse(self, request: str, key: str) -> int | None:
-        """Whole seconds to wait (never 0) when the request is over its limit; None when it may pass."""
+        """The whole seconds to wait (never 0) if the request exceeds its limit; else None."""
         limit = next((limit for limit, pattern in self._limits if pattern.match(request)), None)
         if limit is None:
             return None

@@ -1,4 +1,4 @@
-"""What every stand-in is made of: a loopback HTTP server that records, misbehaves on demand and answers."""
+"""The base of all stand-ins: a loopback HTTP server that records requests, and fails on demand."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from engine.testing.faults import Fault, Faults
 
 #: The largest body a stand-in reads, in bytes.
 LARGEST_BODY = 256 * 1024 * 1024
-#: The most requests a stand-in remembers.
+#: The maximum number of recorded requests.
 MOST_KEPT = 200_000
 #: A body that is nested deeper is refused: it may be part of an answer, and orjson writes 254 levels.
 _MOST_LEVELS = 240
@@ -29,11 +29,11 @@ _MOST_LEVELS = 240
 
 @dataclass(slots=True)
 class Recorded:
-    """One request and what came back. ``status`` stays 0 when it was never answered (hung, reset).
+    """One request and its response. ``status`` is 0 if there was none (hung, reset).
 
-    ``path`` is as the caller wrote it, ``route`` without the prefix that only says which
+    ``path`` is as sent, ``route`` without the prefix that only says which
     API version is meant. ``body`` is the parsed JSON (forms and multipart: a dict by part
-    name), None where there is none; ``raw`` the bytes. ``at`` is in Unix seconds.
+    name), None if there is none; ``raw`` the bytes. ``at`` is in Unix seconds.
     ``note`` says in a few words what happened, for people.
     """
 
@@ -59,15 +59,15 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What to send back. ``body`` is sent as it is when it is bytes or text, else as JSON; None sends nothing."""
+    """A response. ``body`` is sent unchanged if it is bytes or text, else as JSON; None sends nothing."""
 
     body: Any = None
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Refused(Exception):  # noqa: N818 - an answer, not a fault of the stand-in
-    """A request that the service would not take, and its words."""
+class Refused(Exception):  # noqa: N818 - a response, not an error of the stand-in
+    """A request that the service refuses, with its response."""
 
     def __init__(self, status: int, body: Any, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(f"{status}: {body}")
@@ -85,7 +85,7 @@ class StandIn(ABC):
     ) -> None:
         self.requests: list[Recorded] = []
         self.faults = Faults()
-        #: What went wrong in the stand-in itself. Always empty, or the stand-in has a bug.
+        #: Exceptions of the stand-in itself. Not empty only if it has a bug.
         self.crashes: list[Exception] = []
         self._host = host
         self._port = port
@@ -118,7 +118,7 @@ class StandIn(ABC):
         self._port = runner.addresses[0][1]
 
     async def stop(self) -> None:
-        """Refuse connections from now on. What hangs is cut off."""
+        """Refuse connections. Hanging requests are cut off."""
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
@@ -131,23 +131,23 @@ class StandIn(ABC):
 
     @property
     def url(self) -> str:
-        """Where callers are to be pointed at."""
+        """The URL for callers."""
         return self.origin
 
     def route_of(self, path: str) -> str:
-        """The path without prefixes that do not tell endpoints apart."""
+        """The path without prefixes that do not distinguish endpoints."""
         return path
 
     def fault_body(self, recorded: Recorded, status: int) -> Any:
-        """What a fault says that was given no body."""
+        """The default body of a fault."""
         return {"detail": f"fault on demand: {status}"}
 
     @abstractmethod
     async def answer(self, recorded: Recorded) -> Answer:
-        """Do what the service would do.
+        """Respond like the service.
 
         Raises:
-            Refused: the service says no.
+            Refused: the service refuses the request.
         """
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
@@ -162,7 +162,7 @@ class StandIn(ABC):
                 self._on_request(recorded)
 
     def _remember(self, recorded: Recorded) -> None:
-        """Forget the oldest half at a time: a demo may run for weeks."""
+        """Remove the older half when there are too many: a demo may run for weeks."""
         self.requests.append(recorded)
         if len(self.requests) > MOST_KEPT:
             del self.requests[: MOST_KEPT // 2]
@@ -212,7 +212,7 @@ async def _record(request: web.Request) -> Recorded:
 
 
 async def _read_parts(request: web.Request) -> dict[str, Any] | None:
-    """The parts by name; None where the body is no multipart, as with a body that is no JSON."""
+    """The parts by name; None if the body is not multipart."""
     with contextlib.suppress(ValueError, EOFError):
         return await _parse_parts(await request.multipart())
     return None
@@ -230,7 +230,7 @@ async def _parse_parts(reader: MultipartReader) -> dict[str, Any]:
 
 
 def _parse(content: bytes) -> Any:
-    """JSON, or None where it is none, or none that can be written again: what reads it refuses None."""
+    """The JSON value; None if it is invalid or cannot be written again. Endpoints refuse None."""
     if is_deeper(content, _MOST_LEVELS):
         return None
     with contextlib.suppress(orjson.JSONDecodeError):
@@ -249,7 +249,7 @@ def _reset(request: web.Request, recorded: Recorded) -> web.StreamResponse:
 
 
 async def _halve(request: web.Request, recorded: Recorded, whole: web.Response, fault: Fault) -> web.StreamResponse:
-    """The answer's body in two halves; a cut comes where the second one, at least a byte, was promised."""
+    """Send the response's body in two halves. A cut omits the second one, which has at least a byte."""
     body = whole.body if isinstance(whole.body, bytes) else b""
     response = web.StreamResponse(status=whole.status, headers=whole.headers)
     response.content_length = len(body) + fault.cut

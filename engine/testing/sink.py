@@ -1,4 +1,4 @@
-"""A webhook's receiver that keeps what it is sent and answers as it is told."""
+"""A receiver of webhooks that records requests and responds as configured."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from collections.abc import Callable
 from engine.core.signatures import webhook_key
 from engine.testing.server import Answer, Recorded, Refused, StandIn
 
-#: How far a signed timestamp may be off, in seconds (Standard Webhooks).
+#: The maximum deviation of a signed timestamp, in seconds (Standard Webhooks).
 TOLERANCE = 300.0
 
 
 class WebhookSink(StandIn):
-    """Takes any request to any path with 200, or with the next of ``answers``.
+    """Responds to any request with 200, or with the next of ``answers``.
 
     With ``verify_with`` (a Standard Webhooks secret, ``whsec_…``) a request without a valid
     signature is a 401.
@@ -32,32 +32,32 @@ class WebhookSink(StandIn):
     ) -> None:
         super().__init__(host=host, port=port, on_request=on_request)
         self.verify_with = verify_with
-        #: Answers to give before the usual 200, first in, first out.
+        #: Responses before the usual 200, first in, first out.
         self.answers: deque[Answer] = deque()
 
     @property
     def url(self) -> str:
-        """A path to send to; every other one does as well."""
+        """A URL to send to; every other path works, too."""
         return f"{self.origin}/hook"
 
     @property
     def received(self) -> list[Recorded]:
-        """Every request, in the order it came."""
+        """All requests, oldest first."""
         return self.requests
 
     def answer_with(self, *statuses: int, body: str = "") -> None:
-        """Answer the next requests with these statuses."""
+        """Respond to the next requests with these statuses."""
         self.answers += [Answer(body or None, status) for status in statuses]
 
     async def answer(self, recorded: Recorded) -> Answer:
-        """Verify where asked to, then the next answer."""
+        """Verify the signature if configured, then return the next response."""
         if self.verify_with is not None and (fault := signature_fault(recorded, self.verify_with)):
             raise Refused(401, fault)
         return self.answers.popleft() if self.answers else Answer("ok")
 
 
 def signature_fault(recorded: Recorded, secret: str) -> str:
-    """Why a request is not signed as Standard Webhooks want it; empty when it is."""
+    """Why a signature is not valid by Standard Webhooks; empty if it is."""
     message_id, stamp = recorded.headers.get("webhook-id"), recorded.headers.get("webhook-timestamp")
     if not message_id or not stamp or not stamp.isdigit():
         return "webhook-id or webhook-timestamp is missing"

@@ -34,7 +34,7 @@ _FIRST_TS = 1712280000
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message as Slack took it. ``channel`` is empty for an incoming webhook, which has its own."""
+    """A message that Slack accepted. ``channel`` is empty for an incoming webhook, which has its own."""
 
     channel: str
     text: str
@@ -47,7 +47,7 @@ class Message:
 class SlackStandIn(StandIn):
     """Slack on loopback. ``url`` is the Web API's base, ``webhook_url`` an incoming webhook.
 
-    With ``token`` any other one is ``invalid_auth``. With ``channels`` any other one is
+    With ``token`` every other token is ``invalid_auth``. With ``channels`` every other channel is
     ``channel_not_found`` (names with or without ``#``, or ids). ``archived`` ones refuse.
     With ``webhook_error`` the incoming webhook refuses every message with that code, at the
     status that Slack gives it (200 for those that it gives none).
@@ -92,7 +92,7 @@ class SlackStandIn(StandIn):
         return {"ok": False, "error": "ratelimited" if status == 429 else "fault_on_demand"}
 
     async def answer(self, recorded: Recorded) -> Answer:
-        """Post a message, or answer one of the few other methods."""
+        """Post a message, or handle one of the few other methods."""
         if recorded.path.startswith("/services/"):
             return self._webhook(recorded)
         if not recorded.path.startswith("/api/"):
@@ -173,12 +173,12 @@ class SlackStandIn(StandIn):
 
 
 def _channel_id(name: str) -> str:
-    """A channel's id from its name; an id stays what it is."""
+    """A channel's id from its name. An id is returned unchanged."""
     if name[:1] in ("C", "G", "D") and name.isalnum() and name.isupper():
         return name
     return "C" + "".join(letter for letter in name.upper() if letter.isalnum())[:10].ljust(10, "0")
 
 
 def _no(error: str, **more: Any) -> Answer:
-    """Slack answers 200 to what it refuses."""
+    """Slack refuses requests with a 200."""
     return Answer({"ok": False, "error": error, **more})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+from typing import Any
 
 import pytest
 from aiohttp.abc import AbstractResolver
@@ -13,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.action.failures import classify
+from engine.clients import guard
 from engine.clients.addresses import is_metadata, parse_address, why_not_public
-from engine.clients.guard import AddressBlocked, trusting
+from engine.clients.guard import AddressBlocked, OwnListeners, trusting
 from engine.clients.network import Network, parse_network, plain_host
 from engine.clients.origin import Origin
-from engine.clients.own_listeners import OwnListeners
 from engine.clients.session import open_session, user_agent
 
 LOOPBACK = parse_network(["127.0.0.0/8", "::1"])
@@ -341,6 +342,33 @@ async def test_a_permission_withdrawn_counts_for_connections_that_are_there(sink
         permitted[0] = Network()
         with pytest.raises(AddressBlocked):
             await session.get(f"http://mine.example:{port_of(sink)}/")
+
+
+async def test_a_listener_opened_later_counts_for_connections_that_are_there(sink):
+    own_listeners = OwnListeners()
+    async with open_session(lambda: LOOPBACK, own_listeners) as session:
+        async with session.get(sink.url) as response:
+            await response.read()
+        own_listeners.add([("127.0.0.1", int(port_of(sink)))])
+        with pytest.raises(AddressBlocked, match="own admin listener"):
+            await session.get(sink.url)
+
+
+async def test_a_connection_is_checked_once_while_nothing_changes(sink, monkeypatch):
+    checked: list[str] = []
+
+    def refusal(host: str, *rest: Any) -> str:
+        checked.append(host)
+        return unwatched(host, *rest)
+
+    unwatched = guard.refusal
+    monkeypatch.setattr(guard, "refusal", refusal)
+    async with open_session(lambda: LOOPBACK) as session:
+        for count in (2, 2, 3):  # the address found, and the peer; then the same connection, then under other rules
+            with trusting(origin("127.0.0.1", sink) if count == 3 else frozenset()):
+                async with session.get(sink.url) as response:
+                    await response.read()
+            assert len(checked) == count
 
 
 async def test_a_name_that_answers_something_else_the_second_time_gains_nothing(sink):

@@ -86,9 +86,9 @@ class LangSmith:
 
     async def create_dataset(self, name: str, *, description: str | None = None) -> str:
         """Create a key-value dataset and return its id. Status 409: a dataset with this name exists."""
-        extra = {"description": description} if description else {}
+        given = _given(description=description or None)
         async with self._request(f"create the dataset {name!r}") as sdk:
-            dataset = await sdk.client.create_dataset(name, data_type="kv", **extra)
+            dataset = await sdk.client.create_dataset(name, data_type="kv", **given)
         self._datasets.keep(name, str(dataset.id))
         return str(dataset.id)
 
@@ -105,13 +105,8 @@ class LangSmith:
     ) -> None:
         """Add an example with an id chosen by the engine. Status 409: the id exists; 404: no such dataset."""
         # The SDK calls the id `id`. It ignores an unknown field such as `example_id` and makes a random id.
-        extra = {
-            "id": example_id,
-            "metadata": metadata,
-            "split": split,
-            "source_run_id": source_run_id if is_uuid(source_run_id) else None,
-        }
-        given: dict[str, Any] = {name: value for name, value in extra.items() if value is not None}
+        source = source_run_id if is_uuid(source_run_id) else None
+        given = _given(id=example_id, metadata=metadata, split=split, source_run_id=source)
         reference = None if outputs is None else dict(outputs)
         async with self._request("add the example") as sdk:
             await sdk.client.create_example(dict(inputs), reference, dataset_id=dataset_id, **given)
@@ -133,8 +128,7 @@ class LangSmith:
         split: str | Sequence[str] | None = None,
     ) -> None:
         """Change an example. Arguments that are None leave their field unchanged (API: PATCH ``/examples/{id}``)."""
-        body = {"inputs": inputs, "outputs": outputs, "metadata": metadata, "split": split}
-        given = {name: value for name, value in body.items() if value is not None}
+        given = _given(inputs=inputs, outputs=outputs, metadata=metadata, split=split)
         async with self._request("update the example") as sdk:
             # AsyncClient has no update_example, so the generated client's generic verb does it.
             await sdk.generated.patch(f"/api/v1/examples/{UUID(example_id)}", cast_to=object, body=given)
@@ -392,6 +386,11 @@ class LangSmith:
         from engine.clients.langsmith.sdk import Sdk
 
         return Sdk(self.settings, self._sunsets)
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    """The fields that are not None."""
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def _close_soon(loop: AbstractEventLoop, sdk: Sdk) -> None:

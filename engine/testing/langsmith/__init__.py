@@ -1,1 +1,1 @@
-"""A stand-in for LangSmith's API, as its SDK sees it."""
+"""A stand-in for LangSmith's API, as its SDK uses it."""

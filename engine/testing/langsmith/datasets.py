@@ -151,7 +151,7 @@ class Datasets:
         return row
 
     def _with_source_io(self, body: dict[str, Any]) -> dict[str, Any]:
-        """Inputs and outputs of the source run, when it was asked for them."""
+        """Inputs and outputs of the source run, if the request asks for them."""
         if not body.get("use_source_run_io"):
             return body
         run = found(self._state.runs, checked_uuid(body.get("source_run_id"), "source_run_id"), "Run")
@@ -184,7 +184,7 @@ def _parse_metadata(text: str) -> dict[str, Any]:
 
 
 def _change(row: Row, body: dict[str, Any]) -> None:
-    """Apply an update: what is absent or null stays; metadata is replaced but for the split."""
+    """Apply an update: absent or null fields are unchanged; metadata is replaced except for the split."""
     row.update({key: body[key] for key in ("inputs", "outputs") if body.get(key) is not None})
     if body.get("metadata") is not None:
         row["metadata"] = {"dataset_split": row["metadata"]["dataset_split"], **body["metadata"]}

@@ -19,7 +19,7 @@ class Call:
 
     @property
     def body(self) -> dict[str, Any]:
-        """The JSON object that was sent.
+        """The JSON object in the body.
 
         Raises:
             Refused: 422, it is something else.
@@ -30,7 +30,7 @@ class Call:
 
     @property
     def rows(self) -> list[Any]:
-        """The JSON array that was sent.
+        """The JSON array in the body.
 
         Raises:
             Refused: 422, it is something else.
@@ -40,7 +40,7 @@ class Call:
         return self.recorded.body
 
     def one(self, name: str, default: str = "") -> str:
-        """A query parameter, the first of its name."""
+        """The first query parameter of a name."""
         return self.recorded.query.get(name, default)
 
     def many(self, name: str) -> list[str]:
@@ -48,14 +48,14 @@ class Call:
         return self.recorded.query.getall(name, [])
 
     def note(self, words: str) -> None:
-        """Say in a few words what happened, for people."""
+        """Describe briefly what happened, for people."""
         self.recorded.note = words
 
     def page(self, rows: list[Any]) -> list[Any]:
         """The rows between ``offset`` and ``offset + limit``.
 
         Raises:
-            Refused: 422, a limit that LangSmith does not take (1 to 100).
+            Refused: 422, a limit that is not between 1 and 100.
         """
         offset, limit = self.one("offset", "0"), self.one("limit", "100")
         if not (offset.isdecimal() and limit.isdecimal() and 1 <= int(limit) <= 100):
@@ -66,18 +66,18 @@ class Call:
         """A page of the rows and the next one's cursor, from the query parameters.
 
         Raises:
-            Refused: 422, a size or cursor that was never given out.
+            Refused: 422, an invalid size, or an unknown cursor.
         """
         return cut_page(rows, self.one("cursor", "0"), self.one(size_name, "100"))
 
 
 Handler = Callable[[Call], Answer]
-#: Method, path template, what answers it.
+#: Method, path template, handler.
 Endpoint = tuple[str, str, Handler]
 
 
 def unprocessable(where: str, message: str) -> Refused:
-    """FastAPI's way to say that a request has the wrong shape."""
+    """FastAPI's response to a request of the wrong shape."""
     return Refused(422, {"detail": [{"loc": ["body", where], "msg": message, "type": "value_error"}]})
 
 
@@ -85,7 +85,7 @@ def cut_page(rows: list[Any], cursor: Any, size: Any, *, most: int = 100) -> tup
     """A page of ``size`` rows, and the next one's cursor: how many rows come before it.
 
     Raises:
-        Refused: 422, a size that is not between 1 and ``most``, or a cursor that was never given out.
+        Refused: 422, a size that is not between 1 and ``most``, or an unknown cursor.
     """
     if not (str(size).isdecimal() and 1 <= int(size) <= most):
         raise unprocessable("limit", f"Input should be between 1 and {most}")
@@ -105,7 +105,7 @@ class Table:
         """Call the endpoint.
 
         Raises:
-            Refused: 404 or 405, there is none; or whatever it refuses.
+            Refused: 404 or 405, there is none; or the endpoint refuses the request.
         """
         allowed = set()
         for method, pattern, handler in self._endpoints:

@@ -50,7 +50,7 @@ class Feedback:
         return Answer(row)
 
     def _judge(self, row: Row) -> None:
-        """Record a row that does not fit its key's configuration as an error. It is accepted all the same."""
+        """Record a row that does not fit its key's configuration as an error. It is still accepted."""
         extra = {name: value for name, value in (row["extra"] or {}).items() if name != "error"}
         if why := _misfit(row, self._state.feedback_configs.get(row["key"], {})):
             extra["error"] = why
@@ -76,7 +76,7 @@ class Feedback:
 
 
 def _misfit(row: Row, config: Row) -> str:
-    """Why feedback does not fit its key's configuration; empty where it does."""
+    """Why feedback does not fit its key's configuration; empty if it does."""
     score = row["score"]
     if config.get("type") == "categorical":
         labels = [category["label"] for category in config["categories"]]

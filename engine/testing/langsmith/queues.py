@@ -1,4 +1,4 @@
-"""LangSmith's endpoints for annotation queues, and for what is in them."""
+"""LangSmith's endpoints for annotation queues, and their items."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_ITEMS = 100
 
 
 class Queues:
-    """Annotation queues: made, listed, filled by all three endpoints that the SDK has had."""
+    """Annotation queues: created, listed, and filled by the three endpoints that versions of the SDK use."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -87,7 +87,7 @@ class Queues:
         return Answer({"items": self._add(call, items)}, 201)
 
     def _list_items(self, call: Call) -> Answer:
-        """Nothing is ever reviewed here, so all items are still the caller's to review."""
+        """The stand-in reviews nothing, so all items are still to be reviewed."""
         if not call.one("status"):
             raise Refused(422, {"error": "status is required"})
         items = self._items(self._queue(call)["id"]) if call.one("status") == "needs_my_review" else []
@@ -105,7 +105,7 @@ class Queues:
         return rows
 
     def _one(self, queue_id: str, item: Mapping[str, Any]) -> Row:
-        """The queue's row for an item: a new one, or the one that is there already."""
+        """The queue's row for an item: a new one, or the existing one."""
         row = queue_item_row(queue_id, _checked_item(item))
         self._state.need_run(row["run_id"])
         there = self._state.queue_items.get(_key(row))
@@ -124,7 +124,7 @@ class Queues:
 
 
 def _key(row: Row) -> tuple[str, ...]:
-    """What makes an item one: a run or thread is in a queue once."""
+    """The identity of an item: a run or thread is in a queue once."""
     return tuple(str(row[name]) for name in ("queue_id", "item_type", "run_id", "thread_id"))
 
 

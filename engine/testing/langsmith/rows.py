@@ -1,4 +1,4 @@
-"""Rows as LangSmith returns them: complete, so that a strict client can read every one."""
+"""Rows as LangSmith returns them: complete, so that a strict client can read them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Row = dict[str, Any]
 
 
 def now() -> str:
-    """This moment, ISO 8601 in UTC."""
+    """The current time, ISO 8601 in UTC."""
     return datetime.now(UTC).isoformat()
 
 
@@ -48,7 +48,7 @@ def checked_uuid(value: Any, where: str) -> str:
 
 
 def optional_uuid(body: Mapping[str, Any], key: str) -> str | None:
-    """The UUID under a key, None where it is absent or null.
+    """The UUID under a key, None if it is absent or null.
 
     Raises:
         Refused: 422, it is something else.
@@ -57,7 +57,7 @@ def optional_uuid(body: Mapping[str, Any], key: str) -> str | None:
 
 
 def checked_text(body: Mapping[str, Any], key: str, *, most: int = 1_000_000) -> str:
-    """The text under a key that must be there.
+    """The text under a required key.
 
     Raises:
         Refused: 422, it is missing, empty, too long or something else.
@@ -69,7 +69,7 @@ def checked_text(body: Mapping[str, Any], key: str, *, most: int = 1_000_000) ->
 
 
 def dataset_row(name: str, *, row_id: str | None = None, **fields: Any) -> Row:
-    """A dataset. ``fields`` are further columns of the table."""
+    """A dataset. ``fields`` are additional columns."""
     return {
         "id": row_id or str(uuid4()),
         "name": name,
@@ -91,7 +91,7 @@ def dataset_row(name: str, *, row_id: str | None = None, **fields: Any) -> Row:
 
 
 def example_row(dataset_id: str, body: Mapping[str, Any]) -> Row:
-    """An example, from what was posted. The split is kept in the metadata, as LangSmith does."""
+    """An example, from a posted body. The split is kept in the metadata, as LangSmith does."""
     split = body.get("split") or "base"
     metadata = dict(body.get("metadata") or {}) | {"dataset_split": [split] if isinstance(split, str) else split}
     example_id = optional_uuid(body, "id") or str(uuid4())
@@ -110,7 +110,7 @@ def example_row(dataset_id: str, body: Mapping[str, Any]) -> Row:
 
 
 def feedback_row(body: Mapping[str, Any]) -> Row:
-    """A feedback, from what was posted."""
+    """A feedback, from a posted body."""
     source = dict(body.get("feedback_source") or {"type": "api"})
     moment = now()
     return {
@@ -178,7 +178,7 @@ def queue_item_row(queue_id: str, item: Mapping[str, Any]) -> Row:
 
 
 def run_row(run: Mapping[str, Any]) -> Row:
-    """A run with every column; what ``run`` does not say gets a plausible value."""
+    """A run with every column; columns that ``run`` lacks get plausible values."""
     run_id = str(run.get("id") or uuid4())
     project = str(run.get("session_id") or PROJECT_ID)
     start = run.get("start_time") or now()
@@ -236,7 +236,7 @@ _RUN_DEFAULTS: Row = {
 
 
 def project_row(project_id: str) -> Row:
-    """A tracing project (LangSmith's older word is session)."""
+    """A tracing project (formerly called a session)."""
     return {
         "id": project_id,
         "name": "default",

@@ -1,4 +1,4 @@
-"""LangSmith's endpoints for runs and for the rules that send them out."""
+"""LangSmith's endpoints for runs and for rules."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from engine.testing.langsmith.rows import PROJECT_ID, Row, checked_uuid, parse_t
 from engine.testing.langsmith.state import State, found
 from engine.testing.server import Answer, Refused
 
-#: Columns of a run that come whether they were selected or not.
+#: Columns of a run that are always returned.
 _ALWAYS = frozenset(
     {"id", "name", "run_type", "start_time", "trace_id", "dotted_order", "status", "session_id", "app_path"}
 )
-#: Version 2's names for columns that version 1 calls otherwise.
+#: Version 2's names of columns that version 1 names differently.
 _V2_NAMES = {"project_id": "session_id", "is_in_dataset": "in_dataset"}
 _V2_NUMBERS = frozenset({"total_cost", "prompt_cost", "completion_cost"})
 
@@ -116,7 +116,7 @@ class Runs:
 
 
 def problem(status: int, detail: str) -> Refused:
-    """Version 2's way to say no (RFC 9457)."""
+    """An error response of version 2 (RFC 9457)."""
     return Refused(status, {"type": "about:blank", "title": "Request refused", "status": status, "detail": detail})
 
 
@@ -178,7 +178,7 @@ def _selected(row: Row, select: list[str] | None) -> Row:
 
 
 def _v2_run(row: Row, selects: list[str]) -> Row:
-    """Only what was selected, null columns left out, numbers as numbers, words in capitals."""
+    """The selected columns, without null ones; numbers as numbers, names in capitals."""
     run: Row = {}
     for name in (select.lower() for select in selects):
         value = _v2_value(row, name)

@@ -17,7 +17,7 @@ from engine.testing.langsmith.state import State
 from engine.testing.rate_limits import RateLimit, RateLimiter
 from engine.testing.server import Answer, Recorded, Refused, StandIn
 
-#: The version of the backend that is played: the first with queue items is 0.16.14.
+#: The version of the simulated backend: the first with queue items is 0.16.14.
 VERSION = "0.16.20"
 _PREFIX = re.compile(r"^(?:/api)?(?:/v1)?(?=/)")
 
@@ -77,7 +77,7 @@ class LangSmithStandIn(StandIn):
 
     @property
     def queue_items(self) -> list[Row]:
-        """What is in the queues, in the order it came."""
+        """The items of the queues, oldest first."""
         return list(self.state.queue_items.values())
 
     @property
@@ -86,35 +86,35 @@ class LangSmithStandIn(StandIn):
         return self.state.runs
 
     def add_dataset(self, name: str, *, dataset_id: str | None = None) -> str:
-        """Make a dataset; its id."""
+        """Create a dataset. Returns its id."""
         row = dataset_row(name, row_id=dataset_id)
         self.state.datasets[row["id"]] = row
         return str(row["id"])
 
     def add_queue(self, name: str, *, queue_id: str | None = None) -> str:
-        """Make an annotation queue; its id."""
+        """Create an annotation queue. Returns its id."""
         row = queue_row(name, row_id=queue_id)
         self.state.queues[row["id"]] = row
         return str(row["id"])
 
     def add_feedback(self, run_id: str, *, key: str, **fields: Any) -> str:
-        """Give a run feedback (``score``, ``value``, ``comment``, ``correction``, ``modified_at``, …); its id."""
+        """Add feedback (``score``, ``value``, ``comment``, ``correction``, ``modified_at``, …). Returns its id."""
         row = feedback_row({"run_id": run_id, "key": key, "feedback_source": {"type": "app"}, **fields})
         self.state.feedback[row["id"]] = row
         return str(row["id"])
 
     def configure_feedback(self, key: str, **config: Any) -> None:
-        """Say what feedback of a key must be: ``type`` continuous (``min max``) or categorical (``categories``)."""
+        """Configure a feedback key: ``type`` continuous (``min max``) or categorical (``categories``)."""
         self.state.feedback_configs[key] = config
 
     def add_run(self, run: Mapping[str, Any]) -> str:
-        """Hold a run; columns that it lacks are filled in. Its id."""
+        """Add a run; missing columns are filled in. Returns its id."""
         row = run_row(run)
         self.state.runs[row["id"]] = row
         return str(row["id"])
 
     def add_rule(self, name: str, *, rule_id: str | None = None, **fields: Any) -> str:
-        """Hold an automation rule; its id."""
+        """Add an automation rule. Returns its id."""
         row = rule_row(name, row_id=rule_id, **fields)
         self.state.rules[row["id"]] = row
         return str(row["id"])
@@ -124,11 +124,11 @@ class LangSmithStandIn(StandIn):
         return _PREFIX.sub("", path).rstrip("/") or "/"
 
     def fault_body(self, recorded: Recorded, status: int) -> Any:
-        """LangSmith's words for a status, where they are known."""
+        """LangSmith's message for a status, if it is known."""
         return {"detail": "Rate limit exceeded"} if status == 429 else super().fault_body(recorded, status)
 
     async def answer(self, recorded: Recorded) -> Answer:
-        """Check the key and its limits, then do what LangSmith would."""
+        """Check the key and its limits, then respond like LangSmith."""
         key = recorded.headers.get("X-API-Key", "")
         if recorded.route not in ("/info", "/ok"):
             self._authenticate(key, recorded)

@@ -1,4 +1,4 @@
-"""What a LangSmith stand-in holds and how it was told to behave."""
+"""The data and settings of a LangSmith stand-in."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from engine.testing.server import Refused
 
 @dataclass(slots=True)
 class State:
-    """Tables by id (a queue's items by what makes them one), and the answers that are not documented.
+    """Tables by id (a queue's items by their identity), and settings for undocumented responses.
 
     ``feedback_conflict`` and ``queue_conflict``: a second POST of the same id, or of a run that
     is in the queue already, is a 409 instead of a 200. ``unknown_runs``: feedback and queue
-    items on runs that are not there are taken; without it they are a 404, as LangSmith
+    items on runs that are not there are accepted; without it they are a 404, as LangSmith
     answers while a run is still being ingested. ``creates_missing``: a dataset or queue that is
     asked for by its whole name or its id is created on the spot.
     """
@@ -37,14 +37,14 @@ class State:
 
     @property
     def wants_projects(self) -> bool:
-        """Whether the backend is on SmithDB alone, which takes feedback only with its project."""
+        """Whether the backend uses SmithDB only, which requires the project of feedback."""
         return not self.flags.get("ch_query_enabled", True) and bool(self.flags.get("sdb_query_enabled"))
 
     def need_run(self, run_id: str | None) -> None:
-        """Do nothing when feedback or a queue may name this run.
+        """Check that feedback or a queue may refer to this run.
 
         Raises:
-            Refused: 404, it is not (yet) there.
+            Refused: 404, it does not exist (yet).
         """
         if not self.unknown_runs and run_id is not None and run_id not in self.runs:
             raise not_found("Run")
