@@ -1,50 +1,58 @@
-"""The questions people ask of the store, and replay: the same for the admin listener and for a stopped engine."""
+"""Events and deliveries of a store: lists, details, replay and discard."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, Final, NoReturn, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from engine.admin.ids import Candidate, ambiguous, delivery_candidate, event_candidate, start_of
 from engine.admin.query import (
     DELIVERY_WORDS,
     MOST_ROWS,
     BadQuery,
+    Candidate,
     NotFound,
+    ambiguous,
     boolean,
     check_words,
+    delivery_candidate,
     delivery_query,
+    event_candidate,
     event_query,
     limit_of,
+    start_of,
+    text,
     texts,
 )
 from engine.admin.responses import Renderer
-from engine.admin.stored import event_of
 from engine.admin.views import delivery_detail_view, delivery_view, event_detail_view, event_view, iso
+from engine.core.batches import batches
 from engine.core.document import Fetched
-from engine.core.errors import AmbiguousId, BadQuestion
-from engine.core.event import Event
+from engine.core.errors import AmbiguousId, BadBody, BadQuestion
+from engine.core.event import Event, restored_event
 from engine.core.masking import Masker
 from engine.core.suggest import did_you_mean
 from engine.store.protocol import Store
 from engine.store.queries import DeliveryDetail, DeliveryQuery, DeliveryRow, EventDetail, EventQuery, EventRow
 
 T = TypeVar("T")
+Q = TypeVar("Q", EventQuery, DeliveryQuery)
 
-#: Stands for the id of the newest event or delivery.
+#: Names the newest event or delivery.
 LAST: Final = "last"
-#: The most deliveries that one replay by query takes up.
+#: The most deliveries that one replay by query makes due.
 MOST_REPLAYED = 100_000
-#: How many of the ids that an ambiguous start may stand for are told.
+#: How many of the ids that have an ambiguous start are named.
 _CANDIDATES = 5
-#: Tells some ids apart.
+#: What tells some ids apart.
 _Candidates = Callable[[Sequence[str]], Awaitable[list[Candidate]]]
-_ABOUT_DISCARD = ("dry_run", "by", "reason")
-_DISCARD_WORDS = ("deliveries", "events", *(word for word in DELIVERY_WORDS if word != "state"), *_ABOUT_DISCARD)
+#: Options of replay and discard that do not select anything.
+_OPTIONS = ("dry_run", "by", "reason")
 _REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
+_DISCARD_WORDS = ("deliveries", "events", *(word for word in DELIVERY_WORDS if word != "state"), *_OPTIONS)
 
 
 class Queries:
@@ -78,10 +86,15 @@ class Queries:
         if query.before is not None:
             query = replace(query, before=await self._event_id(query.before))
         rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
-        page = rows[: query.limit]
         names = self._names()
-        last = page[-1].id if len(rows) > len(page) else None
-        return await self._masked(lambda: {"events": [event_view(row, names) for row in page], "next": last})
+        return await self._page("events", rows, query.limit, lambda row: event_view(row, names))
+
+    async def _page(
+        self, name: str, rows: Sequence[Any], limit: int, view: Callable[[Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """A page of rows, of which one more than ``limit`` was read if there is one."""
+        last = rows[limit - 1].id if len(rows) > limit else None
+        return await self._masked(lambda: {name: [view(row) for row in rows[:limit]], "next": last})
 
     def _names(self) -> dict[str, str]:
         """What the configuration calls its rules, by id."""
@@ -98,13 +111,10 @@ class Queries:
         return sorted(rows, key=lambda row: (row.received_at, row.id), reverse=True)[: query.limit]
 
     async def _check_rule(self, rule: str) -> None:
-        """A name that the configuration has not, and no event either, is a slip; an id may come yet."""
+        """A name that neither the configuration nor an event has is a mistake. An id may still get its first event."""
         names = self._rules()
-        if rule in names or _is_id(rule):
-            return
-        if await self._store.events(EventQuery(rule_id=rule, limit=1)):
-            return
-        raise BadQuery(f"no rule is called {rule!r}", did_you_mean(rule, names))
+        if rule not in names and not _is_id(rule) and not await self._store.events(EventQuery(rule_id=rule, limit=1)):
+            raise BadQuery(f"no rule is called {rule!r}", did_you_mean(rule, names))
 
     async def event(self, event_id: str) -> dict[str, Any]:
         """One event whole, by its id, a unique start of it, or ``last``.
@@ -132,7 +142,7 @@ class Queries:
             NotFound: as above.
         """
         detail, max_values = await self._event(event_id), self._store.max_values
-        event, fetched = await self._renderer.make(lambda: event_of(detail, max_values))
+        event, fetched = await self._renderer.make(lambda: _event_of(detail, max_values))
         return event, fetched, detail.evaluations
 
     async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,13 +152,9 @@ class Queries:
             BadQuery: the words make no sense.
         """
         query = delivery_query(words, self._clock())
-        rows = await self._delivery_rows(replace(query, limit=query.limit + 1))
-        page = rows[: query.limit]
-        last = page[-1].id if len(rows) > len(page) else None
-        return await self._masked(lambda: {"deliveries": [delivery_view(row) for row in page], "next": last})
-
-    async def _delivery_rows(self, query: DeliveryQuery) -> Sequence[DeliveryRow]:
-        return await _asked(self._store.deliveries(await self._with_whole_ids(query)))
+        query = await self._with_whole_ids(replace(query, limit=query.limit + 1))
+        rows = await _asked(self._store.deliveries(query))
+        return await self._page("deliveries", rows, query.limit - 1, delivery_view)
 
     async def _with_whole_ids(self, query: DeliveryQuery) -> DeliveryQuery:
         event_id = None if query.event_id is None else await self._event_id(query.event_id)
@@ -175,28 +181,20 @@ class Queries:
             BadQuery: it doesn't say what, or says it in words that make no sense.
             NotFound: an id is of nothing.
         """
-        check_words(body, _REPLAY_WORDS)
-        dry_run = boolean("dry_run", body.get("dry_run", False))
-        words = {word: value for word, value in body.items() if word != "dry_run" and value is not None}
-        if not words:
-            raise BadQuery("nothing says what to replay", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
-        if len(words) > 1 and ("events" in words or "deliveries" in words):
-            raise BadQuery("ids and a query do not go together", "write one of them")
+        words, dry_run = _chosen("replay", body, _REPLAY_WORDS)
         waited = {} if dry_run else await self._waiting(words)
         deliveries, events = await self._replayed(words, dry_run=dry_run)
         if (deliveries or events) and not dry_run:
             self._woken()
-        count = len(deliveries) + len(events)
         hurried = [{"id": one, "was_due": iso(waited[one])} for one in deliveries if one in waited]
-        made = {"deliveries": list(deliveries), "events": list(events), "hurried": hurried}
-        return made | {"count": count, "dry_run": dry_run}
+        return _done(deliveries, events, dry_run=dry_run) | {"hurried": hurried}
 
     async def _waiting(self, words: Mapping[str, Any]) -> dict[str, float]:
-        """When those of the deliveries are due, by id, that a replay takes up and that wait until then."""
+        """When deliveries that a replay makes due now were due, by id, as far as that was later."""
         query = DeliveryQuery(state="dead") if "events" in words else await self._replay_query(words)
         if query.state not in (None, "due"):
             return {}
-        now, rows = self._clock(), await self._all(replace(query, state="due"))
+        now, rows = self._clock(), await _all(self._store.deliveries, replace(query, state="due"))
         return {row.id: row.due_at for row in rows if row.due_at is not None and row.due_at > now}
 
     async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
@@ -209,25 +207,15 @@ class Queries:
             BadQuery: it doesn't say what, or says it in words that make no sense.
             NotFound: an id is of nothing.
         """
-        check_words(body, _DISCARD_WORDS)
-        dry_run = boolean("dry_run", body.get("dry_run", False))
-        beside = {word: _text(word, body.get(word)) for word in ("by", "reason")}
-        words = {word: value for word, value in body.items() if word not in _ABOUT_DISCARD and value is not None}
-        if not words:
-            raise BadQuery("nothing says what to discard", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
-        if len(words) > 1 and ("events" in words or "deliveries" in words):
-            raise BadQuery("ids and a query do not go together", "write one of them")
+        words, dry_run = _chosen("discard", body, _DISCARD_WORDS)
+        by, reason = (text(word, body.get(word)) or "" for word in ("by", "reason"))
         deliveries, events = await self._dead(words)
-        ids = [*deliveries, *events]
+        gone = {*deliveries, *events}
         if not dry_run:
-            by = beside["by"] or "the admin API"
-            ids = list(await self._store.discard(ids, now=self._clock(), by=by, reason=beside["reason"] or ""))
-        gone = set(ids)
-        kept = {
-            "deliveries": [one for one in deliveries if one in gone],
-            "events": [one for one in events if one in gone],
-        }
-        return kept | {"count": len(gone), "dry_run": dry_run}
+            ids = [*deliveries, *events]
+            gone = set(await self._store.discard(ids, now=self._clock(), by=by or "the admin API", reason=reason))
+        kept = ([one for one in ids if one in gone] for ids in (deliveries, events))
+        return _done(*kept, dry_run=dry_run)
 
     async def _dead(self, words: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
         """What is dead of deliveries, and of evaluations, that are named or found by a query."""
@@ -236,21 +224,10 @@ class Queries:
             queries = [DeliveryQuery(event_id=one, state="dead", limit=MOST_REPLAYED) for one in whole]
         else:
             queries = [replace(await self._replay_query(words), state="dead")]
-        deliveries = [row.id for query in queries for row in await self._all(query)]
+        deliveries = [row.id for query in queries for row in await _all(self._store.deliveries, query)]
         named = "deliveries" in words
         events = [] if named else [one for query in queries for one in await self._dead_evaluations(query)]
         return deliveries, events
-
-    async def _all(self, query: DeliveryQuery) -> list[DeliveryRow]:
-        """The deliveries of a query, page by page."""
-        found: list[DeliveryRow] = []
-        while (room := query.limit - len(found)) > 0:
-            page = replace(query, before=found[-1].id if found else query.before, limit=min(room, MOST_ROWS))
-            rows = await self._store.deliveries(page)
-            found += rows
-            if len(rows) < page.limit:
-                break
-        return found
 
     async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of deliveries, and those of events, that are evaluated again."""
@@ -258,32 +235,29 @@ class Queries:
             whole = [await self._event_id(start) for start in texts("events", words["events"])]
             return (), await self._replay_events(whole, dry_run=dry_run)
         query = await self._replay_query(words)
-        deliveries = await self._replay_deliveries(query, dry_run=dry_run)
+        deliveries = await self._store.replay_deliveries(query, now=self._clock(), dry_run=dry_run)
         dead = () if "deliveries" in words else await self._dead_evaluations(query)
         return deliveries, await self._replay_events(dead, dry_run=dry_run)
 
     async def _replay_events(self, ids: Sequence[str], *, dry_run: bool) -> Sequence[str]:
         done: list[str] = []
-        for start in range(0, len(ids), MOST_ROWS):
-            some = ids[start : start + MOST_ROWS]
+        for some in batches(ids, MOST_ROWS):
             done += await self._store.replay_events(some, now=self._clock(), dry_run=dry_run)
         return done
 
     async def _dead_evaluations(self, query: DeliveryQuery) -> Sequence[str]:
-        """The events of which it is undecided what they come to: nobody knows for which route or action."""
+        """The events whose evaluation is dead; their routes and actions are not known."""
         if query.state != "dead" or query.route or query.action or query.before:
             return ()
         asked = EventQuery(
-            state="dead", event_id=query.event_id, error=query.error, since=query.since, until=query.until
+            state="dead",
+            event_id=query.event_id,
+            error=query.error,
+            since=query.since,
+            until=query.until,
+            limit=query.limit,
         )
-        ids: list[str] = []
-        while (room := query.limit - len(ids)) > 0:
-            before = ids[-1] if ids else None
-            rows = await self._store.events(replace(asked, before=before, limit=min(room, MOST_ROWS)))
-            if not rows:
-                break
-            ids += [row.id for row in rows]
-        return ids
+        return [row.id for row in await _all(self._store.events, asked)]
 
     async def _replay_query(self, words: Mapping[str, Any]) -> DeliveryQuery:
         if "deliveries" in words:
@@ -300,43 +274,43 @@ class Queries:
         known = {row.id for row in rows}
         return [one if one in known else (await self._delivery(one)).row.id for one in starts]
 
-    async def _replay_deliveries(self, query: DeliveryQuery, *, dry_run: bool) -> Sequence[str]:
-        return await self._store.replay_deliveries(query, now=self._clock(), dry_run=dry_run)
-
     async def _event_id(self, start: str) -> str:
         """An event's id, by itself or a unique start of it. Only for a start its body is read."""
         whole = await _asked(self._store.events(EventQuery(event_id=start, limit=1)))
         return whole[0].id if whole else (await self._event(start)).row.id
 
     async def _event(self, start: str) -> EventDetail:
-        if start == LAST:
-            newest = await self._store.events(EventQuery(limit=1))
-            start = newest[0].id if newest else _none_yet("event")
-        try:
-            detail = await self._store.event(start_of(start))
-        except AmbiguousId as error:
-            raise await self._several(start, error.ids, self._event_candidates) from None
-        if detail is None:
-            raise NotFound(f"no event starts with {start!r}", "engine events list shows their ids")
-        return detail
+        newest = partial(self._store.events, EventQuery(limit=1))
+        return await self._find(("event", "events"), start, self._store.event, newest, self._event_candidates)
 
     async def _delivery(self, start: str) -> DeliveryDetail:
-        if start == LAST:
-            newest = await self._store.deliveries(DeliveryQuery(limit=1))
-            start = newest[0].id if newest else _none_yet("delivery")
-        try:
-            detail = await self._store.delivery(start_of(start))
-        except AmbiguousId as error:
-            raise await self._several(start, error.ids, self._delivery_candidates) from None
-        if detail is None:
-            raise NotFound(f"no delivery starts with {start!r}", "engine deliveries list shows their ids")
-        return detail
+        newest = partial(self._store.deliveries, DeliveryQuery(limit=1))
+        kind = ("delivery", "deliveries")
+        return await self._find(kind, start, self._store.delivery, newest, self._delivery_candidates)
 
-    async def _several(self, start: str, ids: Sequence[str], candidates: _Candidates) -> BadQuery:
-        """The answer to an ambiguous start, with what tells the ids apart."""
-        shown = ids[:_CANDIDATES]
-        masked: list[Candidate] = self._masker().tree(await candidates(shown))
-        return ambiguous(start, masked, more=len(ids) > len(shown))
+    async def _find(
+        self,
+        kind: tuple[str, str],
+        start: str,
+        read: Callable[[str], Awaitable[T | None]],
+        newest: Callable[[], Awaitable[Sequence[EventRow] | Sequence[DeliveryRow]]],
+        candidates: _Candidates,
+    ) -> T:
+        """What has an id or the only start of one, or is the newest. ``kind`` is its name, and the plural."""
+        one, several = kind
+        if start == LAST:
+            if not (rows := await newest()):
+                raise NotFound(f"there is no {one} yet", "engine send --kind rule --to URL sends a sample webhook")
+            start = rows[0].id
+        try:
+            detail = await read(start_of(start))
+        except AmbiguousId as error:
+            shown = error.ids[:_CANDIDATES]
+            masked: list[Candidate] = self._masker().tree(await candidates(shown))
+            raise ambiguous(start, masked, more=len(error.ids) > len(shown)) from None
+        if detail is None:
+            raise NotFound(f"no {one} starts with {start!r}", f"engine {several} list shows their ids")
+        return detail
 
     async def _event_candidates(self, ids: Sequence[str]) -> list[Candidate]:
         names = self._names()
@@ -353,14 +327,54 @@ class Queries:
         return masked
 
 
-def _text(word: str, value: Any) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    raise BadQuery(f"{word} must be a text")
+def _event_of(detail: EventDetail, max_values: int) -> tuple[Event, Fetched]:
+    """The event, and what was fetched for it. One with more than ``max_values`` values is not parsed.
+
+    Raises:
+        NotFound: its payload was deleted, or cannot be read.
+    """
+    row, body = detail.row, detail.body
+    if body is None:
+        raise NotFound(f"the payload of event {row.id} is no longer kept")
+    about = (row.id, row.kind, row.rule_id, "", row.received_at, body)
+    try:
+        event = restored_event(*about, repaired=row.repaired, trace="", max_values=max_values)
+    except BadBody as error:
+        raise NotFound(f"the payload of event {row.id} cannot be read: {error}") from error
+    return event, Fetched.from_json(detail.fetched)
 
 
-def _none_yet(what: str) -> NoReturn:
-    raise NotFound(f"there is no {what} yet", "engine send --kind rule --to URL sends a sample webhook")
+def _chosen(verb: str, body: Mapping[str, Any], known: tuple[str, ...]) -> tuple[dict[str, Any], bool]:
+    """What to replay or discard, and whether it is a dry run.
+
+    Raises:
+        BadQuery: the body doesn't say what, or has words that make no sense.
+    """
+    check_words(body, known)
+    words = {word: value for word, value in body.items() if word not in _OPTIONS and value is not None}
+    if not words:
+        raise BadQuery(f"nothing says what to {verb}", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
+    if len(words) > 1 and ("events" in words or "deliveries" in words):
+        raise BadQuery("ids and a query do not go together", "write one of them")
+    return words, boolean("dry_run", body.get("dry_run", False))
+
+
+def _done(deliveries: Sequence[str], events: Sequence[str], *, dry_run: bool) -> dict[str, Any]:
+    ids = {"deliveries": list(deliveries), "events": list(events)}
+    return ids | {"count": len(deliveries) + len(events), "dry_run": dry_run}
+
+
+async def _all(read: Callable[[Q], Awaitable[Sequence[Any]]], query: Q) -> list[Any]:
+    """The rows of a query, page by page."""
+    found: list[Any] = []
+    while (remaining := query.limit - len(found)) > 0:
+        before = found[-1].id if found else query.before
+        page = replace(query, before=before, limit=min(remaining, MOST_ROWS))
+        rows = await read(page)
+        found += rows
+        if len(rows) < page.limit:
+            break
+    return found
 
 
 def _is_id(rule: str) -> bool:
@@ -372,7 +386,7 @@ def _is_id(rule: str) -> bool:
 
 
 async def _asked(answer: Awaitable[T]) -> T:
-    """The store's answer; where it says that the question makes no sense (an ambiguous id), the asker is told."""
+    """The store's answer; a question that it refuses (an ambiguous id) is a BadQuery."""
     try:
         return await answer
     except BadQuestion as error:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from typing import Any
 
-from engine.admin.preview import FETCHED_PARTS, WOULD_FETCH, rendered
+from engine.action.contract import whole_payload
 from engine.admin.query import NotFound
 from engine.admin.views import iso
 from engine.config.keys import KEY_WORDS
 from engine.core.decisions import latest_decisions, outcome_of
-from engine.core.document import Fetched, run_id, run_indexes, runs_at, runs_in
+from engine.core.document import STORED_PARTS, Fetched, run_id, run_indexes, runs_at, runs_in
+from engine.core.error_text import named_error
+from engine.core.errors import DataMissing, ParamsError
 from engine.core.event import Event
 from engine.core.offload import LIMIT, Deadline, Overdue, within
 from engine.core.suggest import did_you_mean
@@ -26,6 +28,8 @@ from engine.rules.route_names import routes_called
 from engine.rules.router import ANY
 from engine.store.records import Control, Throttle
 
+#: The reason shown for data that was not fetched.
+WOULD_FETCH = "would be fetched from LangSmith"
 #: How alike two ids of rules are if one is a slip of the other: a UUID with one to three other characters.
 _ALIKE = 0.9
 #: So many rules are named.
@@ -57,11 +61,13 @@ def explain(loaded: Loaded, event: Event, fetched: Fetched, focus: Focus = _EVER
         NotFound: ``focus`` names a route or run that is not there.
     """
     _check_focus(loaded, event, focus)
-    errors = dict.fromkeys(FETCHED_PARTS, WOULD_FETCH) | dict(fetched.errors)
-    report: dict[str, Any] = loaded.masker.tree(
-        _Explanation(loaded, event, replace(fetched, errors=errors), focus).report()
-    )
+    report: dict[str, Any] = loaded.masker.tree(_Explanation(loaded, event, not_fetched(fetched), focus).report())
     return report
+
+
+def not_fetched(known: Fetched) -> Fetched:
+    """What is known, with ``WOULD_FETCH`` as the reason for the rest."""
+    return replace(known, errors=dict.fromkeys((*STORED_PARTS, "feedback"), WOULD_FETCH) | dict(known.errors))
 
 
 def recorded_in(report: dict[str, Any], evaluations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -283,16 +289,17 @@ class _Explanation:
             "type": action.registered.name,
             "fires": fires,
             "waits": waits,
-            "because": ""
-            if decision is None
-            else decision.skipped.get(action.name, decision.notes.get(action.name, "")),
+            "because": {**decision.notes, **decision.skipped}.get(action.name, "") if decision else "",
             "gate": self._gate(index, route, action) if fires else None,
             "when": None if action.when is None else _explained(action.when, document).to_json(),
         }
         if not (fires and self._focus.render):
             return shown
         place = (self._event, index, self._fetched)
-        return shown | self._rendered(self._router.delivery_document(route, action, [place], None), action)
+        made = rendered(self._router.delivery_document(route, action, [place], None), action)
+        if made["would"] == "wait":
+            self._reads |= action.needs
+        return shown | made
 
     def _gate(self, index: int, route: Route, action: RoutedAction) -> dict[str, Any] | None:
         """What stands before a delivery, and the key it is held back with."""
@@ -303,12 +310,6 @@ class _Explanation:
             return None
         kind = "throttle" if isinstance(gate, Throttle) else "digest"
         return {"kind": kind, "key": gate.key, "every": gate.every}
-
-    def _rendered(self, document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
-        shown = rendered(document, action)
-        if shown["would"] == "wait":
-            self._reads |= action.needs
-        return shown
 
 
 def _explained(filter_: Filter, document: Mapping[str, Any]) -> Verdict:
@@ -327,3 +328,24 @@ def _word(decision: Decision | None, verdict: Verdict, *, applies: bool) -> str:
     if decision is not None:
         return decision.truth.name.lower()
     return "not_asked" if applies else verdict.truth.name.lower()
+
+
+def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
+    """The action's outline of what would be sent, or why it can't be told.
+
+    ``would`` says what the delivery would come to: ``fire``, ``wait`` for data, or ``die`` at once,
+    for the ``reason`` that the store would keep (its ``hint`` stands apart).
+    """
+    try:
+        params = action.params(document)
+    except DataMissing as error:
+        return {"would": "wait", "params": None, "error": f"not rendered: {error}"}
+    except ParamsError as error:
+        return {"would": "die", "params": None, "reason": error.message, "error": error.message, "hint": error.hint}
+    except BaseException as error:  # noqa: BLE001 - a plug-in's validators end here
+        return {"would": "wait", "params": None, "error": f"not rendered: {named_error(error)}"}
+    try:
+        shown = dict(action.registered.action.outline(params, whole_payload(document, digest=action.digests)))
+        return {"would": "fire", "params": shown, "destination": action.registered.action.destination(params)}
+    except BaseException as error:  # noqa: BLE001 - a plug-in's own code, asked only to be shown
+        return {"would": "fire", "params": None, "error": f"cannot be shown: {named_error(error)}"}

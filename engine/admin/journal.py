@@ -1,55 +1,60 @@
-"""What people change through the admin listener: one line of the log for each change, with who made it."""
+"""What people change through the admin listener: one line of the log for each change, with the user's name."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
+
+if TYPE_CHECKING:
+    from engine.admin.operations import Call
 
 #: A request's header with the name of its user, URL-encoded. It is shown, and proves nothing.
 USER_HEADER = "X-Engine-User"
-#: The most that is taken of a name, in characters.
+#: The most characters of a name.
 _LONGEST = 100
 
 
 def user_header(name: str) -> dict[str, str]:
-    """The header with the name of who asks."""
+    """The header with the user's name."""
     return {USER_HEADER: quote(name[:_LONGEST])}
 
 
 def user_of(headers: Mapping[str, str]) -> str:
-    """Who asks, as far as a request says."""
+    """The user's name, as far as a request has one."""
     return unquote(headers.get(USER_HEADER, "")).strip()[:_LONGEST] or "the admin API"
 
 
 class Journal:
-    """Logs changes at info. ``by`` is who made them."""
+    """Logs changes at info. Each method takes an operation's answer, and what it was called with."""
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
 
-    def muted(self, mute: Mapping[str, Any]) -> None:
-        """A mute, as the API shows it."""
+    def muted(self, answer: Mapping[str, Any], _call: Call) -> None:
+        """A route was muted."""
+        mute = answer["mute"]
         until = mute["until"] or "unmuted"
         self._log("muted", route=mute["route"], until=until, by=mute["by"], reason=mute["reason"])
 
-    def unmuted(self, answer: Mapping[str, Any], by: str) -> None:
+    def unmuted(self, answer: Mapping[str, Any], call: Call) -> None:
         """A route that was muted is not muted any more."""
         if answer["muted"]:
-            self._log("unmuted", route=answer["route"], by=by)
+            self._log("unmuted", route=answer["route"], by=call.by)
 
-    def resumed(self, destination: str, by: str) -> None:
-        """A destination was opened."""
-        self._log("destination resumed", destination=destination, by=by)
+    def resumed(self, answer: Mapping[str, Any], call: Call) -> None:
+        """Deliveries go to a destination again."""
+        if answer["resumed"] or answer["due"]:
+            self._log("destination resumed", destination=answer["name"], by=call.by)
 
-    def replayed(self, answer: Mapping[str, Any], by: str) -> None:
+    def replayed(self, answer: Mapping[str, Any], call: Call) -> None:
         """Deliveries and events were made due."""
-        self._about("replayed", answer, by=by)
+        self._about("replayed", answer, by=call.by)
 
-    def discarded(self, answer: Mapping[str, Any], by: str, reason: str) -> None:
+    def discarded(self, answer: Mapping[str, Any], call: Call) -> None:
         """Deliveries and events were given up."""
-        self._about("discarded", answer, by=by, reason=reason)
+        self._about("discarded", answer, by=call.words.get("by") or call.by, reason=call.words.get("reason") or "")
 
     def _about(self, message: str, answer: Mapping[str, Any], **facts: str) -> None:
         """A single one by its id, several by their number."""

@@ -25,8 +25,8 @@ _LONGEST_WORDS = 500
 Routes = Callable[[], Sequence[tuple[str, str]] | None]
 
 
-async def _nobody() -> None:
-    """Where no engine runs nobody has to be told."""
+async def nothing_changed() -> None:
+    """For a stopped engine, which has nothing in memory."""
 
 
 class Muting:
@@ -38,7 +38,7 @@ class Muting:
         masker: Callable[[], Masker],
         routes: Routes,
         *,
-        changed: Callable[[], Awaitable[None]] = _nobody,
+        changed: Callable[[], Awaitable[None]] = nothing_changed,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store, self._masker, self._routes = store, masker, routes

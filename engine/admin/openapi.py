@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from engine.admin.openapi_explain import explain_schemas, rules_schema
-from engine.admin.openapi_pieces import (
+from engine.action.registry import DISTRIBUTION
+from engine.admin.openapi_schemas import (
     BOOL,
     COUNT,
     OBJECT,
@@ -16,29 +18,41 @@ from engine.admin.openapi_pieces import (
     TIME,
     TIME_OR_NULL,
     Schema,
-    engine_version,
+    delivery_schemas,
+    event_schemas,
+    explain_schemas,
     list_of,
     object_of,
     ref,
+    rules_schema,
 )
-from engine.admin.openapi_store import delivery_schemas, delivery_words, event_schemas, event_words
+from engine.admin.operations import Operation
+
+_ERRORS = {
+    400: "The question makes no sense",
+    404: "Nothing goes by that id",
+    422: "The file cannot be used; the previous rules stay in use",
+}
 
 
-def openapi_document() -> dict[str, Any]:
+def openapi_document(operations: Iterable[Operation[Any]]) -> dict[str, Any]:
     """The whole document, OpenAPI 3.1."""
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        paths.setdefault(operation.path, {})[operation.method.lower()] = _operation(operation)
     return {
         "openapi": "3.1.0",
         "info": {
             "title": "langsmith-rules-engine, admin listener",
-            "version": engine_version(),
+            "version": _version(),
             "description": (
-                "Events, deliveries, replay and the configuration at work. Secrets are masked in every answer. "
+                "Events, deliveries, replay and the configuration in use. Secrets are masked in every answer. "
                 "Unsafe methods take application/json only. Where ENGINE_ADMIN_TOKEN is set, everything takes it "
                 "as Authorization: Bearer."
             ),
         },
         "security": [{}, {"token": []}],
-        "paths": _paths(),
+        "paths": paths,
         "components": {
             "schemas": _schemas(),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
@@ -46,67 +60,31 @@ def openapi_document() -> dict[str, Any]:
     }
 
 
-def _paths() -> dict[str, Any]:
-    replay = _operation("Make deliveries or events due again", "Replayed", errors=(400, 404))
-    replay["requestBody"] = {"required": True, "content": _content(ref("Replay"))}
-    explain = _operation("Why the routes at work match a stored event or don't", "Explanation", errors=(400, 404))
-    explain["requestBody"] = {"required": True, "content": _content(ref("Explain"))}
-    preview = _operation("What a replay would send, by the rules at work", "Preview", errors=(400, 404))
-    preview["requestBody"] = {"required": True, "content": _content(ref("PreviewOf"))}
-    discard = _operation("Give up what is dead", "Discarded", errors=(400, 404))
-    discard["requestBody"] = {"required": True, "content": _content(ref("Discard"))}
-    resume = _operation("Let deliveries go to a destination again", "Resumed", errors=(400, 404))
-    resume["requestBody"] = {"required": True, "content": _content(ref("Resume"))}
-    reload = _operation("Load the configuration file as it is now", "Reload")
-    reload["requestBody"] = {"required": False, "content": _content(OBJECT)}
-    mute = _operation(
-        "Mute a route: what matches it counts as matched, and nothing is done", "Muted", errors=(400, 404)
-    )
-    mute["requestBody"] = {"required": True, "content": _content(ref("Mute"))}
-    by_route = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": "a route's id or name"}
-    reload["responses"]["422"] = _answer("The file cannot be used; the previous rules stay in use", "ReloadRefused")
-    return {
-        "/api/v1/events": {"get": _operation("Events, newest first", "Events", event_words(), errors=(400, 404))},
-        "/api/v1/events/{id}": {"get": _one("An event with payload, decisions and deliveries", "EventDetail")},
-        "/api/v1/deliveries": {
-            "get": _operation("Deliveries, newest first", "Deliveries", delivery_words(), errors=(400, 404))
-        },
-        "/api/v1/deliveries/{id}": {"get": _one("A delivery with its attempts", "DeliveryDetail")},
-        "/api/v1/replay": {"post": replay},
-        "/api/v1/discard": {"post": discard},
-        "/api/v1/explain": {"post": explain},
-        "/api/v1/preview": {"post": preview},
-        "/api/v1/routes": {"get": _operation("The routes, in the order of the file", "Routes")},
-        "/api/v1/actions": {"get": _operation("The actions that routes can use", "Actions")},
-        "/api/v1/config": {"get": _operation("The configuration at work and its latest reload", "Config")},
-        "/api/v1/destinations": {"get": _operation("Where deliveries go; those that are shut first", "Destinations")},
-        "/api/v1/destinations/resume": {"post": resume},
-        "/api/v1/mutes": {
-            "get": _operation("The routes that are muted", "Mutes"),
-            "post": mute,
-        },
-        "/api/v1/mutes/{id}": {
-            "delete": _operation("Let a muted route act again", "Unmuted", [by_route], errors=(404,))
-        },
-        "/api/v1/backlog": {"get": _operation("How much waits", "Backlog")},
-        "/-/reload": {"post": reload},
+def _version() -> str:
+    """The installed version, or ``0`` for a checkout that is not installed."""
+    try:
+        return version(DISTRIBUTION)
+    except PackageNotFoundError:
+        return "0"
+
+
+def _operation(operation: Operation[Any]) -> dict[str, Any]:
+    statuses = {200: (operation.summary, operation.answer)}
+    statuses |= {status: (_ERRORS[status], "Error") for status in operation.errors}
+    if operation.refusal:
+        statuses[422] = (_ERRORS[422], operation.refusal)
+    responses = {str(status): _answer(*about) for status, about in statuses.items()}
+    made: dict[str, Any] = {
+        "summary": operation.summary,
+        "responses": responses | {"default": _answer("Refused", "Error")},
     }
-
-
-def _operation(
-    summary: str, schema: str, parameters: list[Schema] | None = None, errors: tuple[int, ...] = ()
-) -> dict[str, Any]:
-    words = {400: "The question makes no sense", 404: "Nothing goes by that id"}
-    responses = {"200": _answer(summary, schema)}
-    responses |= {str(status): _answer(words[status], "Error") for status in errors}
-    operation: dict[str, Any] = {"summary": summary, "responses": responses | {"default": _answer("Refused", "Error")}}
-    return operation | ({"parameters": parameters} if parameters else {})
-
-
-def _one(summary: str, schema: str) -> dict[str, Any]:
-    words = "an id, its first 8 characters or more, or `last` for the newest one"
-    by_id = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": words}
-    return _operation(summary, schema, [by_id], errors=(400, 404))
+    parameters = list(operation.query)
+    if operation.id:
+        by_id = {"name": "id", "in": "path", "required": True, "schema": TEXT, "description": operation.id}
+        parameters.append(by_id)
+    if operation.body is not None:
+        made["requestBody"] = {"required": operation.body is not OBJECT, "content": _content(operation.body)}
+    return made | ({"parameters": parameters} if parameters else {})
 
 
 def _answer(description: str, schema: str) -> dict[str, Any]:

@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable, Container, Iterator, Mapping, S
 from typing import Any
 
 from engine.admin.events import Queries
-from engine.admin.explain import Focus, explain
-from engine.admin.preview import Place, preview
+from engine.admin.explain import Focus, explain, not_fetched, rendered
 from engine.admin.query import NotFound
 from engine.core.document import Fetched
 from engine.core.event import Event
 from engine.rules.decision import delivery_id
 from engine.rules.reload import Loaded
+from engine.rules.route import RoutedAction
 from engine.store.records import Control
 
+#: A document: an event, the place of a run in it (-1: the whole event), and what was fetched for it.
+Place = tuple[Event, int, Fetched]
 #: An event, and what was fetched for it.
 _Stored = tuple[Event, Fetched]
 #: A digest is rendered with so many of its items at most, and with none after those that have so many bytes.
@@ -125,3 +127,33 @@ def _would(action: Mapping[str, Any]) -> dict[str, Any]:
 def had_succeeded(delivery: Mapping[str, Any]) -> bool:
     """Whether any attempt at a delivery did."""
     return any(attempt["outcome"] == "succeeded" for attempt in delivery["history"])
+
+
+def preview(loaded: Loaded, places: Sequence[Place], delivery: Mapping[str, Any], *, gone: int = 0) -> dict[str, Any]:
+    """What a delivery (as JSON for people) would come to, see ``rendered``; secrets are masked.
+
+    ``places`` is the document that it is about, or of a digest those of its first items, without the ``gone``, whose
+    events are no longer kept. ``note`` says what of it is not shown.
+    """
+    found = loaded.router.find(delivery["route"], delivery["action"])
+    if found is None:
+        reason = f"{delivery['route']} → {delivery['action']} is not in today's configuration: it waits until it is"
+        return {"would": "wait", "params": None, "error": reason, "note": ""}
+    route, action = found
+    seen = [(event, index, not_fetched(fetched)) for event, index, fetched in places]
+    shown = rendered(loaded.router.delivery_document(route, action, seen, delivery["words"]), action)
+    note = _note(action, len(places), gone, len(delivery["items"]))
+    masked: dict[str, Any] = loaded.masker.tree({**shown, "note": note})
+    return masked
+
+
+def _note(action: RoutedAction, shown: int, gone: int, items: int) -> str:
+    """What is to be known of a digest beside what is shown."""
+    notes = []
+    if gone:
+        notes.append(f"{gone} of the first {shown + gone} items are no longer kept, so it can't be replayed")
+    if not action.digests and items > 1:
+        notes.append("no digest any more: its other items would be sent on their own")
+    elif shown + gone < items:
+        notes.append(f"shown with the first {shown + gone} of {items} items")
+    return "; ".join(notes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from engine.core.errors import EngineError
 from engine.core.event import Kind
@@ -24,31 +24,40 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-class BadQuery(EngineError):  # noqa: N818 - reads as the answer it causes
-    """A question that has no meaning. Answered with 400; ``hint`` says what would have.
+#: The fewest characters of the start of an id.
+SHORTEST: Final = 8
 
-    ``candidates`` are what an ambiguous id may stand for (see ``engine.admin.ids``).
+#: A possible meaning of an id: ``id``, ``kind`` (event or delivery) and ``about``, which tells it from others.
+Candidate = Mapping[str, str]
+
+
+class Refusal(EngineError):  # noqa: N818 - reads as the answer it causes
+    """A request that is answered with an error of ``status``; ``hint`` says what to do.
+
+    ``candidates`` are the possible meanings of an ambiguous id.
     """
 
-    def __init__(self, message: str, hint: str = "", candidates: Sequence[Mapping[str, str]] = ()) -> None:
+    status = 400
+
+    def __init__(self, message: str, hint: str = "", candidates: Sequence[Candidate] = ()) -> None:
         super().__init__(message)
         self.hint, self.candidates = hint, candidates
 
 
-class NotFound(EngineError):  # noqa: N818 - reads as the answer it causes
-    """Nothing goes by that id. Answered with 404."""
-
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+class BadQuery(Refusal):
+    """A question that has no meaning."""
 
 
-class TooSlow(EngineError):  # noqa: N818 - reads as the answer it causes
-    """An answer takes too long. Answered with 503."""
+class NotFound(Refusal):
+    """Nothing goes by that id."""
 
-    def __init__(self, message: str, hint: str = "") -> None:
-        super().__init__(message)
-        self.hint = hint
+    status = 404
+
+
+class TooSlow(Refusal):
+    """An answer takes too long."""
+
+    status = 503
 
 
 def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
@@ -65,10 +74,10 @@ def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
         kind=_one_of("kind", words.get("kind"), [str(kind) for kind in Kind]),
         state=_one_of("state", words.get("state"), EVENT_STATES),
         unmatched=None if unmatched is None else boolean("unmatched", unmatched),
-        error=_text("error", words.get("error")),
+        error=text("error", words.get("error")),
         since=moment(words.get("since"), now),
         until=moment(words.get("until"), now),
-        before=_text("before", words.get("before")),
+        before=text("before", words.get("before")),
         limit=limit_of(words.get("limit")),
     )
 
@@ -82,11 +91,11 @@ def delivery_query(words: Mapping[str, Any], now: float) -> DeliveryQuery:
     check_words(words, DELIVERY_WORDS)
     return DeliveryQuery(
         state=_one_of("state", words.get("state"), DELIVERY_STATES),
-        route=_text("route", words.get("route")),
-        action=_text("action", words.get("action")),
-        event_id=_text("event", words.get("event")),
-        error=_text("error", words.get("error")),
-        before=_text("before", words.get("before")),
+        route=text("route", words.get("route")),
+        action=text("action", words.get("action")),
+        event_id=text("event", words.get("event")),
+        error=text("error", words.get("error")),
+        before=text("before", words.get("before")),
         since=moment(words.get("since"), now),
         until=moment(words.get("until"), now),
         limit=limit_of(words.get("limit")),
@@ -171,7 +180,12 @@ def texts(word: str, value: Any) -> list[str]:
     raise BadQuery(f"{word} must be a list of ids", f'write {{"{word}": ["…"]}}')
 
 
-def _text(word: str, value: Any) -> str | None:
+def text(word: str, value: Any) -> str | None:
+    """A text, or None.
+
+    Raises:
+        BadQuery: it is something else.
+    """
     if value is None or isinstance(value, str):
         return value
     raise BadQuery(f"{word} must be a text")
@@ -183,3 +197,34 @@ def _one_of(word: str, value: Any, known: tuple[str, ...] | list[str]) -> str | 
     if isinstance(value, str) and value in known:
         return value
     raise BadQuery(f"unknown {word} {value!r}", did_you_mean(str(value), known))
+
+
+def start_of(text: str) -> str:
+    """An id, or its start, as ids are written: without blanks around it, in lower case.
+
+    Raises:
+        BadQuery: it is too short.
+    """
+    start = text.strip().lower()
+    if len(start) < SHORTEST:
+        raise BadQuery(f"{text!r} is too short for an id", f"write at least {SHORTEST} characters of it")
+    return start
+
+
+def ambiguous(start: str, candidates: Sequence[Candidate], *, more: bool = False) -> BadQuery:
+    """The answer to a start that several ids have; ``more``: there are others besides the candidates."""
+    count = f"more than {len(candidates)}" if more else str(len(candidates))
+    return BadQuery(f"{start!r} is ambiguous: it is the start of {count} ids", "write more of the one", candidates)
+
+
+def event_candidate(view: Mapping[str, Any]) -> Candidate:
+    """An event, from its view."""
+    what = " ".join(filter(None, (view["kind"], view["rule"] or view["rule_id"])))
+    return {"id": view["id"], "kind": "event", "about": f"{view['received_at'][:19]}Z, {view['state']}, {what}"}
+
+
+def delivery_candidate(view: Mapping[str, Any]) -> Candidate:
+    """A delivery, from its view."""
+    run = f"run {view['run_index']}" if view["run_index"] >= 0 else "whole event"
+    about = f"{view['route']}, {view['action']}, {run}, {view['state']}"
+    return {"id": view["id"], "kind": "delivery", "about": about}

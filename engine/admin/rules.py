@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from engine.admin.events import Queries
 from engine.admin.explain import Focus, explain, feedback_from, needs_of, recorded_in
 from engine.admin.previews import Previews
-from engine.admin.query import BadQuery, boolean, check_words
+from engine.admin.query import BadQuery, boolean, check_words, text
 from engine.core.document import Fetched
 from engine.core.errors import ConfigError
 from engine.core.event import Event
@@ -52,7 +52,7 @@ class Rules:
         """
         focus = _focus(body)
         render, fetches = (boolean(word, body.get(word, False)) for word in ("render", "fetch"))
-        event, known, evaluations = await self._queries.stored_and_decided(_text(body, "event") or "")
+        event, known, evaluations = await self._queries.stored_and_decided(text("event", body.get("event")) or "")
         known = _supplied(event, known, body)
         loaded = self._means.loaded()
         if fetches and (needs := needs_of(loaded, event)):
@@ -68,7 +68,7 @@ class Rules:
             NotFound: nothing goes by that id.
         """
         check_words(body, ("delivery", "event"))
-        delivery, event = _text(body, "delivery"), _text(body, "event")
+        delivery, event = (text(word, body.get(word)) for word in ("delivery", "event"))
         if (delivery is None) == (event is None):
             raise BadQuery("nothing says what to preview", 'write {"delivery": id} or {"event": id}')
         try:
@@ -84,16 +84,9 @@ def _focus(body: Mapping[str, Any]) -> Focus:
     run = body.get("run")
     if run is not None and (not isinstance(run, int) or isinstance(run, bool) or run < 0):
         raise BadQuery(f"run is {run!r}", "write the run's place in the event, from 0")
-    if not _text(body, "event"):
+    if not text("event", body.get("event")):
         raise BadQuery("nothing says which event", 'write {"event": id}')
-    return Focus(_text(body, "route"), run)
-
-
-def _text(body: Mapping[str, Any], word: str) -> str | None:
-    value = body.get(word)
-    if value is None or isinstance(value, str):
-        return value
-    raise BadQuery(f"{word} must be a text")
+    return Focus(text("route", body.get("route")), run)
 
 
 def _supplied(event: Event, known: Fetched, body: Mapping[str, Any]) -> Fetched:

@@ -61,7 +61,7 @@ def command(name: str | None, as_json: bool, **options: Any) -> None:  # noqa: F
 
 async def _at_work(place: Place) -> dict[str, Any] | None:
     async with ruling(place) as client:
-        return None if client is None else await client.get("/api/v1/actions")
+        return None if client is None else await client.call("GET", "/api/v1/actions")
 
 
 def _tell_those_at_work(answer: dict[str, Any], name: str | None, *, as_json: bool) -> None:

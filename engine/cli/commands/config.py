@@ -84,7 +84,7 @@ def _show_file(place: Place, working: RulesAtWork | None, *, as_json: bool) -> N
 
 async def _ask(place: Place) -> dict[str, Any]:
     async with connected(place) as client:
-        return await client.get("/api/v1/config")
+        return await client.call("GET", "/api/v1/config")
 
 
 def _show_live(answer: dict[str, Any], *, as_json: bool) -> None:

@@ -86,7 +86,7 @@ async def _list(place: Place) -> dict[str, Any]:
 async def _resume(place: Place, name: str) -> dict[str, Any]:
     async with opened(place, changes=True) as asked:
         known = [row["name"] for row in (await asked.destinations())["destinations"]]
-        return await asked.resume(_named(name, known))
+        return await asked.do("destinations/resume", {"name": _named(name, known)})
 
 
 def _named(typed: str, known: Sequence[str]) -> str:

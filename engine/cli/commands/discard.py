@@ -66,10 +66,10 @@ async def _discard(
     async with opened(place, changes=not beside["dry_run"]) as asked:
         if ids:
             named = await chosen_by_id(asked, ids)
-            answers = [await asked.discard({kind: some} | beside) for kind, some in named.items() if some]
+            answers = [await asked.do("discard", {kind: some} | beside) for kind, some in named.items() if some]
         else:
             words = await resolved(asked, query) or {"limit": MOST_REPLAYED}
-            answers = [await asked.discard(words | beside)]
+            answers = [await asked.do("discard", words | beside)]
         whole: dict[str, Any] = {
             kind: list(dict.fromkeys(one for answer in answers for one in answer[kind]))
             for kind in ("deliveries", "events")

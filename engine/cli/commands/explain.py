@@ -111,7 +111,7 @@ async def _stored(place: Place, body: dict[str, Any]) -> dict[str, Any] | tuple[
             return stored_event(await asked.event(body["event"]))
         if isinstance(asked, AdminClient):
             tell_whose(asked, place)
-        return await asked.explain({word: value for word, value in body.items() if value is not None})
+        return await asked.do("explain", {word: value for word, value in body.items() if value is not None})
 
 
 def _by_file(

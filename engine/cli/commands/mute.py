@@ -78,4 +78,4 @@ def _for(lasting: str | None, mute: dict[str, Any]) -> str:
 
 async def _mute(place: Place, body: dict[str, Any]) -> dict[str, Any]:
     async with opened(place, changes=True) as asked:
-        return await asked.mute(body)
+        return await asked.do("mutes", body)

@@ -14,11 +14,18 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from engine.admin.events import LAST
-from engine.admin.ids import Candidate, ambiguous, delivery_candidate, event_candidate
-from engine.admin.query import MOST_ROWS, BadQuery, NotFound
+from engine.admin.query import (
+    MOST_ROWS,
+    BadQuery,
+    Candidate,
+    NotFound,
+    ambiguous,
+    delivery_candidate,
+    event_candidate,
+)
 from engine.cli.main import FINDINGS
-from engine.cli.support.access import Asked, Place, access_options, opened, place_from
-from engine.cli.support.admin_client import Absent, AccessError
+from engine.cli.support.access import Place, access_options, opened, place_from
+from engine.cli.support.admin_client import Absent, AccessError, Asked
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import age, emit, err, one_line, out, plural, say, short_delivery
@@ -103,7 +110,7 @@ async def _replay(
 async def _choose(asked: Asked, ids: Sequence[str], query: dict[str, Any]) -> dict[str, list[str]]:
     """Whole ids by what they are of."""
     if not ids:
-        found = await asked.replay(await resolved(asked, query) | {"dry_run": True})
+        found = await asked.do("replay", await resolved(asked, query) | {"dry_run": True})
         return {"deliveries": found["deliveries"], "events": found["events"]}
     return await chosen_by_id(asked, ids)
 
@@ -158,12 +165,12 @@ async def _list(asked: Asked, chosen: dict[str, list[str]], *, as_json: bool) ->
         emit(chosen | {"dry_run": True} | shown)
         return
     for delivery_id in ids[:_SHOWN]:
-        outline_of(await asked.preview({"delivery": delivery_id})).print(out())
+        outline_of(await asked.do("preview", {"delivery": delivery_id})).print(out())
     if listed := ids[_SHOWN:_LISTED]:
         rows = [await asked.delivery(delivery_id) for delivery_id in listed]
         print_deliveries(out(), rows, await Present.of(asked, rows))
     for event_id in chosen["events"][:_SHOWN]:
-        outline_of_event(await asked.preview({"event": event_id})).print(out())
+        outline_of_event(await asked.do("preview", {"event": event_id})).print(out())
     say(f"{counted(chosen)} would be replayed" + _more(chosen))
 
 
@@ -172,7 +179,7 @@ async def _previewed(asked: Asked, kind: str, ids: Sequence[str]) -> list[dict[s
     with _bar(hidden=len(ids) <= _BATCH) as bar:
         task = bar.add_task("rendering", total=len(ids))
         for one in ids:
-            shown.append(await asked.preview({kind: one}))
+            shown.append(await asked.do("preview", {kind: one}))
             bar.advance(task)
     return shown
 
@@ -199,7 +206,7 @@ async def _mark_due(asked: Asked, chosen: dict[str, list[str]]) -> dict[str, lis
         task = bar.add_task("marking due", total=total)
         for kind, ids in chosen.items():
             for batch in batches(ids, _BATCH):
-                answer = await asked.replay({kind: list(batch)})
+                answer = await asked.do("replay", {kind: list(batch)})
                 done[kind] += answer[kind]
                 done["hurried"] += answer["hurried"]
                 bar.advance(task, len(batch))

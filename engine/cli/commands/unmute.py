@@ -51,4 +51,4 @@ def _tell_held(route: str, events: Sequence[str]) -> None:
 
 async def _unmute(place: Place, route: str) -> dict[str, Any]:
     async with opened(place, changes=True) as asked:
-        return await asked.unmute(route)
+        return await asked.call("DELETE", "/api/v1/mutes/{id}", id_=route)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
 from engine.cli.support.admin_address import AdminAddress, folder_of, read, url_of
-from engine.cli.support.admin_client import AccessError, AdminClient, NoEngine, Unreachable, client_at
+from engine.cli.support.admin_client import AccessError, AdminClient, Asked, NoEngine, Unreachable, client_at
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.options import config_option, data_of, env_file_of, store_options
 from engine.cli.support.output import say
@@ -32,57 +32,6 @@ F = TypeVar("F", bound=Callable[..., Any])
 DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
 #: How long an engine at the default address may take to tell what it serves, in seconds: often it is another's.
 _PATIENCE = 3.0
-
-
-class Asked(Protocol):
-    """What both kinds of access answer, in the same JSON."""
-
-    #: Whether an engine runs that takes up what falls due.
-    live: bool
-    #: The rules of that engine.
-    rules: RulesAtWork | None
-
-    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of events."""
-
-    async def event(self, event_id: str) -> dict[str, Any]:
-        """One event."""
-
-    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of deliveries."""
-
-    async def delivery(self, delivery_id: str) -> dict[str, Any]:
-        """One delivery."""
-
-    async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make work due again."""
-
-    async def destinations(self) -> dict[str, Any]:
-        """Where deliveries go."""
-
-    async def resume(self, name: str) -> dict[str, Any]:
-        """Open a destination."""
-
-    async def mutes(self) -> dict[str, Any]:
-        """What is muted."""
-
-    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Mute a route."""
-
-    async def unmute(self, route: str) -> dict[str, Any]:
-        """Let a route go again."""
-
-    async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Give up what is dead."""
-
-    async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Why routes match a stored event or don't."""
-
-    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What a replay would send."""
-
-    async def routes(self) -> list[dict[str, Any]] | None:
-        """The routes that are configured, each with ``id``, ``name`` and ``actions``; None where nobody knows."""
 
 
 @dataclass(frozen=True, slots=True)

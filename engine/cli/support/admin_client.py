@@ -1,9 +1,10 @@
-"""Asks a running engine through its admin listener."""
+"""What commands ask: a running engine through its admin listener, or a stopped one's store."""
 
 from __future__ import annotations
 
 import os
 import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -81,15 +82,61 @@ def trust_in(file: str) -> ssl.SSLContext:
         raise AccessError(f"cannot take the certificates in {file}: {error.strerror or error}") from None
 
 
-class AdminClient:
+class Asked(ABC):
+    """What answers a command: a running engine, or the store of a stopped one. Answers are those of the admin API."""
+
+    #: Whether an engine runs that attempts what is due.
+    live = False
+    #: The rules of that engine, as they were when it was found.
+    rules: RulesAtWork | None = None
+
+    @abstractmethod
+    async def call(
+        self, method: str, path: str, words: Mapping[str, Any] | None = None, *, id_: str = ""
+    ) -> dict[str, Any]:
+        """An operation's answer. ``words`` are the fields of the query or the body, ``id_`` is the id in the path."""
+
+    async def routes(self) -> list[dict[str, Any]] | None:
+        """The configured routes, each with ``id``, ``name`` and ``actions``; None where they are not known."""
+        routes: list[dict[str, Any]] = (await self.call("GET", "/api/v1/routes"))["routes"]
+        return routes
+
+    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of events."""
+        return await self.call("GET", "/api/v1/events", words)
+
+    async def event(self, event_id: str) -> dict[str, Any]:
+        """One event."""
+        return await self.call("GET", "/api/v1/events/{id}", id_=event_id)
+
+    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
+        """A page of deliveries."""
+        return await self.call("GET", "/api/v1/deliveries", words)
+
+    async def delivery(self, delivery_id: str) -> dict[str, Any]:
+        """One delivery."""
+        return await self.call("GET", "/api/v1/deliveries/{id}", id_=delivery_id)
+
+    async def destinations(self) -> dict[str, Any]:
+        """Where deliveries go."""
+        return await self.call("GET", "/api/v1/destinations")
+
+    async def mutes(self) -> dict[str, Any]:
+        """What is muted."""
+        return await self.call("GET", "/api/v1/mutes")
+
+    async def do(self, verb: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """``replay``, ``discard``, ``explain``, ``preview``, ``mutes`` (mute a route) or ``destinations/resume``."""
+        return await self.call("POST", f"/api/v1/{verb}", body)
+
+
+class AdminClient(Asked):
     """One running engine."""
 
     live = True
 
     def __init__(self, url: str, session: Any) -> None:
         self.url, self._session = url, session
-        #: Its rules, as they were when it was found.
-        self.rules: RulesAtWork | None = None
         #: Whether it was found at the default address, where nothing names it.
         self.guessed = False
 
@@ -97,11 +144,11 @@ class AdminClient:
         """The name of the engine that answers; None where nothing listens.
 
         Raises:
-            NoEngine: something listens that is none.
+            NoEngine: something listens that is no engine.
             AccessError: the engine refuses.
         """
         try:
-            answer = await self.get("/api/v1/backlog")
+            answer = await self.call("GET", "/api/v1/backlog")
         except Unreachable:
             return None
         if not isinstance(owner := answer.get("engine"), str):
@@ -109,73 +156,19 @@ class AdminClient:
         self.rules = RulesAtWork.of(answer)
         return owner
 
-    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of events."""
-        return await self.get("/api/v1/events", words)
-
-    async def event(self, event_id: str) -> dict[str, Any]:
-        """One event."""
-        return await self.get(f"/api/v1/events/{quote(event_id, safe='')}")
-
-    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
-        """A page of deliveries."""
-        return await self.get("/api/v1/deliveries", words)
-
-    async def delivery(self, delivery_id: str) -> dict[str, Any]:
-        """One delivery."""
-        return await self.get(f"/api/v1/deliveries/{quote(delivery_id, safe='')}")
-
-    async def destinations(self) -> dict[str, Any]:
-        """Where deliveries go."""
-        return await self.get("/api/v1/destinations")
-
-    async def resume(self, name: str) -> dict[str, Any]:
-        """Open a destination."""
-        body = orjson.dumps({"name": name})
-        return self._good(*await self._ask("POST", "/api/v1/destinations/resume", data=body))
-
-    async def routes(self) -> list[dict[str, Any]]:
-        """The routes at work."""
-        routes: list[dict[str, Any]] = (await self.get("/api/v1/routes"))["routes"]
-        return routes
-
-    async def replay(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Make work due again."""
-        return self._good(*await self._ask("POST", "/api/v1/replay", data=orjson.dumps(body)))
-
-    async def discard(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Give up what is dead."""
-        return self._good(*await self._ask("POST", "/api/v1/discard", data=orjson.dumps(body)))
-
-    async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Why the routes at work match a stored event or don't."""
-        return self._good(*await self._ask("POST", "/api/v1/explain", data=orjson.dumps(body)))
-
-    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """What a replay would send."""
-        return self._good(*await self._ask("POST", "/api/v1/preview", data=orjson.dumps(body)))
-
-    async def mutes(self) -> dict[str, Any]:
-        """What is muted."""
-        return await self.get("/api/v1/mutes")
-
-    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Mute a route."""
-        return self._good(*await self._ask("POST", "/api/v1/mutes", data=orjson.dumps(body)))
-
-    async def unmute(self, route: str) -> dict[str, Any]:
-        """Let a route go again."""
-        return self._good(*await self._ask("DELETE", f"/api/v1/mutes/{quote(route, safe='')}", data=b"{}"))
-
     async def reload(self) -> dict[str, Any]:
         """Have the file loaded as it is now; the answer has ``problems`` where it can't be."""
         status, answer = await self._ask("POST", "/-/reload", data=b"{}")
         return answer if "problems" in answer else self._good(status, answer)
 
-    async def get(self, path: str, words: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        """Anything that can be read."""
-        given = {word: str(value) for word, value in (words or {}).items() if value is not None}
-        return self._good(*await self._ask("GET", path, params=given))
+    async def call(
+        self, method: str, path: str, words: Mapping[str, Any] | None = None, *, id_: str = ""
+    ) -> dict[str, Any]:
+        """As ``Asked`` says it, over HTTP."""
+        how: dict[str, Any] = {"data": orjson.dumps(words or {})}
+        if method == "GET":
+            how = {"params": {word: str(value) for word, value in (words or {}).items() if value is not None}}
+        return self._good(*await self._ask(method, path.replace("{id}", quote(id_, safe="")), **how))
 
     async def _ask(self, method: str, path: str, **how: Any) -> tuple[int, dict[str, Any]]:
         import aiohttp

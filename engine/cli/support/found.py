@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from engine.admin.query import NotFound
-from engine.cli.support.access import Asked
-from engine.cli.support.admin_client import AccessError
+from engine.cli.support.admin_client import AccessError, Asked
 from engine.cli.support.show_explanation import found_of
 from engine.core.errors import ConfigError
 
@@ -23,7 +22,7 @@ async def found_by_decision(asked: Asked, event: Mapping[str, Any]) -> Found:
     if not event["evaluations"] or event["payload"] is None:
         return {}
     try:
-        report = await asked.explain({"event": event["id"]})
+        report = await asked.do("explain", {"event": event["id"]})
     except (AccessError, NotFound, ConfigError):  # it is beside the point
         return {}
     if report["config"]["hash"] != event["evaluations"][-1]["config_hash"]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.admin.query import NotFound
-from engine.cli.support.access import Asked
+from engine.cli.support.admin_client import Asked
 from engine.cli.support.output import say
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import ON_DEAD

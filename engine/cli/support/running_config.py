@@ -37,5 +37,5 @@ async def _ask(place: Place) -> RulesAtWork | None:
             await client.owner()
         if client.rules is None or client.rules.file_is != "refused":
             return client.rules
-        problems = (await client.get("/api/v1/config"))["last_reload"]["problems"]
+        problems = (await client.call("GET", "/api/v1/config"))["last_reload"]["problems"]
         return replace(client.rules, refused_for=tuple(problem["message"] for problem in problems))

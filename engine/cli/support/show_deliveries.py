@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from engine.admin.query import DELIVERY_STATES
-from engine.cli.support.access import Asked
+from engine.cli.support.admin_client import Asked
 from engine.cli.support.output import age, at, plural, short_delivery, state
 from engine.cli.support.show_destinations import detail_lines, is_open, state_of
 from engine.cli.support.tables import Table

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.text import Text
 
-from engine.admin.preview import WOULD_FETCH
+from engine.admin.explain import WOULD_FETCH
 from engine.cli.support.outline import Outline, in_json
 from engine.cli.support.output import plural, short_delivery, short_event
 from engine.cli.support.show_explanation import dies

@@ -7,14 +7,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from engine.admin.destinations import Destinations
-from engine.admin.events import Queries
-from engine.admin.mutes import Muting
-from engine.admin.rules import Means, Rules
-from engine.cli.commands.mutes import controls_of
-from engine.cli.support.access import Asked, Place
-from engine.cli.support.admin_client import AccessError
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.admin.operations import OPERATIONS, Api, Call
+from engine.admin.rules import Means
+from engine.cli.support.access import Place
+from engine.cli.support.admin_client import AccessError, Asked
 from engine.cli.support.output import say
 from engine.clients.session import Clients
 from engine.config import Config, read_config
@@ -56,51 +52,23 @@ async def _open(store: Store) -> None:
         raise AccessError(str(error), hint) from error
 
 
-class _StoppedEngine(Queries):
-    """The same answers from the store itself."""
-
-    live = False
-    rules: RulesAtWork | None = None
+class _StoppedEngine(Asked):
+    """The same answers from the store itself, by the rules of the file."""
 
     def __init__(self, store: Store, place: Place) -> None:
-        config = _config_of(place)
+        self._store, self._config = store, (config := _config_of(place))
         masker = Masker(config.masked if config else ())
-        super().__init__(store, lambda: masker, lambda: config.rules if config else {})
-        self._config = config
-        self._destinations = Destinations(store)
-        routes = None if config is None else [(route.id, route.name) for route in config.routes]
-        self._muting = Muting(store, lambda: masker, lambda: routes)
         self._loader, self._loaded = place.loader(needs_what_decides), cast("Loaded | None", None)
         self._refused: ConfigError | None = None
-        self._rules_of_file = Rules(self, Means(self._load, self._muted, self._run, fetch))
+        means = Means(self._load, self._muted, self._run, fetch)
+        self._api = Api(store, lambda: masker, lambda: config, means)
 
-    async def destinations(self) -> dict[str, Any]:
-        """Those for which something waits, and those that are paused."""
-        return await self._destinations.list()
-
-    async def resume(self, name: str) -> dict[str, Any]:
-        """Forget what was to survive a restart."""
-        return await self._destinations.resume({"name": name})
-
-    async def mutes(self) -> dict[str, Any]:
-        """What is muted."""
-        return await self._muting.list()
-
-    async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Mute a route, for an engine that will run."""
-        return await self._muting.mute(body)
-
-    async def unmute(self, route: str) -> dict[str, Any]:
-        """Let a route go again."""
-        return await self._muting.unmute(route)
-
-    async def explain(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """By the rules of the file."""
-        return await self._rules_of_file.explain(body)
-
-    async def preview(self, body: Mapping[str, Any]) -> dict[str, Any]:
-        """By the rules of the file."""
-        return await self._rules_of_file.preview(body)
+    async def call(
+        self, method: str, path: str, words: Mapping[str, Any] | None = None, *, id_: str = ""
+    ) -> dict[str, Any]:
+        """As ``Asked`` says it, in this process."""
+        [operation] = [each for each in OPERATIONS if (each.method, each.path) == (method, path)]
+        return await operation.run(self._api, Call(words or {}, id_))
 
     def _load(self) -> Loaded:
         """Once; what is wrong with the file is said once, too."""
@@ -115,7 +83,7 @@ class _StoppedEngine(Queries):
         return self._loaded
 
     async def _muted(self) -> Mapping[str, Control]:
-        return controls_of(await self.mutes())
+        return {each.subject: each for each in await self._store.controls() if each.kind == "mute"}
 
     async def _run(self, work: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         return self._loader.bounded(work)

@@ -1,23 +1,44 @@
-"""Of the OpenAPI document: events and deliveries, and how they are asked for."""
+"""Schemas of the API's OpenAPI document: their building blocks, and those of events, deliveries and explanations."""
 
 from __future__ import annotations
 
-from engine.admin.openapi_pieces import (
-    BOOL,
-    COUNT,
-    OBJECT_OR_NULL,
-    SECONDS,
-    TEXT,
-    TEXT_OR_NULL,
-    TIME,
-    TIME_OR_NULL,
-    Schema,
-    list_of,
-    object_of,
-    ref,
-)
+from collections.abc import Mapping
+from typing import Any
+
 from engine.admin.query import DELIVERY_STATES, EVENT_STATES, MOST_ROWS
 from engine.core.event import Kind
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+TEXT_OR_NULL: Schema = {"type": ["string", "null"]}
+COUNT: Schema = {"type": "integer", "minimum": 0}
+BOOL: Schema = {"type": "boolean"}
+SECONDS: Schema = {"type": "number", "minimum": 0, "description": "seconds"}
+TIME: Schema = {"type": "string", "format": "date-time"}
+TIME_OR_NULL: Schema = {"type": ["string", "null"], "format": "date-time"}
+OBJECT: Schema = {"type": "object"}
+OBJECT_OR_NULL: Schema = {"type": ["object", "null"]}
+
+
+def object_of(properties: Mapping[str, Schema], *, optional: tuple[str, ...] = ()) -> Schema:
+    """An object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": dict(properties),
+        "required": [name for name in properties if name not in optional],
+        "additionalProperties": False,
+    }
+
+
+def list_of(items: Schema) -> Schema:
+    """An array of them."""
+    return {"type": "array", "items": items}
+
+
+def ref(name: str) -> Schema:
+    """A reference to one of the document's schemas."""
+    return {"$ref": f"#/components/schemas/{name}"}
 
 
 def query_parameter(name: str, description: str, schema: Schema = TEXT) -> Schema:
@@ -25,19 +46,19 @@ def query_parameter(name: str, description: str, schema: Schema = TEXT) -> Schem
     return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
-def _shared_words() -> list[Schema]:
+def _shared_words() -> tuple[Schema, ...]:
     moment = "30m, 2h, 7d (that long ago), a time in ISO 8601, or Unix seconds"
     limit = {"type": "integer", "minimum": 1, "maximum": MOST_ROWS, "default": 50}
-    return [
+    return (
         query_parameter("since", moment),
         query_parameter("until", moment),
         query_parameter("limit", "how many rows at most", limit),
-    ]
+    )
 
 
-def event_words() -> list[Schema]:
+def event_words() -> tuple[Schema, ...]:
     """What a query for events takes."""
-    return [
+    return (
         query_parameter("kind", "what kind of webhook", {"enum": [str(kind) for kind in Kind]}),
         query_parameter("rule", "a rule's id, or its name in the configuration"),
         query_parameter("state", "how far it came", {"enum": list(EVENT_STATES)}),
@@ -45,12 +66,12 @@ def event_words() -> list[Schema]:
         query_parameter("error", "a part of why it is pending or dead"),
         query_parameter("before", "the id to page on from: `next` of the page before"),
         *_shared_words(),
-    ]
+    )
 
 
-def delivery_words() -> list[Schema]:
+def delivery_words() -> tuple[Schema, ...]:
     """What a query for deliveries takes."""
-    return [
+    return (
         query_parameter("state", "how far it came", {"enum": list(DELIVERY_STATES)}),
         query_parameter("route", "a route's id"),
         query_parameter("action", "an action's name"),
@@ -58,7 +79,7 @@ def delivery_words() -> list[Schema]:
         query_parameter("error", "a part of the reason it failed for"),
         query_parameter("before", "the id to page on from: `next` of the page before"),
         *_shared_words(),
-    ]
+    )
 
 
 def event_schemas() -> dict[str, Schema]:
@@ -178,3 +199,53 @@ def delivery_schemas() -> dict[str, Schema]:
         "Replayed": object_of(done | {"hurried": list_of(object_of({"id": TEXT, "was_due": TIME_OR_NULL}))}),
         "Discarded": object_of(done),
     }
+
+
+def explain_schemas() -> dict[str, Schema]:
+    """Questions and answers of explain and preview."""
+    explain = {
+        "event": TEXT | {"description": "an id, or its start"},
+        "route": TEXT_OR_NULL | {"description": "only this route, by its id or name"},
+        "run": {"type": ["integer", "null"], "minimum": 0, "description": "only this run"},
+        "render": BOOL | {"description": "also the parameters of the actions that fire"},
+        "fetch": BOOL | {"description": "fetch from LangSmith what the routes read"},
+        "feedback": {"description": "rows of feedback, or lists of them by run id"},
+        "fetched": OBJECT_OR_NULL | {"description": "inputs, outputs and feedback, each by run id"},
+    }
+    return {
+        "Explain": object_of(explain, optional=tuple(explain)[1:]),
+        "Explanation": _explanation_schema(),
+        "PreviewOf": object_of({"delivery": TEXT, "event": TEXT}, optional=("delivery", "event")),
+        "Preview": {"type": "object", "properties": {"id": TEXT}, "required": ["id"]},
+    }
+
+
+def _explanation_schema() -> Schema:
+    document = {"index": {"type": "integer", "minimum": -1}, "run": OBJECT_OR_NULL, "routes": list_of(OBJECT)}
+    return object_of(
+        {
+            "event": OBJECT,
+            "config": object_of({"file": TEXT, "hash": TEXT}),
+            "matched": BOOL | {"description": "whether a route matched, those under unmatched apart"},
+            "counts": object_of({"runs": COUNT, "matched": COUNT, "fallback": COUNT})
+            | {"description": "runs; an event without runs counts as one. fallback: where routes under unmatched fire"},
+            "unmatched_reason": TEXT_OR_NULL,
+            "notes": list_of(TEXT),
+            "would_fetch": list_of(TEXT),
+            "documents": list_of(object_of(document)),
+        }
+    )
+
+
+def rules_schema() -> Schema:
+    """Which rules are at work, and what their file is by now."""
+    return object_of(
+        {
+            "file": TEXT,
+            "path": TEXT,
+            "hash": TEXT,
+            "loaded_at": TIME,
+            "file_is": {"enum": ["at_work", "refused", "changed"]},
+            "problems": COUNT | {"description": "of the latest reload"},
+        }
+    )
