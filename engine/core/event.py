@@ -33,16 +33,18 @@ class Kind(StrEnum):
     UNPARSED = "unparsed"
 
 
-#: The payload key with the id of the rule, alert or prompt.
-_SUBJECTS: Final[Mapping[Kind, str]] = {
-    Kind.RULE: "rule_id",
-    Kind.ALERT: "alert_rule_id",
-    Kind.PROMPT: "prompt_id",
+#: How LangSmith sends each kind: the payload key with the id of the rule, alert or prompt (empty if there is none), and
+#: how long after the first copy it may repeat a webhook, in seconds. It sends webhooks of issues and of Context Hub up
+#: to four times, with a timeout of 20 seconds each and pauses in between.
+SENDERS: Final[Mapping[Kind, tuple[str, float]]] = {
+    Kind.RULE: ("rule_id", 60.0),
+    Kind.ALERT: ("alert_rule_id", 60.0),
+    Kind.PROMPT: ("prompt_id", 60.0),
+    Kind.ISSUE: ("", 300.0),
+    Kind.CONTEXT_HUB: ("", 300.0),
+    Kind.UNKNOWN: ("", 60.0),
+    Kind.UNPARSED: ("", 60.0),
 }
-#: How long after the first copy LangSmith may repeat a webhook, in seconds. It sends webhooks of issues and of Context
-#: Hub up to four times, with a timeout of 20 seconds each and pauses in between.
-_RETRY_SPANS: Final[Mapping[Kind, float]] = {Kind.ISSUE: 300.0, Kind.CONTEXT_HUB: 300.0}
-_RETRY_SPAN: Final = 60.0
 #: A subject contains the hash of ids longer than this.
 _LONGEST_SUBJECT = 100
 #: The kinds whose routes are found by an id. Prompts have no routes of their own.
@@ -134,7 +136,7 @@ def parse_event(
         parsed_size=size,
         unparsed=unparsed,
         subject=_subject(payload, kind, rule_id),
-        retry_span=None if identity else _RETRY_SPANS.get(kind, _RETRY_SPAN),
+        retry_span=None if identity else SENDERS[kind][1],
     )
 
 
@@ -245,7 +247,7 @@ def _rule_id(payload: Mapping[str, Any], kind: Kind) -> str | None:
     """The id by which routes are looked up, UUIDs in lower case; None if there is none."""
     if kind not in _HAVE_ROUTES:
         return None
-    rule_id = _text_of(payload[_SUBJECTS[kind]])
+    rule_id = _text_of(payload[SENDERS[kind][0]])
     if rule_id is None:
         return None
     lower = rule_id.lower()
@@ -259,7 +261,7 @@ def _text_of(found: Any) -> str | None:
 
 def _subject(payload: Mapping[str, Any], kind: Kind, rule_id: str | None) -> str:
     """The rule, alert or prompt of a webhook; empty if it names none."""
-    key = _SUBJECTS.get(kind)
+    key = SENDERS[kind][0]
     named = rule_id or (_text_of(payload.get(key)) if key else None)
     if not named:
         return ""
