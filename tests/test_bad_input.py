@@ -16,7 +16,7 @@ import pytest
 import zstandard
 from receiving import Served, post, read_answer, serving
 
-from engine.core.document import Fetched, Site, build_document, run_indexes
+from engine.core.document import Fetched, build_document, run_indexes
 from engine.core.event import Kind
 from engine.receiver.receiver import BODY_LIMIT, WEBHOOK_PATH
 
@@ -35,7 +35,7 @@ async def still_well(served: Served) -> None:
 
 def documents(event) -> list[dict]:
     """Every document of an event can be built: what is accepted can be routed."""
-    return [build_document(event, i, Fetched(), site=Site("https://ls"), vars={}) for i in (*run_indexes(event), -1)]
+    return [build_document(event, i, Fetched(), web_url="https://ls", vars={}) for i in (*run_indexes(event), -1)]
 
 
 # The secret

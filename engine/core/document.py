@@ -120,13 +120,6 @@ def _new(values: Mapping[str, Any], known: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@dataclass(frozen=True, slots=True)
-class Site:
-    """The web pages of runs. ``web_url`` is LangSmith's web address, such as ``https://smith.langchain.com``."""
-
-    web_url: str | None
-
-
 def run_indexes(event: Event) -> list[int]:
     """The indexes of the event's runs; ``[-1]``, the whole event, if it has none."""
     runs = event.payload.get("runs")
@@ -183,10 +176,12 @@ def build_document(
     index: int,
     fetched: Fetched,
     *,
-    site: Site,
+    web_url: str | None,
     vars: Mapping[str, Any],  # noqa: A002 - the word in YAML
 ) -> dict[str, Any]:
     """The document for one run, or for the whole event at index -1. The router adds ``route``.
+
+    ``web_url`` is LangSmith's web address, such as ``https://smith.langchain.com``; None if it is not known.
 
     Data that is neither in the payload nor in ``fetched`` is ``Missing``. The event's objects are shared,
     not changed.
@@ -199,9 +194,9 @@ def build_document(
     feedbacks = _feedbacks(event, index, fetched)
     return {
         **own,
-        **(_runs_with_computed(own, site) if index < 0 else {}),
+        **(_runs_with_computed(own, web_url) if index < 0 else {}),
         "payload": own,
-        "run": None if run is None else _with_computed(run, site),
+        "run": None if run is None else _with_computed(run, web_url),
         "feedback": feedbacks if isinstance(feedbacks, Missing) else newest_by_key(feedbacks),
         "feedbacks": feedbacks,
         "feedback_stats": payload.get("feedback_stats") if stats is None else stats,
@@ -211,11 +206,11 @@ def build_document(
     }
 
 
-def _runs_with_computed(payload: Mapping[str, Any], site: Site) -> dict[str, Any]:
+def _runs_with_computed(payload: Mapping[str, Any], web_url: str | None) -> dict[str, Any]:
     """The key ``runs`` of a whole event: each run with the computed fields of ``run``."""
     if not isinstance(runs := payload.get("runs"), list):
         return {}
-    return {"runs": [_with_computed(run, site) if isinstance(run, dict) else run for run in runs]}
+    return {"runs": [_with_computed(run, web_url) if isinstance(run, dict) else run for run in runs]}
 
 
 def _commit(event: Event) -> dict[str, Any]:
@@ -305,9 +300,9 @@ def _changed(row: Mapping[str, Any]) -> datetime:
     return time_of(row.get("modified_at")) or time_of(row.get("created_at")) or _NEVER
 
 
-def _with_computed(run: dict[str, Any], site: Site) -> dict[str, Any]:
+def _with_computed(run: dict[str, Any], web_url: str | None) -> dict[str, Any]:
     copy = run.copy()
-    copy["url"] = run_link(run, site.web_url)
+    copy["url"] = run_link(run, web_url)
     copy["latency"] = seconds_between(run.get("start_time"), run.get("end_time"))
     copy["cost"] = _cost(run.get("total_cost"))
     return copy

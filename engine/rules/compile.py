@@ -15,7 +15,6 @@ from engine.action.retry import LANGSMITH_TIMEOUT, RetryPolicy
 from engine.action.target import target_of
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.config.keys import KEY_WORDS
-from engine.core.document import Site
 from engine.core.error_text import named_error
 from engine.core.errors import ConfigError
 from engine.core.positions import Where
@@ -84,7 +83,7 @@ def compile_router(config: Config, registry: Registry) -> Router:
         private_hash=config.private_hash,
         langsmith=config.langsmith,
         slack=config.slack,
-        site=Site(config.langsmith.web_url),
+        web_url=config.langsmith.web_url,
         vars=dict(config.vars),
         by_key=_by_key(enabled),
         routes={route.id: route for route in enabled},

@@ -121,7 +121,7 @@ class Evaluation:
     def _document(self, index: int) -> Document:
         if self.overdue:  # nothing more is evaluated, and building documents is most of the work for a thousand runs
             return {"run": self.event.payload["runs"][index] if index >= 0 else None, "event": {}}
-        return build_document(self.event, index, self.fetched, site=self.router.site, vars=self.router.vars)
+        return build_document(self.event, index, self.fetched, web_url=self.router.web_url, vars=self.router.vars)
 
     def _routes(self, key: str) -> tuple[Route, ...]:
         return self.router.by_key.get(key, ())

@@ -11,7 +11,7 @@ from engine.clients.langsmith import LangSmithSettings
 from engine.clients.limits import LimitTable
 from engine.clients.network import Network
 from engine.clients.slack import SlackSettings
-from engine.core.document import Fetched, Site, build_document, digest_document
+from engine.core.document import Fetched, build_document, digest_document
 from engine.core.event import Event, Kind
 from engine.core.offload import LIMIT, Deadline, current, within
 from engine.core.vocabulary import UNMATCHED
@@ -39,7 +39,7 @@ class Router:
     private_hash: str = field(repr=False)
     langsmith: LangSmithSettings
     slack: SlackSettings
-    site: Site
+    web_url: str | None
     vars: Mapping[str, Any]
     by_key: Mapping[str, tuple[Route, ...]]
     routes: Mapping[str, Route]
@@ -70,7 +70,7 @@ class Router:
 
     def document(self, event: Event, index: int, fetched: Fetched, route: Route) -> Document:
         """The document of one run of an event, for a route. Index -1 is the whole event."""
-        document = build_document(event, index, fetched, site=self.site, vars=self.vars)
+        document = build_document(event, index, fetched, web_url=self.web_url, vars=self.vars)
         if UNMATCHED in route.keys:
             set_unmatched_reason(document, self.unmatched_reason(event))
         document["route"] = route.word

@@ -17,7 +17,7 @@ from engine.clients.langsmith import LangSmith, LangSmithSettings
 from engine.clients.network import Network, parse_network
 from engine.clients.session import open_session
 from engine.clients.slack import SlackSettings
-from engine.core.document import Fetched, Site, build_document, run_indexes
+from engine.core.document import Fetched, build_document, run_indexes
 from engine.core.event import parse_event
 from engine.testing import payloads
 
@@ -65,7 +65,7 @@ def _facts(payload: Mapping[str, Any] | None) -> dict[str, Any]:
     """The attributes of a context for the first run of an event."""
     now = time.time()
     event = parse_event(orjson.dumps(payloads.rule() if payload is None else payload), now)
-    document = build_document(event, run_indexes(event)[0], Fetched(), site=Site(None), vars={})
+    document = build_document(event, run_indexes(event)[0], Fetched(), web_url=None, vars={})
     return {
         "delivery_id": uuid4().hex,
         "attempt": 1,

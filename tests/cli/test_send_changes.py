@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from engine.core.document import Fetched, Site, build_document
+from engine.core.document import Fetched, build_document
 from engine.core.event import parse_event
 from engine.testing import payloads
 from tests.cli.conftest import SECRET, Command, Server
@@ -27,7 +27,7 @@ def printed(engine: Command, *words: str) -> dict[str, Any]:
 def seen(payload: dict[str, Any], index: int) -> Any:
     """What a route sees of a run."""
     event = parse_event(payloads.to_body(payload), received_at=0.0)
-    return build_document(event, index, Fetched(), site=Site(None), vars={})["run"]
+    return build_document(event, index, Fetched(), web_url=None, vars={})["run"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

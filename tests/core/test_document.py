@@ -10,7 +10,6 @@ import pytest
 from engine.core.document import (
     Fetched,
     Missing,
-    Site,
     build_document,
     digest_document,
     is_too_large,
@@ -22,7 +21,7 @@ from engine.core.event import parse_event
 from engine.rules.route import WaitFor
 from engine.testing import payloads
 
-SITE = Site("https://smith.example.com/")
+WEB_URL = "https://smith.example.com/"
 RUN = {
     "id": "r1",
     "name": "Search",
@@ -45,10 +44,14 @@ def event_of(**payload):
     )
 
 
-def document_of(payload=None, index=0, fetched=None, site=SITE, **run):
+def document_of(payload=None, index=0, fetched=None, web_url=WEB_URL, **run):
     event = event_of(**(payload if payload is not None else {"runs": [{**RUN, **run}]}))
     return build_document(
-        event, index, Fetched(feedback={"r1": []}) if fetched is None else fetched, site=site, vars={"channel": "#x"}
+        event,
+        index,
+        Fetched(feedback={"r1": []}) if fetched is None else fetched,
+        web_url=web_url,
+        vars={"channel": "#x"},
     )
 
 
@@ -118,8 +121,8 @@ def test_an_element_that_is_no_object_is_seen_as_it_is(element):
 def test_building_documents_leaves_the_event_as_it_was():
     event = event_of(runs=[{**RUN, "inputs": None, "inputs_s3_urls": STORED}])
     before = copy.deepcopy(event.payload)
-    build_document(event, 0, Fetched({"r1": 1}), site=SITE, vars={})
-    build_document(event, -1, Fetched(), site=SITE, vars={})
+    build_document(event, 0, Fetched({"r1": 1}), web_url=WEB_URL, vars={})
+    build_document(event, -1, Fetched(), web_url=WEB_URL, vars={})
     assert event.payload == before
 
 
@@ -150,7 +153,7 @@ def test_other_webhooks_keep_a_key_of_that_name():
     ("changes", "url"),
     [
         ({}, "https://smith.example.com/o/1/r/r1?trace_id=t"),
-        ({"site": Site(None)}, None),
+        ({"web_url": None}, None),
         ({"app_path": None}, None),
         ({"app_path": 7}, None),
         ({"app_path": "not/a/path"}, None),
@@ -158,7 +161,7 @@ def test_other_webhooks_keep_a_key_of_that_name():
         ({"url": "https://smith.example.com/r1"}, "https://smith.example.com/r1"),
         ({"url": "https://SMITH.example.com:443/r1"}, "https://SMITH.example.com:443/r1"),
         ({"trace_url": "https://smith.example.com/t1"}, "https://smith.example.com/t1"),
-        ({"link": "http://localhost:1984/r1", "site": Site("http://localhost:1984")}, "http://localhost:1984/r1"),
+        ({"link": "http://localhost:1984/r1", "web_url": "http://localhost:1984"}, "http://localhost:1984/r1"),
         ({"url": "http://smith.example.com/r1"}, "http://smith.example.com/r1"),
         ({"run_page_url": "https://smith.example.com/r/r1"}, "https://smith.example.com/r/r1"),
         ({"permalink": "https://smith.example.com/?trace=t9", "trace_id": "t9"}, "https://smith.example.com/?trace=t9"),
@@ -198,7 +201,7 @@ def test_a_link_that_does_not_lead_to_the_run_in_langsmith_is_not_used(changes):
     assert run_of(**changes)["url"] == "https://smith.example.com/o/1/r/r1?trace_id=t"
     if "url" in changes:  # and not where the address cannot be made, either
         assert run_of(**changes, app_path=None)["url"] is None
-        assert run_of(**changes, app_path=None, site=Site(None))["url"] is None
+        assert run_of(**changes, app_path=None, web_url=None)["url"] is None
 
 
 @pytest.mark.parametrize(
@@ -373,7 +376,7 @@ def test_merging_keeps_both_and_drops_an_error_once_its_need_came():
 
 def test_all_documents_of_an_event_share_its_word():
     event = event_of(runs=[RUN, {**RUN, "id": "r2"}])
-    words = [build_document(event, index, Fetched(), site=SITE, vars={})["event"] for index in (0, 1, -1)]
+    words = [build_document(event, index, Fetched(), web_url=WEB_URL, vars={})["event"] for index in (0, 1, -1)]
     assert words[0] == {"id": event.id, "kind": "rule", "received_at": "2023-11-14T22:13:20.500000+00:00"}
     assert all(word is words[0] for word in words)
 

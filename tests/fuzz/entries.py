@@ -15,7 +15,7 @@ from engine.action.registry import Registry, load_installed
 from engine.clients.network import parse_entry, plain_host
 from engine.config import dump_masked, parse_config
 from engine.core import compression as coding
-from engine.core.document import Fetched, Site, build_document, run_indexes
+from engine.core.document import Fetched, build_document, run_indexes
 from engine.core.errors import BadBody, ConfigError, DataMissing, EngineError, PathError, TemplateError
 from engine.core.event import Event, parse_event
 from engine.core.masking import Masker
@@ -43,7 +43,7 @@ def templates() -> Templates:
 
 
 def document_of(event: Event, index: int = -1) -> dict[str, Any]:
-    document = build_document(event, index, Fetched(), site=Site("https://smith.langchain.com"), vars=VARS)
+    document = build_document(event, index, Fetched(), web_url="https://smith.langchain.com", vars=VARS)
     return {**document, "route": {"name": "r", "key": "k"}}
 
 

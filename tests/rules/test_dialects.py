@@ -18,7 +18,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.core.document import Fetched, Site, build_document
+from engine.core.document import Fetched, build_document
 from engine.core.errors import ConfigError
 from engine.core.event import parse_event
 from engine.core.positions import Source
@@ -139,7 +139,7 @@ def documents() -> list[dict[str, Any]]:
         payload = {"rule_id": RULE, "start_time": "2026-09-01T10:00:00+00:00", "end_time": "2026-09-01T11:00:00+00:00"}
         event = parse_event(orjson.dumps({**payload, "runs": [{**BASE, **change}]}), RECEIVED)
         variables = {"names": ["chat-bot", "other"], "name": "chat-bot", "limit": 10, "bot": "bot", "pattern": "^chat"}
-        document = build_document(event, 0, Fetched(feedback={}), site=Site(None), vars=variables)
+        document = build_document(event, 0, Fetched(feedback={}), web_url=None, vars=variables)
         made.append({**document, "route": {"name": "x", "key": RULE}})
     return made
 
