@@ -26,6 +26,7 @@ VARIABLE = "ENGINE_STORE_KEY"
 #: Added to the number of a data encoding when the data is encrypted.
 ENCRYPTED = 2
 _KEY_BYTES = 32
+_ID_PREFIX = b"langsmith-rules-engine store key"
 _ID, _SALT, _NONCE = slice(0, 4), slice(4, 20), slice(20, 32)
 _HEAD = _NONCE.stop
 #: How many values are encrypted with one salt. The chance that two of their nonces are equal is then one in 2^41.
@@ -42,7 +43,7 @@ class Keyring:
     """Encrypts with the first of its keys, decrypts with any."""
 
     def __init__(self, keys: Sequence[bytes] = ()) -> None:
-        self._keys = {_id_of(key): key for key in keys}
+        self._keys = {sha256(_ID_PREFIX + key).digest()[_ID]: key for key in keys}
         self._cipher = lru_cache(_MOST_DERIVED)(self._new_cipher)
         self._salt, self._left = b"", 0
 
@@ -119,7 +120,3 @@ def _key(text: str, number: int) -> bytes:
         which = "the key" if number == 1 else f"key {number}"
         raise StoreError(f"{VARIABLE}: {which} is not {_KEY_BYTES} bytes in base64; make one with: engine keygen")
     return key
-
-
-def _id_of(key: bytes) -> bytes:
-    return sha256(b"langsmith-rules-engine store key" + key).digest()[_ID]

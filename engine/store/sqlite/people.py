@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate
 
 from engine.core.batches import batches
 from engine.store.encryption import Keyring
@@ -13,10 +13,7 @@ from engine.store.queries import Backlog, DeliveryDetail, DeliveryQuery, Deliver
 from engine.store.sqlite import query_deliveries, query_events, replay
 from engine.store.sqlite.connection import Database
 from engine.store.sqlite.reader import Reader
-from engine.store.sqlite.writer import Writer, operation
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from engine.store.sqlite.writer import P, T, Writer, operation
 
 #: Large replays read this many deliveries in one step, and this many rows are changed in one.
 _PAGE, AT_ONCE = 1000, 200

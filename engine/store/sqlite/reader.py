@@ -6,15 +6,12 @@ import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Concatenate
 
 from engine.core.errors import StoreError
 from engine.store.encryption import Keyring
 from engine.store.sqlite.connection import Database, as_store_error, connect
-from engine.store.sqlite.writer import check_in_place, identity_of
-
-P = ParamSpec("P")
-T = TypeVar("T")
+from engine.store.sqlite.writer import P, T, check_in_place, identity_of
 
 
 class Reader:
