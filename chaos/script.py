@@ -66,7 +66,7 @@ class Script:
         kind = rng.choices(["rule", "stranger", "alert"], [90, 6, 4])[0]
         if kind == "alert":
             wanted = Wanted("alert/alarmed", "forward_webhook", -1, "hooks/alert", str(number))
-            # Each has its own rule: a retry is recognised only until another event of the same alert (decision 0055).
+            # Each has its own rule: a retry is recognised only until another event of the same alert (decision 0042).
             body = payloads.alert(chaos=number, alert_rule_id=str(UUID(int=number)))
             return Event(number, payloads.to_body(body), (wanted, _audit(number)))
         runs = [self._run(rng, 3 * number + place) for place in range(rng.choice([1, 1, 2, 3]))]

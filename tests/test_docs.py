@@ -117,11 +117,35 @@ def test_every_flag_of_serve_has_a_variable() -> None:
             assert parameter.envvar is not None, parameter.name
 
 
-def test_every_decision_has_a_status_and_a_number_of_its_own() -> None:
-    files = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
-    assert len({file.name[:4] for file in files}) == len(files)
-    for file in files:
-        assert re.search(r"\*\*Status:?\*\*:?", file.read_text()), file.name
+DECISIONS = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+
+
+def test_decisions_are_numbered_without_gaps_and_each_has_a_status() -> None:
+    assert [int(file.name[:4]) for file in DECISIONS] == list(range(1, len(DECISIONS) + 1))
+    for file in DECISIONS:
+        text = file.read_text()
+        assert text.startswith(f"# {int(file.name[:4])}. "), file.name
+        assert re.search(r"\*\*Status:?\*\*:?", text), file.name
+
+
+def test_the_index_of_decisions_lists_each_one_by_its_title() -> None:
+    index = (ROOT / "docs" / "decisions" / "README.md").read_text()
+    rows = re.findall(r"^\| \[(\d{4})\]\(([^)]+)\) \| (.+) \|$", index, re.MULTILINE)
+    titles = [file.read_text().partition("\n")[0].partition(". ")[2] for file in DECISIONS]
+    assert rows == [(file.name[:4], file.name, title) for file, title in zip(DECISIONS, titles, strict=True)]
+
+
+def test_every_decision_that_is_named_exists() -> None:
+    folders = ("engine", "actions", "bench", "chaos", "docs", "tests")
+    files = [file for folder in folders for suffix in ("py", "md") for file in (ROOT / folder).rglob(f"*.{suffix}")]
+    known = {file.name[:4]: file.name for file in DECISIONS}
+    named = 0
+    for file in (*files, *ROOT.glob("*.md")):
+        for number, page in re.findall(r"(?:decisions/|\bdecision )(\d{4})\b(-[a-z0-9-]+\.md)?", file.read_text()):
+            named += 1
+            assert number in known, f"{file}: {number}"
+            assert not page or number + page == known[number], f"{file}: {number}{page}"
+    assert named > 8
 
 
 def test_every_action_module_and_every_status_of_the_table_is_documented() -> None:

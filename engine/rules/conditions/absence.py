@@ -1,7 +1,7 @@
 """The answer of a condition if its path or expression finds nothing.
 
 A path to one value needs it: without it every operator except ``exists`` and ``empty`` is undecided. A path to many
-values asks about a set, and an empty set has an answer. See docs/decisions/0049-one-meaning-of-absence.md.
+values asks about a set, and an empty set has an answer. See docs/decisions/0036-one-meaning-of-absence.md.
 """
 
 from __future__ import annotations

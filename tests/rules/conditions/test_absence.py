@@ -1,4 +1,4 @@
-"""What conditions answer where a value is absent, or a set of values is empty: docs/decisions/0049."""
+"""What conditions answer where a value is absent, or a set of values is empty: docs/decisions/0036."""
 
 from __future__ import annotations
 
