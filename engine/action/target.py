@@ -1,4 +1,4 @@
-"""A hash of what determines an action's destination: its URL, credential and service, as written."""
+"""An action's destination as far as its parameters as written determine it, and a hash of what determines it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,22 @@ class _AsWritten:
         if name in self._tree:
             return self._tree[name]
         return self._fields[name].get_default(call_default_factory=True, validated_data={})
+
+
+def static_destination(registered: Registered, tree: Any, templated: Collection[object]) -> str | None:
+    """The destination of all deliveries of an action; None if it depends on the event.
+
+    ``templated`` are the parameters that depend on the event. Call it for built-in actions only: their ``destination``
+    accepts parameters that are not validated yet.
+    """
+    if not isinstance(tree, Mapping):
+        return None
+    written = _AsWritten(registered, tree)
+    try:
+        destination = str(registered.action.destination(written) or registered.name)
+    except Exception:  # noqa: BLE001 - invalid parameters are reported elsewhere, and actions do not expect templates
+        return None
+    return destination if written.read.isdisjoint(templated) else None
 
 
 def target_of(

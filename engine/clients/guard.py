@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary
 import aiohttp
 
 from engine.clients.addresses import Address, embedded_addresses, is_metadata, parse_address, why_not_public
-from engine.clients.network import Network, plain_host
-from engine.clients.origin import Origin
+from engine.clients.network import Network, Origin, plain_host
 from engine.core.errors import Discard
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""The ``network:`` block: which non-public addresses event data may be sent to."""
+"""Hosts as the author writes them: origins, and the ``network:`` block of non-public addresses for event data."""
 
 from __future__ import annotations
 
@@ -14,6 +14,9 @@ from engine.clients.addresses import Address, embedded_addresses
 
 #: The syntax of a host name. The first label of an entry may be ``*``.
 _NAME: Final = re.compile(r"(?:\*\.)?[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?")
+
+
+_PORTS: Final = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,3 +102,21 @@ def _host_in(text: str) -> str:
         return URL(text if "://" in text else f"http://{text}").host or "minio.internal"
     except ValueError:
         return "minio.internal"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """A host, normalised by ``plain_host``, and a port. The scheme only determines the default port.
+
+    Trust is given to origins, because other ports of a host run other services.
+    """
+
+    host: str
+    port: int
+
+
+def origin_of(scheme: str, host: str, port: str = "") -> Origin | None:
+    """The origin of a URL, from its parts as written; None if they are invalid."""
+    name = plain_host(host)
+    number = int(port) if port.isascii() and port.isdigit() else 0 if port else _PORTS.get(scheme.lower(), 0)
+    return Origin(name, number) if name and 0 < number < 65536 else None

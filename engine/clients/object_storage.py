@@ -13,7 +13,7 @@ import aiohttp
 from yarl import URL
 
 from engine.clients.guard import AddressBlocked, trusting
-from engine.clients.origin import Origin
+from engine.clients.network import Origin
 from engine.core import compression
 from engine.core.errors import BadBody, DataTooLarge, EngineError, NotNow, TooComplex
 from engine.core.event import parse_json

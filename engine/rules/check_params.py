@@ -9,7 +9,7 @@ from typing import Any
 from engine.action.param_errors import named_in, no_parameters
 from engine.action.params import Fault, Leaves, address_params, literal_faults
 from engine.action.registry import Registered
-from engine.clients.origin import Origin
+from engine.clients.network import Origin
 from engine.config import ActionConfig, Config
 from engine.core.error_text import named_error
 from engine.core.errors import TemplateError

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from engine.action.params import escaped_params, validate_rendered
 from engine.action.registry import Registered, Registry
 from engine.action.retry import LANGSMITH_TIMEOUT, RetryPolicy
-from engine.action.target import target_of
+from engine.action.target import static_destination, target_of
 from engine.config import ActionConfig, Config, RetrySpec, RouteConfig
 from engine.config.keys import KEY_WORDS
 from engine.core.error_text import named_error
@@ -26,7 +26,6 @@ from engine.rules.completion import completed
 from engine.rules.conditions import Filter, compile_filter
 from engine.rules.route import Gating, Route, RoutedAction, WaitFor
 from engine.rules.router import Router
-from engine.rules.static_destination import static_destination
 from engine.rules.templates import Template, Templates
 
 #: Names that other products use → the action that does the same here.

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
-from engine.clients.origin import Origin, origin_of
+from engine.clients.network import Origin, origin_of
 from engine.core.errors import EngineError
 from engine.core.payload_schema import Step
 from engine.core.positions import Where

@@ -14,7 +14,7 @@ from engine.action.param_errors import dotted
 from engine.action.params import Leaves, Path, validate_rendered
 from engine.action.registry import Registered
 from engine.action.retry import RetryPolicy
-from engine.clients.origin import Origin
+from engine.clients.network import Origin
 from engine.core.errors import ParamsError, TemplateError
 from engine.core.schedule import Active
 from engine.rules.conditions import Filter

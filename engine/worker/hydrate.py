@@ -15,8 +15,8 @@ import aiohttp
 
 from engine.clients.langsmith import LangSmith
 from engine.clients.langsmith.request_limits import RequestTooSlow, request_limits
+from engine.clients.network import Origin, origin_of
 from engine.clients.object_storage import CONCURRENCY, OBJECT_LIMIT, DataUnavailable, ObjectStorage
-from engine.clients.origin import Origin, origin_of
 from engine.core.document import STORED_PARTS, Fetched, presigned_url, run_id, runs_at
 from engine.core.errors import DataTooLarge, EngineError, NotNow
 from engine.core.event import Event

@@ -17,8 +17,7 @@ from engine.action.failures import classify
 from engine.clients import guard
 from engine.clients.addresses import is_metadata, parse_address, why_not_public
 from engine.clients.guard import AddressBlocked, OwnListeners, trusting
-from engine.clients.network import Network, parse_network, plain_host
-from engine.clients.origin import Origin
+from engine.clients.network import Network, Origin, parse_network, plain_host
 from engine.clients.session import open_session, user_agent
 
 LOOPBACK = parse_network(["127.0.0.0/8", "::1"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engine.action.registry import load_installed
-from engine.clients.origin import Origin
+from engine.clients.network import Origin
 from engine.config import parse_config
 from engine.core.errors import ConfigError
 from engine.core.vocabulary import Vocabulary
