@@ -182,6 +182,7 @@ class _Compiler:
             origins=self._params.author_origins(written, registered, required),
             locate=self._locator(written.params_where),
             gating=self._gating(written),
+            digests=written.digest is not None,
             active=self._active(written, hours),
         )
 

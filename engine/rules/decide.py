@@ -255,7 +255,7 @@ class Evaluation:
 
     def _decide_action(self, action: RoutedAction, document: Document) -> ActionVerdict:
         """Whether an action fires, cheap checks first; then its gate and its hours."""
-        if (closed := skipping(action.active, self.circumstances.now)) is not None:
+        if action.active and (closed := skipping(action.active, self.circumstances.now)) is not None:
             return ActionVerdict(Truth.FALSE, f"{OUTSIDE_HOURS}{closed}", inactive=True)
         try:
             follows = self._when(action, document)
@@ -268,7 +268,7 @@ class Evaluation:
             gate, note = self._gate(action.gating, document)
         except DataMissing as error:
             return ActionVerdict(Truth.WANTING, str(error))
-        due_at = holding_until(action.active, self.circumstances.now)
+        due_at = holding_until(action.active, self.circumstances.now) if action.active else None
         if due_at is not None:
             note = "; ".join(filter(None, (note, held_message(action.active, due_at))))
         return ActionVerdict(Truth.TRUE, note, gate, due_at)

@@ -256,19 +256,15 @@ class Reloader:
         self._lock = asyncio.Lock()
         self._reloading = False
         self._listeners: list[Callable[[LastReload], None]] = []
-        self._masker = loaded.masker
+        #: Masks the current secrets and all earlier ones: running work may still mention those.
+        self.masker = loaded.masker
         self.current = loaded
         self.last = LastReload(loaded.at)
         self._report_broken(loaded)
 
-    @property
-    def masker(self) -> Masker:
-        """Masks the current secrets and all earlier ones: running work may still mention those."""
-        return self._masker
-
     def mask(self, text: str) -> str:
         """A text with those secrets masked."""
-        return self._masker.text(text)
+        return self.masker.text(text)
 
     def listen(self, listener: Callable[[LastReload], None]) -> None:
         """Call ``listener`` after every reload, successful or not."""
@@ -313,7 +309,7 @@ class Reloader:
 
     async def _remember(self, masker: Masker) -> None:
         """Start masking new secrets before anything can mention them. Many of them take a while to compile."""
-        self._masker = await asyncio.to_thread(operator.or_, self._masker, masker)
+        self.masker = await asyncio.to_thread(operator.or_, self.masker, masker)
 
     def _succeeded(self, loaded: Loaded, by: str) -> None:
         self.current = loaded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import orjson
 from pydantic import BaseModel
@@ -25,8 +25,6 @@ Needs = frozenset[str]
 
 #: Characters of a key that are kept; a longer key is cut and gets a hash.
 _LONGEST_KEY = 200
-#: The value of ``throttle`` in templates if no delivery was suppressed.
-NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: The shared key of deliveries whose own key cannot be computed: they are throttled together and none is lost.
 UNKNOWN_KEY = "(cannot be told)"
 
@@ -92,7 +90,7 @@ class RoutedAction:
     wrote; the address guard lets it reach them. ``destination`` is the one destination of all its deliveries; None if
     it depends on the rendered parameters. ``target`` is a fingerprint of its URL and credential. ``locate`` gives the
     position of a parameter in the file, as ``config.yaml:14``, from its path and the line within its text. All hours
-    in ``active`` must hold; they include the route's.
+    in ``active`` must hold; they include the route's. ``digests``: it has a digest, so a delivery has many items.
     """
 
     name: str
@@ -108,25 +106,14 @@ class RoutedAction:
     target: str = field(default="", repr=False)
     locate: Callable[[Path, int], str] = field(default=lambda _where, _line: "", repr=False, compare=False)
     gating: Gating | None = None
+    digests: bool = False
     active: tuple[Active, ...] = ()
-
-    @property
-    def digests(self) -> bool:
-        """Whether it has a digest, so that a delivery has many items."""
-        return self.gating is not None and self.gating.kind == "digest"
 
     @property
     def decides_by(self) -> Needs:
         """The data that deciding it may read: of its conditions and of its key."""
         needs = self.when.needs if self.when else frozenset()
         return needs | self.gating.needs if self.gating else needs
-
-    def with_words(self, document: Mapping[str, Any], words: Mapping[str, Any] | None) -> Mapping[str, Any]:
-        """A document with the delivery's own words added, and ``throttle`` if the action has one."""
-        throttles = self.gating is not None and self.gating.kind == "throttle"
-        if not (words or throttles):
-            return document
-        return {**document, **({"throttle": NOTHING_THROTTLED} if throttles else {}), **(words or {})}
 
     def params(self, document: Mapping[str, Any]) -> BaseModel:
         """The parameters of one delivery, rendered and checked.

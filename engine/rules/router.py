@@ -21,6 +21,8 @@ from engine.rules.route import Route, RoutedAction
 
 #: The route key whose routes see every document.
 ANY: Final = "*"
+#: The value of ``throttle`` in templates if no delivery was suppressed.
+NOTHING_THROTTLED: Final[Mapping[str, Any]] = {"suppressed": 0, "since": None}
 #: Route keys that are not ids.
 _RESERVED_KEYS: Final = frozenset({ANY, UNMATCHED, *Kind})
 
@@ -85,9 +87,9 @@ class Router:
     ) -> Mapping[str, Any]:
         """The document that an action's templates see: all places for a digest, else the first; plus ``words``."""
         if not action.digests:
-            return action.with_words(self.document(*places[0], route), words)
+            return with_words(action, self.document(*places[0], route), words)
         documents = [self.document(*place, route) for place in places]
-        return action.with_words(digest_document(documents, [event.received_at for event, _, _ in places]), words)
+        return {**digest_document(documents, [event.received_at for event, _, _ in places]), **(words or {})}
 
     def unmatched_reason(self, event: Event) -> str:
         """Why no route matched: ``unparsed``, ``unknown_rule``, or ``no_match`` if the rule has routes."""
@@ -112,3 +114,10 @@ class Router:
     def undecided(self, event: Event, fetched: Fetched, circumstances: Circumstances, overdue: str) -> Routing:
         """The result of an evaluation that did not end: every route is undecided, with ``overdue`` as the reason."""
         return Evaluation(self, event, fetched, circumstances, overdue).run()
+
+
+def with_words(action: RoutedAction, document: Mapping[str, Any], words: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """A document with the delivery's own words added, and ``throttle`` if the action has one."""
+    if action.gating is not None and not action.digests:
+        words = {"throttle": NOTHING_THROTTLED, **(words or {})}
+    return {**document, **words} if words else document

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -14,7 +14,7 @@ from engine.core.schedule import held_message, holding_until
 from engine.core.vocabulary import UNMATCHED
 from engine.rules.decision import Plan
 from engine.rules.route import Route, RoutedAction
-from engine.rules.router import Router
+from engine.rules.router import Router, with_words
 from engine.store.records import Again, Attempt, Dead, Work
 from engine.worker.attempt import AttemptResult, Executor, Job, Prepared, progress_of
 from engine.worker.context import Context, Place, sizes
@@ -100,7 +100,7 @@ class Deliverer:
             places if action.digests else places[:1], action.needs
         )
         if plan is not None and plan.route is route and not changed and not action.digests:
-            document: Mapping[str, Any] = action.with_words(plan.document, work.variables)
+            document = with_words(action, plan.document, work.variables)
         else:
             seen = [(loaded.event, index, loaded.fetched) for loaded, index in places]
             document = router.delivery_document(route, action, seen, work.variables)

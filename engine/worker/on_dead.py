@@ -11,7 +11,8 @@ from engine.core.schedule import holding_until, skipping
 from engine.core.times import iso_second
 from engine.core.truth import Truth
 from engine.core.vocabulary import ON_DEAD
-from engine.rules.route import NOTHING_THROTTLED, Route, RoutedAction
+from engine.rules.route import Route, RoutedAction
+from engine.rules.router import NOTHING_THROTTLED
 from engine.store.records import Attempt, Dead, Work
 from engine.worker.context import Context, Place
 

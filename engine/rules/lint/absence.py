@@ -18,6 +18,7 @@ from engine.rules.conditions.operators import NEGATIVE, OPERATORS, compile_opera
 from engine.rules.conditions.quantifiers import ALL, ANY, NONE, Quantifier, compile_quantifier
 from engine.rules.dialects import in_yaml
 from engine.rules.jsonpath.generated import Step
+from engine.rules.lint.warning import LintWarning
 from engine.rules.templates import Templates
 from engine.rules.templates.former import Asked, Former
 
@@ -41,8 +42,8 @@ class AbsenceLint:
 
     def changes(
         self, value: Any, where: Where, asked: Asked = Asked.TRUE, sure: frozenset[str] = frozenset()
-    ) -> Iterator[tuple[Where, str, str]]:
-        """Position, message and hint of each condition whose answer changed.
+    ) -> Iterator[LintWarning]:
+        """A warning for each condition whose answer changed.
 
         ``asked`` is the part of the answer that matters; other conditions ensure that ``sure`` paths and expressions
         exist.
@@ -58,14 +59,14 @@ class AbsenceLint:
             if _left(value) not in sure:
                 yield from self._condition(value, where, asked)
 
-    def _joined(self, value: Any, where: Where, asked: Asked, sure: frozenset[str]) -> Iterator[tuple[Where, str, str]]:
+    def _joined(self, value: Any, where: Where, asked: Asked, sure: frozenset[str]) -> Iterator[LintWarning]:
         if not isinstance(value, (list, tuple)):
             yield from self.changes(value, where, asked, sure)
             return
         for index, each in enumerate(value):
             yield from self.changes(each, (*where, index), asked, sure)
 
-    def _condition(self, value: Mapping[str, Any], where: Where, asked: Asked) -> Iterator[tuple[Where, str, str]]:
+    def _condition(self, value: Mapping[str, Any], where: Where, asked: Asked) -> Iterator[LintWarning]:
         if isinstance(path := value.get("path"), str):
             yield from self._path(path, value, where, asked)
         if isinstance(text := value.get("expr"), str):
@@ -73,9 +74,7 @@ class AbsenceLint:
 
     # --- paths ---
 
-    def _path(
-        self, text: str, value: Mapping[str, Any], where: Where, asked: Asked
-    ) -> Iterator[tuple[Where, str, str]]:
+    def _path(self, text: str, value: Mapping[str, Any], where: Where, asked: Asked) -> Iterator[LintWarning]:
         try:
             path = self.templates.paths.compile(text)
         except PathError:
@@ -85,9 +84,7 @@ class AbsenceLint:
             return
         yield from self._operators(value, (*where, "path"), asked, many=many)
 
-    def _operators(
-        self, value: Mapping[str, Any], where: Where, asked: Asked, *, many: bool
-    ) -> Iterator[tuple[Where, str, str]]:
+    def _operators(self, value: Mapping[str, Any], where: Where, asked: Asked, *, many: bool) -> Iterator[LintWarning]:
         """Operators that used to be false if nothing is found, and are not now."""
         names = [name for name in value if name in OPERATORS]
         if not names or "absent" in value or "count" in names or value.get("exists") is False:
@@ -96,7 +93,7 @@ class AbsenceLint:
         now = of_nothing([(name, value[name]) for name in names], quantifier, many=many)
         if now is Truth.FALSE or (now is Truth.UNDECIDED and asked is Asked.TRUE):
             return
-        yield where, _message(now, _left(value), many=many), self._hint(value, names, quantifier, now)
+        yield LintWarning(where, _message(now, _left(value), many=many), self._hint(value, names, quantifier, now))
 
     def _hint(self, value: Mapping[str, Any], names: Sequence[str], quantifier: Quantifier, now: Truth) -> str:
         """The line that keeps the old answer, and the one that states the new one."""
@@ -114,16 +111,15 @@ class AbsenceLint:
 
     # --- expressions ---
 
-    def _expression(
-        self, text: str, value: Mapping[str, Any], where: Where, asked: Asked
-    ) -> Iterator[tuple[Where, str, str]]:
+    def _expression(self, text: str, value: Mapping[str, Any], where: Where, asked: Asked) -> Iterator[LintWarning]:
         operators = any(name in OPERATORS for name in value)
         chain = self.templates.inspector.chain(text)
         if operators and chain is not None and not self._is_there(chain):
             yield from self._operators(value, (*where, "expr"), asked, many=False)
         changed = self.templates.inspector.former(text, Asked.VALUE if operators else asked, self._is_there)
         if changed is not None and not (operators and chain is not None):
-            yield (*where, "expr"), _expression_message(changed), _expression_hint(changed, text, value, asked)
+            hint = _expression_hint(changed, text, value, asked)
+            yield LintWarning((*where, "expr"), _expression_message(changed), hint)
 
     def _is_there(self, steps: Sequence[Step]) -> bool:
         """Whether a read always finds something."""

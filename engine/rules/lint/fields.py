@@ -25,19 +25,19 @@ from engine.rules.jsonpath.filter_tests import filter_tests
 from engine.rules.lint.absence import AbsenceLint
 from engine.rules.lint.operands import JINJA, Asked, findings, number_slip
 from engine.rules.lint.routes import read_warnings
+from engine.rules.lint.walk import conditions, templates
 from engine.rules.lint.warning import LintWarning
 from engine.rules.router import ANY
-from engine.rules.templates import Templates, is_template
+from engine.rules.templates import Templates
 from engine.rules.templates.sandbox import DOCUMENT_NAMES
 
-_ORDERS: Final = frozenset({"lt", "lte", "gt", "gte"})
+_ORDERS: Final = frozenset({"lt", "lte", "gt", "gte", "between"})
 #: Words that do not depend on the event: a digest that reads only these reads no item.
 _OF_NO_ITEM: Final = frozenset({"vars", "route"})
 #: An expression that reads one value of the document, and nothing more.
 _ONE_LOOK: Final = re.compile(r"[A-Za-z_]\w*(?:\.\w+|\[\d+\]|\['[^']*'\])*")
 #: Route keys that receive other webhooks than those of rules.
 _OTHER_KEYS: Final = frozenset({ANY, UNMATCHED, *map(str, Kind)})
-_GROUPS: Final = frozenset({"all", "any", "none", "not"})
 _DATE: Final = re.compile(r"\d{4}-\d\d")
 _DECIMAL_COMMA: Final = re.compile(r"(-?\d+),(\d+)")
 #: Letters followed by one asterisk: probably a wildcard, not a regular expression.
@@ -47,18 +47,18 @@ _WITH_UNIT: Final = re.compile(r"\D*?(-?\d+(?:\.\d+)?)\D*")
 
 def route_warnings(config: Config, registry: Registry) -> Iterator[LintWarning]:
     """The warnings about the routes of a valid configuration."""
-    templates = Templates()
+    compiled = Templates()
     for route in config.routes:
-        yield from read_warnings(route, templates)
-        checker = _Checker(templates, config.source, route.keys)
-        absence = AbsenceLint(templates, route.for_each == "run", not _OTHER_KEYS & {*route.keys})
-        yield from _absence(absence, route.filters, (*route.where, "filters"))
+        yield from read_warnings(route, compiled)
+        checker = _Checker(compiled, config.source, route.keys)
+        absence = AbsenceLint(compiled, route.for_each == "run", not _OTHER_KEYS & {*route.keys})
+        yield from absence.changes(route.filters, (*route.where, "filters"))
         yield from checker.conditions(route.filters, (*route.where, "filters"))
         if route.wait_for is not None:
             yield from checker.stale(route.filters, (*route.where, "filters"), frozenset(route.wait_for.feedback))
         for action in (_by_name(action, registry) for action in (*route.actions, *route.on_dead)):
             yield from checker.conditions(action.when, (*action.where, "when"))
-            yield from _absence(absence, action.when, (*action.where, "when"))
+            yield from absence.changes(action.when, (*action.where, "when"))
             yield from checker.templates(action.params, action.params_where)
             if (gate := action.throttle or action.digest) is not None:
                 yield from checker.templates(gate.by, (*gate.where, "by"))
@@ -66,11 +66,6 @@ def route_warnings(config: Config, registry: Registry) -> Iterator[LintWarning]:
                 yield from checker.digest(action)
             yield from _lacking(action, registry)
             yield from _of_action(action, registry)
-
-
-def _absence(lint: AbsenceLint, conditions: Any, where: Where) -> Iterator[LintWarning]:
-    for place, message, hint in lint.changes(conditions, where):
-        yield LintWarning(place, message, hint)
 
 
 def _by_name(action: ActionConfig, registry: Registry) -> ActionConfig:
@@ -129,13 +124,8 @@ class _Checker:
 
     def conditions(self, value: Any, where: Where) -> Iterator[LintWarning]:
         """The warnings about conditions: a list, one condition, or a group."""
-        if isinstance(value, (list, tuple)):
-            for index, each in enumerate(value):
-                yield from self.conditions(each, (*where, index))
-        elif isinstance(value, dict):
-            for key in _GROUPS & value.keys():
-                yield from self.conditions(value[key], (*where, key))
-            yield from self._condition(value, where)
+        for place, each in conditions(value, where):
+            yield from self._condition(each, place)
 
     def _condition(self, value: dict[str, Any], where: Where) -> Iterator[LintWarning]:
         if isinstance(path := value.get("path"), str):
@@ -145,13 +135,10 @@ class _Checker:
             yield from self._compared(text, (*where, "expr"), bare=True)
         yield from self._operands(value, where)
         for name, operand in value.items():
-            if name in _ORDERS:
-                yield from _operand(name, operand, (*where, name))
-            elif name == "matches" and isinstance(operand, str):
+            if name == "matches" and isinstance(operand, str):
                 yield from _glob(operand, (*where, name))
-            elif name == "between" and isinstance(operand, list):
-                for index, each in enumerate(operand):
-                    yield from _operand(name, each, (*where, name, index))
+            for place, part in _parts(operand, (*where, name)) if name in _ORDERS else ():
+                yield from _operand(name, part, place)
 
     def _operands(self, value: dict[str, Any], where: Where) -> Iterator[LintWarning]:
         """Operands that the value read by a condition probably never equals."""
@@ -162,9 +149,7 @@ class _Checker:
             asked = Asked(steps, name, operand, bare="expr" in value)
             for message, hint, index in findings(asked):
                 yield LintWarning((*where, name) if index is None else (*where, name, index), message, hint)
-            parts = enumerate(operand) if isinstance(operand, list) else [(None, operand)]
-            for index, part in parts:
-                place = (*where, name) if index is None else (*where, name, index)
+            for place, part in _parts(operand, (*where, name)):
                 if (slip := number_slip(asked, self._source.plain_scalar(place), part)) is not None:
                     yield LintWarning(place, *slip)
 
@@ -189,21 +174,15 @@ class _Checker:
 
     def templates(self, value: Any, where: Where) -> Iterator[LintWarning]:
         """The warnings about templates in a tree of parameters."""
-        if isinstance(value, dict):
-            for key, item in value.items():
-                yield from self.templates(item, (*where, key))
-        elif isinstance(value, list):
-            for index, item in enumerate(value):
-                yield from self.templates(item, (*where, index))
-        elif isinstance(value, str) and is_template(value):
-            yield from self._looks(value, where, bare=False)
-            yield from self._compared(value, where, bare=False)
+        for place, text in templates(value, where):
+            yield from self._looks(text, place, bare=False)
+            yield from self._compared(text, place, bare=False)
 
     def digest(self, action: ActionConfig) -> Iterator[LintWarning]:
         """A digest whose parameters read only the first item."""
-        texts = list(_texts(action.params))
-        looks = [steps[0] for text in texts for _, steps in self._templates.inspector.looks(text, bare=False)]
-        reads = set(looks) - _OF_NO_ITEM
+        texts = (text for _, text in templates(action.params))
+        looks = {steps[0] for text in texts for _, steps in self._templates.inspector.looks(text, bare=False)}
+        reads = looks - _OF_NO_ITEM
         if reads and not {"items", "digest"} & reads and not _sends_items(action):
             message = "this digest shows only its first item: no parameter reads items"
             hint = "write {% for item in items %}{{ item.run.name }} {% endfor %}"
@@ -223,16 +202,11 @@ class _Checker:
 
     def _reads(self, value: Any, where: Where) -> Iterator[tuple[Where, Sequence[Step]]]:
         """What valid conditions read, with positions."""
-        if isinstance(value, (list, tuple)):
-            for index, each in enumerate(value):
-                yield from self._reads(each, (*where, index))
-        elif isinstance(value, dict):
-            for key in _GROUPS & value.keys():
-                yield from self._reads(value[key], (*where, key))
-            if isinstance(path := value.get("path"), str):
-                yield (*where, "path"), self._templates.paths.compile(path).steps or ()
-            if isinstance(text := value.get("expr"), str):
-                yield from (((*where, "expr"), steps) for _, steps in self._templates.inspector.looks(text, bare=True))
+        for place, each in conditions(value, where):
+            if isinstance(path := each.get("path"), str):
+                yield (*place, "path"), self._templates.paths.compile(path).steps or ()
+            if isinstance(text := each.get("expr"), str):
+                yield from (((*place, "expr"), steps) for _, steps in self._templates.inspector.looks(text, bare=True))
 
     def _path(self, text: str, where: Where) -> Iterator[LintWarning]:
         try:
@@ -280,16 +254,13 @@ def _sends_items(action: ActionConfig) -> bool:
     return action.type == "forward_webhook" and "body" not in action.params
 
 
-def _texts(value: Any) -> Iterator[str]:
-    """The templates in a tree of parameters."""
-    if isinstance(value, dict):
-        for item in value.values():
-            yield from _texts(item)
-    elif isinstance(value, list):
-        for item in value:
-            yield from _texts(item)
-    elif isinstance(value, str) and is_template(value):
-        yield value
+def _parts(operand: Any, where: Where) -> list[tuple[Where, Any]]:
+    """The values of an operand, with their places."""
+    return (
+        [((*where, index), each) for index, each in enumerate(operand)]
+        if isinstance(operand, list)
+        else [(where, operand)]
+    )
 
 
 def _column(text: str, word: str) -> int:

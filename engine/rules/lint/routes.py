@@ -13,11 +13,11 @@ from engine.core.payload_schema import DECIMAL_TEXTS, OFTEN_NULL, Step, anchored
 from engine.core.positions import Where
 from engine.core.vocabulary import KINDS_WITHOUT_RUNS
 from engine.rules.jsonpath.write import write_look, write_steps
+from engine.rules.lint.walk import conditions, templates
 from engine.rules.lint.warning import LintWarning
-from engine.rules.templates import Templates, is_template
+from engine.rules.templates import Templates
 
 _OF_RUNS: Final = frozenset({"run", "runs", "feedback", "feedbacks", "feedback_stats"})
-_GROUPS: Final = ("all", "any", "none", "not")
 #: A condition on a run's status also decides whether these exist.
 _BY_STATUS: Final = frozenset({("error",), ("outputs",)})
 
@@ -38,9 +38,9 @@ class Read:
         return write_steps(self.steps) if self.path else write_look(self.steps)
 
 
-def read_warnings(route: RouteConfig, templates: Templates) -> Iterator[LintWarning]:
+def read_warnings(route: RouteConfig, compiled: Templates) -> Iterator[LintWarning]:
     """The warnings about what one route reads."""
-    lint = _Lint(route, templates)
+    lint = _Lint(route, compiled)
     yield from lint.event_of_prompts()
     yield from lint.of_any_webhook()
     yield from lint.absent()
@@ -49,9 +49,9 @@ def read_warnings(route: RouteConfig, templates: Templates) -> Iterator[LintWarn
 class _Lint:
     """Checks what one route reads."""
 
-    def __init__(self, route: RouteConfig, templates: Templates) -> None:
+    def __init__(self, route: RouteConfig, compiled: Templates) -> None:
         self._route = route
-        self._templates = templates
+        self._templates = compiled
         self._asked = list(self._conditions(route.filters, (*route.where, "filters")))
 
     def event_of_prompts(self) -> Iterator[LintWarning]:
@@ -119,7 +119,7 @@ class _Lint:
         yield from self._asked
         for action in (*self._route.actions, *self._route.on_dead):
             yield from self._when(action)
-            for where, text in _texts(action.params, action.params_where):
+            for where, text in templates(action.params, action.params_where):
                 for line, steps in self._templates.inspector.looks(text, bare=False):
                     yield Read(where, tuple(steps), line=line, column=_column(text, line, steps))
 
@@ -127,24 +127,18 @@ class _Lint:
         return list(self._conditions(action.when, (*action.where, "when")))
 
     def _needed(self, action: ActionConfig) -> Iterator[tuple[Read, bool]]:
-        for where, text in _texts(action.params, action.params_where):
+        for where, text in templates(action.params, action.params_where):
             for each in self._templates.inspector.needed(text):
                 column = _column(text, each.line, each.steps)
                 yield Read(where, each.steps, line=each.line, column=column), each.whole
 
     def _conditions(self, value: Any, where: Where) -> Iterator[Read]:
-        if isinstance(value, (list, tuple)):
-            for index, each in enumerate(value):
-                yield from self._conditions(each, (*where, index))
-        elif isinstance(value, dict):
-            for key in _GROUPS:
-                if key in value:
-                    yield from self._conditions(value[key], (*where, key))
-            if isinstance(path := value.get("path"), str):
-                yield Read((*where, "path"), self._path(path), path=True)
-            if isinstance(text := value.get("expr"), str):
+        for place, each in conditions(value, where):
+            if isinstance(path := each.get("path"), str):
+                yield Read((*place, "path"), self._path(path), path=True)
+            if isinstance(text := each.get("expr"), str):
                 for line, steps in self._templates.inspector.looks(text, bare=True):
-                    yield Read((*where, "expr"), tuple(steps), line=line)
+                    yield Read((*place, "expr"), tuple(steps), line=line)
 
     def _path(self, text: str) -> tuple[Step, ...]:
         """The steps of a straight path; else its first field, if it is known."""
@@ -166,18 +160,6 @@ def _tells_kinds_apart(read: Read) -> bool:
 
 def _same(one: Step, other: Step) -> bool:
     return one == other or one is None
-
-
-def _texts(value: Any, where: Where) -> Iterator[tuple[Where, str]]:
-    """The templates in a tree of parameters, with their places."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from _texts(item, (*where, key))
-    elif isinstance(value, list):
-        for index, item in enumerate(value):
-            yield from _texts(item, (*where, index))
-    elif isinstance(value, str) and is_template(value):
-        yield where, value
 
 
 def _column(text: str, line: int, steps: Sequence[Step]) -> int:

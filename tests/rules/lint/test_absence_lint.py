@@ -30,7 +30,7 @@ EVENT = {"received_at": "2026-05-04T12:00:00+00:00", "id": "e", "kind": "rule"}
 def lint(condition: Any, *, per_run: bool = True, of_rule: bool = True) -> list[str]:
     """The hints about a condition."""
     found = AbsenceLint(TEMPLATES, per_run, of_rule).changes([condition], ("filters",))
-    return [hint for _, _, hint in found]
+    return [each.hint for each in found]
 
 
 def written(hint: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
