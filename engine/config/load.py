@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,7 +29,7 @@ from engine.config.keys import FILE_KEYS, FILE_WORDS
 from engine.config.misplaced import Misplaced, misplaced, missed, without
 from engine.config.misplaced import report as report_misplaced
 from engine.config.model import Config
-from engine.config.section import Section, Sheet
+from engine.config.section import Reader, Section
 from engine.config.variables import MASK, Interpolated, interpolate
 from engine.config.yaml.mistakes import comment_hint
 from engine.config.yaml.read import MAX_BYTES, Parsed, read_yaml, too_large
@@ -135,9 +136,9 @@ def _read(
     tree = _with_endpoints(without(parsed.tree, moved), known or {})
     found = interpolate(tree, parsed.source, known, base, elsewhere=_elsewhere(env_file))
     _report_variables(parsed.source, beside, found, stand_ins=stand_ins)
-    sheet = Sheet(parsed.source, parsed.empty | found.failed, found.places)
-    sheet.meant.update(place for group in moved for place in missed(parsed.tree, group))
-    section = Section(sheet, found.tree, ())
+    reader = Reader(parsed.source, parsed.empty | found.failed, found.places)
+    reader.meant.update(place for group in moved for place in missed(parsed.tree, group))
+    section = Section(reader, found.tree, ())
     section.report_unknown("the file", FILE_KEYS, FILE_WORDS)
     return _assemble(section, found, file, base, beside)
 
@@ -164,9 +165,9 @@ def _report_variables(source: Source, beside: EnvValues, found: Interpolated, *,
 
 
 def _assemble(section: Section, found: Interpolated, file: str, base: Path | None, beside: EnvValues) -> Config:
-    sheet, tree = section.sheet, found.tree
+    reader, tree = section.reader, found.tree
     timeout, retry = read_defaults(section)
-    rules = read_rules(sheet, tree.get("rules", {}), ("rules",))
+    rules = read_rules(reader, tree.get("rules", {}), ("rules",))
     secrets = read_secrets(section)
     signing_secrets = read_signing_secrets(section, secrets)
     plugins = read_plugins(section, base)
@@ -175,7 +176,7 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
     code = _digests(plugins)
     return Config(
         file=file,
-        source=sheet.source,
+        source=reader.source,
         hash=_hash(Masker(masked).tree(shown), code)[:12],
         private_hash=_hash(tree, code),
         secrets=secrets,
@@ -201,12 +202,12 @@ def _assemble(section: Section, found: Interpolated, file: str, base: Path | Non
 
 def _routes(section: Section, rules: Mapping[str, tuple[str, ...]]) -> Any:
     if "routes" not in section.values:
-        if ("routes",) in section.sheet.meant:
+        if ("routes",) in section.reader.meant:
             return ()
         hint = "write routes: and below it, for each rule, its filters and actions"
-        section.sheet.source.report((), "'routes' is missing", hint)
+        section.reader.source.report((), "'routes' is missing", hint)
         return ()
-    return read_routes(section.sheet, section.values["routes"], ("routes",), rules)
+    return read_routes(section.reader, section.values["routes"], ("routes",), rules)
 
 
 def _require_mapping(parsed: Parsed) -> None:
@@ -293,14 +294,10 @@ def _secret_texts(tree: dict[str, Any]) -> Iterator[tuple[Where, str]]:
 def _shown(tree: dict[str, Any]) -> dict[str, Any]:
     """The masked tree, with those settings masked that are always secrets."""
     shown = dict(tree)
-    for key in _SECRET_LISTS:
-        secrets = shown.get(key)
-        if isinstance(secrets, list):
-            shown[key] = [MASK for _ in secrets]
-        elif isinstance(secrets, str) and secrets != "none":
-            shown[key] = MASK
-    for name, key in _SECRET_PLACES:
-        block = shown.get(name)
-        if isinstance(block, dict) and block.get(key):
-            shown[name] = {**block, key: MASK}
+    for where, text in _secret_texts(tree):
+        if len(where) == 1:
+            shown[str(where[0])] = "none" if text == "none" else MASK
+        elif text:
+            block = shown[str(where[0])] = copy(shown[str(where[0])])
+            block[where[1]] = MASK
     return shown

@@ -15,7 +15,7 @@ _Value = TypeVar("_Value")
 
 
 @dataclass(frozen=True, slots=True)
-class Sheet:
+class Reader:
     """The file being read: where problems go, and what is known of its values.
 
     At ``quiet`` places a problem has been reported already. ``interpolated`` are the texts
@@ -81,9 +81,19 @@ class Sheet:
 class Section:
     """One mapping. Each getter gives its default where the key is missing, or is wrong, which it reports."""
 
-    sheet: Sheet
+    reader: Reader
     values: Mapping[str, Any]
     where: Where
+
+    def block(self, key: str, known: Iterable[str], foreign: Mapping[str, str]) -> Section | None:
+        """The mapping below a key; None where there is none, which is reported if something else is there."""
+        if key not in self.values:
+            return None
+        return self.reader.section(self.values[key], (*self.where, key), repr(key), known, foreign)
+
+    def report(self, key: str, message: str, hint: str = "") -> None:
+        """Report a problem at a key."""
+        self.reader.source.report((*self.where, key), message, hint, at_key=True)
 
     def report_unknown(
         self, what: str, known: Iterable[str], foreign: Mapping[str, str], elsewhere: Mapping[str, str] | None = None
@@ -93,34 +103,33 @@ class Section:
         for key in self.values:
             if key in known:
                 continue
-            if self.sheet.source.full:
+            if self.reader.source.full:
                 break
             if elsewhere and key in elsewhere:
                 self.report_misplaced(key, what, elsewhere[key])
                 continue
             hint = did_you_mean(key, known, synonyms=foreign)
-            self.sheet.meant.add((*self.where, nearest(key, known, synonyms=foreign)))
-            self.sheet.source.report((*self.where, key), f"unknown key {key!r} in {what}", hint, at_key=True)
+            self.reader.meant.add((*self.where, nearest(key, known, synonyms=foreign)))
+            self.report(key, f"unknown key {key!r} in {what}", hint)
 
     def report_misplaced(self, key: str, what: str, hint: str) -> None:
         """Report a key that the engine knows, but not here."""
-        message = f"{key!r} does nothing in {what}"
-        self.sheet.source.report((*self.where, key), message, hint, at_key=True)
+        self.report(key, f"{key!r} does nothing in {what}", hint)
 
     def text(self, key: str, default: str | None = None, *, needed: bool = False) -> str | None:
         """A text without white space around it; an empty one counts as missing."""
         if key not in self.values:
             return default
         value, where = self.values[key], (*self.where, key)
-        if value is None and not needed and where not in self.sheet.quiet:
+        if value is None and not needed and where not in self.reader.quiet:
             return default
         if isinstance(value, str):
             if not value.strip() and needed:
-                self.sheet.wrong(where, f"{key!r} is empty", self.sheet.how_to_fill(where))
+                self.reader.wrong(where, f"{key!r} is empty", self.reader.how_to_fill(where))
             return value.strip() or default
-        number = self.sheet.number_as_written(value, where)
+        number = self.reader.number_as_written(value, where)
         hint = f'quote it: {key}: "{number or str(value).lower()}"' if isinstance(value, (int, float)) else ""
-        self.sheet.wrong(where, f"{key!r} must be a text, not {kind_of(value)}", hint)
+        self.reader.wrong(where, f"{key!r} must be a text, not {kind_of(value)}", hint)
         return default
 
     def flag(self, key: str, *, default: bool) -> bool:
@@ -128,13 +137,13 @@ class Section:
         if key not in self.values:
             return default
         where = (*self.where, key)
-        value = self.sheet.resolved(self.values[key], where)
+        value = self.reader.resolved(self.values[key], where)
         if isinstance(value, bool):
             return value
         words = {"yes": "true", "on": "true", "no": "false", "off": "false"}
         meant = words.get(value.lower(), "") if isinstance(value, str) else ""
         hint = f"write {key}: {meant}" if meant else ""
-        self.sheet.wrong(where, f"{key!r} must be true or false, not {kind_of(value)}", hint)
+        self.reader.wrong(where, f"{key!r} must be true or false, not {kind_of(value)}", hint)
         return default
 
     def duration(self, key: str, default: float | None = None) -> float | None:
@@ -157,7 +166,7 @@ class Section:
         if isinstance(value, str) and value in words:
             return value
         hint = did_you_mean(value, words, synonyms=dict(foreign or {})) if isinstance(value, str) else ""
-        self.sheet.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
+        self.reader.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
         return default
 
     def parsed(self, key: str, default: _Value | None, parse: Callable[[Any], _Value]) -> _Value | None:
@@ -166,11 +175,11 @@ class Section:
             return default
         where = (*self.where, key)
         try:
-            return parse(self.sheet.resolved(self.values[key], where))
+            return parse(self.reader.resolved(self.values[key], where))
         except OverflowError:
-            self.sheet.wrong(where, f"{key}: the number is too large")
+            self.reader.wrong(where, f"{key}: the number is too large")
         except ValueError as error:
-            self.sheet.wrong(where, f"{key}: {error}")
+            self.reader.wrong(where, f"{key}: {error}")
         return default
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from engine.config.blocks.timing import read_active, read_digest, read_throttle
 from engine.config.keys import ROUTE_KEYS
 from engine.config.model import ActionConfig, GateSpec, RetrySpec
-from engine.config.section import Section, Sheet, kind_of
+from engine.config.section import Reader, Section, kind_of
 from engine.config.yaml.mistakes import should_read
 from engine.core.positions import Where
 from engine.core.suggest import did_you_mean
@@ -57,24 +57,24 @@ _TYPE_WORDS: Final = frozenset({"action", "type", "uses", "kind", "do"})
 _CONDITION_KEYS: Final = frozenset({"path", "expr", "any", "all", "none", "not"})
 
 
-def read_actions(sheet: Sheet, value: Any, where: Where) -> tuple[ActionConfig, ...]:
+def read_actions(reader: Reader, value: Any, where: Where) -> tuple[ActionConfig, ...]:
     """A route's ``actions`` or ``on_dead``; what is wrong with them is reported, what can be used is returned."""
     if not isinstance(value, list):
-        sheet.wrong(where, f"{where[-1]!r} must be a list, not {kind_of(value)}", as_list_hint(sheet, value, where))
+        reader.wrong(where, f"{where[-1]!r} must be a list, not {kind_of(value)}", as_list_hint(reader, value, where))
         return ()
-    found = (_read_item(sheet, item, (*where, index)) for index, item in enumerate(value))
-    return _with_unique_names(sheet, [action for action in found if action is not None])
+    found = (_read_item(reader, item, (*where, index)) for index, item in enumerate(value))
+    return _with_unique_names(reader, [action for action in found if action is not None])
 
 
-def read_retry(sheet: Sheet, value: Any, where: Where) -> RetrySpec | None:
+def read_retry(reader: Reader, value: Any, where: Where) -> RetrySpec | None:
     """A retry policy: a mapping, or the word ``langsmith``."""
     if value == "langsmith":
         return RetrySpec(policy="langsmith")
     if not isinstance(value, dict):
         hint = "write retry: {attempts: 3, within: 1h}, or retry: langsmith; one attempt is {attempts: 1}"
-        sheet.wrong(where, f"'retry' must be a mapping or the word langsmith, not {kind_of(value)}", hint)
+        reader.wrong(where, f"'retry' must be a mapping or the word langsmith, not {kind_of(value)}", hint)
         return None
-    section = Section(sheet, value, where)
+    section = Section(reader, value, where)
     section.report_unknown("retry", _RETRY_KEYS, _RETRY_WORDS)
     spec = RetrySpec(
         attempts=section.count("attempts"),
@@ -83,7 +83,7 @@ def read_retry(sheet: Sheet, value: Any, where: Where) -> RetrySpec | None:
         longest=section.duration("max"),
     )
     if spec.shortest is not None and spec.longest is not None and spec.shortest > spec.longest:
-        sheet.wrong((*where, "min"), "'min' is longer than 'max'")
+        reader.wrong((*where, "min"), "'min' is longer than 'max'")
     return spec
 
 
@@ -94,7 +94,7 @@ def read_name(section: Section, default: str = "") -> str:
         return default
     if not NAME.fullmatch(name):
         message = f"the name {name[:100]!r} cannot be used"
-        section.sheet.wrong((*section.where, "name"), message, "letters, digits, and . - _ inside; at most 80")
+        section.reader.wrong((*section.where, "name"), message, "letters, digits, and . - _ inside; at most 80")
         return default
     return name
 
@@ -106,19 +106,19 @@ def read_conditions(section: Section, key: str, default: Any) -> Any:
     value, where = section.values[key], (*section.where, key)
     if isinstance(value, list):
         return value
-    hint = as_list_hint(section.sheet, value, where)
+    hint = as_list_hint(section.reader, value, where)
     if isinstance(value, str):
         hint = f"write {key}: [{{expr: {_in_quotes(value)}}}]"
-    section.sheet.wrong(where, f"{key!r} must be a list of conditions, not {kind_of(value)}", hint)
+    section.reader.wrong(where, f"{key!r} must be a list of conditions, not {kind_of(value)}", hint)
     return default
 
 
-def as_list_hint(sheet: Sheet, value: Any, where: Where) -> str:
+def as_list_hint(reader: Reader, value: Any, where: Where) -> str:
     """How to write as a list what stands at a place as a mapping."""
-    mark = sheet.source.marks.get(where)
+    mark = reader.source.marks.get(where)
     if mark is None or not isinstance(value, dict) or not value:
         return ""
-    line = sheet.source.lines[mark.line - 1]
+    line = reader.source.lines[mark.line - 1]
     start = mark.column - 1
     if line[start : start + 1] == "{":
         end = _closing_brace(line, start)
@@ -138,15 +138,13 @@ def _closing_brace(line: str, start: int) -> int:
     return 0
 
 
-def _read_item(sheet: Sheet, item: Any, where: Where) -> ActionConfig | None:
-    if isinstance(item, str):
-        hint = should_read(f"- {item}:") if NAME.fullmatch(item) else "write - NAME: {…}"
-        sheet.wrong(where, f"an action must be a mapping, not {kind_of(item)}", hint)
-        return None
+def _read_item(reader: Reader, item: Any, where: Where) -> ActionConfig | None:
     if not isinstance(item, dict):
-        sheet.wrong(where, f"an action must be a mapping, not {kind_of(item)}", "write - NAME: {…}")
+        is_name = isinstance(item, str) and NAME.fullmatch(item)
+        hint = should_read(f"- {item}:") if is_name else "write - NAME: {…}"
+        reader.wrong(where, f"an action must be a mapping, not {kind_of(item)}", hint)
         return None
-    section = Section(sheet, item, where)
+    section = Section(reader, item, where)
     for key in _ROUTES_KEYS.keys() & item.keys():
         section.report_misplaced(key, "an action", _ROUTES_KEYS[key])
     kind = _find_type(section)
@@ -154,8 +152,8 @@ def _read_item(sheet: Sheet, item: Any, where: Where) -> ActionConfig | None:
 
 
 def _read_action(section: Section, kind: str) -> ActionConfig:
-    sheet, where, item = section.sheet, section.where, section.values
-    retry = read_retry(sheet, item["retry"], (*where, "retry")) if "retry" in item else None
+    reader, where, item = section.reader, section.where, section.values
+    retry = read_retry(reader, item["retry"], (*where, "retry")) if "retry" in item else None
     params_where: Where = (*where, kind)
     throttle, digest = _read_gates(section)
     return ActionConfig(
@@ -169,7 +167,7 @@ def _read_action(section: Section, kind: str) -> ActionConfig:
         timeout=section.duration("timeout"),
         throttle=throttle,
         digest=digest,
-        active=read_active(sheet, item["active"], (*where, "active")) if "active" in item else None,
+        active=read_active(reader, item["active"], (*where, "active")) if "active" in item else None,
     )
 
 
@@ -177,28 +175,27 @@ def _read_own_name(section: Section, kind: str) -> str:
     name = read_name(section, default=kind)
     if name.startswith(ON_DEAD):
         hint = "names that begin so are those of a route's on_dead actions"
-        section.sheet.wrong((*section.where, "name"), f"the name {name!r} cannot be used", hint)
+        section.reader.wrong((*section.where, "name"), f"the name {name!r} cannot be used", hint)
         return kind
     return name
 
 
 def _read_gates(section: Section) -> tuple[GateSpec | None, GateSpec | None]:
     """What holds deliveries back: a throttle or a digest."""
-    sheet, where, item = section.sheet, section.where, section.values
+    reader, where, item = section.reader, section.where, section.values
     there = [key for key in ("throttle", "digest") if key in item]
     if there and where[-2] == "on_dead":
         for key in there:
             section.report_misplaced(key, "on_dead", "each death is told by itself; 'active' and 'when' work here")
         return None, None
-    throttle = read_throttle(sheet, item["throttle"], (*where, "throttle")) if "throttle" in item else None
-    digest = read_digest(sheet, item["digest"], (*where, "digest")) if "digest" in item else None
+    throttle = read_throttle(reader, item["throttle"], (*where, "throttle")) if "throttle" in item else None
+    digest = read_digest(reader, item["digest"], (*where, "digest")) if "digest" in item else None
     if len(there) == 2:
-        message = "an action has a throttle or a digest, not both"
         hint = (
             "a digest is one delivery for many runs already, and loses none; a throttle makes the first and counts "
             "the others: remove one of them"
         )
-        sheet.source.report((*where, "digest"), message, hint, at_key=True)
+        section.report("digest", "an action has a throttle or a digest, not both", hint)
     return throttle, digest
 
 
@@ -210,7 +207,7 @@ def _read_params(section: Section, kind: str, where: Where) -> Any:
         return params
     if not isinstance(params, dict):
         message = f"the parameters of {kind!r} must be a mapping (key: value), not {kind_of(params)}"
-        section.sheet.wrong(where, message, f"see 'engine actions {kind}' for what it takes")
+        section.reader.wrong(where, message, f"see 'engine actions {kind}' for what it takes")
         return {}
     return {key: value for key, value in params.items() if not _is_nested_engine_key(section, kind, key, value)}
 
@@ -226,13 +223,13 @@ def _is_nested_engine_key(section: Section, kind: str, key: str, value: Any) -> 
     if not (is_when or is_retry or is_gate):
         return False
     where = (*section.where, kind, key)
-    line, column = section.sheet.line_of(where)
-    _, beside = section.sheet.line_of((*section.where, kind))
+    line, column = section.reader.line_of(where)
+    _, beside = section.reader.line_of((*section.where, kind))
     hint = f"move it left, beside {kind!r}"
     if column and not line[: column - 1].strip() and beside:
         hint += "; " + should_read(" " * (beside - 1) + line[column - 1 :], aligned=True)
     message = f"{key!r} stands among the parameters of {kind!r}, and is for the engine"
-    section.sheet.source.report(where, message, hint, at_key=True)
+    section.reader.source.report(where, message, hint, at_key=True)
     return True
 
 
@@ -244,7 +241,7 @@ def _find_type(section: Section) -> str | None:
     own = [key for key in section.values if key not in ENGINE_KEYS | _ROUTES_KEYS.keys()]
     if not own:
         hint = "write - NAME: {…}; 'engine actions' lists the names"
-        section.sheet.wrong(section.where, "no action is named here", hint)
+        section.reader.wrong(section.where, "no action is named here", hint)
         return None
     if named := _named_by_value(section, own):
         _report_named_by_value(section, *named)
@@ -273,31 +270,26 @@ def _named_by_value(section: Section, own: list[str]) -> tuple[str, str] | None:
 
 
 def _report_named_by_value(section: Section, key: str, kind: str) -> None:
-    message = f"an action's name is the key of its block, not the value of {key!r}"
     hint = f"{should_read(f'- {kind}:')} with the parameters indented below it"
-    section.sheet.source.report((*section.where, key), message, hint, at_key=True)
+    section.report(key, f"an action's name is the key of its block, not the value of {key!r}", hint)
 
 
 def _report_indentation(section: Section, kind: str, params: list[str]) -> None:
     """``- log:`` with its parameters right below, beside instead of inside it."""
-    where = (*section.where, params[0])
-    line, column = section.sheet.line_of(where)
+    line, column = section.reader.line_of((*section.where, params[0]))
     hint = "indent them by two more spaces"
     if column and not line[: column - 1].strip():
         hint += "; " + should_read(f"  {line}", aligned=True)
-    message = f"the parameters of {kind!r} stand beside it, not inside"
-    section.sheet.source.report(where, message, hint, at_key=True)
+    section.report(params[0], f"the parameters of {kind!r} stand beside it, not inside", hint)
 
 
 def _report_two_actions(section: Section, blocks: list[str]) -> None:
     for key in blocks[1:]:
-        where = (*section.where, key)
-        line, column = section.sheet.line_of(where)
+        line, column = section.reader.line_of((*section.where, key))
         hint = "begin each action with '- '"
         if column > 2 and not line[: column - 1].strip():
             hint += "; " + should_read(f"{line[: column - 3]}- {line[column - 1 :]}", aligned=True)
-        message = f"two actions in one item of the list: {blocks[0]!r} and {key!r}"
-        section.sheet.source.report(where, message, hint, at_key=True)
+        section.report(key, f"two actions in one item of the list: {blocks[0]!r} and {key!r}", hint)
 
 
 def _report_strays(section: Section, kind: str, strays: list[str]) -> None:
@@ -308,19 +300,18 @@ def _report_strays(section: Section, kind: str, strays: list[str]) -> None:
         near = did_you_mean(key, ENGINE_KEYS, synonyms=_ENGINE_WORDS)
         inside = f"a parameter of {kind!r} belongs inside its block; beside it stand {', '.join(sorted(ENGINE_KEYS))}"
         hint = near if near.startswith("did you mean") else inside
-        message = f"unknown key {key!r} beside the action {kind!r}"
-        section.sheet.source.report((*section.where, key), message, hint, at_key=True)
+        section.report(key, f"unknown key {key!r} beside the action {kind!r}", hint)
 
 
-def _with_unique_names(sheet: Sheet, actions: list[ActionConfig]) -> tuple[ActionConfig, ...]:
+def _with_unique_names(reader: Reader, actions: list[ActionConfig]) -> tuple[ActionConfig, ...]:
     seen: dict[str, ActionConfig] = {}
     for action in actions:
-        if action.name in seen and (*action.where, "name") not in sheet.quiet:
+        if action.name in seen and (*action.where, "name") not in reader.quiet:
             same = f"two actions of this route are called {action.name!r}"
             hint = "give one of them another 'name'"
             if action.name == action.type == seen[action.name].type:
                 hint = f"give this one a name, beside {action.type!r}: name: {action.type}-2"
-            sheet.source.report((*action.where, action.type), same, hint, at_key=True)
+            reader.source.report((*action.where, action.type), same, hint, at_key=True)
         seen.setdefault(action.name, action)
     return tuple(actions)
 

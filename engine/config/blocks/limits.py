@@ -29,7 +29,7 @@ def read_limits(top: Section) -> LimitTable:
         return LimitTable()
     value = top.values["limits"]
     if not isinstance(value, dict):
-        top.sheet.wrong(("limits",), f"'limits' must be a mapping (destination: …), not {kind_of(value)}", _EXAMPLE)
+        top.reader.wrong(("limits",), f"'limits' must be a mapping (destination: …), not {kind_of(value)}", _EXAMPLE)
         return LimitTable()
     found = {pattern: _read_one(top, pattern, written) for pattern, written in value.items()}
     return LimitTable({pattern: spec for pattern, spec in found.items() if spec is not None})
@@ -38,13 +38,13 @@ def read_limits(top: Section) -> LimitTable:
 def _read_one(top: Section, pattern: str, value: Any) -> LimitsSpec | None:
     where = ("limits", pattern)
     if fault := _fault_of(pattern):
-        top.sheet.source.report(where, *fault, at_key=True)
-    section = top.sheet.section(value, where, f"the limits of {pattern!r}", _KEYS, _WORDS)
+        top.reader.source.report(where, *fault, at_key=True)
+    section = top.reader.section(value, where, f"the limits of {pattern!r}", _KEYS, _WORDS)
     if section is None:
         return None
-    spec = LimitsSpec(section.count("concurrency"), _rate(section), section.count("burst"))
+    spec = LimitsSpec(section.count("concurrency"), section.parsed("rate", None, parse_rate), section.count("burst"))
     if spec.burst is not None and spec.rate == 0.0:
-        top.sheet.wrong((*where, "burst"), "'burst' means nothing without a rate", "remove it, or write rate: 1/s")
+        top.reader.wrong((*where, "burst"), "'burst' means nothing without a rate", "remove it, or write rate: 1/s")
     return spec
 
 
@@ -58,17 +58,6 @@ def _fault_of(pattern: str) -> tuple[str, str] | None:
     if scheme in ("http", "https") and "/" in rest:
         host = rest.partition("/")[0]
         return f"{pattern!r} fits nothing: destinations have no path", f'write "{scheme}://{host}"'
-    return None
-
-
-def _rate(section: Section) -> float | None:
-    if "rate" not in section.values:
-        return None
-    where = (*section.where, "rate")
-    try:
-        return parse_rate(section.sheet.resolved(section.values["rate"], where))
-    except ValueError as error:
-        section.sheet.wrong(where, f"rate: {error}")
     return None
 
 

@@ -22,16 +22,14 @@ _EXAMPLE: Final = 'write network: {allow: [10.0.0.0/8, "*.svc.cluster.local", mi
 
 def read_network(top: Section) -> Network:
     """What is permitted beside public addresses; nothing where the block is missing."""
-    if "network" not in top.values:
-        return Network()
-    section = top.sheet.section(top.values["network"], ("network",), "'network'", {"allow"}, _WORDS)
+    section = top.block("network", {"allow"}, _WORDS)
     if section is None or "allow" not in section.values:
         return Network()
     where: Where = ("network", "allow")
     value = section.values["allow"]
     items = value if isinstance(value, list) else [value]
     if not isinstance(value, (list, str)):
-        top.sheet.wrong(where, f"'allow' must be a list of networks and hosts, not {kind_of(value)}", _EXAMPLE)
+        top.reader.wrong(where, f"'allow' must be a list of networks and hosts, not {kind_of(value)}", _EXAMPLE)
         return Network()
     return parse_network(
         item
@@ -43,18 +41,18 @@ def read_network(top: Section) -> Network:
 def _is_sound(top: Section, item: Any, where: Where) -> bool:
     """Whether an entry can be used; reported if not."""
     if not isinstance(item, str):
-        top.sheet.wrong(where, f"a network or host must be a text, not {kind_of(item)}", _EXAMPLE)
+        top.reader.wrong(where, f"a network or host must be a text, not {kind_of(item)}", _EXAMPLE)
         return False
-    if where in top.sheet.quiet:
+    if where in top.reader.quiet:
         return False
     try:
         parse_entry(item)
     except ValueError as error:
         message, _, hint = str(error).partition("; ")
-        top.sheet.wrong(where, message, hint or _EXAMPLE)
+        top.reader.wrong(where, message, hint or _EXAMPLE)
         return False
     address = parse_address(item.strip())
     if address is not None and is_metadata(address):
-        top.sheet.wrong(where, f"{item} is a cloud's metadata service, which is never reached", "remove it")
+        top.reader.wrong(where, f"{item} is a cloud's metadata service, which is never reached", "remove it")
         return False
     return True

@@ -34,10 +34,7 @@ _SMALLEST: Final = 128 * 2**20
 def read_retention(top: Section) -> Retention:
     """How long what is kept. What is left out fits what is written: nothing outlives the event it is of."""
     default = DEFAULT_RETENTION
-    if "retention" not in top.values:
-        return default
-    block = top.values["retention"]
-    section = top.sheet.section(block, ("retention",), "'retention'", (*_AGES, "max_size"), _WORDS)
+    section = top.block("retention", (*_AGES, "max_size"), _WORDS)
     if section is None:
         return default
     ages = {key: section.parsed(key, None, _age) for key in _AGES}
@@ -58,7 +55,7 @@ def read_retention(top: Section) -> Retention:
 def _check_order(section: Section, key: str, age: float | None, events: float) -> None:
     if age is not None and age > events:
         words = f"{key}: {format_age(age)} is longer than events: {format_age(events)}, with which everything goes"
-        section.sheet.wrong((*section.where, key), words, "make events as long, or this shorter")
+        section.reader.wrong((*section.where, key), words, "make events as long, or this shorter")
 
 
 def format_age(seconds: float) -> str:

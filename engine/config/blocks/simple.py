@@ -15,7 +15,7 @@ from engine.clients.langsmith import LangSmithSettings
 from engine.clients.slack import SlackSettings
 from engine.config.blocks.actions import read_retry
 from engine.config.model import DEFAULT_RETRY, DEFAULT_TIMEOUT, RetrySpec
-from engine.config.section import Section, Sheet, kind_of
+from engine.config.section import Reader, Section, kind_of
 from engine.core.signatures import secret_problem
 from engine.core.units import parse_duration
 
@@ -51,12 +51,12 @@ def read_secrets(top: Section) -> tuple[str, ...] | None:
     """
     where = ("secrets",)
     if "secrets" not in top.values:
-        if where not in top.sheet.meant and "signing_secrets" not in top.values:
+        if where not in top.reader.meant and "signing_secrets" not in top.values:
             message = "'secrets' is missing: without one, anybody could post events"
-            top.sheet.source.report((), message, _SECRETS_LINE)
+            top.reader.source.report((), message, _SECRETS_LINE)
         return ()
     value = top.values["secrets"]
-    if value == "none" and where not in top.sheet.interpolated:
+    if value == "none" and where not in top.reader.interpolated:
         return None
     return _secrets(top, "secrets", _SECRETS_LINE, "LANGSMITH_WEBHOOK_SECRET")
 
@@ -68,53 +68,53 @@ def read_signing_secrets(top: Section, secrets: tuple[str, ...] | None) -> tuple
         return ()
     if secrets is None:
         message = "'secrets: none' lets everybody post, signed or not"
-        top.sheet.wrong(where, message, "remove one of the two")
-    if top.values["signing_secrets"] == "none" and where not in top.sheet.interpolated:
-        top.sheet.wrong(where, "'signing_secrets: none' would accept no signature", "leave the key out")
+        top.reader.wrong(where, message, "remove one of the two")
+    if top.values["signing_secrets"] == "none" and where not in top.reader.interpolated:
+        top.reader.wrong(where, "'signing_secrets: none' would accept no signature", "leave the key out")
     found = _secrets(top, "signing_secrets", _SIGNING_LINE, "SIGNING_SECRET")
     for index, secret in enumerate(found):
         if problem := secret_problem(secret):
             at = (*where, index) if isinstance(top.values["signing_secrets"], list) else where
             from_here = 'write it from whsec_ on: signing_secrets: ["whsec_…"]'
             other = "write whsec_ and the base64 behind it, as the sender shows it"
-            top.sheet.wrong(at, problem, from_here if "whsec_" in secret[1:] else other)
+            top.reader.wrong(at, problem, from_here if "whsec_" in secret[1:] else other)
     return found
 
 
 def _secrets(top: Section, key: str, line: str, variable: str) -> tuple[str, ...]:
     value, where = top.values[key], (key,)
-    if isinstance(value, str) or top.sheet.number_as_written(value, where):
+    if isinstance(value, str) or top.reader.number_as_written(value, where):
         return _one_secret(top, value, where, line, variable)
     if not isinstance(value, list):
-        top.sheet.wrong(where, f"{key!r} must be a list of texts, not {kind_of(value)}", line)
+        top.reader.wrong(where, f"{key!r} must be a list of texts, not {kind_of(value)}", line)
         return ()
     if not value:
-        top.sheet.wrong(where, f"{key!r} is empty: without one, anybody could post events", line)
+        top.reader.wrong(where, f"{key!r} is empty: without one, anybody could post events", line)
     items = enumerate(value)
     return tuple(one for index, item in items for one in _one_secret(top, item, (*where, index), line, variable))
 
 
 def _one_secret(top: Section, value: Any, where: tuple[str | int, ...], line: str, variable: str) -> tuple[str, ...]:
     if not isinstance(value, str):
-        number = top.sheet.number_as_written(value, where)
+        number = top.reader.number_as_written(value, where)
         what = f"the number {number[:30]}" if number else kind_of(value)
-        top.sheet.wrong(where, f"a secret must be a text, not {what}", f'quote it: "{number}"' if number else line)
+        top.reader.wrong(where, f"a secret must be a text, not {what}", f'quote it: "{number}"' if number else line)
         return ()
     if not value.strip():
-        hint = top.sheet.how_to_fill(where, line)
-        top.sheet.wrong(where, "a secret is empty: without one, anybody could post events", hint)
+        hint = top.reader.how_to_fill(where, line)
+        top.reader.wrong(where, "a secret is empty: without one, anybody could post events", hint)
         return ()
-    if _is_shell_habit(top.sheet, value, where, variable):
+    if _is_shell_habit(top.reader, value, where, variable):
         return ()
     if value != value.strip():
-        top.sheet.wrong(where, "a secret begins or ends with white space, which no header can hold")
+        top.reader.wrong(where, "a secret begins or ends with white space, which no header can hold")
     return (value,)
 
 
 def read_langsmith(top: Section) -> LangSmithSettings:
     """How to reach LangSmith."""
     default = LangSmithSettings()
-    section = _block(top, "langsmith", {"api_key", "endpoint", "workspace_id", "trace_retention"}, _LANGSMITH_WORDS)
+    section = top.block("langsmith", {"api_key", "endpoint", "workspace_id", "trace_retention"}, _LANGSMITH_WORDS)
     if section is None:
         return default
     return LangSmithSettings(
@@ -135,7 +135,7 @@ def _trace_retention(value: Any) -> float:
 def read_slack(top: Section) -> SlackSettings:
     """How to reach Slack."""
     default = SlackSettings()
-    section = _block(top, "slack", {"token", "endpoint"}, _SLACK_WORDS)
+    section = top.block("slack", {"token", "endpoint"}, _SLACK_WORDS)
     if section is None:
         return default
     token = _setting(section, "token", "SLACK_BOT_TOKEN")
@@ -144,12 +144,12 @@ def read_slack(top: Section) -> SlackSettings:
 
 def read_defaults(top: Section) -> tuple[float, RetrySpec]:
     """The timeout in seconds and the retry policy of actions that say nothing else."""
-    section = _block(top, "defaults", {"timeout", "retry"}, {"retries": "retry"})
+    section = top.block("defaults", {"timeout", "retry"}, {"retries": "retry"})
     if section is None:
         return DEFAULT_TIMEOUT, DEFAULT_RETRY
     retry = None
     if "retry" in section.values:
-        retry = read_retry(top.sheet, section.values["retry"], ("defaults", "retry"))
+        retry = read_retry(top.reader, section.values["retry"], ("defaults", "retry"))
     return section.duration("timeout", DEFAULT_TIMEOUT) or DEFAULT_TIMEOUT, (retry or RetrySpec()).over(DEFAULT_RETRY)
 
 
@@ -158,7 +158,7 @@ def read_vars(top: Section) -> Mapping[str, Any]:
     value = top.values.get("vars", {})
     if isinstance(value, dict):
         return value
-    top.sheet.wrong(("vars",), f"'vars' must be a mapping (key: value), not {kind_of(value)}")
+    top.reader.wrong(("vars",), f"'vars' must be a mapping (key: value), not {kind_of(value)}")
     return {}
 
 
@@ -166,7 +166,7 @@ def read_plugins(top: Section, base: Path | None) -> tuple[Path, ...]:
     """The folders of plug-ins, relative to the file; none where there is no file to be relative to."""
     value = top.values.get("plugins", [])
     if not isinstance(value, list):
-        top.sheet.wrong(
+        top.reader.wrong(
             ("plugins",), f"'plugins' must be a list of folders, not {kind_of(value)}", "plugins: [./plugins]"
         )
         return ()
@@ -176,9 +176,9 @@ def read_plugins(top: Section, base: Path | None) -> tuple[Path, ...]:
 
 def _folder(top: Section, value: Any, where: tuple[str | int, ...], base: Path | None) -> Path | None:
     if not isinstance(value, str) or not value.strip() or "\0" in value:
-        top.sheet.wrong(where, f"a folder of plug-ins must be a path, not {kind_of(value)}")
+        top.reader.wrong(where, f"a folder of plug-ins must be a path, not {kind_of(value)}")
         return None
-    if base is None or where in top.sheet.quiet:
+    if base is None or where in top.reader.quiet:
         return None
     folder = base / value.strip()
     try:
@@ -186,15 +186,9 @@ def _folder(top: Section, value: Any, where: tuple[str | int, ...], base: Path |
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     if problem:
-        top.sheet.wrong(where, f"the folder {folder} {problem}", "paths count from the configuration file's folder")
+        top.reader.wrong(where, f"the folder {folder} {problem}", "paths count from the configuration file's folder")
         return None
     return folder
-
-
-def _block(top: Section, key: str, known: set[str], foreign: Mapping[str, str]) -> Section | None:
-    if key not in top.values:
-        return None
-    return top.sheet.section(top.values[key], (key,), f"'{key}'", known, foreign)
 
 
 def _setting(section: Section, key: str, variable: str) -> str | None:
@@ -202,18 +196,18 @@ def _setting(section: Section, key: str, variable: str) -> str | None:
     text = section.text(key)
     if text is not None:
         where = (*section.where, key)
-        if not _is_shell_habit(section.sheet, text, where, variable) and not _FITS_HEADER.fullmatch(text):
-            section.sheet.wrong(where, f"'{key}' holds a character that no header can: a space, or one beyond ASCII")
+        if not _is_shell_habit(section.reader, text, where, variable) and not _FITS_HEADER.fullmatch(text):
+            section.reader.wrong(where, f"'{key}' holds a character that no header can: a space, or one beyond ASCII")
     return text
 
 
-def _is_shell_habit(sheet: Sheet, text: str, where: tuple[str | int, ...], variable: str) -> bool:
+def _is_shell_habit(reader: Reader, text: str, where: tuple[str | int, ...], variable: str) -> bool:
     """Whether a text that is taken by the letter was meant as a variable, as shells and templates write one."""
     found = _SHELL_HABIT.fullmatch(text.strip())
-    if found is None or where in sheet.interpolated or where in sheet.quiet:
+    if found is None or where in reader.interpolated or where in reader.quiet:
         return False
     name = next(filter(None, found.groups()), variable)
-    sheet.wrong(where, f"{text.strip()!r} is taken by the letter here: it is no variable", f'write "${{{name}}}"')
+    reader.wrong(where, f"{text.strip()!r} is taken by the letter here: it is no variable", f'write "${{{name}}}"')
     return True
 
 
@@ -221,9 +215,9 @@ def _endpoint(section: Section, default: str) -> str:
     """A web address, without a slash at its end."""
     text = section.text("endpoint", default) or default
     where, variable = (*section.where, "endpoint"), ENDPOINT_VARIABLES[str(section.where[0])]
-    if _is_shell_habit(section.sheet, text, where, variable):
+    if _is_shell_habit(section.reader, text, where, variable):
         return default
-    what = repr(text[:80]) if where in section.sheet.source.marks else f"{variable}={text[:80]!r}"
+    what = repr(text[:80]) if where in section.reader.source.marks else f"{variable}={text[:80]!r}"
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and bool(parts.hostname) and (parts.port or 0) >= 0
@@ -233,9 +227,9 @@ def _endpoint(section: Section, default: str) -> str:
     address = parse_address(parts.hostname or "") if good else None
     if address is not None and is_metadata(address):
         message = f"{what} is a cloud's metadata service, which is never reached"
-        section.sheet.wrong(where, message, f"write it like {default}")
+        section.reader.wrong(where, message, f"write it like {default}")
         return default
-    if not good and where not in section.sheet.quiet:
-        section.sheet.wrong(where, f"{what} is not a web address", f"write it like {default}")
+    if not good and where not in section.reader.quiet:
+        section.reader.wrong(where, f"{what} is not a web address", f"write it like {default}")
         return default
     return text.rstrip("/") if good else default

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
 
 from engine.config.model import GateSpec, WaitSpec
-from engine.config.section import Section, Sheet, kind_of, positive_duration
+from engine.config.section import Reader, Section, kind_of, positive_duration
 from engine.config.yaml.mistakes import quoted, should_read
 from engine.core.positions import Where
 from engine.core.schedule import ALL_HOURS, EVERY_DAY, Active, Schedule, parse_days, parse_hours, parse_zone
@@ -56,18 +56,18 @@ _WAIT_WORDS: Final = {"timeout": "up_to", "within": "up_to", "for": "up_to", "ma
 _BARE_NAME: Final = re.compile(r"(?:\$\.)?(?:runs?(?:\[[*0]\])?\.)?([A-Za-z_][\w.]*)", re.ASCII)
 
 
-def read_throttle(sheet: Sheet, value: Any, where: Where) -> GateSpec | None:
+def read_throttle(reader: Reader, value: Any, where: Where) -> GateSpec | None:
     """One delivery in ``every`` seconds."""
-    section = _block(sheet, value, where, {"every", "by"}, _GATE_WORDS, "{every: 10m}")
+    section = _block(reader, value, where, {"every", "by"}, _GATE_WORDS, "{every: 10m}")
     if section is None:
         return None
     every, by = _every(section, lambda seconds: seconds), _by(section)
     return None if every is None else GateSpec(every=every, by=by, where=where)
 
 
-def read_digest(sheet: Sheet, value: Any, where: Where) -> GateSpec | None:
+def read_digest(reader: Reader, value: Any, where: Where) -> GateSpec | None:
     """Many deliveries as one."""
-    section = _block(sheet, value, where, {"every", "max", "by"}, _GATE_WORDS, "{every: 5m, max: 50}")
+    section = _block(reader, value, where, {"every", "max", "by"}, _GATE_WORDS, "{every: 5m, max: 50}")
     if section is None:
         return None
     every = _every(section, _digest_time)
@@ -76,15 +76,15 @@ def read_digest(sheet: Sheet, value: Any, where: Where) -> GateSpec | None:
     return None if every is None else GateSpec(every=every, by=by, where=where, most=most)
 
 
-def read_active(sheet: Sheet, value: Any, where: Where) -> Active | None:
+def read_active(reader: Reader, value: Any, where: Where) -> Active | None:
     """When to be heard, and what to do at other times."""
     known = {"days", "hours", "timezone", "otherwise"}
     example = '{days: mon-fri, hours: "09:00-18:00", timezone: Europe/Berlin}'
-    section = _block(sheet, value, where, known, _ACTIVE_WORDS, example)
+    section = _block(reader, value, where, known, _ACTIVE_WORDS, example)
     if section is None:
         return None
-    if not {"days", "hours"} & value.keys() and not sheet.meant & {(*where, "days"), (*where, "hours")}:
-        sheet.wrong(where, "'active' says neither days nor hours", f"write active: {example}")
+    if not {"days", "hours"} & value.keys() and not reader.meant & {(*where, "days"), (*where, "hours")}:
+        reader.wrong(where, "'active' says neither days nor hours", f"write active: {example}")
     schedule = Schedule(
         section.parsed("days", EVERY_DAY, parse_days) or EVERY_DAY,
         section.parsed("hours", (ALL_HOURS,), parse_hours) or (ALL_HOURS,),
@@ -94,10 +94,10 @@ def read_active(sheet: Sheet, value: Any, where: Where) -> Active | None:
     return Active(schedule, "hold" if otherwise == "hold" else "skip")
 
 
-def read_wait_for(sheet: Sheet, value: Any, where: Where) -> WaitSpec | None:
+def read_wait_for(reader: Reader, value: Any, where: Where) -> WaitSpec | None:
     """Which feedback has to be there before a route is decided, and for how long at most."""
     example = "{feedback: correctness, up_to: 10m}"
-    section = _block(sheet, value, where, {"feedback", "up_to"}, _WAIT_WORDS, example)
+    section = _block(reader, value, where, {"feedback", "up_to"}, _WAIT_WORDS, example)
     if section is None:
         return None
     keys = _required(section, "feedback", _feedback_keys, example)
@@ -106,15 +106,15 @@ def read_wait_for(sheet: Sheet, value: Any, where: Where) -> WaitSpec | None:
 
 
 def _block(
-    sheet: Sheet, value: Any, where: Where, known: set[str], foreign: Mapping[str, str], example: str
+    reader: Reader, value: Any, where: Where, known: set[str], foreign: Mapping[str, str], example: str
 ) -> Section | None:
     """A mapping with its unknown keys reported; what is none is reported with the line as it should read."""
     name = str(where[-1])
     if not isinstance(value, dict):
         example = _with_duration(value, example)
-        sheet.wrong(where, f"{name!r} must be a mapping, not {kind_of(value)}", f"write {name}: {example}")
+        reader.wrong(where, f"{name!r} must be a mapping, not {kind_of(value)}", f"write {name}: {example}")
         return None
-    section = Section(sheet, value, where)
+    section = Section(reader, value, where)
     section.report_unknown(name, known, foreign)
     return section
 
@@ -131,15 +131,15 @@ def _with_duration(value: Any, example: str) -> str:
 def _required(section: Section, key: str, parse: Callable[[Any], _Value], example: str) -> _Value | None:
     if key in section.values:
         return section.parsed(key, None, parse)
-    if (*section.where, key) not in section.sheet.meant:
+    if (*section.where, key) not in section.reader.meant:
         name = section.where[-1]
-        section.sheet.source.report(section.where, f"{name!r} needs {key!r}", f"write {name}: {example}", at_key=True)
+        section.reader.source.report(section.where, f"{name!r} needs {key!r}", f"write {name}: {example}", at_key=True)
     return None
 
 
 def _every(section: Section, check: Callable[[float], float]) -> float | None:
     name = section.where[-1]
-    if (*section.where, "every") in section.sheet.quiet:
+    if (*section.where, "every") in section.reader.quiet:
         return _STAND_IN  # what templates may read depends on there being one
     return _required(
         section,
@@ -184,12 +184,12 @@ def _by(section: Section) -> str | None:
         return value
     hint = 'write by: "{{ run.session_id }}"; of several values: "{{ run.name }}/{{ run.status }}"'
     if isinstance(value, str) and (found := _BARE_NAME.fullmatch(value.strip())):
-        line, column = section.sheet.line_of(where)
+        line, column = section.reader.line_of(where)
         fixed = "{{ run." + found[1] + " }}"
         hint = f'write by: "{fixed}"'
         plain_key = re.compile(rf"(?<=by:)\s*(['\"]?){re.escape(value)}\1")
         if column and plain_key.search(line):
             hint = should_read(plain_key.sub(lambda _: f" {quoted(fixed)}", line, count=1))
     message = "'by' must be a template, not " + kind_of(written(value))
-    section.sheet.wrong(where, message, hint)
+    section.reader.wrong(where, message, hint)
     return None
