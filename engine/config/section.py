@@ -1,4 +1,4 @@
-"""Reading a mapping of the file key by key: by type, with defaults, in words for its author."""
+"""Reading a mapping of the file key by key: by type, with defaults, with messages for its author."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class Interpolated:
     """A tree with its references replaced.
 
     ``shown`` is the same tree with secrets masked. ``masked`` are the secret values.
-    ``places`` are the texts that held a reference, ``failed`` those where one could not be had.
+    ``places`` are the texts that held a reference, ``failed`` those where one could not be replaced.
     ``files`` are those that were read, or could not be: the tree changes when they do. ``unset`` are the references
     to what is not set: at their places, which are among ``failed``, a stand-in (``<NAME>``) takes the value's place.
     """
@@ -274,7 +274,7 @@ def _alike(name: str, known: Iterable[str]) -> str:
 
 
 def _position(text: str, at: int) -> tuple[int, int]:
-    """Line and column within a text, from 1. Only in its first line a column can be told."""
+    """Line and column within a text, from 1. The column is known in the first line only."""
     before = text[:at]
     line = before.count("\n") + 1
     return line, at + 1 if line == 1 else 1

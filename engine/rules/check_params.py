@@ -1,20 +1,21 @@
-"""What can be checked of an action's parameters when the configuration is loaded."""
+"""What is known of an action's parameters when the configuration is loaded: faults, defaults, the destination."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 from engine.action.param_errors import named_in, no_parameters
 from engine.action.params import Fault, Leaves, address_params, literal_faults
 from engine.action.registry import Registered
 from engine.clients.network import Origin
-from engine.config import ActionConfig, Config
+from engine.config import ActionConfig, Config, comment_hint, kind_of
 from engine.core.error_text import named_error
 from engine.core.errors import TemplateError
 from engine.core.masking import Masker
-from engine.core.positions import Where
+from engine.core.positions import Source, Where
 from engine.rules.origins import AuthorOrigins, origins_in_code
 from engine.rules.templates import Template, Templates, is_template
 
@@ -144,3 +145,63 @@ def _at(tree: Any, where: Where) -> Any:
     for step in where:
         tree = tree[step]
     return tree
+
+
+# --- defaults, and the destination ------------------------------------------------------------------------------------
+
+
+def completed(written: ActionConfig, registered: Registered, words: Collection[str], source: Source) -> ActionConfig:
+    """The action with its parameters as a mapping. If they cannot be one, that is reported to ``source``.
+
+    ``words`` are those that its templates see besides the words of every document.
+    """
+    where, params = written.params_where, registered.parameters(written.params)
+    if params is None:
+        message = f"the parameters of {written.type!r} must be a mapping (key: value), not {kind_of(written.params)}"
+        source.report(where, message, f"see 'engine actions {written.type}' for what it takes")
+        return replace(written, params={})
+    if not params and registered.action.main and (hint := comment_hint(source, where)):
+        source.report(where, f"{written.type!r} has no value", hint, at_key=True)
+        return replace(written, params={})
+    try:
+        added = registered.action.defaults(params, words)
+    except BaseException as error:  # noqa: BLE001 - a plug-in may raise anything
+        source.report(where, f"{written.type}.defaults raised {named_error(error)}", "fix the plug-in", at_key=True)
+        added = {}
+    return replace(written, params={**added, **params})
+
+
+class _Open(Exception):  # noqa: N818 - a signal, not an error
+    """A parameter was read that an event decides."""
+
+
+class _Written:
+    """The parameters as written. Reading one that an event decides raises ``_Open``."""
+
+    def __init__(self, registered: Registered, tree: Mapping[str, Any], templated: Collection[object]) -> None:
+        self._fields, self._tree, self._templated = registered.params.model_fields, tree, templated
+
+    def __getattr__(self, name: str) -> Any:
+        if name in self._templated:
+            raise _Open(name)
+        if name in self._tree:
+            return self._tree[name]
+        if name not in self._fields:
+            raise AttributeError(name)
+        return self._fields[name].get_default(call_default_factory=True, validated_data={})
+
+
+def static_destination(registered: Registered, tree: Any, templated: Collection[object]) -> str | None:
+    """The destination of every delivery; None where an event decides it.
+
+    ``templated`` are the parameters that an event decides. Call it for built-in actions only:
+    their ``destination`` accepts parameters that are not checked yet.
+    """
+    if not isinstance(tree, Mapping):
+        return None
+    try:
+        return str(registered.action.destination(_Written(registered, tree, templated)) or registered.name)
+    except _Open:
+        return None
+    except Exception:  # noqa: BLE001 - invalid parameters are reported by their check
+        return None

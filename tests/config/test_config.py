@@ -184,7 +184,7 @@ def test_bodies_that_have_to_be_signed_need_no_secret_beside():
         ("signing_secrets: [whpk_MfKQ9r8G]", "a key for asymmetric signatures"),
         ("signing_secrets: [WHSEC_MfKQ9r8G]", "whsec_ is written in lower case"),
         ("signing_secrets: ['secret: whsec_MfKQ9r8G']", "there is text before whsec_"),
-        ("signing_secrets: [$SIGNING_SECRET]", "is taken by the letter"),
+        ("signing_secrets: [$SIGNING_SECRET]", "is taken as it is written"),
         ("signing_secrets: none", "would accept no signature"),
         ("secrets: none\nsigning_secrets: [a]", "'secrets: none' lets everybody post, signed or not"),
         ("secrets: []\nsigning_secrets: [a]", "'secrets' is empty"),

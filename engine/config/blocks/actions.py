@@ -185,8 +185,9 @@ def _read_gates(section: Section) -> tuple[GateSpec | None, GateSpec | None]:
     reader, where, item = section.reader, section.where, section.values
     there = [key for key in ("throttle", "digest") if key in item]
     if there and where[-2] == "on_dead":
+        hint = "each dead delivery is reported by itself; 'active' and 'when' work here"
         for key in there:
-            section.report_misplaced(key, "on_dead", "each death is told by itself; 'active' and 'when' work here")
+            section.report_misplaced(key, "on_dead", hint)
         return None, None
     throttle = read_throttle(reader, item["throttle"], (*where, "throttle")) if "throttle" in item else None
     digest = read_digest(reader, item["digest"], (*where, "digest")) if "digest" in item else None

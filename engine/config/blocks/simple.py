@@ -202,12 +202,12 @@ def _setting(section: Section, key: str, variable: str) -> str | None:
 
 
 def _is_shell_habit(reader: Reader, text: str, where: tuple[str | int, ...], variable: str) -> bool:
-    """Whether a text that is taken by the letter was meant as a variable, as shells and templates write one."""
+    """Whether a text was meant as a variable, as shells and templates write one."""
     found = _SHELL_HABIT.fullmatch(text.strip())
     if found is None or where in reader.interpolated or where in reader.quiet:
         return False
     name = next(filter(None, found.groups()), variable)
-    reader.wrong(where, f"{text.strip()!r} is taken by the letter here: it is no variable", f'write "${{{name}}}"')
+    reader.wrong(where, f"{text.strip()!r} is taken as it is written: it is not a variable", f'write "${{{name}}}"')
     return True
 
 

@@ -101,7 +101,7 @@ def _refuse_unprintable(source: Source) -> None:
     if match is None:
         return
     before = source.text[: match.start()]
-    message = f"the character U+{ord(match[0]):04X} may not stand in YAML"
+    message = f"the character U+{ord(match[0]):04X} is not allowed in YAML"
     hint = "write it as an escape in double quotes" if ord(match[0]) else "the file is not text"
     lines = before.splitlines(keepends=True) or [""]
     fresh = lines[-1].endswith(("\n", "\r"))
@@ -278,7 +278,7 @@ class _Builder:
         if node.tag == _TEXT:
             return self._text(node)
         if node.value == "null" and in_condition(where):
-            return "null"  # an operator of other tools: which of ours it is, is said where conditions are read
+            return "null"  # another tool's operator: compiling the condition reports which of ours is meant
         if not node.value:
             self._at(node, "a value without a key")
         else:
