@@ -21,7 +21,7 @@ from engine.core.positions import Where
 from engine.core.schedule import Active, never_open
 from engine.core.suggest import did_you_mean
 from engine.core.vocabulary import ON_DEAD, Vocabulary
-from engine.rules.check_params import ParamsChecker, completed, static_destination
+from engine.rules.check_params import ParamsChecker, completed
 from engine.rules.conditions import Filter, compile_filter
 from engine.rules.route import Gating, Route, RoutedAction, WaitFor
 from engine.rules.router import Router

@@ -219,6 +219,13 @@ def test_what_has_no_translation_gets_an_example_that_loads(item: str, tmp_path:
         loaded(yaml.safe_load(braces(said.hint[said.hint.index("{") :])), tmp_path, quiet=True)
 
 
+def test_nested_calls_are_read_once() -> None:
+    source = Source("rules.yaml")
+    nested = "any(" * 60 + "run.name" + ")" * 60 + " == 'chat'"
+    compile_filter([{"expr": nested}], ("filters",), source, Templates(Vocabulary({}, of_rule=True)))
+    assert len(source.problems) == 1
+
+
 VALUES = ["error", "status", "> 10", "{{ vars.name }}", "a*", "", "$.runs[*].name"]
 NAMES = [
     "path",

@@ -14,11 +14,8 @@ from engine.core.errors import EngineError
 from engine.core.shown_values import describe
 from engine.core.truth import Truth, conjoin
 from engine.rules.conditions.operands import Test
-from engine.rules.conditions.operators import NEGATIVE
+from engine.rules.conditions.operators import ANSWERING, NEGATIVE
 from engine.rules.conditions.quantifiers import ALL, NONE, Quantifier
-
-#: Operators that have an answer for an absent value.
-ANSWERING = frozenset({"exists", "empty", "count"})
 
 
 @dataclass(frozen=True, slots=True)

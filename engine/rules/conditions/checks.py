@@ -9,8 +9,8 @@ from typing import Any
 from engine.core.errors import DataMissing, EngineError
 from engine.core.offload import current, watched
 from engine.core.truth import Truth, conjoin
-from engine.rules.conditions.inline import inline
 from engine.rules.conditions.operands import Test, Undecidable
+from engine.rules.conditions.operators import inline
 from engine.rules.conditions.quantifiers import ANY, Quantifier
 from engine.rules.conditions.verdict import Kind
 from engine.rules.jsonpath.generated import Answers, Step, generate_any
@@ -40,26 +40,21 @@ def judge(test: Test, value: Any, document: Document) -> tuple[Truth, str]:
 
 def failure(error: Exception) -> tuple[Truth, str]:
     """The truth of an evaluation that raised this, and the reason."""
-    if isinstance(error, DataMissing):
-        return WANTING, f"not fetched: {error}"
-    if isinstance(error, RecursionError):
-        return UNDECIDED, "the data is nested too deeply"
-    if isinstance(error, Undecidable):
-        return UNDECIDED, str(error)
-    if isinstance(error, EngineError):
-        return UNDECIDED, error_text(error)
+    match error:
+        case DataMissing():
+            return WANTING, f"not fetched: {error}"
+        case RecursionError():
+            return UNDECIDED, "the data is nested too deeply"
+        case Undecidable():
+            return UNDECIDED, str(error)
+        case EngineError():
+            return UNDECIDED, error_text(error)
     return UNDECIDED, f"cannot be evaluated: {error or type(error).__name__}"
 
 
 def error_text(error: EngineError) -> str:
     """The text of an error with its hint."""
     return "; ".join(filter(None, (str(error), getattr(error, "hint", ""))))
-
-
-def _judge_all(operations: tuple[Operation, ...]) -> Callable[[Any, Document], Truth]:
-    """The truth of all operators on one value."""
-    tests = tuple(operation.test for operation in operations)
-    return lambda value, document: conjoin(_held(test, value, document) for test in tests)
 
 
 def _held(test: Test, value: Any, document: Document) -> Truth:
@@ -114,7 +109,10 @@ def check_many(
     find: Callable[[Any], Sequence[Any]], operations: tuple[Operation, ...], quantifier: Quantifier, nothing: Truth
 ) -> Callable[[Document], Truth]:
     """The check that is correct for every quantifier and every exception."""
-    truth, of = _judge_all(operations), quantifier.of
+    tests, of = tuple(operation.test for operation in operations), quantifier.of
+
+    def truth(value: Any, document: Document) -> Truth:
+        return conjoin(_held(test, value, document) for test in tests)
 
     def check(document: Document) -> Truth:
         try:
@@ -161,14 +159,6 @@ def _joined(checks: Checks, otherwise: Truth, *, decided_by: Truth) -> Callable[
     return check
 
 
-def _all_check(checks: Checks) -> Callable[[Document], Truth]:
-    return _joined(checks, TRUE, decided_by=FALSE)
-
-
-def _any_check(checks: Checks) -> Callable[[Document], Truth]:
-    return _joined(checks, FALSE, decided_by=TRUE)
-
-
 def _opposite(check: Callable[[Document], Truth]) -> Callable[[Document], Truth]:
     def opposite(document: Document) -> Truth:
         truth = check(document)
@@ -179,8 +169,8 @@ def _opposite(check: Callable[[Document], Truth]) -> Callable[[Document], Truth]
 
 #: Kind of group → what makes its check from its children's checks.
 GROUP_CHECKS: dict[Kind, Callable[[Checks], Callable[[Document], Truth]]] = {
-    "all": _all_check,
-    "any": _any_check,
-    "none": lambda checks: _opposite(_any_check(checks)),
-    "not": lambda checks: _opposite(_all_check(checks)),
+    "all": lambda checks: _joined(checks, TRUE, decided_by=FALSE),
+    "any": lambda checks: _joined(checks, FALSE, decided_by=TRUE),
+    "none": lambda checks: _opposite(_joined(checks, FALSE, decided_by=TRUE)),
+    "not": lambda checks: _opposite(_joined(checks, TRUE, decided_by=FALSE)),
 }

@@ -23,9 +23,9 @@ from engine.rules.conditions.evaluate import (
     group_title,
     path_condition,
 )
-from engine.rules.conditions.hints import GROUPS, KEYS, NO_HINTS, SHAPE, Fault, Hints, is_foreign, operators_of
+from engine.rules.conditions.hints import GROUPS, KEYS, SHAPE, Fault, Hints, is_foreign, operators_of
 from engine.rules.conditions.operands import OperandError, template_in
-from engine.rules.conditions.operators import NEGATIVE, OPERATORS, SHALLOW, compile_operator
+from engine.rules.conditions.operators import NEGATIVE, OPERATORS, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, Quantifier, compile_quantifier
 from engine.rules.conditions.verdict import Kind
 from engine.rules.dialects import in_yaml
@@ -56,18 +56,17 @@ class Expressions(Protocol):
 class ConditionCompiler:
     """Compiles conditions as written. None stands for one with a problem, which is reported."""
 
-    def __init__(self, source: Source, templates: Expressions, *, per_run: bool) -> None:
+    def __init__(self, source: Source, templates: Expressions, *, per_run: bool, trial: bool = False) -> None:
         self._source = source
         self._templates = templates
         self._per_run = per_run
-        self._hints = Hints(self._sound, templates.vocabulary, templates.paths)
+        self._hints = Hints(None if trial else self._sound, templates.vocabulary, templates.paths)
         self._faults: list[Fault] = []  # of the condition being compiled
 
     def _sound(self, raw: Any) -> bool:
         """Whether a condition is valid. It is compiled without hints, because those would call this again."""
         trial = Source("")
-        compiler = ConditionCompiler(trial, self._templates, per_run=self._per_run)
-        compiler._hints = NO_HINTS
+        compiler = ConditionCompiler(trial, self._templates, per_run=self._per_run, trial=True)
         compiler.condition(with_placeholders(raw), (), 1)
         return not trial.problems
 
@@ -235,7 +234,7 @@ class ConditionCompiler:
         nothing, shown = WhenAbsent(truth, stand_in), _text(written(text), operations, quantifier, stand_in)
         if not isinstance(look, Path):
             return expression_condition(look, operations, nothing, shown)
-        shallow = all(operation.name in SHALLOW for operation in operations)
+        shallow = all(OPERATORS[operation.name].shallow for operation in operations)
         needs = look.shallow_needs if shallow else look.needs
         return path_condition(look, operations, quantifier, nothing, needs=needs, text=shown)
 

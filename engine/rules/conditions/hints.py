@@ -49,10 +49,11 @@ class Fault:
 
 
 class Hints:
-    """``sound`` says whether a condition can be loaded as it is."""
+    """``sound`` says whether a condition can be loaded as it is; without it no condition is suggested."""
 
-    def __init__(self, sound: Callable[[Any], bool], vocabulary: Vocabulary, paths: Paths) -> None:
-        self._sound, self._vocabulary, self._paths = sound, vocabulary, paths
+    def __init__(self, sound: Callable[[Any], bool] | None, vocabulary: Vocabulary, paths: Paths) -> None:
+        self._sound = sound or (lambda _raw: False)
+        self._silent, self._vocabulary, self._paths = sound is None, vocabulary, paths
 
     def condition(self, raw: Any, otherwise: str = "") -> str:
         """The condition to write instead of a refused one; else another hint."""
@@ -107,16 +108,15 @@ class Hints:
         """The key that was probably meant, if it takes the same operand; never one with another meaning."""
         phrase = phrase_of(key)
         if (word := operator_of(key)) is not None:
-            name = {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
-            return name if name in OPERATORS and not word.fold else ""
+            return word.ours if word.ours in OPERATORS else ""
         if near := _WORDS.get(phrase) or misspelt(key, KEYS):
             return near
         slip = misspelt_operator(key)
-        return slip.name if slip is not None and slip.name in OPERATORS and not slip.negated and not slip.fold else ""
+        return slip.name if slip is not None and slip.ours == slip.name in OPERATORS else ""
 
     def _translation(self, raw: Any, *, example: bool = False) -> Translation:
-        if isinstance(raw, Mapping) and "absent" in raw:
-            return Translation(None)  # no other tool has it, so the rest is already in our notation
+        if self._silent or (isinstance(raw, Mapping) and "absent" in raw):
+            return Translation(None)  # no other tool has ``absent``, so the rest is already in our notation
         found = translate(raw, self._sound, self._path, self._vocabulary.vars, example=example)
         kept = _with_its_expr(raw, found.condition)
         return replace(found, condition=kept) if kept and self._sound(kept) else found
@@ -138,33 +138,6 @@ def _with_its_expr(raw: Any, meant: Any) -> dict[str, Any] | None:
         return None
     same = path.replace("$.runs[*].", "$.run.") == f"$.{expr.strip()}"
     return {"expr": expr} | {key: value for key, value in meant.items() if key != "path"} if same else None
-
-
-class _NoHints(Hints):
-    """No hints."""
-
-    def __init__(self) -> None:
-        pass
-
-    def condition(self, raw: Any, otherwise: str = "") -> str:
-        """The other hint."""
-        return otherwise
-
-    def written(self, meant: Mapping[str, Any]) -> str:
-        """Nothing."""
-        return ""
-
-    def path(self, raw: Mapping[Any, Any], own: str) -> str:
-        """The path's own."""
-        return own
-
-    def unknown_key(self, key: Any, raw: Mapping[Any, Any]) -> str:
-        """None."""
-        return ""
-
-
-#: For checking only whether a condition can be loaded.
-NO_HINTS: Final = _NoHints()
 
 
 def is_foreign(raw: Any) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 import operator as op
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Final
 
 from engine.core.json_text import is_number, number_of, spelled
 from engine.core.offload import watched
@@ -21,6 +22,7 @@ from engine.rules.conditions.operands import OperandError, Test, check_json, hol
 from engine.rules.conditions.operators_time import compile_age, compile_time, compile_type
 from engine.rules.dialects import misspelt, operator_of
 from engine.rules.jsonpath.compare import equal
+from engine.rules.jsonpath.generated import InlineTest
 
 
 def compile_operator(name: str, operand: Any) -> Test:
@@ -30,7 +32,7 @@ def compile_operator(name: str, operand: Any) -> Test:
         OperandError: the operand cannot be used with this operator.
         KeyError: there is no such operator.
     """
-    return _COMPILERS[name](name, operand)
+    return OPERATORS[name].compile(name, operand)
 
 
 # --- equality -----------------------------------------------------------------------------
@@ -68,9 +70,12 @@ def _eq_number(operand: float) -> Test:
     return test
 
 
-def _ne(name: str, operand: Any) -> Test:
-    test = _eq(name, operand)
-    return lambda value, document: not test(value, document)
+def _opposite(compiler: Callable[[str, Any], Test]) -> Callable[[str, Any], Test]:
+    def compile_opposite(name: str, operand: Any) -> Test:
+        test = compiler(name, operand)
+        return lambda value, document: not test(value, document)
+
+    return compile_opposite
 
 
 def _in(name: str, operand: Any) -> Test:
@@ -88,11 +93,6 @@ def _in(name: str, operand: Any) -> Test:
         return any(each(value, document) for each in tests)
 
     return test
-
-
-def _not_in(name: str, operand: Any) -> Test:
-    test = _in(name, operand)
-    return lambda value, document: not test(value, document)
 
 
 # --- order --------------------------------------------------------------------------------
@@ -266,42 +266,71 @@ def _nested(name: str, key: Any, operand: Any) -> Test:
 def _near(key: str) -> str:
     """The hint for an unknown operator: one with a similar name and the same meaning."""
     word = operator_of(key)
-    name = "" if word is None else {"eq": "ne", "in": "not_in"}.get(word.name, "") if word.negated else word.name
-    near = name if name in _SIZE_OPERATORS else misspelt(key, _SIZE_OPERATORS)
+    near = word.ours if word is not None and word.ours in _SIZE_OPERATORS else misspelt(key, _SIZE_OPERATORS)
     return f"did you mean {near!r}?" if near else did_you_mean("", _SIZE_OPERATORS)
 
 
 # --- the table ----------------------------------------------------------------------------
 
 
-_COMPILERS: dict[str, Callable[[str, Any], Test]] = {
-    "eq": _eq,
-    "ne": _ne,
-    "lt": _order,
-    "lte": _order,
-    "gt": _order,
-    "gte": _order,
-    "between": _between,
-    "in": _in,
-    "not_in": _not_in,
-    "contains": _contains,
-    "starts_with": _affix,
-    "ends_with": _affix,
-    "matches": _matches,
-    "exists": _exists,
-    "empty": _empty,
-    "length": _length,
-    "count": _size,
-    "type": compile_type,
-    "before": compile_time,
-    "after": compile_time,
-    "older_than": compile_age,
-    "newer_than": compile_age,
-}
+@dataclass(frozen=True, slots=True)
+class Operator:
+    """An operator: ``compile`` makes its test from its name and operand.
+
+    ``code`` is its sign in generated code, if it has one.
+    ``shallow``: it does not read the value itself, only its type, its size, or whether it exists.
+    ``negative``: its default quantifier is ``all``. ``answers``: it has an answer for an absent value.
+    """
+
+    compile: Callable[[str, Any], Test]
+    code: str = ""
+    shallow: bool = False
+    negative: bool = False
+    answers: bool = False
+
 
 #: All operators, in the order of the documentation.
-OPERATORS = tuple(_COMPILERS)
-#: Operators that do not read the value itself: only its type, its size, or whether it exists.
-SHALLOW = frozenset({"exists", "empty", "length", "count", "type"})
-#: Operators whose default quantifier is ``all``.
-NEGATIVE = frozenset({"ne", "not_in"})
+OPERATORS: Final = {
+    "eq": Operator(_eq, "=="),
+    "ne": Operator(_opposite(_eq), negative=True),
+    "lt": Operator(_order, "<"),
+    "lte": Operator(_order, "<="),
+    "gt": Operator(_order, ">"),
+    "gte": Operator(_order, ">="),
+    "between": Operator(_between),
+    "in": Operator(_in, "in"),
+    "not_in": Operator(_opposite(_in), "not in", negative=True),
+    "contains": Operator(_contains),
+    "starts_with": Operator(_affix),
+    "ends_with": Operator(_affix),
+    "matches": Operator(_matches),
+    "exists": Operator(_exists, shallow=True, answers=True),
+    "empty": Operator(_empty, shallow=True, answers=True),
+    "length": Operator(_length, shallow=True),
+    "count": Operator(_size, shallow=True, answers=True),
+    "type": Operator(compile_type, shallow=True),
+    "before": Operator(compile_time),
+    "after": Operator(compile_time),
+    "older_than": Operator(compile_age),
+    "newer_than": Operator(compile_age),
+}
+#: The names of those whose default quantifier is ``all``, and of those that have an answer for an absent value.
+NEGATIVE: Final = frozenset(name for name, each in OPERATORS.items() if each.negative)
+ANSWERING: Final = frozenset(name for name, each in OPERATORS.items() if each.answers)
+
+
+def inline(name: str, operand: Any, test: Test) -> InlineTest:
+    """Code with the same results and exceptions as the operator's test; by default it calls the test.
+
+    Frequent tests are written out in generated functions: a call would cost more than the test.
+    """
+    sign, code = OPERATORS[name].code, "{t}"
+    if sign in ("in", "not in"):
+        if all(isinstance(item, str) and number_of(item) is None for item in operand):
+            code = f"{{v}} {sign} {{k}} if {{v}}.__class__ is str else {{t}}"
+    elif sign and operand.__class__ in (int, float):
+        code = f"{{v}} {sign} {{k}} if {{v}}.__class__ is float or {{v}}.__class__ is int else {{t}}"
+    elif sign == "==" and isinstance(operand, str) and number_of(operand) is None:
+        code = "{v} == {k}"
+    texts = isinstance(operand, list) and all(isinstance(item, str) for item in operand)
+    return InlineTest(code, frozenset(operand) if texts else operand, test)

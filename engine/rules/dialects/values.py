@@ -69,7 +69,7 @@ class Values(Tokens):
 
     @abstractmethod
     def _infix(self, left: Node, power: int) -> Node | None:
-        """The expression that goes on after a value with an operator that binds at least so; None if there is none."""
+        """Continue an expression with an operator that binds at least as ``power`` does; None if none follows."""
 
     def _expression(
         self, power: int = SEQUENCE, *, context: Keys | None = None, labels: bool | None = None, anchored: bool = False
@@ -89,13 +89,14 @@ class Values(Tokens):
             self._scope = before
         return node
 
-    def _list(self, closing: str, context: Keys | None = None) -> list[Node]:
-        """Expressions up to a closing bracket."""
-        parts: list[Node] = []
+    def _list(self, closing: str, *read: Node, context: Keys | None = None) -> list[Node]:
+        """Expressions up to a closing bracket, after those that were read already."""
+        parts = list(read)
         while not self._take(closing):
-            parts.append(self._expression(PIPE, context=context, labels=True, anchored=closing == "}"))
-            if not self._take(",", ";") and not self._is(closing):
+            if parts and not self._take(",", ";"):
                 raise Unclear("a list that does not end")
+            if not self._is(closing):
+                parts.append(self._expression(PIPE, context=context, labels=True, anchored=closing == "}"))
         return parts
 
     def _condition(self, power: int = PIPE) -> Node:
@@ -163,15 +164,14 @@ class Values(Tokens):
 
     def _called(self, name: str) -> Node:
         """A call, after its opening parenthesis."""
-        quantifier, start = _QUANTIFIERS.get(name.lower()), self._place
+        quantifier = _QUANTIFIERS.get(name.lower())
         if name.lower() in _BODIES and self._take(")"):
             return Field(("body",))
-        if quantifier is not None and not self._is(")"):
-            source = self._expression(PIPE)
-            if isinstance(source, Field) and self._take(",", ";"):
+        read = [] if quantifier is None or self._is(")") else [self._expression(PIPE, labels=True)]
+        match read:
+            case [Field() as source] if quantifier is not None and self._take(",", ";"):
                 return self._among(quantifier, source)
-            self._place = start
-        match self._list(")"):
+        match self._list(")", *read):
             case [Among() as found] if quantifier is not None:
                 return replace(found, quantifier=quantifier)
             case [Field(keys)] if name.lower() in ("any", "some"):  # SQL: 'prod' = ANY(tags)
@@ -245,7 +245,7 @@ class Values(Tokens):
     def _index(self, node: Node) -> Node:
         """An element, or the filter of JSONPath, JMESPath and JSONata, which means that any element matches."""
         filtered = self._next().text == "[?"
-        parts = self._list("]", ("@",))
+        parts = self._list("]", context=("@",))
         match node, parts:
             case _ if isinstance(node, BOOLEAN):
                 return node
@@ -284,5 +284,5 @@ def _items(parts: list[Node]) -> Node:
 
 def _element(node: Node, key: str | int | None) -> Node:
     if not isinstance(node, Field):
-        raise Unclear("an element of a value that was worked out")
+        raise Unclear("an element of a computed value")
     return Field((*node.keys, key))

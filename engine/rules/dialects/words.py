@@ -106,7 +106,14 @@ class Word:
     negated: bool = False
     fold: bool = False
 
+    @property
+    def ours(self) -> str:
+        """The name with the negation; empty if we have no such operator, or only for case-sensitive texts."""
+        return "" if self.fold else OPPOSITE.get(self.name, "") if self.negated else self.name
 
+
+#: The opposite of our operators that have one.
+OPPOSITE: Final = {"eq": "ne", "in": "not_in"}
 _WORDS: Final = {
     phrase: Word(name.lstrip("!~"), "!" in name, "~" in name)
     for name, phrases in _OPERATORS.items()

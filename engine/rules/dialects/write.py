@@ -23,11 +23,10 @@ from engine.rules.dialects.meaning import (
     Path,
     Unclear,
 )
+from engine.rules.dialects.words import OPPOSITE
 from engine.rules.jsonpath.write import write_look, write_steps
 
 Condition = dict[str, Any]
-#: The opposite of our operators that have one.
-_OPPOSITE: Final = {"eq": "ne", "in": "not_in"}
 #: Patterns that ignore case, by operator.
 _PATTERNS: Final = {"eq": "^{}$", "in": "^{}$", "contains": "{}", "starts_with": "^{}", "ends_with": "{}$"}
 
@@ -69,7 +68,7 @@ def _negated(inner: Node) -> Condition:
             # Every element is tested, so that it also holds for an absent or empty list.
             return {"not": {"path": f"{made['path']}[*]", "eq": made["contains"]}}
         case Compare(), ["path", "eq" | "in" as name]:
-            return {"path": made["path"], _OPPOSITE[name]: made[name]}
+            return {"path": made["path"], OPPOSITE[name]: made[name]}
         case Compare(), ["path", "exists" | "empty" as name]:
             return {"path": made["path"], name: not made[name]}
     return {"not": made}

@@ -108,15 +108,11 @@ def _chain(finders: tuple[Finder, ...]) -> Finder:
 def _compile_step(node: Any, *, first: bool, detached: bool) -> Finder:
     """A closure for one step that is not straight."""
     kind = type(node)
-    if kind is core.Root:
-        if detached:
-            raise Unsupported("the root of a computed value")
-        return lambda value, scope: (scope.root,)
     if kind is core.This:
         return lambda value, scope: (value,)
-    if kind is iterable.SortedThis:
-        if first:
-            raise Unsupported("sorting a value without parent")
+    if kind is core.Root and not detached:  # a computed value has no root
+        return lambda value, scope: (scope.root,)
+    if kind is iterable.SortedThis and not first:  # only with its parent
         return _sorted(node)
     if (leaf := LEAVES.get(kind)) is not None:
         return leaf(node)

@@ -14,11 +14,16 @@ _PARTS = re.compile(r"\\.|\[(?:\\.|[^\]\\])*\]|\.", re.DOTALL)
 
 
 class Node(core.JSONPath):
-    """A node of the engine. Only the engine's closures evaluate it."""
+    """A node of the engine, with its ``text``. Only the engine's closures evaluate it."""
+
+    text: str
 
     def find(self, datum: Any) -> NoReturn:
         """Never called; see ``engine.rules.jsonpath.closures``."""
         raise NotImplementedError(type(self).__name__)
+
+    def __str__(self) -> str:
+        return self.text
 
 
 @dataclass(slots=True)
@@ -28,9 +33,6 @@ class Test(Node):
     tests: Sequence[Any]
     text: str
 
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(slots=True)
 class Count(Node):
@@ -39,9 +41,6 @@ class Count(Node):
     query: Any
     text: str
 
-    def __str__(self) -> str:
-        return self.text
-
 
 @dataclass(slots=True)
 class Value(Node):
@@ -49,9 +48,6 @@ class Value(Node):
 
     query: Any
     text: str
-
-    def __str__(self) -> str:
-        return self.text
 
 
 @dataclass(slots=True)

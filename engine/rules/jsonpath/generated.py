@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from engine.core.document import Missing
 from engine.core.offload import STRIDE, watched
 
 #: One step of a straight path: a field's name, an index, or None for ``*``.
 Step = str | int | None
+_MAX_LOOPS: Final = 10
 
 
 class _Nothing:
@@ -65,6 +66,9 @@ def generate_one(steps: Sequence[Step]) -> Callable[[Any], Any]:
 
 def generate_all(steps: Sequence[Step]) -> Callable[[Any], list[Any]]:
     """A function from a document to all values of a path, in document order."""
+    if (end := _end_of_loops(steps)) < len(steps):
+        first, rest = generate_all(steps[:end]), generate_all(steps[end:])
+        return lambda document: [value for each in first(document) for value in rest(each)]
     body = _loops(list(steps), 0, "return out", lambda name: [f"out.append({name})"])
     return _function(["out = []", *body, "return out"])
 
@@ -94,6 +98,8 @@ def generate_any(
 
     On an exception it returns what ``careful`` returns for the document.
     """
+    if _end_of_loops(steps) < len(steps):
+        return careful
     names: dict[str, Any] = {"when": answers.when, "otherwise": answers.otherwise, "nothing": answers.nothing}
     names["careful"] = careful
     for place, each in enumerate(tests):
@@ -105,6 +111,12 @@ def generate_any(
 
     body = ["answer = nothing", "try:", *_indent(_loops(list(steps), 0, "return nothing", leaf))]
     return _function([*body, "except Exception:", "    return careful(d)", "return answer"], names)
+
+
+def _end_of_loops(steps: Sequence[Step]) -> int:
+    """The number of steps that one function can have: Python nests at most 20 blocks."""
+    loops = [place for place, step in enumerate(steps) if step is None]
+    return loops[_MAX_LOOPS - 1] + 1 if len(loops) > _MAX_LOOPS else len(steps)
 
 
 def _inline(code: str, name: str, place: int) -> str:

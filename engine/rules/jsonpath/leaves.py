@@ -88,25 +88,15 @@ def _slice(node: core.Slice) -> Finder:
     return find
 
 
-def _len(node: iterable.Len) -> Finder:
-    def find(value: Any, scope: Scope) -> Sequence[Any]:
-        try:
-            return (len(value),)
-        except TypeError:
-            return ()
-
-    return find
+def _size(value: Any, scope: Scope) -> Sequence[Any]:
+    try:
+        return (len(value),)
+    except TypeError:
+        return ()
 
 
-def _keys(node: iterable.Keys) -> Finder:
-    def find(value: Any, scope: Scope) -> Sequence[Any]:
-        return list(value.keys()) if hasattr(value, "keys") else not_applicable(value)
-
-    return find
-
-
-def _str(node: string.Str) -> Finder:
-    return lambda value, scope: (str(value),)
+def _keys(value: Any, scope: Scope) -> Sequence[Any]:
+    return list(value.keys()) if hasattr(value, "keys") else not_applicable(value)
 
 
 def _sub(node: string.Sub) -> Finder:
@@ -140,9 +130,9 @@ LEAVES: dict[Any, Callable[[Any], Finder]] = {
     core.Fields: _fields,
     core.Index: _indexes,
     core.Slice: _slice,
-    iterable.Len: _len,
-    iterable.Keys: _keys,
-    string.Str: _str,
+    iterable.Len: lambda _node: _size,
+    iterable.Keys: lambda _node: _keys,
+    string.Str: lambda _node: lambda value, _scope: (str(value),),
     string.Sub: _sub,
     string.Split: _split,
 }

@@ -12,9 +12,9 @@ from engine.core.payload_schema import SENT_FIELDS
 from engine.core.positions import Where
 from engine.core.truth import Truth, conjoin
 from engine.core.vocabulary import COMPUTED
-from engine.rules.conditions.absence import ANSWERING, of_nothing, stand_in_problem
+from engine.rules.conditions.absence import of_nothing, stand_in_problem
 from engine.rules.conditions.operands import Test
-from engine.rules.conditions.operators import NEGATIVE, OPERATORS, compile_operator
+from engine.rules.conditions.operators import ANSWERING, NEGATIVE, OPERATORS, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, NONE, Quantifier, compile_quantifier
 from engine.rules.dialects import in_yaml
 from engine.rules.jsonpath.generated import Step

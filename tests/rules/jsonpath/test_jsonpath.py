@@ -12,7 +12,12 @@ from jsonpath_ng.ext import parse
 
 from engine.core.document import Missing
 from engine.core.errors import DataMissing, PathError
+from engine.core.positions import Source
+from engine.core.truth import Truth
+from engine.core.vocabulary import Vocabulary
+from engine.rules.conditions import compile_filter
 from engine.rules.jsonpath import MAX_LENGTH, NOTHING, compile_path
+from engine.rules.templates import Templates
 
 NAMES = ("a", "b", "c", "runs")
 
@@ -415,3 +420,17 @@ def test_first_field_names_what_a_path_starts_from():
 
 def test_repr_shows_the_source():
     assert "$.a" in repr(compile_path("$.a"))
+
+
+@pytest.mark.parametrize("depth", [10, 11, 25])
+def test_a_path_may_have_more_wildcards_than_python_nests_blocks(depth):
+    value = "found"
+    for _ in range(depth):
+        value = [value, "other"] if value == "found" else [value]
+    path = "$.v" + "[*]" * depth
+    assert compile_path(path).find({"v": value}) == ["found", "other"]
+    source = Source("rules.yaml")
+    made = compile_filter([{"path": path, "eq": "other"}], ("filters",), source, Templates(Vocabulary({})))
+    assert not source.problems
+    assert made.check({"v": value}) is Truth.TRUE
+    assert made.check({"v": []}) is Truth.FALSE
