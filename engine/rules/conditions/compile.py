@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -230,7 +230,11 @@ class ConditionCompiler:
         if self._faults or look is None or operations is None or quantifier is None or stand_in is None:
             return None
         many = isinstance(look, Path) and look.spread.many(per_run=self._per_run)
-        truth = of_nothing(_pairs(operations), quantifier, many=many) if operations else Truth.UNDECIDED
+        truth = (
+            of_nothing([(each.name, each.operand) for each in operations], quantifier, many=many)
+            if operations
+            else Truth.UNDECIDED
+        )
         nothing, shown = WhenAbsent(truth, stand_in), _text(written(text), operations, quantifier, stand_in)
         if not isinstance(look, Path):
             return expression_condition(look, operations, nothing, shown)
@@ -292,7 +296,9 @@ class ConditionCompiler:
         if name == "count":
             return Operation(name, operand, lambda values, document: test(len(values), document), whole=True)
         if name == "exists" and operand is False:
-            return Operation(name, operand, _all_null(test), whole=True)
+            return Operation(
+                name, operand, lambda values, document: all(test(each, document) for each in values), whole=True
+            )
         return Operation(name, operand, test)
 
     def _report_operand(self, where: Where, error: OperandError) -> None:
@@ -325,14 +331,6 @@ class ConditionCompiler:
         except OperandError as error:
             self._report_operand((*where, "quantifier"), error)
             return None
-
-
-def _pairs(operations: tuple[Operation, ...]) -> list[tuple[str, Any]]:
-    return [(each.name, each.operand) for each in operations]
-
-
-def _all_null(is_null: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
-    return lambda values, document: all(is_null(value, document) for value in values)
 
 
 _TWO = "make them two conditions of a list"

@@ -40,28 +40,6 @@ from engine.rules.jsonpath import Path
 from engine.rules.jsonpath.trace import absent_part, where_it_ends
 
 
-class Condition(Protocol):
-    """One compiled condition or group."""
-
-    @property
-    def text(self) -> str:
-        """The condition on one line, as shown to people."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The data of a run that it may read: inputs, outputs, feedback."""
-
-    @property
-    def check(self) -> Callable[[Document], Truth]:
-        """Its truth; raises nothing except ``OutOfTime``."""
-
-    def absent(self, document: Document) -> str:
-        """The absent part, if it is undecided because of it; else empty."""
-
-    def explain(self, document: Document) -> Verdict:
-        """Its truth and the reason; agrees with ``check`` and raises nothing except ``OutOfTime``."""
-
-
 class Evaluable(Protocol):
     """A compiled expression of ``engine.rules.templates``."""
 
@@ -85,7 +63,7 @@ class Evaluable(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Leaf:
-    """A path or an expression with its operators.
+    """A path or an expression with its operators. ``check`` is its truth, and raises nothing except ``OutOfTime``.
 
     ``find`` returns the values; ``nothing`` is the result if there are none. ``part`` then names the absent part,
     and ``why`` says what is there instead. ``reads`` returns the values that an expression without operator read.
@@ -115,7 +93,7 @@ class Leaf:
             return ""
 
     def explain(self, document: Document) -> Verdict:
-        """Every operator on every value found."""
+        """Every operator on every value found; agrees with ``check``, and raises nothing except ``OutOfTime``."""
         return replace(self._judged(document), reads=self.reads(document))
 
     def _judged(self, document: Document) -> Verdict:
@@ -200,6 +178,9 @@ class Group:
         deciding = next((verdict for verdict in verdicts if truth < 0 and verdict.truth is truth), None)
         reason = f"{deciding.text}: {deciding.reason}" if deciding else ""
         return Verdict(truth, self.kind, self.text, (), verdicts, reason, deciding.absent if deciding else "")
+
+
+Condition = Leaf | Group
 
 
 # --- making them --------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
 from typing import Any, cast
 
 from jsonpath_ng import jsonpath as core
@@ -69,28 +70,13 @@ def _guarded(find: Callable[[Any], Any], meter: threading.local, *, looks: bool)
 def _use_re2(node: Any) -> None:
     """Use RE2 where the library would call ``re`` with outside input."""
     if isinstance(node, string.Sub):
-        node.regex = cast("Any", _Sub(compile_sub(node.expr, node.repl)))
+        replace = compile_sub(node.expr, node.repl)
+        node.regex = cast("Any", SimpleNamespace(sub=lambda _replacement, text: replace(text)))
     elif isinstance(node, query.Expression) and node.op == "=~":
-        node.find = _match_find(node.target, compile_match(node.value))  # type: ignore[method-assign]
-
-
-def _match_find(target: Any, test: Callable[[Any], bool]) -> Callable[[Any], Any]:
-    """Replaces ``Expression.find`` for ``=~``."""
-
-    def find(datum: Any) -> Any:
-        return [match for match in target.find(core.DatumInContext.wrap(datum)) if test(match.value)]
-
-    return find
-
-
-class _Sub:
-    """The part of a compiled pattern that ``Sub`` uses."""
-
-    def __init__(self, replace: Callable[[str], str]) -> None:
-        self._replace = replace
-
-    def sub(self, _replacement: str, text: str) -> str:
-        return self._replace(text)
+        target, test = node.target, compile_match(node.value)
+        node.find = lambda datum: [  # type: ignore[method-assign]
+            match for match in target.find(core.DatumInContext.wrap(datum)) if test(match.value)
+        ]
 
 
 def all_nodes(tree: Any) -> Iterator[Any]:

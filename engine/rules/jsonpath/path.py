@@ -161,8 +161,7 @@ def _syntax_error(text: str, message: str) -> PathError:
     place, column = _AT.search(message), len(text)
     if place:
         line, offset = int(place[1] or place[3]), int(place[2] or place[4])
-        start = 0 if line == 1 else _nth(text, "\n", line - 1)
-        column = max(0, start + offset)
+        column = max(0, len("\n".join(text.split("\n")[: line - 1])) + offset)
     named = message.startswith("Unknown named operator")
     hint = f"in backquotes jsonpath-ng knows {_NAMED_OPERATORS}" if named else ""
     if not place or column >= len(text):
@@ -170,14 +169,6 @@ def _syntax_error(text: str, message: str) -> PathError:
     if named:
         return PathError("the path has an unknown function in backquotes", column=column + 1, hint=hint)
     return PathError(f"the path cannot be read from {text[column : column + 20]!r} on", column=column + 1, hint=hint)
-
-
-def _nth(text: str, mark: str, count: int) -> int:
-    """The index of the n-th separator."""
-    place = -1
-    for _ in range(count):
-        place = text.find(mark, place + 1)
-    return place
 
 
 def _find(tree: Any, text: str, parser: Grammar) -> Callable[[Any], list[Any]]:
