@@ -1,4 +1,4 @@
-"""How much one rendering may do: caps against mistakes, such as a loop over the wrong thing or ``'x' * 10**9``."""
+"""Limits for one rendering, against mistakes such as a loop over the wrong thing or ``'x' * 10**9``."""
 
 from __future__ import annotations
 
@@ -7,16 +7,15 @@ from engine.core.offload import current
 
 #: Units of work one rendering may spend; about a second of the slowest kind.
 MAX_WORK = 1_000_000
-#: What a step of a loop, or a function's call, costs. 100,000 of them use a rendering up.
+#: Cost of a loop step or a function call. A rendering may have 100,000 of them.
 STEP = 10
-#: Characters of new text that cost one unit. 32 MiB of text, made in whatever portions, use a rendering up.
+#: Characters of new text per unit. A rendering may make 32 MiB of text in total.
 CHARS_PER_UNIT = 32
-#: Characters that cost one unit where a text is copied without growing, searched or written as JSON: event data has
-#: no cap.
+#: Characters per unit where a text is searched, written as JSON or copied without growing. Event data has no cap.
 COPIED_PER_UNIT = 128
-#: Characters in any one text that is made, the result among them.
+#: The longest text that a template may make, in characters. It applies to the result too.
 MAX_TEXT = 32 * 1024 * 1024
-#: Items in any one list or range that an operator or function makes.
+#: The longest list or range that an operator or function may make.
 MAX_ITEMS = 100_000
 #: Columns a text can be padded, centred or indented to.
 MAX_WIDTH = 10_000
@@ -28,7 +27,7 @@ _STRIDE = 20_000
 
 
 class Budget:
-    """What is left of one rendering's allowance. Made anew for every rendering, never shared.
+    """The remaining work of one rendering. Each rendering has its own.
 
     The deadline of the computation is checked whenever ``left`` falls below ``_check_at``.
     """
@@ -41,7 +40,7 @@ class Budget:
         self._check_at = MAX_WORK - _STRIDE if self._deadline else 0
 
     def spend(self, units: int) -> None:
-        """Use up some work.
+        """Spend some work.
 
         Raises:
             TemplateError: nothing is left.
@@ -64,9 +63,9 @@ class Budget:
         self._check_at = max(self.left - _STRIDE, 0)
 
     def made(self, length: int, given: int = 0) -> None:
-        """Account for a text of so many characters, before or after it is made.
+        """Charge for a text of ``length`` characters, before or after it is made.
 
-        It is not capped if it is no longer than the ``given`` text that it is made of.
+        A text that is not longer than the ``given`` one, from which it is made, has no cap.
 
         Raises:
             TemplateError: it is longer than any text may be, or nothing is left.
@@ -89,7 +88,7 @@ class Budget:
             )
 
     def items(self, count: int) -> None:
-        """Account for a list of so many items, before or after it is made.
+        """Charge for a list of ``count`` items, before or after it is made.
 
         Raises:
             TemplateError: it is longer than any list may be, or nothing is left.
@@ -100,7 +99,7 @@ class Budget:
 
 
 def columns(width: object) -> int:
-    """A width to pad to, checked.
+    """Check a width to pad to, and return it.
 
     Raises:
         TemplateError: it is no whole number, or too wide.

@@ -1,4 +1,4 @@
-"""One text or expression, compiled: checked, rewritten, and made into code by Jinja."""
+"""Compile one text or expression: check it, rewrite its syntax tree and let Jinja make code of it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engine.core.positions import Where
 from engine.core.vocabulary import Vocabulary
 from engine.rules.templates.budget import Budget
 from engine.rules.templates.errors import Looks, line_of, translate
-from engine.rules.templates.kleene import Deciding, DecidingRewriter
+from engine.rules.templates.kleene import ConditionRewriter, ConditionSandbox
 from engine.rules.templates.needs import Needs, chain_of, chains, each_item, needs_of, operands
 from engine.rules.templates.rewriter import Rewriter
 from engine.rules.templates.sandbox import EVENT_NAMES, Rendering, Sandbox
@@ -34,14 +34,14 @@ class Code:
     looks: Looks
 
     def evaluate(self, document: Mapping[str, Any], budget: Budget) -> Any:
-        """The value of the expression that the text is."""
+        """Evaluate the text as one expression."""
         context = Rendering(self.sandbox, document, budget, self.size)
         for _ in self.template.root_render_func(context):
             pass
         return context.vars[_RESULT]
 
     def write(self, document: Mapping[str, Any], budget: Budget) -> str:
-        """The text, counted while it streams."""
+        """Render the text, and check its length meanwhile."""
         context = Rendering(self.sandbox, document, budget, self.size)
         parts, length = [], 0
         for part in self.template.root_render_func(context):
@@ -51,7 +51,7 @@ class Code:
         return "".join(parts)
 
     def explain(self, error: Exception, document: Mapping[str, Any], where: Where) -> TemplateError:
-        """What went wrong, with its place in the tree and in the text."""
+        """Turn an exception into a TemplateError with the position in the tree and the line in the text."""
         fault = translate(error, self.looks, document)
         line = line_of(error.__traceback__, self.template.get_corresponding_lineno)
         if isinstance(fault, AbsentValue):
@@ -61,7 +61,7 @@ class Code:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One compiled text, wherever it stands. ``native``: it is exactly one expression, and no key."""
+    """One compiled text. ``native``: it is exactly one expression, and not a key."""
 
     code: Code
     needs: Needs
@@ -71,7 +71,7 @@ class Text:
 
 
 def compile_text(sandbox: Sandbox, text: str, vocabulary: Vocabulary, *, key: bool) -> Text | tuple[Mistake, ...]:
-    """A text of a parameter tree, or (``key``) a key there; its mistakes where it has any."""
+    """Compile a text of a parameter tree (``key``: a key of it), or return its mistakes."""
     parsed = parse(sandbox, text)
     if isinstance(parsed, Mistake):
         return (parsed,)
@@ -86,8 +86,8 @@ def compile_text(sandbox: Sandbox, text: str, vocabulary: Vocabulary, *, key: bo
     return Text(code, needs, native, data, all(chain.root == "vars" for chain in code.looks.chains))
 
 
-def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> tuple[Needs, Code]:
-    """What a bare expression needs, and its code.
+def compile_expression(sandbox: ConditionSandbox, text: str, vocabulary: Vocabulary) -> tuple[Needs, Code]:
+    """Compile a bare expression, and list the data that it needs.
 
     Raises:
         TemplateError: the first mistake in it.
@@ -98,7 +98,7 @@ def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> 
     for mistake in mistakes(sandbox, text, parsed.tree, vocabulary):
         raise mistake.error()
     needs = needs_of(parsed.tree)
-    code = compile_code(sandbox, text, parsed, native=True, rewriter=DecidingRewriter)
+    code = compile_code(sandbox, text, parsed, native=True, rewriter=ConditionRewriter)
     if isinstance(code, Mistake):
         raise code.error()
     return needs, code
@@ -107,7 +107,7 @@ def compile_expression(sandbox: Deciding, text: str, vocabulary: Vocabulary) -> 
 def compile_code(
     sandbox: Sandbox, text: str, parsed: Parsed, *, native: bool, rewriter: type[Rewriter] = Rewriter
 ) -> Code | Mistake:
-    """The code of a checked tree; ``native``: of the one expression that it is."""
+    """Compile a checked syntax tree. ``native``: as one expression."""
     tree = parsed.tree
     seen = Looks(tuple(dict.fromkeys(chain for _, chain in chains(tree))), tuple(dict.fromkeys(operands(tree))))
     changes = rewriter(escaping=sandbox.escaping, each=each_item(tree), hidden=frozenset(assigned(tree)))

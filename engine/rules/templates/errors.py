@@ -1,4 +1,4 @@
-"""Why a rendering failed, in words for the author of the template."""
+"""Explain to the author of a template why a rendering failed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PYTHON_KINDS = {
 }
 _NOT_COMPARED = re.compile(r"'(\S+)' not supported between instances of '(\w+)' and '(\w+)'")
 _WRONG_CALL = re.compile(r"(?:\w+\.)*(?:_|do_|sync_do_)?(\w+?)\(\) (?:missing|takes|got)")
-#: That it was null which something could not be done with, and that is not named yet.
+#: The message blames null, but does not name what is null.
 _NULL = re.compile(r"(?<! is )\bnull\b")
 #: What to do about a value that is absent.
 DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
@@ -38,14 +38,14 @@ DEFAULT = "where it may be absent, write `| default(…)`, or `| default(omit)` 
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """What a text looks for in the document: all of it, and what of it is compared, calculated with or filtered."""
+    """A text's lookups in the document: all, and those that are compared, calculated with or filtered."""
 
     chains: tuple[Chain, ...]
     operands: tuple[Chain, ...]
 
 
 def translate(error: Exception, looks: Looks, document: Mapping[str, Any]) -> TemplateError:
-    """What became of a rendering, whatever was raised in it."""
+    """Turn any exception of a rendering into a TemplateError."""
     fault = _translated(error, looks.chains, document)
     names = _nulls(looks.operands, document) if "null" in str(fault) else []
     if not names:
@@ -55,7 +55,7 @@ def translate(error: Exception, looks: Looks, document: Mapping[str, Any]) -> Te
 
 
 def _named(fault: TemplateError, names: list[str]) -> TemplateError:
-    """A fault that null caused, with the name of what was null; with several names where it may be any of them."""
+    """An error that null caused, with the name of the value that is null, or all names if there are several."""
     message, who = str(fault), " or ".join(names)
     if message.startswith(NO_TEXT):
         return TemplateError(message.replace(NO_TEXT, f"{who} is null", 1), hint=f"write {names[0]} | default(…)")
@@ -66,7 +66,7 @@ def _named(fault: TemplateError, names: list[str]) -> TemplateError:
 
 
 def _nulls(operands: Sequence[Chain], document: Mapping[str, Any]) -> list[str]:
-    """How the author wrote what is null."""
+    """The lookups that find null, as the author wrote them."""
     return [str(chain) for chain in operands if DYNAMIC not in chain.keys and _end_of(chain, document) is None]
 
 
@@ -76,7 +76,7 @@ def _end_of(chain: Chain, document: Mapping[str, Any]) -> Any:
 
 
 def _walk(chain: Chain, document: Mapping[str, Any]) -> tuple[int, Any]:
-    """How many keys of a look find something, and what the last of them finds."""
+    """The number of keys that exist along a lookup, and the value of the last."""
     value: Any = document.get(chain.root, _NOWHERE)
     for place, key in enumerate(chain.keys):
         inside = _inside(value, key)
@@ -87,7 +87,7 @@ def _walk(chain: Chain, document: Mapping[str, Any]) -> tuple[int, Any]:
 
 
 def _stand_in(message: str) -> str:
-    """What to put in the place of null: where numbers are wanted, one."""
+    """The filter that replaces null, with a default of the type that is expected."""
     if "number" in message:
         return "default(0)"
     return "default([])" if re.search("no items|no length|looks through", message) else "default(…)"
@@ -118,7 +118,7 @@ def _translated(error: Exception, chains: Sequence[Chain], document: Mapping[str
 
 
 def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any]) -> AbsentValue:
-    """Which part of a look into the document was missing, and what there is instead."""
+    """Say which part of a lookup is missing, and what exists there."""
     if absent.words:
         return AbsentValue(absent.words, "an item", hint=DEFAULT)
     if absent.owner is missing:
@@ -131,7 +131,7 @@ def describe(absent: Absent, chains: Sequence[Chain], document: Mapping[str, Any
 
 
 def of_condition(fault: TemplateError) -> TemplateError:
-    """A fault with advice for the author of a condition, which has no parameters to leave out."""
+    """An error with advice for the author of a condition: a condition has no parameter to leave out."""
     if fault.hint == DEFAULT:
         fault.hint = "where it may be absent, write `| default(…)`, or ask `is defined`"
     return fault
@@ -144,7 +144,7 @@ def _no_name(name: str) -> tuple[str, str]:
 
 
 def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
-    """How the author wrote what the missing key was looked for in; empty if it is another chain that is missing."""
+    """The value without the key, as the author wrote it; empty if another lookup failed."""
     place, value = _walk(chain, document)
     if place == len(chain.keys) or chain.keys[place] != absent.key or type(value) is not type(absent.owner):
         return ""
@@ -152,9 +152,9 @@ def _path(chain: Chain, absent: Absent, document: Mapping[str, Any]) -> str:
 
 
 def reads(looks: Looks, document: Mapping[str, Any]) -> dict[str, Any]:
-    """What looks into the document find, by how they are written; what is absent, or was not sent, is left out.
+    """The values that lookups find, by how they are written. Absent values, and those not sent, are left out.
 
-    Of a method's name it is the value that it is a method of.
+    For a method it is the value that the method is called on.
     """
     found = {}
     for chain in looks.chains:
@@ -208,7 +208,7 @@ def _near(key: Any, owner: dict[Any, Any]) -> str:
 
 
 def line_of(trace: TracebackType | None, line: Any) -> int:
-    """The template's line that a traceback ends in; ``line`` turns the compiled code's line into it."""
+    """The template's line where a traceback ends; ``line`` maps a line of the compiled code to it."""
     found = 1
     while trace is not None:
         if trace.tb_frame.f_code.co_filename == "<template>":

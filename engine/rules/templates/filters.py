@@ -1,4 +1,4 @@
-"""The filters that templates have: Jinja's harmless ones, capped, and a few of our own.
+"""The filters of templates: Jinja's safe ones, with caps, and a few of our own.
 
 Left out of Jinja's own, because they are for web pages (``striptags urlize xmlattr
 forceescape``), show Python's insides (``pprint``), look past the data (``attr``) or make a
@@ -26,14 +26,14 @@ from engine.core.units import format_duration
 from engine.rules.templates.budget import COPIED_PER_UNIT, Budget, columns
 from engine.rules.templates.slack_escape import escaped, like, own, plain, throughout
 from engine.rules.templates.texts import TEXT_FILTERS, Method, apply, join
-from engine.rules.templates.values import Absent, demand, dump, kind_of, need, sequence, text_of, weigh
+from engine.rules.templates.values import Absent, charge, dump, fetched, kind_of, need, sequence, text_of
 
 Filter = Callable[..., Any]
 
 _LAYOUT_WIDTH = re.compile(r"%[^a-zA-Z%]*?(\d+)")
 
 
-#: Names that other dialects have, and what they are called here.
+#: Filters of other dialects, and their names here.
 FOREIGN_FILTERS = {
     "json": "tojson",
     "to_json": "tojson",
@@ -66,7 +66,7 @@ FOREIGN_FILTERS = {
 
 
 def _on_text(method: Method) -> Filter:
-    """A filter on text. A value that is no text is turned into it."""
+    """A filter on text. Other values are written as text first."""
 
     @pass_context
     def call(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -76,14 +76,14 @@ def _on_text(method: Method) -> Filter:
 
 
 def _on_items(function: Filter) -> Filter:
-    """A filter on a sequence, of Jinja's or our own: paid for, and with its whole result at once."""
+    """A filter on a sequence. It charges for the items, and returns a list instead of an iterator."""
     passed = str(getattr(getattr(function, "jinja_pass_arg", None), "name", ""))
 
     @pass_context
     def call(context: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
         items = sequence(value, context.budget)
         if function in _COMPARING:
-            weigh(items, context.budget)
+            charge(items, context.budget)
         first = {"context": context, "environment": context.environment}.get(passed)
         result = function(*([] if first is None else [first]), items, *args, **kwargs)
         return list(result) if isinstance(result, Iterator) else result
@@ -101,13 +101,13 @@ def _on_number(name: str, function: Filter) -> Filter:
 
 
 def _default(value: Any, default_value: Any = "", boolean: bool = False) -> Any:
-    if demand(value) is None or isinstance(value, Undefined) or (boolean and not value):
+    if fetched(value) is None or isinstance(value, Undefined) or (boolean and not value):
         return default_value
     return value
 
 
 def _length(value: Any) -> int:
-    if isinstance(demand(value), (str, list, tuple, dict, range)) or hasattr(type(value), "__len__"):
+    if isinstance(fetched(value), (str, list, tuple, dict, range)) or hasattr(type(value), "__len__"):
         return len(value)
     raise TemplateError(f"{kind_of(value)} has no length")
 
@@ -138,7 +138,7 @@ def _fromjson(context: Any, value: Any) -> Any:
 
 @pass_context
 def _escape(context: Any, value: Any) -> str:
-    """The text as if it were data; where data is not escaped anyway, escaped at once."""
+    """Treat the text as data. In a template that does not escape data, escape it now."""
     text = text_of(value, context.budget)
     context.budget.made(len(text))
     return plain(text) if context.eval_ctx.autoescape else escaped(text)
@@ -146,13 +146,13 @@ def _escape(context: Any, value: Any) -> str:
 
 @pass_context
 def _safe(context: Any, value: Any) -> Any:
-    weigh(value, context.budget)
+    charge(value, context.budget)
     return throughout(own, value) if context.eval_ctx.autoescape else value
 
 
 @pass_context
 def _urlencode(context: Any, value: Any) -> str:
-    if isinstance(demand(value), Mapping):
+    if isinstance(fetched(value), Mapping):
         pairs = [f"{_quoted(key, context.budget)}={_quoted(item, context.budget)}" for key, item in value.items()]
         return "&".join(pairs).replace("%20", "+")
     return _quoted(value, context.budget)
@@ -174,7 +174,7 @@ def _datetime(context: Any, value: Any, layout: Any = "%Y-%m-%d %H:%M:%S") -> st
     for size in _LAYOUT_WIDTH.findall(layout):
         columns(int(size[:9]))
     try:
-        if isinstance(demand(value), (int, float)) and not isinstance(value, bool):
+        if isinstance(fetched(value), (int, float)) and not isinstance(value, bool):
             moment = datetime.fromtimestamp(value, UTC)
         else:
             moment = datetime.fromisoformat(plain(text_of(value, context.budget)))
@@ -189,13 +189,13 @@ def _datetime(context: Any, value: Any, layout: Any = "%Y-%m-%d %H:%M:%S") -> st
 
 
 def _int(value: Any, default: Any = 0, base: int = 10) -> Any:
-    if isinstance(demand(value), str) and len(value) > 4000:
+    if isinstance(fetched(value), str) and len(value) > 4000:
         return default
     return jinja.do_int(plain(value) if isinstance(value, str) else value, default, base)
 
 
 def _float(value: Any, default: Any = 0.0) -> Any:
-    return jinja.do_float(plain(value) if isinstance(demand(value), str) else value, default)
+    return jinja.do_float(plain(value) if isinstance(fetched(value), str) else value, default)
 
 
 def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
@@ -205,7 +205,7 @@ def _round(value: Any, precision: int = 0, method: Any = "common") -> Any:
 
 
 def _duration(value: Any) -> str:
-    """Seconds as people write them: ``2.5s``, ``1h30m``."""
+    """Format seconds: ``2.5s``, ``1h30m``."""
     if not 0 <= value < 1e12:
         raise TemplateError(f"duration wants a number of seconds, not {kind_of(value)}")
     return format_duration(value)
@@ -275,7 +275,7 @@ def _pick(context: Any, value: Any, *names: str, **renamed: str) -> Any:
         raise TemplateError(
             "pick wants names of fields, each once", hint="write pick('id', title='run.name', user='run.user.name')"
         )
-    if isinstance(demand(value), dict):
+    if isinstance(fetched(value), dict):
         return _picked(context, value, fields)
     items = sequence(value, context.budget)
     context.budget.spend(len(items) * len(fields))
@@ -286,7 +286,7 @@ def _picked(context: Any, item: Any, fields: Mapping[str, str]) -> dict[str, Any
     made = {}
     for name, path in fields.items():
         look = jinja.make_attrgetter(context.environment, path.removesuffix("?"))
-        found = demand(look(demand(item)))
+        found = fetched(look(fetched(item)))
         if isinstance(found, Undefined) and not path.endswith("?"):
             raise TemplateError(
                 f"pick: an item has no {plain(path)!r}",
@@ -297,11 +297,11 @@ def _picked(context: Any, item: Any, fields: Mapping[str, str]) -> dict[str, Any
 
 
 def _end(word: str, index: int) -> Filter:
-    """The first or last item of a list or text, however long that is."""
+    """The first or last item of a list or text of any length."""
 
     @pass_context
     def call(context: Any, value: Any) -> Any:
-        given = isinstance(demand(value), (str, list, tuple, range))
+        given = isinstance(fetched(value), (str, list, tuple, range))
         items = value if given else sequence(value, context.budget)
         return items[index] if items else Absent(f"No {word} item, sequence was empty.")
 
@@ -331,7 +331,7 @@ _ON_ITEMS: Mapping[str, Filter] = {
     "sum": _sum,
     "unique": jinja.sync_do_unique,
 }
-#: Those that compare items, which may be far larger than they look.
+#: These compare items. Lists that contain each other many times would take forever, so they are charged in full.
 _COMPARING = (jinja.sync_do_groupby, jinja.do_max, jinja.do_min, jinja.do_sort, jinja.sync_do_unique)
 _ON_NUMBERS: Mapping[str, Filter] = {"abs": abs, "duration": _duration, "round": _round}
 #: Every filter a template may use, by name.

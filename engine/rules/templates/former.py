@@ -1,4 +1,4 @@
-"""Expressions that answered otherwise before absence had one meaning, rewritten so that they keep that answer.
+"""Expressions whose answer changed when absence got one meaning, rewritten to keep the old answer.
 
 Before, an absent value was false, equal to no value but another absent one, and neither none nor anything else that a
 test asks for.
@@ -17,13 +17,13 @@ from engine.rules.templates.kleene import COMPARING
 from engine.rules.templates.needs import Chain, chain_of
 from engine.rules.templates.unparse import unparse
 
-#: Filters that have no value where there is nothing to choose from.
+#: Filters without a result for an empty list.
 _CHOOSING = frozenset({"first", "last", "min", "max", "random"})
 _NO_FACTS: frozenset[str] = frozenset()
 
 
 class Asked(Enum):
-    """What counts of a part's answer: that it is true, that it is false, or what it is."""
+    """What matters of a part's answer: that it is true, that it is false, or its value."""
 
     TRUE = "true"
     FALSE = "false"
@@ -31,13 +31,13 @@ class Asked(Enum):
 
     @property
     def inverse(self) -> Asked:
-        """What counts of it under ``not``."""
+        """The same under ``not``."""
         return {Asked.TRUE: Asked.FALSE, Asked.FALSE: Asked.TRUE, Asked.VALUE: Asked.VALUE}[self]
 
 
 @dataclass(frozen=True, slots=True)
 class Former:
-    """What is answered otherwise now where one of the ``parts`` is absent; ``kept`` is the text that answers as before.
+    """An expression whose answer changed where one of ``parts`` is absent; ``kept`` is the text with the old answer.
 
     ``decided``: the whole expression is one question, so that ``parts`` are all that it needs.
     """
@@ -48,7 +48,7 @@ class Former:
 
 
 def former(expression: nodes.Expr, asked: Asked, there: Callable[[Chain], bool]) -> Former | None:
-    """How an expression has to read to answer as before; None where its answer is the same.
+    """How to write an expression to keep its old answer; None if its answer did not change.
 
     ``there`` tells which looks into the document always find something. The tree is changed.
     """
@@ -63,7 +63,7 @@ def former(expression: nodes.Expr, asked: Asked, there: Callable[[Chain], bool])
 
 
 class _Keeper:
-    """Rewrites one expression; ``parts`` are those whose absence is answered otherwise now.
+    """Rewrites one expression; ``parts`` are those whose absence changes the answer.
 
     ``facts`` are the texts of what is known to be there where a part is asked.
     """
@@ -73,15 +73,15 @@ class _Keeper:
         self.parts: list[str] = []
 
     def keep(self, node: nodes.Expr, asked: Asked, facts: frozenset[str]) -> nodes.Expr:
-        """A part that counts as true or false."""
+        """Rewrite a part that is used as true or false."""
         match node:
             case nodes.And():
                 left, right = node.left, node.right
-                node.left = self.keep(left, asked, facts | _told(right, true=True))
+                node.left = self.keep(left, asked, facts | _tested(right, true=True))
                 node.right = self.keep(right, asked, facts | _there_if(left, true=True))
             case nodes.Or():
                 left, right = node.left, node.right
-                node.left = self.keep(left, asked, facts | _told(right, true=False))
+                node.left = self.keep(left, asked, facts | _tested(right, true=False))
                 node.right = self.keep(right, asked, facts | _there_if(left, true=False))
             case nodes.Not():
                 node.node = self.keep(node.node, asked.inverse, facts)
@@ -106,7 +106,7 @@ class _Keeper:
         return node
 
     def _within(self, node: nodes.Node, facts: frozenset[str]) -> None:
-        """The parts of what is calculated, called or filtered: a value that is absent there was an error before."""
+        """Rewrite the parts of a calculation, call or filter. An absent value was an error there before, too."""
         for name, value in node.iter_fields():
             if isinstance(value, nodes.Expr):
                 setattr(node, name, self._part(value, facts))
@@ -141,7 +141,7 @@ class _Keeper:
             operand.expr = self._part(operand.expr, facts)
 
     def _pair(self, left: nodes.Expr, operand: nodes.Operand, asked: Asked, facts: frozenset[str]) -> nodes.Expr | None:
-        """One comparison as it was; None where it is as it was."""
+        """One comparison with its old answer; None if that did not change."""
         if operand.op in ("eq", "ne"):
             return self._equality(left, operand, asked, facts)
         if operand.op in ("in", "notin"):
@@ -211,7 +211,7 @@ class _Keeper:
     # --- what may be absent ---
 
     def may_be_absent(self, node: nodes.Expr, facts: frozenset[str]) -> bool:
-        """Whether a part looks for what may not be there."""
+        """Whether the value of a part may be absent."""
         chain = chain_of(node)
         if chain is not None:
             return not (self._there(chain) or str(chain) in facts)
@@ -231,15 +231,15 @@ class _Keeper:
         return nodes.Filter(node, "default", [none], [], None, None, lineno=node.lineno)
 
 
-def _told(node: nodes.Expr, *, true: bool) -> frozenset[str]:
-    """What an expression asks to be there for being true, or for being false: with ``is defined``, as before."""
+def _tested(node: nodes.Expr, *, true: bool) -> frozenset[str]:
+    """What must exist for an expression to be true (or false), as tested by ``is defined``."""
     match node:
         case nodes.Not():
-            return _told(node.node, true=not true)
+            return _tested(node.node, true=not true)
         case nodes.And() if true:
-            return _told(node.left, true=True) | _told(node.right, true=True)
+            return _tested(node.left, true=True) | _tested(node.right, true=True)
         case nodes.Or() if not true:
-            return _told(node.left, true=False) | _told(node.right, true=False)
+            return _tested(node.left, true=False) | _tested(node.right, true=False)
         case nodes.Test(name="defined" | "undefined") if true is (node.name == "defined"):
             return frozenset({_key(node.node)})
         case nodes.Filter(name="default", node=nodes.Expr() as inner, args=[nodes.Const(value=None)]) if true:
@@ -248,10 +248,10 @@ def _told(node: nodes.Expr, *, true: bool) -> frozenset[str]:
 
 
 def _there_if(node: nodes.Expr, *, true: bool) -> frozenset[str]:
-    """What has to be there for an expression to be true, or to be false, once it is kept itself."""
+    """What must exist for a rewritten expression to be true (or false)."""
     if true and isinstance(node, (nodes.Name, nodes.Getattr, nodes.Getitem)):
         return frozenset({_key(node)})
-    return _told(node, true=true)
+    return _tested(node, true=true)
 
 
 def _key(node: nodes.Expr) -> str:

@@ -14,7 +14,7 @@ from engine.rules.dialects.words import FUNCTIONS, misspelt, operator_of, phrase
 from engine.rules.templates.needs import Chain, chain_of
 from engine.rules.templates.sandbox import DOCUMENT_NAMES, ENGINE_NAMES, METHOD_NAMES
 
-#: Operators as they are written in an expression: of a value, with what it is compared with.
+#: Operators, as expressions write them for a value.
 _WRITTEN: Final = {
     "contains": '"…" in {}',
     "starts_with": '{}.startswith("…")',
@@ -35,7 +35,7 @@ _SIZES: Final = frozenset({"length", "size", "len", "count"})
 
 
 def wrong_methods(tree: nodes.Template, own: set[str]) -> Iterator[tuple[int, str, str, str]]:
-    """Line, name, message and hint of every method that no value has; ``own`` are names that the template makes."""
+    """Line, name, message and hint of every unknown method; ``own`` are names that the template assigns."""
     called = [node.node for node in tree.find_all(nodes.Call)]
     for callee in called:
         if isinstance(callee, nodes.Getattr) and callee.attr not in METHOD_NAMES and not _owned(callee, own):
@@ -49,7 +49,7 @@ def wrong_methods(tree: nodes.Template, own: set[str]) -> Iterator[tuple[int, st
 
 
 def _owned(callee: nodes.Getattr, own: set[str]) -> bool:
-    """Whether it is a name of the template's that is looked into, such as a namespace with a macro in it."""
+    """Whether it is an attribute of a name that the template assigns, such as a macro in a namespace."""
     node: nodes.Node = callee
     while isinstance(node, (nodes.Getattr, nodes.Getitem)):
         node = node.node
@@ -72,7 +72,7 @@ def _method_hint(name: str, owner: str) -> str:
 
 
 def _wrong_attribute(chain: Chain | None) -> tuple[str, str] | None:
-    """A step beyond a field of a run that is a text or a list."""
+    """Message and hint if an attribute of a text or list of a run is read."""
     if chain is None or chain.root != "run" or len(chain.keys) != 2:
         return None
     field, name = chain.keys
@@ -105,7 +105,7 @@ _FOREIGN_NAMES = {
 
 
 def name_hint(name: str, known: frozenset[str], vocabulary: Vocabulary) -> str:
-    """What to write instead; ``known`` are the names that there are."""
+    """What to write instead of ``name``; ``known`` are all names that exist."""
     if name == "loop":
         return "`loop` exists within {% for %} only"
     if name == "env":

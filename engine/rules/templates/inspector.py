@@ -1,6 +1,6 @@
-"""What templates and expressions read, compare and cannot do without, for warnings about a configuration.
+"""What templates and expressions read, compare and need, for warnings about a configuration.
 
-Nothing is compiled for it.
+It works on syntax trees; nothing is compiled.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.syntax import Mistake, Parsed, assigned, looks, parse, parse_expression, steps_of
 
 _FLIPPED = {"lt": "gt", "lteq": "gteq", "gt": "lt", "gteq": "lteq", "eq": "eq", "ne": "ne"}
-#: Filters that make something of nothing.
+#: Filters that replace an absent value.
 _FILLING = frozenset({"default", "d"})
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A look into the document that is compared with a constant; ``operator`` is Jinja's word (``eq``, ``notin``)."""
+    """A lookup that is compared with a constant; ``operator`` is Jinja's name (``eq``, ``notin``)."""
 
     line: int
     steps: tuple[Step, ...]
@@ -35,7 +35,7 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Needed:
-    """A look whose value a text cannot do without. ``whole``: the text is nothing else, so that null is fine."""
+    """A lookup that must find a value. ``whole``: it is the whole text, so null is allowed."""
 
     line: int
     steps: tuple[Step, ...]
@@ -43,7 +43,7 @@ class Needed:
 
 
 def comparisons(tree: nodes.Template) -> Iterator[Compared]:
-    """Every comparison of a look into the document with a constant."""
+    """Every comparison of a lookup with a constant."""
     own = assigned(tree)
     for node in tree.find_all(nodes.Compare):
         if len(node.ops) != 1:
@@ -67,7 +67,7 @@ def _many(operand: Any) -> bool:
 
 
 def needed(tree: nodes.Template, *, native: bool) -> Iterator[Needed]:
-    """Every look that is written out where nothing stands in for it: no default, no test of it around it."""
+    """Every lookup that has no default, and no test around it."""
     own = assigned(tree)
     for node, steps in _written(tree, frozenset()):
         chain = chain_of(node)
@@ -79,7 +79,7 @@ _Steps = tuple[Step, ...]
 
 
 def _written(node: nodes.Node, tested: frozenset[_Steps]) -> Iterator[tuple[nodes.Node, _Steps]]:
-    """The looks below a node that are not among those tested, nor go on from one of them."""
+    """The lookups below a node that do not begin with a tested one."""
     match node:
         case nodes.If() | nodes.CondExpr():
             within = tested | _looks(node.test)
@@ -111,12 +111,12 @@ def _looks(node: nodes.Node) -> frozenset[_Steps]:
     return frozenset(tuple(steps_of(chain)) for _, chain in chains(node))
 
 
-#: How many syntax trees are kept, as one text is looked at for several warnings one after the other.
+#: Size of the cache of syntax trees: several warnings read the same text one after the other.
 _TREES_KEPT: Final = 64
 
 
 class Inspector:
-    """Tells what sound texts read. A text with a mistake reads nothing."""
+    """Inspects valid texts. A text with a mistake reads nothing."""
 
     def __init__(self, sandbox: Sandbox) -> None:
         self._sandbox = sandbox
@@ -124,7 +124,7 @@ class Inspector:
         self._trees: dict[tuple[object, bool], Parsed | Mistake] = {}
 
     def looks(self, text: str, *, bare: bool) -> list[tuple[int, list[Step]]]:
-        """The looks into the document that a sound template takes, or (``bare``) an expression, each with its line."""
+        """The lookups of a valid template, or (``bare``) expression, with their lines."""
         key = (identity(text), bare)
         if (found := self._looks.get(key)) is None:
             parsed = self._parsed(text, bare=bare)
@@ -132,30 +132,30 @@ class Inspector:
         return found
 
     def compared(self, text: str, *, bare: bool) -> list[Compared]:
-        """The looks that a sound template, or (``bare``) an expression, compares with a constant."""
+        """The lookups that a valid template, or (``bare``) expression, compares with a constant."""
         parsed = self._parsed(text, bare=bare)
         return [] if parsed is None else list(comparisons(parsed.tree))
 
     def needed(self, text: str) -> list[Needed]:
-        """The looks that a sound template cannot do without."""
+        """The lookups that must find a value in a valid template."""
         parsed = self._parsed(text, bare=False)
         return [] if parsed is None else list(needed(parsed.tree, native=parsed.native))
 
     def chain(self, expression: str) -> list[Step] | None:
-        """The look into the document that a sound expression is; None if it is more than one look."""
+        """The lookup that makes up a whole valid expression, or None."""
         parsed = self._parsed(expression, bare=True)
         found = None if parsed is None else chain_of(parsed.expression)
         return None if found is None else steps_of(found)
 
     def former(self, expression: str, asked: Asked, there: Callable[[Sequence[Step]], bool]) -> Former | None:
-        """How a sound expression has to read to answer as it did before absence had one meaning; see ``former``."""
+        """How to write a valid expression to keep its answer of earlier versions; see ``former``."""
         parsed = parse_expression(self._sandbox, expression)  # anew: the tree is changed
         if isinstance(parsed, Mistake):
             return None
         return former(parsed.expression, asked, lambda chain: there(steps_of(chain)))
 
     def _parsed(self, text: str, *, bare: bool) -> Parsed | None:
-        """The syntax tree of a text that is looked at only; None if it is no sound one. The last ones are kept."""
+        """The cached syntax tree of a text, or None if it has a mistake. It must not be changed."""
         key = (identity(text), bare)
         if (found := self._trees.get(key)) is None:
             if len(self._trees) >= _TREES_KEPT:

@@ -1,4 +1,4 @@
-"""Expressions of conditions: a value that is absent leaves undecided what needs it (Kleene's three values).
+"""Expressions of conditions: what needs an absent value is undecided (Kleene's three-valued logic).
 
 Undecided is an exception: whatever needs a value that is absent, was not fetched or makes no sense there, raises.
 ``and``, ``or`` and chained comparisons catch it: what the other side decides is decided. ``is defined``, ``is none``
@@ -26,7 +26,7 @@ from engine.rules.templates.values import need
 
 #: Names that the rewriter puts into a syntax tree. No author can write them.
 _NEED, _NOTHING = "__need", "__nothing"
-#: Tests and filters that say what absence means.
+#: Tests and filters that accept an absent value.
 _TELLING = frozenset({"default", "d", "defined", "undefined", _NOTHING})
 #: Jinja's tests that are comparisons by another name.
 COMPARING: Mapping[str, str] = MappingProxyType(
@@ -45,14 +45,14 @@ Lazy = Callable[[], Any]
 
 
 class _Generator(CodeGenerator):
-    """Writes ``and``, ``or`` and comparisons as calls of the environment, their sides as functions."""
+    """Compiles ``and``, ``or`` and comparisons to calls of the environment; the sides of and, or are functions."""
 
     def visit_And(self, node: nodes.BinExpr, frame: Frame) -> None:
-        """Decided by a side that is false."""
+        """One false side decides."""
         self._joined(node, frame, decides=False)
 
     def visit_Or(self, node: nodes.BinExpr, frame: Frame) -> None:
-        """Decided by a side that is true."""
+        """One true side decides."""
         self._joined(node, frame, decides=True)
 
     def _joined(self, node: nodes.BinExpr, frame: Frame, *, decides: bool) -> None:
@@ -85,10 +85,10 @@ class _Generator(CodeGenerator):
 
 
 def _joined(*sides: Lazy, decides: bool) -> Any:
-    """The value of a side that decides, whatever the others are; else that of the last.
+    """The value of the first side that decides, else that of the last side.
 
     Raises:
-        Exception: no side decides, and this is why one is undecided; first of all that data was not fetched.
+        Exception: no side decides and one is undecided; DataMissing goes before other reasons.
     """
     value: Any = not decides
     undecided: Exception | None = None
@@ -110,7 +110,7 @@ def _among(value: Any, items: tuple[Lazy, ...]) -> bool:
     return bool(_joined(*(lambda item=item: value == need(item()) for item in items), decides=True))
 
 
-class Deciding(Sandbox):
+class ConditionSandbox(Sandbox):
     """The environment that conditions' expressions run in."""
 
     code_generator_class = _Generator
@@ -149,7 +149,7 @@ def _is_nothing(value: Any) -> bool:
 
 
 _ARGUMENTS = ("args", "kwargs", "dyn_args", "dyn_kwargs")
-#: What must be there, by the node that it is a part of.
+#: The parts of a node that must exist.
 _NEEDED: Mapping[type[nodes.Node], tuple[str, ...]] = MappingProxyType(
     {
         nodes.Not: ("node",),
@@ -166,8 +166,8 @@ _NEEDED: Mapping[type[nodes.Node], tuple[str, ...]] = MappingProxyType(
 )
 
 
-class DecidingRewriter(Rewriter):
-    """Makes everything but what tells of absence need its values."""
+class ConditionRewriter(Rewriter):
+    """Makes every value required, except where absence is handled."""
 
     def structure(self, node: nodes.Expr) -> nodes.Expr:
         """Rewrite a whole expression."""
@@ -175,7 +175,7 @@ class DecidingRewriter(Rewriter):
         return changed
 
     def generic_visit(self, node: nodes.Node, *args: Any, **kwargs: Any) -> nodes.Node:
-        """Rewrite the parts of a node, and make it need those that it cannot do without."""
+        """Rewrite the parts of a node, and require those in ``_NEEDED``."""
         super().generic_visit(node, *args, **kwargs)
         telling = isinstance(node, (nodes.Filter, nodes.Test)) and node.name in _TELLING
         for field in () if telling else _NEEDED.get(type(node), ()):
@@ -183,7 +183,7 @@ class DecidingRewriter(Rewriter):
         return node
 
     def visit_Test(self, node: nodes.Test) -> nodes.Node:
-        """Some tests are comparisons, and ``is none`` is true of what is absent."""
+        """Some tests are comparisons, and ``is none`` is true for an absent value."""
         if node.name in COMPARING and len(node.args) == 1:
             operand = nodes.Operand(COMPARING[node.name], node.args[0], lineno=node.lineno)
             return self.visit_Compare(nodes.Compare(node.node, [operand], lineno=node.lineno))
@@ -192,7 +192,7 @@ class DecidingRewriter(Rewriter):
         return self.generic_visit(node)
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
-        """``a < b < c`` is ``a < b and b < c``; of a list that is written out only what is looked at must be there."""
+        """``a < b < c`` is ``a < b and b < c``. In a list that is written out, only compared items must exist."""
         left = self._side(node.expr)
         pairs: list[nodes.Expr] = []
         for operand in node.ops:
@@ -209,7 +209,7 @@ class DecidingRewriter(Rewriter):
 
 
 def _needed(part: Any) -> Any:
-    """A part that must be there: an expression, some of them, or pairs of them."""
+    """Require a part: an expression, or a list or pairs of them."""
     if isinstance(part, list):
         return [_needed(one) for one in part]
     if isinstance(part, nodes.Expr):

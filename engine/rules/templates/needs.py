@@ -1,4 +1,4 @@
-"""What a template can touch, worked out from its syntax tree before it ever runs."""
+"""Which data a template can read, found in its syntax tree."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ DYNAMIC = object()
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """One look into the document: ``run.metadata["env"]`` is ``run``, ``("metadata", "env")``.
+    """One lookup in the document: ``run.metadata["env"]`` is ``run``, ``("metadata", "env")``.
 
     ``keys`` may hold ``DYNAMIC``.
     """
@@ -72,7 +72,7 @@ def chains(node: nodes.Node) -> Iterator[tuple[nodes.Node, Chain]]:
 
 
 def operands(tree: nodes.Node) -> Iterator[Chain]:
-    """Every chain that is put in order, calculated with, gone through, or handed to a filter: what null spoils."""
+    """Every chain that must not be null: it is ordered, calculated with, iterated over or filtered."""
     for node in tree.find_all((nodes.Compare, nodes.BinExpr, nodes.UnaryExpr, nodes.Filter, nodes.Concat, nodes.For)):
         for side in _sides(node):
             if (chain := chain_of(side)) is not None:
@@ -102,9 +102,9 @@ def _sides(node: nodes.Node) -> list[nodes.Expr]:
 
 
 def each_item(tree: nodes.Node) -> frozenset[str]:
-    """The names that stand for an item of a digest wherever they stand: variables of loops over ``items``, no others.
+    """The names that always mean an item of a digest: variables of loops over ``items`` that have no other use.
 
-    A look that begins with one is a look into a document, as one that begins with the document's own words is.
+    A chain that begins with one is a lookup in that item's document.
     """
     targets = {id(loop.target): loop.target for loop in tree.find_all(nodes.For) if goes_through(loop)}
     if not targets:
@@ -118,7 +118,7 @@ def each_item(tree: nodes.Node) -> frozenset[str]:
 
 
 def _hands_items_on(tree: nodes.Node) -> bool:
-    """Whether a loop's items can be had by another way than by its variable."""
+    """Whether a loop gives access to its items in another way than by its variable."""
     if any(loop.recursive for loop in tree.find_all(nodes.For)):
         return True
     given = ((), ("previtem",), ("nextitem",), (DYNAMIC,))
@@ -126,7 +126,7 @@ def _hands_items_on(tree: nodes.Node) -> bool:
 
 
 def goes_through(loop: nodes.For) -> bool:
-    """Whether a loop goes through ``items`` as they are, or through a slice of them."""
+    """Whether a loop iterates over ``items`` or a slice of it."""
     source = loop.iter
     if isinstance(source, nodes.Getitem) and isinstance(source.arg, nodes.Slice):
         source = source.node
@@ -134,7 +134,7 @@ def goes_through(loop: nodes.For) -> bool:
 
 
 def needs_of(tree: nodes.Node) -> Needs:
-    """The parts of a run's data that a template can touch; when in doubt, all that it could."""
+    """The parts of a run's data that a template can read; if that is unclear, all of them."""
     each = each_item(tree)
     without = _untouched(tree, each)
     found: set[str] = set()
@@ -145,7 +145,7 @@ def needs_of(tree: nodes.Node) -> Needs:
 
 
 def _untouched(tree: nodes.Node, each: frozenset[str]) -> set[int]:
-    """The nodes that are counted, gone through or picked from by name: what of them is touched is seen elsewhere."""
+    """The nodes that are counted, iterated over or picked from by name; other functions see what they read."""
     counted = {
         id(found.node)
         for found in tree.find_all(nodes.Filter)
@@ -162,7 +162,7 @@ def _untouched(tree: nodes.Node, each: frozenset[str]) -> set[int]:
 
 
 def _paths(found: nodes.Filter) -> list[str] | None:
-    """What ``map(attribute="run.name")`` or ``pick("run.name")`` takes of each item, where that is written out.
+    """The paths that ``map(attribute="run.name")`` or ``pick("run.name")`` reads in each item, if they are constants.
 
     None where something stands in for what is missing, too.
     """
@@ -187,7 +187,7 @@ def _mapped(tree: nodes.Node) -> Needs:
 
 
 def _into(chain: Chain) -> Chain:
-    """A look into an item as a look into its document; one that takes the whole item counts as ``items``."""
+    """A lookup in an item as a lookup in its document; one of the whole item counts as ``items``."""
     if chain.keys and isinstance(chain.keys[0], str) and chain.keys[0] not in _METHODS:
         return Chain(chain.keys[0], chain.keys[1:])
     return Chain("items", ())

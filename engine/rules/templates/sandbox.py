@@ -1,4 +1,4 @@
-"""The environment templates run in: Jinja's immutable sandbox, seeing data only, within a budget."""
+"""The environment of templates: Jinja's immutable sandbox, with data only and a budget."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.rules.templates.budget import CHARS_PER_UNIT, MAX_BITS, STEP, Budget
 from engine.rules.templates.filters import FILTERS
 from engine.rules.templates.slack_escape import mark, own, plain, throughout
 from engine.rules.templates.texts import METHODS, apply, braces, join, percent
-from engine.rules.templates.values import OMIT, Absent, Steps, demand, kind_of, no_text, span, text_of, weigh
+from engine.rules.templates.values import OMIT, Absent, Steps, charge, fetched, kind_of, no_text, span, text_of
 
 #: What the engine puts at the top of every document.
 ENGINE_NAMES = frozenset(
@@ -36,7 +36,7 @@ PAYLOAD_NAMES = frozenset({
 # fmt: on
 #: Every name that is looked up in the document. Other keys of a webhook's body are ``payload.NAME``.
 DOCUMENT_NAMES = ENGINE_NAMES | PAYLOAD_NAMES | PLACED.keys() | {"commit"}
-#: Those whose values are the author's or the engine's own; what all others have comes from outside.
+#: Those whose values come from the author or the engine; all others come from outside.
 OWN_NAMES = frozenset({"vars", "route", "event", "throttle", "digest"})
 #: Those whose values come out of the event (or, in ``delivery``, from a destination).
 EVENT_NAMES = DOCUMENT_NAMES - OWN_NAMES
@@ -54,13 +54,13 @@ _LOOP_NAMES = frozenset({
 })
 # fmt: on
 _HELPER_NAMES = frozenset({"next", "reset", "current"})
-#: Everything that can be called behind a dot.
+#: All methods that templates may call.
 METHOD_NAMES = METHODS.keys() | {"format"} | _MAPPING_METHODS | _LIST_METHODS | {"cycle", "changed", "next", "reset"}
 _TESTS_LEFT_OUT = frozenset({"filter", "test", "callable", "escaped"})
 
 
 class Rendering(Context):
-    """Where one text's names are looked up: what it assigned, then functions, then the document."""
+    """Resolves the names of one text: its own variables, then functions, then the document."""
 
     def __init__(self, environment: Sandbox, document: Mapping[str, Any], budget: Budget, size: int) -> None:
         super().__init__(environment, document, None, {})  # type: ignore[arg-type]
@@ -77,7 +77,7 @@ class Rendering(Context):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """One environment for plain texts, or (``escaping``) one where event data is marked for escaping."""
+    """The environment for plain texts, or (``escaping``) for texts in which event data is escaped."""
 
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
@@ -118,7 +118,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return [name for name in self.filters if not name.startswith("__")]
 
     def getattr(self, obj: Any, attribute: str) -> Any:
-        """``obj.attribute``: a mapping's key first, then the few methods that are harmless."""
+        """``obj.attribute``: a mapping's key first, then the safe methods."""
         if type(obj) is dict:
             found = _key(obj, attribute)
             if found is not missing:
@@ -127,7 +127,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return self._attribute(obj, attribute)
 
     def _attribute(self, obj: Any, name: str) -> Any:
-        if isinstance(demand(obj), Undefined):
+        if isinstance(fetched(obj), Undefined):
             return obj if isinstance(obj, Absent) else Absent(obj=None, name=name)
         nothing = Absent(obj=obj, name=name)
         if type(obj) is Namespace:
@@ -151,12 +151,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return Absent(obj=obj, name=argument) if found is missing else found
         if isinstance(argument, int) and isinstance(obj, (list, tuple, str, range)):
             return obj[argument] if -len(obj) <= argument < len(obj) else Absent(obj=obj, name=argument)  # type: ignore[arg-type]
-        if isinstance(argument, str) or isinstance(demand(obj), Undefined):
+        if isinstance(argument, str) or isinstance(fetched(obj), Undefined):
             return self._attribute(obj, argument)
         return Absent(obj=obj, name=argument)
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: N805 - as Jinja does
-        """Call a function, a macro, a loop or one of the harmless methods; each call costs a step."""
+        """Call a function, a macro, a loop or a safe method. Each call costs a step."""
         budget: Budget = __context.budget  # type: ignore[attr-defined]
         budget.spend(STEP)
         if isinstance(__obj, Macro):
@@ -170,7 +170,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return __self._method(budget, __obj, args, kwargs)
         if isinstance(__obj, LoopContext):
             return __obj(*(Steps(item, budget, STEP) for item in args))
-        if isinstance(demand(__obj), Absent):
+        if isinstance(fetched(__obj), Absent):
             __obj.fail()
         if __obj in (span, dict, Namespace, Cycler, Joiner) or isinstance(__obj, Joiner) or __self._bound(__obj):
             return __obj(*args, **kwargs)
@@ -194,8 +194,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return getattr(owner, name)(*args)
 
     def bare(self, value: Any, budget: Budget) -> Any:
-        """A value that is compared: without marks, and paid for, as it may be far larger than it looks."""
-        weigh(value, budget)
+        """A value to compare: charged in full, and without marks."""
+        charge(value, budget)
         return throughout(plain, value) if self.escaping else value
 
     def _text_method(self, budget: Budget, text: str, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -203,7 +203,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             made = braces(budget, text, self.getitem, args, kwargs)
             budget.made(len(made))
             return made
-        values = [demand(argument) for argument in args]
+        values = [fetched(argument) for argument in args]
         try:
             return apply(budget, METHODS[name], text, values, kwargs)
         except (TypeError, AttributeError) as error:
@@ -211,7 +211,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             raise TemplateError(f"text.{name}() does not take ({kinds})") from error
 
     def call_filter(self, name: str, *args: Any, **kwargs: Any) -> Any:
-        """Apply a filter by name, as ``map`` does; those of the rewriter are out of reach."""
+        """Apply a filter by name, as ``map`` does; the rewriter's filters are not available."""
         if name.startswith("__"):
             raise TemplateError(f"there is no filter {str(name)!r}")
         return super().call_filter(name, *args, **kwargs)
@@ -222,7 +222,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return default if found is missing else found
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """An operator between two values, with its result capped before it is made."""
+        """Apply an operator; its result is capped before it is made."""
         budget: Budget = context.budget  # type: ignore[attr-defined]
         if operator == "%" and isinstance(left, str):
             made = percent(budget, left, right)
@@ -230,7 +230,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             return made
         if operator == "+" and isinstance(left, str) and isinstance(right, str):
             return join(budget, "", (left, right))
-        _check(budget, operator, demand(left), demand(right))
+        _check(budget, operator, fetched(left), fetched(right))
         try:
             return self.binop_table[operator](left, right)
         except TypeError as error:
@@ -239,7 +239,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
 
 def _key(obj: dict[Any, Any], key: Any) -> Any:
-    """A mapping's value; a text of the author's finds what it would without marks, too."""
+    """A mapping's value; marks in the key are ignored."""
     try:
         found = obj.get(key, missing)
     except TypeError as error:
@@ -264,7 +264,7 @@ def _check(budget: Budget, operator: str, left: Any, right: Any) -> None:
 
 
 def _test(test: Callable[..., Any]) -> Callable[..., Any]:
-    """A test that data not sent along cannot slip through, and that sees what marked text means."""
+    """A test that raises for data that was not fetched, and ignores marks."""
 
     @pass_context
     def call(context: Any, *args: Any, **kwargs: Any) -> Any:
@@ -275,14 +275,14 @@ def _test(test: Callable[..., Any]) -> Callable[..., Any]:
 
 @pass_context
 def _output(context: Any, value: Any) -> str:
-    """A value on its way into a text. Data is marked if it is to be escaped."""
+    """Write a value into the output. In an escaping environment data is marked."""
     text = text_of(value, context.budget)
     context.budget.made(len(text))
     return mark(text) if context.eval_ctx.autoescape else text
 
 
 def _written(value: Any, name: str) -> Any:
-    """A value on its way into a text, with the name that its author gave it, if it has one."""
+    """Refuse to output null; ``name`` is the lookup as the author wrote it, or empty."""
     if value is None:
         no_text(name)
     return value
@@ -290,18 +290,18 @@ def _written(value: Any, name: str) -> Any:
 
 @pass_context
 def _concat(context: Any, values: list[Any]) -> str:
-    """Texts joined as templates write them, not as Python does."""
+    """Join values, written as templates write them."""
     return join(context.budget, "", values)
 
 
 def _own(value: Any) -> Any:
-    """The author's variables, and what the engine itself adds to an event."""
+    """A value of the author or the engine, as the author's texts."""
     return throughout(own, value)
 
 
 @pass_context
 def _loop(context: Any, value: Any, literal: int) -> Steps:
-    """What a ``for`` goes through; every step also pays for the literal text of its body."""
+    """The items of a ``for``; every step is charged, with the literal text of its body."""
     return Steps(value, context.budget, STEP + literal // CHARS_PER_UNIT)
 
 
@@ -313,7 +313,7 @@ def _side(context: Any, value: Any) -> Any:
 
 @pass_context
 def _within(context: Any, value: Any) -> Any:
-    """The right side of ``in``: looking through it is paid for."""
-    if isinstance(demand(value), (str, list, tuple)):
+    """The right side of ``in``: searching it is charged."""
+    if isinstance(fetched(value), (str, list, tuple)):
         context.budget.spend(len(value) // 128)
     return value

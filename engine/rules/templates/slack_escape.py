@@ -1,4 +1,4 @@
-"""Escaping for Slack: what comes out of an event is shown as it is, what the author wrote stays as it is.
+"""Escape event data for Slack, so that it is shown as it is; the author's texts stay as they are.
 
 In a template whose result is escaped, the author's texts (literals and ``vars``) are ``Markup``, and data is
 plain ``str``: string methods, filters and comparisons need no care as long as they see data only. Where data enters a
@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-#: What a text is for: Slack's mrkdwn, a ``markdown`` block, or a block that shows it as it is.
+#: The format of a text: mrkdwn, Markdown (in a ``markdown`` block), or literal (in a block that shows it as it is).
 Format = Literal["mrkdwn", "markdown", "literal"]
 
 #: Blocks whose texts Slack shows as they are: no entity, link or mention is read in them.
@@ -34,7 +34,7 @@ SPECIAL: Final = "&<>|!@#:[]()*_`~\\"
 MARKS: Final = {character: chr(0xFDD0 + number) for number, character in enumerate(SPECIAL)}
 #: What each mark stands for.
 UNMARKED: Final = {mark: character for character, mark in MARKS.items()}
-#: Stands for an opening that the author wrote right before event data: ``<`` of a link, ``(`` of a Markdown link.
+#: These replace the beginning of a link that the author wrote directly before event data: ``<``, or ``(`` in Markdown.
 OPENING, OPENING_PAREN = "\ufdee", "\ufdef"
 _PLAIN = UNMARKED | {OPENING: "<", OPENING_PAREN: "("}
 _ANY = "".join(UNMARKED)
@@ -50,9 +50,9 @@ _SIGILS = frozenset("!@#")
 _ANGLES = re.compile(f"([<{OPENING}])([^<>{OPENING}]*)>")
 _SCHEME = re.compile(f"([A-Za-z][A-Za-z0-9+.-]*)([:{_COLON}])")
 _BREAK = re.compile(r"\s*[\r\n\u2028\u2029]\s*")
-#: Characters that are not seen, or turn the direction of what is.
+#: Invisible characters, and those that change the direction of text.
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
-#: What stands in no URL, in mrkdwn and in Markdown; ``& < >`` of data are among the marks.
+#: Characters to encode in a URL. ``& < >`` of data are among the marks.
 _NO_URL = {
     "mrkdwn": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}{_ANY}]'),
     "markdown": re.compile(rf'[\s{_UNSEEN}"\\^`{{}}()\[\]{_ANY}]'),
@@ -62,14 +62,14 @@ _CODE = re.compile(r"(?<!`)(`+)(?!`)(.*?)(?<!`)\1(?!`)", re.DOTALL)
 _MARKDOWN_LINK = re.compile(rf"\[([^\[\]]*)\]([({OPENING_PAREN}])([^(){OPENING_PAREN}]*)\)")
 _TITLED = re.compile(r'(\S*)(\s+"[^"\n]*")\s*')
 _ENTITY = re.compile(r"#?\w+;")
-#: What may stand on a line before a list's item: quotes and other items.
+#: What may precede a list item on its line: quotes and other items.
 _BEFORE_ITEM = re.compile(rf"(?:\A|[\r\n])(?:[ \t>*+{MARKS['>']}{MARKS['*']}-]|[0-9]+[.){MARKS[')']}])*\Z")
 #: The most characters before an item that are looked at.
 _FURTHEST = 64
 
 
 def mark(text: str) -> Markup:
-    """A text of an author's; of data, every special character is marked."""
+    """Mark every special character of data. The author's text is returned as it is."""
     if isinstance(text, Markup):
         return text
     if not text.isascii():
@@ -95,24 +95,24 @@ def _resolved(text: str) -> str:
 
 
 def authors(text: str) -> Markup:
-    """A text of the author's, with the data in it marked already."""
+    """A text of the author in which data is marked already."""
     return Markup(text)
 
 
 def own(text: str) -> Markup:
-    """A text as if the author had written it."""
+    """Treat a text as the author's."""
     return Markup(plain(text))
 
 
 def opened(text: str) -> str:
-    """A piece of the author's text that event data follows: a link that begins at its end is marked."""
+    """A piece of the author's text with event data behind it: mark a link that begins at its end."""
     if text.endswith("<"):
         return text[:-1] + OPENING
     return text[:-1] + OPENING_PAREN if text.endswith("](") else text
 
 
 def throughout(change: Callable[[str], str], value: Any) -> Any:
-    """A JSON value with every text in it changed, keys too. What is neither text nor container stays as it is."""
+    """Apply ``change`` to every text in a JSON value, keys too."""
     if isinstance(value, str):
         return change(value)
     if isinstance(value, dict):
@@ -124,7 +124,7 @@ def throughout(change: Callable[[str], str], value: Any) -> Any:
 
 
 def alike(values: Iterable[Any]) -> list[Any]:
-    """The values with their texts made alike: all data, or all marked if the author's have special characters."""
+    """Make all texts among the values data, or mark all of them if the author's have special characters."""
     values = list(values)
     marked = any(isinstance(value, Markup) and _MEANING.search(value) for value in values)
     change = mark if marked else plain
@@ -132,21 +132,21 @@ def alike(values: Iterable[Any]) -> list[Any]:
 
 
 def like(text: str, made: Any) -> Any:
-    """What was made of a text or of its parts, as data where the text is."""
+    """Give what was made of ``text`` the type of ``text``."""
     if isinstance(made, (list, tuple)):
         return [like(text, part) for part in made]
     return Markup(made) if isinstance(text, Markup) and isinstance(made, str) else made
 
 
 def joined(texts: Iterable[str], separator: str = "") -> str:
-    """The texts in one, data among them marked where it has to be."""
+    """Join texts; data is marked where that is necessary."""
     separator, *parts = alike([separator, *texts])
     text: str = like(separator, str.join(separator, parts))
     return text
 
 
 def finished(value: Any, markup: Format = "mrkdwn") -> Any:
-    """A rendered value with all marks resolved. A block of the type ``markdown`` in it has Markdown in ``text``."""
+    """Escape a rendered value: resolve all marks. The ``text`` of a block of type ``markdown`` is Markdown."""
     if markup == "literal":
         return throughout(plain, value)
     if isinstance(value, str):
@@ -161,7 +161,7 @@ def finished(value: Any, markup: Format = "mrkdwn") -> Any:
 
 
 def escaped(text: str) -> str:
-    """A text with ``& < >`` turned into entities at once."""
+    """Turn ``& < >`` into entities."""
     return _entities(str(mark(text)))
 
 
@@ -200,7 +200,7 @@ def _angles(found: re.Match[str]) -> str:
 
 
 def _leads(target: str) -> bool:
-    """Whether data would make a mention, or a link that is not permitted."""
+    """Whether data would become a mention or a forbidden link."""
     scheme = _SCHEME.match(target)
     return UNMARKED.get(target[:1]) in _SIGILS or (scheme is not None and scheme[2] == _COLON)
 
@@ -242,7 +242,7 @@ def markdown(text: str) -> str:
 
 
 def _in_code(text: str) -> str:
-    """Data within the author's code: no escape works there, so what would end it or mention somebody is disguised."""
+    """Data in the author's code. No escape works there, so similar characters replace those with a meaning."""
     text = re.sub(f"{MARKS['<']}(?=[!@#{MARKS['!']}{MARKS['@']}{MARKS['#']}])", "<\u2060", text)
     return _resolved(text.replace(MARKS["`"], "\u02cb"))
 
@@ -278,7 +278,7 @@ def _autolink(found: re.Match[str]) -> str:
 
 
 def _backslash(found: re.Match[str]) -> str:
-    """Data in running Markdown. A backslash stands only where the character would mean something."""
+    """Escape a character of data in Markdown, if it has a meaning at its place."""
     character, text = UNMARKED[found[0]], found.string
     before, after = text[found.start() - 1 : found.start()] or "\n", text[found.end() : found.end() + 1] or "\n"
     match character:
@@ -302,6 +302,6 @@ def _backslash(found: re.Match[str]) -> str:
 
 
 def _begins_line(text: str, at: int) -> bool:
-    """Whether a list's item can begin at a place of a text."""
+    """Whether a list item can begin at a position of a text."""
     start = max(0, at - _FURTHEST)
     return _BEFORE_ITEM.search(("x" if start else "") + text[start:at]) is not None

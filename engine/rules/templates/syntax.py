@@ -1,4 +1,4 @@
-"""From a text to its syntax tree, with every mistake in it."""
+"""Parse a text into its syntax tree, and find all mistakes in it."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Mistake:
     hint: str = ""
 
     def error(self, where: Where = ()) -> TemplateError:
-        """It as an error of the text at ``where``."""
+        """The mistake as an error of the text at ``where``."""
         return TemplateError(self.message, where=where, line=self.line, hint=self.hint)
 
 
@@ -91,12 +91,12 @@ class Parsed:
 
 
 def parse(sandbox: Sandbox, text: str) -> Parsed | Mistake:
-    """The syntax tree of a template, with its variables' values in it, or why there is none."""
+    """Parse a template, and put the values of its environment variables in. Return a mistake if it cannot be parsed."""
     return _filled(_parse(sandbox, source_of(text)), text)
 
 
 def parse_expression(sandbox: Sandbox, text: str) -> Parsed | Mistake:
-    """The syntax tree of a bare expression, with its variables' values in it, or why there is none."""
+    """Parse a bare expression, as ``parse`` does a template."""
     return _filled(_parse_expression(sandbox, source_of(text)), text)
 
 
@@ -104,7 +104,7 @@ def _filled(parsed: Parsed | Mistake, text: str) -> Parsed | Mistake:
     if not isinstance(text, Filled):
         return parsed
     if isinstance(parsed, Mistake):
-        return told(parsed, text)
+        return as_written(parsed, text)
     try:
         put_in(parsed.tree, text)
     except NotAValue as error:
@@ -113,8 +113,8 @@ def _filled(parsed: Parsed | Mistake, text: str) -> Parsed | Mistake:
     return parsed
 
 
-def told(mistake: Mistake, text: str) -> Mistake:
-    """A mistake in a text's source as its author sees it: with the variables as they are written."""
+def as_written(mistake: Mistake, text: str) -> Mistake:
+    """A mistake with ``${NAME}`` in place of the words that replace environment variables."""
     if not isinstance(text, Filled):
         return mistake
     lines = text.source.splitlines()
@@ -203,7 +203,7 @@ def _column(text: str, line: int, pattern: str) -> int:
 
 
 def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabulary) -> list[Mistake]:
-    """Everything a syntax tree uses that does not exist: names, words behind them, filters, tests, other templates."""
+    """Every use of an unknown name, key, method, filter or test, and of another template."""
     source = source_of(text)
     found = [*_standing_alone(tree), *_filters(sandbox, source, tree), *_tests(sandbox, source, tree)]
     found = found or [
@@ -212,7 +212,7 @@ def mistakes(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Voca
         *_methods(source, tree),
         *_divisions(source, tree),
     ]
-    return [told(mistake, text) for mistake in found]
+    return [as_written(mistake, text) for mistake in found]
 
 
 def _methods(text: str, tree: nodes.Template) -> Iterator[Mistake]:
@@ -230,7 +230,7 @@ def _divisions(text: str, tree: nodes.Template) -> Iterator[Mistake]:
 
 
 def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
-    """Every look into the document, with its line, as steps; what a name of the template's own hides is left out."""
+    """Every lookup in the document as steps, with its line. Names that the template assigns are left out."""
     own, each = assigned(tree), each_item(tree)
     for node, chain in chains(tree):
         if chain.root in each:
@@ -240,13 +240,13 @@ def looks(tree: nodes.Template) -> Iterator[tuple[int, list[Step]]]:
 
 
 def steps_of(chain: Chain) -> list[Step]:
-    """A look as steps; None where a key is known only when it is taken."""
+    """A lookup as steps; None stands for a dynamic key."""
     keys = (key if isinstance(key, (str, int)) and key is not DYNAMIC else None for key in chain.keys)
     return [chain.root, *keys]
 
 
 def _words(text: str, tree: nodes.Template, vocabulary: Vocabulary) -> Iterator[Mistake]:
-    """Looks for what is known not to be there, such as a variable that the configuration does not have."""
+    """Lookups of keys that are known not to exist, such as a variable that the configuration lacks."""
     for line, steps in looks(tree):
         if (slip := vocabulary.slip(steps, path=False)) is not None:
             column = _column(text, line, rf"\b{re.escape(str(steps[slip.step]))}\b")
@@ -304,7 +304,7 @@ def _names(sandbox: Sandbox, text: str, tree: nodes.Template, vocabulary: Vocabu
 
 
 def assigned(tree: nodes.Template) -> set[str]:
-    """The names that a template makes itself."""
+    """The names that a template assigns."""
     kinds: tuple[type[nodes.Name | nodes.Macro], ...] = (nodes.Name, nodes.Macro)
     named = tree.find_all(kinds)
     return {node.name for node in named if isinstance(node, nodes.Macro) or node.ctx in ("store", "param")}

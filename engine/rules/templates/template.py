@@ -29,28 +29,28 @@ from engine.rules.templates.budget import Budget
 from engine.rules.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.rules.templates.errors import describe, of_condition, reads
 from engine.rules.templates.inspector import Inspector
-from engine.rules.templates.kleene import Deciding
+from engine.rules.templates.kleene import ConditionSandbox
 from engine.rules.templates.needs import Needs
 from engine.rules.templates.rewriter import RAW_KEYS
 from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.slack_escape import LITERAL_BLOCKS, Format, authors, finished
 from engine.rules.templates.syntax import Mistake
-from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, demand, kind_of, need, to_json
+from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, fetched, kind_of, need, to_json
 
 _NO_NEEDS: Needs = frozenset()
-#: How deep a template may stand in a tree: what it comes to may be nested deep itself, and orjson writes 254 levels.
+#: The deepest level of a template in a tree. Its value may be nested too, and orjson writes 254 levels.
 _DEEPEST = 30
 
 
 def is_template(text: str) -> bool:
-    """Whether a text holds anything for Jinja to do."""
+    """Whether a text contains template syntax."""
     source = source_of(text)
     return "{{" in source or "{%" in source or "{#" in source
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Leaf:
-    """A text with a template in it, or (``key``) a key. ``markup`` is what data is escaped for, where it is."""
+    """A text with a template in it, or (``key``) a key. ``markup`` is the format for which data is escaped."""
 
     text: Text
     where: Where
@@ -79,7 +79,7 @@ class _Leaf:
 
 
 def _render(node: Any, document: Mapping[str, Any], budget: Budget) -> Any:
-    """A tree with every leaf replaced by its value."""
+    """Replace every leaf of a tree by its value."""
     if isinstance(node, _Leaf):
         return node.render(document, budget)
     if isinstance(node, list):
@@ -114,12 +114,12 @@ class Template:
 
     @property
     def needs(self) -> Needs:
-        """All that any place may touch."""
+        """The data that any template in the tree may read."""
         return _NO_NEEDS.union(*self.reads.values())
 
     @property
     def settled(self) -> frozenset[Where]:
-        """The places whose values can be told before any event comes: they read nothing but ``vars``."""
+        """The positions whose values are known without an event: they read nothing but ``vars``."""
         return frozenset(self._settled)
 
     def settle(self, where: Where, author: Mapping[str, Any]) -> Any:
@@ -164,7 +164,7 @@ class Expression:
             DataMissing: it reads data that was not sent along and not fetched.
         """
         try:
-            value = demand(self._code.evaluate(document, Budget()))
+            value = fetched(self._code.evaluate(document, Budget()))
         except DataMissing:
             raise
         except AbsentError as error:
@@ -182,14 +182,14 @@ class Expression:
         return reads(self._code.looks, document)
 
     def absence(self, value: Any, document: Mapping[str, Any]) -> AbsentValue:
-        """Why its value is absent; ``value`` is what ``evaluate`` gave."""
+        """Explain why its value is absent; ``value`` is the result of ``evaluate``."""
         found = describe(value, self._code.looks.chains, document)
         of_condition(found)
         return found
 
 
 class _NotThere(AbsentValue):
-    """An expression needs a value that is absent. The words are made when they are asked for: they are expensive."""
+    """An expression needs a value that is absent. The message is expensive, so it is made when it is read."""
 
     def __init__(self, error: AbsentError, code: Code, document: Mapping[str, Any]) -> None:
         self._tell: Callable[[], TemplateError] = lambda: of_condition(code.explain(error, document, ()))
@@ -209,21 +209,21 @@ class Templates:
     def __init__(self, vocabulary: Vocabulary | None = None) -> None:
         self._plain = Sandbox()
         self._escaping = Sandbox(escaping=True)
-        self._deciding = Deciding()
+        self._deciding = ConditionSandbox()
         self.vocabulary = vocabulary or Vocabulary()
         self.paths = Paths()
-        # By text and whatever else counts, so that what many routes have in common is compiled once.
+        # Keyed by text and context, so that a text of many routes is compiled once.
         self._texts: dict[tuple[Any, ...], Text | tuple[Mistake, ...]] = {}
         self._expressions: dict[tuple[Any, ...], Expression] = {}
-        #: For what looks at texts without compiling them.
+        #: Inspects texts without compiling them.
         self.inspector = Inspector(self._plain)
 
     def knowing(self, placed: frozenset[str]) -> Templates:
-        """The same, for a place where these of ``PLACED`` words are there."""
+        """The same, for a position where these names of ``PLACED`` exist."""
         return self._with(replace(self.vocabulary, placed=placed))
 
     def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - what the vocabulary is told
-        """The same, for a route that only webhooks of a LangSmith rule come to, or (false) for any."""
+        """The same, for a route that gets webhooks of a LangSmith rule only, or (false) any webhook."""
         return self._with(replace(self.vocabulary, of_rule=of_rule))
 
     def _with(self, vocabulary: Vocabulary) -> Templates:
@@ -280,7 +280,7 @@ class Templates:
 
 
 class _Compilation:
-    """One tree on its way to a ``Template``."""
+    """Compiles one tree."""
 
     def __init__(self, compiled: Callable[..., Text | tuple[Mistake, ...]], escape: frozenset[str]) -> None:
         self._compiled = compiled

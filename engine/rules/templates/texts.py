@@ -1,7 +1,7 @@
-"""What templates do with text: Python's harmless methods, Jinja's filters and RE2's, capped before they make anything.
+"""Methods and filters on text: Python's, Jinja's and RE2's. Their output is capped before it is made.
 
-Each takes the budget and the text first. A text is data (``str``) or the author's (``Markup``); what is made of both
-is the author's, with the data in it marked.
+Each takes the budget and the text first. A text is data (``str``) or the author's (``Markup``); a mix of both is
+``Markup`` in which data is marked.
 """
 
 # ruff: noqa: FBT001, FBT002 - these are called from templates, with the parameters that Jinja and Python gave them
@@ -22,7 +22,7 @@ from markupsafe import Markup
 from engine.core.errors import TemplateError
 from engine.rules.templates.budget import COPIED_PER_UNIT, MAX_ITEMS, Budget, columns
 from engine.rules.templates.slack_escape import alike, joined, like, mark, plain, throughout
-from engine.rules.templates.values import demand, kind_of, sequence, text_of, weigh
+from engine.rules.templates.values import charge, fetched, kind_of, sequence, text_of
 
 _CONVERSION = re.compile(
     r"%(?:\((?P<key>[^()]*)\))?(?P<flags>[-+ #0]*)(?P<width>\*|\d+)?(?:\.(?P<precision>\*|\d+))?(?P<kind>.?)", re.DOTALL
@@ -36,7 +36,7 @@ Method = Callable[..., Any]
 
 
 def apply(budget: Budget, method: Method, text: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Apply a method to a text, and account for it."""
+    """Apply a method to a text, and charge for the result."""
     made = method(budget, text, *args, **kwargs)
     if isinstance(made, str):
         budget.made(len(made), given=len(text))
@@ -44,7 +44,7 @@ def apply(budget: Budget, method: Method, text: str, args: Sequence[Any], kwargs
 
 
 def _shaping(function: Method, cap: Method = lambda *_args, **_kwargs: None) -> Method:
-    """A method that changes a text without looking for anything in it; ``cap`` checks what it will make."""
+    """A method that changes a text without searching it; ``cap`` checks the size of the result beforehand."""
 
     def call(budget: Budget, text: str, *args: Any, **kwargs: Any) -> Any:
         text, *given = alike([text, *args, *kwargs.values()])
@@ -56,18 +56,18 @@ def _shaping(function: Method, cap: Method = lambda *_args, **_kwargs: None) -> 
 
 
 def _reading(function: Method) -> Method:
-    """A method that tells something of a text, which is no text."""
+    """A method whose result is not text."""
 
     def call(budget: Budget, text: str, *args: Any) -> Any:
         budget.spend(len(text) // COPIED_PER_UNIT)
-        weigh(args, budget)
+        charge(args, budget)
         return function(plain(text), *(tuple(arg) if isinstance(arg, list) else arg for arg in throughout(plain, args)))
 
     return call
 
 
 def _cutting(name: str) -> Method:
-    """A method that looks for a text, and gives parts of the other in their order."""
+    """A method that splits a text."""
     function, kept = getattr(str, name), name in ("partition", "rpartition")
 
     def call(budget: Budget, text: str, sep: str | None = None, maxsplit: int = -1) -> Any:
@@ -84,7 +84,7 @@ def _cutting(name: str) -> Method:
 
 
 def _parts(text: str, lengths: Sequence[str], gap: int) -> list[str]:
-    """Cut a text as its plain form was cut; ``gap`` is the length of what stood between the parts."""
+    """Split a text as its plain form was split; ``gap`` is the length of the separator."""
     found, at = [], 0
     for part in lengths:
         found.append(text[at : at + len(part)])
@@ -93,7 +93,7 @@ def _parts(text: str, lengths: Sequence[str], gap: int) -> list[str]:
 
 
 def _stripping(name: str, *, left: bool) -> Method:
-    """A method that takes something off a text's beginning or end."""
+    """A method that removes something from the beginning or end of a text."""
     function = getattr(str, name)
 
     def call(_budget: Budget, text: str, chars: str | None = None) -> str:
@@ -120,7 +120,7 @@ def _replace(budget: Budget, text: str, old: Any, new: Any, count: int | None = 
 
 
 def join(budget: Budget, separator: str, items: Any) -> str:
-    """The items' texts with a separator between.
+    """Write the items as text, with a separator between them.
 
     Raises:
         TemplateError: there is nothing to join, or too much.
@@ -180,7 +180,7 @@ def _converted(budget: Budget, found: re.Match[str], value: Any) -> str:
         raise TemplateError(
             f"{whole!r} is no format that templates know", hint="known are %s %d %f %e %g %x %o, and %%"
         )
-    number = demand(value)
+    number = fetched(value)
     if isinstance(number, bool) or not isinstance(number, (int, float)):
         raise TemplateError(
             f"{whole!r} wants a number, not {kind_of(value)}", hint="turn it into one: `| float` or `| int`"
@@ -189,7 +189,7 @@ def _converted(budget: Budget, found: re.Match[str], value: Any) -> str:
 
 
 class _Format(Formatter):
-    """``str.format`` without a way into objects, with widths capped."""
+    """``str.format`` without access to attributes, and with capped widths."""
 
     def __init__(self, budget: Budget, own: bool, look: Callable[[Any, Any], Any]) -> None:
         self._budget, self._own, self._look, self._made = budget, own, look, 0
@@ -271,7 +271,7 @@ def _pattern(pattern: Any, ignorecase: object) -> Any:
 def _regex_search(
     budget: Budget, text: str, pattern: str, group: int | str = 0, ignorecase: bool = False
 ) -> str | None:
-    """What the pattern, or one of its groups, matched first; null when it is not there."""
+    """The first match of the pattern, or of one of its groups; null without a match."""
     budget.spend(len(text) // COPIED_PER_UNIT)
     found = _pattern(pattern, ignorecase).search(plain(text))
     start, end = (-1, -1) if found is None else _span(found, group)
@@ -366,7 +366,7 @@ METHODS: Mapping[str, Method] = {
     "replace": _replace,
     "strip": _strip,
 }
-#: The filters on text, but those with a method's name that do what the method does.
+#: The filters on text.
 TEXT_FILTERS: Mapping[str, Method] = {
     **{name: METHODS[name] for name in ("capitalize", "lower", "upper", "replace")},
     "center": _shaping(jinja.do_center, _cap_width),

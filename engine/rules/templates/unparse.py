@@ -1,4 +1,4 @@
-"""An expression's syntax tree → its text, for advice that shows an expression as it should read."""
+"""Write a syntax tree as an expression, for advice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-#: How tightly an expression's parts hold together, loosest first.
+#: Precedence, lowest first.
 _IF, _OR, _AND, _NOT, _COMPARE, _SUM, _CONCAT, _PRODUCT, _UNARY, _POWER, _TIGHT = range(11)
 _BINARY: Mapping[type, tuple[str, int]] = MappingProxyType(
     {
@@ -39,7 +39,7 @@ def unparse(node: nodes.Expr) -> str:
 
 
 def _written(node: nodes.Expr, around: int) -> str:
-    """``around``: how tightly what stands around it holds; what holds looser gets parentheses."""
+    """``around`` is the precedence of the surrounding operator; a lower one needs parentheses."""
     text, level = _text(node)
     return f"({text})" if level < around else text
 

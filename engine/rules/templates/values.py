@@ -1,4 +1,4 @@
-"""What values become in a template's hands: text, JSON, nothing, or an error with words."""
+"""Convert values in templates: to text, to JSON, to lists; absent values, null and ``omit``."""
 
 from __future__ import annotations
 
@@ -39,21 +39,21 @@ _KINDS = {
 
 _BACKSLASH = MARKS["\\"]
 _SCALARS = frozenset({type(None), bool, int, float, str})
-#: How deep a template's value may be nested: a whole payload, with a little around it. orjson writes 254 levels.
+#: How deep a value may be nested: a whole payload and a little around it. orjson writes 254 levels.
 MOST_LEVELS: Final = MAX_LEVELS + 20
-#: How a fault begins where null that has no name was to be written.
+#: The beginning of the message if null without a name cannot be written.
 NO_TEXT: Final = "a value is null"
 
 
 def kind_of(value: object) -> str:
-    """What a value is, in a user's words: ``text``, ``a list``, ``null``."""
+    """The type of a value, in a user's words: ``text``, ``a list``, ``null``."""
     name = type(value).__name__
     return _KINDS.get(name, name)
 
 
 @final
 class Omit:
-    """The value of ``omit``: a parameter, key or item that comes to it is left out."""
+    """The type of ``omit``. A parameter, key or item with this value is left out."""
 
     __slots__ = ()
 
@@ -68,7 +68,7 @@ OMIT: Final = Omit()
 
 
 class AbsentError(Exception):
-    """A value that is not there was used as if it were."""
+    """An absent value was used."""
 
     def __init__(self, absent: Absent) -> None:
         super().__init__("a value is missing")
@@ -76,7 +76,7 @@ class AbsentError(Exception):
 
 
 class Absent(Undefined):
-    """A value that is not there: any look inside finds it again, any use but a test fails.
+    """An absent value: a lookup in it gives it again, any use but a test fails.
 
     It is false, equal to no value, and what ``default``, ``is defined`` and ``or`` are for.
     """
@@ -85,21 +85,21 @@ class Absent(Undefined):
 
     @property
     def owner(self) -> Any:
-        """What it was looked for in; ``jinja2.utils.missing`` for a top-level name."""
+        """The value in which it was looked up; ``jinja2.utils.missing`` for a top-level name."""
         return self._undefined_obj
 
     @property
     def key(self) -> Any:
-        """The name, key or index that was looked for."""
+        """The name, key or index."""
         return self._undefined_name
 
     @property
     def words(self) -> str | None:
-        """A ready explanation, where there is one."""
+        """The message, if it is known already."""
         return self._undefined_hint
 
     def fail(self, *_args: Any, **_kwargs: Any) -> NoReturn:
-        """Say that the value is needed.
+        """Fail, because the value is needed.
 
         Raises:
             AbsentError: always.
@@ -132,11 +132,11 @@ class Absent(Undefined):
         return hash(Absent)
 
 
-def demand(value: Any) -> Any:
-    """The value, unless it is one that LangSmith did not send along.
+def fetched(value: Any) -> Any:
+    """The value, which must be fetched.
 
     Raises:
-        DataMissing: it is.
+        DataMissing: it was not sent and not fetched.
     """
     if isinstance(value, Missing):
         bool(value)
@@ -144,14 +144,14 @@ def demand(value: Any) -> Any:
 
 
 def need(value: Any) -> Any:
-    """The value, which must be there.
+    """The value, which must exist.
 
     Raises:
         AbsentError: it is absent.
         DataMissing: it was not sent along.
         TemplateError: it is what ``a if b`` comes to where b does not hold.
     """
-    if isinstance(demand(value), Undefined):
+    if isinstance(fetched(value), Undefined):
         if isinstance(value, Absent):
             value.fail()
         raise TemplateError("the condition does not hold and there is no `else`", hint="write `A if B else C`")
@@ -159,14 +159,14 @@ def need(value: Any) -> Any:
 
 
 def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
-    """The items of a list, the keys of a mapping or the characters of a text, paid for.
+    """The items of a list, keys of a mapping or characters of a text. They are charged.
 
     Raises:
         TemplateError: there is nothing to go through, or too much.
         AbsentError: the value is missing.
         DataMissing: the value was not sent along.
     """
-    demand(value)
+    fetched(value)
     if isinstance(value, (list, tuple)):
         budget.spend(len(value))
         return value
@@ -180,7 +180,7 @@ def sequence(value: Any, budget: Budget) -> list[Any] | tuple[Any, ...]:
 
 
 def no_text(name: str = "") -> NoReturn:
-    """Refuse to write null into a text: ``cost: null`` is as little meant as a gap would be.
+    """Refuse to write null into a text: neither ``cost: null`` nor a gap is what the author means.
 
     Raises:
         TemplateError: always; ``name`` is how the author wrote what is null.
@@ -190,7 +190,7 @@ def no_text(name: str = "") -> NoReturn:
 
 
 def text_of(value: Any, budget: Budget) -> str:
-    """A value as it stands in text: as JSON writes it, text itself without quotes.
+    """Write a value as text: as JSON, but text without quotes.
 
     Raises:
         TemplateError: it has no text (null has none), or too much.
@@ -216,9 +216,9 @@ def text_of(value: Any, budget: Budget) -> str:
 
 
 def dump(value: Any, budget: Budget, *, indent: bool = False) -> str:
-    """A value as JSON text. Characters are written as they are, none escaped for HTML.
+    """Write a value as JSON. No character is escaped for HTML.
 
-    It is data if all texts in it are; else JSON's own signs are the author's.
+    The result is data if all texts in the value are. Otherwise JSON's punctuation is the author's, and data is marked.
 
     Raises:
         TemplateError: it is not JSON, or too much of it.
@@ -248,7 +248,7 @@ def to_json(
     own: list[str] | None = None,
     levels: int = MOST_LEVELS,
 ) -> Any:
-    """A copy of a value that holds nothing but JSON; the author's texts in it are added to ``own``.
+    """Copy a value that must be JSON; the author's texts in it are added to ``own``.
 
     ``per_unit`` is how many characters of text cost a unit of work, ``levels`` how deep it may be nested. Items and
     keys whose value is ``omit`` are left out; ``omit`` itself is returned as it is.
@@ -283,7 +283,7 @@ def to_json(
 
 
 def _refuse(value: Any) -> NoReturn:
-    demand(value)
+    fetched(value)
     if isinstance(value, Absent):
         value.fail()
     if isinstance(value, Undefined):
@@ -293,28 +293,28 @@ def _refuse(value: Any) -> NoReturn:
     raise TemplateError(f"{kind_of(value)} is not a value that can be sent")
 
 
-def weigh(value: Any, budget: Budget) -> None:
-    """Pay for a look through a whole value, as a comparison takes one.
+def charge(value: Any, budget: Budget) -> None:
+    """Charge for reading a whole value, as a comparison does.
 
-    Lists that hold one another many times over would keep a comparison busy for ever.
+    Comparing lists that contain each other many times would take forever.
 
     Raises:
         TemplateError: there is too much of it.
         DataMissing: it was not sent along.
     """
-    if isinstance(demand(value), dict):
+    if isinstance(fetched(value), dict):
         budget.spend(1 + len(value))
         for item in value.values():
-            weigh(item, budget)
+            charge(item, budget)
     elif isinstance(value, (list, tuple)):
         budget.spend(1 + len(value) // 8)
         for item in value:
             if isinstance(item, (dict, list, tuple)):
-                weigh(item, budget)
+                charge(item, budget)
 
 
 def copy_json(value: Any, budget: Budget) -> Any:
-    """A copy of event data, however large: the document is shared and must not be changed through it.
+    """Copy event data of any size: the document is shared and must not change.
 
     Raises:
         AbsentError: it is missing.
@@ -340,7 +340,7 @@ def _copy(value: Any) -> Any:
 
 
 class Steps:
-    """What a loop goes through, one paid step after the other."""
+    """The items of a loop; each step is charged."""
 
     __slots__ = ("_budget", "_cost", "_items")
 

@@ -1,4 +1,4 @@
-"""Variables of the environment within templates and expressions: values in the syntax tree, never source."""
+"""Environment variables in templates and expressions are values in the syntax tree, never source."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engine.core.variables import Filled
 
 
 class NotAValue(Exception):  # noqa: N818 - becomes a mistake of the template
-    """A variable stands where no value can stand: message, hint and line."""
+    """A variable stands where a value is not allowed: message, hint and line."""
 
 
 def put_in(tree: nodes.Template, text: Filled) -> None:
@@ -31,7 +31,7 @@ def put_in(tree: nodes.Template, text: Filled) -> None:
 
 
 def _names(node: nodes.Node) -> Iterator[str]:
-    """The names that stand in a node; the texts of constants and of the template itself are none."""
+    """The names in a node; texts of constants and of the template are not names."""
     if isinstance(node, (nodes.Const, nodes.TemplateData)):
         return
     for _, value in node.iter_fields():
@@ -65,7 +65,7 @@ class _Filler(NodeTransformer):
 
 
 def as_text(reference: str) -> str:
-    """How to write a variable that cannot stand as it is."""
+    """How to write a variable that is not allowed outside quotes."""
     return f"in quotes it is a text: '{reference}'; a list or mapping goes under vars, and is vars.NAME here"
 
 
