@@ -24,9 +24,8 @@ def conditions(value: Any, where: Where) -> Iterator[tuple[Where, dict[str, Any]
 
 def templates(value: Any, where: Where = ()) -> Iterator[tuple[Where, str]]:
     """Every template in a tree of parameters."""
-    if isinstance(value, str):
-        if is_template(value):
-            yield where, value
-        return
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        yield from templates(item, (*where, key))
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from templates(item, (*where, key))
+    elif isinstance(value, str) and is_template(value):
+        yield where, value
