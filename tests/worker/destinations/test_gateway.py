@@ -86,7 +86,7 @@ class World:
 
     def router(self) -> Router:
         limits = LimitTable({"default": LimitsSpec(concurrency=self.concurrency)})
-        nothing = dict.fromkeys(("langsmith", "slack", "site", "vars", "by_key", "retry"))
+        nothing = dict.fromkeys(("langsmith", "slack", "web_url", "vars", "by_key", "retry"))
         return Router(hash="shown", private_hash=self.hash, limits=limits, routes=self.routes, **nothing)
 
     def wake(self) -> None:
