@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from types import BuiltinMethodType
 from typing import Any
 
+from jinja2 import nodes
+from jinja2.compiler import CodeGenerator
 from jinja2.runtime import Context, LoopContext, Macro, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.tests import TESTS
@@ -63,8 +65,12 @@ class Rendering(Context):
     """Resolves the names of one text: its own variables, then functions, then the document."""
 
     def __init__(self, environment: Sandbox, document: Mapping[str, Any], budget: Budget, size: int) -> None:
-        super().__init__(environment, document, None, {})  # type: ignore[arg-type]
+        # Jinja's own would also make an EvalContext, for every text anew.
+        self.environment, self.parent, self.eval_ctx = environment, document, environment.evaluation  # type: ignore[assignment]
         self.budget, self.size = budget, size
+        self.vars: dict[str, Any] = {}
+        self.exported_vars: set[str] = set()
+        self.name, self.blocks = None, {}
 
     def resolve_or_missing(self, key: str) -> Any:
         """The value of a top-level name, or Jinja's ``missing``."""
@@ -76,9 +82,15 @@ class Rendering(Context):
         return self.parent.get(key, missing) if key in DOCUMENT_NAMES else missing
 
 
+class _Generator(CodeGenerator):
+    def _output_child_pre(self, _node: Any, _frame: Any, finalize: Any) -> None:
+        self.write(f"({finalize.src}")  # what ``_output`` gives is text, and escaped
+
+
 class Sandbox(ImmutableSandboxedEnvironment):
     """The environment for plain texts, or (``escaping``) for texts in which event data is escaped."""
 
+    code_generator_class = _Generator
     intercepted_binops = frozenset(("+", "-", "*", "/", "//", "%", "**"))
 
     def __init__(self, *, escaping: bool = False) -> None:
@@ -92,6 +104,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
             extensions=["jinja2.ext.loopcontrols"],
         )
         self.escaping = escaping
+        self.evaluation = nodes.EvalContext(self)
         self.globals = {
             "range": span,
             "dict": dict,
@@ -277,7 +290,8 @@ def _test(test: Callable[..., Any]) -> Callable[..., Any]:
 def _output(context: Any, value: Any) -> str:
     """Write a value into the output. In an escaping environment data is marked."""
     text = text_of(value, context.budget)
-    context.budget.made(len(text))
+    if len(text) >= CHARS_PER_UNIT:
+        context.budget.made(len(text))
     return mark(text) if context.eval_ctx.autoescape else text
 
 

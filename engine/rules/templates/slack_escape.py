@@ -77,7 +77,7 @@ def mark(text: str) -> Markup:
     if _SPECIAL.search(text):
         for character, sign in MARKS.items():
             text = text.replace(character, sign)
-    return Markup(text)
+    return str.__new__(Markup, text)
 
 
 def plain(text: str) -> str:
@@ -126,8 +126,9 @@ def throughout(change: Callable[[str], str], value: Any) -> Any:
 def alike(values: Iterable[Any]) -> list[Any]:
     """Make all texts among the values data, or mark all of them if the author's have special characters."""
     values = list(values)
-    marked = any(isinstance(value, Markup) and _MEANING.search(value) for value in values)
-    change = mark if marked else plain
+    if not (authored := [value for value in values if isinstance(value, Markup)]):
+        return values
+    change = mark if any(map(_MEANING.search, authored)) else plain
     return [change(value) if isinstance(value, str) else value for value in values]
 
 
@@ -135,7 +136,7 @@ def like(text: str, made: Any) -> Any:
     """Give what was made of ``text`` the type of ``text``."""
     if isinstance(made, (list, tuple)):
         return [like(text, part) for part in made]
-    return Markup(made) if isinstance(text, Markup) and isinstance(made, str) else made
+    return Markup(made) if isinstance(text, Markup) else made
 
 
 def joined(texts: Iterable[str], separator: str = "") -> str:

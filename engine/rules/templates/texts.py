@@ -47,6 +47,9 @@ def _shaping(function: Method, cap: Method = lambda *_args, **_kwargs: None) -> 
     """A method that changes a text without searching it; ``cap`` checks the size of the result beforehand."""
 
     def call(budget: Budget, text: str, *args: Any, **kwargs: Any) -> Any:
+        if not (args or kwargs):
+            cap(budget, text)
+            return like(text, function(str(text)))
         text, *given = alike([text, *args, *kwargs.values()])
         args, kwargs = tuple(given[: len(args)]), dict(zip(kwargs, given[len(args) :], strict=True))
         cap(budget, text, *args, **kwargs)
