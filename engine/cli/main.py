@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import click
 
 from engine.cli.support.output import print_error, print_usage_error
-from engine.cli.support.plain import write_plainly_where_needed
-from engine.cli.support.terminal import show_logs_visibly, visible_error
+from engine.cli.support.terminal import show_logs_visibly, visible_error, write_plainly_where_needed
 from engine.core.error_text import traceback_text
 from engine.core.errors import EngineError
 from engine.core.terminal_text import visible
@@ -33,10 +32,11 @@ _OWN_THREADS = frozenset({"offload", "loading"})
 
 
 class Entry(NamedTuple):
-    """A command that is imported when it is used: its module, which has a ``command``, and its line of help."""
+    """A command that is imported when it is used: its module, its line of help, and its name in the module."""
 
     module: str
     help: str
+    name: str = "command"
 
 
 COMMANDS: Mapping[str, Entry] = {
@@ -51,9 +51,9 @@ COMMANDS: Mapping[str, Entry] = {
     "replay": Entry("engine.cli.commands.replay", "Make deliveries or events due again."),
     "discard": Entry("engine.cli.commands.discard", "Give up deliveries or events that are dead."),
     "destinations": Entry("engine.cli.commands.destinations", "Show where deliveries go; resume one."),
-    "mute": Entry("engine.cli.commands.mute", "Mute a route for a while."),
-    "unmute": Entry("engine.cli.commands.unmute", "Let a muted route act again."),
-    "mutes": Entry("engine.cli.commands.mutes", "List the routes that are muted."),
+    "mute": Entry("engine.cli.commands.mutes", "Mute a route for a while.", "mute"),
+    "unmute": Entry("engine.cli.commands.mutes", "Let a muted route act again.", "unmute"),
+    "mutes": Entry("engine.cli.commands.mutes", "List the routes that are muted.", "mutes"),
     "routes": Entry("engine.cli.commands.routes", "Show the routes of the configuration."),
     "actions": Entry("engine.cli.commands.actions", "Show the actions routes can use."),
     "reload": Entry("engine.cli.commands.reload", "Have a running engine load its configuration."),
@@ -109,7 +109,7 @@ class LazyGroup(click.Group):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        command: click.Command = importlib.import_module(entry.module).command
+        command: click.Command = getattr(importlib.import_module(entry.module), entry.name)
         return command
 
     def resolve_command(

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from engine.cli.commands.destinations import _table
-from engine.cli.support.show_destinations import detail_lines
+from engine.cli.support.show_deliveries import detail_lines
 from engine.core.event import parse_event
 from engine.store import open_store
 from engine.store.records import Again, Attempt, Control, Routed, Work

@@ -9,8 +9,8 @@ from typing import Any
 from rich.console import Console
 
 from engine.cli.commands.events import print_event
+from engine.cli.support.samples import stored_event
 from engine.cli.support.show_deliveries import Present
-from engine.cli.support.stored_event import stored_event
 from engine.core.document import Fetched
 from engine.core.event import Kind
 from engine.testing import payloads

@@ -18,10 +18,9 @@ from background import Background
 from click.testing import CliRunner, Result
 
 from engine.cli.commands.demo import _activation_elsewhere, _own_name
-from engine.cli.demo.facts import Place
-from engine.cli.demo.files import edited, lay_out
 from engine.cli.demo.narrator import ToPeople
-from engine.cli.demo.stage import ACTIONS, Stage, encore, opening, opening_for, rules
+from engine.cli.demo.stage import ACTIONS, Stage, edited, encore, lay_out, opening, opening_for, rules
+from engine.cli.demo.watch import Place
 from engine.cli.main import cli
 from engine.cli.support.output import out
 from engine.core.event import parse_event

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from engine.cli.support.output import out
-from engine.cli.support.show_request import Received, print_request, wrapped_around_links
-from engine.cli.support.show_slack import message_lines
+from engine.cli.support.show_request import Received, message_lines, print_request, wrapped_around_links
 from tests.cli.test_sandbox import recorded
 
 URL = "https://smith.langchain.com/o/1/projects/p/2/r/3?trace_id=4&amp;start_time=5"

@@ -11,12 +11,10 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from engine.cli.commands.reload import problems_of
-from engine.cli.support.access import Place, access_options, connected, place_from, tell_unset
-from engine.cli.support.group import DefaultGroup
+from engine.cli.support.access import Place, access_options, at_work, connected, place_from, tell_unset
 from engine.cli.support.loaded_rules import RulesAtWork
-from engine.cli.support.options import json_option
+from engine.cli.support.options import DefaultGroup, json_option
 from engine.cli.support.output import age, at, emit, out, print_problems
-from engine.cli.support.running_config import at_work
 from engine.cli.support.tables import Pairs
 from engine.cli.support.terminal import lines_of
 from engine.config import dump_masked, load_config

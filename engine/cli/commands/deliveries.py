@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -10,10 +9,10 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from engine.cli.support.access import Place, access_options, opened, place_from
-from engine.cli.support.group import DefaultGroup
+from engine.cli.support.access import access_options, ask, place_from
+from engine.cli.support.admin_client import Asked
 from engine.cli.support.names import resolved
-from engine.cli.support.options import json_option
+from engine.cli.support.options import DefaultGroup, json_option
 from engine.cli.support.output import ago, at, emit, out, plural, say, short_delivery, state, tell_next_page
 from engine.cli.support.show_deliveries import (
     DeliveryState,
@@ -52,13 +51,14 @@ def list_(as_json: bool, dead: bool, **options: Any) -> None:  # noqa: FBT001
     """List deliveries, those of the newest events first."""
     place = place_from(options)
     words = {word: value for word, value in options.items() if value is not None}
-    answer, present = asyncio.run(_deliveries(place, words | ({"state": "dead"} if dead else {}), as_json=as_json))
+    asks = words | ({"state": "dead"} if dead else {})
+    answer, present = ask(place, lambda asked: _deliveries(asked, asks, as_json=as_json))
     if as_json:
         emit(answer)
         return
     if not answer["deliveries"]:
         all_ = set(words) <= {"limit"} and not dead
-        say(_no_deliveries(asyncio.run(_last_event(place)) if all_ else None))
+        say(_no_deliveries(ask(place, _last_event, telling=False) if all_ else None))
         return
     print_deliveries(out(), answer["deliveries"], present)
     if answer["next"]:
@@ -74,8 +74,7 @@ def show(delivery_id: str, as_json: bool, **options: Any) -> None:  # noqa: FBT0
 
     A start of ID that no other has is enough, from 8 characters on; last is the newest.
     """
-    place = place_from(options)
-    delivery, present = asyncio.run(_delivery(place, delivery_id))
+    delivery, present = ask(place_from(options), lambda asked: _delivery(asked, delivery_id))
     if as_json:
         emit(delivery)
         return
@@ -91,15 +90,13 @@ def print_delivery(console: Console, delivery: dict[str, Any], present: Present)
     print_what_they_wait_for(console, [delivery], present)
 
 
-async def _deliveries(place: Place, words: dict[str, Any], *, as_json: bool) -> tuple[dict[str, Any], Present]:
-    async with opened(place) as asked:
-        answer = await asked.deliveries(await resolved(asked, words))
-        return answer, Present() if as_json else await Present.of(asked, answer["deliveries"])
+async def _deliveries(asked: Asked, words: dict[str, Any], *, as_json: bool) -> tuple[dict[str, Any], Present]:
+    answer = await asked.deliveries(await resolved(asked, words))
+    return answer, Present() if as_json else await Present.of(asked, answer["deliveries"])
 
 
-async def _last_event(place: Place) -> dict[str, Any] | None:
-    async with opened(place, telling=False) as asked:
-        events: list[dict[str, Any]] = (await asked.events({"limit": 1}))["events"]
+async def _last_event(asked: Asked) -> dict[str, Any] | None:
+    events: list[dict[str, Any]] = (await asked.events({"limit": 1}))["events"]
     return events[0] if events else None
 
 
@@ -112,10 +109,9 @@ def _no_deliveries(event: dict[str, Any] | None) -> str:
     return "no deliveries; the last event matched nothing: engine explain --event last"
 
 
-async def _delivery(place: Place, delivery_id: str) -> tuple[dict[str, Any], Present]:
-    async with opened(place) as asked:
-        delivery = await asked.delivery(delivery_id)
-        return delivery, await Present.of(asked, [delivery])
+async def _delivery(asked: Asked, delivery_id: str) -> tuple[dict[str, Any], Present]:
+    delivery = await asked.delivery(delivery_id)
+    return delivery, await Present.of(asked, [delivery])
 
 
 def _delivery_facts(row: dict[str, Any], present: Present) -> Pairs:

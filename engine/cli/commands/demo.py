@@ -19,11 +19,9 @@ from urllib.parse import quote
 import click
 
 from engine.app import Running, running
-from engine.cli.demo.facts import Arrival, Ending, Place
-from engine.cli.demo.files import Files, workplace
 from engine.cli.demo.narrator import Teller, ToPeople, ToPrograms
-from engine.cli.demo.stage import ACTIONS, PACKAGED, Stage, if_free, opening, opening_for, usual_ports
-from engine.cli.demo.watch import Reporter, Story, Watch
+from engine.cli.demo.stage import ACTIONS, PACKAGED, Files, Stage, if_free, opening, opening_for, usual_ports, workplace
+from engine.cli.demo.watch import Arrival, Ending, Place, Reporter, Story, Watch
 from engine.cli.main import FINDINGS, GOOD
 from engine.cli.support.langsmith_sender import Sender
 from engine.cli.support.output import out

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shlex
 from collections.abc import Sequence
 from typing import Any
@@ -11,11 +10,11 @@ import click
 from rich.text import Text
 
 from engine.admin.query import NotFound
-from engine.cli.support.access import Place, access_options, opened, place_from
-from engine.cli.support.group import DefaultGroup
-from engine.cli.support.options import json_option
+from engine.cli.support.access import access_options, ask, place_from
+from engine.cli.support.admin_client import Asked
+from engine.cli.support.options import DefaultGroup, json_option
 from engine.cli.support.output import emit, out, plural, say
-from engine.cli.support.show_destinations import detail_lines, state_of
+from engine.cli.support.show_deliveries import detail_lines, state_of
 from engine.cli.support.tables import Table
 
 #: So many destinations are named where a part of a name stands for several.
@@ -32,7 +31,7 @@ def command() -> None:
 @json_option
 def list_(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """List destinations, failing and paused ones first."""
-    answer = asyncio.run(_list(place_from(options)))
+    answer = ask(place_from(options), lambda asked: asked.destinations())
     if as_json:
         emit(answer)
         return
@@ -57,7 +56,7 @@ def resume(name: str, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     NAME is the destination's name as the list shows it, or a part of it that no other name has.
     Write it in quotes: 'slack #ops'. Deliveries that wait for a retry are due now, too.
     """
-    answer = asyncio.run(_resume(place_from(options), name))
+    answer = ask(place_from(options), lambda asked: _resume(asked, name), changes=True)
     if as_json:
         emit(answer)
     else:
@@ -78,15 +77,9 @@ def _due_now(count: int) -> str:
     return f"; {plural(count, 'delivery', 'deliveries')} {verb} due now"
 
 
-async def _list(place: Place) -> dict[str, Any]:
-    async with opened(place) as asked:
-        return await asked.destinations()
-
-
-async def _resume(place: Place, name: str) -> dict[str, Any]:
-    async with opened(place, changes=True) as asked:
-        known = [row["name"] for row in (await asked.destinations())["destinations"]]
-        return await asked.do("destinations/resume", {"name": _named(name, known)})
+async def _resume(asked: Asked, name: str) -> dict[str, Any]:
+    known = [row["name"] for row in (await asked.destinations())["destinations"]]
+    return await asked.do("destinations/resume", {"name": _named(name, known)})
 
 
 def _named(typed: str, known: Sequence[str]) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import click
 
 from engine.admin.events import MOST_REPLAYED
 from engine.cli.commands.replay import chosen_by_id, counted
-from engine.cli.support.access import Place, access_options, opened, place_from
+from engine.cli.support.access import access_options, ask, place_from
+from engine.cli.support.admin_client import Asked
 from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import emit, out, say, who
@@ -47,7 +47,7 @@ def command(
     if bool(ids) == bool(dead or query):
         raise click.UsageError("give IDs, or options that say what (such as --dead)")
     beside = {"by": who("engine discard"), "dry_run": dry_run} | ({"reason": reason} if reason else {})
-    answer, rows = asyncio.run(_discard(place, ids, query, beside))
+    answer, rows = ask(place, lambda asked: _discard(asked, ids, query, beside), changes=not dry_run)
     if as_json:
         emit(answer)
         return
@@ -60,20 +60,19 @@ def command(
 
 
 async def _discard(
-    place: Place, ids: tuple[str, ...], query: dict[str, Any], beside: dict[str, Any]
+    asked: Asked, ids: tuple[str, ...], query: dict[str, Any], beside: dict[str, Any]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """What was discarded, or would be; and then the first of its deliveries."""
-    async with opened(place, changes=not beside["dry_run"]) as asked:
-        if ids:
-            named = await chosen_by_id(asked, ids)
-            answers = [await asked.do("discard", {kind: some} | beside) for kind, some in named.items() if some]
-        else:
-            words = await resolved(asked, query) or {"limit": MOST_REPLAYED}
-            answers = [await asked.do("discard", words | beside)]
-        whole: dict[str, Any] = {
-            kind: list(dict.fromkeys(one for answer in answers for one in answer[kind]))
-            for kind in ("deliveries", "events")
-        }
-        whole |= {"count": len(whole["deliveries"]) + len(whole["events"]), "dry_run": beside["dry_run"]}
-        listed = whole["deliveries"][:_LISTED] if beside["dry_run"] else []
-        return whole, [await asked.delivery(one) for one in listed]
+    if ids:
+        named = await chosen_by_id(asked, ids)
+        answers = [await asked.do("discard", {kind: some} | beside) for kind, some in named.items() if some]
+    else:
+        words = await resolved(asked, query) or {"limit": MOST_REPLAYED}
+        answers = [await asked.do("discard", words | beside)]
+    whole: dict[str, Any] = {
+        kind: list(dict.fromkeys(one for answer in answers for one in answer[kind]))
+        for kind in ("deliveries", "events")
+    }
+    whole |= {"count": len(whole["deliveries"]) + len(whole["events"]), "dry_run": beside["dry_run"]}
+    listed = whole["deliveries"][:_LISTED] if beside["dry_run"] else []
+    return whole, [await asked.delivery(one) for one in listed]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,13 +9,11 @@ import click
 from rich.console import Console
 from rich.text import Text
 
-from engine.admin.query import EVENT_STATES
+from engine.admin.query import EVENT_STATES, NotFound
 from engine.cli.commands.deliveries import attempts_table
-from engine.cli.support.access import Place, access_options, opened, place_from
-from engine.cli.support.found import Found, found_by_decision
-from engine.cli.support.group import DefaultGroup
-from engine.cli.support.options import json_option
-from engine.cli.support.outline import in_json
+from engine.cli.support.access import access_options, ask, place_from
+from engine.cli.support.admin_client import AccessError, Asked
+from engine.cli.support.options import DefaultGroup, json_option
 from engine.cli.support.output import (
     age,
     ago,
@@ -32,8 +29,10 @@ from engine.cli.support.output import (
     tell_next_page,
 )
 from engine.cli.support.show_deliveries import Present, print_deliveries
-from engine.cli.support.tables import Pairs, Table
+from engine.cli.support.show_explanation import found_of
+from engine.cli.support.tables import Pairs, Table, in_json
 from engine.core.decisions import latest_decisions, reason_of
+from engine.core.errors import ConfigError
 from engine.core.event import Kind
 from engine.core.vocabulary import UNDECIDED, is_fallback
 
@@ -71,7 +70,8 @@ def list_(as_json: bool, unmatched: bool, **options: Any) -> None:  # noqa: FBT0
     """List events, newest first."""
     place = place_from(options)
     words = {word: value for word, value in options.items() if value is not None}
-    answer = asyncio.run(_events(place, words | ({"unmatched": "true"} if unmatched else {})))
+    asks = words | ({"unmatched": "true"} if unmatched else {})
+    answer = ask(place, lambda asked: asked.events(asks))
     if as_json:
         emit(answer)
         return
@@ -93,25 +93,18 @@ def show(event_id: str, payload: bool, as_json: bool, **options: Any) -> None:  
 
     A start of ID that no other has is enough, from 8 characters on; last is the newest.
     """
-    place = place_from(options)
-    event, found, present = asyncio.run(_event(place, event_id, as_json=as_json))
+    event, found, present = ask(place_from(options), lambda asked: _event(asked, event_id, as_json=as_json))
     if as_json:
         emit(event)
         return
     print_event(out(), event, found, present, payload=payload)
 
 
-async def _events(place: Place, words: dict[str, Any]) -> dict[str, Any]:
-    async with opened(place) as asked:
-        return await asked.events(words)
-
-
-async def _event(place: Place, event_id: str, *, as_json: bool) -> tuple[dict[str, Any], Found, Present]:
-    async with opened(place) as asked:
-        event = await asked.event(event_id)
-        if as_json:
-            return event, {}, Present()
-        return event, await found_by_decision(asked, event), await Present.of(asked, event["deliveries"])
+async def _event(asked: Asked, event_id: str, *, as_json: bool) -> tuple[dict[str, Any], Found, Present]:
+    event = await asked.event(event_id)
+    if as_json:
+        return event, {}, Present()
+    return event, await found_by_decision(asked, event), await Present.of(asked, event["deliveries"])
 
 
 def _events_table(events: list[dict[str, Any]]) -> Table:
@@ -282,3 +275,33 @@ def _why(decision: Mapping[str, Any], found: Found) -> Iterator[str]:
         yield f"not {name}: {reason}"
     if pending := decision.get("pending"):
         yield f"{', '.join(pending)} waits for data"
+
+
+#: By run and route: what the condition found that decided.
+Found = Mapping[tuple[int, str], str]
+
+
+async def found_by_decision(asked: Asked, event: Mapping[str, Any]) -> Found:
+    """What the deciding conditions of a detailed answer found.
+
+    Nothing where the rules at work are not those that decided, or the payload is gone: then it would be a guess.
+    """
+    if not event["evaluations"] or event["payload"] is None:
+        return {}
+    try:
+        report = await asked.do("explain", {"event": event["id"]})
+    except (AccessError, NotFound, ConfigError):  # it is beside the point
+        return {}
+    if report["config"]["hash"] != event["evaluations"][-1]["config_hash"]:
+        return {}
+    return {
+        (document["index"], route["route"]): _first_unmet(route["filter"])
+        for document in report["documents"]
+        for route in document["routes"]
+    }
+
+
+def _first_unmet(verdict: Mapping[str, Any]) -> str:
+    """Of the first condition that does not hold; a group of conditions found nothing itself."""
+    unmet = next((child for child in verdict["children"] if child["truth"] != "true"), None)
+    return found_of(unmet) if unmet else ""

@@ -16,15 +16,13 @@ from engine.admin.query import BadQuery
 from engine.admin.rules import supplied
 from engine.cli.commands.mutes import muted_at
 from engine.cli.main import FINDINGS
-from engine.cli.support.access import Place, access_options, opened, place_from, tell_unset, tell_whose
+from engine.cli.support.access import Place, access_options, at_work, opened, place_from, tell_unset, tell_whose
 from engine.cli.support.admin_client import AdminClient
 from engine.cli.support.options import json_option
 from engine.cli.support.output import emit, out, say
-from engine.cli.support.running_config import at_work
-from engine.cli.support.samples import kind_option, sample_body
+from engine.cli.support.samples import kind_option, sample_body, stored_event
 from engine.cli.support.show_explanation import actions_of, dies, print_report
 from engine.cli.support.stopped_store import fetch as fetch_from_langsmith
-from engine.cli.support.stored_event import stored_event
 from engine.core.document import Fetched
 from engine.core.errors import BadBody, ConfigError
 from engine.core.event import Event, parse_event, parse_json

@@ -30,7 +30,7 @@ from engine.cli.support.names import resolved
 from engine.cli.support.options import json_option, selecting_options
 from engine.cli.support.output import age, emit, err, one_line, out, plural, say, short_delivery
 from engine.cli.support.show_deliveries import DeliveryState, Present, print_deliveries
-from engine.cli.support.show_preview import outline_of, outline_of_event, succeeded_before
+from engine.cli.support.show_explanation import outline_of, outline_of_event, succeeded_before
 from engine.core.batches import batches
 from engine.core.errors import EngineError
 from engine.core.vocabulary import ON_DEAD

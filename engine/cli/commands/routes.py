@@ -14,8 +14,8 @@ from rich.text import Text
 from engine.admin.describe import describe_routes
 from engine.cli.support.access import Place, access_options, place_from, ruling, tell_unset
 from engine.cli.support.options import json_option
-from engine.cli.support.outline import Outline
 from engine.cli.support.output import at, emit, out, plural, say
+from engine.cli.support.tables import Outline
 from engine.core.units import format_duration
 
 

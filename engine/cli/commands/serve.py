@@ -23,9 +23,9 @@ from engine.cli.main import FINDINGS
 from engine.cli.support.admin_address import AdminAddress, announced, folder_of, url_of
 from engine.cli.support.log_lines import formatter_for_standard_error
 from engine.cli.support.options import (
-    AddressType,
-    DurationType,
-    SizeType,
+    ADDRESS,
+    DURATION,
+    SIZE,
     config_option,
     data_of,
     env_file_of,
@@ -52,7 +52,7 @@ _LONGEST_BANNER = 1.0
 @config_option
 @click.option(
     "--listen",
-    type=AddressType(),
+    type=ADDRESS,
     default="0.0.0.0:8080",
     envvar="ENGINE_LISTEN",
     show_default=True,
@@ -61,7 +61,7 @@ _LONGEST_BANNER = 1.0
 )
 @click.option(
     "--admin",
-    type=AddressType(),
+    type=ADDRESS,
     default="127.0.0.1:8081",
     envvar="ENGINE_ADMIN",
     show_default=True,
@@ -103,7 +103,7 @@ _LONGEST_BANNER = 1.0
 )
 @click.option(
     "--grace",
-    type=DurationType(),
+    type=DURATION,
     default="10s",
     envvar="ENGINE_GRACE",
     show_default=True,
@@ -112,7 +112,7 @@ _LONGEST_BANNER = 1.0
 )
 @click.option(
     "--body-limit",
-    type=SizeType(),
+    type=SIZE,
     default="64MiB",
     envvar="ENGINE_BODY_LIMIT",
     show_default=True,
@@ -130,7 +130,7 @@ _LONGEST_BANNER = 1.0
 )
 @click.option(
     "--memory-limit",
-    type=SizeType(),
+    type=SIZE,
     default="256MiB",
     envvar="ENGINE_MEMORY_LIMIT",
     show_default=True,

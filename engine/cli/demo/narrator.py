@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
-from engine.cli.demo.facts import Arrival, Ending, Place, Sent
+from engine.cli.demo.watch import Arrival, Ending, Place, Sent
 from engine.cli.support.output import emit_line, page_width, print_problems, short_event
 from engine.cli.support.show_explanation import print_report
 from engine.cli.support.show_request import body_rows, hanging, print_message

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from engine.config import Config
     from engine.rules.reload import Loader
     from engine.rules.requirements import Check
+from dataclasses import replace
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 DEFAULT_ADMIN_URL = "http://127.0.0.1:8081"
 #: How long an engine at the default address may take to tell what it serves, in seconds: often it is another's.
@@ -168,6 +170,16 @@ async def opened(place: Place, *, telling: bool = True, changes: bool = False) -
             from engine.cli.support.stopped_store import stopped
 
             yield await stack.enter_async_context(stopped(place, _nobody(place)))
+
+
+def ask(place: Place, question: Callable[[Asked], Awaitable[T]], *, telling: bool = True, changes: bool = False) -> T:
+    """The answer to a question, of the engine or the store (see ``opened``)."""
+
+    async def answer() -> T:
+        async with opened(place, telling=telling, changes=changes) as asked:
+            return await question(asked)
+
+    return asyncio.run(answer())
 
 
 @asynccontextmanager
@@ -317,3 +329,34 @@ def tell_unset(config: Config) -> None:
     if config.unset:
         names = ", ".join(each.reference for each in config.unset)
         say(f"not set here: {names}; stand-ins take their place (engine check says where)", "yellow")
+
+
+#: How long an engine may take to answer, in seconds.
+_LONGEST_LOOK = 3.0
+#: How often an engine is asked again, and how long between, in seconds, whose file was saved just now.
+_LOOKS, _PAUSE = 6, 0.25
+
+
+def at_work(place: Place) -> RulesAtWork | None:
+    """What an engine that works on this configuration's store, or was named, has loaded from it; None without one."""
+    try:
+        rules = asyncio.run(_ask(place))
+    except (AccessError, TimeoutError) as error:
+        say(f"what is at work is not known: {str(error) or 'the engine does not answer'}")
+        return None
+    return rules if rules is not None and rules.are_of(place.config) else None
+
+
+async def _ask(place: Place) -> RulesAtWork | None:
+    async with asyncio.timeout(_LONGEST_LOOK), neighbour(place) as client:
+        if client is None:
+            return None
+        for _ in range(_LOOKS):
+            if client.rules is None or client.rules.file_is != "changed":
+                break
+            await asyncio.sleep(_PAUSE)
+            await client.owner()
+        if client.rules is None or client.rules.file_is != "refused":
+            return client.rules
+        problems = (await client.call("GET", "/api/v1/config"))["last_reload"]["problems"]
+        return replace(client.rules, refused_for=tuple(problem["message"] for problem in problems))

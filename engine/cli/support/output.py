@@ -7,7 +7,7 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,9 +18,7 @@ import orjson
 from rich.console import Console
 from rich.text import Text
 
-from engine.cli.support.absent import absent, how_to_have_one
-from engine.cli.support.plain import knows_unicode
-from engine.cli.support.terminal import SafeConsole, lines_of
+from engine.cli.support.terminal import SafeConsole, knows_unicode, lines_of
 from engine.core.errors import ConfigError, EngineError, Problem
 from engine.core.terminal_text import snippet, visible_in_json, wrapped_advice
 from engine.core.times import clock
@@ -243,3 +241,22 @@ def who(otherwise: str) -> str:
         return getpass.getuser()
     except (OSError, KeyError):
         return otherwise
+
+
+def absent(problems: Iterable[Problem]) -> bool:
+    """Whether a configuration can't be used because there is no such file, or it may not be read."""
+    return any(problem.line == 0 and not os.access(problem.file, os.R_OK) for problem in problems)
+
+
+def how_to_have_one() -> str:
+    """What to do then."""
+    return f"write one, or name it with -c (an example: {_example()})"
+
+
+def _example() -> Path:
+    """The one with every feature, in a checkout; else the demo's."""
+    import engine
+    from engine.cli.demo.stage import PACKAGED
+
+    every = Path(engine.__file__).parents[1] / "config.example.yaml"
+    return every if every.exists() else PACKAGED

@@ -1,8 +1,9 @@
-"""Tables and pairs of names and values on terminals of any width. Nothing in them is cut, and no word is broken."""
+"""Tables, pairs of names and values, and trees on terminals of any width. Nothing is cut, and no word is broken."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -145,3 +146,59 @@ class Pairs:
 def _as_it_is(line: Text) -> Text:
     line.no_wrap, line.overflow = True, "ignore"
     return line
+
+
+#: Lines are not broken shorter than this, however deep they stand.
+_NARROWEST_LINE = 24
+#: How far the further lines of one that is broken are indented.
+_HANGING = 2
+
+
+class Outline:
+    """A line, or several, and what stands below it.
+
+    ``tail`` follows on the same line where there is room.
+    """
+
+    def __init__(self, label: Text, tail: Text | None = None) -> None:
+        self._label, self._tail = label, tail
+        self._below: list[Outline] = []
+
+    def add(self, label: Text, tail: Text | None = None) -> Outline:
+        """One more below this one."""
+        child = Outline(label, tail)
+        self._below.append(child)
+        return child
+
+    def print(self, console: Console) -> None:
+        """To people."""
+        for line in self.lines(console, "", ""):
+            console.print(line, soft_wrap=True)
+
+    def lines(self, console: Console, first: str, rest: str) -> Iterator[Text]:
+        """Each as it is printed; ``first`` stands before the first one, ``rest`` before the others."""
+        for number, line in enumerate(self._own(console.width - len(rest))):
+            yield Text.assemble((rest if number else first, "dim"), line)
+        for child in self._below:
+            last = child is self._below[-1]
+            yield from child.lines(console, rest + ("└── " if last else "├── "), rest + ("    " if last else "│   "))
+
+    def _own(self, width: int) -> list[Text]:
+        room = max(width, _NARROWEST_LINE)
+        lines = lines_of(self._label, room, _HANGING)
+        if self._tail is None:
+            return lines
+        if lines[-1].cell_len + self._tail.cell_len + _HANGING <= room:
+            return [*lines[:-1], Text.assemble(lines[-1], " " * _HANGING, self._tail)]
+        return [*lines, *lines_of(Text.assemble(" " * _HANGING, self._tail), room, _HANGING)]
+
+
+def in_json(tree: Any) -> Text:
+    """Coloured JSON."""
+    from rich.syntax import Syntax  # takes long to import
+
+    coloured = Syntax("", "json", theme="ansi_dark", background_color="default").highlight(
+        json.dumps(tree, ensure_ascii=False, indent=2)
+    )
+    coloured.rstrip()
+    return coloured
