@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from bench.bodies import RULE
-from bench.parties import engine, served
 from bench.processes import BenchError, Helper, Sink
+from bench.servers import engine, served
 
 #: Events that come first, and how many come in a second.
 WARM_UP, WARM_UP_RATE = 700, 700.0

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bench.bodies import Shape
 from bench.load import MEASURED, WARM_UP, Load, Result, run
-from bench.parties import Party, served
 from bench.processes import BenchError, Server, Sink
+from bench.servers import Party, served
 
 #: How many seconds what was accepted has to be forwarded.
 FORWARDED_WITHIN = 120.0

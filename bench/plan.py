@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import parties
+from bench import servers
 from bench.bodies import LARGE, MEDIUM, SMALL
 from bench.measure import Group
-from bench.parties import FORWARD, NO_MATCH, NO_ROUTES, Party
 from bench.processes import ROOT
 from bench.ratios import Bound
+from bench.servers import FORWARD, NO_MATCH, NO_ROUTES, Party
 
 #: The engine that is measured, and the one of --against, as they are called in tables.
 NOW, BEFORE = "engine", "before"
@@ -61,15 +61,15 @@ def engines(against: Path | None) -> dict[str, Path]:
 
 def groups(checkouts: dict[str, Path]) -> list[Group]:
     """Every group, with all engines in each."""
-    fastapi, webhook = parties.documented(_FASTAPI), parties.debian_webhook(_WEBHOOK)
-    bare, idle = parties.rival(_BARE, "bare"), parties.nothing(IDLE)
-    script = parties.rival(_SCRIPT, "script", forwards=True)
+    fastapi, webhook = servers.documented(_FASTAPI), servers.debian_webhook(_WEBHOOK)
+    bare, idle = servers.rival(_BARE, "bare"), servers.nothing(IDLE)
+    script = servers.rival(_SCRIPT, "script", forwards=True)
 
     def every(suffix: str, config: str, **changes: object) -> list[Party]:
-        return [parties.engine(name + suffix, config, path, **changes) for name, path in checkouts.items()]
+        return [servers.engine(name + suffix, config, path, **changes) for name, path in checkouts.items()]
 
     def sleepers(suffix: str, sleep: str) -> list[Party]:
-        return [parties.sleeper(name + suffix, sleep, path) for name, path in checkouts.items()]
+        return [servers.sleeper(name + suffix, sleep, path) for name, path in checkouts.items()]
 
     no_match = every(_NO_MATCH, NO_MATCH)
     blocks, waits = sleepers(_BLOCKS, "time.sleep(0.05)"), sleepers(_WAITS, "await asyncio.sleep(3600)")

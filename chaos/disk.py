@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from chaos.books import read_store
+from chaos.compare import read_store
 from chaos.kills import SECRET, drained, free_ports, is_trouble, unforeseen
 from chaos.serving import Serve
 from chaos.table import Row

@@ -19,8 +19,8 @@ from typing import Any
 
 import aiohttp
 
-from chaos.books import Verdict, compare, read_store
-from chaos.moods import Weather
+from chaos.compare import Verdict, compare, read_store
+from chaos.faults import Weather
 from chaos.script import SLOT, Event, Script
 from chaos.senders import Senders
 from chaos.serving import Serve

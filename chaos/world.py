@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from chaos.moods import Moods
+from chaos.faults import Moods
 from chaos.script import Event
 from engine.testing import LangSmithStandIn, SlackStandIn, WebhookSink
 from engine.testing.server import Answer, Recorded, Refused, StandIn

@@ -18,7 +18,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from engine.admin.api import Admin, admin_app
-from engine.admin.journal import Journal
+from engine.admin.audit_log import Journal
 from engine.clients.guard import OwnListeners
 from engine.clients.langsmith import Sunsets
 from engine.clients.session import Clients

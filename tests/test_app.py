@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack
 from engine.app import _in_background
 
 
-async def test_a_background_task_that_ends_by_a_fault_is_told_and_one_that_is_stopped_is_not(caplog):
+async def test_a_background_task_that_ends_by_a_fault_is_reported_and_one_that_is_stopped_is_not(caplog):
     async def fail() -> None:
         raise LookupError("nobody foresaw this")
 

@@ -277,7 +277,7 @@ async def test_a_broken_length_is_refused_by_the_http_parser(length):
 @pytest.mark.parametrize(
     "noise", [b"\x16\x03\x01\x02\x00\x01", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"\r\n\r\nhello\r\n\r\n"]
 )
-async def test_what_is_no_http_hurts_nobody(noise):
+async def test_bytes_that_are_not_http_do_no_harm(noise):
     async with serving() as served:
         assert b" 400 " in await served.send_raw(noise, timeout=2)
         await still_well(served)
@@ -336,7 +336,7 @@ async def test_a_thousand_runs_are_one_event():
         assert len(run_indexes(event)) == 1000
 
 
-async def test_a_duplicate_delivery_is_told_and_kept_once():
+async def test_a_duplicate_delivery_is_reported_and_kept_once():
     async with serving() as served:
         first = await served.send(GOOD)
         again = await asyncio.gather(*(served.send(GOOD + b" " * n) for n in range(10)))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from chaos.books import Kept, Verdict, compare, number_of
-from chaos.moods import KINDS, Moods
+from chaos.compare import Kept, Verdict, compare, number_of
+from chaos.faults import KINDS, Moods
 from chaos.script import Event, Script, Wanted
 from chaos.senders import Sent
 from chaos.world import World
@@ -57,7 +57,7 @@ def test_a_repetition_under_the_same_id_is_one_effect_and_counted(world: World) 
     assert (found.broken, found.once, found.again) == ([], 1, 1)
 
 
-def test_a_repetition_where_nobody_knows_ids_is_a_duplicate(world: World) -> None:
+def test_a_repetition_at_a_destination_without_ids_is_a_duplicate(world: World) -> None:
     world.hooks.seen.clear()
     world.mail.seen["mail", "run-1"].times[""] += 3
     found = verdict(kept(row("succeeded")), world, wanted=Wanted(GOOD.route, GOOD.action, 0, "mail", "run-1"))
@@ -77,11 +77,11 @@ def test_a_repetition_where_nobody_knows_ids_is_a_duplicate(world: World) -> Non
         (kept(row("succeeded"), row("succeeded", action="other")), "nobody asked for it"),
     ],
 )
-def test_a_broken_promise_is_told_with_its_event_or_delivery(world: World, found: Kept, words: str) -> None:
+def test_a_broken_promise_is_reported_with_its_event_or_delivery(world: World, found: Kept, words: str) -> None:
     assert words in " ".join(verdict(found, world).broken)
 
 
-def test_two_effects_none_and_one_that_nobody_asked_for(world: World) -> None:
+def test_two_effects_none_and_an_unexpected_one(world: World) -> None:
     world.hooks.seen["hooks/good", "run-1"].times["other"] += 1
     world.hooks.seen["hooks/good", "run-2"].times["d"] += 1
     words = " ".join(verdict(kept(row("succeeded")), world).broken)
@@ -98,7 +98,7 @@ def test_a_destination_that_never_takes_it_must_leave_a_dead_delivery(world: Wor
     assert "succeeded" in verdict(kept(row("succeeded")), world, wanted=never).broken[0]
 
 
-def test_a_run_in_somebody_elses_digest_has_no_delivery_of_its_own_but_must_be_told(world: World) -> None:
+def test_a_run_in_another_events_digest_has_no_delivery_but_must_be_reported(world: World) -> None:
     gathered = replace(GOOD, gate="digest")
     assert verdict(kept(), world, wanted=gathered).broken == []
     world.hooks.seen.clear()

@@ -202,7 +202,7 @@ async def test_the_example_of_a_test_works() -> None:
     await scope["test_it_posts"]()
 
 
-def test_what_contributors_are_told_to_run_is_there() -> None:
+def test_the_commands_for_contributors_exist() -> None:
     page = (ROOT / "CONTRIBUTING.md").read_text()
     targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert set(re.findall(r"make ([a-z]+)", page)) <= set(targets)

@@ -13,9 +13,9 @@ from typing import Any, Final
 import orjson
 from aiohttp import hdrs, web
 
+from engine.admin.audit_log import Journal, user_of
 from engine.admin.describe import describe_actions, describe_config, describe_routes
 from engine.admin.guard import Guard
-from engine.admin.journal import Journal, user_of
 from engine.admin.openapi import openapi_document
 from engine.admin.openapi_schemas import OBJECT
 from engine.admin.operations import OPERATIONS, Api, Call, Operation

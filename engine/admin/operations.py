@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
+from engine.admin.audit_log import Journal
 from engine.admin.destinations import Destinations
 from engine.admin.events import Queries
-from engine.admin.journal import Journal
 from engine.admin.mutes import Muting, nothing_changed
 from engine.admin.openapi_schemas import Schema, delivery_words, event_words, ref
 from engine.admin.responses import Renderer

@@ -122,7 +122,7 @@ def test_an_unknown_key_is_a_fault_even_if_its_value_is_a_template() -> None:
     ]
 
 
-def test_a_name_got_wrong_is_not_missing_as_well() -> None:
+def test_a_misspelt_name_is_not_reported_as_missing_too() -> None:
     assert faults({"titel": "x"}) == ["titel|unknown parameter 'titel'|did you mean 'title'?"]
 
 
@@ -187,7 +187,7 @@ def test_a_text_that_spells_none_stays_wrong(text: str) -> None:
             validate_rendered(Sample, {"title": "x", name: text}, Leaves(frozenset({(name,)})))
 
 
-def test_a_parameter_that_belongs_under_another_is_told_where() -> None:
+def test_a_parameter_that_belongs_under_another_is_reported_with_its_place() -> None:
     assert faults({"title": "x", "score": 1}) == [
         "score|unknown parameter 'score'|it belongs under inner: inner: {score: …}"
     ]

@@ -149,7 +149,7 @@ def test_a_class_that_raises_when_it_is_inspected_is_broken(folder: Path) -> Non
     assert load(folder).get("open_ticket") is not None
 
 
-def test_types_of_parameters_that_cannot_be_checked_are_told_with_the_way_out(folder: Path) -> None:
+def test_types_of_parameters_that_cannot_be_checked_are_reported_with_the_way_out(folder: Path) -> None:
     text = GOOD.replace("title: str", "title: 'Text'") + "\n\nText = {str: 7}\n"
     (folder / "open_ticket.py").write_text(text)
     problem = load(folder).broken["open_ticket"]

@@ -63,7 +63,7 @@ def test_any_schedule_ends(policy, seed):
 
 
 @given(policies, st.integers(), st.sampled_from([None, 20.0]))
-def test_who_is_asked_to_come_later_spends_no_attempt_and_is_done_with_in_the_end(policy, seed, after):
+def test_a_delivery_asked_to_come_later_uses_no_attempt_and_ends_at_within(policy, seed, after):
     later = Failure(retry=True, reason="busy", status=429, cause="answer", after=after)
     rng, waited, count = random.Random(seed), 0.0, 0
     while count < 1000 and (delay := policy.next_delay(later, attempt=1, waited=waited, rng=rng)) is not None:
@@ -144,7 +144,7 @@ def test_what_the_engine_knows_is_expected(error, retry, reason):
     assert (failure.retry, failure.reason, failure.expected) == (retry, reason, True)
 
 
-def test_what_nobody_foresaw_is_tried_again_and_told_apart():
+def test_unexpected_errors_are_retried_and_counted_separately():
     failure = classify(ZeroDivisionError("division by zero"))
     assert (failure.retry, failure.expected, failure.reason) == (True, False, "ZeroDivisionError: division by zero")
 
@@ -272,7 +272,7 @@ def test_every_http_failure_is(status):
     assert classify(error).status == status
 
 
-def test_an_answer_with_a_status_nobody_knows_is_an_answer():
+def test_an_answer_with_an_unknown_status_is_an_answer():
     failure = classify(HttpFailure(999, {}, "request denied"))
     assert (failure.retry, failure.status, failure.expected) == (False, 999, True)
 
@@ -325,7 +325,7 @@ def test_a_reason_says_more_than_a_key(error, reason):
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-async def test_a_connection_that_is_refused_is_told_in_words(host):
+async def test_a_connection_that_is_refused_has_a_message(host):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
@@ -339,7 +339,7 @@ async def test_a_connection_that_is_refused_is_told_in_words(host):
                 assert classify(wrapped).reason == f"cannot connect to {host}:{port}: connection refused"
 
 
-async def test_a_certificate_that_is_not_trusted_and_a_port_without_tls_are_told_in_words(tmp_path, sink):
+async def test_a_certificate_that_is_not_trusted_and_a_port_without_tls_have_messages(tmp_path, sink):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     files = Pair.made().write(tmp_path)
     context.load_cert_chain(files.cert, files.key)

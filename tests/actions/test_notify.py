@@ -279,7 +279,7 @@ PASSWORD = "k9@Tr0ub4dor/3"
         "json://Tr0ub4dor%2Ek9:9/",
     ],
 )
-async def test_no_piece_of_an_address_is_told_however_apprise_divides_it(attempt, url, caplog, capfd):
+async def test_no_part_of_an_address_is_shown_however_apprise_divides_it(attempt, url, caplog, capfd):
     caplog.set_level(logging.DEBUG)
     with pytest.raises((Retry, Discard)) as caught:
         await attempt(Notify(), {"urls": url, "body": "b"})

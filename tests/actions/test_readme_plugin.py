@@ -115,7 +115,7 @@ async def test_an_answer_that_breaks_off_is_retried(open_ticket: Action, tickets
     assert (failure.retry, failure.cause, failure.expected) == (True, "connection", True)
 
 
-async def test_a_text_is_as_long_as_is_asked_for_and_its_end_tells_when_it_is_cut(tickets: Any) -> None:
+async def test_a_text_has_the_requested_length_and_its_end_shows_that_it_is_cut(tickets: Any) -> None:
     url, answers, _ = tickets
     answers["text"] = "äöü"
     async with aiohttp.ClientSession() as session:

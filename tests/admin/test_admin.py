@@ -245,7 +245,7 @@ async def test_a_replay_of_nothing_in_particular_is_refused(engine: Engine, body
     assert answer["error"]
 
 
-async def test_routes_actions_and_configuration_are_told_without_secrets(engine: Engine) -> None:
+async def test_routes_actions_and_configuration_are_shown_without_secrets(engine: Engine) -> None:
     routes = (await engine.get("/api/v1/routes"))["routes"]
     assert [(one["id"], one["enabled"]) for one in routes] == [
         ("corrections/errors", True),
@@ -263,7 +263,7 @@ async def test_routes_actions_and_configuration_are_told_without_secrets(engine:
     assert KEY not in everything
 
 
-async def test_a_broken_file_is_told_with_its_places_and_the_old_rules_stay(engine: Engine) -> None:
+async def test_a_broken_file_is_reported_with_its_places_and_the_previous_rules_stay(engine: Engine) -> None:
     good = engine.config.read_text()
     engine.config.write_text(good.replace("eq: error", "eqq: error"))
     answer = await engine.post("/-/reload", {}, expect=422)
@@ -276,7 +276,7 @@ async def test_a_broken_file_is_told_with_its_places_and_the_old_rules_stay(engi
     assert (await engine.post("/-/reload", {}))["problems"] == []
 
 
-async def test_a_foreign_host_is_refused(engine: Engine) -> None:
+async def test_another_host_is_refused(engine: Engine) -> None:
     port = engine.running.admin.port
     for host in (f"evil.example:{port}", f"127.0.0.1:{port + 1}", "localhost", f"x@127.0.0.1:{port}", "[::1"):
         status, answer = await engine.ask("GET", "/api/v1/routes", headers={"Host": host})
@@ -326,13 +326,13 @@ async def test_the_first_page_names_the_addresses_and_cannot_be_framed(engine: E
         assert response.headers["X-Content-Type-Options"] == "nosniff"
 
 
-async def test_who_looks_for_health_here_is_told_where_it_is(engine: Engine) -> None:
+async def test_a_health_request_here_is_answered_with_its_address(engine: Engine) -> None:
     for path in ("/healthz", "/readyz"):
         status, answer = await engine.ask("GET", path)
         assert (status, answer["hint"]) == (404, f"{path} is on the public listener: engine serve --listen")
 
 
-async def test_a_webhook_sent_here_is_told_where_webhooks_go(engine: Engine) -> None:
+async def test_a_webhook_sent_here_is_answered_with_the_public_address(engine: Engine) -> None:
     status, answer = await engine.ask("POST", "/webhooks/langsmith", json=payloads.complete())
     hint = f"webhooks go to the public listener, {engine.running.public}: engine serve --listen"
     assert (status, answer["hint"]) == (404, hint)
@@ -574,7 +574,7 @@ async def test_a_preview_is_of_one_delivery_or_event(engine: Engine) -> None:
     await engine.post("/api/v1/preview", {"delivery": "zzzzzzzz"}, expect=404)
 
 
-async def test_what_became_of_the_file_is_told(engine: Engine) -> None:
+async def test_the_state_of_the_file_is_shown(engine: Engine) -> None:
     assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "at_work"
     good = engine.config.read_text()
     engine.config.write_text("routes: 7\n")

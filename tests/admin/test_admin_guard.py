@@ -88,7 +88,7 @@ async def test_ipv6_has_its_own_way_of_writing():
         ([JSON, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate", "Sec-Fetch-Dest: document"], 403),
     ],
 )
-async def test_unsafe_methods_need_json_and_no_foreign_origin(method, lines, status):
+async def test_unsafe_methods_need_json_and_no_origin_of_another_site(method, lines, status):
     async with guarded() as port:
         shown = [line.format(port=port) for line in lines]
         assert await ask(port, f"Host: 127.0.0.1:{port}", "Content-Length: 0", *shown, method=method) == status
@@ -123,7 +123,7 @@ async def test_with_a_token_nothing_but_the_first_page_is_open_without(method):
         assert await ask(port, "Host: evil.example", JSON, "Content-Length: 0", path="/", method=method) == 403
 
 
-async def test_who_has_the_token_may_come_by_a_proxy_that_ends_tls_and_no_page_of_others_may():
+async def test_the_token_works_through_a_proxy_that_ends_tls_and_pages_of_other_sites_are_refused():
     async with guarded("sesame") as port:
         proxied = ("Host: engine.internal", "Authorization: Bearer sesame", JSON, "Content-Length: 0")
         assert await ask(port, *proxied, "Origin: https://engine.internal", method="POST") == 200

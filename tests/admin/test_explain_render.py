@@ -37,7 +37,7 @@ def actions(tmp_path: Path, *, render: bool) -> dict[str, dict[str, Any]]:
     return {action["name"]: action for action in route["actions"]}
 
 
-def test_it_is_told_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> None:
+def test_it_shows_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> None:
     told = actions(tmp_path, render=True)
     assert {name: action["would"] for name, action in told.items()} == {"log": "fire", "slip": "die", "waiting": "wait"}
     assert all(action["fires"] for action in told.values())
@@ -48,7 +48,7 @@ def test_it_is_told_whether_a_delivery_would_be_dead_and_why(tmp_path: Path) -> 
     assert told["waiting"]["error"].startswith("not rendered: feedback: ")
 
 
-def test_without_rendering_nothing_is_foretold(tmp_path: Path) -> None:
+def test_without_rendering_nothing_is_predicted(tmp_path: Path) -> None:
     assert not any("would" in action for action in actions(tmp_path, render=False).values())
 
 

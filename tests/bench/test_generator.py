@@ -76,7 +76,7 @@ async def test_every_number_once_and_every_answer_counted():
     assert tally.cpu > 0
 
 
-async def test_statuses_are_told_apart():
+async def test_statuses_are_distinguished():
     async with Stub(lambda place: whole(503 if place % 3 == 0 else 202)) as stub:
         tally = await run(stub)
     assert (tally.statuses, tally.lost) == ({202: 100, 503: 50}, 0)

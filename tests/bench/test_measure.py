@@ -8,10 +8,10 @@ from bench.__main__ import _group, arguments, check_checkout, shares_of
 from bench.bodies import SMALL
 from bench.load import _of_wrk, combined
 from bench.measure import Group, Options, in_rounds, rounds_until
-from bench.parties import rival
 from bench.plan import NOW
 from bench.processes import ROOT, BenchError
 from bench.report import Results, table
+from bench.servers import rival
 
 
 def tally(started, ended, statuses, lost=0, cpu=1.0):

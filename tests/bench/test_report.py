@@ -59,7 +59,7 @@ def test_before_and_after_in_one_table():
     assert row["ratios"]["engine"] == {"median": 0.525, "low": 0.45, "high": 0.6}
 
 
-def test_doubts():
+def test_warnings_of_the_action():
     samples = {
         "bare handler": [sample(1), sample(1, generator=0.9)],
         IDLE: [sample(1, generator=0.95)],

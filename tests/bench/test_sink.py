@@ -72,7 +72,7 @@ async def test_waiting_for_events():
     assert await waiting == {"seen": 3, "total": 4, "at": arrivals.at[9]}
 
 
-async def test_waiting_in_vain():
+async def test_an_evaluation_that_waits_without_result():
     arrivals = Arrivals()
     note(arrivals, 1)
     begun = time.monotonic()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from slack_cases import deliver
 
 
-async def test_data_in_a_link_mentions_nobody_and_changes_no_label(slack, tmp_path):
+async def test_data_in_a_link_mentions_no_one_and_changes_no_label(slack, tmp_path):
     rows = await deliver("03", slack, tmp_path, deliveries=2)
     assert [one.row.state for one in rows] == ["succeeded", "succeeded"]
     assert sorted(message.text for message in slack.messages) == [

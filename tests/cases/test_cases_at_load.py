@@ -39,7 +39,9 @@ def refused(folder: Path, text: str) -> list[tuple[str, str]]:
     return [(problem.message, problem.hint) for problem in caught.value.problems]
 
 
-def test_case_02_the_engines_own_event_in_a_prompts_route_is_remarked_with_the_path_that_works(tmp_path: Path) -> None:
+def test_case_02_the_engines_own_event_in_a_prompts_route_has_a_warning_with_the_path_that_works(
+    tmp_path: Path,
+) -> None:
     text = written("02")
     (remark,) = lint(loader(tmp_path, text).load())
     assert (remark.line, remark.hint) == (5, "write $.payload.event")

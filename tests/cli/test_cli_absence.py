@@ -138,7 +138,7 @@ def test_however_many_parts_are_absent_few_are_kept() -> None:
     assert (found.absent, len(found.parts)) == (1000, 20)
 
 
-def test_a_misspelt_field_is_told_when_it_is_loaded_and_when_it_decides(
+def test_a_misspelt_field_is_reported_when_it_is_loaded_and_when_it_decides(
     engine: Command, serve: Callable[..., Server]
 ) -> None:
     text = (

@@ -47,7 +47,7 @@ def stopped(engine: Command) -> Command:
     return engine
 
 
-def test_what_is_shut_is_shown_with_its_reason_and_opened_by_name(stopped: Command) -> None:
+def test_a_paused_destination_is_shown_with_its_reason_and_resumed_by_name(stopped: Command) -> None:
     stopped.environ["COLUMNS"] = "160"
     listed = stopped("destinations").output
     assert NAME in listed
@@ -58,7 +58,7 @@ def test_what_is_shut_is_shown_with_its_reason_and_opened_by_name(stopped: Comma
     assert [one["name"] for one in stopped.json("destinations")["destinations"]] == ["slack #ops"]
 
 
-def test_what_waits_is_told_without_an_engine_and_how_a_destination_is_is_not_guessed(engine: Command) -> None:
+def test_waiting_work_is_shown_without_an_engine_and_the_state_of_a_destination_is_not_guessed(engine: Command) -> None:
     engine.environ["COLUMNS"] = "160"
 
     async def prepare() -> None:

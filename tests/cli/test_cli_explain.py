@@ -22,7 +22,7 @@ def routes_of(report: dict[str, Any], index: int) -> dict[str, dict[str, Any]]:
     return {route["route"]: route for route in document["routes"]}
 
 
-def test_every_condition_is_told_with_what_it_expected_and_found(engine: Command) -> None:
+def test_every_condition_is_shown_with_what_it_expected_and_found(engine: Command) -> None:
     report = engine.json("explain", engine.payload())
     routes = routes_of(report, 1)
     low = routes["corrections/low-score"]
@@ -80,7 +80,7 @@ def test_parameters_are_shown_as_they_would_be_sent_with_secrets_masked(engine: 
     assert "the-api-key-itself" not in engine("explain", engine.payload(), "--render").output
 
 
-def test_when_and_stop_are_told(engine: Command) -> None:
+def test_when_and_stop_are_explained(engine: Command) -> None:
     routes = routes_of(engine.json("explain", engine.payload()), 0)
     assert routes["corrections/low-score"]["actions"][0]["when"]["truth"] == "true"
     assert routes["corrections/corrected"]["verdict"] == "not_asked"
@@ -136,7 +136,7 @@ def test_an_event_without_runs_is_explained_once(engine: Command) -> None:
     assert routes_of(report, -1)["alert"]["actions"][0]["params"] == {"message": "Latency over 5 s"}
 
 
-def test_a_template_that_fails_is_told(engine: Command) -> None:
+def test_a_template_that_fails_is_reported(engine: Command) -> None:
     engine.write(engine.config.read_text().replace("low score of {{ run.name }}", "{{ run.nmae.x }}"))
     report = engine.json("explain", engine.payload(), "--render", "--run", "0", expect=1)
     action = routes_of(report, 0)["corrections/low-score"]["actions"][0]

@@ -42,7 +42,7 @@ def test_a_route_is_muted_and_let_go_in_a_running_engine(engine: Command, serve:
     assert "no route is muted" in engine("mutes").output
 
 
-def test_without_an_engine_the_store_takes_it_and_the_next_one_heeds_it(
+def test_without_an_engine_it_is_stored_and_the_next_engine_applies_it(
     engine: Command, serve: Callable[..., Server]
 ) -> None:
     serve().stop()
@@ -149,7 +149,7 @@ def test_the_newest_goes_by_the_name_last(engine: Command, serve: Callable[..., 
     assert {one["event_id"] for one in engine.json("deliveries", "--event", "last")["deliveries"]} == {newest}
 
 
-def test_what_makes_no_sense_is_told(engine: Command, serve: Callable[..., Server]) -> None:
+def test_what_makes_no_sense_is_reported(engine: Command, serve: Callable[..., Server]) -> None:
     serve()
     assert "did you mean 'low-score'?" in engine("mute", "low-scores", "--for", "2h", expect=2).output
     assert "Say how long: --for 2h, or --forever." in engine("mute", "low-score", expect=2).output

@@ -50,7 +50,7 @@ CHANGES = [
 ]
 
 
-def test_an_engine_that_nobody_named_is_not_changed(elsewhere: tuple[Run, Server, str, Path], engine: Command) -> None:
+def test_an_engine_that_was_not_named_is_not_changed(elsewhere: tuple[Run, Server, str, Path], engine: Command) -> None:
     run, server, event, _folder = elsewhere
     for words in CHANGES:
         refused = " ".join(run(*(word.format(event=event) for word in words), expect=2).stderr.split())

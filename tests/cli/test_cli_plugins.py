@@ -214,7 +214,7 @@ def test_whatever_a_plug_in_raises_while_it_is_checked_it_is_named(odd: Command,
     assert words in odd("check", expect=1).stderr
 
 
-def test_what_a_plug_in_raises_when_it_is_asked_what_it_lacks_is_a_remark(odd: Command) -> None:
+def test_an_exception_of_a_plug_ins_lacks_is_a_warning(odd: Command) -> None:
     plugin(odd, f"{ACTION}\n    def lacks(self):\n        raise SystemExit(0)\n")
     assert "odd.lacks raised SystemExit: 0" in odd("check").stderr
     assert "SystemExit: 0" in odd("actions").stdout

@@ -75,12 +75,12 @@ def test_version(engine: Command) -> None:
     assert engine("--version").output.startswith("engine, version ")
 
 
-def test_a_good_file_is_told_to_be_good(engine: Command) -> None:
+def test_a_good_file_is_reported_as_good(engine: Command) -> None:
     assert "good · 3 routes · 3 actions" in engine("check").stdout
     assert engine.json("check")["files"][0]["checked"]["routes"] == 3
 
 
-def test_every_problem_is_told_with_its_place_line_and_hint(engine: Command) -> None:
+def test_every_problem_is_reported_with_its_place_line_and_hint(engine: Command) -> None:
     engine.write(engine.config.read_text().replace("eq: error", "eqq: error").replace("lt: 0.5", "lt: [1]"))
     result = engine("check", expect=1)
     assert f"{engine.config}:10:" in result.stderr
@@ -203,7 +203,9 @@ def test_every_built_in_action_is_shown_with_an_example(engine: Command) -> None
         assert all(len(line) <= 80 for line in shown.splitlines()), shown
 
 
-def test_what_an_action_lacks_is_told_with_the_way_to_get_it(engine: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_an_action_lacks_is_reported_with_the_way_to_get_it(
+    engine: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert engine.json("actions", "log")["lacks"] == ""
     monkeypatch.setattr("actions.notify.find_spec", lambda _name: None)
     how = "pip install 'langsmith-rules-engine[notify]'"
@@ -253,7 +255,7 @@ def test_a_dead_address_fails_after_langsmiths_own_retries(engine: Command, monk
         (["--kind", "rule", "--to", "https://127.0.0.1:9", "--ca", "nothing.pem"], "cannot take the certificates"),
     ],
 )
-def test_a_send_that_makes_no_sense_is_told(engine: Command, arguments: list[str], words: str) -> None:
+def test_a_send_that_makes_no_sense_is_reported(engine: Command, arguments: list[str], words: str) -> None:
     assert words in engine("send", *arguments, expect=2).stderr
 
 
@@ -302,7 +304,7 @@ def test_lists_without_engine_or_store_say_what_is_missing(engine: Command) -> N
         ({"kind": "alert", "unmatched_reason": None}, ""),
     ],
 )
-def test_why_nothing_matched_is_told_in_words_that_fit_the_kind(event: dict[str, Any], words: str) -> None:
+def test_why_nothing_matched_is_said_for_each_kind(event: dict[str, Any], words: str) -> None:
     assert unmatched_in_words(event) == words
 
 
@@ -325,7 +327,7 @@ def test_matched_shows_runs_and_fallbacks_apart(matched: int, fallback: int, rea
     assert matched_in_words(event).plain == shown
 
 
-def test_who_asks_for_the_state_unmatched_is_told_of_the_option(engine: Command) -> None:
+def test_the_state_unmatched_is_answered_with_the_option(engine: Command) -> None:
     assert "write --unmatched" in engine("events", "--state", "unmatched", expect=2).stderr
 
 
@@ -335,7 +337,7 @@ def test_the_next_page_is_a_whole_command() -> None:
     assert told == "engine events list --rule 'two words' --unmatched --limit 3 --before 0199"
 
 
-def test_ages_are_told_in_one_unit() -> None:
+def test_ages_are_shown_in_one_unit() -> None:
     now = datetime(2026, 1, 2, 12, 0, 0, tzinfo=UTC)
     assert age("2026-01-02T11:59:58Z", now) == "2s"
     assert age("2026-01-02T11:00:00Z", now) == "1h"

@@ -70,7 +70,7 @@ def test_what_send_signs_is_taken_and_nothing_else(engine: Command, serve: Serve
         (["--tls-cert", "nothing.pem"], "cannot read nothing.pem: No such file or directory"),
     ],
 )
-def test_a_certificate_that_is_not_there_is_told_before_anything_starts(
+def test_a_certificate_that_is_not_there_is_reported_before_anything_starts(
     engine: Command, arguments: list[str], words: str
 ) -> None:
     assert words in engine("serve", *arguments, expect=2).output

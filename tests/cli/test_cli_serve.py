@@ -176,7 +176,7 @@ def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command,
     assert "the-api-key-itself" not in engine("config", "show", "--live").output
 
 
-def test_a_port_in_use_is_told_in_words(engine: Command) -> None:
+def test_a_port_in_use_has_a_message(engine: Command) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -233,7 +233,7 @@ def test_a_broken_configuration_does_not_start(engine: Command) -> None:
     assert "did you mean 'log'" in result.stderr
 
 
-def test_an_admin_listener_for_strangers_needs_a_token(engine: Command) -> None:
+def test_an_admin_listener_beyond_loopback_needs_a_token(engine: Command) -> None:
     result = engine("serve", "--listen", "127.0.0.1:0", "--admin", "0.0.0.0:0", expect=2)
     assert "ENGINE_ADMIN_TOKEN" in result.stderr
 
@@ -245,11 +245,11 @@ def test_no_secret_is_for_loopback_only(engine: Command) -> None:
 
 
 @pytest.mark.parametrize("flag", [["--listen", "nowhere"], ["--grace", "soon"], ["--body-limit", "big"]])
-def test_a_flag_that_makes_no_sense_is_told_with_how_to_write_it(engine: Command, flag: list[str]) -> None:
+def test_a_wrong_flag_is_reported_with_the_right_form(engine: Command, flag: list[str]) -> None:
     assert "write it like" in engine("serve", *flag, expect=2).stderr
 
 
-def test_the_engine_that_works_on_the_store_is_found_without_being_told_where(engine: Command, serve: Serve) -> None:
+def test_the_engine_that_uses_the_store_is_found_without_its_address(engine: Command, serve: Serve) -> None:
     server = serve()
     told = engine.folder / "engine-data" / "admin-address"
     assert told.read_text().startswith(f"{server.admin} ")
@@ -391,7 +391,7 @@ ALERTED = """  alert:
 """
 
 
-def test_a_dry_run_tells_what_todays_configuration_would_send(engine: Command, serve: Serve) -> None:
+def test_a_dry_run_shows_what_todays_configuration_would_send(engine: Command, serve: Serve) -> None:
     server = serve()
     text = engine.config.read_text()
     engine.write(text + "  alert: {actions: [{log: {message: 'old words'}}]}\n")
@@ -453,7 +453,7 @@ routes:
 """
 
 
-def test_a_digest_and_what_tells_of_its_death_are_shown_and_rendered_whole(
+def test_a_digest_and_the_report_of_its_death_are_shown_and_rendered_whole(
     engine: Command, serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.write(DIGEST)

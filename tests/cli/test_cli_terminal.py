@@ -316,7 +316,7 @@ def test_nothing_of_a_cell_is_lost() -> None:
 
 
 @pytest.mark.parametrize("teller", [lambda: ToPeople(out()), ToPrograms], ids=["people", "programs"])
-def test_the_demo_tells_of_a_hostile_event_in_the_open(teller: Any) -> None:
+def test_the_demo_shows_a_hostile_event_safely(teller: Any) -> None:
     about = {"rule": EVIL, "rule_id": EVIL, "runs": 1, "kind": EVIL, "id": EVIL, "size": 3}
     request = {
         "service": EVIL,

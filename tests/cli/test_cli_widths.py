@@ -246,7 +246,7 @@ def test_a_table_holds_every_word_on_any_width(rows: list[tuple[str, ...]], widt
     assert all(line == line.rstrip() for line in shown.splitlines())
 
 
-def test_columns_without_room_go_on_on_the_next_line() -> None:
+def test_columns_without_space_continue_on_the_next_line() -> None:
     made = Table("ID", "RULE*", "STATE", "COUNT>")
     made.add_row("01a22ed9-980b-71cc", "a rule of several words, in short", "routed\nbecause", "1")
     made.add_row("01a22ed9-9670-7a8b", "b", "", "12")
@@ -363,7 +363,7 @@ def test_a_problem_in_the_log_is_cut_above_its_caret_and_its_advice_is_whole(eng
 @pytest.mark.parametrize(
     "line", ["actions", "actions --json", "--help", "check", "explain --kind rule", "routes", "config show"]
 )
-def test_output_that_nobody_reads_ends_quietly(engine: Command, line: str) -> None:
+def test_output_without_a_reader_ends_quietly(engine: Command, line: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(

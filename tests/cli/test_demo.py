@@ -185,7 +185,7 @@ def test_for_programs_it_says_whose_rules_they_are_and_hides_their_secret(tmp_pa
     }
 
 
-def test_rules_that_match_nothing_are_exit_code_1_and_said_so(tmp_path: Path) -> None:
+def test_rules_that_match_nothing_exit_with_1_and_a_message(tmp_path: Path) -> None:
     result = own(tmp_path, OWN.replace("eq: success", "eq: pending"))
     assert result.exit_code == 1
     assert "✗ no route matched: section 2 says why" in result.output
@@ -305,7 +305,7 @@ def test_a_taken_port_is_exit_code_2(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-def test_another_terminal_is_told_how_to_have_the_command(
+def test_another_terminal_is_shown_how_to_get_the_command(
     is_there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What the demo's own terminal has, a new one has not: the lines begin with the environment's activation."""

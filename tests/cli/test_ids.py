@@ -113,7 +113,7 @@ def test_tables_show_as_much_of_both_and_that_is_taken_again(asked: Command) -> 
             assert asked.json(group, start)["id"].startswith(start)
 
 
-def test_the_next_page_takes_what_it_is_told(asked: Command) -> None:
+def test_the_next_page_takes_the_given_arguments(asked: Command) -> None:
     for group in ("events", "deliveries"):
         said = asked(group, "--limit", "1").stderr
         command = said.partition("there are more:")[2].split()

@@ -249,7 +249,7 @@ async def test_what_is_not_http_is_a_failed_connection(sleeps):
         ("https", "cannot connect to {}: its certificate is not trusted (self-signed certificate)", "certificate"),
     ],
 )
-async def test_what_is_wrong_with_an_https_port_is_told_in_words(sleeps, tmp_path, scheme, reason, fault):
+async def test_a_wrong_https_port_has_a_message(sleeps, tmp_path, scheme, reason, fault):
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     files = Pair.made().write(tmp_path)
     context.load_cert_chain(files.cert, files.key)
@@ -261,7 +261,7 @@ async def test_what_is_wrong_with_an_https_port_is_told_in_words(sleeps, tmp_pat
     assert (delivery.reason, delivery.attempts[-1].fault) == (reason.format(where), fault)
 
 
-async def test_a_port_that_speaks_no_tls_is_told_in_words(sink, sleeps):
+async def test_a_port_without_tls_has_a_message(sink, sleeps):
     delivery = await _sender(sleeps).send(sink.url.replace("http:", "https:"), BODY, {})
     assert delivery.reason.endswith(": it does not speak TLS there")
     assert delivery.attempts[-1].fault == "no_tls"
@@ -289,7 +289,7 @@ async def test_the_body_of_the_answer_is_ignored(sleeps):
     assert delivery.result == "delivered"
 
 
-async def test_attempts_are_told_while_they_happen(sink, sleeps):
+async def test_attempts_are_shown_while_they_run(sink, sleeps):
     sink.answer_with(500)
     seen: list[SendAttempt] = []
     ticks = iter(range(100))

@@ -36,7 +36,7 @@ def _shown(rows: list[dict[str, Any]], present: Present, width: int = 80) -> str
     return console.file.getvalue()  # type: ignore[attr-defined,no-any-return]
 
 
-def test_a_delivery_that_is_overdue_is_told_from_one_that_comes_later() -> None:
+def test_an_overdue_delivery_differs_from_a_later_one() -> None:
     live = Present(live=True)
     assert why_of(_delivery("503 from there", due=-60), live) == "retry due for 1m: 503 from there"
     assert why_of(_delivery("503 from there", due=65), live) == "retry in 1m: 503 from there"
@@ -98,7 +98,7 @@ def test_retries_that_fail_for_the_destinations_last_error_say_it_once() -> None
     assert "slack #ops  failing\n  attempts failed in a row: 2\n  last error: cannot connect\n" in shown
 
 
-def test_deliveries_of_a_list_are_told_apart_by_run_and_by_destination() -> None:
+def test_deliveries_of_a_list_are_distinguished_by_run_and_by_destination() -> None:
     ids = ["0199aaaa-0000-7000-0000-000000000001", "0199aaaa-1000-7000-0000-000000000001"]
     rows = [_delivery(run_id=ids[0]), _delivery(run_id=ids[1], run_index=1)]
     shown = _shown(rows, Present(live=True))

@@ -73,7 +73,7 @@ async def test_it_names_itself_keeps_no_cookies_and_reads_no_proxy(sink, monkeyp
     assert "Cookie" not in sink.received[1].headers
 
 
-def test_the_user_agent_tells_the_version():
+def test_the_user_agent_has_the_version():
     name, _, number = user_agent().partition("/")
     assert name == "langsmith-rules-engine"
     assert number[0].isdigit()
@@ -109,7 +109,7 @@ async def test_a_healthy_destination_does_not_wait_for_the_connections_of_slow_o
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("method", ["GET", "POST", "HEAD"])
-async def test_it_follows_no_redirect_even_when_told_to(sink, status, method):
+async def test_it_follows_no_redirect_even_if_asked_to(sink, status, method):
     from engine.testing import WebhookSink
 
     async with WebhookSink() as elsewhere, open_session(lambda: LOOPBACK) as session:
@@ -177,7 +177,7 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("text", REFUSED)
-def test_what_is_not_public_is_told_why(text):
+def test_an_address_that_is_not_public_is_refused_with_the_reason(text):
     assert REFUSED[text] in why_not_public(parse_address(text))
 
 
@@ -262,7 +262,7 @@ async def test_what_the_network_block_allows_is_reached(sink, entry):
         assert response.status == 200
 
 
-async def test_origins_of_the_author_are_reached_and_nobody_elses(sink):
+async def test_only_origins_of_the_author_are_reached(sink):
     names = Names(mine_example=["127.0.0.1"], other_example=["127.0.0.1"])
     async with open_session(resolver=names) as session:
         with trusting(origin("mine.example", sink)):
@@ -275,7 +275,7 @@ async def test_origins_of_the_author_are_reached_and_nobody_elses(sink):
             await session.get(f"http://mine.example:{port_of(sink)}/")
 
 
-async def test_a_connection_made_for_one_who_is_trusted_serves_nobody_else(sink):
+async def test_a_connection_for_trusted_origins_serves_no_others(sink):
     """Keep-alive: the same name and port, and no look-up in between."""
     names = Names(mine_example=["127.0.0.1"])
     async with open_session(resolver=names) as session:
@@ -415,7 +415,7 @@ METADATA = [
 
 
 @pytest.mark.parametrize("address", METADATA)
-async def test_metadata_services_are_never_reached_whoever_asks(address):
+async def test_metadata_services_are_never_reached(address):
     url = f"http://[{address}]/" if ":" in address else f"http://{address}/"
     everything = parse_network(["0.0.0.0/0", "::/0", "metadata.google.internal"])
     names = Names(metadata_google_internal=[address.partition("%")[0]])
@@ -480,6 +480,6 @@ def test_a_star_stands_for_names_below_and_not_for_the_name_itself():
 
 
 @given(st.text(max_size=40))
-def test_any_text_is_an_entry_or_is_told_what_is_wrong_with_it(text):
+def test_any_text_is_an_entry_or_an_error_that_says_why(text):
     with contextlib.suppress(ValueError):
         parse_network([text])

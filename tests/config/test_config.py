@@ -216,7 +216,7 @@ def test_a_rule_name_stands_for_one_id_or_several():
 
 
 @pytest.mark.parametrize("key", ["'*'", "unmatched", "alert", "prompt", "issue", "context_hub", ID])
-def test_words_and_ids_are_route_keys(key):
+def test_names_and_ids_are_route_keys(key):
     (route,) = routes_of(f"  {key}: {{actions: [{{log: {{}}}}]}}\n")
     assert route.keys == (key.strip("'"),)
 
@@ -578,7 +578,7 @@ _ODD = st.recursive(
 
 @settings(max_examples=100)
 @given(st.dictionaries(_WORDS, _ODD, max_size=6), st.dictionaries(_WORDS, _ODD, max_size=4), _ODD)
-def test_any_tree_of_the_files_own_words_is_read_or_refused_with_places(top, route, action):
+def test_any_tree_of_known_keys_is_read_or_refused_with_places(top, route, action):
     """Every setting with a value of every type, and every nesting of one in another."""
     tree = {"secrets": "none", **top, "routes": {"alert": [route, {"actions": [action, {"log": action}]}]}}
     config, problems = attempt(yaml.safe_dump(tree, allow_unicode=True), {"A": "value"})

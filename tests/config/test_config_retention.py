@@ -58,7 +58,7 @@ def test_what_is_left_out_fits_what_is_written():
         ("7d", 12, "'retention' must be a mapping"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place(block, column, words):
+def test_what_is_wrong_is_reported_with_its_place(block, column, words):
     problem = problem_of(block)
     assert words in problem.message
     assert (problem.line, problem.column) == (1, column)

@@ -87,7 +87,7 @@ def test_json_is_yaml():
     assert tree_of(json.dumps(value, ensure_ascii=False)) == value
 
 
-def test_marks_tell_line_column_key_and_style():
+def test_positions_have_line_column_key_and_style():
     marks = read_yaml('a:\n  - b: "x"\n    c: |\n      text\n', "c.yaml").source.marks
     value, block = marks[("a", 0, "b")], marks[("a", 0, "c")]
     assert (value.line, value.column, value.key_line, value.key_column, value.style) == (2, 8, 2, 5, '"')
@@ -101,7 +101,7 @@ def test_a_byte_order_mark_does_not_shift_the_first_line():
     assert parsed.source.marks[("a",)].key_column == 1
 
 
-def test_empty_places_are_told_from_written_nulls():
+def test_empty_places_differ_from_written_nulls():
     parsed = read_yaml("a:\nb: null\nc: ~\nd: [x, ]\ne:\n  -\n", "c.yaml")
     assert parsed.empty == {("a",), ("e", 0)}
 

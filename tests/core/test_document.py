@@ -78,7 +78,7 @@ def test_an_event_is_evaluated_once_a_run_or_once(payload, indexes):
     assert run_indexes(event_of(**payload)) == indexes
 
 
-def test_the_payload_is_narrowed_to_one_run_and_the_words_stand_beside_it():
+def test_the_payload_has_one_run_and_the_variables_are_beside_it():
     runs = [{**RUN, "id": "r0"}, RUN]
     document = document_of({"runs": runs, "feedback_stats": {"k": {"n": 1}}, "extra_key": [1]}, index=1)
     assert document["runs"] == [RUN]
@@ -97,7 +97,7 @@ def test_the_payload_is_narrowed_to_one_run_and_the_words_stand_beside_it():
     assert document["vars"] == {"channel": "#x"}
 
 
-def test_the_engines_words_win_and_the_payloads_own_stay_under_payload():
+def test_the_engines_names_win_and_the_payloads_own_stay_under_payload():
     document = document_of({"prompt_id": "p", "event": "commit", "run": "theirs", "vars": 1}, index=-1)
     assert document["event"]["kind"] == "prompt"
     assert document["payload"]["event"] == "commit"

@@ -55,7 +55,7 @@ def test_a_text_of_a_class_of_its_own_becomes_plain() -> None:
     assert named_error(exception(Text("words"))) == "E: words"
 
 
-def test_without_words_the_name_is_all() -> None:
+def test_without_a_description_only_the_name_is_shown() -> None:
     assert named_error(ValueError()) == "ValueError"
     assert named_error(ValueError(" ")) == "ValueError"
 

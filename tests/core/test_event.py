@@ -246,7 +246,7 @@ def test_a_body_of_200_levels_is_parsed():
         ({}, Kind.UNKNOWN, None),
     ],
 )
-def test_kinds_are_told_apart_by_their_keys(payload, kind, rule_id):
+def test_kinds_are_distinguished_by_their_keys(payload, kind, rule_id):
     assert kind_of(payload) is kind
     assert (event(payload).kind, event(payload).rule_id) == (kind, rule_id)
 
@@ -305,7 +305,7 @@ def test_without_an_id_for_every_run_the_body_is_the_key(runs):
         {"runs": [{"id": "a"}]},
     ],
 )
-def test_other_webhooks_are_told_apart_by_their_bytes(payload):
+def test_other_webhooks_are_distinguished_by_their_bytes(payload):
     assert key(payload) == key(payload)
     assert key(payload) != key({**payload, "note": "another delivery"})
 
@@ -326,7 +326,7 @@ def test_other_webhooks_are_told_apart_by_their_bytes(payload):
         ({"note": "none of LangSmith's", "": "x"}, "", 60.0),
     ],
 )
-def test_what_has_no_identity_is_told_by_its_body_within_its_senders_retry_span(payload, subject, retry_span):
+def test_what_has_no_identity_is_recognised_by_its_body_within_its_senders_retry_span(payload, subject, retry_span):
     found = event(payload)
     assert (found.subject, found.retry_span) == (subject, retry_span)
     assert found.dedup_key.startswith("rule:" if retry_span is None else "body:")

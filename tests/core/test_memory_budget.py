@@ -28,7 +28,7 @@ async def test_an_account_takes_and_gives_back() -> None:
     assert memory.held == 0
 
 
-async def test_what_can_never_fit_is_told_at_once_and_takes_nothing() -> None:
+async def test_what_can_never_fit_is_refused_at_once_and_uses_nothing() -> None:
     memory = Memory(2**20)
     account = memory.account(base=2**19)
     with pytest.raises(DataTooLarge, match=r"exceeds the memory limit \(--memory-limit is 1MiB\)"):
@@ -50,7 +50,7 @@ async def test_what_others_take_counts(quick: None) -> None:
     assert memory.held == 50, "the first account is gone, and has given its bytes back"
 
 
-async def test_the_first_account_waits_and_goes_on_when_there_is_room(quick: None) -> None:
+async def test_the_first_account_waits_and_continues_when_there_is_memory(quick: None) -> None:
     memory = Memory(100)
     one, other = memory.account(), memory.account()
     await other.grow(60)

@@ -173,7 +173,7 @@ async def test_a_system_that_gives_no_thread_takes_no_slot(monkeypatch: pytest.M
     assert off.offloaded == 1
 
 
-async def test_where_the_system_tells_no_cpu_time_of_threads_the_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_without_cpu_times_of_threads_wall_time_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(time, "pthread_getcpuclockid")
     release, off = threading.Event(), Offload(limit=0.05, margin=0.05)
     with pytest.raises(TookTooLong):
@@ -189,7 +189,7 @@ async def test_kinds_take_turns_however_many_wait_of_one() -> None:
     assert order[:6] == ["many", "many", "few", "many", "few", "many"]
 
 
-async def test_who_is_cancelled_while_it_waits_takes_no_turn() -> None:
+async def test_a_cancelled_wait_uses_no_slot() -> None:
     release, off = threading.Event(), Offload(most=1)
     first = asyncio.ensure_future(off.run("first", release.wait, large=True))
     await asyncio.sleep(0)
@@ -257,7 +257,7 @@ async def test_what_would_end_the_program_or_never_arrive_is_an_error_like_other
         await in_thread(fail)
 
 
-async def test_nobody_needs_to_wait_for_it() -> None:
+async def test_it_makes_no_one_wait() -> None:
     release = threading.Event()
     task = asyncio.create_task(in_thread(release.wait))
     await asyncio.sleep(0.01)

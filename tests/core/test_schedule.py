@@ -92,7 +92,7 @@ def test_hours_as_people_write_them(written: object, spans: tuple[tuple[int, int
         (parse_zone, 2, "is not a time zone"),
     ],
 )
-def test_what_is_none_is_told_with_the_way_to_write_it(parse, written: object, words: str) -> None:
+def test_what_is_not_a_schedule_is_reported_with_the_right_form(parse, written: object, words: str) -> None:
     with pytest.raises(ValueError, match=re.escape(words)):
         parse(written)
 
@@ -190,7 +190,7 @@ def test_two_schedules_hold_until_both_are_open() -> None:
     assert holding_until([Active(office)], at("2026-05-09T10:00")) is None
 
 
-def test_schedules_that_are_never_open_together_are_told() -> None:
+def test_schedules_that_are_never_open_together_are_reported() -> None:
     assert never_open([schedule("mon-fri"), schedule("sat,sun")])
     assert not never_open([schedule("mon-fri", "09:00-18:00"), schedule("fri", "17:00-20:00")])
 
@@ -204,5 +204,5 @@ def test_schedules_that_are_never_open_together_are_told() -> None:
         (schedule("mon,wed-thu", ["09:00-12:00", "13:00-17:00"]), "mon,wed-thu 09:00-12:00, 13:00-17:00 Europe/Berlin"),
     ],
 )
-def test_a_schedule_tells_itself_in_words(one: Schedule, words: str) -> None:
+def test_a_schedule_describes_itself(one: Schedule, words: str) -> None:
     assert str(one) == words

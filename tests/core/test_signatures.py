@@ -219,7 +219,7 @@ async def test_nothing_of_a_signature_or_secret_is_logged_or_answered(caplog):
 
 
 @pytest.mark.parametrize("type_", [b"issue.created", b"context_hub.commit.created.v1"])
-async def test_a_webhooks_own_id_tells_repetitions_once_its_signature_is_good(type_):
+async def test_a_webhooks_own_id_identifies_repetitions_once_its_signature_is_verified(type_):
     body = BODY.replace(b"issue.created", type_)
     again = body.replace(b"{}", b'{"more": 1}')
     async with signing(PLAIN, secrets=lambda: ("good",)) as served:
@@ -231,7 +231,7 @@ async def test_a_webhooks_own_id_tells_repetitions_once_its_signature_is_good(ty
         assert not (await served.send(forged + b" ", headers=hub(b"no"))).json["duplicate"]
 
 
-async def test_a_standard_webhooks_id_tells_repetitions_signed_anew():
+async def test_a_standard_webhooks_id_identifies_repetitions_signed_anew():
     async with signing(WHSEC) as served:
         first = await served.send(b'{"n": 1}', query="", headers=standard(b'{"n": 1}'))
         again = await served.send(b'{"n":1}', query="", headers=standard(b'{"n":1}', at=NOW + 60))
@@ -262,7 +262,7 @@ async def test_a_sender_that_signs_with_two_secrets_while_they_rotate_is_one_sen
     assert [answer.json["duplicate"] for answer in answers] == [False, True]
 
 
-def test_what_tells_signers_apart_gives_no_secret_away():
+def test_the_identity_of_a_signer_reveals_no_secret():
     claims, _ = read_claims(CIMultiDictProxy(CIMultiDict(standard())), NOW)
     by = check_claims(claims, [PLAIN, WHSEC], BODY).by
     assert len(by) == 8
@@ -312,7 +312,7 @@ def test_no_headers_raise_anything_or_are_good_by_chance(headers, body):
 # Strangers' bodies
 
 
-async def test_bodies_of_strangers_take_a_quarter_of_the_room_and_no_more():
+async def test_bodies_of_unknown_senders_use_at_most_a_quarter_of_the_memory():
     admission = Admission(4_000)
     async with signing(PLAIN, secrets=lambda: ("good",), admission=admission) as served:
         slow = post(b"{" + b" " * 900, *[f"{k}: {v}" for k, v in hub().items()], target=WEBHOOK_PATH, length=1_000)
@@ -328,7 +328,7 @@ async def test_bodies_of_strangers_take_a_quarter_of_the_room_and_no_more():
     assert (admission.unauthenticated, admission.held) == (0, 0)
 
 
-async def test_a_stranger_who_sends_more_than_he_said_is_stopped():
+async def test_a_sender_of_more_bytes_than_announced_is_stopped():
     admission = Admission(4_000)
     async with signing(PLAIN, admission=admission) as served:
 
@@ -340,7 +340,7 @@ async def test_a_stranger_who_sends_more_than_he_said_is_stopped():
         assert (admission.unauthenticated, admission.held) == (0, 0)
 
 
-async def test_what_was_proven_makes_room_for_other_strangers_while_the_store_takes_its_time():
+async def test_verified_bodies_free_memory_for_other_unknown_senders_while_the_store_is_slow():
     admission, stuck = Admission(40_000), asyncio.Event()
     store = FakeStore(stuck=stuck)
     async with signing(PLAIN, admission=admission, store=store) as served:

@@ -64,7 +64,7 @@ def truth(router: Router, of: Any) -> Truth:
     return decision.truth
 
 
-def test_texts_that_differ_in_a_variable_only_are_told_apart() -> None:
+def test_texts_that_differ_in_a_variable_only_are_distinguished() -> None:
     message = "\"{{ '${%s}' ~ run.name }}\""
     routes = """
     filters: [{expr: "run.inputs.a == '${A}'"}, {expr: "run.inputs.a != '${B}'"}]

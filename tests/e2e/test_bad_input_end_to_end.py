@@ -140,7 +140,7 @@ TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
-async def test_a_template_without_measure_is_its_deliverys_end_and_nobody_elses(engine, sink, name: str) -> None:
+async def test_a_runaway_template_ends_only_its_own_delivery(engine, sink, name: str) -> None:
     """Thirty runs of it at once, and the engine answers all the while. (Without ``run`` in them, none would load.)"""
     body = json.dumps(TEMPLATES[name])
     await engine.start(f"""
@@ -173,7 +173,7 @@ async def slowest_answer(engine, count: int = 10) -> float:
     return slowest
 
 
-async def test_an_expression_that_works_hard_for_each_of_many_runs_stalls_nobody(engine, sink) -> None:
+async def test_an_expensive_expression_for_many_runs_does_not_stall_the_loop(engine, sink) -> None:
     await engine.start("""
         routes:
           d75d7417-0c57-4655-88fe-1db3cda3a47a:

@@ -290,7 +290,7 @@ async def test_sigterm_gives_back_what_is_slow_without_spending_an_attempt(tmp_p
     assert sorted(again[5:25]) == sorted(again[25:]), "the same deliveries, under the same ids"
 
 
-async def test_what_is_accepted_while_it_is_told_to_stop_is_not_lost(tmp_path: Path, sink: WebhookSink) -> None:
+async def test_what_is_accepted_at_a_stop_is_not_lost(tmp_path: Path, sink: WebhookSink) -> None:
     config, data = tmp_path / "config.yaml", tmp_path / "data"
     config.write_text(SLOW)
     serve = Serve(config, data, {"SECRET": SECRET, "SINK": sink.url})

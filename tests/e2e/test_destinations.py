@@ -225,7 +225,7 @@ async def test_what_waits_for_a_destination_that_is_gone_is_dead_in_the_end_with
 
 
 @pytest.mark.parametrize(("status", "kind"), [(410, "gone"), (401, "refused")])
-async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_heals_it(
+async def test_a_stopped_destination_stays_so_after_a_restart_until_the_file_changes(
     engine, sink, status, kind
 ) -> None:
     await engine.start(TWO_ROUTES % "")
@@ -256,7 +256,7 @@ async def test_what_is_stopped_stays_so_over_a_restart_and_a_change_of_the_file_
 
 @pytest.mark.parametrize("status", [410, 401])
 @pytest.mark.parametrize("by", ["a reload", "a restart"])
-async def test_a_rotated_secret_alone_heals_it_and_shows_in_no_hash(engine, sink, status, by) -> None:
+async def test_a_rotated_secret_alone_resumes_it_and_shows_in_no_hash(engine, sink, status, by) -> None:
     token = engine.config.with_name("token")
     token.write_text("the-old-token")
     sink.faults.add(status=status, times=2 if by == "a restart" and status == 401 else 1)
@@ -402,7 +402,7 @@ async def test_what_waits_in_the_store_gets_its_turn_while_others_come(engine, s
     assert sum(number < 180 for number in set(turns)) > 175, "the oldest come first"
 
 
-async def test_a_burst_to_one_destination_waits_in_memory_and_is_read_from_the_store_by_nobody(engine, sink) -> None:
+async def test_a_burst_to_one_destination_waits_in_memory_and_is_not_read_from_the_store(engine, sink) -> None:
     await engine.start(TWO_ROUTES % "limits: {default: {concurrency: 8}}")
     sink.faults.add(hang=0.1, times=300)
     worker, read, most = engine.running.worker, [], 0

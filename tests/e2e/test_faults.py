@@ -186,7 +186,7 @@ async def test_a_store_that_is_busy_while_an_attempt_is_settled_forgets_nothing(
     assert len(sink.received) == 1
 
 
-async def test_a_full_store_takes_nothing_says_so_and_goes_on_when_there_is_room(engine, sink, monkeypatch) -> None:
+async def test_a_full_store_refuses_events_says_so_and_continues_when_there_is_space(engine, sink, monkeypatch) -> None:
     await engine.start("""
         retention: {max_size: 1GiB}
         routes:

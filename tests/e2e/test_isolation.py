@@ -260,7 +260,7 @@ async def test_a_stop_does_not_wait_for_a_plug_in_that_blocks_and_the_rest_waits
     assert {(row.state, row.attempts) for row in rows} == {("due", 0)}
 
 
-async def test_a_plug_in_that_blocks_outside_of_run_stalls_nobody(engine, sink) -> None:
+async def test_a_plug_in_that_blocks_outside_of_run_stalls_no_other(engine, sink) -> None:
     """Validators of its parameters and ``destination`` are foreign code, too."""
     folder = engine.config.parent / "plugins"
     folder.mkdir()
@@ -305,7 +305,7 @@ class Odd(engine.Action):
 """
 
 
-async def test_what_a_plug_in_does_to_its_document_nobody_else_sees(engine, sink) -> None:
+async def test_changes_of_a_plug_in_to_its_document_reach_no_other(engine, sink) -> None:
     folder = engine.config.parent / "plugins"
     folder.mkdir()
     spoil = """

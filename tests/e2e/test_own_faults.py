@@ -220,7 +220,7 @@ actions: [{forward_webhook: {url: "${SINK}", body: x}}]
 # Deaths that somebody is to hear of
 
 
-async def test_a_death_is_told_where_the_data_to_decide_on_that_cannot_be_had(engine, sink, caplog) -> None:
+async def test_a_death_is_reported_if_the_data_for_its_when_cannot_be_fetched(engine, sink, caplog) -> None:
     down = 'langsmith: {api_key: k, endpoint: "http://127.0.0.1:9"}\n'
     sink.answer_with(400)
     await engine.start(
@@ -261,7 +261,7 @@ async def test_what_was_made_and_cannot_be_written_down_is_not_made_again(engine
     assert (row.state, row.attempts, len(sink.received)) == ("succeeded", 1, 1)
 
 
-async def test_a_digest_tells_of_the_items_that_are_whole_though_its_first_is_damaged(engine, sink, caplog) -> None:
+async def test_a_digest_reports_its_whole_items_though_the_first_is_damaged(engine, sink, caplog) -> None:
     await engine.start(
         routes("""
 actions:
@@ -289,7 +289,7 @@ actions:
     assert "an item of a digest is left out" in caplog.text
 
 
-async def test_a_delivery_whose_words_are_damaged_dies_with_an_attempt_and_is_told_of(engine, sink, caplog) -> None:
+async def test_a_delivery_with_damaged_variables_dies_with_an_attempt_and_is_reported(engine, sink, caplog) -> None:
     sink.answer_with(503)
     text = routes(
         """

@@ -66,7 +66,7 @@ async def test_an_engine_that_is_well_says_so(engine: Engine) -> None:
 
 
 @needs_mount
-async def test_a_full_disk_is_told_and_so_is_room_on_it(small_disk: Path, engine: Engine) -> None:
+async def test_a_full_disk_and_free_space_are_reported(small_disk: Path, engine: Engine) -> None:
     await engine.start(CONFIG)
     await becomes(engine, (200, "ready"))
     filler = small_disk / "filler"
@@ -80,7 +80,7 @@ async def test_a_full_disk_is_told_and_so_is_room_on_it(small_disk: Path, engine
     await engine.post(payloads.alert(alert_rule_name="after"))
 
 
-async def test_a_stuck_writer_is_told_and_is_not_given_more(engine: Engine) -> None:
+async def test_a_stuck_writer_is_reported_and_gets_no_more_work(engine: Engine) -> None:
     await engine.start(CONFIG)
     go_on = threading.Event()
     writer = engine.running.store._writer  # type: ignore[attr-defined]

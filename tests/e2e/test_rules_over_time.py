@@ -77,7 +77,7 @@ actions:
 """)
 
 
-async def test_a_throttle_makes_one_and_tells_the_next_of_the_others_over_a_restart(engine, sink) -> None:
+async def test_a_throttle_sends_one_and_reports_the_others_with_the_next_after_a_restart(engine, sink) -> None:
     await engine.start(THROTTLED.replace("EVERY", "1h"))
     await send(engine, 0, session_id="a")
     await engine.settled(1)
@@ -137,7 +137,7 @@ actions:
 )
 
 
-async def test_a_digest_tells_of_all_its_items_after_a_kill(engine, slack) -> None:
+async def test_a_digest_reports_all_its_items_after_a_kill(engine, slack) -> None:
     """What was collected is kept: the process is killed while it collects, and another one tells."""
     engine.write(DIGEST.replace("every: 1s", "every: 3s"))
     environ = engine.environ
@@ -183,7 +183,7 @@ actions:
     }
 
 
-async def test_the_items_of_a_digest_that_is_none_any_more_are_each_told(engine, sink) -> None:
+async def test_the_items_of_a_former_digest_are_reported_one_by_one(engine, sink) -> None:
     text = routes("""
 actions:
   - forward_webhook: {url: "${SINK}", body: "{{ run.id }}"}
@@ -212,9 +212,7 @@ def ordinary(head: str = "") -> str:
     return routes(ORDINARY_NOW.replace("    digest: {every: 1h}\n", ""), head)
 
 
-async def test_the_items_of_one_that_is_none_any_more_outlive_a_death_that_nobody_foresaw(
-    engine, sink, monkeypatch
-) -> None:
+async def test_the_items_of_a_former_digest_survive_an_unexpected_death(engine, sink, monkeypatch) -> None:
     whole = Router.delivery_document
 
     def broken(self: Router, route: Any, action: Any, places: Any, words: Any) -> Any:
@@ -235,7 +233,7 @@ async def test_the_items_of_one_that_is_none_any_more_outlive_a_death_that_nobod
     assert sorted(one.raw.decode() for one in sink.received) == sorted(others)
 
 
-async def test_the_items_of_one_that_is_none_any_more_outlive_its_death_before_a_shut_destination(engine, sink) -> None:
+async def test_the_items_of_a_former_digest_survive_its_death_at_a_paused_destination(engine, sink) -> None:
     await engine.start(routes(ORDINARY_NOW))
     for event in (await send(engine, 0, 1), await send(engine, 2)):
         await decisions(engine, event)
@@ -346,7 +344,7 @@ async def test_a_muted_route_is_silent_over_a_restart_until_it_is_unmuted(engine
     assert len(sink.received) == 1
 
 
-async def test_a_mute_that_makes_no_sense_is_told(engine) -> None:
+async def test_a_mute_that_makes_no_sense_is_reported(engine) -> None:
     await engine.start(routes("- name: loud\n  actions: [{log: {message: x}}]"))
     api = f"http://{engine.running.admin}/api/v1/mutes"
     for body, status, words in (
@@ -412,7 +410,7 @@ async def test_what_does_not_come_is_not_waited_for_for_ever(engine, sink, langs
     assert scored["reason"] == "feedback 'correctness' did not come within 1s"
 
 
-async def test_nobody_is_asked_about_what_does_not_match_anyway(engine, sink, langsmith) -> None:
+async def test_nothing_is_fetched_for_what_does_not_match_anyway(engine, sink, langsmith) -> None:
     await engine.start(WAITING.replace("UP_TO", "10m"))
     event = await send(engine, 0, status="error")
     await engine.settled(1)
@@ -486,7 +484,7 @@ on_dead:
 """)
 
 
-async def test_a_delivery_that_dies_is_told_of_once_however_often_it_is_replayed(engine, sink) -> None:
+async def test_a_dead_delivery_is_reported_once_however_often_it_is_replayed(engine, sink) -> None:
     sink.answer_with(400)
     await engine.start(ON_DEAD)
     await send(engine, 0)
@@ -514,7 +512,7 @@ async def test_a_delivery_that_dies_is_told_of_once_however_often_it_is_replayed
     assert [which(one) for one in sink.received] == ["it", "dead", "it"]
 
 
-async def test_a_death_is_told_with_what_a_throttle_held_back_and_how_many_items_a_digest_had(engine, sink) -> None:
+async def test_a_death_is_reported_with_the_count_of_a_throttle_and_the_size_of_a_digest(engine, sink) -> None:
     await engine.start(
         routes("""
 actions:
@@ -543,7 +541,7 @@ on_dead:
     ]
 
 
-async def test_a_death_is_told_though_what_was_fetched_for_that_cannot_be_kept(
+async def test_a_death_is_reported_though_its_fetched_data_cannot_be_stored(
     engine, sink, langsmith, monkeypatch
 ) -> None:
     async def full(*_: Any) -> None:
@@ -582,7 +580,7 @@ async def test_a_death_of_on_dead_is_the_end(engine, sink) -> None:
     assert len(sink.received) == 2
 
 
-async def test_a_delivery_that_cannot_be_rendered_is_told_of_too(engine, sink) -> None:
+async def test_a_delivery_that_cannot_be_rendered_is_reported_too(engine, sink) -> None:
     await engine.start(ON_DEAD.replace("body: x", 'body: "{{ run.nothing }}"'))
     await send(engine, 0)
     rows = {row.action: row for row in await engine.settled(2)}
@@ -590,7 +588,7 @@ async def test_a_delivery_that_cannot_be_rendered_is_told_of_too(engine, sink) -
     assert "nothing" in sink.received[-1].body["delivery"]["reason"]
 
 
-async def test_a_delivery_whose_action_is_gone_is_told_of_when_its_time_is_over(engine, sink) -> None:
+async def test_a_delivery_whose_action_was_removed_is_reported_when_it_expires(engine, sink) -> None:
     sink.answer_with(503)
     slow = ON_DEAD.replace("min: 10ms, max: 20ms", "min: 1s, max: 1s")
     await engine.start(slow)

@@ -60,7 +60,7 @@ async def test_a_thread_goes_on_after_a_restart_and_when_it_is_replayed(engine, 
 
 
 @pytest.mark.parametrize("store", ["plain", "sealed"])
-async def test_a_store_of_before_learns_to_keep_threads(engine, slack, tmp_path, store):
+async def test_an_older_store_is_upgraded_to_keep_threads(engine, slack, tmp_path, store):
     (tmp_path / "data").mkdir(mode=0o700)
     for kept in sorted(KEPT.glob(f"*/{store}.db.gz")):
         key = (kept.parent / "sealed.key").read_text().strip() if store == "sealed" else ""

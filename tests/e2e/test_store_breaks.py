@@ -184,7 +184,7 @@ async def a_schema_without_a_version(path: Path) -> None:
         (a_schema_without_a_version, "is damaged"),
     ],
 )
-async def test_what_is_no_store_of_ours_is_refused_in_words_and_left_as_it_is(
+async def test_a_foreign_store_is_refused_with_a_message_and_not_changed(
     house: House, make: Callable[[Path], Awaitable[None]], words: str
 ) -> None:
     house.data.mkdir()
@@ -284,7 +284,7 @@ async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing_and_goes_on(tm
     await house.assert_all_is_delivered_once(sink)
 
 
-async def test_a_full_disk_at_the_start_is_told_and_is_no_obstacle_later(tmp_path: Path, disk: Path, sink) -> None:
+async def test_a_full_disk_at_the_start_is_reported_and_no_obstacle_later(tmp_path: Path, disk: Path, sink) -> None:
     house = House(tmp_path, sink.url, disk / "data")
     filler = fill(disk)
     code, said = await refused(house.serve)
@@ -296,7 +296,7 @@ async def test_a_full_disk_at_the_start_is_told_and_is_no_obstacle_later(tmp_pat
     await house.assert_all_is_delivered_once(sink)
 
 
-async def test_a_read_only_disk_is_told(tmp_path: Path, disk: Path, sink) -> None:
+async def test_a_read_only_disk_is_reported(tmp_path: Path, disk: Path, sink) -> None:
     house = House(tmp_path, sink.url, disk / "data")
     await house.serve.start()
     assert await house.post() == 202

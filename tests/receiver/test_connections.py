@@ -107,7 +107,7 @@ async def test_connections_that_brought_an_event_are_closed_last(made):
     assert [await client.is_closed(number) for number in (0, 4, 5, 6)] == [True, False, False, False]
 
 
-async def test_one_that_is_closed_by_its_peer_makes_room(made):
+async def test_a_connection_closed_by_its_peer_frees_a_slot(made):
     connections, client = await made(2)
     for number in range(5):
         await client.open()
@@ -133,7 +133,7 @@ async def test_a_request_that_is_under_way_is_not_idle_and_where_all_are_a_new_o
     assert (await client.is_closed(0), await client.is_closed(last)) == (True, False)
 
 
-async def test_where_all_have_a_request_under_way_health_is_told_all_the_same(made):
+async def test_health_is_answered_even_when_all_connections_have_a_running_request(made):
     stuck = asyncio.Event()
     connections, client = await made(1, reserved=2, store=FakeStore(stuck=stuck))
     await client.open(GOOD)

@@ -50,7 +50,7 @@ async def test_it_is_ready_where_a_small_write_goes_through(tmp_path: Path) -> N
     assert disk.writes == 1
 
 
-async def test_who_asks_often_writes_no_more_than_once_a_second() -> None:
+async def test_frequent_requests_write_at_most_once_a_second() -> None:
     disk, clock = Disk(), Clock()
     ready = Readiness(disk.write, None, clock=clock)
     for _ in range(50):
@@ -61,7 +61,7 @@ async def test_who_asks_often_writes_no_more_than_once_a_second() -> None:
     assert disk.writes == 2
 
 
-async def test_a_store_that_refuses_is_told_and_recovers_by_itself() -> None:
+async def test_a_store_that_fails_is_reported_and_recovers_by_itself() -> None:
     disk, clock = Disk(), Clock()
     ready = Readiness(disk.write, None, clock=clock)
     disk.error = StoreBusy("the disk is full")
@@ -116,7 +116,7 @@ async def test_a_disk_is_full_below_64_mib_or_one_percent_whatever_is_smaller(
     assert ready.read_free() == {(): float(free)}
 
 
-async def test_a_folder_that_is_gone_is_the_store_s_to_tell(tmp_path: Path) -> None:
+async def test_a_missing_folder_is_reported_by_the_store(tmp_path: Path) -> None:
     disk = Disk()
     disk.error = StoreBusy("cannot be opened")
     ready = Readiness(disk.write, tmp_path / "gone")
@@ -161,7 +161,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.skipif(sys.platform != "linux" or not shutil.which("mount"), reason="needs Linux's tmpfs")
-async def test_a_full_disk_is_told_and_room_on_it_too(small_disk: Path) -> None:
+async def test_a_full_disk_and_free_space_are_reported(small_disk: Path) -> None:
     clock = Clock()
     async with a_store(small_disk) as store:
         ready = Readiness(lambda: store.heartbeat(now=1.0), small_disk, clock=clock)
@@ -177,7 +177,7 @@ async def test_a_full_disk_is_told_and_room_on_it_too(small_disk: Path) -> None:
         assert await ready.obstacle() == ""
 
 
-async def test_a_store_whose_file_is_locked_is_told_and_its_release_too(tmp_path: Path) -> None:
+async def test_a_locked_store_file_and_its_release_are_reported(tmp_path: Path) -> None:
     import sqlite3
 
     clock = Clock()

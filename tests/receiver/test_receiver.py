@@ -118,13 +118,13 @@ async def test_without_secrets_nothing_is_checked():
 
 
 @pytest.mark.parametrize("configured", [(), ("",)])
-async def test_an_empty_list_or_an_empty_secret_opens_to_nobody(configured):
+async def test_an_empty_list_or_an_empty_secret_authorizes_no_one(configured):
     async with serving(secrets=lambda: configured) as served:
         for query in ("", "?secret=", "?secret=x"):
             assert (await served.send(query=query)).status == 401
 
 
-async def test_a_refusal_says_how_to_send_the_secret_and_tells_nothing_of_it():
+async def test_a_refusal_says_how_to_send_the_secret_without_revealing_it():
     async with serving() as served:
         answer = await served.send(query="?secret=wrong")
         assert (answer.status, answer.headers["WWW-Authenticate"]) == (401, "Bearer")
@@ -135,7 +135,7 @@ async def test_a_refusal_says_how_to_send_the_secret_and_tells_nothing_of_it():
         assert served.store.events == {}
 
 
-async def test_a_stranger_is_refused_before_the_body_is_read():
+async def test_an_unknown_sender_is_refused_before_the_body_is_read():
     async with serving() as served:
         request = post(b"", target=f"{WEBHOOK_PATH}?secret=wrong", length=1_000_000)
         assert (await served.send_raw(request, timeout=2)).startswith(b"HTTP/1.1 401")
@@ -161,7 +161,7 @@ async def test_the_query_string_is_never_logged(caplog):
 # Addresses
 
 
-async def test_health_and_readiness_are_a_word_each():
+async def test_health_and_readiness_answer_with_one_word():
     obstacle = ["starting"]
 
     async def ready():
@@ -276,7 +276,7 @@ async def test_what_is_too_large_is_an_error_in_the_log_with_its_size_and_sender
 
 
 @pytest.mark.parametrize(("query", "status"), [("good", b"100"), ("wrong", b"401")])
-async def test_a_sender_that_asks_first_is_told_to_continue_only_if_its_body_will_be_read(query, status):
+async def test_expect_100_continue_is_answered_only_if_the_body_will_be_read(query, status):
     async with serving() as served:
         reader, writer = await asyncio.open_connection("127.0.0.1", served.port)
         target = f"{WEBHOOK_PATH}?secret={query}"
@@ -359,7 +359,7 @@ async def test_a_sender_that_hangs_up_does_not_cancel_its_append():
         assert len(served.store.events) == 1
 
 
-async def test_no_room_is_a_503_that_says_so_and_only_to_those_who_may_know():
+async def test_no_space_is_a_503_that_says_so_only_to_authorized_senders():
     async with serving(obstacle=lambda: "the backlog is full") as served:
         answer = await served.send(BODY)
         assert (answer.status, answer.json["error"]) == (503, "the backlog is full")
@@ -400,7 +400,7 @@ async def test_a_broken_chunk_is_refused():
         assert (await served.send(BODY)).status == 202
 
 
-async def test_a_sender_that_hangs_up_within_its_body_hurts_nobody(caplog):
+async def test_a_sender_that_disconnects_within_its_body_does_no_harm(caplog):
     async with serving() as served:
         _, writer = await asyncio.open_connection("127.0.0.1", served.port)
         writer.write(post(b"{", length=100))

@@ -114,7 +114,7 @@ async def test_a_body_that_will_not_fit_is_refused_by_its_length():
         assert (await served.send(BODY)).status == 202
 
 
-def test_what_a_body_parses_to_fits_whatever_it_takes_while_others_have_half_of_the_room():
+def test_a_parsed_body_fits_whatever_its_size_while_others_use_half_of_the_memory():
     admission = Admission(1000)
     first, second, third = Reservation(admission), Reservation(admission), Reservation(admission)
     first.expand(500)
@@ -131,7 +131,7 @@ def test_what_a_body_parses_to_fits_whatever_it_takes_while_others_have_half_of_
     assert admission.parsed == 1000
 
 
-async def test_a_small_body_that_parses_to_much_is_refused_where_the_others_have_the_room():
+async def test_a_small_body_with_many_values_is_refused_while_others_use_the_memory():
     body = b'{"a":[' + b"0," * 1000 + b"0]}"
     admission = Admission(parsed_size(body) + 30)
     store = FakeStore(stuck=asyncio.Event())
@@ -281,7 +281,7 @@ async def test_a_stopping_receiver_refuses_and_says_so_and_is_alive():
         assert served.store.events == {}
 
 
-async def test_a_body_on_its_way_is_cut_within_a_second_and_one_that_comes_in_is_kept():
+async def test_an_unfinished_body_is_cut_within_a_second_and_a_finished_one_is_kept():
     async with serving() as served:
         connections = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(2)]
         for _, writer in connections:

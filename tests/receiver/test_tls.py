@@ -74,7 +74,7 @@ async def test_old_protocols_are_refused(tmp_path):
         assert (await served.shown(maximum_version=ssl.TLSVersion.TLSv1_2))[1] == "TLSv1.2"
 
 
-async def test_renewed_files_are_taken_up_and_connections_of_before_go_on(tmp_path, caplog):
+async def test_renewed_files_are_used_and_open_connections_continue(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     old, new = Pair.made(), Pair.made()
     async with Served(Tls(old.write(tmp_path))) as served:
@@ -115,7 +115,7 @@ async def test_a_renewal_in_two_steps_says_nothing_and_one_that_fails_keeps_the_
 
 
 @pytest.mark.parametrize("error", [UnsupportedAlgorithm("no such curve"), OverflowError("a date")])
-async def test_a_renewal_that_nobody_foresaw_to_fail_keeps_the_old_certificate(tmp_path, caplog, monkeypatch, error):
+async def test_a_renewal_that_fails_unexpectedly_keeps_the_old_certificate(tmp_path, caplog, monkeypatch, error):
     def load(*_: object) -> None:
         raise error
 
@@ -208,7 +208,7 @@ async def test_an_encrypted_key_and_one_in_the_same_file_are_taken(tmp_path):
 # Slow clients
 
 
-async def test_a_handshake_that_does_not_end_is_cut_and_holds_up_nobody(tmp_path):
+async def test_a_handshake_that_does_not_end_is_cut_and_delays_no_one(tmp_path):
     async with Served(Tls(ONE.write(tmp_path))) as served:
         idlers = [await asyncio.open_connection("127.0.0.1", served.port) for _ in range(50)]
         for _, writer in idlers:

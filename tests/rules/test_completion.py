@@ -75,7 +75,7 @@ def test_what_is_written_wins_over_what_the_action_adds(load) -> None:
     assert rendered(load("mine: {title: t, body: own}"))["body"] == "own"
 
 
-def test_the_words_that_stand_there_are_known(load) -> None:
+def test_the_keys_in_use_are_known(load) -> None:
     assert rendered(load("{mine: t, digest: {every: 5m}}"))["body"] == "alert of digest,items"
     assert rendered(load("{mine: t, throttle: {every: 5m}}"))["body"] == "alert of throttle"
 

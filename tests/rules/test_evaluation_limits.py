@@ -231,7 +231,7 @@ async def test_six_first_evaluations_of_slow_rules_leave_the_loop_alone() -> Non
     assert gap < 0.5
 
 
-async def test_two_hundred_words_in_a_text_of_20_mb_leave_the_loop_alone() -> None:
+async def test_two_hundred_words_in_a_text_of_20_mb_do_not_stall_the_loop() -> None:
     words = ", ".join(f'{{path: "$.runs[*].text", contains: "word{place}"}}' for place in range(200))
     patterns = ", ".join(f'{{path: "$.runs[*].text", matches: "wo.?rd{place}"}}' for place in range(10))
     of = event(text="lorem ipsum dolor " * 1_100_000)

@@ -95,7 +95,7 @@ def test_a_text_is_compiled_for_each_way_in_which_it_is_used():
     assert compiled.render(document) == {"text": "a&lt;b", "url": "a<b", "a<b": 1}
 
 
-def test_words_that_are_there_in_one_place_only_are_told_apart():
+def test_names_that_exist_in_one_place_only_are_distinguished():
     templates = Templates()
     with pytest.raises(TemplateError):
         templates.compile("{{ items | length }}")
@@ -117,7 +117,7 @@ def test_the_place_of_a_failure_is_that_of_the_text_that_failed():
     assert source.problems == []
 
 
-def test_a_path_is_compiled_once_and_a_mistake_in_it_is_told_each_time():
+def test_a_path_is_compiled_once_and_a_mistake_in_it_is_reported_each_time():
     paths = Paths()
     assert paths.compile("$.runs[*].status") is paths.compile("$.runs[*].status")
     for _ in range(2):
@@ -149,7 +149,7 @@ def test_routes_that_are_never_reached_are_found_among_many(load):
     assert "/b' is never reached" in remarks[0].message
 
 
-def test_whoever_looks_for_doubts_reads_each_text_once(load, monkeypatch):
+def test_all_warnings_read_each_text_once(load, monkeypatch):
     loaded, read = load(configuration(20)), []
     for name in ("parse", "parse_expression"):
         real = getattr(inspector, name)

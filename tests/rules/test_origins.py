@@ -244,7 +244,7 @@ def test_notify_takes_none_that_an_event_decides(url):
         ('network: {allow: ["x:1"]}', "write it without a port"),
     ],
 )
-def test_a_mistake_in_the_network_block_is_told_with_its_place(block, words):
+def test_a_mistake_in_the_network_block_is_reported_with_its_place(block, words):
     with pytest.raises(ConfigError) as caught:
         compiled(f"routes: {{}}\n{block}\n")
     assert words in str(caught.value)

@@ -72,7 +72,7 @@ def place(tmp_path: Path) -> Place:
 # --- what is required of it ------------------------------------------------------------------------------------------
 
 
-def test_no_secret_is_refused_where_strangers_can_reach_the_listener(place: Place) -> None:
+def test_a_missing_secret_is_refused_unless_the_listener_is_on_loopback(place: Place) -> None:
     place.write("none")
     with pytest.raises(ConfigError) as caught:
         place.start(check=needs_secrets(LISTENING))
@@ -205,7 +205,7 @@ async def test_a_file_that_was_missing_counts_once_it_is_there(place: Place) -> 
     assert place.secrets == ("here-it-is",)
 
 
-async def test_a_plug_in_that_keeps_a_new_configuration_from_loading_counts_once_it_is_mended(place: Place) -> None:
+async def test_a_plug_in_that_blocked_a_new_configuration_is_used_once_it_is_fixed(place: Place) -> None:
     reloader = place.start()
     folder = place.folder / "plugins"
     folder.mkdir()
@@ -381,7 +381,9 @@ async def test_secrets_stay_masked_however_many_reloads_follow(place: Place) -> 
     assert reloader.masker.text(words) == "*** *** *** *** ***"
 
 
-async def test_secrets_of_a_configuration_with_mistakes_are_masked_before_the_mistakes_are_told(place: Place) -> None:
+async def test_secrets_of_a_configuration_with_mistakes_are_masked_before_the_mistakes_are_reported(
+    place: Place,
+) -> None:
     reloader = place.start()
     place.write("new-and-broken-secret", "vras: {}\n")
     assert not (await reloader.reload()).good

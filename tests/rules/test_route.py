@@ -42,28 +42,28 @@ def reason(action: str, **run: Any) -> str:
     return failure.reason
 
 
-def test_a_missing_key_is_told_with_parameter_line_and_hint() -> None:
+def test_a_missing_key_is_reported_with_parameter_line_and_hint() -> None:
     assert reason('- log:\n    message: "{{ run.extra.metadata.customer }}"', extra={"metadata": {"a": 1}}) == (
         "parameter message (config.yaml:8): run.extra.metadata has no 'customer' (it has 'a'); "
         "where it may be absent, write `| default(…)`, or `| default(omit)` to leave the parameter out"
     )
 
 
-def test_a_block_of_text_is_told_with_the_line_within_it() -> None:
+def test_a_block_of_text_is_reported_with_the_line_within_it() -> None:
     action = "- log:\n    message: |\n      first\n      {{ run.extra.nothing }}\n    fields: {a: 1}"
     assert reason(action, extra={"metadata": 1}).startswith(
         "parameter message (config.yaml:10): run.extra has no 'nothing'"
     )
 
 
-def test_a_parameter_within_a_parameter_is_told_by_its_path() -> None:
+def test_a_parameter_within_a_parameter_is_reported_by_its_path() -> None:
     action = '- post_to_slack:\n    channel: "#q"\n    blocks:\n      - {type: x, text: "{{ run.extra.nothing }}"}'
     assert reason(action, extra={}).startswith(
         "parameter blocks[0].text (config.yaml:10): run.extra has no 'nothing' (it is empty)"
     )
 
 
-def test_a_value_of_the_wrong_type_is_told_with_its_parameter() -> None:
+def test_a_value_of_the_wrong_type_is_reported_with_its_parameter() -> None:
     action = '- add_to_dataset:\n    dataset: d\n    inputs: "{{ run.name }}"'
     assert reason(action, name="x") == (
         "parameter inputs (config.yaml:9): must be a mapping, not a text; give it a name: inputs: {NAME: …}"
@@ -75,12 +75,12 @@ def test_the_events_own_data_stays_out_of_the_reason() -> None:
     assert "customer" not in reason(action, name="a customer's words")
 
 
-def test_what_an_action_says_itself_is_told_with_its_parameter() -> None:
+def test_an_actions_own_error_is_reported_with_its_parameter() -> None:
     action = '- forward_webhook:\n    url: "{{ run.name }}"'
     assert reason(action, name="x") == "parameter url (config.yaml:8): must be absolute, like https://example.com/hook"
 
 
-def test_what_is_about_all_parameters_is_told_with_the_action() -> None:
+def test_an_error_about_all_parameters_is_reported_at_the_action() -> None:
     action = '- post_to_slack:\n    channel: "#q"\n    text: "{{ run.name | default(omit) }}"'
     assert reason(action, name=None) == "post_to_slack (config.yaml:7): needs text or blocks"
 

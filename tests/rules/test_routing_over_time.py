@@ -83,7 +83,7 @@ def test_a_key_is_what_its_template_comes_to(by: str, key: str) -> None:
     assert plan.gate == Digest(key, 300.0, 50)
 
 
-def test_long_keys_are_told_apart_all_the_same() -> None:
+def test_long_keys_are_distinguished_all_the_same() -> None:
     block = gated('throttle: {every: 10m, by: "{{ run.name }}"}')
     one, other = (decide(block, of=event(name="x" * 5000 + end)).plans[0].gate for end in "ab")
     assert isinstance(one, Throttle)
@@ -91,7 +91,7 @@ def test_long_keys_are_told_apart_all_the_same() -> None:
     assert len(one.key) < 250
 
 
-def test_who_has_no_key_is_held_back_together_and_the_decision_says_why() -> None:
+def test_deliveries_without_a_key_share_one_slot_and_the_decision_says_why() -> None:
     of = event(runs=[{"extra": {}}, {"extra": {"team": "a"}}])
     routing = decide(gated('throttle: {every: 10m, by: "{{ run.extra.team }}"}'), of=of)
     assert [plan.gate.key for plan in routing.plans if plan.gate] == ["(cannot be told)", "a"]
@@ -155,7 +155,7 @@ def test_the_hours_of_route_and_action_must_both_hold() -> None:
     assert decide(route, now=tuesday + 10 * 3600).plans[0].due_at is None
 
 
-def test_what_is_shut_asks_for_no_data() -> None:
+def test_a_paused_destination_fetches_no_data() -> None:
     block = gated(f"active: {{{OFFICE}}}\n      when: [{{path: $.feedback.k, exists: true}}]")
     routing = decide(block, now=SUNDAY)
     assert routing.wanting == frozenset()
@@ -270,7 +270,7 @@ def test_a_route_that_may_stop_holds_those_behind_it_while_it_waits() -> None:
     assert routing.unmatched_reason is None
 
 
-def test_what_stays_undecided_for_want_of_data_is_not_unmatched() -> None:
+def test_what_stays_undecided_because_data_is_missing_is_not_unmatched() -> None:
     block = '- filters: [{path: "$.feedback.score.value", eq: 1}]\n  actions: [{log: {message: x}}]'
     routing = decide(block, final=True)
     assert only(routing).truth is Truth.UNDECIDED

@@ -64,7 +64,7 @@ class Appending:
         assert await store.event(second.id) is None
         assert await all_claimed(store) == []
 
-    async def test_equal_events_in_one_batch_are_told_apart(self, store: Store):
+    async def test_equal_events_in_one_batch_are_distinguished(self, store: Store):
         events = [make_event(number % 10, at=T0 + number) for number in range(200)]
         answers = await asyncio.gather(*(store.append(event, leased=False) for event in events))
         assert [answer.duplicate for answer in answers] == [False] * 10 + [True] * 190
@@ -154,7 +154,7 @@ class Routing:
         assert [claimed.work.id for claimed in await all_claimed(store)] == [two.id]
         await succeed(store, one)
 
-    async def test_no_match_is_told_with_its_reason(self, store: Store):
+    async def test_no_match_is_shown_with_its_reason(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
         assert (await store.settle_routed(routed(event, unmatched_reason="unknown_rule"))).inserted == frozenset()
@@ -574,7 +574,7 @@ class Claiming:
         assert "body" in row.reason
         assert await store.next_due() is None
 
-    async def test_next_due_is_that_of_work_nobody_holds(self, store: Store):
+    async def test_next_due_is_that_of_unleased_work(self, store: Store):
         assert await store.next_due() is None
         _, (work, other, dead) = await accepted(store, "one", "other", "dead")
         assert await store.next_due() is None
@@ -650,7 +650,7 @@ class Living:
         assert await all_claimed(store) == []
         await succeed(store, work)
 
-    async def test_a_beat_frees_what_nobody_has_in_hand(self, backend: Backend, store: Store):
+    async def test_a_heartbeat_frees_work_that_no_process_holds(self, backend: Backend, store: Store):
         _, (held, lost) = await accepted(store, "held", "lost")
         unrouted = make_event(2)
         await store.append(unrouted, leased=True)
@@ -663,7 +663,7 @@ class Living:
         assert (claimed[lost.id].attempts, claimed[lost.id].first_at) == (0, T0)
         await succeed(store, held)
 
-    async def test_a_clock_set_back_leaves_nothing_with_nobody_for_hours(self, backend: Backend, store: Store):
+    async def test_a_clock_set_back_leaves_no_work_unowned_for_hours(self, backend: Backend, store: Store):
         _, (held, lost) = await accepted(store, "held", "lost")
         backend.clock.now = T0 - 5 * 3600
         await store.heartbeat(now=backend.clock.now, holding={held.id})

@@ -78,7 +78,7 @@ def ids(claimed: Sequence[Claimed]) -> list[str]:
 
 
 class Lanes:
-    async def test_work_waits_in_the_lane_it_was_given_back_to(self, store: Store):
+    async def test_work_waits_in_the_queue_it_was_released_to(self, store: Store):
         (work,) = await parked(store, "slack #a", 1)
         row = (await store.deliveries(DeliveryQuery()))[0]
         assert (row.state, row.attempts, row.reason) == ("due", 0, "waits for slack #a")
@@ -86,14 +86,14 @@ class Lanes:
         (claimed,) = await all_claimed(store)
         assert claimed.work == replace(work, lane="slack #a", error="waits for slack #a")
 
-    async def test_a_failed_attempt_waits_in_its_destinations_lane(self, store: Store):
+    async def test_a_failed_attempt_waits_in_its_destinations_queue(self, store: Store):
         _, (work,) = await accepted(store, "d1")
         assert await store.settle_attempt(work, attempt("again", reason="503"), Again(T0 + 5, lane="slack #a"))
         assert (await store.backlog()).by_lane == {"slack #a": 1}
         await store.release(ids(await all_claimed(store)), due_at=T0)
         assert (await store.backlog()).by_lane == {"slack #a": 1}, "where it was"
 
-    async def test_of_a_lane_no_more_is_taken_than_it_has_room_for(self, store: Store):
+    async def test_no_more_is_taken_of_a_queue_than_its_capacity(self, store: Store):
         await parked(store, "full", 5)
         await parked(store, "some", 5, first=5)
         await parked(store, "free", 5, first=10)
@@ -101,20 +101,20 @@ class Lanes:
         lanes = [one.work.lane for one in claimed]
         assert (lanes.count("full"), lanes.count("some"), lanes.count("free")) == (0, 2, 5)
 
-    async def test_lanes_take_turns_and_the_oldest_of_each_comes_first(self, store: Store):
+    async def test_queues_take_turns_oldest_first(self, store: Store):
         long = await parked(store, "a long one", 20)
         short = await parked(store, "short", 2, first=20, due_at=T0 + 1)
         claimed = await store.claim(now=T0 + 2, limit=6)
         assert set(ids(list(claimed))) == {work.id for work in [*long[:4], *short]}
 
-    async def test_the_lane_that_waits_for_longest_comes_first_however_little_is_taken_at_a_time(self, store: Store):
+    async def test_the_queue_that_waited_longest_comes_first_however_little_is_taken(self, store: Store):
         await parked(store, "a", 5, due_at=T0 + 60)
         old = await parked(store, "z", 5, first=5)
         taken = [(await store.claim(now=T0 + 60, limit=1)).pieces[0] for _ in range(6)]
         assert {one.work.id for one in taken[:5]} == {work.id for work in old}
         assert taken[5].work.lane == "a"
 
-    async def test_work_that_is_not_due_is_left_in_its_lane(self, store: Store):
+    async def test_work_that_is_not_due_stays_in_its_queue(self, store: Store):
         await parked(store, "later", 1, due_at=T0 + 60)
         assert list(await store.claim(now=T0 + 59, limit=5)) == []
         assert len(await store.claim(now=T0 + 60, limit=5)) == 1
@@ -132,7 +132,7 @@ class Lanes:
         assert ids(list(await store.claim(now=T0 + 10, limit=5))) == [work.id]
         await store.close()
 
-    async def test_of_a_shut_lane_only_that_is_taken_whose_time_is_over(self, store: Store):
+    async def test_of_a_paused_queue_only_expired_work_is_taken(self, store: Store):
         works = await parked(store, "shut", 2)
         _, (third,) = await accepted(store, "d1", number=2)
         await store.release([third.id], due_at=T0, lane="shut", until=T0 + 9)
@@ -158,7 +158,7 @@ class Lanes:
         assert ids(await claim(now=T0 + 8)) == [born.id]
         assert ids(await claim(now=T0 + 9)) == [work.id]
 
-    async def test_a_replay_in_a_shut_lane_is_looked_at_at_once(self, store: Store):
+    async def test_a_replay_in_a_paused_queue_is_claimed_at_once(self, store: Store):
         _, (work,) = await accepted(store, "d1")
         await store.settle_attempt(work, attempt("again"), Again(T0, "shut", until=T0 + HOUR))
         (claimed,) = await store.claim(now=T0, limit=1)
@@ -166,7 +166,7 @@ class Lanes:
         await store.replay_deliveries(DeliveryQuery(state="dead"), now=T0 + 5)
         assert ids(await store.claim(now=T0 + 5, limit=5, paused={"shut"})) == [work.id]
 
-    async def test_time_that_is_over_in_a_lane_that_takes_deliveries_brings_nobody_forward(self, store: Store):
+    async def test_expired_work_in_an_open_queue_overtakes_nothing(self, store: Store):
         _, (work,) = await accepted(store, "d1")
         await store.release([work.id], due_at=T0 + 100, lane="open", until=T0 + 9)
         assert list(await store.claim(now=T0 + 9, limit=5)) == []
@@ -186,7 +186,7 @@ class Lanes:
         assert len(await claim(limit=20)) == 10, "half, so that other lanes have the rest"
         assert len(await claim(limit=100)) == 7
 
-    async def test_a_lane_that_was_passed_over_is_looked_at_again_when_it_opened_or_after_a_while(self, store: Store):
+    async def test_a_skipped_queue_is_claimed_again_when_it_opens_or_after_a_while(self, store: Store):
         for number, name in enumerate(("busy", "shut", "shut for long")):
             await parked(store, name, 1, first=number)
         found = await store.claim(now=T0 + 1, limit=9, capacity={"busy": 0}, paused={"shut", "shut for long"})
@@ -200,13 +200,13 @@ class Lanes:
         assert [one.work.lane for one in await store.claim(now=T0 + 1 + PAUSED_RECHECK, limit=9)] == ["shut for long"]
         assert await store.next_due() is None
 
-    async def test_what_is_stored_in_a_lane_that_was_passed_over_is_found(self, store: Store):
+    async def test_what_is_stored_in_a_skipped_queue_is_found(self, store: Store):
         await parked(store, "busy", 1)
         await store.claim(now=T0 + 1, limit=9, capacity={"busy": 0})
         await parked(store, "busy", 1, first=1)
         assert len(await store.claim(now=T0 + 1, limit=9)) == 2
 
-    async def test_a_restart_looks_at_every_lane(self, backend: Backend, store: Store):
+    async def test_a_restart_looks_at_every_queue(self, backend: Backend, store: Store):
         await parked(store, "shut", 1)
         await store.claim(now=T0 + 1, limit=9, paused={"shut"})
         await store.close()
@@ -215,7 +215,7 @@ class Lanes:
         assert len(await again.claim(now=T0 + 1, limit=9)) == 1
         await again.close()
 
-    async def test_a_long_lane_fills_what_short_ones_leave(self, store: Store):
+    async def test_a_long_queue_fills_what_short_ones_leave(self, store: Store):
         await parked(store, "long", 30)
         for number in range(5):
             await parked(store, f"short {number}", 1, first=30 + number)
@@ -225,7 +225,7 @@ class Lanes:
         assert len(set(lanes[:6])) == 6
         assert len(await store.claim(now=T0 + 1, limit=15)) == 15
 
-    async def test_a_claim_says_in_which_lanes_it_left_something(self, store: Store):
+    async def test_a_claim_names_the_queues_with_remaining_work(self, store: Store):
         for lane, first in (("a", 0), ("b", 2), ("full", 4), ("shut", 6)):
             await parked(store, lane, 2, first=first)
         await parked(store, "later", 1, first=8, due_at=T0 + 60)
@@ -237,7 +237,7 @@ class Lanes:
         found = await claim(limit=3)
         assert (found.remaining, found.skipped, found.emptied) == (set(), set(), {"b"})
 
-    async def test_bytes_and_damage_do_not_make_a_lane_seem_empty(self, backend: Backend, store: Store):
+    async def test_bytes_and_damage_do_not_make_a_queue_seem_empty(self, backend: Backend, store: Store):
         for number, lane in enumerate("ab"):
             event = make_event(number, size=1000)
             await store.append(event, leased=True)
@@ -263,7 +263,7 @@ class Lanes:
         assert await store.next_due() is None
         assert (await store.backlog()).unassigned == 0, "they are in hand"
 
-    async def test_next_due_passes_over_shut_lanes(self, store: Store):
+    async def test_next_due_skips_paused_queues(self, store: Store):
         await parked(store, "shut", 1, due_at=T0 + 1)
         await parked(store, "open", 1, first=1, due_at=T0 + 9 - 0.001)
         assert await store.next_due() == T0 + 1
@@ -329,7 +329,7 @@ class Throttles:
         _, work, elsewhere = await gated(store, 3, ONE_IN_10_MINUTES, action="other")
         assert elsewhere.inserted == {work.id}
 
-    async def test_equal_keys_in_one_batch_are_told_apart(self, store: Store):
+    async def test_equal_keys_in_one_batch_are_distinguished(self, store: Store):
         event = make_event()
         await store.append(event, leased=True)
         works = [deliver(event, name, index=index) for index, name in enumerate(("d1", "d2", "d3"))]
@@ -372,7 +372,7 @@ class Throttles:
         assert settled.inserted == {next_one.id}
         assert settled.variables[next_one.id]["throttle"]["suppressed"] == 1
 
-    async def test_what_the_dead_were_to_tell_the_next_one_tells(self, backend: Backend, store: Store):
+    async def test_the_count_of_a_dead_delivery_goes_to_the_next_one(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
         await gated(store, 2, ONE_IN_10_MINUTES)
         backend.clock.now = T0 + 600
@@ -387,7 +387,7 @@ class Throttles:
         assert suppressed(sixth, work) == 0, "it was told"
 
     @pytest.mark.parametrize("pruned", [False, True])
-    async def test_who_dies_long_after_its_slot_tells_the_next_one_all_the_same(
+    async def test_a_delivery_that_dies_long_after_its_slot_passes_its_count_on(
         self, backend: Backend, store: Store, pruned: bool
     ):
         await gated(store, 1, ONE_IN_10_MINUTES)
@@ -405,7 +405,7 @@ class Throttles:
         _, work, settled = await gated(store, 5, ONE_IN_10_MINUTES)
         assert suppressed(settled, work) == 1
 
-    async def test_what_was_told_once_is_not_told_again_when_a_replay_dies(self, backend: Backend, store: Store):
+    async def test_a_death_is_not_reported_again_when_a_replay_dies(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
         await gated(store, 2, ONE_IN_10_MINUTES)
         backend.clock.now = T0 + 600
@@ -417,7 +417,7 @@ class Throttles:
         _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
         assert suppressed(settled, work) == 0
 
-    async def test_who_dies_twice_was_to_tell_once(self, backend: Backend, store: Store):
+    async def test_a_delivery_that_dies_twice_passes_its_count_on_once(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
         await gated(store, 2, ONE_IN_10_MINUTES)
         backend.clock.now = T0 + 600
@@ -431,7 +431,7 @@ class Throttles:
         _, work, settled = await gated(store, 4, ONE_IN_10_MINUTES)
         assert suppressed(settled, work) == 1
 
-    async def test_whose_event_is_replayed_before_it_told_tells_it_then(self, backend: Backend, store: Store):
+    async def test_a_replay_before_the_report_reports_then(self, backend: Backend, store: Store):
         await gated(store, 1, ONE_IN_10_MINUTES)
         await gated(store, 2, ONE_IN_10_MINUTES)
         backend.clock.now = T0 + 600
@@ -448,7 +448,7 @@ class Throttles:
         _, work, settled = await gated(store, 3, ONE_IN_10_MINUTES)
         assert suppressed(settled, work) == 1
 
-    async def test_whoever_succeeds_keeps_it(self, store: Store):
+    async def test_a_success_keeps_the_slot(self, store: Store):
         _, work, _ = await gated(store, 1, ONE_IN_10_MINUTES)
         await succeed(store, work)
         _, _, settled = await gated(store, 2, ONE_IN_10_MINUTES)
@@ -710,7 +710,7 @@ class Following:
         assert not await store.settle_attempt(work, attempt("dead", reason="x"), Dead("x"), on_dead=[tell])
         assert ids(await all_claimed(store)) == [work.id]
 
-    async def test_words_are_there_for_a_replay_of_what_succeeded(self, store: Store):
+    async def test_variables_are_kept_for_a_replay_of_what_succeeded(self, store: Store):
         event, (work,) = await accepted(store, "d1")
         tell = deliver(event, "tell", variables={"delivery": {"reason": "boom"}})
         await store.settle_attempt(work, attempt("dead", reason="boom"), Dead("boom"), on_dead=[tell])
@@ -785,7 +785,7 @@ class Waiting:
         """What can be taken, by id, with when it fell due and its lane."""
         return [(one.work.id, one.work.due_at, one.work.lane) for one in await store.claim(now=now, limit=9)]
 
-    async def test_what_waits_for_a_target_that_was_changed_is_due_in_no_lane(self, store: Store):
+    async def test_what_waits_for_a_changed_target_is_due_in_no_queue(self, store: Store):
         work = await self.retried(store)
         await self.retried(store, 1, action="other")
         await self.retried(store, 2, route="removed")
@@ -794,7 +794,7 @@ class Waiting:
         assert await self.due(store) == [(work.id, T0 + 2, "")]
         assert await store.make_changed_due(now, now=T0 + 2) == {}
 
-    async def test_what_waits_for_its_turn_leaves_the_lane_of_a_changed_target_and_keeps_its_time(self, store: Store):
+    async def test_waiting_work_leaves_the_queue_of_a_changed_target_and_keeps_its_time(self, store: Store):
         _, (put_back,) = await accepted(store, "d1")
         event = make_event(1)
         await store.append(event, leased=True)
@@ -832,7 +832,7 @@ class Waiting:
         assert await store.make_changed_due({("", ""): "another key"}, now=T0 + 2) == {"": 1}
         assert await self.due(store) == [(event.id, T0 + 2, "")]
 
-    async def test_what_waits_in_a_lane_for_another_attempt_can_be_made_due(self, store: Store):
+    async def test_what_waits_for_a_retry_can_be_made_due(self, store: Store):
         work = await self.retried(store)
         assert await store.make_lane_due("https://other", now=T0 + 2) == 0
         assert await store.make_lane_due("https://there", now=T0 + 2) == 1

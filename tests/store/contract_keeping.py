@@ -150,7 +150,7 @@ class Pruning:
         _, work, settled = await gated(store, 2, ONE_IN_10_MINUTES)
         assert settled.inserted == {work.id}
 
-    async def test_how_many_a_throttle_held_back_is_kept_until_it_was_told(self, backend: Backend, store: Store):
+    async def test_the_count_of_a_throttle_is_kept_until_it_is_reported(self, backend: Backend, store: Store):
         for number in (1, 2, 3):
             await gated(store, number, ONE_IN_10_MINUTES)
         backend.clock.now = T0 + DAY

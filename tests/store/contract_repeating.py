@@ -201,6 +201,6 @@ class Repeating:
         assert await replay_whole(store, event, ()) == set()
         assert await copies(store) == [1]
 
-    async def test_subjects_that_no_column_takes_are_told_apart_from_nothing(self, store: Store):
+    async def test_subjects_that_no_column_accepts_are_different_from_none(self, store: Store):
         odd = [{"prompt_id": name, "commit": commit} for name in ("a\0b", "x" * 10**6, 5, True) for commit in "aa"]
         assert [await append(store, webhook(**body)) for body in odd] == [False, True] * 4

@@ -149,7 +149,7 @@ async def test_what_cannot_be_done_is_said(folder: Path) -> None:
     await refused(folder / "theirs.db", folder / "copy.db", "theirs.db is not an engine's store")
 
 
-async def test_without_room_it_does_not_begin(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_it_does_not_begin_without_free_space(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await a_store(folder / "engine.db")
     usage = namedtuple("usage", "total used free")
     size = back_up(folder / "engine.db", folder / "copy.db").size

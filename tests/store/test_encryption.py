@@ -153,7 +153,7 @@ async def test_without_its_key_a_store_is_refused_and_nothing_changes(tmp_path: 
         assert len(await all_claimed(store)) == 1
 
 
-async def test_work_that_a_missing_key_keeps_shut_waits_and_is_not_dead(tmp_path: Path) -> None:
+async def test_work_that_needs_a_missing_key_waits_and_is_not_dead(tmp_path: Path) -> None:
     """The check at the start is there to prevent it; should it be passed by, nothing is buried all the same."""
     clock = Clock()
     async with opened(tmp_path, OLD) as store:

@@ -143,7 +143,7 @@ class TestRoom:
         assert StoreSpace.of(Size(1000), 1000).full
         assert not StoreSpace.of(Size(10**15), math.inf).full
 
-    def test_the_disk_bounds_it_too_and_what_is_spare_counts_as_room(self):
+    def test_the_disk_bounds_it_too_and_free_pages_count_as_space(self):
         disk = 10**12
         assert StoreSpace.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).full
         assert StoreSpace.of(Size(10**9, 0, free=MIB, disk=disk), math.inf).on_disk
@@ -168,7 +168,7 @@ class TestFull:
     async def used(self, house: House) -> float:
         return (await house.store.size()).used
 
-    async def test_undelivered_work_is_never_deleted_and_there_is_room_when_it_is_done(self, house: House, caplog):
+    async def test_undelivered_work_is_never_deleted_and_frees_space_when_it_is_done(self, house: House, caplog):
         caplog.set_level(logging.INFO)
         event = make_event(pad=os.urandom(500_000).hex())
         await house.store.append(event, leased=True)
@@ -191,7 +191,9 @@ class TestFull:
         assert house.retention.full == ""
         assert "events are accepted again" in caplog.text
 
-    async def test_finished_history_goes_early_the_unmatched_first_and_no_more_than_need_be(self, house: House, caplog):
+    async def test_finished_history_is_deleted_early_unmatched_first_and_no_more_than_needed(
+        self, house: House, caplog
+    ):
         matched = [await house.finished(number, size=60_000) for number in range(20)]
         unmatched = [await house.finished(number, matched=False, size=60_000) for number in range(20, 40)]
         await house.retention.look()

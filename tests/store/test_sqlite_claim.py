@@ -79,7 +79,7 @@ def both(folder: Path) -> Iterator[list[Lanes]]:
         file.unlink()
 
 
-def test_with_all_lanes_open_a_claim_costs_what_it_takes(both: list[Lanes]) -> None:
+def test_with_all_queues_open_a_claim_costs_what_it_takes(both: list[Lanes]) -> None:
     (few, less), (many, more) = [lanes.claim() for lanes in both]
     assert few.ids == many.ids == [f"d{number}" for number in range(LIMIT)]
     assert more < 1.3 * less
@@ -88,7 +88,7 @@ def test_with_all_lanes_open_a_claim_costs_what_it_takes(both: list[Lanes]) -> N
 
 
 @pytest.mark.parametrize("kind", ["paused", "busy"])
-def test_with_all_lanes_shut_or_busy_a_claim_costs_nothing(both: list[Lanes], kind: str) -> None:
+def test_with_all_queues_paused_or_busy_a_claim_costs_nothing(both: list[Lanes], kind: str) -> None:
     for lanes in both:
         asked = {"paused": set(lanes.names)} if kind == "paused" else {"capacity": dict.fromkeys(lanes.names, 0)}
         first, steps = lanes.claim(**asked)
@@ -102,7 +102,7 @@ def test_with_all_lanes_shut_or_busy_a_claim_costs_nothing(both: list[Lanes], ki
         assert look == NOW + (PAUSED_RECHECK if kind == "paused" else BUSY_RECHECK)
 
 
-def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both: list[Lanes]) -> None:
+def test_with_half_of_the_queues_paused_the_open_ones_are_found_at_once(both: list[Lanes]) -> None:
     """And the shut ones wait for longer than any of the others."""
     costs = []
     for lanes in both:
@@ -116,7 +116,7 @@ def test_with_half_of_the_lanes_shut_those_that_are_open_are_found_at_once(both:
     assert costs[1] < 1.3 * costs[0]
 
 
-def test_lanes_of_which_one_is_told_that_they_opened_come_in_their_turn(both: list[Lanes]) -> None:
+def test_resumed_queues_are_claimed_in_their_turn(both: list[Lanes]) -> None:
     lanes = both[1]
     lanes.settle(paused=set(lanes.names))
     opened = {lanes.names[7], lanes.names[5], lanes.names[19_000]}
@@ -126,7 +126,7 @@ def test_lanes_of_which_one_is_told_that_they_opened_come_in_their_turn(both: li
     assert steps < 2000
 
 
-def test_a_claim_looks_at_no_more_of_a_lane_than_it_may_take(both: list[Lanes]) -> None:
+def test_a_claim_reads_no_more_of_a_queue_than_it_may_take(both: list[Lanes]) -> None:
     lanes = both[1]
     lanes.db.execute("UPDATE work SET lane = 'one'")
     taken, steps = lanes.claim(capacity={"one": 3})
@@ -139,7 +139,7 @@ def test_a_claim_looks_at_no_more_of_a_lane_than_it_may_take(both: list[Lanes]) 
     assert lanes.claim()[0].ids == [f"d{number}" for number in range(3, 3 + LIMIT)]
 
 
-def test_lanes_that_seem_to_wait_and_are_empty_are_forgotten(both: list[Lanes]) -> None:
+def test_queues_without_due_work_are_forgotten(both: list[Lanes]) -> None:
     lanes = both[0]
     lanes.db.execute("DELETE FROM work")
     lanes.settle()

@@ -211,7 +211,7 @@ class TestSchema:
 
 
 class TestTrouble:
-    async def test_a_full_disk_is_told_and_loses_nothing_and_works_again(self, store: SqliteStore):
+    async def test_a_full_disk_is_reported_loses_nothing_and_recovers(self, store: SqliteStore):
         _, (work,) = await accepted(store, "one")
         pages = await store._do(lambda db: db.execute("PRAGMA page_count").fetchone()[0])
         await store._do(lambda db: db.execute(f"PRAGMA max_page_count = {pages + 4}"))
@@ -235,7 +235,7 @@ class TestTrouble:
         assert isinstance(answers.pop(10), StoreBusy)
         assert [getattr(answer, "event_id", answer) for answer in answers] == [event.id for event in small]
 
-    async def test_a_disk_that_fails_for_real_is_told_and_works_again(self, tmp_path: Path):
+    async def test_a_disk_that_really_fails_is_reported_and_recovers(self, tmp_path: Path):
         ran = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, _FULL_DISK, tmp_path / "engine.db"],
@@ -246,13 +246,13 @@ class TestTrouble:
         )
         assert ran.stdout.split() == ["before:ok", "during:StoreBusy", "reading:ok", "after:ok", "kept:ok"], ran.stderr
 
-    async def test_a_read_only_file_is_told_and_works_again(self, store: SqliteStore):
+    async def test_a_read_only_file_is_reported_and_recovers(self, store: SqliteStore):
         await store._do(lambda db: db.execute("PRAGMA query_only = ON"))
         with pytest.raises(StoreBusy, match="read-only"):
             await store.append(make_event(1), leased=True)
         await store.append(make_event(1), leased=True)
 
-    async def test_another_program_that_holds_the_file_is_waited_for_and_then_told(
+    async def test_another_program_that_holds_the_file_is_waited_for_and_then_reported(
         self, store: SqliteStore, tmp_path: Path
     ):
         other = sqlite3.connect(tmp_path / "engine.db", isolation_level=None)
@@ -294,7 +294,7 @@ class TestTrouble:
         await store_again(path, bad, good)
 
     @pytest.mark.parametrize("damage", ["x'00'", "x'5b5d'"])
-    async def test_damaged_words_break_their_delivery_and_no_other(self, store: SqliteStore, damage: str):
+    async def test_damaged_variables_break_only_their_delivery(self, store: SqliteStore, damage: str):
         event = make_event(1)
         await store.append(event, leased=True)
         bad, good = (deliver(event, name, variables={"throttle": {"suppressed": 1}}) for name in ("bad", "good"))
@@ -310,7 +310,7 @@ class TestTrouble:
         assert detail is not None
         assert detail.variables is None
 
-    async def test_words_on_damaged_pages_break_their_delivery_and_no_other(self, tmp_path: Path):
+    async def test_variables_on_damaged_pages_break_only_their_delivery(self, tmp_path: Path):
         path = tmp_path / "engine.db"
         store = sqlite_store(path)
         await store.open()

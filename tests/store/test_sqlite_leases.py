@@ -73,7 +73,9 @@ async def test_what_can_not_be_loaded_is_given_back(
     assert [claimed.event for claimed in await all_claimed(store)] == [event]
 
 
-async def test_what_can_not_be_buried_is_given_back_with_the_rest(store: SqliteStore, monkeypatch: pytest.MonkeyPatch):
+async def test_what_cannot_be_marked_dead_is_released_with_the_rest(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+):
     bad, good = make_event(1), make_event(2)
     for event in (bad, good):
         await store.append(event, leased=False)
@@ -166,7 +168,7 @@ async def test_a_beat_leaves_alone_what_is_being_loaded(store: SqliteStore, cloc
     assert await all_claimed(store) == []
 
 
-async def test_a_beat_tells_what_it_freed(store: SqliteStore, clock: Clock, caplog: pytest.LogCaptureFixture):
+async def test_a_heartbeat_returns_what_it_freed(store: SqliteStore, clock: Clock, caplog: pytest.LogCaptureFixture):
     _, (work,) = await accepted(store, "one")
     with caplog.at_level(logging.WARNING):
         await store.heartbeat(now=T0 + 10, holding=[])

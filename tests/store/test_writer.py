@@ -50,7 +50,7 @@ def rows(path: Path) -> list[int]:
         db.close()
 
 
-async def test_those_who_wait_together_are_committed_and_woken_together(
+async def test_calls_that_wait_together_are_committed_and_answered_together(
     writer: Writer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     held = threading.Event()
@@ -179,7 +179,7 @@ async def test_a_verb_handed_in_while_the_writer_stops_is_answered(writer: Write
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-async def test_when_the_writers_thread_ends_by_a_fault_nobody_waits_for_ever(
+async def test_no_call_waits_for_ever_when_the_writers_thread_ends_by_a_fault(
     writer: Writer, monkeypatch: pytest.MonkeyPatch
 ):
     held = threading.Event()
@@ -212,7 +212,7 @@ async def test_a_question_asked_while_the_reader_stops_is_answered(tmp_path: Pat
         await reader.ask(lambda _db: 1)
 
 
-async def test_a_loop_that_is_gone_stops_nobody(writer: Writer, tmp_path: Path):
+async def test_a_closed_loop_blocks_no_caller(writer: Writer, tmp_path: Path):
     loop = asyncio.new_event_loop()
     kind = Operation(add, mergeable=True)
 

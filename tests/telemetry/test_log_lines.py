@@ -64,7 +64,7 @@ def test_no_way_into_a_log_line_gets_a_secret_out(style: str, stream: io.StringI
 
 @pytest.mark.parametrize("style", ["text", "json"])
 @pytest.mark.parametrize("name", ["asyncio", "aiohttp.server", "httpx2", "somebodys.plugin"])
-def test_other_loggers_are_masked_and_told_apart_too(style: str, name: str, stream: io.StringIO) -> None:
+def test_other_loggers_are_masked_and_named(style: str, name: str, stream: io.StringIO) -> None:
     configured(stream, style, SECRET)
     logging.getLogger(name).warning("slow: %s", SECRET)
     logging.getLogger(name).info("chatter")
@@ -142,7 +142,7 @@ def test_a_message_that_does_not_fit_its_arguments_is_logged_without_them(stream
     assert "word" not in stream.getvalue() + capsys.readouterr().err
 
 
-def test_what_cannot_be_written_is_not_told_elsewhere(capsys: Any) -> None:
+def test_what_cannot_be_written_is_not_reported_elsewhere(capsys: Any) -> None:
     class Full(io.StringIO):
         def write(self, text: str) -> int:
             if "word" in text:

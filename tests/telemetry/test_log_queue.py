@@ -138,7 +138,7 @@ def test_the_queue_takes_exactly_as_many_bytes_as_it_may(made: Made, gate: Gate)
     assert [line[0] for line in gate.lines] == ["a", "b", "1"]
 
 
-def test_what_was_written_makes_room_however_much_comes(made: Made, gate: Gate) -> None:
+def test_written_lines_free_space_however_many_arrive(made: Made, gate: Gate) -> None:
     logger, queue = made(gate, most_lines=3, most_bytes=4000)
     for number in range(0, 20, 2):
         gate.open.clear()
@@ -195,7 +195,7 @@ def test_a_stop_does_not_wait_for_a_reader_that_has_stopped(made: Made, gate: Ga
     gate.open.set()
 
 
-def test_lines_after_the_end_are_dropped_and_keep_nobody_waiting(made: Made, gate: Gate) -> None:
+def test_lines_after_the_end_are_dropped_and_block_no_one(made: Made, gate: Gate) -> None:
     logger, queue = made(gate)
     gate.open.set()
     logger.info("before")
@@ -308,7 +308,7 @@ def test_where_nothing_can_be_formatted_the_thread_goes_on(made: Made, gate: Gat
     assert gate.getvalue().endswith("kept\n")
 
 
-def test_a_pipe_that_nobody_reads_any_more_ends_nothing(made: Made) -> None:
+def test_a_pipe_without_a_reader_ends_nothing(made: Made) -> None:
     read_end, write_end = os.pipe()
     os.close(read_end)
     with os.fdopen(write_end, "w") as stream:
@@ -478,7 +478,7 @@ async def test_one_that_is_not_waited_for_any_longer_is_taken_back(made: Made, g
     assert queue.dropped.read() == {(): 0}
 
 
-async def test_lines_that_were_taken_back_make_room(made: Made, gate: Gate) -> None:
+async def test_withdrawn_lines_free_space(made: Made, gate: Gate) -> None:
     logger, queue = made(gate, most_lines=3)
     queue.start()
     logger.info("writing")

@@ -306,7 +306,7 @@ def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
     }
 
 
-async def test_an_engine_tells_what_became_of_an_event(served: Any) -> None:
+async def test_an_engine_shows_what_happened_to_an_event(served: Any) -> None:
     engine, http = served
     body = {"alert_rule_id": "x", "alert_rule_name": "latency"}
     for status in (202, 202, 400):
@@ -334,7 +334,7 @@ async def test_an_engine_tells_what_became_of_an_event(served: Any) -> None:
     assert found["engine_work_under_way", ()] == 0
 
 
-async def test_who_asks_for_openmetrics_gets_it(served: Any) -> None:
+async def test_openmetrics_is_served_on_request(served: Any) -> None:
     engine, http = served
     text, content_type = await page(engine, http, "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text")

@@ -153,7 +153,7 @@ async def test_an_attempt_after_a_restart_belongs_to_the_same_trace(
     assert all(TRACE in request.headers["traceparent"] for request in sink.requests)
 
 
-async def test_an_event_without_a_trace_begins_one_and_a_stranger_does_not(
+async def test_an_event_without_a_trace_begins_one_and_an_unauthorized_request_does_not(
     tmp_path: Path, sink: WebhookSink, otlp: Receiver
 ) -> None:
     async with an_engine(tmp_path, sink.url, dict(os.environ)) as engine:
@@ -240,7 +240,9 @@ def test_what_is_carried_ends_with_the_block() -> None:
     assert carried() == ""
 
 
-async def test_whoever_lacks_the_extra_is_told_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+async def test_without_the_extra_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.trace", None)
     monkeypatch.delitem(sys.modules, "engine.telemetry.otel")
     with pytest.raises(EngineError, match=r"pip install 'langsmith-rules-engine\[otel\]'"):

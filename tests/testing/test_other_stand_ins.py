@@ -32,7 +32,7 @@ def _signed(body: bytes, *, at: float | None = None, secret: str = SECRET) -> di
     return {"webhook-id": "msg_1", "webhook-timestamp": stamp, "webhook-signature": signature}
 
 
-async def test_the_sink_answers_as_it_is_told_then_as_usual(sink, session):
+async def test_the_sink_answers_as_configured_then_as_usual(sink, session):
     sink.answer_with(404, 410, body="gone")
     statuses = []
     for _ in range(3):
@@ -62,7 +62,7 @@ async def test_an_object_is_read_through_its_presigned_url(session):
         assert (response.status, await response.json()) == (200, {"q": 1})
 
 
-async def test_an_expired_url_is_refused_in_the_words_of_s3(session):
+async def test_an_expired_url_is_refused_as_s3_refuses_it(session):
     now = [1_000_000.0]
     async with ObjectStore(clock=lambda: now[0]) as store:
         url = store.put("k", b"{}", expires_in=60)

@@ -22,7 +22,7 @@ def test_pieces_are_counted_and_bodies_that_several_share_once() -> None:
     assert (capacity.count, capacity.bytes, capacity.free()) == (0, 0, 3)
 
 
-def test_without_room_for_more_bodies_there_is_room_for_nothing() -> None:
+def test_without_memory_for_more_bodies_nothing_is_accepted() -> None:
     event = parse_event(payloads.to_body(payloads.complete()), 0.0)
     capacity = Capacity(limit=3, byte_limit=event.size)
     capacity.add([LoadedEvent(event, Fetched())])

@@ -207,7 +207,7 @@ async def test_any_answer_but_200_leads_to_langsmith(hydrator, sink, langsmith, 
     assert fetched == Fetched({one["id"]: {"q": "kept"}})
 
 
-async def test_what_nobody_has_is_an_error_that_names_no_signature(hydrator, bucket, langsmith, caplog):
+async def test_an_unknown_id_is_an_error_that_names_no_signature(hydrator, bucket, langsmith, caplog):
     caplog.set_level(logging.DEBUG)
     one = run(inputs=bucket.sign("no-such-key"))
     fetched = await hydrator.fetch(event_of(one), {"inputs"}, None, Fetched())
@@ -264,7 +264,7 @@ async def test_what_does_not_come_in_time_is_asked_of_langsmith_in_the_time_that
     assert fetched == Fetched({one["id"]: {"q": "kept"}})
 
 
-async def test_when_nobody_answers_the_fetch_ends_with_reasons(door, http, sink, langsmith):
+async def test_without_an_answer_the_fetch_ends_with_reasons(door, http, sink, langsmith):
     sink.faults.add(hang=30, times=5)
     langsmith.faults.add(hang=30, times=5)
     await door.warm_up()
@@ -445,7 +445,7 @@ async def test_the_clients_are_asked_for_anew_so_that_new_settings_count(http, l
         await door.aclose()
 
 
-async def test_closing_tells_those_who_wait(hydrator, langsmith):
+async def test_closing_answers_those_that_wait(hydrator, langsmith):
     langsmith.faults.add(hang=30)
     waiting = asyncio.create_task(hydrator.fetch(event_of(run()), {"feedback"}, None, Fetched()))
     await asyncio.sleep(0.1)
@@ -498,7 +498,7 @@ async def test_hosts_share_what_there_is_and_are_forgotten():
     assert (sorted(entered), len(slots)) == (sorted("aaabbbcccdde"), 0)
 
 
-async def test_who_waits_for_a_slot_and_is_cancelled_leaves_it_to_the_others():
+async def test_a_cancelled_wait_leaves_the_slot_to_the_others():
     slots = HostSlots(1)
     hold = asyncio.Event()
 
@@ -580,7 +580,7 @@ async def test_a_runs_query_that_is_too_large_is_asked_in_parts(hydrator, bucket
 # Turns
 
 
-async def test_every_request_to_langsmith_takes_its_turn_and_tells_how_it_went(door, http, bucket, langsmith):
+async def test_every_request_to_langsmith_is_admitted_and_its_outcome_counts(door, http, bucket, langsmith):
     turns: list[tuple[str, str]] = []
 
     @asynccontextmanager

@@ -12,7 +12,7 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from engine.admin.journal import user_header
+from engine.admin.audit_log import user_header
 from engine.admin.query import BadQuery
 from engine.cli.support.loaded_rules import RulesAtWork
 from engine.cli.support.output import who

@@ -13,7 +13,7 @@ from engine.rules.conditions.operands import Test, Undecidable
 from engine.rules.conditions.operators import inline
 from engine.rules.conditions.quantifiers import ANY, Quantifier
 from engine.rules.conditions.verdict import Kind
-from engine.rules.jsonpath.generated import Answers, Step, generate_any
+from engine.rules.jsonpath.code_generator import Answers, Step, generate_any
 
 FALSE, TRUE, UNDECIDED, WANTING = Truth.FALSE, Truth.TRUE, Truth.UNDECIDED, Truth.WANTING
 

@@ -21,8 +21,8 @@ from engine.core.suggest import did_you_mean
 from engine.rules.conditions.operands import OperandError, Test, check_json, holds, known, shown, undecidable
 from engine.rules.conditions.operators_time import compile_age, compile_time, compile_type
 from engine.rules.dialects import misspelt, operator_of
+from engine.rules.jsonpath.code_generator import InlineTest
 from engine.rules.jsonpath.compare import equal
-from engine.rules.jsonpath.generated import InlineTest
 
 
 def compile_operator(name: str, operand: Any) -> Test:

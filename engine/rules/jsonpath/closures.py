@@ -19,9 +19,9 @@ from engine.core.errors import PathError
 from engine.core.offload import check, watched
 from engine.core.payload_schema import DECIMAL_OBJECTS, DECIMAL_TEXTS
 from engine.core.regex import compile_search
+from engine.rules.jsonpath.code_generator import Step, generate_all
 from engine.rules.jsonpath.compare import compare, compare_decimal, compare_with
 from engine.rules.jsonpath.functions import Count, Literal, Test, Value
-from engine.rules.jsonpath.generated import Step, generate_all
 from engine.rules.jsonpath.leaves import LEAVES, Finder, Scope, not_applicable
 
 _LONGEST = 1_000_000

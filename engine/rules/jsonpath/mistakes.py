@@ -11,8 +11,8 @@ from engine.core.payload_schema import TEXT_FIELDS, kind_at
 from engine.core.variables import Filled
 from engine.core.vocabulary import Vocabulary
 from engine.rules.dialects import in_yaml, scalar, translate_path
+from engine.rules.jsonpath.code_generator import Step
 from engine.rules.jsonpath.filter_tests import OPERATORS, filter_tests
-from engine.rules.jsonpath.generated import Step
 from engine.rules.jsonpath.path import Path, Paths, compile_path
 from engine.rules.jsonpath.variables import with_values, with_words
 from engine.rules.jsonpath.write import quoted, write_steps

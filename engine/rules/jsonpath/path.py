@@ -22,7 +22,7 @@ from jsonpath_ng.ext import iterable, string
 from engine.core.errors import PathError
 from engine.core.regex import RegexError
 from engine.rules.jsonpath.closures import Unsupported, compile_node, flatten, straight
-from engine.rules.jsonpath.generated import NOTHING, Step, generate_all, generate_one
+from engine.rules.jsonpath.code_generator import NOTHING, Step, generate_all, generate_one
 from engine.rules.jsonpath.grammar import Grammar
 from engine.rules.jsonpath.leaves import Scope
 from engine.rules.jsonpath.library import all_nodes, library_find

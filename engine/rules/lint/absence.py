@@ -17,10 +17,10 @@ from engine.rules.conditions.operands import Test
 from engine.rules.conditions.operators import ANSWERING, NEGATIVE, OPERATORS, compile_operator
 from engine.rules.conditions.quantifiers import ALL, ANY, NONE, Quantifier, compile_quantifier
 from engine.rules.dialects import in_yaml
-from engine.rules.jsonpath.generated import Step
+from engine.rules.jsonpath.code_generator import Step
 from engine.rules.lint.warning import LintWarning
 from engine.rules.templates import Templates
-from engine.rules.templates.former import Asked, Former
+from engine.rules.templates.earlier_version import Asked, Former
 
 _FLIPS: Final = frozenset({"none", "not"})
 _GROUPS: Final = ("all", "any", "none", "not")

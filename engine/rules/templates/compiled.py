@@ -15,11 +15,11 @@ from engine.core.positions import Where
 from engine.core.vocabulary import Vocabulary
 from engine.rules.templates.budget import Budget
 from engine.rules.templates.errors import Looks, line_of, translate
-from engine.rules.templates.kleene import ConditionRewriter, ConditionSandbox
 from engine.rules.templates.needs import Needs, chain_of, chains, each_item, needs_of, operands
 from engine.rules.templates.rewriter import Rewriter
 from engine.rules.templates.sandbox import EVENT_NAMES, Rendering, Sandbox
 from engine.rules.templates.syntax import Mistake, Parsed, assigned, mistakes, parse, parse_expression
+from engine.rules.templates.three_valued import ConditionRewriter, ConditionSandbox
 
 _RESULT = "__result"
 

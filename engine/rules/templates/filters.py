@@ -25,7 +25,7 @@ from engine.core.json_text import MAX_LEVELS, MAX_VALUES, is_deeper, parsed_size
 from engine.core.units import format_duration
 from engine.rules.templates.budget import COPIED_PER_UNIT, Budget, columns
 from engine.rules.templates.slack_escape import escaped, like, own, plain, throughout
-from engine.rules.templates.texts import TEXT_FILTERS, Method, apply, join
+from engine.rules.templates.text_functions import TEXT_FILTERS, Method, apply, join
 from engine.rules.templates.values import Absent, charge, dump, fetched, kind_of, need, sequence, text_of
 
 Filter = Callable[..., Any]

@@ -13,7 +13,7 @@ from jinja2 import nodes
 
 from engine.core.payload_schema import Step
 from engine.core.variables import identity
-from engine.rules.templates.former import Asked, Former, former
+from engine.rules.templates.earlier_version import Asked, Former, former
 from engine.rules.templates.needs import chain_of, chains
 from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.syntax import Mistake, Parsed, assigned, looks, parse, parse_expression, steps_of

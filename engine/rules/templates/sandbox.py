@@ -19,7 +19,7 @@ from engine.core.vocabulary import PLACED
 from engine.rules.templates.budget import CHARS_PER_UNIT, MAX_BITS, STEP, Budget
 from engine.rules.templates.filters import FILTERS
 from engine.rules.templates.slack_escape import mark, own, plain, throughout
-from engine.rules.templates.texts import METHODS, apply, braces, join, percent
+from engine.rules.templates.text_functions import METHODS, apply, braces, join, percent
 from engine.rules.templates.values import OMIT, Absent, Steps, charge, fetched, kind_of, no_text, span, text_of
 
 #: What the engine puts at the top of every document.

@@ -29,12 +29,12 @@ from engine.rules.templates.budget import Budget
 from engine.rules.templates.compiled import Code, Text, compile_expression, compile_text
 from engine.rules.templates.errors import describe, of_condition, reads
 from engine.rules.templates.inspector import Inspector
-from engine.rules.templates.kleene import ConditionSandbox
 from engine.rules.templates.needs import Needs
 from engine.rules.templates.rewriter import RAW_KEYS
 from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.slack_escape import LITERAL_BLOCKS, Format, authors, finished
 from engine.rules.templates.syntax import Mistake
+from engine.rules.templates.three_valued import ConditionSandbox
 from engine.rules.templates.values import OMIT, Absent, AbsentError, copy_json, fetched, kind_of, need, to_json
 
 _NO_NEEDS: Needs = frozenset()

@@ -9,7 +9,7 @@ from pathlib import Path
 from engine.core.event import event_ids_since
 from engine.store.packing import ids_json
 from engine.store.queries import Prunable, Size
-from engine.store.sqlite import marks
+from engine.store.sqlite import named_values
 from engine.store.sqlite.connection import LOG_BYTES, Database, log_of
 from engine.store.sqlite.writer import rows_of
 
@@ -147,7 +147,7 @@ def remove_marks(db: Database, *, before: float, windows: str, limit: int) -> tu
     """Delete the windows found, if they may still be deleted, and expired mutes, pauses and unused threads."""
     closed = db.execute(_WINDOWS, {"keys": windows, "before": before, "untold": _UNTOLD}).rowcount
     expired = db.execute(_CONTROLS, {"before": before, "limit": limit}).rowcount
-    unused = marks.remove_old_threads(db, before=before, limit=limit)
+    unused = named_values.remove_old_threads(db, before=before, limit=limit)
     return closed + expired + unused, max(closed, expired, unused) < limit
 
 

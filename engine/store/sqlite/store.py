@@ -34,12 +34,12 @@ from engine.store.records import (
     Work,
     WorkKind,
 )
-from engine.store.sqlite import claim, leases, load, marks, prune, query_deliveries, query_events, settle
+from engine.store.sqlite import claim, leases, load, named_values, prune, query_deliveries, query_events, settle
 from engine.store.sqlite.append import Append, append
 from engine.store.sqlite.connection import make_directory, prepare
 from engine.store.sqlite.fetched import pieces_of, save_fetched
 from engine.store.sqlite.lock import FileLock
-from engine.store.sqlite.people import AT_ONCE, PeoplesOperations
+from engine.store.sqlite.manual_changes import AT_ONCE, PeoplesOperations
 from engine.store.sqlite.reader import Reader
 from engine.store.sqlite.writer import Operation, operation
 
@@ -83,7 +83,7 @@ class SqliteStore(PeoplesOperations):
         await asyncio.to_thread(self._open)
         try:
             await self._do(leases.register, self.owner, now=self._clock())
-            seed = await self._do(marks.fingerprint_key)
+            seed = await self._do(named_values.fingerprint_key)
             self._fingerprint_keys = (*(self._keyring.derive(seed) if self._keyring else ()), seed)
         except BaseException:
             await asyncio.to_thread(self._close)
@@ -217,7 +217,7 @@ class SqliteStore(PeoplesOperations):
 
     async def controls(self) -> Sequence[Control]:
         """The mutes and pauses in force."""
-        return await self._work.ask(marks.controls, now=self._clock())
+        return await self._work.ask(named_values.controls, now=self._clock())
 
     def fingerprint(self, text: str) -> str:
         """A keyed hash of a text."""
@@ -225,28 +225,28 @@ class SqliteStore(PeoplesOperations):
 
     async def thread(self, subject: str) -> str | None:
         """The first message of a thread."""
-        return await self._work.ask(marks.thread, fingerprints(self._fingerprint_keys, subject))
+        return await self._work.ask(named_values.thread, fingerprints(self._fingerprint_keys, subject))
 
     async def save_thread(self, subject: str, first: str | None) -> None:
         """Store the first message, or forget the thread."""
         names = fingerprints(self._fingerprint_keys, subject)
-        await self._do(marks.save_thread, names=names, first=first, now=self._clock())
+        await self._do(named_values.save_thread, names=names, first=first, now=self._clock())
 
     async def note(self, name: str) -> str | None:
         """A note's text."""
-        return await self._work.ask(marks.note, name)
+        return await self._work.ask(named_values.note, name)
 
     async def save_note(self, name: str, text: str) -> None:
         """Store a note."""
-        await self._do(marks.save_note, name=name, text=text)
+        await self._do(named_values.save_note, name=name, text=text)
 
     async def set_control(self, control: Control) -> None:
         """Store a mute or pause."""
-        await self._do(marks.set_control, control=control)
+        await self._do(named_values.set_control, control=control)
 
     async def remove_control(self, kind: str, subject: str) -> bool:
         """Remove a mute or pause."""
-        return await self._do(marks.remove_control, kind=kind, subject=subject)
+        return await self._do(named_values.remove_control, kind=kind, subject=subject)
 
     # Retention
 

@@ -176,7 +176,7 @@ async def test_an_empty_answer_and_a_404_of_the_server_are_two_things(langsmith,
     assert caught.value.status == 404
 
 
-async def test_a_failure_tells_what_was_asked_and_what_came_back(langsmith, door):
+async def test_a_failure_names_the_request_and_the_answer(langsmith, door):
     langsmith.faults.add(status=422, path="/examples", body='{"detail": "inputs are odd"}')
     with pytest.raises(LangSmithFailure, match="answered 422 when asked to add the example: inputs are odd") as caught:
         await door.add_example(example_id=str(uuid4()), dataset_id=str(uuid4()), inputs={})
@@ -232,7 +232,7 @@ async def test_an_error_is_read_from_both_places(langsmith, door, written, error
     assert (row["id"], row["error"]) == (id_, error)
 
 
-async def test_an_error_is_told_of_the_row_that_is_one_and_of_no_other(langsmith, door):
+async def test_only_the_feedback_row_with_an_error_is_reported_as_one(langsmith, door):
     run = str(uuid4())
     sound = [langsmith.add_feedback(run, key="k", score=score) for score in range(3)]
     failed = langsmith.add_feedback(run, key="k", extra={"error": "why"})
@@ -437,7 +437,7 @@ async def test_a_caller_that_gives_up_does_not_take_the_others_along():
     assert first.cancelled()
 
 
-async def test_a_look_up_that_fails_fails_for_all_who_wait_and_is_not_kept():
+async def test_a_failed_look_up_fails_for_all_that_wait_and_is_not_cached():
     failures = [LangSmithFailure("no", status=500)]
 
     async def look_up(_name):

@@ -595,12 +595,12 @@ def test_an_expression_says_which_key_was_missing():
         ("true", {}, {}),
     ],
 )
-def test_an_expression_without_operator_tells_the_values_that_it_read(expression, run, reads):
+def test_an_expression_without_operator_shows_the_values_that_it_read(expression, run, reads):
     [child] = compiled([{"expr": expression}]).explain(document(run=run, vars={"slow": 10})).to_json()["children"]
     assert child["reads"] == reads
 
 
-def test_only_expressions_without_operators_tell_what_they_read():
+def test_only_expressions_without_operators_show_what_they_read():
     conditions = [{"expr": "run.latency", "gt": 10}, {"path": "$.v", "eq": 1}, {"any": [T]}]
     for child in compiled(conditions).explain(document(run={"latency": 12.3}, v=1)).to_json()["children"]:
         assert child["reads"] == {}

@@ -354,7 +354,7 @@ def test_what_filters_ask_is_known(path: str, asked: list[tuple[Any, ...]]) -> N
         ("$..", "$..*"),
     ],
 )
-def test_a_filter_in_other_languages_words_is_answered_with_the_one_that_is_read(text, meant):
+def test_a_filter_in_another_language_is_answered_with_ours(text, meant):
     with pytest.raises(PathError) as caught:
         compile_checked(text, Vocabulary(), Paths())
     assert caught.value.hint == f"write {meant}"

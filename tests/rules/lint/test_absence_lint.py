@@ -18,7 +18,7 @@ from engine.rules.lint.absence import AbsenceLint
 from engine.rules.templates import Templates
 from engine.rules.templates.budget import Budget
 from engine.rules.templates.compiled import compile_code
-from engine.rules.templates.former import Asked
+from engine.rules.templates.earlier_version import Asked
 from engine.rules.templates.sandbox import Sandbox
 from engine.rules.templates.syntax import Mistake, parse_expression
 from engine.rules.templates.unparse import unparse
@@ -70,7 +70,7 @@ def test_every_operator_is_tried():
 @pytest.mark.parametrize("quantifier", [None, "any", "all", "none"])
 @pytest.mark.parametrize("path", ["$.runs[*].extra.metadata.env", "$.runs[*].labels[*]"])
 @pytest.mark.parametrize("name", OPERANDS)
-def test_a_condition_is_remarked_if_and_only_if_its_answer_changed(name, path, quantifier, negative):
+def test_a_condition_has_a_warning_if_and_only_if_its_answer_changed(name, path, quantifier, negative):
     leaf = {"path": path, name: OPERANDS[name]} | ({"quantifier": quantifier} if quantifier else {})
     condition = {"not": leaf} if negative else leaf
     doc = document({"extra": {"metadata": {}}, "labels": []})
@@ -88,7 +88,7 @@ def test_a_condition_is_remarked_if_and_only_if_its_answer_changed(name, path, q
             assert lint(shown) == []
 
 
-def test_what_a_rules_webhook_always_has_is_not_remarked_there():
+def test_fields_that_every_run_has_give_no_warning():
     condition = {"not": {"path": "$.runs[*].status", "eq": "success"}}
     assert lint(condition) == []
     assert len(lint(condition, of_rule=False)) == 1
@@ -235,14 +235,14 @@ def test_all_that_expressions_have_is_written(text):
         ),
     ],
 )
-def test_an_expression_is_remarked_with_both_answers(text, kept, new):
+def test_an_expression_has_a_warning_with_both_answers(text, kept, new):
     [hint] = lint({"expr": text})
     assert written(hint) == ({"expr": kept}, {"expr": new})
     for shown in (kept, new):
         assert lint({"expr": shown}) == []
 
 
-def test_a_remark_stays_the_same_however_often_it_is_asked_for():
+def test_a_warning_stays_the_same_however_often_it_is_asked_for():
     condition = {"not": {"expr": "not (run.a == 1)"}}
     assert lint(condition) == lint(condition)
 

@@ -14,7 +14,7 @@ from engine.rules.reload import Loader
     ("secrets", "columns"),
     [("[abc, long-enough-secret, abcdefg]", [11, 36]), ("abc", [1]), ("long-enough", []), ("none", [])],
 )
-def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secrets: str, columns: list[int]) -> None:
+def test_a_secret_that_can_be_found_by_trying_has_a_warning(tmp_path: Path, secrets: str, columns: list[int]) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"secrets: {secrets}\nroutes: {{}}\n")
     remarks = lint(Loader(path, {}).load())
@@ -31,7 +31,7 @@ def test_a_secret_that_can_be_found_by_trying_is_remarked(tmp_path: Path, secret
         ("{trace_retention: 400d, endpoint: 'https://eu.api.smith.langchain.com'}", True),
     ],
 )
-def test_a_longer_retention_than_the_cloud_has_is_remarked(tmp_path: Path, settings: str, remarked: bool) -> None:
+def test_a_longer_retention_than_the_clouds_has_a_warning(tmp_path: Path, settings: str, remarked: bool) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(f"secrets: none\nlangsmith: {settings}\nroutes:\n  alert: {{stop: true}}\n")
     remarks = lint(Loader(path, {}).load())
@@ -44,7 +44,7 @@ FILES = sorted(FOLDER.glob("*.yaml"), key=lambda path: path.name)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_what_is_hardly_meant_gets_the_remarks_beside_it(path: Path) -> None:
+def test_what_is_hardly_meant_gets_the_expected_warnings(path: Path) -> None:
     """The whole text is compared, as people read it."""
     remarks = lint(Loader(path, {}).load())
     assert (
@@ -53,12 +53,12 @@ def test_what_is_hardly_meant_gets_the_remarks_beside_it(path: Path) -> None:
     )
 
 
-def test_the_example_has_nothing_to_remark_but_its_disabled_route() -> None:
+def test_the_example_has_no_warning_but_its_disabled_route() -> None:
     remarks = lint(Loader(Path(__file__).parents[3] / "config.example.yaml", {}).load())
     assert ["is disabled" in remark.message for remark in remarks] == [True]
 
 
-def test_what_is_not_installed_is_remarked_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_installed_is_a_warning_and_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The example must load after a plain install; installing the rest heals what waits."""
     monkeypatch.setattr("actions.notify.find_spec", lambda name: None)
     path = tmp_path / "config.yaml"
@@ -87,7 +87,7 @@ def test_what_is_not_installed_is_remarked_and_no_error(tmp_path: Path, monkeypa
         ("R", "{path: \"$.runs[?@.tags == 'a']\", count: 1}", "{path: \"$.runs[?@.tags[?@ == 'a']]\", count: 1}"),
     ],
 )
-def test_what_a_remark_advises_has_no_remark(tmp_path: Path, key: str, condition: str, advised: str) -> None:
+def test_the_advice_of_a_warning_has_no_warning(tmp_path: Path, key: str, condition: str, advised: str) -> None:
     assert remarks_on(tmp_path, key, condition, "hello")
     assert not remarks_on(tmp_path, key, advised, "hello")
 
@@ -101,7 +101,7 @@ def test_what_a_remark_advises_has_no_remark(tmp_path: Path, key: str, condition
         ("'*'", "{{ run.name }}", "{{ run.name | default('-') }}"),
     ],
 )
-def test_what_a_remark_advises_for_a_template_has_no_remark(
+def test_the_advice_of_a_warning_for_a_template_has_no_warning(
     tmp_path: Path, key: str, message: str, advised: str
 ) -> None:
     assert remarks_on(tmp_path, key, '{path: "$.id", exists: true}', message)

@@ -186,7 +186,7 @@ def test_what_is_missing_cannot_be_used(text):
         "{{ '%d' % run.outputs }}",
     ],
 )
-def test_data_not_at_hand_is_want_of_data_and_never_a_default(text):
+def test_data_that_was_not_fetched_is_missing_and_never_a_default(text):
     with pytest.raises(DataMissing, match="not fetched yet"):
         render(text)
 

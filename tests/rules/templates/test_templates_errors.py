@@ -222,7 +222,7 @@ DOCUMENT = {
         ("{{ run[[]] }}", "no key", ""),
     ],
 )
-def test_what_failed_at_rendering_is_told_in_words(text, message, hint):
+def test_what_failed_at_rendering_has_a_message(text, message, hint):
     with pytest.raises(TemplateError) as caught:
         TEMPLATES.compile({"a": [{"b": text}]}).render(DOCUMENT)
     assert message in str(caught.value)

@@ -246,7 +246,7 @@ async def test_rules_are_listed(langsmith, generated):
     assert [(rule.id, rule.webhooks[0].url) for rule in rules] == [(rule_id, "https://example.com/hook")]
 
 
-async def test_info_says_what_it_was_told(langsmith, client):
+async def test_info_answers_with_its_settings(langsmith, client):
     langsmith.state.flags["ch_query_enabled"] = False
     info = await client.info()
     assert info.instance_flags["ch_query_enabled"] is False

@@ -80,7 +80,7 @@ def test_the_name_of_another_url_shows_no_secret(world: World, url: str, start: 
     assert name == World().gone(url), "it is the same after a restart"
 
 
-def test_urls_are_told_apart_and_tokens_in_queries_leave_no_trace(world: World) -> None:
+def test_urls_are_distinguished_and_tokens_in_queries_leave_no_trace(world: World) -> None:
     urls = ["secret-path-one", "secret-path-two", "a?id=1", "a?id=2", "a"]
     assert len({world.gone(f"https://hooks.example/{url}") for url in urls}) == 5
     other = Masker([SECRET.upper()])

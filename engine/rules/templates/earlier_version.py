@@ -13,8 +13,8 @@ from typing import Any
 
 from jinja2 import nodes
 
-from engine.rules.templates.kleene import COMPARING
 from engine.rules.templates.needs import Chain, chain_of
+from engine.rules.templates.three_valued import COMPARING
 from engine.rules.templates.unparse import unparse
 
 #: Filters without a result for an empty list.
