@@ -211,8 +211,8 @@ def admin_app(admin: Admin, token: str | None) -> web.Application:
 
 def _handler(admin: Admin, operation: Operation[Admin]) -> Handler:
     async def handler(request: web.Request) -> web.Response:
-        words = await _words(request, operation)
-        call = Call(words, request.match_info.get("id", ""), user_of(request.headers))
+        fields = await _fields(request, operation)
+        call = Call(fields, request.match_info.get("id", ""), user_of(request.headers))
         answer = await operation.run(admin, call)
         if operation.journal is not None:
             operation.journal(admin.journal, answer, call)
@@ -223,16 +223,16 @@ def _handler(admin: Admin, operation: Operation[Admin]) -> Handler:
     return handler
 
 
-async def _words(request: web.Request, operation: Operation[Any]) -> Mapping[str, Any]:
+async def _fields(request: web.Request, operation: Operation[Any]) -> Mapping[str, Any]:
     """What an operation is asked with: the fields of the body, or of the query, each at most once."""
     if operation.body is not None:
         return {} if operation.body is OBJECT else await _body(request)
-    words = dict(request.query)
-    if len(words) != len(request.query):
+    fields = dict(request.query)
+    if len(fields) != len(request.query):
         raise BadQuery("a field stands twice in the query", "write each once")
-    if words and not operation.query and not operation.id:
+    if fields and not operation.query and not operation.id:
         raise BadQuery(f"{request.path} takes no fields", "leave the query out")
-    return words
+    return fields
 
 
 async def _body(request: web.Request) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class Journal:
 
     def discarded(self, answer: Mapping[str, Any], call: Call) -> None:
         """Deliveries and events were given up."""
-        self._about("discarded", answer, by=call.words.get("by") or call.by, reason=call.words.get("reason") or "")
+        self._about("discarded", answer, by=call.fields.get("by") or call.by, reason=call.fields.get("reason") or "")
 
     def _about(self, message: str, answer: Mapping[str, Any], **facts: str) -> None:
         """A single one by its id, several by their number."""

@@ -228,7 +228,7 @@ def _sample_value(name: str, field: FieldInfo) -> str:
 
 
 def describe_config(loaded: Loaded, last: LastReload) -> dict[str, Any]:
-    """The configuration at work, secrets masked, and how its latest reload went."""
+    """The configuration in use, secrets masked, and how its latest reload went."""
     shown: dict[str, Any] = loaded.masker.tree(
         {
             "file": loaded.config.file,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from heapq import nsmallest
 from typing import Any
 
-from engine.admin.query import BadQuery, NotFound, check_words
+from engine.admin.query import BadQuery, NotFound, check_fields
 from engine.admin.views import iso
 from engine.core.suggest import nearest
 from engine.core.units import format_rate
@@ -18,7 +18,7 @@ from engine.worker.destinations.destination import STATE_OF, Destination
 from engine.worker.destinations.gateway import Gateway
 from engine.worker.destinations.messages import cause
 
-#: The most that one answer shows: those that are shut first, then those for which most waits.
+#: How many one answer shows: paused ones first, then those with most waiting deliveries.
 MOST_DESTINATIONS = 500
 #: Where something was attempted in so many seconds is shown, also after a restart.
 _RECENT = 86400.0
@@ -42,28 +42,32 @@ class Destinations:
         ``unassigned`` counts the deliveries that wait and whose destination shows when it is their turn.
         """
         backlog, now = await self._store.backlog(), self._clock()
-        recent = await self._store.last_attempts(since=now - _RECENT)  # before the lanes are looked at: they know more
+        recent = await self._store.last_attempts(since=now - _RECENT)  # read first, as destinations in memory know more
         waiting = backlog.by_lane
-        shut = await self._shut()
-        lanes = self._lanes()
+        paused = await self._paused()
+        in_memory = self._in_memory()
         usual = "unknown" if self._gateway is None else "healthy"
 
         def order(name: str) -> tuple[bool, int, str]:
-            state = lanes[name].state(now) if name in lanes else shut[name]["state"] if name in shut else usual
+            state = (
+                in_memory[name].state(now) if name in in_memory else paused[name]["state"] if name in paused else usual
+            )
             return state in OPEN_STATES, -waiting.get(name, 0), name
 
         def row(name: str) -> dict[str, Any]:
-            known = _of_lane(lanes[name], now) if name in lanes else shut.get(name) or _idle(name, usual)
+            known = (
+                _of_destination(in_memory[name], now) if name in in_memory else paused.get(name) or _idle(name, usual)
+            )
             upcoming = backlog.next_by_lane.get(name)
             at, error = recent.get(name, (None, ""))
             return known | {
                 "waiting": waiting.get(name, 0),
                 "next_at": None if upcoming is None else iso(upcoming),
                 "last_attempt_at": None if at is None else iso(at),
-                "last_error": known["last_error"] if name in lanes else error,
+                "last_error": known["last_error"] if name in in_memory else error,
             }
 
-        names = {*waiting, *shut, *lanes, *recent}
+        names = {*waiting, *paused, *in_memory, *recent}
         return {
             "destinations": [row(name) for name in nsmallest(MOST_DESTINATIONS, names, key=order)],
             "left_out": max(len(names) - MOST_DESTINATIONS, 0),
@@ -79,7 +83,7 @@ class Destinations:
             BadQuery: it doesn't say to which.
             NotFound: no destination of that name is known.
         """
-        check_words(body, ("name",))
+        check_fields(body, ("name",))
         name = body.get("name")
         if not isinstance(name, str) or not name:
             raise BadQuery("nothing says which destination", 'write {"name": "slack #ops"}')
@@ -92,17 +96,17 @@ class Destinations:
 
     async def _check_name(self, name: str) -> None:
         recent = await self._store.last_attempts(since=self._clock() - _RECENT)
-        known = {*(await self._store.backlog()).by_lane, *await self._shut(), *self._lanes(), *recent}
+        known = {*(await self._store.backlog()).by_lane, *await self._paused(), *self._in_memory(), *recent}
         if name not in known:
             near = nearest(name, sorted(known))
             hint = f"did you mean {near!r}?" if near else "engine destinations lists them"
             raise NotFound(f"no destination is called {name!r}", hint)
 
-    def _lanes(self) -> dict[str, Destination]:
-        return {} if self._gateway is None else {lane.name: lane for lane in self._gateway.destinations()}
+    def _in_memory(self) -> dict[str, Destination]:
+        return {} if self._gateway is None else {each.name: each for each in self._gateway.destinations()}
 
-    async def _shut(self) -> dict[str, dict[str, Any]]:
-        """What the store remembers; a running engine has all of it in its gateway."""
+    async def _paused(self) -> dict[str, dict[str, Any]]:
+        """The paused destinations of a stopped engine's store; a running engine has them in memory."""
         if self._gateway is not None:
             return {}
         return {each.subject: _of_control(each) for each in await self._store.controls() if each.kind == "pause"}
@@ -122,7 +126,7 @@ def _idle(name: str, state: str) -> dict[str, Any]:
     }
 
 
-def _of_lane(lane: Destination, now: float) -> dict[str, Any]:
+def _of_destination(lane: Destination, now: float) -> dict[str, Any]:
     state, limits = lane.state(now), lane.limits
     block = lane.last_block if state != "healthy" else None
     failures = lane.circuit.failures_in_a_row

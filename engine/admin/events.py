@@ -10,14 +10,14 @@ from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from engine.admin.query import (
-    DELIVERY_WORDS,
+    DELIVERY_FIELDS,
     MOST_ROWS,
     BadQuery,
     Candidate,
     NotFound,
     ambiguous,
     boolean,
-    check_words,
+    check_fields,
     delivery_candidate,
     delivery_query,
     event_candidate,
@@ -51,8 +51,8 @@ _CANDIDATES = 5
 _Candidates = Callable[[Sequence[str]], Awaitable[list[Candidate]]]
 #: Options of replay and discard that do not select anything.
 _OPTIONS = ("dry_run", "by", "reason")
-_REPLAY_WORDS = ("deliveries", "events", "dry_run", *DELIVERY_WORDS)
-_DISCARD_WORDS = ("deliveries", "events", *(word for word in DELIVERY_WORDS if word != "state"), *_OPTIONS)
+_REPLAY_FIELDS = ("deliveries", "events", "dry_run", *DELIVERY_FIELDS)
+_DISCARD_FIELDS = ("deliveries", "events", *(word for word in DELIVERY_FIELDS if word != "state"), *_OPTIONS)
 
 
 class Queries:
@@ -76,16 +76,16 @@ class Queries:
         self._store, self._masker, self._rules = store, masker, rules
         self._woken, self._clock = woken, clock
 
-    async def events(self, words: Mapping[str, Any]) -> dict[str, Any]:
+    async def events(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Events, newest first; ``next`` is the id to go on from with ``before``, null at the end.
 
         Raises:
-            BadQuery: the words make no sense.
+            BadQuery: the fields make no sense.
         """
-        query = event_query(words, self._clock())
+        query = event_query(fields, self._clock())
         if query.before is not None:
             query = replace(query, before=await self._event_id(query.before))
-        rows = await self._event_rows(replace(query, limit=query.limit + 1), words.get("rule"))
+        rows = await self._event_rows(replace(query, limit=query.limit + 1), fields.get("rule"))
         names = self._names()
         return await self._page("events", rows, query.limit, lambda row: event_view(row, names))
 
@@ -145,13 +145,13 @@ class Queries:
         event, fetched = await self._renderer.make(lambda: _event_of(detail, max_values))
         return event, fetched, detail.evaluations
 
-    async def deliveries(self, words: Mapping[str, Any]) -> dict[str, Any]:
+    async def deliveries(self, fields: Mapping[str, Any]) -> dict[str, Any]:
         """Deliveries, newest event first; ``next`` is the id to go on from with ``before``, null at the end.
 
         Raises:
-            BadQuery: the words make no sense.
+            BadQuery: the fields make no sense.
         """
-        query = delivery_query(words, self._clock())
+        query = delivery_query(fields, self._clock())
         query = await self._with_whole_ids(replace(query, limit=query.limit + 1))
         rows = await _asked(self._store.deliveries(query))
         return await self._page("deliveries", rows, query.limit - 1, delivery_view)
@@ -178,20 +178,20 @@ class Queries:
         the deliveries that waited, with when they were due.
 
         Raises:
-            BadQuery: it doesn't say what, or says it in words that make no sense.
+            BadQuery: it doesn't say what, or says it in fields that make no sense.
             NotFound: an id is of nothing.
         """
-        words, dry_run = _chosen("replay", body, _REPLAY_WORDS)
-        waited = {} if dry_run else await self._waiting(words)
-        deliveries, events = await self._replayed(words, dry_run=dry_run)
+        fields, dry_run = _chosen("replay", body, _REPLAY_FIELDS)
+        waited = {} if dry_run else await self._waiting(fields)
+        deliveries, events = await self._replayed(fields, dry_run=dry_run)
         if (deliveries or events) and not dry_run:
             self._woken()
         hurried = [{"id": one, "was_due": iso(waited[one])} for one in deliveries if one in waited]
         return _done(deliveries, events, dry_run=dry_run) | {"hurried": hurried}
 
-    async def _waiting(self, words: Mapping[str, Any]) -> dict[str, float]:
+    async def _waiting(self, fields: Mapping[str, Any]) -> dict[str, float]:
         """When deliveries that a replay makes due now were due, by id, as far as that was later."""
-        query = DeliveryQuery(state="dead") if "events" in words else await self._replay_query(words)
+        query = DeliveryQuery(state="dead") if "events" in fields else await self._replay_query(fields)
         if query.state not in (None, "due"):
             return {}
         now, rows = self._clock(), await _all(self._store.deliveries, replace(query, state="due"))
@@ -204,12 +204,12 @@ class Queries:
         ``replay``. What is named and is not dead is left out. ``by`` and ``reason`` are kept in the history.
 
         Raises:
-            BadQuery: it doesn't say what, or says it in words that make no sense.
+            BadQuery: it doesn't say what, or says it in fields that make no sense.
             NotFound: an id is of nothing.
         """
-        words, dry_run = _chosen("discard", body, _DISCARD_WORDS)
+        fields, dry_run = _chosen("discard", body, _DISCARD_FIELDS)
         by, reason = (text(word, body.get(word)) or "" for word in ("by", "reason"))
-        deliveries, events = await self._dead(words)
+        deliveries, events = await self._dead(fields)
         gone = {*deliveries, *events}
         if not dry_run:
             ids = [*deliveries, *events]
@@ -217,26 +217,26 @@ class Queries:
         kept = ([one for one in ids if one in gone] for ids in (deliveries, events))
         return _done(*kept, dry_run=dry_run)
 
-    async def _dead(self, words: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
+    async def _dead(self, fields: Mapping[str, Any]) -> tuple[Sequence[str], Sequence[str]]:
         """What is dead of deliveries, and of evaluations, that are named or found by a query."""
-        if "events" in words:
-            whole = [await self._event_id(start) for start in texts("events", words["events"])]
+        if "events" in fields:
+            whole = [await self._event_id(start) for start in texts("events", fields["events"])]
             queries = [DeliveryQuery(event_id=one, state="dead", limit=MOST_REPLAYED) for one in whole]
         else:
-            queries = [replace(await self._replay_query(words), state="dead")]
+            queries = [replace(await self._replay_query(fields), state="dead")]
         deliveries = [row.id for query in queries for row in await _all(self._store.deliveries, query)]
-        named = "deliveries" in words
+        named = "deliveries" in fields
         events = [] if named else [one for query in queries for one in await self._dead_evaluations(query)]
         return deliveries, events
 
-    async def _replayed(self, words: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
+    async def _replayed(self, fields: Mapping[str, Any], *, dry_run: bool) -> tuple[Sequence[str], Sequence[str]]:
         """The ids of deliveries, and those of events, that are evaluated again."""
-        if "events" in words:
-            whole = [await self._event_id(start) for start in texts("events", words["events"])]
+        if "events" in fields:
+            whole = [await self._event_id(start) for start in texts("events", fields["events"])]
             return (), await self._replay_events(whole, dry_run=dry_run)
-        query = await self._replay_query(words)
+        query = await self._replay_query(fields)
         deliveries = await self._store.replay_deliveries(query, now=self._clock(), dry_run=dry_run)
-        dead = () if "deliveries" in words else await self._dead_evaluations(query)
+        dead = () if "deliveries" in fields else await self._dead_evaluations(query)
         return deliveries, await self._replay_events(dead, dry_run=dry_run)
 
     async def _replay_events(self, ids: Sequence[str], *, dry_run: bool) -> Sequence[str]:
@@ -259,12 +259,12 @@ class Queries:
         )
         return [row.id for row in await _all(self._store.events, asked)]
 
-    async def _replay_query(self, words: Mapping[str, Any]) -> DeliveryQuery:
-        if "deliveries" in words:
-            ids = await self._whole(texts("deliveries", words["deliveries"]))
+    async def _replay_query(self, fields: Mapping[str, Any]) -> DeliveryQuery:
+        if "deliveries" in fields:
+            ids = await self._whole(texts("deliveries", fields["deliveries"]))
             return DeliveryQuery(ids=ids, limit=len(ids))
-        limit = limit_of(words.get("limit"), default=MOST_REPLAYED, most=MOST_REPLAYED)
-        query = delivery_query({word: value for word, value in words.items() if word != "limit"}, self._clock())
+        limit = limit_of(fields.get("limit"), default=MOST_REPLAYED, most=MOST_REPLAYED)
+        query = delivery_query({word: value for word, value in fields.items() if word != "limit"}, self._clock())
         query = await self._with_whole_ids(query)
         return replace(query, state=query.state or "dead", limit=limit)
 
@@ -348,15 +348,15 @@ def _chosen(verb: str, body: Mapping[str, Any], known: tuple[str, ...]) -> tuple
     """What to replay or discard, and whether it is a dry run.
 
     Raises:
-        BadQuery: the body doesn't say what, or has words that make no sense.
+        BadQuery: the body doesn't say what, or has fields that make no sense.
     """
-    check_words(body, known)
-    words = {word: value for word, value in body.items() if word not in _OPTIONS and value is not None}
-    if not words:
+    check_fields(body, known)
+    fields = {word: value for word, value in body.items() if word not in _OPTIONS and value is not None}
+    if not fields:
         raise BadQuery(f"nothing says what to {verb}", 'write {"deliveries": [ids]}, {"events": [ids]} or a query')
-    if len(words) > 1 and ("events" in words or "deliveries" in words):
+    if len(fields) > 1 and ("events" in fields or "deliveries" in fields):
         raise BadQuery("ids and a query do not go together", "write one of them")
-    return words, boolean("dry_run", body.get("dry_run", False))
+    return fields, boolean("dry_run", body.get("dry_run", False))
 
 
 def _done(deliveries: Sequence[str], events: Sequence[str], *, dry_run: bool) -> dict[str, Any]:

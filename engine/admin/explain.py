@@ -331,7 +331,7 @@ def _word(decision: Decision | None, verdict: Verdict, *, applies: bool) -> str:
 
 
 def rendered(document: Mapping[str, Any], action: RoutedAction) -> dict[str, Any]:
-    """The action's outline of what would be sent, or why it can't be told.
+    """The action's outline of what would be sent, or why it cannot be shown.
 
     ``would`` says what the delivery would come to: ``fire``, ``wait`` for data, or ``die`` at once,
     for the ``reason`` that the store would keep (its ``hint`` stands apart).

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from engine.admin.query import BadQuery, NotFound, check_words
+from engine.admin.query import BadQuery, NotFound, check_fields
 from engine.admin.views import iso
 from engine.core.masking import Masker
 from engine.core.suggest import did_you_mean
@@ -52,13 +52,13 @@ class Muting:
     async def mute(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """Mute a route, named by its id or its name, ``for`` a duration; null or left out is until it is unmuted.
 
-        A mute that is there already is replaced, and told of; its reason stays where no other is given.
+        An existing mute is replaced, and the answer says so; its reason stays if no other is given.
 
         Raises:
             BadQuery: the body makes no sense.
             NotFound: no route goes by that name.
         """
-        check_words(body, _WORDS)
+        check_fields(body, _WORDS)
         now, seconds = self._clock(), _duration(body.get("for"))
         subject = self._subject(body.get("route"))
         earlier = next(
@@ -67,8 +67,8 @@ class Muting:
         control = Control(
             kind="mute",
             subject=subject,
-            reason=_words("reason", body.get("reason")) or (earlier.reason if earlier else ""),
-            set_by=_words("by", body.get("by")) or "the admin API",
+            reason=_fields("reason", body.get("reason")) or (earlier.reason if earlier else ""),
+            set_by=_fields("by", body.get("by")) or "the admin API",
             set_at=now,
             until_at=None if seconds is None else now + seconds,
         )
@@ -141,7 +141,7 @@ def _duration(value: object) -> float | None:
     return seconds
 
 
-def _words(name: str, value: object) -> str:
+def _fields(name: str, value: object) -> str:
     if value is None:
         return ""
     if not isinstance(value, str) or len(value) > _LONGEST_WORDS:

@@ -139,7 +139,7 @@ def _rule_schemas() -> dict[str, Schema]:
     }
     undecided = {
         "absent": COUNT | {"description": "verdicts that were undecided because a value was absent"},
-        "verdicts": COUNT | {"description": "all verdicts since the configuration at work was loaded"},
+        "verdicts": COUNT | {"description": "all verdicts since the configuration in use was loaded"},
         "mostly": BOOL | {"description": "whether these are more than half"},
         "part": TEXT | {"description": "what was absent most often"},
     }

@@ -97,7 +97,7 @@ def event_schemas() -> dict[str, Schema]:
         "matched": COUNT | {"description": "how many runs a route matched; an event without runs counts as one"},
         "fallback": {
             "type": ["integer", "null"],
-            "description": "for how many runs routes under unmatched fired; null: of before, and part of matched",
+            "description": "for how many runs routes under unmatched fired; null: by an older version, part of matched",
         },
         "open": COUNT,
         "dead": COUNT,
@@ -238,14 +238,14 @@ def _explanation_schema() -> Schema:
 
 
 def rules_schema() -> Schema:
-    """Which rules are at work, and what their file is by now."""
+    """Which rules are in use, and the state of their file."""
     return object_of(
         {
             "file": TEXT,
             "path": TEXT,
             "hash": TEXT,
             "loaded_at": TIME,
-            "file_is": {"enum": ["at_work", "refused", "changed"]},
+            "file_is": {"enum": ["in_use", "refused", "changed"]},
             "problems": COUNT | {"description": "of the latest reload"},
         }
     )

@@ -56,9 +56,9 @@ class Api:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """The ``words`` of the query or the body, the ``id`` in the path, and the name of the user."""
+    """The ``fields`` of the query or the body, the ``id`` in the path, and the name of the user."""
 
-    words: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     id: str = ""
     by: str = ""
 
@@ -91,7 +91,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "GET",
         "/api/v1/events",
-        lambda api, call: api.queries.events(call.words),
+        lambda api, call: api.queries.events(call.fields),
         "Events, newest first",
         "Events",
         _ERRORS,
@@ -109,7 +109,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "GET",
         "/api/v1/deliveries",
-        lambda api, call: api.queries.deliveries(call.words),
+        lambda api, call: api.queries.deliveries(call.fields),
         "Deliveries, newest first",
         "Deliveries",
         _ERRORS,
@@ -127,7 +127,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/replay",
-        lambda api, call: api.queries.replay(call.words),
+        lambda api, call: api.queries.replay(call.fields),
         "Make deliveries or events due again",
         "Replayed",
         _ERRORS,
@@ -137,7 +137,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/discard",
-        lambda api, call: api.queries.discard({"by": call.by} | {**call.words}),
+        lambda api, call: api.queries.discard({"by": call.by} | {**call.fields}),
         "Give up what is dead",
         "Discarded",
         _ERRORS,
@@ -147,7 +147,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/explain",
-        lambda api, call: api.rules.explain(call.words),
+        lambda api, call: api.rules.explain(call.fields),
         "Why the routes in use match a stored event or don't",
         "Explanation",
         _ERRORS,
@@ -156,7 +156,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/preview",
-        lambda api, call: api.rules.preview(call.words),
+        lambda api, call: api.rules.preview(call.fields),
         "What a replay would send, by the rules in use",
         "Preview",
         _ERRORS,
@@ -172,7 +172,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/destinations/resume",
-        lambda api, call: api.destinations.resume(call.words),
+        lambda api, call: api.destinations.resume(call.fields),
         "Let deliveries go to a destination again",
         "Resumed",
         _ERRORS,
@@ -183,7 +183,7 @@ OPERATIONS: Final[tuple[Operation[Api], ...]] = (
     Operation(
         "POST",
         "/api/v1/mutes",
-        lambda api, call: api.muting.mute({"by": call.by} | {**call.words}),
+        lambda api, call: api.muting.mute({"by": call.by} | {**call.fields}),
         "Mute a route: what matches it counts as matched, and nothing is done",
         "Muted",
         _ERRORS,

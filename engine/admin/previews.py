@@ -50,7 +50,7 @@ class Previews:
         return about | {"succeeded_before": had_succeeded(delivery), "would": await self._preview(delivery)}
 
     async def of_event(self, event_id: str) -> dict[str, Any]:
-        """An event, and the deliveries that follow if it is evaluated now, each as ``of`` tells of one."""
+        """An event, and the deliveries that follow if it is evaluated now, each as ``of`` shows it."""
         event = await self._asked.event(event_id)
         about = {key: event[key] for key in ("id", "kind", "rule_id", "state", "reason")}
         loaded = self._loaded
@@ -118,10 +118,10 @@ def _following(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _would(action: Mapping[str, Any]) -> dict[str, Any]:
-    told = ("would", "params", "error", "reason", "hint", "destination")
+    shown = ("would", "params", "error", "reason", "hint", "destination")
     held_back = f"{action['gate']['kind']} stands before it" if action["gate"] else ""
     notes = [note for note in (held_back, action["because"]) if note]
-    return {key: action[key] for key in told if key in action} | {"note": "; ".join(notes)}
+    return {key: action[key] for key in shown if key in action} | {"note": "; ".join(notes)}
 
 
 def had_succeeded(delivery: Mapping[str, Any]) -> bool:

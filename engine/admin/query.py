@@ -1,4 +1,4 @@
-"""What people may ask of the store: words of a query string, or of a command's options, into its queries."""
+"""What people may ask of the store: fields of a query string, or of a command's options, into its queries."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from engine.store.queries import DeliveryQuery, EventQuery
 MOST_ROWS = 1000
 EVENT_STATES = ("pending", "routed", "dead", "discarded")
 DELIVERY_STATES = ("due", "running", "succeeded", "dead", "discarded")
-EVENT_WORDS = ("kind", "rule", "state", "unmatched", "error", "since", "until", "before", "limit")
-DELIVERY_WORDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
+EVENT_FIELDS = ("kind", "rule", "state", "unmatched", "error", "since", "until", "before", "limit")
+DELIVERY_FIELDS = ("state", "route", "action", "event", "error", "since", "until", "before", "limit")
 #: A longer number is no count, and Python does not read one of thousands of digits.
 _COUNT = re.compile(r"[0-9]{1,9}")
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -60,55 +60,55 @@ class TooSlow(Refusal):
     status = 503
 
 
-def event_query(words: Mapping[str, Any], now: float) -> EventQuery:
-    """A list of events, from words as they stand in a query string. ``now`` is in Unix seconds.
+def event_query(fields: Mapping[str, Any], now: float) -> EventQuery:
+    """A list of events, from fields as they stand in a query string. ``now`` is in Unix seconds.
 
     ``rule`` is left to the caller: it may be a name for several ids.
 
     Raises:
         BadQuery: a word is unknown, or its value is.
     """
-    check_words(words, EVENT_WORDS)
-    unmatched = words.get("unmatched")
+    check_fields(fields, EVENT_FIELDS)
+    unmatched = fields.get("unmatched")
     return EventQuery(
-        kind=_one_of("kind", words.get("kind"), [str(kind) for kind in Kind]),
-        state=_one_of("state", words.get("state"), EVENT_STATES),
+        kind=_one_of("kind", fields.get("kind"), [str(kind) for kind in Kind]),
+        state=_one_of("state", fields.get("state"), EVENT_STATES),
         unmatched=None if unmatched is None else boolean("unmatched", unmatched),
-        error=text("error", words.get("error")),
-        since=moment(words.get("since"), now),
-        until=moment(words.get("until"), now),
-        before=text("before", words.get("before")),
-        limit=limit_of(words.get("limit")),
+        error=text("error", fields.get("error")),
+        since=moment(fields.get("since"), now),
+        until=moment(fields.get("until"), now),
+        before=text("before", fields.get("before")),
+        limit=limit_of(fields.get("limit")),
     )
 
 
-def delivery_query(words: Mapping[str, Any], now: float) -> DeliveryQuery:
-    """A list of deliveries, from words as they stand in a query string. ``now`` is in Unix seconds.
+def delivery_query(fields: Mapping[str, Any], now: float) -> DeliveryQuery:
+    """A list of deliveries, from fields as they stand in a query string. ``now`` is in Unix seconds.
 
     Raises:
         BadQuery: a word is unknown, or its value is.
     """
-    check_words(words, DELIVERY_WORDS)
+    check_fields(fields, DELIVERY_FIELDS)
     return DeliveryQuery(
-        state=_one_of("state", words.get("state"), DELIVERY_STATES),
-        route=text("route", words.get("route")),
-        action=text("action", words.get("action")),
-        event_id=text("event", words.get("event")),
-        error=text("error", words.get("error")),
-        before=text("before", words.get("before")),
-        since=moment(words.get("since"), now),
-        until=moment(words.get("until"), now),
-        limit=limit_of(words.get("limit")),
+        state=_one_of("state", fields.get("state"), DELIVERY_STATES),
+        route=text("route", fields.get("route")),
+        action=text("action", fields.get("action")),
+        event_id=text("event", fields.get("event")),
+        error=text("error", fields.get("error")),
+        before=text("before", fields.get("before")),
+        since=moment(fields.get("since"), now),
+        until=moment(fields.get("until"), now),
+        limit=limit_of(fields.get("limit")),
     )
 
 
-def check_words(words: Mapping[str, Any], known: tuple[str, ...]) -> None:
+def check_fields(fields: Mapping[str, Any], known: tuple[str, ...]) -> None:
     """See that every word is known.
 
     Raises:
         BadQuery: one is not.
     """
-    for word in words:
+    for word in fields:
         if word not in known:
             raise BadQuery(f"unknown field {word!r}", did_you_mean(word, known))
 

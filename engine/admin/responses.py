@@ -62,5 +62,5 @@ def error_response(
     candidates: Sequence[Mapping[str, str]] = (),
 ) -> web.Response:
     """A refusal: what is wrong and what to do; ``candidates`` are what an ambiguous id may stand for."""
-    told = {"candidates": candidates} if candidates else {}
-    return json_response({"error": error, "hint": hint, **told}, status, headers)
+    more = {"candidates": candidates} if candidates else {}
+    return json_response({"error": error, "hint": hint, **more}, status, headers)

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 from engine.admin.events import Queries
 from engine.admin.explain import Focus, explain, feedback_from, needs_of, recorded_in
 from engine.admin.previews import Previews
-from engine.admin.query import BadQuery, boolean, check_words, text
+from engine.admin.query import BadQuery, boolean, check_fields, text
 from engine.core.document import Fetched
 from engine.core.errors import ConfigError
 from engine.core.event import Event
@@ -67,7 +67,7 @@ class Rules:
             BadQuery: it is not one of the two.
             NotFound: nothing goes by that id.
         """
-        check_words(body, ("delivery", "event"))
+        check_fields(body, ("delivery", "event"))
         delivery, event = (text(word, body.get(word)) for word in ("delivery", "event"))
         if (delivery is None) == (event is None):
             raise BadQuery("nothing says what to preview", 'write {"delivery": id} or {"event": id}')
@@ -80,7 +80,7 @@ class Rules:
 
 
 def _focus(body: Mapping[str, Any]) -> Focus:
-    check_words(body, _EXPLAIN_WORDS)
+    check_fields(body, _EXPLAIN_WORDS)
     run = body.get("run")
     if run is not None and (not isinstance(run, int) or isinstance(run, bool) or run < 0):
         raise BadQuery(f"run is {run!r}", "write the run's place in the event, from 0")

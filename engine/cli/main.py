@@ -27,7 +27,7 @@ GOOD, FINDINGS, COULD_NOT_RUN = 0, 1, 2
 _PATIENCE = 1.0
 #: How long output may take at the end, in seconds, where it has to be hurried.
 _LONGEST_FLUSH = 3.0
-#: Threads of ours in which code of plug-ins may be running, or a write to a pipe that nobody reads.
+#: Threads of the engine that may be running code of plug-ins, or writing to a pipe without a reader.
 _OWN_THREADS = frozenset({"offload", "loading"})
 
 

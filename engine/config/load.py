@@ -69,7 +69,7 @@ def parse_config(
     """Read a configuration that is not a file.
 
     Without ``environ`` variables become placeholders (``<NAME>``), without ``base_dir``
-    ``${file:…}`` does too and ``plugins`` are left out: so a stranger's text sees neither.
+    ``${file:…}`` does too and ``plugins`` are left out: so a text from elsewhere reads neither.
 
     Raises:
         ConfigError: with every problem of YAML, variables and structure.

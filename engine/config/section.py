@@ -34,7 +34,7 @@ class Reader:
         where: Where,
         what: str,
         known: Iterable[str],
-        foreign: Mapping[str, str] | None = None,
+        synonyms: Mapping[str, str] | None = None,
         elsewhere: Mapping[str, str] | None = None,
     ) -> Section | None:
         """A mapping with its unknown keys reported; None, reported, where it is no mapping."""
@@ -42,7 +42,7 @@ class Reader:
             self.wrong(where, f"{what} must be a mapping (key: value), not {kind_of(value)}")
             return None
         section = Section(self, value, where)
-        section.report_unknown(what, known, foreign or {}, elsewhere)
+        section.report_unknown(what, known, synonyms or {}, elsewhere)
         return section
 
     def wrong(self, where: Where, message: str, hint: str = "") -> None:
@@ -85,18 +85,18 @@ class Section:
     values: Mapping[str, Any]
     where: Where
 
-    def block(self, key: str, known: Iterable[str], foreign: Mapping[str, str]) -> Section | None:
+    def block(self, key: str, known: Iterable[str], synonyms: Mapping[str, str]) -> Section | None:
         """The mapping below a key; None where there is none, which is reported if something else is there."""
         if key not in self.values:
             return None
-        return self.reader.section(self.values[key], (*self.where, key), repr(key), known, foreign)
+        return self.reader.section(self.values[key], (*self.where, key), repr(key), known, synonyms)
 
     def report(self, key: str, message: str, hint: str = "") -> None:
         """Report a problem at a key."""
         self.reader.source.report((*self.where, key), message, hint, at_key=True)
 
     def report_unknown(
-        self, what: str, known: Iterable[str], foreign: Mapping[str, str], elsewhere: Mapping[str, str] | None = None
+        self, what: str, known: Iterable[str], synonyms: Mapping[str, str], elsewhere: Mapping[str, str] | None = None
     ) -> None:
         """Report every key that is not known here, with the nearest that is; ``elsewhere`` says where others belong."""
         known = sorted(known)
@@ -108,8 +108,8 @@ class Section:
             if elsewhere and key in elsewhere:
                 self.report_misplaced(key, what, elsewhere[key])
                 continue
-            hint = did_you_mean(key, known, synonyms=foreign)
-            self.reader.meant.add((*self.where, nearest(key, known, synonyms=foreign)))
+            hint = did_you_mean(key, known, synonyms=synonyms)
+            self.reader.meant.add((*self.where, nearest(key, known, synonyms=synonyms)))
             self.report(key, f"unknown key {key!r} in {what}", hint)
 
     def report_misplaced(self, key: str, what: str, hint: str) -> None:
@@ -158,14 +158,14 @@ class Section:
         """A whole number, at least 1."""
         return self.parsed(key, default, _count)
 
-    def word(self, key: str, words: Iterable[str], default: str, foreign: Mapping[str, str] | None = None) -> str:
+    def word(self, key: str, words: Iterable[str], default: str, synonyms: Mapping[str, str] | None = None) -> str:
         """One of a few words."""
         if key not in self.values:
             return default
         value, where = self.values[key], (*self.where, key)
         if isinstance(value, str) and value in words:
             return value
-        hint = did_you_mean(value, words, synonyms=dict(foreign or {})) if isinstance(value, str) else ""
+        hint = did_you_mean(value, words, synonyms=dict(synonyms or {})) if isinstance(value, str) else ""
         self.reader.wrong(where, f"{key!r} must be {' or '.join(words)}, not {kind_of(value)}", hint)
         return default
 

@@ -15,7 +15,7 @@ from engine.core.suggest import did_you_mean
 
 #: No route matched, and a condition was undecided. Conditions and templates see ``no_match``.
 UNDECIDED: Final = "undecided"
-EVENT_WORDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
+EVENT_FIELDS: Final = frozenset({"id", "kind", "received_at", "unmatched_reason"})
 ROUTE_WORDS: Final = frozenset({"name", "key"})
 #: The keys of an item in a digest's ``items``.
 ITEM_WORDS: Final = frozenset(
@@ -23,7 +23,7 @@ ITEM_WORDS: Final = frozenset(
 )
 THROTTLE_WORDS: Final = frozenset({"suppressed", "since"})
 DIGEST_WORDS: Final = frozenset({"count", "since", "until"})
-DELIVERY_WORDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
+DELIVERY_FIELDS: Final = frozenset({"id", "action", "reason", "attempts", "destination", "died_at", "items"})
 #: The prefix of actions under ``on_dead`` in the action name of a delivery.
 ON_DEAD: Final = "on_dead."
 #: The key of the routes for documents that no other route matched.
@@ -107,7 +107,7 @@ class Vocabulary:
             return None
         match first:
             case "event":
-                return _outside("event", steps[1], EVENT_WORDS)
+                return _outside("event", steps[1], EVENT_FIELDS)
             case "route":
                 return _outside("route", steps[1], ROUTE_WORDS)
             case "vars":
@@ -119,7 +119,7 @@ class Vocabulary:
             return Slip(0, f"there is no {first!r} here", _OF_THE_DEAD if "delivery" in self.placed else PLACED[first])
         if first == "items":
             return self._of_items(steps)
-        known = {"throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS, "delivery": DELIVERY_WORDS}[first]
+        known = {"throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS, "delivery": DELIVERY_FIELDS}[first]
         return _outside(first, steps[1], known) if len(steps) > 1 else None
 
     def _of_items(self, steps: Sequence[Step]) -> Slip | None:

@@ -69,7 +69,7 @@ class Evaluation:
         self.matched: set[int] = set()  # documents
         self.fallback: set[int] = set()
         self.truths: dict[tuple[int, str], Truth] = {}
-        self.open: set[int] = set()  # documents with a route that stayed undecided for want of data or time
+        self.open: set[int] = set()  # documents with a route that stayed undecided because data or time was missing
 
     def run(self) -> Routing:
         """Evaluate the whole event and each run; then ``unmatched`` for the documents that no route matched."""
@@ -211,7 +211,7 @@ class Evaluation:
         reason, absent = why_not(route.filter, truth, at, document)
         if truth is Truth.WANTING and self._undecided_for_good(document, route.needs):
             self.open.add(index)
-            truth, reason = Truth.UNDECIDED, f"for want of data: {reason}"
+            truth, reason = Truth.UNDECIDED, f"data is missing: {reason}"
         self._note(index, document, route, truth, "; ".join(filter(None, (reason, unmet_wait))), absent)
         return truth
 

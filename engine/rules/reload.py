@@ -293,11 +293,11 @@ class Reloader:
                 listener(self.last)
             return self.last
 
-    async def file_is(self) -> Literal["at_work", "refused", "changed"]:
+    async def file_is(self) -> Literal["in_use", "refused", "changed"]:
         """Whether the current rules come from the file as it is now, or it was refused, or is not loaded yet."""
         if self._reloading or await self.changed():
             return "changed"
-        return "at_work" if self.last.good else "refused"
+        return "in_use" if self.last.good else "refused"
 
     @contextlib.asynccontextmanager
     async def _under_way(self) -> AsyncIterator[None]:

@@ -273,4 +273,4 @@ def _missing_data(routing: Routing, fetched: Fetched) -> Failure | None:
     if not routing.wanting and (routing.awaiting or all(decision.settled for decision in routing.decisions)):
         return None
     reasons = [f"{need}: {reason}" for need, reason in sorted(fetched.errors.items())] or sorted(routing.wanting)
-    return Failure(retry=True, reason=f"undecided for want of data ({'; '.join(reasons)})")
+    return Failure(retry=True, reason=f"undecided because data is missing ({'; '.join(reasons)})")

@@ -279,13 +279,13 @@ def test_what_is_at_work_outlives_edits_that_are_never_adopted(folder: Path) -> 
     loader = PluginLoader()
     (folder / "open_ticket.py").write_text(GOOD)
     (folder / "_late.py").write_text("TITLE = 'late'\n")
-    at_work = load(folder, loader).get("open_ticket")
-    assert at_work is not None
+    in_use = load(folder, loader).get("open_ticket")
+    assert in_use is not None
     loader.adopt()
     for edition in range(5):
         (folder / "open_ticket.py").write_text(f"raise RuntimeError({edition})\n")
         assert load(folder, loader).broken
-    package = type(at_work.action).__module__.rpartition(".")[0]
+    package = type(in_use.action).__module__.rpartition(".")[0]
     assert modules_of(folder) >= {package}
     assert len(modules_of(folder)) == 2
     assert importlib.import_module("._late", package).TITLE == "late"

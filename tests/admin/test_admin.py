@@ -575,7 +575,7 @@ async def test_a_preview_is_of_one_delivery_or_event(engine: Engine) -> None:
 
 
 async def test_the_state_of_the_file_is_shown(engine: Engine) -> None:
-    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "at_work"
+    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "in_use"
     good = engine.config.read_text()
     engine.config.write_text("routes: 7\n")
     await engine.post("/-/reload", {}, expect=422)
@@ -587,7 +587,7 @@ async def test_the_state_of_the_file_is_shown(engine: Engine) -> None:
         assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "changed"
     engine.config.write_text(good)
     await engine.post("/-/reload", {})
-    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "at_work"
+    assert (await engine.get("/api/v1/backlog"))["rules"]["file_is"] == "in_use"
 
 
 async def test_rules_that_give_no_answer_are_not_waited_for_without_end(

@@ -11,7 +11,7 @@ import pytest
 
 from engine.cli.support import access
 from engine.cli.support.access import Place
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.cli.support.loaded_rules import RulesInUse
 from engine.testing import payloads
 from tests.cli.conftest import Command, Server
 from tests.cli.test_cli_serve import settled
@@ -163,7 +163,7 @@ def test_commands_that_show_the_file_say_what_is_at_work(
     engine, server, _event = beside
     engine.environ |= SECRETS
     said = engine(*command).stderr
-    assert "at work: " in said
+    assert "in use: " in said
     assert "differs" not in said
     engine.environ["COLOUR"] = "blue"
     said = engine(*command).stderr
@@ -178,9 +178,9 @@ def test_the_engine_shows_the_configuration_with_the_variables_that_it_has(
     shown = engine("config", "show")
     assert "shown: red" in shown.stdout
     assert "not set" not in shown.output
-    at_work = engine.json("config", "show")
-    assert at_work["config"]["vars"] == {"shown": "red"}
-    assert at_work["hash"] == at_work["at_work"]["hash"]
+    in_use = engine.json("config", "show")
+    assert in_use["config"]["vars"] == {"shown": "red"}
+    assert in_use["hash"] == in_use["in_use"]["hash"]
     assert TEAM not in shown.output
     engine.environ["COLOUR"] = "blue"
     assert "shown: red" in engine("config", "show").stdout
@@ -225,15 +225,15 @@ def test_a_webhook_in_a_file_is_explained_by_the_file_and_other_rules_at_work_ar
     engine, _server, _event = beside
     engine.environ |= SECRETS
     file = engine.payload(payloads.alert() | {"alert_rule_name": TEAM})
-    assert "at work" not in engine("explain", file).stderr
+    assert "in use" not in engine("explain", file).stderr
     engine.environ["COLOUR"] = "blue"
     shown = engine("explain", file, expect=1)
-    assert "at work: " in shown.stderr
+    assert "in use: " in shown.stderr
     assert "the file differs" in shown.stderr
     engine.write(engine.config.read_text().replace("filters:", "filtres:"))
     said = engine("explain", file, expect=2).stderr
     assert "unknown key 'filtres'" in said
-    assert said.count("at work: ") == 1
+    assert said.count("in use: ") == 1
     assert "the file has 1 problem" in said
 
 
@@ -245,15 +245,15 @@ def test_an_engine_of_another_directory_than_the_one_that_is_named_is_not_asked(
 
 
 def test_the_command_that_says_why_can_be_pasted(capsys: pytest.CaptureFixture[str]) -> None:
-    rules = RulesAtWork(Path("/my rules/config.yaml"), "1", "2026-05-04T09:30:00.000Z", "refused", 1)
+    rules = RulesInUse(Path("/my rules/config.yaml"), "1", "2026-05-04T09:30:00.000Z", "refused", 1)
     rules.tell_if_others(Path("config.yaml"))
     assert "engine check -c '/my rules/config.yaml' says why" in " ".join(capsys.readouterr().err.split())
 
 
 def test_that_the_file_has_changed_is_said_until_it_is_loaded() -> None:
     answer = {"path": "/x/c.yaml", "hash": "1", "loaded_at": "2026-05-04T09:30:00.000Z", "file_is": "changed"}
-    rules = RulesAtWork.of({"rules": answer | {"problems": 0}})
+    rules = RulesInUse.of({"rules": answer | {"problems": 0}})
     assert rules is not None
     assert json.dumps(rules.to_json(None))
     assert rules.file_is == "changed"
-    assert RulesAtWork.of({"engine": "of an earlier version"}) is None
+    assert RulesInUse.of({"engine": "of an earlier version"}) is None

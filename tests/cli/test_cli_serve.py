@@ -30,7 +30,7 @@ Serve = Callable[..., Server]
 
 
 def settled(engine: Command, count: int = 1) -> list[dict[str, Any]]:
-    """The events, once all of them are through (dead for want of data counts)."""
+    """The events, once all of them are through (dead because data is missing counts)."""
     for _ in range(400):
         events: list[dict[str, Any]] = engine.json("events", "list")["events"]
         if len(events) == count and all(one["state"] != "pending" and not one["open"] for one in events):
@@ -154,11 +154,11 @@ def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command,
     assert not live["last_reload"]["good"]
     assert "failed" in engine("config", "show", "--live").output
     del engine.environ["ENGINE_ADMIN_URL"]
-    differs = f"at work: {before} since "
+    differs = f"in use: {before} since "
     checked = engine("check", expect=1)
     assert differs in checked.stderr
     assert "; the file has 1 problem" in checked.stderr
-    assert engine.json("check", expect=1)["files"][0]["at_work"] == {
+    assert engine.json("check", expect=1)["files"][0]["in_use"] == {
         "hash": before,
         "since": ANY,
         "same": False,
@@ -168,7 +168,7 @@ def test_an_edit_a_broken_edit_and_a_sighup_do_what_they_should(engine: Command,
     assert engine.json("reload", expect=1)["hash"] == before
     engine.write(text.replace("eq: error", "eq: failed"))
     server.until(lambda: any("configuration reloaded" in line for line in server.log))
-    assert engine.json("config")["at_work"]["same"]
+    assert engine.json("config")["in_use"]["same"]
     assert "differs" not in engine("check").stderr
     server.log.clear()
     server.signal(signal.SIGHUP)
@@ -323,10 +323,10 @@ def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all
     engine("send", file, "--to", server.url, "--secret", SECRET)
     (event,) = settled(engine)
     assert (event["state"], event["unmatched_reason"]) == ("dead", None)
-    assert re.search(r"dead +undecided +0 +0 +corrections\n  for want of data", engine("events").output)
+    assert re.search(r"dead +undecided +0 +0 +corrections\n  data is missing", engine("events").output)
     assert engine.json("events", "--unmatched")["events"] == []
     shown = engine("events", "show", event["id"]).output
-    assert re.search(r"because +undecided for want of data", shown)
+    assert re.search(r"because +undecided because data is missing", shown)
     assert re.search(r"undecided +corrections/corrected  run 0\n", shown)
     assert "no match" not in re.sub("no match +corrections/(errors|low-score)  run 0", "", shown)
     assert f"engine replay {event['id'][:18]} evaluates it again" in shown

@@ -293,7 +293,7 @@ def test_what_reads_too_much_is_undecided_for_good_and_not_unmatched() -> None:
     routing = decide(routes, LOST)
     (decision,) = routing.decisions
     assert (decision.truth, decision.settled) == (Truth.UNDECIDED, True)
-    assert decision.reason.startswith("for want of data: $.feedback.score.score")
+    assert decision.reason.startswith("data is missing: $.feedback.score.score")
     assert decision.reason.endswith("it is too large")
     assert (routing.wanting, routing.unmatched_reason) == (frozenset(), None)
     assert decide(routes).wanting == {"feedback"}, "what was not asked for yet is fetched"

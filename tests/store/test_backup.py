@@ -71,7 +71,7 @@ async def test_what_is_sealed_stays_sealed(folder: Path) -> None:
 
 
 async def test_what_stands_in_the_log_alone_is_in_the_backup(folder: Path) -> None:
-    """Beside an engine that has not written it into the file yet, and with one at work."""
+    """Beside an engine that has not written it into the file yet, and with one in use."""
     store = open_store(folder / "engine.db", clock=lambda: T0)
     await store.open()
     try:

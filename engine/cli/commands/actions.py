@@ -97,13 +97,13 @@ def _all_described(registry: Registry) -> tuple[list[dict[str, Any]], list[Probl
     return describe_actions(registry), list(registry.broken.values())
 
 
-def _described(registry: Registry, name: str, at_work: frozenset[str] | None) -> dict[str, Any]:
-    """An action from its file or package. ``at_work`` are those of the engine that runs: it has not loaded this one."""
+def _described(registry: Registry, name: str, in_use: frozenset[str] | None) -> dict[str, Any]:
+    """An action from its file or package. ``in_use`` are those of the engine that runs: it has not loaded this one."""
     if (broken := registry.broken.get(name)) is not None:
         raise ConfigError([broken])
     if (registered := registry.get(name)) is None:
-        raise NotFound(f"unknown action {name!r}", did_you_mean(name, (at_work or frozenset()) | set(registry.actions)))
-    if at_work is not None:
+        raise NotFound(f"unknown action {name!r}", did_you_mean(name, (in_use or frozenset()) | set(registry.actions)))
+    if in_use is not None:
         say(f"the engine that runs has not loaded {name}; this is from {registered.origin}", "yellow")
     return describe_action(registered)
 

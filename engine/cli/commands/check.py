@@ -17,9 +17,9 @@ from rich.text import Text
 from engine.admin.views import problem_views
 from engine.cli.commands.mutes import muted_at, muted_message
 from engine.cli.main import COULD_NOT_RUN, FINDINGS
-from engine.cli.support.access import Place, access_options, at_work, place_from, recorded
+from engine.cli.support.access import Place, access_options, in_use, place_from, recorded
 from engine.cli.support.admin_client import AccessError
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.cli.support.loaded_rules import RulesInUse
 from engine.cli.support.options import json_option
 from engine.cli.support.output import absent, emit, err, how_to_have_one, out, plural, print_problems, say
 from engine.cli.support.samples import stored_event
@@ -49,7 +49,7 @@ class _Checked:
     loaded: Loaded | None
     problems: Sequence[Problem]
     other_warnings: Sequence[Problem]
-    working: RulesAtWork | None
+    working: RulesInUse | None
     not_set: Sequence[Problem] = ()
     set_there: Sequence[str] = ()
     mutes: Mapping[str, Control] = field(default_factory=dict)
@@ -76,7 +76,7 @@ def command(files: tuple[Path, ...], strict: bool, as_json: bool, **options: Any
     All errors are shown at once, each with its place and what to do. Exits with 1 if there are
     any; with --strict if there are warnings, too. Warnings are about what is legal but probably not meant, and
     about variables that are not set here: they are checked with stand-ins for their values. If an
-    engine serves the file, it has them: they are only named, and one line says what is at work. If there are
+    engine serves the file, it has them: they are only named, and one line says what is in use. If there are
     recorded events, routes that are mostly undecided for them because a value is absent are named.
     """
     place = place_from(options)
@@ -99,7 +99,7 @@ def _failed(results: Sequence[_Checked], *, strict: bool) -> bool:
 
 def _check(path: Path, place: Place) -> _Checked:
     place = replace(place, config=path)
-    working = at_work(place) if path.exists() else None
+    working = in_use(place) if path.exists() else None
     loader = place.loader()
     problems: Sequence[Problem] = ()
     loaded, warnings = None, []
@@ -114,7 +114,7 @@ def _check(path: Path, place: Place) -> _Checked:
 
 
 def _of_variables(
-    config: Config | None, working: RulesAtWork | None
+    config: Config | None, working: RulesInUse | None
 ) -> tuple[list[Problem], list[Problem], Sequence[str]]:
     """Warnings about their file, and about those that are not set; and those that are not set here, but there."""
     if config is None:
@@ -149,7 +149,7 @@ def _as_json(result: _Checked) -> dict[str, Any]:
         "warnings": problem_views(result.warnings),
         "not_set_here": list(result.set_there),
         "checked": _counts(result.loaded) if result.loaded else None,
-        "at_work": result.working.to_json(result.config) if result.working else None,
+        "in_use": result.working.to_json(result.config) if result.working else None,
     }
 
 

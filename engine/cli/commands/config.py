@@ -11,8 +11,8 @@ from rich.syntax import Syntax
 from rich.text import Text
 
 from engine.cli.commands.reload import problems_of
-from engine.cli.support.access import Place, access_options, at_work, connected, place_from, tell_unset
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.cli.support.access import Place, access_options, connected, in_use, place_from, tell_unset
+from engine.cli.support.loaded_rules import RulesInUse
 from engine.cli.support.options import DefaultGroup, json_option
 from engine.cli.support.output import age, at, emit, out, print_problems
 from engine.cli.support.tables import Pairs
@@ -31,37 +31,37 @@ def command() -> None:
 
 
 @command.command("show", short_help="Show the effective configuration.")
-@click.option("--live", is_flag=True, help="The one at work in a running engine, and how its latest reload went.")
+@click.option("--live", is_flag=True, help="The one in use in a running engine, and how its latest reload went.")
 @access_options
 @json_option
 def show(live: bool, as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show the effective configuration: variables filled in, defaults too, secrets masked.
 
     Where a running engine has loaded the file as it is now, the engine answers: it has the variables. Where it has not,
-    it is said what is at work there.
+    it is said what is in use there.
     """
     place = place_from(options)
-    working = None if live or not place.config.exists() else at_work(place)
+    working = None if live or not place.config.exists() else in_use(place)
     if live:
         _show_live(asyncio.run(_ask(place)), as_json=as_json)
-    elif working is not None and working.file_is == "at_work":
+    elif working is not None and working.file_is == "in_use":
         _show_served(asyncio.run(_ask(place)), working, as_json=as_json)
     else:
         _show_file(place, working, as_json=as_json)
 
 
-def _show_served(answer: dict[str, Any], working: RulesAtWork, *, as_json: bool) -> None:
+def _show_served(answer: dict[str, Any], working: RulesInUse, *, as_json: bool) -> None:
     """The file as the engine has loaded it."""
     if as_json:
         known = {word: answer[word] for word in ("file", "hash", "config", "yaml")}
-        at_work = {"hash": working.hash, "since": working.since, "same": True, "file_is": working.file_is}
-        emit(known | {"at_work": at_work})
+        in_use = {"hash": working.hash, "since": working.since, "same": True, "file_is": working.file_is}
+        emit(known | {"in_use": in_use})
         return
     _print_yaml(answer["yaml"])
     working.tell(None)
 
 
-def _show_file(place: Place, working: RulesAtWork | None, *, as_json: bool) -> None:
+def _show_file(place: Place, working: RulesInUse | None, *, as_json: bool) -> None:
     try:
         loaded = load_config(place.config, env_file=place.env_file, stand_ins=True)
     except ConfigError as error:
@@ -72,7 +72,7 @@ def _show_file(place: Place, working: RulesAtWork | None, *, as_json: bool) -> N
     masker = Masker(loaded.masked)
     text = masker.text(dump_masked(loaded))
     if as_json:
-        known = {"at_work": working.to_json(loaded) if working else None}
+        known = {"in_use": working.to_json(loaded) if working else None}
         emit({"file": loaded.file, "hash": loaded.hash, "config": masker.tree(loaded.shown), "yaml": text} | known)
         return
     _print_yaml(text)

@@ -152,7 +152,7 @@ def _due(row: dict[str, Any], present: Present) -> Iterator[tuple[str, Any]]:
 
 
 def _items(items: list[dict[str, Any]]) -> Text | None:
-    """How many runs a digest tells of, and the first of them."""
+    """How many runs a digest reports, and the first of them."""
     if not items:
         return None
     runs = sum(item["run_index"] >= 0 for item in items)

@@ -19,7 +19,7 @@ from urllib.parse import quote
 import click
 
 from engine.app import Running, running
-from engine.cli.demo.narrator import Teller, ToPeople, ToPrograms
+from engine.cli.demo.narrator import Narrator, ToPeople, ToPrograms
 from engine.cli.demo.stage import ACTIONS, PACKAGED, Files, Stage, if_free, opening, opening_for, usual_ports, workplace
 from engine.cli.demo.watch import Arrival, Ending, Place, Reporter, Story, Watch
 from engine.cli.main import FINDINGS, GOOD
@@ -39,7 +39,7 @@ _HOST = "127.0.0.1"
 _PUBLIC, _ADMIN = 8080, 8081
 #: How long the opening may take in all, in seconds.
 _LIMIT = 30.0
-#: How long a later webhook is waited for before it is told as far as it got, in seconds.
+#: How long to wait for a later webhook before its unfinished state is shown, in seconds.
 _PATIENCE = 3.0
 #: How long the first webhook is waited for with rules of one's own, which may hold deliveries back, in seconds.
 _OWN_PATIENCE = 5.0
@@ -73,9 +73,9 @@ def command(once: bool, folder: Path | None, port: int | None, as_json: bool) ->
     folder's .env, except that LangSmith's and Slack's endpoints and tokens are those of the
     stand-ins.
     """
-    teller: Teller = ToPrograms() if as_json else ToPeople(out())
-    with workplace(folder, teller.ends) as files:
-        code = asyncio.run(Demo(files, teller, _ports(port, once=once)).run(once=once))
+    narrator: Narrator = ToPrograms() if as_json else ToPeople(out())
+    with workplace(folder, narrator.ends) as files:
+        code = asyncio.run(Demo(files, narrator, _ports(port, once=once)).run(once=once))
     sys.exit(code)
 
 
@@ -100,8 +100,8 @@ def _ports(wish: int | None, *, once: bool) -> Ports:
 class Demo:
     """One demo, from the first webhook to Ctrl-C."""
 
-    def __init__(self, files: Files, teller: Teller, ports: Ports) -> None:
-        self._files, self._teller, self._ports = files, teller, ports
+    def __init__(self, files: Files, narrator: Narrator, ports: Ports) -> None:
+        self._files, self._narrator, self._ports = files, narrator, ports
         self._watch = Watch()
         self._ending: Ending | None = None
 
@@ -135,14 +135,14 @@ class Demo:
                 log.mask(lambda: engine.reloader.masker)
                 first = self._opening(engine)
                 place = self._place(engine, first, once=once, own=own)
-                self._teller.begins(place)
-                engine.reloader.listen(self._teller.reloads)
-                act = _Act(engine, stage, self._watch, self._teller, own=own)
+                self._narrator.begins(place)
+                engine.reloader.listen(self._narrator.reloads)
+                act = _Act(engine, stage, self._watch, self._narrator, own=own)
                 self._ending = await act.open(_webhook(engine), payloads.to_body(first))
-                self._teller.sums_up(self._ending)
+                self._narrator.sums_up(self._ending)
                 if not once:
-                    self._teller.hands_over(place)
-                self._teller.leads_on(place)
+                    self._narrator.hands_over(place)
+                self._narrator.leads_on(place)
                 if not once:
                     await act.follow()
 
@@ -174,8 +174,8 @@ class Demo:
 class _Act:
     """What happens on the stage while the engine runs."""
 
-    def __init__(self, engine: Running, stage: Stage, watch: Watch, teller: Teller, *, own: bool) -> None:
-        self._engine, self._stage, self._watch, self._teller = engine, stage, watch, teller
+    def __init__(self, engine: Running, stage: Stage, watch: Watch, narrator: Narrator, *, own: bool) -> None:
+        self._engine, self._stage, self._watch, self._narrator = engine, stage, watch, narrator
         self._own = own
         self._opened: Arrival | None = None
         self._reporter = Reporter(engine.store, stage)
@@ -205,7 +205,7 @@ class _Act:
             async with asyncio.timeout(_OWN_PATIENCE if self._own else None):
                 await story.done.wait()
         self._opened = await self._arrival(story)
-        self._teller.opens(self._opened, status, seconds)
+        self._narrator.opens(self._opened, status, seconds)
 
     async def _again(self, url: str, body: bytes) -> int:
         """The number of requests that the duplicate led to."""
@@ -214,7 +214,7 @@ class _Act:
         story = await self._story()
         await asyncio.sleep(_SILENCE)
         requests = len(self._stage.requests) - before
-        self._teller.repeats(await self._arrival(story), status, requests)
+        self._narrator.repeats(await self._arrival(story), status, requests)
         return requests
 
     async def _story(self) -> Story:
@@ -237,13 +237,13 @@ class _Act:
                 if isinstance(news, Story):
                     group.create_task(self._tell(news))
                 else:
-                    self._teller.attempts(news.job.event.id, self._reporter.sent(news))
+                    self._narrator.attempts(news.job.event.id, self._reporter.sent(news))
 
     async def _tell(self, story: Story) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PATIENCE):
                 await story.done.wait()
-        self._teller.arrives(await self._arrival(story))
+        self._narrator.arrives(await self._arrival(story))
 
 
 def _judged(ending: Ending, opened: Arrival) -> Ending:
@@ -274,7 +274,7 @@ async def _send(url: str, body: bytes) -> tuple[int | None, float]:
 
 
 class _Log:
-    """The engine's log, in a file: what it says is told here in other words."""
+    """The engine's log, in a file: the terminal shows the same in another form."""
 
     def __init__(self, path: Path) -> None:
         self.logger = logging.getLogger(LOGGER_NAME)

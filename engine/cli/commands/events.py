@@ -40,7 +40,7 @@ _VERDICTS = {"true": ("matched", "green"), "false": ("no match", "dim"), "wantin
 
 
 class _State(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2 only
-    """An event's state; what looks like one and has an option of its own is told."""
+    """An event's state. A word that looks like one and has its own option is an error that names the option."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """The state, or click's error."""
@@ -284,7 +284,7 @@ Found = Mapping[tuple[int, str], str]
 async def found_by_decision(asked: Asked, event: Mapping[str, Any]) -> Found:
     """What the deciding conditions of a detailed answer found.
 
-    Nothing where the rules at work are not those that decided, or the payload is gone: then it would be a guess.
+    Nothing if the rules in use are not those that decided, or the payload was deleted: it would be a guess.
     """
     if not event["evaluations"] or event["payload"] is None:
         return {}

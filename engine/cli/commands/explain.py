@@ -16,7 +16,7 @@ from engine.admin.query import BadQuery
 from engine.admin.rules import supplied
 from engine.cli.commands.mutes import muted_at
 from engine.cli.main import FINDINGS
-from engine.cli.support.access import Place, access_options, at_work, opened, place_from, tell_unset, tell_whose
+from engine.cli.support.access import Place, access_options, in_use, opened, place_from, tell_unset, tell_whose
 from engine.cli.support.admin_client import AdminClient
 from engine.cli.support.options import json_option
 from engine.cli.support.output import emit, out, say
@@ -68,7 +68,7 @@ def command(
 
     For each run and route: every condition, what it expected, what it found, and whether it
     held. Nothing is sent, nothing is stored, and without --fetch LangSmith is not asked. With --event a
-    running engine answers, by the rules at work; a FILE, and an event where --config names another file
+    running engine answers, by the rules in use; a FILE, and an event where --config names another file
     than the engine's, is explained by that file's rules.
     Exits with 1 if nothing matched and no fallback route fires, or if --render shows that a delivery would be dead
     at once.
@@ -101,11 +101,11 @@ def _from_file(file: BinaryIO) -> Event:
 
 
 async def _stored(place: Place, body: dict[str, Any]) -> dict[str, Any] | tuple[Event, Fetched]:
-    """The report by the rules at work; where --config names another file than the engine's, the event for that one."""
+    """The report by the rules in use; where --config names another file than the engine's, the event for that one."""
     async with opened(place, telling=False) as asked:
         rules, named = asked.rules, place.config_named and place.config.exists()
         if rules is not None and not rules.are_of(place.config) and named:
-            say(f"by the rules of {place.config}; at work are those of {rules.path}", "yellow")
+            say(f"by the rules of {place.config}; in use are those of {rules.path}", "yellow")
             return stored_event(await asked.event(body["event"]))
         if isinstance(asked, AdminClient):
             tell_whose(asked, place)
@@ -115,8 +115,8 @@ async def _stored(place: Place, body: dict[str, Any]) -> dict[str, Any] | tuple[
 def _by_file(
     place: Place, event: Event, known: Fetched, beside: Mapping[str, Any], focus: Focus, *, fetch: bool
 ) -> dict[str, Any]:
-    """The report by the rules of the file, whether they are at work or not."""
-    loader, working = place.loader(needs_what_decides), at_work(place)
+    """The report by the rules of the file, whether they are in use or not."""
+    loader, working = place.loader(needs_what_decides), in_use(place)
     try:
         loaded = loader.load_bounded()
     except ConfigError as error:

@@ -25,7 +25,7 @@ from engine.core.units import format_duration
 def command(as_json: bool, **options: Any) -> None:  # noqa: FBT001
     """Show the routes of the configuration: keys, conditions, actions.
 
-    Where an engine runs, these are the routes at work. Those that are muted or mostly undecided are marked.
+    Where an engine runs, these are the routes in use. Those that are muted or mostly undecided are marked.
     """
     place = place_from(options)
     routes = asyncio.run(_at_work(place))

@@ -144,13 +144,13 @@ def _moved(variables: Mapping[str, str]) -> dict[int, int]:
 
 
 class PortsTakenError(EngineError):
-    """The stand-ins cannot listen where they were told to."""
+    """The stand-ins cannot listen at the given ports."""
 
     hint = "choose other ports with --port, or let it take free ones with --port 0"
 
 
 def _ports(first: int | None) -> tuple[int, int, int]:
-    """As told; otherwise the usual ones, so that variables that were exported once are good tomorrow, or free ones."""
+    """The given ports; otherwise the usual ones, so that exported variables stay valid, or free ones."""
     if first is None:
         return usual_ports()
     return (first, first + 1, first + 2) if first else (0, 0, 0)

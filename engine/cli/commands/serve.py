@@ -44,7 +44,7 @@ from engine.store.encryption import VARIABLE as KEY_VARIABLE
 from engine.telemetry.log import route_logging
 from engine.telemetry.log_queue import LogQueue
 
-#: How long the banner may take where nobody reads standard output, in seconds.
+#: How long writing the banner may take if nothing reads standard output, in seconds.
 _LONGEST_BANNER = 1.0
 
 
@@ -135,7 +135,7 @@ _LONGEST_BANNER = 1.0
     envvar="ENGINE_MEMORY_LIMIT",
     show_default=True,
     show_envvar=True,
-    help="How much memory webhooks in hand, parsed, and data fetched for them take; more of them wait in the store.",
+    help="How much memory parsed webhooks and data fetched for them may use; the rest waits in the store.",
 )
 @click.option(
     "--max-values",
@@ -371,7 +371,7 @@ def _print_banner(engine: Running, settings: ServeSettings, plugins: list[str]) 
             ]
         )
     )
-    console.file.flush()  # where it is piped, too, whoever started it waits for this
+    console.file.flush()  # what started it may wait for this line in a pipe
     if not engine.public.is_loopback:
         err().print(Text("  LangSmith must reach it: give the public https address of this machine there", style="dim"))
 

@@ -1,1 +1,1 @@
-"""``engine demo``: stand-ins around a real engine, and the story of what it does, told as it happens."""
+"""``engine demo``: stand-ins around a real engine, and a report of what it does while it happens."""

@@ -23,7 +23,7 @@ from engine.rules.reload import LastReload
 _MARKS = {"succeeded": ("✓", "green"), "again": ("↻", "yellow"), "dead": ("✗", "red")}
 
 
-class Teller(Protocol):
+class Narrator(Protocol):
     """Whoever the demo speaks to."""
 
     def begins(self, place: Place) -> None:

@@ -15,7 +15,7 @@ from click.core import ParameterSource
 
 from engine.cli.support.admin_address import AdminAddress, folder_of, read, url_of
 from engine.cli.support.admin_client import AccessError, AdminClient, Asked, NoEngine, Unreachable, client_at
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.cli.support.loaded_rules import RulesInUse
 from engine.cli.support.options import config_option, data_of, env_file_of, store_options
 from engine.cli.support.output import say
 from engine.core.env_file import EnvFile
@@ -92,9 +92,9 @@ class Place:
             return
         if self.usual is not None:
             yield AdminAddress(self.usual.rstrip("/"), "")
-        told = read(folder_of(self.store, self.folder))
-        if told is not None:
-            yield told
+        stored = read(folder_of(self.store, self.folder))
+        if stored is not None:
+            yield stored
         named = self.data is not None and self.store is None
         if guess and not named and (self.file is None or not self.file.exists()):
             yield AdminAddress(DEFAULT_ADMIN_URL, "", guessed=True)
@@ -294,7 +294,7 @@ def refuse_other(client: AdminClient, place: Place) -> None:
     )
 
 
-def _is_of(rules: RulesAtWork | None, place: Place) -> bool:
+def _is_of(rules: RulesInUse | None, place: Place) -> bool:
     """Whether an engine serves the file here. By its name alone, as in a container, this is not certain enough."""
     if rules is None or not rules.are_of(place.config):
         return False
@@ -337,17 +337,17 @@ _LONGEST_LOOK = 3.0
 _LOOKS, _PAUSE = 6, 0.25
 
 
-def at_work(place: Place) -> RulesAtWork | None:
+def in_use(place: Place) -> RulesInUse | None:
     """What an engine that works on this configuration's store, or was named, has loaded from it; None without one."""
     try:
         rules = asyncio.run(_ask(place))
     except (AccessError, TimeoutError) as error:
-        say(f"what is at work is not known: {str(error) or 'the engine does not answer'}")
+        say(f"what is in use is not known: {str(error) or 'the engine does not answer'}")
         return None
     return rules if rules is not None and rules.are_of(place.config) else None
 
 
-async def _ask(place: Place) -> RulesAtWork | None:
+async def _ask(place: Place) -> RulesInUse | None:
     async with asyncio.timeout(_LONGEST_LOOK), neighbour(place) as client:
         if client is None:
             return None

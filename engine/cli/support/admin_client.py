@@ -14,7 +14,7 @@ import orjson
 
 from engine.admin.audit_log import user_header
 from engine.admin.query import BadQuery
-from engine.cli.support.loaded_rules import RulesAtWork
+from engine.cli.support.loaded_rules import RulesInUse
 from engine.cli.support.output import who
 from engine.core.error_text import network_message
 from engine.core.errors import EngineError
@@ -88,7 +88,7 @@ class Asked(ABC):
     #: Whether an engine runs that attempts what is due.
     live = False
     #: The rules of that engine, as they were when it was found.
-    rules: RulesAtWork | None = None
+    rules: RulesInUse | None = None
 
     @abstractmethod
     async def call(
@@ -153,7 +153,7 @@ class AdminClient(Asked):
             return None
         if not isinstance(owner := answer.get("engine"), str):
             raise self._no_engine()
-        self.rules = RulesAtWork.of(answer)
+        self.rules = RulesInUse.of(answer)
         return owner
 
     async def reload(self) -> dict[str, Any]:

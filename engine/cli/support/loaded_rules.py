@@ -1,4 +1,4 @@
-"""The rules at work in a running engine, and whether they are those of a file."""
+"""The rules in use in a running engine, and whether they are those of a file."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class RulesAtWork:
+class RulesInUse:
     """What a running engine has loaded, and what its file is by now. ``since`` is ISO 8601.
 
-    ``file_is`` is at_work, refused (it has ``problems``) or changed (it will be loaded in a moment). ``refused_for``
+    ``file_is`` is in_use, refused (it has ``problems``) or changed (it will be loaded in a moment). ``refused_for``
     are the messages of the problems, as far as they were asked for.
     """
 
     path: Path
     hash: str
     since: str
-    file_is: str = "at_work"
+    file_is: str = "in_use"
     problems: int = 0
     refused_for: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, answer: Mapping[str, Any]) -> RulesAtWork | None:
+    def of(cls, answer: Mapping[str, Any]) -> RulesInUse | None:
         """From an engine's answer, unless it is of an earlier version, which does not say."""
         rules = answer.get("rules")
         if not isinstance(rules, Mapping):
@@ -52,7 +52,7 @@ class RulesAtWork:
         """
         if config is None:
             return False
-        return self.file_is == "at_work" if config.unset else self.hash == config.hash
+        return self.file_is == "in_use" if config.unset else self.hash == config.hash
 
     def to_json(self, config: Config | None) -> dict[str, Any]:
         """For programs, held against the file."""
@@ -60,7 +60,7 @@ class RulesAtWork:
 
     def tell(self, config: Config | None, problems: int = 0) -> None:
         """One line to people: the same, held against the file or the number of its problems."""
-        words = f"at work: {self.hash} since {self._since}"
+        words = f"in use: {self.hash} since {self._since}"
         if problems:
             say(f"{words}; the file has {plural(problems, 'problem')}", "yellow")
         elif self.file_is == "refused":
@@ -72,7 +72,7 @@ class RulesAtWork:
 
     def tell_if_others(self, config: Path) -> None:
         """One line to people who see what these rules do, where they are not those of the engine's file, or another."""
-        words = f"these are the rules at work since {self._since}"
+        words = f"these are the rules in use since {self._since}"
         if self.file_is == "refused":
             hint = f"engine check -c {shlex.quote(str(self.path))} says why"
             say(f"{words}: the engine refused {self.path.name} ({plural(self.problems, 'problem')}; {hint})", "yellow")

@@ -16,7 +16,7 @@ from engine.rules.route_names import ambiguous_message, routes_called
 async def resolved(asked: Asked, words: Mapping[str, Any]) -> dict[str, Any]:
     """The words of a question about deliveries, with the route's id for its name.
 
-    What the configuration doesn't know, but history does, is asked for as it stands, with a remark.
+    A name that only the history knows is used as it is, with a note.
 
     Raises:
         NotFound: nothing goes by a name, or several routes do.

@@ -135,7 +135,7 @@ _ID = re.compile(r"last|(?=.*[0-9])[0-9a-f-]+", re.IGNORECASE)
 
 
 class DefaultGroup(click.Group):
-    """A group with a command for whoever names none: ``engine events --kind alert`` is ``engine events list …``."""
+    """A group with a default command: ``engine events --kind alert`` is ``engine events list …``."""
 
     def __init__(self, *args: Any, default: str, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -166,7 +166,7 @@ def _from_here(file: str) -> str:
 
 
 def say(words: str, style: str = "dim") -> None:
-    """A remark to the person at the terminal, on standard error."""
+    """A note for the person at the terminal, on standard error."""
     err().print(Text(words, style=style))
 
 
@@ -177,7 +177,7 @@ def tell_next_page(words: Mapping[str, Any], before: str) -> None:
 
 
 def next_page(words: Mapping[str, Any], before: str) -> str:
-    """The command at work, with its options, that lists what comes after ``before``."""
+    """The current command, with its options, that lists what comes after ``before``."""
     options = [f"--{word}" if value is True else f"--{word} {shlex.quote(str(value))}" for word, value in words.items()]
     kept = [option for option in options if not option.startswith("--before ")]
     return " ".join([click.get_current_context().command_path, *kept, f"--before {before[:_SHOWN]}"])

@@ -48,7 +48,7 @@ async def _open(store: Store) -> None:
     try:
         await store.open()
     except StoreError as error:
-        hint = "where it listens for people is told with --admin URL" if "in use" in str(error) else ""
+        hint = "give the address of its admin listener with --admin URL" if "in use" in str(error) else ""
         raise AccessError(str(error), hint) from error
 
 

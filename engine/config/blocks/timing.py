@@ -106,7 +106,7 @@ def read_wait_for(reader: Reader, value: Any, where: Where) -> WaitSpec | None:
 
 
 def _block(
-    reader: Reader, value: Any, where: Where, known: set[str], foreign: Mapping[str, str], example: str
+    reader: Reader, value: Any, where: Where, known: set[str], synonyms: Mapping[str, str], example: str
 ) -> Section | None:
     """A mapping with its unknown keys reported; what is none is reported with the line as it should read."""
     name = str(where[-1])
@@ -115,7 +115,7 @@ def _block(
         reader.wrong(where, f"{name!r} must be a mapping, not {kind_of(value)}", f"write {name}: {example}")
         return None
     section = Section(reader, value, where)
-    section.report_unknown(name, known, foreign)
+    section.report_unknown(name, known, synonyms)
     return section
 
 

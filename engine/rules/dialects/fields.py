@@ -8,9 +8,9 @@ from typing import Final
 from engine.core.payload_schema import RUN_FIELDS, TEXT_FIELDS
 from engine.core.vocabulary import (
     COMPUTED,
-    DELIVERY_WORDS,
+    DELIVERY_FIELDS,
     DIGEST_WORDS,
-    EVENT_WORDS,
+    EVENT_FIELDS,
     FIELD_SYNONYMS,
     ROUTE_WORDS,
     THROTTLE_WORDS,
@@ -26,8 +26,8 @@ _ROOTS: Final = frozenset({
     "item", "entry",
 })  # fmt: skip
 _ENGINE: Final = {
-    "event": EVENT_WORDS, "route": ROUTE_WORDS, "throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS,
-    "delivery": DELIVERY_WORDS,
+    "event": EVENT_FIELDS, "route": ROUTE_WORDS, "throttle": THROTTLE_WORDS, "digest": DIGEST_WORDS,
+    "delivery": DELIVERY_FIELDS,
 }  # fmt: skip
 #: Suffixes in other languages for the size of a value.
 SIZES: Final = frozenset({"length", "size", "len", "count"})

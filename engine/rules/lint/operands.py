@@ -10,7 +10,7 @@ from typing import Any, Final
 from engine.core.json_text import is_number
 from engine.core.payload_schema import VALUE_SYNONYMS, VALUES, Kind, Step, kind_at, run_steps, statistics_steps
 from engine.core.suggest import did_you_mean
-from engine.core.vocabulary import EVENT_WORDS, ROUTE_WORDS
+from engine.core.vocabulary import EVENT_FIELDS, ROUTE_WORDS
 from engine.rules.jsonpath.write import write_look, write_steps
 
 _EQUAL: Final = frozenset({"eq", "ne", "in", "not_in"})
@@ -132,7 +132,7 @@ def _inside(asked: Asked) -> str:
         return f"write {asked.further(*(('avg',) if statistics else ('KEY', 'avg')))}, or n for how many there are"
     if steps == ("event",):
         webhook = "payload.event" if asked.bare else "$.payload.event"
-        return f"it has {_listed(EVENT_WORDS)}; a webhook's own key of that name is {webhook}"
+        return f"it has {_listed(EVENT_FIELDS)}; a webhook's own key of that name is {webhook}"
     if steps == ("route",):
         return f"it has {_listed(ROUTE_WORDS)}"
     if steps[0] == "feedback":

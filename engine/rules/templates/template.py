@@ -222,7 +222,7 @@ class Templates:
         """The same, for a position where these names of ``PLACED`` exist."""
         return self._with(replace(self.vocabulary, placed=placed))
 
-    def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - what the vocabulary is told
+    def of_rule(self, of_rule: bool) -> Templates:  # noqa: FBT001 - a property of the vocabulary
         """The same, for a route that gets webhooks of a LangSmith rule only, or (false) any webhook."""
         return self._with(replace(self.vocabulary, of_rule=of_rule))
 

@@ -98,7 +98,7 @@ def operation(verb: Callable[Concatenate[Database, P], T], *args: P.args, **kwar
 
 @dataclass(slots=True, eq=False)
 class Call:
-    """One call of an operation. ``future`` is None if nobody waits for it."""
+    """One call of an operation. ``future`` is None if nothing waits for it."""
 
     operation: Operation[Any, Any]
     request: Any
@@ -169,7 +169,7 @@ class Writer:
             raise
 
     def post(self, operation: Operation[R, T], request: R) -> None:
-        """Submit a call that nobody waits for. It is dropped if the writer has stopped."""
+        """Submit a call that nothing waits for. It is dropped if the writer has stopped."""
         self._put(Call(operation, request, 0, None))
 
     def stop(self) -> None:
