@@ -52,14 +52,16 @@ def parsed_size(body: bytes, max_values: int = MAX_VALUES) -> int:
     Raises:
         TooComplex: it has more than ``max_values`` values, or more than ``MAX_LEVELS`` levels.
     """
-    if is_deeper(body, MAX_LEVELS):
-        raise TooComplex(f"the body is nested deeper than {MAX_LEVELS} levels")
     # A value takes two bytes: itself, and the comma or bracket beside it.
     surely_few = len(body) < 2 * max_values
+    # Counted before the levels, which take longer: 2 s for 62 MiB of brackets.
+    values = 0 if surely_few else _bounded(body, max_values)
+    if is_deeper(body, MAX_LEVELS):
+        raise TooComplex(f"the body is nested deeper than {MAX_LEVELS} levels")
     if surely_few and len(body) <= _SMALL:
         return GROWTH * len(body)
     sample = _sample(body)
-    values = 1 + _openings(sample) * len(body) // len(sample) if surely_few else _bounded(body, max_values)
+    values = values or 1 + _openings(sample) * len(body) // len(sample)
     return len(body) * _width(body, sample) + values * _VALUE_BYTES
 
 
