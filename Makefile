@@ -41,7 +41,7 @@ bench: $(VENV)/.benches ## Measure beside other servers
 	$(BIN)/python -m bench $(if $(filter-out 0,$(QUICK)),--quick) $(if $(AGAINST),--against '$(AGAINST)') \
 	  $(if $(JSON),--json '$(JSON)')
 
-chaos: $(VENV)/.develops ## Break everything around the engine and compare the books
+chaos: $(VENV)/.develops ## Break everything around the engine and check the promises
 ## CHAOS_KILLS=50, CHAOS_SEED=…
 	$(BIN)/python -m chaos
 

@@ -284,11 +284,11 @@ class Action(ABC):
 
     @abstractmethod
     async def run(self, params: Any, context: ActionContext) -> Mapping[str, Any] | None:
-        """Make one attempt. The return value is stored with the attempt, and ``then:`` sees it as ``result``.
+        """Make one attempt. The return value is stored with the attempt.
 
         It is a mapping of JSON values of up to 16 KiB. Other values are stored under ``result``, as text if necessary.
         ``params`` is an instance of ``Params``. The attempt is cancelled after ``context.timeout`` seconds. A plug-in
-        that blocks delays other plug-ins: run such code with ``await asyncio.to_thread(…)``.
+        that blocks delays its own deliveries: run such code with ``await asyncio.to_thread(…)``.
 
         Raises:
             Retry: try again, not before ``after`` seconds.

@@ -27,8 +27,8 @@ _QUOTED = re.compile(r'[\s"\x00-\x1f\x7f-\x9f]')
 _UUID = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b|\b[0-9a-f]{32}\b")
 #: The engine's fields that text lines leave out, because the message contains them.
 _FOR_MACHINES = frozenset({"outcome", "action_type"})
-#: Fields with these values are left out of text lines: the delivery is not a replay.
-_NOTHING = frozenset({("replay", "0")})
+#: Fields are left out of text lines if their value matches: the delivery is no replay; it waited less than a second.
+_NOTHING = {"replay": re.compile("0"), "waited": re.compile(r"0\.\d+")}
 #: How many characters of an id are shown: of one that begins with a time as many as the command line shows.
 _SHORT_ID, _SHORT_TIMED_ID = 13, 18
 #: Immutable types that every format can show. Finite floats can be shown too.
@@ -257,7 +257,8 @@ def _is_ours(logger: str) -> bool:
 def _brief(texts: Iterable[tuple[str, str]], mask: Callable[[str], str]) -> Iterator[tuple[str, str]]:
     """The engine's fields for text lines, with the reason first. They are masked before ids are cut."""
     for name, text in sorted(texts, key=lambda pair: pair[0] != "reason"):
-        if text not in ("", "-") and name not in _FOR_MACHINES and (name, text) not in _NOTHING:
+        nothing = _NOTHING.get(name)
+        if text not in ("", "-") and name not in _FOR_MACHINES and not (nothing and nothing.fullmatch(text)):
             yield name, text if " " in text or "://" in text else _UUID.sub(_short_id, mask(text))
 
 

@@ -19,6 +19,8 @@ from engine.worker.attempt import AttemptResult, Job
 #: Why a match has no delivery of its own: it was throttled, it went into a digest, the route or action is muted, or its
 #: schedule is closed.
 HeldBack = Literal["throttled", "digested", "muted", "inactive"]
+#: What a log line says of an attempt, by its outcome.
+_MESSAGES = {"succeeded": "succeeded", "again": "will be retried", "dead": "dead", "discarded": "discarded"}
 
 
 class Observer:
@@ -117,7 +119,7 @@ class LogObserver(Observer):
         level = logging.ERROR if isinstance(then, Dead) else logging.WARNING
         if self._logger.isEnabledFor(level):
             what = "evaluation" if work.kind == "evaluate" else "delivery"
-            self._logger.log(level, "%s %s", what, attempt.outcome, extra=_facts(work, attempt, then))
+            self._logger.log(level, "%s %s", what, _MESSAGES[attempt.outcome], extra=_facts(work, attempt, then))
 
     def paused(self, destination: str, until_at: float | None, reason: str) -> None:
         """At level warning."""
@@ -136,7 +138,7 @@ class LogObserver(Observer):
             news = attempt.number == 1 or attempt.outcome == "dead"
             shown = _exception(job, result.error) if unexpected and news and result.error is not None else None
             facts = _facts(job.work, attempt, then) | {"action_type": job.action.registered.name}
-            self._logger.log(level, "delivery %s", attempt.outcome, extra=facts, exc_info=shown)
+            self._logger.log(level, "delivery %s", _MESSAGES[attempt.outcome], extra=facts, exc_info=shown)
 
 
 def _exception(job: Job, error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType | None]:
