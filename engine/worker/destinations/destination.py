@@ -89,18 +89,22 @@ class EventBytes:
 
     def add(self, events: Mapping[str, int]) -> int:
         """Count the events of a piece of work (sizes in bytes by id). Returns how many bytes that adds."""
-        added = self.added_by(events)
-        for event in events:
-            self._users[event] = self._users.get(event, 0) + 1
+        users, added = self._users, 0
+        for event, size in events.items():
+            users[event] = count = users.get(event, 0) + 1
+            if count == 1:
+                added += size
         self.total += added
         return added
 
     def remove(self, events: Mapping[str, int]) -> int:
         """Stop counting the events of a piece of work that is done. Returns how many bytes that frees."""
-        for event in events:
-            if users := self._users.pop(event) - 1:
-                self._users[event] = users
-        freed = self.added_by(events)
+        users, freed = self._users, 0
+        for event, size in events.items():
+            users[event] -= 1
+            if not users[event]:
+                del users[event]
+                freed += size
         self.total -= freed
         return freed
 
