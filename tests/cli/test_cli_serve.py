@@ -323,7 +323,7 @@ def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all
     engine("send", file, "--to", server.url, "--secret", SECRET)
     (event,) = settled(engine)
     assert (event["state"], event["unmatched_reason"]) == ("dead", None)
-    assert re.search(r"dead +undecided +0 +0 +corrections\n  data is missing", engine("events").output)
+    assert re.search(r"dead +undecided +0 +0 +corrections\n  because data is missing", engine("events").output)
     assert engine.json("events", "--unmatched")["events"] == []
     shown = engine("events", "show", event["id"]).output
     assert re.search(r"because +undecided because data is missing", shown)
@@ -331,7 +331,7 @@ def test_an_event_that_could_not_be_evaluated_is_undecided_and_replayed_with_all
     assert "no match" not in re.sub("no match +corrections/(errors|low-score)  run 0", "", shown)
     assert f"engine replay {event['id'][:18]} evaluates it again" in shown
 
-    for words in ((), ("--since", "1h"), ("--event", event["id"][:18]), ("--error", "want of DATA")):
+    for words in ((), ("--since", "1h"), ("--event", event["id"][:18]), ("--error", "DATA is missing")):
         assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == [event["id"]]
     for words in (("--until", "1h"), ("--error", "other words"), ("--route", "corrected"), ("--action", "log")):
         assert engine.json("replay", "--dead", *words, "--dry-run")["events"] == []
