@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from operator import attrgetter
 from typing import Any
 
 from aiohttp import web
@@ -118,7 +117,9 @@ async def running(
 
         own_listeners = OwnListeners()
         threads, sunsets = StoredThreads(store, logger), _sunsets(metrics)
-        make_clients = partial(Clients, _current(reloader, "router"), own_listeners, sunsets=sunsets, threads=threads)
+        make_clients = partial(
+            Clients, lambda: reloader.current.router, own_listeners, sunsets=sunsets, threads=threads
+        )
         clients = make_clients()
         stack.push_async_callback(clients.close)
         await clients.langsmith.warm_up()
@@ -160,7 +161,7 @@ async def running(
         await worker.start()
         stack.push_async_callback(worker.stop, settings.grace)
 
-        retention = await _start_retention(stack, store, _current(reloader, "config.retention"), logger)
+        retention = await _start_retention(stack, store, lambda: reloader.current.config.retention, logger)
         readiness = Readiness(
             lambda: store.heartbeat(now=time.time()),
             settings.store_folder,
@@ -169,10 +170,10 @@ async def running(
         stack.push_async_callback(readiness.close)
         receiver = Receiver(
             append=worker.accept,
-            secrets=_current(reloader, "config.secrets"),
-            signing_secrets=_current(reloader, "config.signing_secrets"),
+            secrets=lambda: reloader.current.config.secrets,
+            signing_secrets=lambda: reloader.current.config.signing_secrets,
             ready=readiness.obstacle,
-            obstacle=partial(getattr, retention, "full"),
+            obstacle=lambda: retention.full,
             limit=settings.body_limit,
             max_values=settings.max_values,
             on_result=observer.answered,
@@ -208,11 +209,6 @@ async def running(
         stack.push_async_callback(receiver.settled)
         stack.callback(receiver.stopping)
         yield Running(public, admin, store, worker, reloader, metrics, mutes)
-
-
-def _current(reloader: Reloader, what: str) -> Callable[[], Any]:
-    """A function that reads what a reload replaces."""
-    return partial(attrgetter(f"current.{what}"), reloader)
 
 
 async def _load(

@@ -237,8 +237,8 @@ def _gates(plans: Sequence[Plan], masker: Masker) -> Mapping[str, Gate]:
 
 
 def _changed(work: Work, routing: Routing, pending: Again | Wait | Dead | None) -> Sequence[Decision]:
-    """The decisions to store: none after a later look for feedback that settled nothing."""
-    if isinstance(pending, Wait) and work.error and not any(one.settled for one in routing.decisions):
+    """The decisions to store: none after a later look that settled nothing and fired no action."""
+    if isinstance(pending, Wait) and work.error and not any(one.settled or one.fires for one in routing.decisions):
         return ()
     return routing.decisions
 

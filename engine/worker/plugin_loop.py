@@ -180,6 +180,7 @@ class _PluginLoop(Generic[M]):
         if self._blocked.done():
             why = "until its file changes, or the call that blocks it ends"
             return PluginBlocks(f"the plug-in blocks its thread: it is not run again {why}")
+        self._start_probe()
         return NotStarted(f"the plug-in's thread was blocked for {self._longest_queue:g} s")
 
     async def _wait_for_answer(self, answer: concurrent.futures.Future[T], seconds: float) -> T:
@@ -189,12 +190,15 @@ class _PluginLoop(Generic[M]):
         except TimeoutError as error:
             if not limit.expired():
                 raise
-            if self._probe is None or self._probe.done():
-                self._probe = asyncio.create_task(self._find_out())
+            self._start_probe()
             raise TimeoutError(f"no answer after {seconds:g} s: the plug-in blocks its loop") from error
 
+    def _start_probe(self) -> None:
+        if self._probe is None or self._probe.done():
+            self._probe = asyncio.create_task(self._find_out())
+
     async def _find_out(self) -> None:
-        """A call did not even time out: find out whether the loop reacts, and if not, wait until it does."""
+        """A call did not start, or did not even time out: find out whether the loop reacts, and wait until it does."""
         reaction = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asyncio.sleep(0), self._loop))
         await asyncio.wait([reaction], timeout=_PATIENCE)
         if reaction.done():

@@ -175,7 +175,7 @@ class Worker:
                 work = Work(event.id, "evaluate", event.id, event.received_at, event.received_at)
                 self._start_evaluation(work, loaded)
             self._context.observer.accepted(event, appended)
-        if was_full and self._free("evaluate") > 0:
+        if (was_full or loaded is None) and self._free("evaluate") > 0:
             self._wakes["evaluate"].set()
 
     # Start and stop

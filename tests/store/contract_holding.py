@@ -743,6 +743,22 @@ class Waiting:
         assert detail is not None
         assert (detail.row.state, detail.attempts) == ("pending", [])
 
+    @pytest.mark.parametrize("made", [False, True], ids=["waits", "was made"])
+    async def test_a_delivery_of_an_earlier_look_is_not_inserted_again(self, store: Store, made: bool):
+        event = make_event()
+        await store.append(event, leased=True)
+        wait = Wait(T0 + 5, "waits for langsmith")
+        await store.settle_routed(routed(event, pending=wait, work=evaluation(event)))
+        (second,) = await store.claim(now=T0 + 5, limit=5)
+        delivery = deliver(event, "tell")
+        looked = routed(event, delivery, pending=wait, work=second.work, leased=made)
+        assert (await store.settle_routed(looked)).inserted == {delivery.id}
+        if made:
+            assert await store.settle_attempt(delivery, attempt("succeeded"), None)
+        (third,) = await store.claim(now=T0 + 5, limit=5, kind="evaluate")
+        again = routed(event, deliver(event, "tell"), work=third.work)
+        assert delivery.id not in (await store.settle_routed(again)).inserted
+
     @pytest.mark.parametrize(("counted", "since"), [(False, 5.0), (True, 0.0)])
     async def test_its_time_runs_while_it_waits_only_where_that_counts(self, store: Store, counted: bool, since: float):
         event = make_event()

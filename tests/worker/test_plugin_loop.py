@@ -232,6 +232,31 @@ async def test_a_plug_in_that_blocks_stops_itself_alone_until_it_ends(loops: Plu
     assert await loops.call("blocker", called(answer), 5) == 42
 
 
+async def test_a_task_left_behind_that_blocks_the_loop_is_found_out(caplog, monkeypatch) -> None:
+    async def close(_resources: str) -> None: ...
+
+    monkeypatch.setattr("engine.worker.plugin_loop._PATIENCE", 0.2)
+    loops = PluginLoops(str, close, logging.getLogger("engine"), longest_queue=0.1)
+    release = threading.Event()
+
+    async def leave_behind() -> None:
+        asyncio.get_running_loop().call_later(0.01, release.wait, 10)
+
+    async def answer() -> int:
+        return 42
+
+    await loops.call("me", called(leave_behind), 5)
+    await asyncio.sleep(0.1)
+    with pytest.raises(NotStarted):
+        await loops.call("me", called(answer), 5)
+    await asyncio.sleep(0.4)
+    with pytest.raises(PluginBlocks):
+        await loops.call("me", called(answer), 5)
+    assert "a plug-in blocks its thread" in caplog.text
+    release.set()
+    await loops.close(1)
+
+
 async def test_the_loop_of_a_plug_in_that_is_not_loaded_any_more_ends_with_its_last_call(loops: PluginLoops) -> None:
     release = asyncio.Event()
 

@@ -49,7 +49,8 @@ _COLON, _BAR = MARKS[":"], MARKS["|"]
 _SIGILS = frozenset("!@#")
 _ANGLES = re.compile(f"([<{OPENING}])([^<>{OPENING}]*)>")
 _SCHEME = re.compile(f"([A-Za-z][A-Za-z0-9+.-]*)([:{_COLON}])")
-_BREAK = re.compile(r"\s*[\r\n\u2028\u2029]\s*")
+#: Begins where white space begins, so that its time grows with the length of the text.
+_BREAK = re.compile(r"(?<!\s)\s*[\r\n\u2028\u2029]\s*")
 #: Invisible characters, and those that change the direction of text.
 _UNSEEN = r"\x00-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufeff"
 #: Characters to encode in a URL. ``& < >`` of data are among the marks.

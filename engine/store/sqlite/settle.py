@@ -210,8 +210,12 @@ def _settle(batch: _Batch, request: Settle, held: _Owned, known: dict[str, _Exis
 def settle_routed(owner: str, clock: Callable[[], float], db: Database, requests: Sequence[Routed]) -> list[Settled]:
     """Record the results of evaluations that this owner still has, and insert their deliveries."""
     held, now = _owned(db, owner, [request.event_id for request in requests]), clock()
-    # At its first evaluation an event has no deliveries.
-    later = [one for one in requests if (state := held.get(one.event_id)) and state.attempts + state.replays]
+    # At its first evaluation an event has no deliveries. A wait counts as no attempt, but gives the work a reason.
+    later = [
+        one
+        for one in requests
+        if (state := held.get(one.event_id)) and (state.attempts + state.replays or (one.work and one.work.error))
+    ]
     known = _existing(db, [delivery.id for one in later for delivery in one.deliveries])
     replaced = [work.id for one in later for work in one.deliveries if _replaces(work, known.get(work.id))]
     if replaced:

@@ -317,9 +317,9 @@ class SqliteStore(PeoplesOperations):
             await self.release(list(loaded.missing_key), due_at=later, reason=reason, uncounted=_KEY_PAUSE)
         return loaded.claimed
 
-    def _abandon_append(self, _request: Append, appended: Appended) -> None:
+    def _abandon_append(self, request: Append, appended: Appended) -> None:
         """Release the evaluation of an event whose caller was cancelled, so that it can be claimed."""
-        if not appended.duplicate:
+        if request.owner is not None and not appended.duplicate:
             self._give_back([appended.event_id])
 
     def _give_back(self, ids: Sequence[str]) -> None:

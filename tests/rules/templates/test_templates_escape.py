@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -201,6 +202,16 @@ def test_data_is_escaped_and_the_authors_words_are_not(text, expected):
 )
 def test_conditions_see_the_data_as_it_is(text):
     assert render(text) is True
+
+
+@pytest.mark.parametrize("key", ["text", "markdown"])
+def test_white_space_in_a_label_takes_time_that_grows_with_its_length(key):
+    document = {**DOCUMENT, "run": {**DOCUMENT["run"], "name": " " * 300_000 + "end"}}
+    block = {"type": "markdown", "text": "[{{ run.name }}](https://x)"}
+    tree = {"text": "<https://x|{{ run.name }}>"} if key == "text" else {"blocks": [block]}
+    began = time.process_time()
+    TEMPLATES.compile(tree, escape=frozenset({"text", "blocks"})).render(document)
+    assert time.process_time() - began < 10  # it took minutes, in one call that nothing can stop
 
 
 def test_only_the_named_parameters_are_escaped():
